@@ -1,0 +1,549 @@
+"""The nouns: what a person writes, what a node must hold, and the error tree.
+
+Frozen values without I/O; this module imports nothing of ours.  A person writes a `Topology`;
+`embed` turns it into one `SliceSpec` per node: a set of `Object`s drawn from a closed list of
+kinds.  That list is the narrow waist: link backends and routing daemons compile down to it, and
+a node understands nothing else.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from msgspec import Struct
+
+Key = tuple[str, ...]
+
+
+class Value(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """An immutable value, compared by its contents, that survives the wire (JSON) unchanged."""
+
+
+# --- what a person writes -------------------------------------------------------------------
+
+Fault = Literal["none", "carrier", "silent"]
+DAEMONS = ("frr", "bird")
+PROTOCOLS = ("ospf", "ospf6", "isis", "rip", "ripng", "bgp", "babel", "static")
+
+
+class Impairment(Value):
+    """What one direction of a link does to packets.  The default does nothing."""
+
+    delay_ms: float = 0.0  # one way
+    jitter_ms: float = 0.0  # standard deviation of a normal distribution, cut at 0; order is kept
+    loss: float = 0.0  # probability, 0..1, independent per packet
+    rate_mbit: float = 0.0  # 10**6 bits of Ethernet frame per second; 0: unlimited
+    queue_packets: int = 1000  # waiting for their turn at `rate_mbit`; drop-tail
+
+
+class Routing(Value):
+    """Routing intent of one sliver: which protocols, spoken by which daemon."""
+
+    protocols: tuple[str, ...] = ()  # of PROTOCOLS; () with `raw`: only the user's own configuration
+    daemon: str = "frr"  # of DAEMONS
+    hello_s: float = 1.0  # hello interval of OSPF, IS-IS, Babel
+    dead_s: float = 4.0  # a neighbour is dead after this silence (OSPF dead interval, IS-IS holding time)
+    area: str = "0.0.0.0"  # OSPF area; IS-IS area is derived from it
+    asn: int = 0  # BGP autonomous system number; 0: none
+    bfd: bool = False
+    announce: tuple[str, ...] = ()  # prefixes originated by BGP besides the loopbacks
+    raw: dict[str, str] = {}  # daemon configuration file name -> text; wins over what we generate
+
+
+class StaticRoute(Value):
+    """A route that the user gives; `via` is an address or the name of a neighbouring sliver."""
+
+    to: str
+    via: str
+
+
+class Command(Value):
+    """A command that runs in a sliver once it is up; `service` ones are restarted when they end."""
+
+    run: str  # a shell command line
+    service: bool = False
+
+
+class Place(Value):
+    """Where something is, in degrees (WGS 84)."""
+
+    latitude: float
+    longitude: float
+
+
+class Sliver(Value):
+    """A virtual machine, router or host.  A sliver without routing is a host and does not forward."""
+
+    name: str
+    routing: Routing | None = None
+    addresses: tuple[str, ...] = ()  # loopback, "a/32", "a/128"; () : chosen by `names`
+    routes: tuple[StaticRoute, ...] = ()
+    files: dict[str, str] = {}  # absolute path inside the sliver -> text
+    commands: tuple[Command, ...] = ()
+    forward: bool | None = None  # None: as routing says
+    node: str = ""  # pin to a node; "": anywhere
+    place: Place | None = None
+    label: str = ""  # for people: the name in another tool's file, a city
+
+
+class End(Value):
+    """One end of a link: a vif inside a sliver, and what happens to packets that leave by it."""
+
+    sliver: str
+    vif: str = ""  # "": `to-<peer>`, shortened to 15 characters
+    addresses: tuple[str, ...] = ()  # with prefix length; (): chosen by `names`
+    cost: int | None = None  # None: the link's
+    impairment: Impairment | None = None  # packets that leave by this end; None: the link's
+
+
+class Link(Value):
+    """A virtual Ethernet link between two slivers."""
+
+    ends: tuple[End, End]
+    name: str = ""  # "": `a--b`; needed for parallel links only
+    cost: int = 10  # metric in both directions unless an end says otherwise
+    impairment: Impairment = Impairment()  # each direction, unless an end says otherwise
+    mtu: int = 1500
+    fault: Fault = "none"
+    protocols: tuple[str, ...] | None = None  # routing protocols spoken over it; None: all that its ends speak
+    area: str = ""  # OSPF area; "": the sliver's
+
+
+class Expect(Value):
+    """`source` must reach `destination`; "*" stands for every sliver."""
+
+    source: str = "*"
+    destination: str = "*"
+    within_s: float = 60.0
+
+
+class Topology(Value):
+    """What a person asks for; every default is already resolved into the slivers and links."""
+
+    name: str
+    slivers: dict[str, Sliver] = {}
+    links: tuple[Link, ...] = ()
+    expect: tuple[Expect, ...] = ()
+
+
+# --- what a routing daemon plugin is given -----------------------------------------------------
+
+
+class RouterVif(Value):
+    """One vif of a router as its routing daemon sees it; addresses with prefix length."""
+
+    dev: str
+    peer: str  # the sliver at the other end
+    addresses: tuple[str, ...]
+    peer_addresses: tuple[str, ...]
+    cost: int
+    protocols: tuple[str, ...]  # spoken over this vif: both ends speak them and the link allows them
+    area: str
+    passive: bool = False  # its prefix is announced by the IGP but nobody there speaks it (a host)
+
+
+class BgpPeer(Value):
+    """A BGP session, derived from the topology: eBGP over a link, iBGP between loopbacks."""
+
+    name: str
+    address: str  # without prefix length
+    asn: int
+    internal: bool = False
+    source: str = ""  # our address of an iBGP session
+
+
+class Router(Value):
+    """All that a routing daemon plugin may know of one sliver."""
+
+    ns: str
+    name: str
+    router_id: str  # dotted quad
+    loopbacks: tuple[str, ...]  # "a/32", "a/128"
+    routing: Routing
+    vifs: tuple[RouterVif, ...]
+    peers: tuple[BgpPeer, ...] = ()
+
+
+class Adjacency(Value):
+    """A routing neighbour as a daemon reports it."""
+
+    protocol: str
+    neighbor: str  # router id or address
+    dev: str
+    state: str
+    up: bool
+
+
+# --- the substrate --------------------------------------------------------------------------
+
+Capabilities = frozenset[str]  # words of node/probe.py: "netem", "element", "cgroup2", "frr", "bird", ...
+
+
+class Node(Value):
+    """A physical machine (or a test host), run by one agent."""
+
+    name: str
+    capabilities: Capabilities = frozenset()
+
+
+# --- what a node must hold: the closed list of objects ---------------------------------------
+
+
+class Object(Value, tag_field="kind", tag=str.lower):
+    """One thing in a kernel or a process table.
+
+    `key` says which one, `on` names the keys it stands on, `in_place` the fields that may change
+    under a living object; another difference means that it is rebuilt.  An object that `falls`
+    vanishes by itself when all that it stands on is removed.
+    """
+
+    in_place: ClassVar[frozenset[str]] = frozenset()
+    falls: ClassVar[bool] = True
+
+    @property
+    def key(self) -> Key:
+        raise NotImplementedError
+
+    @property
+    def on(self) -> tuple[Key, ...]:
+        return ()
+
+    @property
+    def changeable(self) -> frozenset[str]:
+        """The fields that may differ without a rebuild; by default the kind's `in_place`."""
+        return self.in_place
+
+    @property
+    def slivers(self) -> tuple[str, ...]:
+        """The namespaces (`slice.sliver`) whose users notice when this object is unwell."""
+        return (self.ns,)  # type: ignore[attr-defined]
+
+
+class Netns(Object, frozen=True):
+    """A network namespace: `slice.sliver`; on the machine `<mark>.slice.sliver` in /run/netns."""
+
+    falls: ClassVar[bool] = False
+    ns: str
+
+    @property
+    def key(self) -> Key:
+        return ("netns", self.ns)
+
+
+class Sysctl(Object, frozen=True):
+    """The settings below /proc/sys/net that we care for, of one namespace."""
+
+    in_place: ClassVar[frozenset[str]] = frozenset({"settings"})
+    ns: str
+    settings: tuple[tuple[str, str], ...]  # sorted; names of SYSCTLS
+
+    @property
+    def key(self) -> Key:
+        return ("sysctl", self.ns)
+
+    @property
+    def on(self) -> tuple[Key, ...]:
+        return (("netns", self.ns),)
+
+
+SYSCTLS = ("ipv4/ip_forward", "ipv6/conf/all/forwarding")
+
+
+class Root(Object, frozen=True):
+    """A pinned mount namespace in which `dirs` of the node's root are private to the sliver.
+
+    Each is an overlay; what the slice's files put there lies in `<run>/<ns>/root/<dir>`.
+    """
+
+    falls: ClassVar[bool] = False
+    ns: str
+    dirs: tuple[str, ...]  # top-level directories, sorted: "/etc", "/root"
+
+    @property
+    def key(self) -> Key:
+        return ("root", self.ns)
+
+    @property
+    def on(self) -> tuple[Key, ...]:
+        return (("netns", self.ns),)
+
+
+class VethEnd(Value):
+    """One end of a veth pair; `index` is the interface index, unique inside its namespace."""
+
+    ns: str
+    dev: str
+    index: int
+    mac: str
+
+
+class Veth(Object, frozen=True):
+    """A veth pair.  It is recognised by its two interface indexes, which name-derived hashes choose."""
+
+    ends: tuple[VethEnd, VethEnd]
+
+    @property
+    def key(self) -> Key:
+        a, b = self.ends
+        return ("veth", a.ns, a.dev, b.ns, b.dev)
+
+    @property
+    def on(self) -> tuple[Key, ...]:
+        return tuple(("netns", e.ns) for e in self.ends)
+
+    @property
+    def slivers(self) -> tuple[str, ...]:
+        return tuple(e.ns for e in self.ends)
+
+
+class Interface(Object, frozen=True):
+    """The settings of one vif; it comes and goes with the pair it is an end of."""
+
+    in_place: ClassVar[frozenset[str]] = frozenset({"mtu", "up"})
+    ns: str
+    dev: str
+    wire: Key  # the key of the pair
+    mtu: int = 1500
+    up: bool = True
+
+    @property
+    def key(self) -> Key:
+        return ("interface", self.ns, self.dev)
+
+    @property
+    def on(self) -> tuple[Key, ...]:
+        return (self.wire,)
+
+
+class Address(Object, frozen=True):
+    """An address of a vif or of "lo", in canonical form with its prefix length."""
+
+    ns: str
+    dev: str
+    cidr: str
+
+    @property
+    def key(self) -> Key:
+        return ("address", self.ns, self.dev, self.cidr)
+
+    @property
+    def on(self) -> tuple[Key, ...]:
+        return (("netns", self.ns) if self.dev == "lo" else ("interface", self.ns, self.dev),)
+
+
+class Route(Object, frozen=True):
+    """A static route in the main table, with our protocol number.  `to` is a canonical prefix."""
+
+    in_place: ClassVar[frozenset[str]] = frozenset({"via", "dev"})
+    ns: str
+    to: str
+    via: str
+    dev: str
+
+    @property
+    def key(self) -> Key:
+        return ("route", self.ns, self.to)
+
+    @property
+    def on(self) -> tuple[Key, ...]:
+        return (("interface", self.ns, self.dev),)
+
+
+class Shape(Object, frozen=True):
+    """What happens to packets that leave a namespace by `dev`.
+
+    Integers, so that what a kernel gives back compares equal.  `drop` is the silent fault.
+    """
+
+    in_place: ClassVar[frozenset[str]] = frozenset(
+        {"delay_us", "jitter_us", "loss_ppm", "rate_kbit", "queue_packets", "drop"}
+    )
+    falls: ClassVar[bool] = False
+    ns: str
+    dev: str
+    backend: Literal["netem", "element"]
+    delay_us: int = 0
+    jitter_us: int = 0
+    loss_ppm: int = 0
+    rate_kbit: int = 0  # 0: unlimited
+    queue_packets: int = 1000
+    drop: bool = False
+
+    @property
+    def key(self) -> Key:
+        return ("shape", self.ns, self.dev)
+
+    @property
+    def on(self) -> tuple[Key, ...]:
+        return (("interface", self.ns, self.dev),)
+
+
+class File(Object, frozen=True):
+    """A file of a sliver.  `path` is relative to `<run>/<ns>/`; below `root/` the sliver sees it as its own."""
+
+    in_place: ClassVar[frozenset[str]] = frozenset({"text", "mode", "owner"})
+    falls: ClassVar[bool] = False
+    ns: str
+    path: str
+    text: str
+    mode: int = 0o644
+    owner: str = "root"
+
+    @property
+    def key(self) -> Key:
+        return ("file", self.ns, self.path)
+
+    @property
+    def on(self) -> tuple[Key, ...]:
+        return (("netns", self.ns),)
+
+
+class Ready(Value):
+    """A readiness probe: `argv` run in the sliver prints `expect` (a regular expression) at least `times` times."""
+
+    argv: tuple[str, ...]
+    expect: str = ""
+    times: int = 1
+
+
+class Process(Object, frozen=True):
+    """A process of a sliver, kept running; with `once`, run to its end one time.
+
+    In `argv`, `reload` and `ready.argv` the text "{run}" stands for `<run>/<ns>`.  When only
+    `config` differs and `reload` is given, the process is told to reload; else it is restarted.
+    """
+
+    falls: ClassVar[bool] = False
+    ns: str
+    name: str
+    argv: tuple[str, ...]
+    config: str = ""  # digest of the files it reads
+    reload: tuple[str, ...] = ()
+    ready: Ready | None = None
+    once: bool = False
+    after: tuple[str, ...] = ()  # names of processes of the same sliver that start before it
+    rooted: bool = False  # runs in the sliver's private Root
+
+    @property
+    def key(self) -> Key:
+        return ("process", self.ns, self.name)
+
+    @property
+    def on(self) -> tuple[Key, ...]:
+        below: Key = ("root", self.ns) if self.rooted else ("netns", self.ns)
+        return (below, *(("process", self.ns, p) for p in self.after))
+
+    @property
+    def changeable(self) -> frozenset[str]:
+        return frozenset({"config", "reload", "ready"}) if self.reload else frozenset({"ready", "reload"})
+
+
+AnyObject = Netns | Sysctl | Root | Veth | Interface | Address | Route | Shape | File | Process
+# From the ground up: a kind stands only on kinds to its left (and, for processes, on its own).
+STACK: tuple[type[Object], ...] = (Netns, Sysctl, Veth, Interface, Address, Route, Shape, File, Root, Process)
+
+
+class SliceSpec(Value):
+    """Everything that one node must hold for one slice; immutable and complete.
+
+    A node never goes back to a lower generation.  An empty `objects` asks for the slice's end.
+    """
+
+    slice: str
+    node: str
+    generation: int
+    objects: frozenset[AnyObject] = frozenset()
+    not_before: float = 0.0  # Unix time, s
+
+
+class State(Value):
+    """What was observed on a node, bearing our mark."""
+
+    objects: frozenset[AnyObject] = frozenset()
+    unready: dict[str, str] = {}  # namespace -> why, for what exists but does not work yet
+
+
+class Op(Value):
+    """One step of a plan, and the reason for it."""
+
+    verb: Literal["ensure", "remove"]
+    object: AnyObject
+    why: str = ""
+
+    def __str__(self) -> str:
+        sign = "-" if self.verb == "remove" else "+"
+        return f"{sign} {' '.join(self.object.key)}" + (f"  ({self.why})" if self.why else "")
+
+
+class SliverStatus(Value):
+    """How one sliver is: a view of the plan, and of its readiness probes."""
+
+    sliver: str
+    state: Literal["ready", "configuring", "failed"]
+    why: str = ""
+
+
+# --- errors -----------------------------------------------------------------------------------
+
+
+class ViniError(Exception):
+    """str() is a complete sentence for the person who can act on it."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class Mistake(Value):
+    """One mistake in a file: where (1-based; 0: the whole file), what, and the nearest valid word."""
+
+    line: int
+    column: int
+    what: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        place = f"line {self.line}, column {self.column}: " if self.line else ""
+        return place + self.what + (f" ({self.hint})" if self.hint else "")
+
+
+class TopologyError(ViniError):
+    """A file is wrong and its author can mend it; carries all mistakes at once."""
+
+    exit_code: ClassVar[int] = 2
+
+    def __init__(self, mistakes: tuple[Mistake, ...] | list[Mistake], source: str = ""):
+        self.mistakes, self.source = tuple(mistakes), source
+        super().__init__("\n".join(f"{source}: {m}" if source else str(m) for m in self.mistakes))
+
+
+class CapacityError(ViniError):
+    """A node or a link is full; says which and by how much."""
+
+    exit_code: ClassVar[int] = 3
+
+
+class Denied(ViniError):
+    """The caller may not do this; says who may."""
+
+    exit_code: ClassVar[int] = 4
+
+
+class NotFound(ViniError):
+    """No such thing, or none that the caller may know of."""
+
+
+class Conflict(ViniError):
+    """Another desired state came first."""
+
+
+class Stale(Conflict):
+    """Older than what was already accepted; nothing ever moves backwards."""
+
+
+class Unsupported(ViniError):
+    """This node lacks a feature that the wish needs; says which, and what has it."""
+
+    exit_code: ClassVar[int] = 3
+
+
+class DriverError(ViniError):
+    """The machine refused; says what was being done.  The agent's loop retries."""
