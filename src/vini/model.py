@@ -26,7 +26,7 @@ DAEMONS = ("frr", "bird")
 PROTOCOLS = ("ospf", "ospf6", "isis", "rip", "ripng", "bgp", "babel", "static")
 
 
-class Impairment(Value):
+class Impairment(Value, frozen=True):
     """What one direction of a link does to packets.  The default does nothing."""
 
     delay_ms: float = 0.0  # one way
@@ -36,7 +36,7 @@ class Impairment(Value):
     queue_packets: int = 1000  # waiting for their turn at `rate_mbit`; drop-tail
 
 
-class Routing(Value):
+class Routing(Value, frozen=True):
     """Routing intent of one sliver: which protocols, spoken by which daemon."""
 
     protocols: tuple[str, ...] = ()  # of PROTOCOLS; () with `raw`: only the user's own configuration
@@ -50,28 +50,28 @@ class Routing(Value):
     raw: dict[str, str] = {}  # daemon configuration file name -> text; wins over what we generate
 
 
-class StaticRoute(Value):
+class StaticRoute(Value, frozen=True):
     """A route that the user gives; `via` is an address or the name of a neighbouring sliver."""
 
     to: str
     via: str
 
 
-class Command(Value):
+class Command(Value, frozen=True):
     """A command that runs in a sliver once it is up; `service` ones are restarted when they end."""
 
     run: str  # a shell command line
     service: bool = False
 
 
-class Place(Value):
+class Place(Value, frozen=True):
     """Where something is, in degrees (WGS 84)."""
 
     latitude: float
     longitude: float
 
 
-class Sliver(Value):
+class Sliver(Value, frozen=True):
     """A virtual machine, router or host.  A sliver without routing is a host and does not forward."""
 
     name: str
@@ -86,7 +86,7 @@ class Sliver(Value):
     label: str = ""  # for people: the name in another tool's file, a city
 
 
-class End(Value):
+class End(Value, frozen=True):
     """One end of a link: a vif inside a sliver, and what happens to packets that leave by it."""
 
     sliver: str
@@ -96,7 +96,7 @@ class End(Value):
     impairment: Impairment | None = None  # packets that leave by this end; None: the link's
 
 
-class Link(Value):
+class Link(Value, frozen=True):
     """A virtual Ethernet link between two slivers."""
 
     ends: tuple[End, End]
@@ -109,7 +109,7 @@ class Link(Value):
     area: str = ""  # OSPF area; "": the sliver's
 
 
-class Expect(Value):
+class Expect(Value, frozen=True):
     """`source` must reach `destination`; "*" stands for every sliver."""
 
     source: str = "*"
@@ -117,7 +117,7 @@ class Expect(Value):
     within_s: float = 60.0
 
 
-class Topology(Value):
+class Topology(Value, frozen=True):
     """What a person asks for; every default is already resolved into the slivers and links."""
 
     name: str
@@ -129,7 +129,7 @@ class Topology(Value):
 # --- what a routing daemon plugin is given -----------------------------------------------------
 
 
-class RouterVif(Value):
+class RouterVif(Value, frozen=True):
     """One vif of a router as its routing daemon sees it; addresses with prefix length."""
 
     dev: str
@@ -142,7 +142,7 @@ class RouterVif(Value):
     passive: bool = False  # its prefix is announced by the IGP but nobody there speaks it (a host)
 
 
-class BgpPeer(Value):
+class BgpPeer(Value, frozen=True):
     """A BGP session, derived from the topology: eBGP over a link, iBGP between loopbacks."""
 
     name: str
@@ -152,7 +152,7 @@ class BgpPeer(Value):
     source: str = ""  # our address of an iBGP session
 
 
-class Router(Value):
+class Router(Value, frozen=True):
     """All that a routing daemon plugin may know of one sliver."""
 
     ns: str
@@ -164,7 +164,7 @@ class Router(Value):
     peers: tuple[BgpPeer, ...] = ()
 
 
-class Adjacency(Value):
+class Adjacency(Value, frozen=True):
     """A routing neighbour as a daemon reports it."""
 
     protocol: str
@@ -179,7 +179,7 @@ class Adjacency(Value):
 Capabilities = frozenset[str]  # words of node/probe.py: "netem", "element", "cgroup2", "frr", "bird", ...
 
 
-class Node(Value):
+class Node(Value, frozen=True):
     """A physical machine (or a test host), run by one agent."""
 
     name: str
@@ -189,7 +189,7 @@ class Node(Value):
 # --- what a node must hold: the closed list of objects ---------------------------------------
 
 
-class Object(Value, tag_field="kind", tag=str.lower):
+class Object(Value, frozen=True, tag_field="kind", tag=str.lower):
     """One thing in a kernel or a process table.
 
     `key` says which one, `on` names the keys it stands on, `in_place` the fields that may change
@@ -255,7 +255,6 @@ class Root(Object, frozen=True):
     Each is an overlay; what the slice's files put there lies in `<run>/<ns>/root/<dir>`.
     """
 
-    falls: ClassVar[bool] = False
     ns: str
     dirs: tuple[str, ...]  # top-level directories, sorted: "/etc", "/root"
 
@@ -268,7 +267,7 @@ class Root(Object, frozen=True):
         return (("netns", self.ns),)
 
 
-class VethEnd(Value):
+class VethEnd(Value, frozen=True):
     """One end of a veth pair; `index` is the interface index, unique inside its namespace."""
 
     ns: str
@@ -297,12 +296,15 @@ class Veth(Object, frozen=True):
 
 
 class Interface(Object, frozen=True):
-    """The settings of one vif; it comes and goes with the pair it is an end of."""
+    """The settings of one vif, or of "lo"; it comes and goes with what it belongs to.
 
-    in_place: ClassVar[frozenset[str]] = frozenset({"mtu", "up"})
+    The interface alias carries `wire`, so that one end can be judged without seeing the other.
+    """
+
+    in_place: ClassVar[frozenset[str]] = frozenset({"mtu", "up", "wire"})
     ns: str
     dev: str
-    wire: Key  # the key of the pair
+    wire: Key  # the key of what it belongs to: its pair, or for "lo" the namespace
     mtu: int = 1500
     up: bool = True
 
@@ -328,7 +330,7 @@ class Address(Object, frozen=True):
 
     @property
     def on(self) -> tuple[Key, ...]:
-        return (("netns", self.ns) if self.dev == "lo" else ("interface", self.ns, self.dev),)
+        return (("interface", self.ns, self.dev),)
 
 
 class Route(Object, frozen=True):
@@ -382,7 +384,6 @@ class File(Object, frozen=True):
     """A file of a sliver.  `path` is relative to `<run>/<ns>/`; below `root/` the sliver sees it as its own."""
 
     in_place: ClassVar[frozenset[str]] = frozenset({"text", "mode", "owner"})
-    falls: ClassVar[bool] = False
     ns: str
     path: str
     text: str
@@ -398,7 +399,7 @@ class File(Object, frozen=True):
         return (("netns", self.ns),)
 
 
-class Ready(Value):
+class Ready(Value, frozen=True):
     """A readiness probe: `argv` run in the sliver prints `expect` (a regular expression) at least `times` times."""
 
     argv: tuple[str, ...]
@@ -413,7 +414,6 @@ class Process(Object, frozen=True):
     `config` differs and `reload` is given, the process is told to reload; else it is restarted.
     """
 
-    falls: ClassVar[bool] = False
     ns: str
     name: str
     argv: tuple[str, ...]
@@ -430,8 +430,8 @@ class Process(Object, frozen=True):
 
     @property
     def on(self) -> tuple[Key, ...]:
-        below: Key = ("root", self.ns) if self.rooted else ("netns", self.ns)
-        return (below, *(("process", self.ns, p) for p in self.after))
+        root: tuple[Key, ...] = (("root", self.ns),) if self.rooted else ()
+        return (("netns", self.ns), *root, *(("process", self.ns, p) for p in self.after))
 
     @property
     def changeable(self) -> frozenset[str]:
@@ -443,7 +443,7 @@ AnyObject = Netns | Sysctl | Root | Veth | Interface | Address | Route | Shape |
 STACK: tuple[type[Object], ...] = (Netns, Sysctl, Veth, Interface, Address, Route, Shape, File, Root, Process)
 
 
-class SliceSpec(Value):
+class SliceSpec(Value, frozen=True):
     """Everything that one node must hold for one slice; immutable and complete.
 
     A node never goes back to a lower generation.  An empty `objects` asks for the slice's end.
@@ -453,17 +453,16 @@ class SliceSpec(Value):
     node: str
     generation: int
     objects: frozenset[AnyObject] = frozenset()
-    not_before: float = 0.0  # Unix time, s
 
 
-class State(Value):
+class State(Value, frozen=True):
     """What was observed on a node, bearing our mark."""
 
     objects: frozenset[AnyObject] = frozenset()
     unready: dict[str, str] = {}  # namespace -> why, for what exists but does not work yet
 
 
-class Op(Value):
+class Op(Value, frozen=True):
     """One step of a plan, and the reason for it."""
 
     verb: Literal["ensure", "remove"]
@@ -475,7 +474,7 @@ class Op(Value):
         return f"{sign} {' '.join(self.object.key)}" + (f"  ({self.why})" if self.why else "")
 
 
-class SliverStatus(Value):
+class SliverStatus(Value, frozen=True):
     """How one sliver is: a view of the plan, and of its readiness probes."""
 
     sliver: str
@@ -492,7 +491,7 @@ class ViniError(Exception):
     exit_code: ClassVar[int] = 1
 
 
-class Mistake(Value):
+class Mistake(Value, frozen=True):
     """One mistake in a file: where (1-based; 0: the whole file), what, and the nearest valid word."""
 
     line: int

@@ -1,0 +1,33 @@
+"""Drivers: what knows how to observe, make and remove some kinds of objects on this machine.
+
+A driver is synchronous and is called in one thread, which may be inside a namespace meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Protocol
+
+from ...model import AnyObject, Key, Object
+
+Failures = dict[Key, str]  # key -> what the machine said, as a sentence
+
+
+class Driver(Protocol):
+    """The seam to the machine."""
+
+    kinds: tuple[type[Object], ...]
+
+    def observe(self, namespaces: Collection[str]) -> frozenset[AnyObject]:
+        """What is there, bearing our mark, in those namespaces (`slice.sliver`)."""
+
+    def ensure(self, objects: Sequence[AnyObject]) -> Failures:
+        """Make or change objects of one kind; what is right already stays as it is."""
+
+    def remove(self, objects: Sequence[AnyObject]) -> Failures:
+        """Take objects of one kind away; no error when they are gone."""
+
+
+def by_kind(drivers: Sequence[Driver]) -> Mapping[type[Object], Driver]:
+    """Which driver has which kind."""
+    return {kind: driver for driver in drivers for kind in driver.kinds}

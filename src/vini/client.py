@@ -1,0 +1,256 @@
+"""The way to a slice: everything that a command, an experiment or a Python program asks for goes through here.
+
+On one machine the central is this object, in the caller's process: store -> embed -> bus -> agent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from . import bus
+from .embed import embed
+from .layout import address, layout
+from .model import Node, SliceSpec, SliverStatus, Topology, ViniError
+from .node.drivers.contents import enter
+from .node.place import Place, from_environment
+from .node.version import digest
+from .reach import FibEntry, expectations, unreached
+from .store import Store, Stored
+
+Say = Callable[[str], None]
+OnProgress = Callable[[bus.Progress], None] | None
+_START_TIMEOUT_S = 20.0
+
+
+class Client:
+    """Talks to the store and the agent of one place."""
+
+    def __init__(self, place: Place | None = None, say: Say = lambda _: None):
+        self.place = place or from_environment()
+        self._say = say
+        self._bus = bus.Bus(self.place.run / "agent.socket")
+        self._opened: Store | None = None
+        self._greeting: bus.Greeting | None = None
+
+    @property
+    def store(self) -> Store:
+        """Opened when first needed, so that help and mistakes cost nothing."""
+        if self._opened is None:
+            _need_root()
+            self._opened = Store(self.place.state / "vini.db")
+        return self._opened
+
+    # --- desired states -----------------------------------------------------------------------
+
+    async def put(self, topology: Topology, what: str = "put", progress: OnProgress = None) -> bus.Report:
+        """Store a new desired state, and have the agent make one pass towards it."""
+        greeting = await self.greeting()
+        with self.store.transaction():
+            before = self.store.find(topology.name)
+            known = max(greeting.generations.get(topology.name, 0), greeting.ended.get(topology.name, 0))
+            generation = max(before.generation if before else 0, known) + 1
+            spec = self._embed(topology, greeting, generation)
+            self.store.put(topology, spec, _who(), what)
+        return await self._accept(spec, progress)
+
+    def _embed(self, topology: Topology, greeting: bus.Greeting, generation: int) -> SliceSpec:
+        return embed(topology, [Node(greeting.node, greeting.capabilities)], generation)[greeting.node]
+
+    async def _accept(self, spec: SliceSpec, progress: OnProgress = None) -> bus.Report:
+        reply = await self._ask(bus.Accept(spec), progress)
+        assert isinstance(reply, bus.Report)
+        return reply
+
+    async def up(self, topology: Topology, *, wait: bool = True, timeout_s: float = 120.0) -> bus.Report:
+        """Bring a slice up, or change it into this; with `wait`, return when it has converged."""
+        report = await self.put(topology, "up")
+        if wait:
+            await self.wait_ready(topology.name, timeout_s, report)
+            await self.wait_converged(topology.name, timeout_s)
+        return report
+
+    async def down(self, slice_: str, progress: OnProgress = None) -> bus.Report:
+        """Ask for the empty desired state."""
+        self.store.get(slice_)
+        return await self.put(Topology(slice_), "down", progress)
+
+    async def foresee(self, topology: Topology) -> tuple[str, ...]:
+        """What `put` would change, step by step; nothing is touched."""
+        spec = self._embed(topology, await self.greeting(), 1)
+        reply = await self._ask(bus.Foresee(spec))
+        assert isinstance(reply, bus.Lines)
+        return reply.lines
+
+    # --- observed states ----------------------------------------------------------------------
+
+    def slices(self) -> list[Stored]:
+        """All slices that are asked for."""
+        return self.store.slices()
+
+    async def topology(self, slice_: str) -> Topology:
+        """The desired state of a slice as it is now, with all changes since its file."""
+        return self.store.get(slice_).topology
+
+    async def status(self, slice_: str) -> list[SliverStatus]:
+        """One row per sliver, by a fresh look."""
+        self.store.get(slice_)
+        reply = await self._ask(bus.AskStatus(slice_))
+        assert isinstance(reply, bus.Report)
+        return list(reply.slivers)
+
+    async def fib_entries(self, slice_: str) -> dict[str, tuple[FibEntry, ...]]:
+        """Sliver -> its main forwarding table, both IP versions."""
+        reply = await self._ask(bus.AskFibs(slice_))
+        assert isinstance(reply, bus.Fibs)
+        return reply.tables
+
+    async def fibs(self, slice_: str) -> dict[str, list[tuple[str, str, str]]]:
+        """Sliver -> (prefix, next hop, vif)."""
+        tables = await self.fib_entries(slice_)
+        return {s: [(e.to, e.via, e.dev) for e in entries] for s, entries in tables.items()}
+
+    async def converged(self, slice_: str) -> tuple[bool, str]:
+        """Whether every expected destination can be reached; and if not, an example."""
+        topology = await self.topology(slice_)
+        if not expectations(topology):
+            return True, ""
+        missing = list(unreached(topology, await self.fib_entries(slice_)))
+        if not missing:
+            return True, ""
+        source, destination = missing[0]
+        return False, f"{len(missing)} of the expected pairs can't be reached yet, e.g. {source} -> {destination}"
+
+    async def wait_ready(self, slice_: str, timeout_s: float = 60.0, first: bus.Report | None = None) -> None:
+        """Return when all slivers are ready.  Raises ViniError with the cause when one isn't in time."""
+        deadline = time.monotonic() + timeout_s
+        rows = list(first.slivers) if first else await self.status(slice_)
+        while bad := [r for r in rows if r.state != "ready"]:
+            if time.monotonic() > deadline:
+                raise ViniError(_not_ready(slice_, bad, timeout_s))
+            self._say(
+                f"{len(rows) - len(bad)} of {len(rows)} slivers ready; {bad[0].sliver.partition('.')[2]}: {bad[0].why}"
+            )
+            await asyncio.sleep(0.05 if len(rows) < 50 else 0.2)
+            rows = await self.status(slice_)
+
+    async def wait_converged(self, slice_: str, timeout_s: float = 60.0) -> None:
+        """Return when the slice has converged.  Raises ViniError with an example when it hasn't in time."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            started = time.monotonic()
+            good, why = await self.converged(slice_)
+            if good:
+                return
+            if time.monotonic() > deadline:
+                raise ViniError(
+                    f"Slice {slice_!r} has not converged after {timeout_s:g} s: {why}. "
+                    "`vini neighbors` and `vini routes` show how far routing is."
+                )
+            self._say(why)
+            await asyncio.sleep(max(0.05, 2 * (time.monotonic() - started)))
+
+    def capabilities(self) -> frozenset[str]:
+        """What the node can do; known after the first request."""
+        return self._greeting.capabilities if self._greeting else frozenset()
+
+    # --- inside slivers -----------------------------------------------------------------------
+
+    def enter(self, slice_: str, sliver: str, argv: Sequence[str]) -> list[str]:
+        """The command line that runs `argv` inside a sliver."""
+        return enter(self.place, f"{slice_}.{sliver}", argv)
+
+    def address(self, topology: Topology, sliver: str, family: int = 4) -> str:
+        """The address that stands for a sliver."""
+        return address(layout(topology), sliver, family)
+
+    # --- the agent ----------------------------------------------------------------------------
+
+    async def greeting(self) -> bus.Greeting:
+        """Who the agent is.  Started, or replaced by one of our version, if need be; told what it missed."""
+        if self._greeting is None:
+            reply = await self._ask(bus.Hello())
+            assert isinstance(reply, bus.Greeting)
+            if reply.version != digest():
+                self._say("The agent is of another version; it is replaced, slices run on.")
+                await self._ask(bus.Stop())
+                await self._until_gone(reply.pid)
+                reply = await self._ask(bus.Hello())
+                assert isinstance(reply, bus.Greeting)
+            self._greeting = reply
+            await self._resend(reply)
+        return self._greeting
+
+    async def _resend(self, greeting: bus.Greeting) -> None:
+        """What was stored but never reached the agent: whoever wrote it was killed in between."""
+        have = greeting.generations | greeting.ended
+        for stored in self.store._all():
+            if stored.generation > have.get(stored.name, 0) and (stored.topology.slivers or stored.name in have):
+                await self._accept(stored.spec)
+
+    async def _ask(self, request: bus.Request, progress: OnProgress = None) -> bus.Reply:
+        """Ask the agent; where it is gone, start it and ask again: every request may be repeated."""
+        _need_root()
+        for attempt in range(3):
+            try:
+                return await self._bus.ask(request, progress or (lambda _: None))
+            except bus.AgentGone:
+                if attempt == 2:
+                    raise
+                await self._start_agent()
+        raise AssertionError("unreachable")
+
+    async def _start_agent(self) -> None:
+        self._say("starting the agent")
+        log_path = self.place.state / "agent.log"
+        log_path.parent.mkdir(parents=True, exist_ok=True)
+        environment = {
+            **os.environ,
+            "VINI_MARK": self.place.mark,
+            "VINI_RUN": str(self.place.run),
+            "VINI_STATE": str(self.place.state),
+        }
+        with log_path.open("ab") as log:
+            child = subprocess.Popen(
+                [sys.executable, "-m", "vini.node.serve"],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", start_new_session=True, env=environment,
+            )  # fmt: skip
+        deadline = time.monotonic() + _START_TIMEOUT_S
+        while True:
+            try:
+                await self._bus.ask(bus.Hello())
+                return
+            except bus.AgentGone as e:
+                if child.poll() not in (None, 0) or time.monotonic() > deadline:
+                    raise ViniError(f"The agent does not start; its log {log_path} ends: {_tail(log_path)}") from e
+                await asyncio.sleep(0.02)
+
+    async def _until_gone(self, pid: int) -> None:
+        deadline = time.monotonic() + _START_TIMEOUT_S
+        while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
+            await asyncio.sleep(0.01)
+
+
+def _need_root() -> None:
+    if os.geteuid() != 0:
+        raise ViniError("VINI makes network namespaces, which only root may; run this with sudo.")
+
+
+def _who() -> str:
+    return os.environ.get("SUDO_USER") or getpass.getuser()
+
+
+def _tail(path: Path) -> str:
+    return " / ".join(path.read_text(errors="replace").strip().splitlines()[-3:]) or "(empty)"
+
+
+def _not_ready(slice_: str, bad: Sequence[SliverStatus], timeout_s: float) -> str:
+    lines = [f"  {r.sliver.partition('.')[2]}: {r.why}" for r in bad[:10]]
+    more = [f"  ... and {len(bad) - 10} more"] if len(bad) > 10 else []
+    return "\n".join([f"{len(bad)} slivers of {slice_!r} are not ready after {timeout_s:g} s:", *lines, *more])

@@ -1,0 +1,131 @@
+"""Edits of a topology: the pure half of every change to a running slice.
+
+A fault, another delay, another cost, another hello interval: each takes a frozen `Topology` and
+gives a new one, to be sent as the new desired state.  Nothing here touches a machine.  A link
+is named by its two slivers, in either order, or by its name; the name is needed for one of
+several parallel links.  What does not exist raises `NotFound` with the nearest that does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+from msgspec.structs import replace
+
+from vini.layout import link_name
+from vini.model import Fault, Impairment, Link, NotFound, Routing, Topology, ViniError
+
+IMPAIRMENTS = ("delay_ms", "jitter_ms", "loss", "rate_mbit", "queue_packets")
+
+
+def nearest(word: str, words: Iterable[str]) -> str:
+    """The one of `words` that a person who wrote `word` most likely meant; "" when none is near."""
+    return next(iter(get_close_matches(word, list(words), n=1, cutoff=0.5)), "")
+
+
+def find_link(topology: Topology, a: str, b: str = "") -> int:
+    """The position in `topology.links` of the link between slivers `a` and `b`, or of the link named `a`.
+
+    Raises NotFound where there is none, and ViniError where parallel links make it ambiguous.
+    """
+    if not b:
+        found = [i for i, link in enumerate(topology.links) if link_name(link) == a]
+    else:
+        _check_sliver(topology, a)
+        _check_sliver(topology, b)
+        found = [i for i, link in enumerate(topology.links) if sorted(e.sliver for e in link.ends) == sorted((a, b))]
+    if len(found) > 1:
+        names = ", ".join(link_name(topology.links[i]) for i in found)
+        raise ViniError(f"There are {len(found)} links between {a} and {b or a}: {names}. Name the one that you mean.")
+    if not found:
+        raise NotFound(_no_link(topology, a, b))
+    return found[0]
+
+
+def set_fault(topology: Topology, a: str, b: str, fault: Fault) -> Topology:
+    """The same topology with that fault on one link; "none" restores it."""
+    return _with_link(topology, find_link(topology, a, b), fault=fault)
+
+
+def set_impairment(topology: Topology, a: str, b: str, *, one_way: bool = False, **wishes: float) -> Topology:
+    """The same topology with other impairments on one link; what `wishes` does not name stays.
+
+    `wishes` are fields of `Impairment`.  Both directions change, or with `one_way` only packets
+    from `a` to `b`.  An unknown field raises ViniError with the nearest one.
+    """
+    for word in wishes:
+        if word not in IMPAIRMENTS:
+            raise ViniError(f"{word} is no impairment of a link. {_mean(word, IMPAIRMENTS)}")
+    at = find_link(topology, a, b)
+    link = topology.links[at]
+
+    def impaired(before: Impairment) -> Impairment:
+        return replace(before, **wishes)
+
+    if not one_way:
+        ends = tuple(replace(e, impairment=e.impairment and impaired(e.impairment)) for e in link.ends)
+        return _with_link(topology, at, impairment=impaired(link.impairment), ends=ends)
+    ends = tuple(
+        replace(e, impairment=impaired(e.impairment or link.impairment)) if e.sliver == a else e for e in link.ends
+    )
+    return _with_link(topology, at, ends=ends)
+
+
+def set_cost(topology: Topology, a: str, b: str, cost: int) -> Topology:
+    """The same topology with that routing metric on one link, in both directions."""
+    at = find_link(topology, a, b)
+    ends = tuple(replace(e, cost=None) for e in topology.links[at].ends)
+    return _with_link(topology, at, cost=cost, ends=ends)
+
+
+def set_sliver_cost(topology: Topology, sliver: str, cost: int) -> Topology:
+    """The same topology with that metric on every vif of one sliver ("costing out" a router before work on it)."""
+    _check_sliver(topology, sliver)
+    links = tuple(
+        replace(link, ends=tuple(replace(e, cost=cost) if e.sliver == sliver else e for e in link.ends))
+        for link in topology.links
+    )
+    return replace(topology, links=links)
+
+
+def set_routing(topology: Topology, wishes: dict[str, Any], slivers: Sequence[str] | None = None) -> Topology:
+    """The same topology with other routing intent; what `wishes` (fields of `Routing`) does not name stays.
+
+    `slivers` None means every sliver that has routing.  A sliver named here that has no routing gets it.
+    """
+    changed = dict(topology.slivers)
+    for name in [n for n, s in changed.items() if s.routing] if slivers is None else slivers:
+        _check_sliver(topology, name)
+        changed[name] = replace(changed[name], routing=replace(changed[name].routing or Routing(), **wishes))
+    return replace(topology, slivers=changed)
+
+
+def _with_link(topology: Topology, at: int, **changes: Any) -> Topology:
+    links = list(topology.links)
+    links[at] = replace(links[at], **changes)
+    return replace(topology, links=tuple(links))
+
+
+def _check_sliver(topology: Topology, name: str) -> None:
+    if name not in topology.slivers:
+        raise NotFound(f"There is no sliver {name} in {topology.name}. {_mean(name, topology.slivers)}")
+
+
+def _no_link(topology: Topology, a: str, b: str) -> str:
+    if not b:
+        return f"There is no link {a} in {topology.name}. {_mean(a, map(link_name, topology.links))}"
+    around = sorted({e.sliver for link in topology.links for e in link.ends if _joins(link, a)} - {a})
+    others = f"{a} is linked to {', '.join(around)}." if around else f"{a} has no link at all."
+    return f"There is no link between {a} and {b} in {topology.name}. {others}"
+
+
+def _joins(link: Link, sliver: str) -> bool:
+    return any(e.sliver == sliver for e in link.ends)
+
+
+def _mean(word: str, words: Iterable[str]) -> str:
+    words = list(words)
+    near = nearest(word, words)
+    return f"Did you mean {near}?" if near else f"There are: {', '.join(sorted(words)[:20])}."

@@ -1,0 +1,239 @@
+"""Topology x substrate -> one SliceSpec per node.  Pure and deterministic: afterwards nobody has a choice left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import PurePosixPath
+
+from . import names
+from .layout import Layout, Vif, alive, forwards, layout, link_name
+from .model import (
+    Address,
+    AnyObject,
+    BgpPeer,
+    CapacityError,
+    File,
+    Interface,
+    Link,
+    Mistake,
+    Netns,
+    Node,
+    Process,
+    Root,
+    Route,
+    Router,
+    RouterVif,
+    SliceSpec,
+    Sliver,
+    Sysctl,
+    Topology,
+    TopologyError,
+    Unsupported,
+    Veth,
+    VethEnd,
+)
+from .plugins import ROUTERS
+from .plugins.shaping import shape
+from .static import static_routes
+
+IGPS = frozenset({"ospf", "ospf6", "isis", "rip", "ripng", "babel"})
+_UNCHANGEABLE = ("/proc", "/sys", "/dev", "/run")
+
+
+def embed(topology: Topology, nodes: Sequence[Node], generation: int = 1) -> dict[str, SliceSpec]:
+    """Everything each node must hold.  Raises Unsupported or CapacityError where a wish can't be met."""
+    node = _place(topology, nodes)
+    made = layout(topology)
+    objects: set[AnyObject] = set()
+    for sliver in topology.slivers.values():
+        objects.update(_sliver(topology, made, node, sliver))
+    for link in made.links.values():
+        objects.update(_link(topology.name, made, node, link))
+    return {node.name: SliceSpec(topology.name, node.name, generation, frozenset(objects))}
+
+
+def _place(topology: Topology, nodes: Sequence[Node]) -> Node:
+    """One machine so far: all slivers on the first node; a pin to another is refused, not ignored."""
+    if not nodes:
+        raise CapacityError("There is no node to place this slice on; start an agent with `vini agent`.")
+    for sliver in topology.slivers.values():
+        if sliver.node and sliver.node != nodes[0].name:
+            known = ", ".join(n.name for n in nodes)
+            raise CapacityError(
+                f"Sliver {sliver.name!r} is pinned to node {sliver.node!r}, which this central does not have "
+                f"(it has: {known}); remove `node:` or name one of these."
+            )
+    return nodes[0]
+
+
+# --- slivers ----------------------------------------------------------------------------------
+
+
+def _sliver(topology: Topology, made: Layout, node: Node, sliver: Sliver) -> Iterator[AnyObject]:
+    ns = f"{topology.name}.{sliver.name}"
+    on = "1" if forwards(sliver) else "0"
+    yield Netns(ns)
+    yield Sysctl(ns, (("ipv4/ip_forward", on), ("ipv6/conf/all/forwarding", on)))
+    yield Interface(ns, "lo", ("netns", ns), mtu=65536)
+    for cidr in made.loopbacks.get(sliver.name, ()):
+        yield Address(ns, "lo", cidr)
+    yield from _routes(topology, made, sliver, ns)
+    yield from _contents(sliver, ns)
+    if sliver.routing:
+        yield from _daemons(topology, made, node, sliver)
+
+
+def _routes(topology: Topology, made: Layout, sliver: Sliver, ns: str) -> Iterator[Route]:
+    vifs = made.vifs[sliver.name]
+    given = {}
+    for route in sliver.routes:
+        found = _next_hop(route.via, route.to, vifs)
+        if found is None:
+            what = f"{sliver.name}: the route to {route.to} goes via {route.via!r}, which is no neighbour of it."
+            raise TopologyError([Mistake(0, 0, what)])
+        to = _destination(route.to, found[0])
+        given[to] = found
+    if not given and not forwards(sliver):
+        given = _default_routes(topology, made, vifs)
+    if sliver.routing and "static" in sliver.routing.protocols:
+        given = {**static_routes(topology, made, sliver.name), **given}
+    for to, (via, vif) in given.items():
+        if alive(made, vif):
+            yield Route(ns, to, via, vif.dev)
+
+
+def _destination(to: str, via: str) -> str:
+    if to == "default":
+        return "::/0" if ":" in via else "0.0.0.0/0"
+    return to
+
+
+def _next_hop(via: str, to: str, vifs: Iterable[Vif]) -> tuple[str, Vif] | None:
+    for vif in vifs:
+        for cidr in vif.peer_addresses:
+            ip = cidr.partition("/")[0]
+            if via == ip or (via == vif.peer and (to == "default" or (":" in to) == (":" in ip))):
+                return ip, vif
+    return None
+
+
+def _default_routes(topology: Topology, made: Layout, vifs: Iterable[Vif]) -> dict[str, tuple[str, Vif]]:
+    """A host sends all by its first neighbour that forwards and whose link has a carrier."""
+    out: dict[str, tuple[str, Vif]] = {}
+    for vif in vifs:
+        if forwards(topology.slivers[vif.peer]) and alive(made, vif):
+            for cidr in vif.peer_addresses:
+                ip = cidr.partition("/")[0]
+                out.setdefault("::/0" if ":" in ip else "0.0.0.0/0", (ip, vif))
+    return out
+
+
+def _contents(sliver: Sliver, ns: str) -> Iterator[File | Root | Process]:
+    """What the user places in a sliver: files, and the commands that run there."""
+    dirs = set()
+    for path, text in sliver.files.items():
+        pure = PurePosixPath(path)
+        top = "/" + pure.parts[1] if len(pure.parts) > 2 else ""
+        if not top or top in _UNCHANGEABLE or ".." in pure.parts:
+            raise TopologyError(
+                [Mistake(0, 0, f"{sliver.name}: a file can't be placed at {path!r}; choose a path like /etc/NAME.")]
+            )
+        dirs.add(top)
+        yield File(ns, f"root{pure}", text)
+    if dirs:
+        yield Root(ns, tuple(sorted(dirs)))
+    previous: tuple[str, ...] = ()
+    for command in sliver.commands:
+        name = f"cmd-{names.digest('command', command.run) % 16**6:06x}"
+        yield Process(ns, name, ("sh", "-c", command.run), once=not command.service, after=previous, rooted=bool(dirs))
+        previous = (name,)
+
+
+# --- routing ----------------------------------------------------------------------------------
+
+
+def _daemons(topology: Topology, made: Layout, node: Node, sliver: Sliver) -> Iterator[AnyObject]:
+    assert sliver.routing is not None
+    if not sliver.routing.raw and not set(sliver.routing.protocols) - {"static"}:
+        return
+    daemon = sliver.routing.daemon
+    if daemon not in node.capabilities:
+        package = {"frr": "frr", "bird": "bird2"}.get(daemon, daemon)
+        raise Unsupported(
+            f"Sliver {sliver.name!r} asks for the routing daemon {daemon!r}, which node {node.name!r} lacks; "
+            f"install it with `apt-get install {package}`, or choose another `daemon`."
+        )
+    yield from ROUTERS[daemon].objects(router(topology, made, sliver.name))
+
+
+def router(topology: Topology, made: Layout, name: str) -> Router:
+    """All that a routing daemon plugin may know of one sliver."""
+    sliver = topology.slivers[name]
+    assert sliver.routing is not None
+    vifs = tuple(_router_vif(topology, made, v) for v in made.vifs[name])
+    peers = tuple(_peers(topology, made, name)) if "bgp" in sliver.routing.protocols else ()
+    ns = f"{topology.name}.{name}"
+    return Router(ns, name, made.router_ids[name], made.loopbacks[name], sliver.routing, vifs, peers)
+
+
+def _router_vif(topology: Topology, made: Layout, vif: Vif) -> RouterVif:
+    link = made.links[vif.link]
+    ours, theirs = (topology.slivers[s].routing for s in (vif.sliver, vif.peer))
+    assert ours is not None
+    spoken = set(ours.protocols) & set(theirs.protocols if theirs else ())
+    if link.protocols is not None:
+        spoken &= set(link.protocols)
+    if theirs and ours.asn and theirs.asn and ours.asn != theirs.asn:
+        spoken -= IGPS  # an IGP ends at the border of its autonomous system
+    protocols = tuple(p for p in ours.protocols if p in spoken)
+    return RouterVif(
+        vif.dev, vif.peer, vif.addresses, vif.peer_addresses, vif.cost, protocols,
+        link.area or ours.area, passive=not spoken & IGPS,
+    )  # fmt: skip
+
+
+def _peers(topology: Topology, made: Layout, name: str) -> Iterator[BgpPeer]:
+    ours = topology.slivers[name].routing
+    assert ours is not None
+    for vif in made.vifs[name]:
+        theirs = topology.slivers[vif.peer].routing
+        allowed = made.links[vif.link].protocols
+        if not theirs or "bgp" not in theirs.protocols or (allowed is not None and "bgp" not in allowed):
+            continue
+        if theirs.asn != ours.asn:
+            for cidr in vif.peer_addresses:
+                yield BgpPeer(vif.peer, cidr.partition("/")[0], theirs.asn)
+    for peer, sliver in topology.slivers.items():
+        if peer != name and sliver.routing and "bgp" in sliver.routing.protocols and sliver.routing.asn == ours.asn:
+            yield from _internal(made, name, peer, ours.asn)
+
+
+def _internal(made: Layout, name: str, peer: str, asn: int) -> Iterator[BgpPeer]:
+    for source in made.loopbacks.get(name, ()):
+        for cidr in made.loopbacks.get(peer, ()):
+            if (":" in source) == (":" in cidr):
+                address = cidr.partition("/")[0]
+                yield BgpPeer(peer, address, asn, internal=True, source=source.partition("/")[0])
+
+
+# --- links ------------------------------------------------------------------------------------
+
+
+def _link(slice_: str, made: Layout, node: Node, link: Link) -> Iterator[AnyObject]:
+    vifs = made.ends[link_name(link)]
+    a, b = sorted((_veth_end(slice_, v) for v in vifs), key=lambda e: (e.ns, e.dev))
+    pair = Veth((a, b))
+    yield pair
+    for vif, end in zip(vifs, link.ends, strict=True):
+        ns = f"{slice_}.{vif.sliver}"
+        yield Interface(ns, vif.dev, pair.key, link.mtu, up=link.fault != "carrier")
+        for cidr in vif.addresses:
+            yield Address(ns, vif.dev, cidr)
+        impairment = link.impairment if end.impairment is None else end.impairment
+        shaped = shape(ns, vif.dev, impairment, link.fault, node.capabilities)
+        if shaped:
+            yield shaped
+
+
+def _veth_end(slice_: str, vif: Vif) -> VethEnd:
+    return VethEnd(f"{slice_}.{vif.sliver}", vif.dev, vif.index, names.mac(slice_, vif.sliver, vif.dev))

@@ -1,0 +1,111 @@
+"""Other people's names made valid and unique: slivers, links, vifs."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import count
+
+import msgspec
+
+from vini import names
+from vini.model import End, Link
+
+_LONGEST = 40  # of names.SLIVER_NAME
+
+
+def sliver_names(labels: Sequence[str], fallbacks: Sequence[str]) -> list[str]:
+    """A valid, unique sliver name for each label, in order.
+
+    The first bearer of a name keeps it, later ones get -2, -3, ...; a label of which nothing
+    valid is left (another script, empty) is named after its fallback.
+    """
+    wanted = [names.slug(label) or names.slug(f"n-{f}") for label, f in zip(labels, fallbacks, strict=True)]
+    taken = set(wanted)  # nobody's own name is given to another's double
+    seen: set[str] = set()
+    last: dict[str, int] = {}
+    out = []
+    for name in wanted:
+        if name in seen:
+            n = next(n for n in count(last.get(name, 1) + 1) if _numbered(name, n) not in taken)
+            last[name] = n
+            name = _numbered(name, n)
+            taken.add(name)
+        seen.add(name)
+        out.append(name)
+    return out
+
+
+def _numbered(name: str, n: int) -> str:
+    return f"{name[: _LONGEST - len(str(n)) - 1].rstrip('-')}-{n}"
+
+
+def renamed(original: Mapping[str, str]) -> list[str]:
+    """`"New York" is now new-york` for each new name -> original where the two differ in more than case and spaces."""
+    return [f'"{old}" is now {new}' for new, old in original.items() if old and new != _plain(old)]
+
+
+def _plain(label: str) -> str:
+    return "-".join(label.lower().split())
+
+
+def settle(links: Iterable[Link]) -> tuple[Link, ...]:
+    """The links with names and vifs given to those whose defaults (`a--b`, `to-b`) would not be unique.
+
+    The first link of a pair keeps the defaults, whatever else the file holds; parallel ones are
+    called `a--b-2`, `a--b-3`, ... with vifs `to-b-2`, ...  Vifs already given stay.
+    """
+    links = list(links)
+    first, parallel = _by_pair(links)
+    link_names = {default_name(links[i]) for i in first}
+    vifs: dict[str, set[str]] = defaultdict(set)
+    for link in links:
+        for end in link.ends:
+            if end.vif:
+                vifs[end.sliver].add(end.vif)
+    for i in first:
+        links[i] = _with_vifs(links[i], vifs, parallel=False)
+    for i, of in parallel:
+        name = _free(default_name(links[of]), link_names)
+        links[i] = msgspec.structs.replace(_with_vifs(links[i], vifs, parallel=True), name=name)
+    return tuple(links)
+
+
+def default_name(link: Link) -> str:
+    """The name of a link that says none."""
+    return link.name or f"{link.ends[0].sliver}--{link.ends[1].sliver}"
+
+
+def _by_pair(links: Sequence[Link]) -> tuple[list[int], list[tuple[int, int]]]:
+    """Ordinals of each pair's first link, and of the others, each with its pair's first."""
+    first: dict[frozenset[str], int] = {}
+    parallel = []
+    for i, link in enumerate(links):
+        of = first.setdefault(frozenset(end.sliver for end in link.ends), i)
+        if of != i:
+            parallel.append((i, of))
+    return list(first.values()), parallel
+
+
+def _free(name: str, taken: set[str]) -> str:
+    free = next(new for n in count(2) if (new := f"{name}-{n}") not in taken)
+    taken.add(free)
+    return free
+
+
+def _with_vifs(link: Link, taken: dict[str, set[str]], parallel: bool) -> Link:
+    a, b = link.ends
+    ends = (_with_vif(a, b.sliver, taken[a.sliver], parallel), _with_vif(b, a.sliver, taken[b.sliver], parallel))
+    return link if ends == link.ends else msgspec.structs.replace(link, ends=ends)
+
+
+def _with_vif(end: End, peer: str, taken: set[str], parallel: bool) -> End:
+    if end.vif:
+        return end
+    default = names.vif(peer)
+    if not parallel and default not in taken:
+        taken.add(default)
+        return end
+    vif = next(new for n in count(2) if (new := names.vif(f"{peer}-{n}")) not in taken)
+    taken.add(vif)
+    return msgspec.structs.replace(end, vif=vif)

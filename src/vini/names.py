@@ -1,0 +1,88 @@
+"""Names, addresses, MACs and interface indexes, derived from names alone.
+
+They don't change when an unrelated sliver is added, because each is a hash of the names that it
+belongs to.  In the rare collision (two of n names in a space of 2**22: n**2 / 2**23) the later
+in hash order takes the next free place; numbering in file order was rejected since it renumbers
+a whole lab on every insertion.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterable
+from hashlib import blake2b
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
+
+SLIVER_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?\Z")  # as a DNS label (RFC 1123), at most 40
+SLICE_NAME = re.compile(r"[a-z0-9]([a-z0-9_-]{0,38}[a-z0-9])?\Z")
+VIF_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}\Z")  # IFNAMSIZ less its NUL: netdevice(7)
+
+LOOPBACKS_V4 = int(IPv4Address("10.192.0.0"))  # 10.192.0.0/10, a /32 each
+LINKS_V4 = int(IPv4Address("10.0.0.0"))  # 10.0.0.0/9, a /31 each (RFC 3021)
+LOOPBACKS_V6 = int(IPv6Address("fd56:494e:4900::"))  # "VINI"; a /128 each
+LINKS_V6 = int(IPv6Address("fd56:494e:4901::"))  # a /127 each (RFC 6164)
+SPACE = 1 << 22  # loopbacks, and links, that the IPv4 ranges above have room for
+INDEX_SPACE = 1 << 24
+
+
+def digest(*parts: str) -> int:
+    """64 bits that depend on all parts and on the borders between them."""
+    return int.from_bytes(blake2b("\0".join(parts).encode(), digest_size=8).digest(), "big")
+
+
+def place(names: Iterable[str], space: int, hash_of: Callable[[str], int], first: int = 0) -> dict[str, int]:
+    """Give each name its own number in first..space-1; a name keeps it whatever names join later, bar collisions."""
+    taken: dict[str, int] = {}
+    used: set[int] = set()
+    for h, name in sorted((hash_of(n), n) for n in set(names)):
+        at = first + h % (space - first)
+        while at in used:
+            at = first + (at + 1 - first) % (space - first)
+        used.add(at)
+        taken[name] = at
+    return taken
+
+
+def loopbacks(slivers: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Sliver name -> its IPv4 /32 and IPv6 /128."""
+    at = place(slivers, SPACE, lambda n: digest("loopback", n), first=1)
+    return {n: (f"{IPv4Address(LOOPBACKS_V4 + i)}/32", f"{IPv6Address(LOOPBACKS_V6 + i)}/128") for n, i in at.items()}
+
+
+def link_addresses(links: Iterable[str]) -> dict[str, tuple[tuple[str, str], tuple[str, str]]]:
+    """Link name -> (IPv4 /31, IPv6 /127) of its first and of its second end."""
+    at = place(links, SPACE, lambda n: digest("link", n))
+    out = {}
+    for name, i in at.items():
+        v4, v6 = LINKS_V4 + 2 * i, LINKS_V6 + 2 * i
+        out[name] = tuple((f"{IPv4Address(v4 + k)}/31", f"{IPv6Address(v6 + k)}/127") for k in (0, 1))
+    return out  # type: ignore[return-value]
+
+
+def vif(peer: str) -> str:
+    """`to-<peer>`; a longer one is cut and closed with a hash, so that it stays unique and stable."""
+    name = f"to-{peer}"
+    return name if len(name) <= 15 else f"{name[:10]}.{digest('vif', peer) % 16**4:04x}"
+
+
+def mac(slice_: str, sliver: str, dev: str) -> str:
+    """A locally administered unicast MAC of slice, sliver and vif: stitched slices never share one."""
+    b = (digest("mac", slice_, sliver, dev) & 0xFFFFFFFFFF).to_bytes(5, "big")
+    return "02:" + ":".join(f"{x:02x}" for x in b)
+
+
+def indexes(devs: Iterable[str], slice_: str, sliver: str) -> dict[str, int]:
+    """Vif name -> interface index, unique in its sliver; 1 is lo, small ones are left to the user's own."""
+    return place(devs, INDEX_SPACE, lambda d: digest("index", slice_, sliver, d), first=1 << 16)
+
+
+def canonical(cidr: str) -> str:
+    """An interface address as the kernel prints it; ValueError where it is none."""
+    return str(IPv6Interface(cidr) if ":" in cidr else IPv4Interface(cidr))
+
+
+def slug(text: str) -> str:
+    """The nearest valid sliver name: "São Paulo (GRU)" -> "sao-paulo-gru"; "" when nothing is left."""
+    ascii_ = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
+    return re.sub(r"[^a-z0-9]+", "-", ascii_).strip("-")[:40].strip("-")

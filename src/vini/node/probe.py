@@ -1,0 +1,84 @@
+"""What this machine can do, found out by trying.  The words are those of `Node.capabilities`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+from ..model import Unsupported, Value
+from . import cgroup
+
+
+class Feature(Value, frozen=True):
+    """One thing a machine may have, what needs it, and how to get it."""
+
+    name: str
+    serves: str
+    remedy: str  # a command or a sentence
+
+
+FEATURES = (
+    Feature("root", "making network namespaces", "run it as root: `sudo ./vini ...`"),
+    Feature("cgroup2", "keeping track of processes", "boot with systemd.unified_cgroup_hierarchy=1"),
+    Feature("netem", "link emulation by the kernel", "`modprobe sch_netem` (package linux-modules-extra-$(uname -r))"),
+    Feature(
+        "element", "link emulation without netem", "`apt-get install gcc libc6-dev` (and /dev/net/tun)"
+    ),
+    Feature("frr", "routing by FRR", "`apt-get install frr frr-pythontools`"),
+    Feature("bird", "routing by BIRD", "`apt-get install bird2`"),
+    Feature("iperf3", "throughput probes", "`apt-get install iperf3`"),
+    Feature("tcpdump", "`vini capture` and capture probes", "`apt-get install tcpdump`"),
+    Feature("traceroute", "path probes", "`apt-get install traceroute`"),
+    Feature("ping", "round-trip probes", "`apt-get install iputils-ping`"),
+)
+
+
+def capabilities() -> frozenset[str]:
+    """The names of the features that this machine has."""
+    return frozenset(f.name for f in FEATURES if _PROBES[f.name]())
+
+
+def _root() -> bool:
+    return "CapEff:\t0000000000000000" not in Path("/proc/self/status").read_text() and _writes("/run")
+
+
+def _writes(path: str) -> bool:
+    return os.access(path, os.W_OK)
+
+
+def _cgroup2() -> bool:
+    try:
+        return cgroup.mount().is_dir()
+    except Unsupported:
+        return False
+
+
+def _netem() -> bool:
+    """Tries it in a throw-away namespace: a module may be loadable, and only the kernel knows."""
+    command = "ip link set lo up && tc qdisc add dev lo root netem delay 1ms"
+    return subprocess.run(["unshare", "-n", "sh", "-c", command], capture_output=True).returncode == 0
+
+
+def _element() -> bool:
+    return Path("/dev/net/tun").exists() and shutil.which("gcc") is not None
+
+
+def _program(*names: str) -> Callable[[], bool]:
+    return lambda: any(shutil.which(n) or Path(n).exists() for n in names)
+
+
+_PROBES: dict[str, Callable[[], bool]] = {
+    "root": _root,
+    "cgroup2": _cgroup2,
+    "netem": _netem,
+    "element": _element,
+    "frr": _program("/usr/lib/frr/zebra"),
+    "bird": _program("bird", "/usr/sbin/bird"),
+    "iperf3": _program("iperf3"),
+    "tcpdump": _program("tcpdump", "/usr/bin/tcpdump"),
+    "traceroute": _program("traceroute"),
+    "ping": _program("ping"),
+}

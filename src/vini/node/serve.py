@@ -1,0 +1,144 @@
+"""The agent as a program: `python -m vini.node.serve`.  It answers on a socket that only root may open."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import os
+import resource
+import signal
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+
+from .. import bus
+from ..model import ViniError
+from . import probe
+from .agent import Agent
+from .drivers.contents import FileDriver, RootDriver
+from .drivers.network import NetworkDriver
+from .drivers.process import ProcessDriver
+from .drivers.shape import ShapeDriver
+from .ledger import Ledger
+from .machine import Machine
+from .place import Place, from_environment
+from .trace import Traces
+from .version import digest
+
+log = logging.getLogger("vini.agent")
+
+
+def build(place: Place) -> Agent:
+    """An agent over the real drivers."""
+    processes = ProcessDriver(place)
+    drivers = [NetworkDriver(place), ShapeDriver(place), FileDriver(place), RootDriver(place), processes]
+    return Agent(Machine(drivers), Ledger(place.state / "ledger"), Traces(place, processes))
+
+
+async def serve(place: Place) -> None:
+    """Answer requests and keep watch until told to stop."""
+    agent = build(place)
+    greeting = bus.Greeting(digest(), os.getpid(), "local", probe.capabilities(), {})
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    path = place.run / "agent.socket"
+    path.unlink(missing_ok=True)
+    os.umask(0o077)
+    server = await asyncio.start_unix_server(lambda r, w: _converse(agent, greeting, stop, r, w), path)
+    log.info("agent %s listens on %s; capabilities: %s", os.getpid(), path, ", ".join(sorted(greeting.capabilities)))
+    watch = asyncio.create_task(agent.run())
+    ends = asyncio.create_task(stop.wait())
+    await asyncio.wait([watch, ends], return_when=asyncio.FIRST_COMPLETED)
+    server.close()
+    watch.cancel()
+    with suppress(asyncio.CancelledError):
+        await watch
+
+
+async def _converse(
+    agent: Agent,
+    greeting: bus.Greeting,
+    stop: asyncio.Event,
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+) -> None:
+    progress = _progress(writer)
+    try:
+        while (request := await bus.receive_request(reader)) is not None:
+            try:
+                reply = await _answer(agent, greeting, stop, request, progress)
+            except ViniError as e:
+                reply = bus.Refusal(type(e).__name__, str(e))
+            await bus.send(writer, reply)
+    except ConnectionError:
+        log.info("somebody hung up")
+    finally:
+        writer.close()
+
+
+def _progress(writer: asyncio.StreamWriter) -> Callable[[int, int, str], None]:
+    """From the worker thread: steps are reported without waiting for whoever listens."""
+    loop = asyncio.get_running_loop()
+
+    def tell(done: int, total: int, what: str) -> None:
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(
+                lambda: asyncio.ensure_future(_try(bus.send(writer, bus.Progress(done, total, what))))
+            )
+
+    return tell
+
+
+async def _try(sending: Awaitable[None]) -> None:
+    with suppress(ConnectionError):
+        await sending
+
+
+async def _answer(
+    agent: Agent,
+    greeting: bus.Greeting,
+    stop: asyncio.Event,
+    request: bus.Request,
+    progress: Callable[[int, int, str], None],
+) -> bus.Reply:
+    match request:
+        case bus.Hello():
+            generations, ended = agent.generations(ended=False), agent.generations(ended=True)
+            return bus.Greeting(
+                greeting.version, greeting.pid, greeting.node, greeting.capabilities, generations, ended
+            )
+        case bus.Accept(spec):
+            return await agent.accept(spec, progress)
+        case bus.Foresee(spec):
+            return await agent.foresee(spec)
+        case bus.AskStatus(slice_):
+            return await agent.status(slice_)
+        case bus.AskFibs(slice_):
+            return await agent.fibs(slice_)
+        case bus.Stop():
+            stop.set()
+            return bus.Lines(("The agent ends; slices run on.",))
+
+
+def main() -> None:
+    """Run as the only agent of this place; a second one ends at once, quietly."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    place = from_environment()
+    place.run.mkdir(parents=True, exist_ok=True)
+    place.state.mkdir(parents=True, exist_ok=True)
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    with (place.run / "agent.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log.info("another agent runs here already")
+            return
+        Path("/proc/self/comm").write_text("vini-agent")
+        asyncio.run(serve(place))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""Every trace that slivers leave on this machine, also those of slivers that nobody wants any more."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from ..model import AnyObject, Process
+from ..reach import FibEntry
+from . import cgroup, netns, rtnl
+from .drivers.contents import forget_sliver
+from .drivers.process import ProcessDriver
+from .netlink import Socket
+from .place import Place
+
+
+class Traces:
+    """What the agent asks beyond objects: which slivers there are, their tables, and how their processes are."""
+
+    def __init__(self, place: Place, processes: ProcessDriver):
+        self._place, self._processes = place, processes
+
+    def namespaces(self) -> set[str]:
+        """Names (`slice.sliver`) of all that has a namespace, a directory, a pinned root or a cgroup of ours."""
+        mark = self._place.mark + "."
+        directory = Path("/run/netns")
+        found = {p.name[len(mark) :] for p in directory.glob(mark + "*")} if directory.is_dir() else set()
+        for parent in (self._place.run, cgroup.of(self._place)):
+            with suppress(FileNotFoundError):
+                found |= {p.name for p in parent.iterdir() if "." in p.name and p.is_dir()}
+        return found
+
+    def sweep(self, slice_: str, wanted: Collection[str]) -> None:
+        """Take away what is left of slivers that are not wanted: directories, cgroups, files without a namespace."""
+        for ns in self.namespaces():
+            if ns.partition(".")[0] == slice_ and ns not in wanted:
+                with suppress(OSError):  # a process that won't die keeps the rest; the next pass tries again
+                    forget_sliver(self._place, ns)
+                    netns.delete(self._place.netns(ns))
+
+    def unready(self, objects: Iterable[AnyObject]) -> dict[str, str]:
+        """Namespace -> why, for what exists but does not work yet."""
+        return self._processes.unready([o for o in objects if isinstance(o, Process)])
+
+    def fibs(self, namespaces: Iterable[str]) -> dict[str, tuple[FibEntry, ...]]:
+        """The main tables of those namespaces, both families."""
+        out = {}
+        with netns.back_home():
+            for ns in namespaces:
+                with suppress(OSError):
+                    netns.enter(self._place.netns(ns))
+                    with Socket() as socket:
+                        out[ns] = _fib(socket)
+        return out
+
+
+def _fib(socket: Socket) -> tuple[FibEntry, ...]:
+    dev = {link.index: link.dev for link in map(rtnl.seen_link, socket.dump(rtnl.dump_links()))}
+    routes = [rtnl.seen_route(m) for family in (2, 10) for m in socket.dump(rtnl.dump_routes(family))]
+    return tuple(FibEntry(r.to, r.via, dev.get(r.index, "")) for r in routes)

@@ -1,0 +1,137 @@
+"""Desired x observed -> the steps from one to the other; and the same comparison as status.
+
+Pure.  The plan depends only on what was observed, never on what was done before: a crash at any
+step, or a hand that deletes things, is just another observed state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+
+from .model import STACK, AnyObject, Key, Op, Process, SliverStatus, State
+
+_RANK = {kind: i for i, kind in enumerate(STACK)}
+
+
+def plan(want: Collection[AnyObject], have: Collection[AnyObject]) -> list[Op]:
+    """The steps, in order: first all removals from the top down, then all makings from the ground up."""
+    wanted = {o.key: o for o in want}
+    seen = {o.key: o for o in have}
+    doomed = _doomed(wanted, seen)
+    removals = [
+        Op("remove", seen[key], why) for key, why in reversed(doomed.items()) if not _falls_by_itself(seen[key], doomed)
+    ]
+    return removals + _ensures(wanted, seen, doomed)
+
+
+def _doomed(wanted: Mapping[Key, AnyObject], seen: Mapping[Key, AnyObject]) -> dict[Key, str]:
+    """What must go, from the ground up, and why: it isn't wanted, can't change in place, or stands on such a thing."""
+    doomed: dict[Key, str] = {}
+    for o in in_order(seen.values()):
+        key = o.key
+        new = wanted.get(key)
+        if new is None:
+            doomed[key] = "not wanted"
+        elif new != o and (stiff := _differing(o, new) - new.changeable):
+            doomed[key] = f"rebuilt for another {', '.join(sorted(stiff))}"
+        elif fallen := next((k for k in o.on if k in doomed), None):
+            doomed[key] = f"stands on {' '.join(fallen)}"
+    return doomed
+
+
+def _falls_by_itself(o: AnyObject, doomed: Mapping[Key, str]) -> bool:
+    return o.falls and bool(o.on) and all(k in doomed for k in o.on)
+
+
+def _ensures(wanted: Mapping[Key, AnyObject], seen: Mapping[Key, AnyObject], doomed: Mapping[Key, str]) -> list[Op]:
+    out = []
+    for o in in_order(wanted.values()):
+        key = o.key
+        old = seen.get(key)
+        if old is None:
+            out.append(Op("ensure", o, "missing"))
+        elif key in doomed:
+            out.append(Op("ensure", o, doomed[key]))
+        elif old != o:
+            out.append(Op("ensure", o, _changes(old, o)))
+    return out
+
+
+def _differing(old: AnyObject, new: AnyObject) -> set[str]:
+    return {f for f in new.__struct_fields__ if getattr(old, f) != getattr(new, f)}
+
+
+def _changes(old: AnyObject, new: AnyObject) -> str:
+    fields = sorted(_differing(old, new))
+    return ", ".join(f"{f} {_short(getattr(old, f))} -> {_short(getattr(new, f))}" for f in fields)
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 30 else "..."
+
+
+def in_order(objects: Iterable[AnyObject]) -> list[AnyObject]:
+    """From the ground up: by kind, processes after those they wait for, then by key."""
+    objects = list(objects)
+    depth = _process_depths([o for o in objects if type(o) is Process])
+    return sorted(objects, key=lambda o: (_RANK[type(o)], depth.get(o.key, 0) if depth else 0, o.key))
+
+
+def _process_depths(processes: Iterable[Process]) -> dict[Key, int]:
+    on = {p.key: [k for k in p.on if k[0] == "process"] for p in processes}
+    depths: dict[Key, int] = {}
+
+    def depth(key: Key, path: frozenset[Key]) -> int:
+        if key not in depths:
+            below = [k for k in on[key] if k in on and k not in path]
+            depths[key] = 1 + max((depth(k, path | {key}) for k in below), default=-1)
+        return depths[key]
+
+    for key in on:
+        depth(key, frozenset())
+    return depths
+
+
+def batches(ops: Iterable[Op]) -> Iterable[list[Op]]:
+    """Neighbouring steps of one verb and kind that don't stand on each other: one call of a driver each."""
+    batch: list[Op] = []
+    keys: set[Key] = set()
+    for op in ops:
+        o = op.object
+        apart = batch and (op.verb != batch[0].verb or type(o) is not type(batch[0].object))
+        if apart or (type(o) is Process and not keys.isdisjoint(o.on)):
+            yield batch
+            batch, keys = [], set()
+        batch.append(op)
+        keys.add(o.key)
+    if batch:
+        yield batch
+
+
+def status(want: Collection[AnyObject], state: State, failures: Mapping[Key, str]) -> list[SliverStatus]:
+    """One row per sliver: ready when nothing is left to do for it and nothing in it is unwell."""
+    failed: dict[str, str] = {}
+    todo: dict[str, str] = {}
+    for op in plan(want, state.objects):
+        for ns in op.object.slivers:
+            if op.object.key in failures:
+                failed.setdefault(ns, failures[op.object.key])
+            todo.setdefault(ns, str(op))
+    rows = []
+    for ns in sorted({ns for o in want for ns in o.slivers} | todo.keys()):
+        why = failed.get(ns) or todo.get(ns) or state.unready.get(ns, "")
+        rows.append(SliverStatus(ns, "failed" if ns in failed else "configuring" if why else "ready", why))
+    return rows
+
+
+def within(objects: Iterable[AnyObject], scope: Collection[str] | None) -> frozenset[AnyObject]:
+    """Those that concern only namespaces in `scope` (None: all)."""
+    if scope is None:
+        return frozenset(objects)
+    return frozenset(o for o in objects if all(ns in scope for ns in o.slivers))
+
+
+def touched(old: frozenset[AnyObject], new: frozenset[AnyObject]) -> set[str]:
+    """The namespaces that a change from one desired state to another concerns."""
+    return {ns for o in old ^ new for ns in o.slivers}

@@ -1,0 +1,67 @@
+"""What the routing daemon plugins read out of a `Router` in the same way, whichever daemon it is for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from hashlib import blake2b
+from ipaddress import ip_interface
+
+from vini.model import BgpPeer, Router, RouterVif, Unsupported
+
+RIP_TIMERS = (5, 15, 10)  # s: update, timeout, garbage collection; RFC 2453 3.8 says 30, 180, 120
+BFD_INTERVAL_MS = 100  # between control packets, both ways
+BFD_MULTIPLIER = 3  # packets lost in a row that mean "down" (RFC 5880 6.8.1)
+BGP_KEEPALIVE_S, BGP_HOLD_S = 1, 3  # 3 s is the least that RFC 4271 4.2 allows
+
+
+def digest(*texts: str) -> str:
+    """A short digest of configuration texts, the same on every machine."""
+    return blake2b("\0".join(texts).encode(), digest_size=8).hexdigest()
+
+
+def active(router: Router, protocol: str) -> tuple[RouterVif, ...]:
+    """The vifs over which a neighbour speaking `protocol` is expected."""
+    return tuple(v for v in router.vifs if protocol in v.protocols and not v.passive)
+
+
+def passive(router: Router) -> tuple[RouterVif, ...]:
+    """The vifs whose prefixes are announced by every protocol although nobody there speaks one."""
+    return tuple(v for v in router.vifs if v.passive)
+
+
+def version(address: str) -> int:
+    """4 or 6."""
+    return 6 if ":" in address else 4
+
+
+def loopback(router: Router, family: int) -> str:
+    """The first loopback address of IPv4 (4) or IPv6 (6), without prefix length; "" where there is none."""
+    return next((a.partition("/")[0] for a in router.loopbacks if version(a) == family), "")
+
+
+def originated(router: Router, family: int) -> tuple[str, ...]:
+    """The prefixes that BGP originates: loopbacks, prefixes of hosts' links, and `Routing.announce`; sorted."""
+    local: Iterable[str] = (*router.loopbacks, *(a for v in passive(router) for a in v.addresses))
+    prefixes = {str(ip_interface(a).network) for a in (*local, *router.routing.announce) if version(a) == family}
+    return tuple(sorted(prefixes))
+
+
+def peers(router: Router, family: int) -> tuple[BgpPeer, ...]:
+    """The BGP sessions over IPv4 (4) or IPv6 (6)."""
+    return tuple(p for p in router.peers if version(p.address) == family)
+
+
+def expected_adjacencies(router: Router) -> int:
+    """How many adjacencies are up once every neighbour is: one a protocol and vif, one a BGP session."""
+    igps = (p for p in router.routing.protocols if p not in ("bgp", "static"))
+    sessions = len(router.peers) if "bgp" in router.routing.protocols else 0
+    return sum(len(active(router, p)) for p in igps) + sessions
+
+
+def whole_seconds(router: Router, what: str, value: float) -> int:
+    """`value` as the whole seconds that a daemon's syntax asks for; Unsupported rather than another value."""
+    if value != int(value) or value < 1:
+        raise Unsupported(
+            f"Sliver {router.name} asks for a {what} of {value:g} s, but {router.routing.daemon} takes whole seconds from 1."
+        )
+    return int(value)

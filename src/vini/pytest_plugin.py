@@ -1,0 +1,1 @@
+"""pytest plugin: a network as a test fixture."""

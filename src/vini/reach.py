@@ -1,0 +1,131 @@
+"""Whether every expected destination can be reached, told from the forwarding tables alone.  Pure.
+
+A walk along next hops costs nothing on the network and is exact at the moment of the snapshot; n*n
+pings were rejected: they take seconds, and disturb what an experiment measures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from ipaddress import ip_address
+
+from .layout import Layout, address, layout
+from .model import Expect, NotFound, Topology, Value
+
+
+class FibEntry(Value, frozen=True):
+    """One route of a kernel's main table; `dev` of a multipath route is that of its first next hop."""
+
+    to: str
+    via: str
+    dev: str
+
+
+_ROUTE_V4 = frozenset({"ospf", "isis", "rip", "bgp", "babel", "static"})
+_ROUTE_V6 = frozenset({"ospf6", "isis", "ripng", "bgp", "babel", "static"})
+
+Fibs = Mapping[str, Sequence[FibEntry]]
+
+
+class Walker:
+    """Follows next hops through one snapshot of the forwarding tables of a slice."""
+
+    def __init__(self, made: Layout, fibs: Fibs):
+        self._made = made
+        self._tables = {s: _table(entries) for s, entries in fibs.items()}
+        self._peer = {
+            s: {v.dev: v.peer for v in vifs if made.links[v.link].fault == "none"} for s, vifs in made.vifs.items()
+        }
+        self._owner = {a.partition("/")[0]: s for s, all_ in made.loopbacks.items() for a in all_}
+        for s, vifs in made.vifs.items():
+            self._owner.update({a.partition("/")[0]: s for v in vifs for a in v.addresses})
+
+    def next(self, sliver: str, destination: str) -> str:
+        """The neighbour that `sliver` sends to, by longest-prefix match; "" where there is none."""
+        version, number = _number(destination)
+        width = 32 if version == 4 else 128
+        for length, nets in self._tables.get(sliver, {}).get(version, ()):
+            dev = nets.get(number >> (width - length) if length else 0)
+            if dev is not None:
+                return self._peer[sliver].get(dev, "")
+        return ""
+
+    def path(self, source: str, destination: str) -> tuple[str, ...]:
+        """The slivers from `source` to the owner of the address; it ends early where the way does."""
+        path = [source]
+        while path[-1] != self._owner.get(destination):
+            hop = self.next(path[-1], destination)
+            if not hop or hop in path:
+                break
+            path.append(hop)
+        return tuple(path)
+
+    def reaches(self, destination: str) -> set[str]:
+        """All slivers whose packets to this address arrive."""
+        owner = self._owner.get(destination)
+        good: set[str] = {owner} if owner else set()
+        bad: set[str] = set()
+        for start in self._made.vifs:
+            trail: list[str] = []
+            at = start
+            while at and at not in good and at not in bad and at not in trail:
+                trail.append(at)
+                at = self.next(at, destination)
+            (good if at in good else bad).update(trail)
+        return good
+
+
+def _number(ip: str) -> tuple[int, int]:
+    parsed = ip_address(ip)
+    return parsed.version, int(parsed)
+
+
+def _table(entries: Sequence[FibEntry]) -> dict[int, list[tuple[int, dict[int, str]]]]:
+    """IP version -> prefix lengths, longest first, each with its prefixes' leading bits -> dev."""
+    found: dict[int, dict[int, dict[int, str]]] = {4: {}, 6: {}}
+    for entry in entries:
+        net, _, length = entry.to.partition("/")
+        version, number = _number(net)
+        width = 32 if version == 4 else 128
+        found[version].setdefault(int(length), {}).setdefault(number >> (width - int(length)), entry.dev)
+    return {v: sorted(by.items(), reverse=True) for v, by in found.items()}
+
+
+def expectations(topology: Topology) -> tuple[Expect, ...]:
+    """What was asked for; where nothing was, a slice with routing expects that all reach all."""
+    if topology.expect or not any(s.routing for s in topology.slivers.values()):
+        return topology.expect
+    return (Expect(),)
+
+
+def unreached(topology: Topology, fibs: Fibs) -> Iterator[tuple[str, str]]:
+    """The (source, destination) pairs that are expected but can't be reached now."""
+    made = layout(topology)
+    walker = Walker(made, fibs)
+    reached: dict[str, set[str]] = {}
+    for expect in expectations(topology):
+        for destination in _named(topology, expect.destination):
+            for ip in _addresses(made, destination, families(topology)):
+                if ip not in reached:
+                    reached[ip] = walker.reaches(ip)
+                for source in _named(topology, expect.source):
+                    if source not in reached[ip]:
+                        yield source, destination
+
+
+def families(topology: Topology) -> tuple[int, ...]:
+    """The IP versions that this slice routes."""
+    spoken = {p for s in topology.slivers.values() if s.routing for p in s.routing.protocols}
+    found = tuple(f for f, protocols in ((4, _ROUTE_V4), (6, _ROUTE_V6)) if spoken & protocols)
+    return found or (4,)
+
+
+def _named(topology: Topology, pattern: str) -> Sequence[str]:
+    return list(topology.slivers) if pattern == "*" else [pattern]
+
+
+def _addresses(made: Layout, sliver: str, versions: Sequence[int]) -> Iterator[str]:
+    for version in versions:
+        with suppress(NotFound):
+            yield address(made, sliver, version)

@@ -1,0 +1,115 @@
+"""What was asked for, by whom, and with what result: SQLite in the state directory.
+
+The standard library's driver, until accounts and a second database need SQLAlchemy.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from .model import NotFound, SliceSpec, Topology, Value, ViniError
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS slices (
+  name TEXT PRIMARY KEY, generation INTEGER NOT NULL, topology BLOB NOT NULL, spec BLOB NOT NULL, updated REAL NOT NULL
+);
+CREATE TABLE IF NOT EXISTS events (
+  id INTEGER PRIMARY KEY, at REAL NOT NULL, who TEXT NOT NULL, what TEXT NOT NULL, slice TEXT NOT NULL,
+  generation INTEGER NOT NULL
+);
+"""
+
+
+class Stored(Value, frozen=True):
+    """One slice as it was last asked for; an ended one has no slivers."""
+
+    name: str
+    generation: int
+    topology: Topology
+    spec: SliceSpec
+    updated: float  # Unix time, s
+
+
+class Store:
+    """Slices and events.  A method that returned has reached the disk."""
+
+    def __init__(self, path: Path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._db = sqlite3.connect(path, timeout=30, isolation_level=None)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.executescript(_SCHEMA)
+        except sqlite3.Error as e:
+            raise ViniError(f"The database {path} can't be used: {e}; check the disk, or move the file away.") from e
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing; a second writer waits for its turn."""
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+        except sqlite3.Error as e:
+            raise ViniError(f"The database refused to write: {e}; is the disk full?") from e
+
+    def slices(self) -> list[Stored]:
+        """All slices that are asked for, by name."""
+        return [s for s in self._all() if s.topology.slivers]
+
+    def _all(self) -> list[Stored]:
+        rows = self._db.execute("SELECT name, generation, topology, spec, updated FROM slices ORDER BY name")
+        return [_stored(row) for row in rows]
+
+    def get(self, name: str) -> Stored:
+        """Raises NotFound with the names that there are."""
+        found = self.find(name)
+        if found is None or not found.topology.slivers:
+            known = ", ".join(s.name for s in self.slices())
+            hint = f"there is: {known}" if known else "none is up; `vini up FILE` brings one up"
+            raise NotFound(f"There is no slice {name!r}; {hint}.")
+        return found
+
+    def find(self, name: str) -> Stored | None:
+        """Also one that has ended: its generation goes on."""
+        row = self._db.execute(
+            "SELECT name, generation, topology, spec, updated FROM slices WHERE name = ?", (name,)
+        ).fetchone()
+        return _stored(row) if row else None
+
+    def put(self, topology: Topology, spec: SliceSpec, who: str, what: str) -> None:
+        """Store a new desired state and the event that made it; inside a transaction."""
+        now = time.time()
+        row = (spec.slice, spec.generation, msgspec.json.encode(topology), msgspec.json.encode(spec), now)
+        self._db.execute("INSERT OR REPLACE INTO slices VALUES (?, ?, ?, ?, ?)", row)
+        self._db.execute(
+            "INSERT INTO events (at, who, what, slice, generation) VALUES (?, ?, ?, ?, ?)",
+            (now, who, what, spec.slice, spec.generation),
+        )
+
+    def events(self, slice_: str, limit: int = 50) -> list[tuple[float, str, str, int]]:
+        """When, who, what, generation; the newest first."""
+        rows = self._db.execute(
+            "SELECT at, who, what, generation FROM events WHERE slice = ? ORDER BY id DESC LIMIT ?", (slice_, limit)
+        )
+        return list(rows)
+
+
+def _stored(row: tuple[str, int, bytes, bytes, float]) -> Stored:
+    name, generation, topology, spec, updated = row
+    return Stored(
+        name,
+        generation,
+        msgspec.json.decode(topology, type=Topology),
+        msgspec.json.decode(spec, type=SliceSpec),
+        updated,
+    )

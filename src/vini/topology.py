@@ -1,0 +1,94 @@
+"""Text to Topology, and back.
+
+`parse` reports every mistake of a file at once, each at its place; what it returns is complete:
+defaults, groups and short forms are resolved into frozen slivers and links.
+The format is declared in `topology_keys` and described in `docs/reference/topology.md`.
+"""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+
+from . import names
+from .mistakes import Mistakes, quote
+from .model import Expect, Topology
+from .schema import Fields, Json, json_schema, read
+from .topology_addresses import check_addresses
+from .topology_dump import dump
+from .topology_foreign import check_foreign
+from .topology_keys import TOPOLOGY
+from .topology_links import link_name, read_links
+from .topology_slivers import check_list, read_slivers, sliver_names
+from .yamlplaces import Mapping, load
+
+__all__ = ["dump", "link_name", "parse", "schema"]
+
+
+def parse(text: str, source: str = "", default_name: str = "") -> Topology:
+    """The topology that `text` (YAML 1.2, or JSON) describes.
+
+    `source` is the file's name, for messages.  A file without `name` is called `default_name`,
+    or else after `source`.  Raises `TopologyError` with all mistakes.
+    """
+    mistakes = Mistakes()
+    check_foreign(text, source, mistakes)
+    node = None if mistakes.found else load(text, mistakes)
+    if node is None:
+        if not mistakes.found:
+            mistakes.add((0, 0), "The file is empty.", "start with 'slivers: [a, b]' and 'links:'")
+        raise mistakes.error(source)
+    if not isinstance(node, Mapping):
+        mistakes.add(node.at, "A topology file is a mapping.", "start with 'slivers: [a, b]' and 'links:'")
+        raise mistakes.error(source)
+    found = read(TOPOLOGY, node, mistakes, "topology")
+    topology = _resolve(found.value if found else {}, source, default_name, mistakes)
+    if mistakes.found:
+        raise mistakes.error(source)
+    return topology
+
+
+def schema() -> Json:
+    """The format's JSON Schema (draft 2020-12), from the declaration that `parse` reads by."""
+    return json_schema(TOPOLOGY, "VINI topology", "https://vini.example/topology.schema.json")
+
+
+def _resolve(root: Fields, source: str, default_name: str, mistakes: Mistakes) -> Topology:
+    check_list(root, mistakes)
+    own = sliver_names(root)
+    if "slivers" in root and not own:
+        mistakes.add(root["slivers"].key_at, "There are no slivers.", "name at least one: 'slivers: [a]'")
+    placed = read_links(root, frozenset(own), mistakes)
+    links = tuple(p.link for p in placed)
+    check_addresses(placed, own, mistakes)
+    return Topology(
+        name=_name(root, source, default_name, mistakes),
+        slivers=read_slivers(root, links, mistakes),
+        links=links,
+        expect=_expect(root, frozenset(own), mistakes),
+    )
+
+
+def _name(root: Fields, source: str, default_name: str, mistakes: Mistakes) -> str:
+    if "name" in root:
+        return str(root["name"].value)
+    name = names.slug(default_name or PurePath(source).stem)
+    if not name:
+        mistakes.add((0, 0), "The topology has no name.", "add 'name: my-network'")
+    return name
+
+
+def _expect(root: Fields, known: frozenset[str], mistakes: Mistakes) -> tuple[Expect, ...]:
+    found = root.get("expect")
+    if found is None:
+        return ()
+    if found.value == "all":
+        return (Expect(),)
+    out = []
+    for item in found.value:
+        fields: Fields = item.value
+        for end in (fields[k] for k in ("from", "to") if k in fields):
+            if end.value != "*" and end.value not in known:
+                mistakes.unknown(end.at, f"There is no sliver {quote(end.value)}.", end.value, known)
+        keys = {"from": "source", "to": "destination", "within": "within_s"}
+        out.append(Expect(**{field: fields[key].value for key, field in keys.items() if key in fields}))
+    return tuple(out)

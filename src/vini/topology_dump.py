@@ -1,0 +1,202 @@
+"""Topology to text: readable YAML that parses back to an equal value, in short forms where they say it all."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import yaml
+
+from . import units
+from .model import End, Expect, Impairment, Link, Routing, Sliver, Topology
+
+WIDTH = 120
+Written = dict[str, Any]
+
+
+class _Dumper(yaml.SafeDumper):
+    """No aliases; "nothing to say" is written as nothing; a text of several lines as a block."""
+
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
+        return True
+
+
+def _represent_none(dumper: yaml.SafeDumper, _: None) -> yaml.Node:
+    return dumper.represent_scalar("tag:yaml.org,2002:null", "")
+
+
+def _represent_str(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+_Dumper.add_representer(type(None), _represent_none)
+_Dumper.add_representer(str, _represent_str)
+
+
+def dump(topology: Topology) -> str:
+    """Readable YAML for which `parse(dump(t)) == t`; the slice's most frequent routing is said once."""
+    usual = _usual_routing(topology)
+    written: Written = {"name": topology.name}
+    if usual is not None:
+        written["routing"] = _short_routing(_differences(usual, Routing()))
+    slivers = {name: _sliver(s, usual) for name, s in topology.slivers.items()}
+    written["slivers"] = {n: s or None for n, s in slivers.items()} if any(slivers.values()) else list(slivers)
+    if topology.links:
+        written["links"] = [_link(link) for link in topology.links]
+    if topology.expect:
+        written["expect"] = "all" if topology.expect == (Expect(),) else [_expect(e) for e in topology.expect]
+    return "".join(_dump({key: value}) for key, value in written.items())
+
+
+def _dump(value: Written) -> str:
+    return yaml.dump(
+        value, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=WIDTH, allow_unicode=True
+    )
+
+
+# --- routing ----------------------------------------------------------------------------------
+
+SHARED = ("protocols", "daemon", "hello_s", "dead_s", "area", "bfd")  # the rest belongs to one sliver
+
+
+def _usual_routing(topology: Topology) -> Routing | None:
+    """What most slivers have in common, for the head of the file."""
+    counted = Counter(_shared(s.routing) for s in topology.slivers.values() if s.routing and s.routing.protocols)
+    return Routing(**dict(zip(SHARED, counted.most_common(1)[0][0], strict=True))) if counted else None
+
+
+def _shared(routing: Routing) -> tuple[Any, ...]:
+    return tuple(getattr(routing, field) for field in SHARED)
+
+
+def _differences(routing: Routing, below: Routing) -> Written:
+    """The keys in which `routing` differs from what it inherits; `protocols` is () where none are inherited."""
+    write: dict[str, Any] = {
+        "protocols": list,
+        "daemon": str,
+        "hello_s": units.duration_s,
+        "dead_s": units.duration_s,
+        "area": _area,
+        "asn": int,
+        "bfd": bool,
+        "announce": list,
+        "raw": dict,
+    }
+    return {
+        field.removesuffix("_s"): to_text(getattr(routing, field))
+        for field, to_text in write.items()
+        if getattr(routing, field) != getattr(below, field)
+    }
+
+
+def _area(area: str) -> int | str:
+    return int(area[6:]) if area.startswith("0.0.0.") else area
+
+
+def _short_routing(written: Written) -> str | list[str] | Written:
+    if written.keys() != {"protocols"}:
+        return written
+    protocols: list[str] = written["protocols"]
+    return protocols[0] if len(protocols) == 1 else protocols
+
+
+# --- slivers ----------------------------------------------------------------------------------
+
+
+def _sliver(sliver: Sliver, usual: Routing | None) -> Written:
+    written: Written = {}
+    if sliver.label:
+        written["label"] = sliver.label
+    if sliver.place is not None:
+        written["place"] = [sliver.place.latitude, sliver.place.longitude]
+    if sliver.node:
+        written["node"] = sliver.node
+    if sliver.routing is None and usual is not None:
+        written["routing"] = "none"
+    elif sliver.routing is not None and (own := _differences(sliver.routing, usual or Routing())):
+        written["routing"] = _short_routing(own)
+    if sliver.addresses:
+        written["addresses"] = [a.split("/")[0] for a in sliver.addresses]
+    if sliver.forward is not None:
+        written["forward"] = sliver.forward
+    if sliver.routes:
+        written["routes"] = [{"to": r.to, "via": r.via} for r in sliver.routes]
+    if sliver.files:
+        written["files"] = dict(sliver.files)
+    if sliver.commands:
+        written["commands"] = [{"run": c.run, "service": True} if c.service else c.run for c in sliver.commands]
+    return written
+
+
+# --- links ------------------------------------------------------------------------------------
+
+
+def _link(link: Link) -> str | Written:
+    properties = _properties(link)
+    if any(_end_properties(end, link.impairment) for end in link.ends):
+        return {"ends": [_end(end, link.impairment) for end in link.ends], **properties}
+    line = " -- ".join(_end_name(end) for end in link.ends)
+    return {line: properties} if properties else line
+
+
+def _properties(link: Link) -> Written:
+    written: Written = {}
+    if link.name:
+        written["name"] = link.name
+    if link.cost != 10:
+        written["cost"] = link.cost
+    written |= _impairment(link.impairment, Impairment())
+    if link.mtu != 1500:
+        written["mtu"] = link.mtu
+    if link.fault != "none":
+        written["fault"] = link.fault
+    if link.protocols is not None:
+        written["protocols"] = list(link.protocols)
+    if link.area:
+        written["area"] = _area(link.area)
+    return written
+
+
+def _impairment(impairment: Impairment, below: Impairment) -> Written:
+    write: dict[str, tuple[str, Any]] = {
+        "delay_ms": ("delay", units.duration),
+        "jitter_ms": ("jitter", units.duration),
+        "loss": ("loss", units.loss),
+        "rate_mbit": ("rate", units.rate),
+        "queue_packets": ("queue", int),
+    }
+    return {
+        key: to_text(getattr(impairment, field))
+        for field, (key, to_text) in write.items()
+        if getattr(impairment, field) != getattr(below, field)
+    }
+
+
+def _end_name(end: End) -> str:
+    return f"{end.sliver}:{end.vif}" if end.vif else end.sliver
+
+
+def _end(end: End, below: Impairment) -> str | Written:
+    properties = _end_properties(end, below)
+    return {"sliver": _end_name(end), **properties} if properties else _end_name(end)
+
+
+def _end_properties(end: End, below: Impairment) -> Written:
+    written: Written = {"addresses": list(end.addresses)} if end.addresses else {}
+    if end.cost is not None:
+        written["cost"] = end.cost
+    if end.impairment is not None:
+        # An end with the link's very values still has its own: one key says so.
+        written |= _impairment(end.impairment, below) or {"delay": units.duration(end.impairment.delay_ms)}
+    return written
+
+
+def _expect(expect: Expect) -> Written:
+    written: Written = {}
+    if expect.source != "*":
+        written["from"] = expect.source
+    if expect.destination != "*":
+        written["to"] = expect.destination
+    if expect.within_s != 60.0:
+        written["within"] = units.duration_s(expect.within_s)
+    return written

@@ -1,0 +1,366 @@
+"""The topology file's format: every key, what it takes and what it means.
+
+The parser, the JSON Schema and the check of `docs/reference/topology.md` all read this table.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import Any
+
+from . import names, units
+from .mistakes import Wrong, quote
+from .model import DAEMONS, PROTOCOLS
+from .schema import BOOLEAN, Either, Headed, Json, Key, ListOf, MapOf, Section, Text, integer, real, words
+
+NO_ROUTING = "none"
+LINE = r"^\S+\s+--\s+\S+$"
+RESERVED_VIFS = ("lo", "all", "default")  # the loopback; and /proc/sys/net has directories of these names
+CLOSED_DIRECTORIES = ("proc", "sys", "dev")  # the kernel's own, in every sliver
+
+_NAME_RULE = "use a-z, 0-9 and '-' inside, at most 40 characters"
+
+
+# --- scalars ----------------------------------------------------------------------------------
+
+
+def _pattern(regex: re.Pattern[str] | str) -> str:
+    text = regex if isinstance(regex, str) else regex.pattern
+    return "^" + text.removesuffix(r"\Z").removeprefix("^").removesuffix("$") + "$"
+
+
+def _matching(regex: re.Pattern[str], what: str, rule: str) -> Text:
+    def read(text: str) -> str:
+        if not regex.match(text):
+            raise Wrong(f"{quote(text)} can't be {what}.", _suggest(regex, text, rule))
+        return text
+
+    return Text(read, {"type": ["string", "integer"], "pattern": _pattern(regex)})
+
+
+def _suggest(regex: re.Pattern[str], text: str, rule: str) -> str:
+    slug = names.slug(text)
+    return f"{rule}; for example '{slug}'" if slug and regex.match(slug) else rule
+
+
+def _text(read: Any, pattern: str) -> Text:
+    return Text(read, {"type": "string", "pattern": pattern})
+
+
+def _read_address(text: str) -> str:
+    """An interface address with prefix length, canonical."""
+    if "/" not in text or "%" in text:
+        raise Wrong(f"{quote(text)} is not an address with prefix length.", "write it like 10.0.0.1/31 or fd00::1/127")
+    try:
+        address = names.canonical(text)
+    except ValueError as e:
+        raise Wrong(f"{quote(text)} is not an address with prefix length.", "is a part of it too large?") from e
+    _check_unicast(address.split("/")[0])
+    network = ip_network(address, strict=False)
+    if network.version == 4 and network.prefixlen < 31:
+        own = {network.network_address: "the network's own", network.broadcast_address: "the broadcast"}
+        if role := own.get(ip_address(address.split("/")[0])):
+            raise Wrong(f"{address} is {role} address.", f"take one between: {network[1]}..{network[-2]}")
+    return address
+
+
+def _check_unicast(text: str) -> None:
+    address = ip_address(text)
+    if address.is_multicast or address.is_unspecified or address.is_loopback:
+        raise Wrong(f"{text} can't be an interface's address.", "take a unicast address")
+    if isinstance(address, IPv6Address) and address.is_link_local:
+        raise Wrong(f"{text} is a link-local address.", "each vif has one by itself; take one of fd00::/8")
+
+
+def _read_loopback(text: str) -> str:
+    """A sliver's own address, canonical, as /32 or /128."""
+    address = _read_address(text if "/" in text else text + ("/128" if ":" in text else "/32"))
+    plain, length = address.split("/")
+    if length != ("128" if ":" in plain else "32"):
+        raise Wrong(f"A sliver's own address has no subnet, but {quote(text)} has one.", f"write {plain}")
+    return address
+
+
+def _read_gateway(text: str) -> str:
+    """An address without prefix length, canonical; or a sliver's name."""
+    try:
+        address = str(ip_address(text))
+    except ValueError as e:
+        if names.SLIVER_NAME.match(text):
+            return text
+        raise Wrong(f"{quote(text)} is neither an address nor a sliver.", "name a neighbouring sliver") from e
+    if "%" in address:
+        raise Wrong(f"{quote(text)} has a zone.", "name the neighbouring sliver instead")
+    _check_unicast(address)
+    return address
+
+
+def _read_prefix(text: str) -> str:
+    """A network, canonical; an address alone is a network of one."""
+    try:
+        return str(ip_network(text))
+    except ValueError:
+        pass
+    try:
+        network = str(ip_network(text, strict=False))
+    except ValueError as e:
+        raise Wrong(f"{quote(text)} is not a prefix.", "write it like 10.0.0.0/8 or fd00::/8") from e
+    raise Wrong(f"{quote(text)} has bits set behind its prefix length.", f"did you mean {network}?")
+
+
+def _read_destination(text: str) -> str:
+    return text if text == "default" else _read_prefix(text)
+
+
+def _read_area(text: str) -> str:
+    """An OSPF area as dotted quad (RFC 2328, C.2)."""
+    try:
+        return str(IPv4Address(int(text) if re.fullmatch(r"[0-9]{1,10}", text) else text))
+    except ValueError as e:
+        raise Wrong(f"{quote(text)} is not an OSPF area.", "write a number such as 0, or 0.0.0.0") from e
+
+
+def _read_path(text: str) -> str:
+    parts = text.split("/")[1:]
+    if not text.startswith("/"):
+        raise Wrong(f"The path {quote(text)} is relative.", f"did you mean {quote('/' + text)}?")
+    if not text.isprintable() or len(text) > 4000 or any(len(p.encode()) > 255 for p in parts):
+        raise Wrong(f"{quote(text)} can't be a path.", "use printable characters, at most 255 in each part")
+    if any(part in ("", ".", "..") for part in parts):
+        raise Wrong(f"The path {quote(text)} has an empty, '.' or '..' part.", "write it out: /etc/motd")
+    if len(parts) < 2:
+        raise Wrong(f"The file {quote(text)} lies in '/' itself.", "place it in a directory: /root" + text[:40])
+    if parts[0] in CLOSED_DIRECTORIES:
+        raise Wrong(f"Files can't be placed in '/{parts[0]}'.", "it is the kernel's; use a command")
+    return text
+
+
+def _read_file_name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}", text):
+        raise Wrong(f"{quote(text)} is not the name of a configuration file.", "write it like frr.conf")
+    return text
+
+
+def _read_command(text: str) -> str:
+    if not text.strip() or "\0" in text:
+        raise Wrong("A command must have a text.", "write a shell command line")
+    return text
+
+
+def _read_label(text: str) -> str:
+    if not text or not text.isprintable() or len(text) > 200:
+        raise Wrong(f"{quote(text)} can't be a label.", "use 1 to 200 printable characters on one line")
+    return text
+
+
+def _read_content(text: str) -> str:
+    if "\0" in text:
+        raise Wrong("A file's text may not hold a NUL character.", "remove it")
+    return text
+
+
+def _read_end(text: str) -> tuple[str, str]:
+    """`sliver` or `sliver:vif`."""
+    sliver, colon, dev = text.partition(":")
+    if colon and not dev:
+        raise Wrong(f"{quote(text)} has no vif after the ':'.", f"write {sliver}, or {sliver}:eth1")
+    return sliver, VIF_NAME.read(dev) if colon else ""
+
+
+def _read_line(text: str) -> tuple[str, str]:
+    parts = re.split(r"\s+--\s+", text.strip())
+    if len(parts) == 2 and not any(re.search(r"\s", p) for p in parts):
+        return parts[0], parts[1]
+    two = re.fullmatch(r"(\S+?)\s*(?:--|->|<->|-|,)\s*(\S+)", text.strip())
+    hint = f"did you mean '{two[1]} -- {two[2]}'?" if two and len(text) < 90 else "write 'denver -- seattle'"
+    raise Wrong(f"{quote(text)} is not a link.", hint)
+
+
+def _read_vif(text: str) -> str:
+    if not names.VIF_NAME.match(text):
+        rule = "use at most 15 of A-Z, a-z, 0-9, '_', '-' and '.'"
+        raise Wrong(f"{quote(text)} can't be a vif's name.", rule)
+    if text in RESERVED_VIFS:
+        raise Wrong(f"The vif name {quote(text)} is the kernel's own.", "take another, such as eth1")
+    return text
+
+
+def _read_everyone(text: str) -> str:
+    if text != "*" and not names.SLIVER_NAME.match(text):
+        raise Wrong(f"{quote(text)} can't be a sliver.", 'name a sliver, or write "*" for all of them')
+    return text
+
+
+_ANY_NAME: Json = {"type": ["string", "integer"]}
+SLIVER_NAME = _matching(names.SLIVER_NAME, "a sliver's name", _NAME_RULE)
+SLICE_NAME = _matching(names.SLICE_NAME, "a slice's name", "use a-z, 0-9, '_' and '-' inside, at most 40 characters")
+LINK_NAME = _matching(names.SLICE_NAME, "a link's name", "use a-z, 0-9, '_' and '-' inside, at most 40 characters")
+GROUP_NAME = _matching(names.SLICE_NAME, "a group's name", "use a-z, 0-9, '_' and '-' inside, at most 40 characters")
+NODE_NAME = _matching(re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}\Z"), "a node's name", "use letters, digits, - and .")
+VIF_NAME = Text(_read_vif, {"type": "string", "pattern": _pattern(names.VIF_NAME)})
+REFERENCE = Text(str, _ANY_NAME)  # to a sliver or group: checked where all names are known
+ADDRESS = _text(_read_address, r"^[0-9A-Fa-f:.]+/[0-9]+$")
+LOOPBACK = _text(_read_loopback, r"^[0-9A-Fa-f:.]+(/32|/128)?$")
+PREFIX = _text(_read_prefix, r"^[0-9A-Fa-f:.]+(/[0-9]+)?$")
+DESTINATION = _text(_read_destination, r"^(default|[0-9A-Fa-f:.]+(/[0-9]+)?)$")
+GATEWAY = Text(_read_gateway, _ANY_NAME)
+AREA = Text(_read_area, {"anyOf": [{"type": "integer", "minimum": 0, "maximum": 4294967295}, {"type": "string"}]})
+PATH = _text(_read_path, r"^/[^/]+/")
+FILE_NAME = _text(_read_file_name, r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$")
+FILE_TEXT = Text(_read_content, {"type": ["string", "number", "boolean"]})
+COMMAND = Text(_read_command, {"type": "string", "minLength": 1})
+LABEL = Text(_read_label, {"type": ["string", "number"], "maxLength": 200})
+PROTOCOL = words(*PROTOCOLS)
+DELAY = _text(partial(units.read_ms, high=100_000.0), units.DURATION)
+HELLO = _text(partial(units.read_s, low=0.05, high=65_535.0), units.DURATION)
+WITHIN = _text(partial(units.read_s, low=0.1, high=86_400.0), units.DURATION)
+RATE = _text(units.read_mbit, units.RATE)
+LOSS = Text(units.read_loss, {"anyOf": [{"type": "string", "pattern": units.LOSS}, {"type": "number"}]})
+END = Text(_read_end, {"type": ["string", "integer"], "pattern": r"^[a-z0-9-]+(:.+)?$"})
+
+
+# --- sections ---------------------------------------------------------------------------------
+
+ROUTING = Section(
+    "a routing section",
+    {
+        "protocols": Key(
+            ListOf(PROTOCOL, lone=True), f"Routing protocols that the sliver speaks: {', '.join(PROTOCOLS)}."
+        ),
+        "daemon": Key(words(*DAEMONS), "Which routing daemon speaks them: frr (default) or bird."),
+        "hello": Key(HELLO, "Hello interval of OSPF, IS-IS and Babel; 50ms..65535s, default 1s."),
+        "dead": Key(HELLO, "A neighbour is dead after this silence; longer than hello, default 4s."),
+        "area": Key(AREA, "OSPF area, as number or dotted quad; default 0."),
+        "asn": Key(integer(1, 4294967295), "BGP autonomous system number; needed with bgp."),
+        "bfd": Key(BOOLEAN, "Watch neighbours by BFD (RFC 5880); default false."),
+        "announce": Key(ListOf(PREFIX, lone=True), "Prefixes that BGP originates besides the loopbacks."),
+        "raw": Key(MapOf(FILE_NAME, FILE_TEXT), "Daemon configuration files, by name; they win over generated ones."),
+    },
+    short="protocols",
+    none=NO_ROUTING,
+)
+
+ROUTE = Section(
+    "a route",
+    {
+        "to": Key(DESTINATION, "The destination: a prefix, an address, or `default`.", required=True),
+        "via": Key(GATEWAY, "The next hop: a neighbouring sliver's name, or an address.", required=True),
+    },
+)
+
+COMMANDS = Section(
+    "a command",
+    {
+        "run": Key(COMMAND, "A shell command line.", required=True),
+        "service": Key(BOOLEAN, "Restart it when it ends; default false."),
+    },
+    short="run",
+)
+
+SLIVER_PROPERTIES = {
+    "routing": Key(ROUTING, "Routing intent: `none` (a host), a protocol, a list of them, or a mapping."),
+    "routes": Key(ListOf(ROUTE), "Static routes that you give."),
+    "files": Key(MapOf(PATH, FILE_TEXT), "Files to place in the sliver: absolute path to text."),
+    "commands": Key(ListOf(COMMANDS, lone=True), "Commands that run once the sliver is up, in this order."),
+    "forward": Key(BOOLEAN, "Forward packets; default: routers do, hosts do not."),
+    "node": Key(NODE_NAME, "The physical node to run on; default: anywhere."),
+    "place": Key(ListOf(real(-180, 180)), "Where it is on the map: [latitude, longitude] in degrees (WGS 84)."),
+}
+
+GROUPS = Key(ListOf(REFERENCE, lone=True), "Groups whose properties it takes; a later group wins.")
+
+SLIVER = Section(
+    "a sliver",
+    {
+        **SLIVER_PROPERTIES,
+        "addresses": Key(ListOf(LOOPBACK, lone=True), "Its own (loopback) addresses; default: chosen for you."),
+        "label": Key(LABEL, "A name for people, in any script; at most 200 characters."),
+        "groups": GROUPS,
+    },
+)
+
+IMPAIRMENTS = {
+    "delay": Key(DELAY, "One-way delay, 0ms..100s; default 0ms."),
+    "jitter": Key(DELAY, "Standard deviation of the delay, 0ms..100s; packets keep their order; default 0ms."),
+    "loss": Key(LOSS, "Share of packets lost at random, 0%..100%; default 0%."),
+    "rate": Key(RATE, "Rate, 1kbit..100gbit, of 10^n bits of Ethernet frame per second; default unlimited."),
+    "queue": Key(integer(1, 1_000_000), "Packets that may wait for their turn at `rate`; default 1000."),
+}
+
+COST = Key(integer(1, 65535), "Routing metric, 1..65535; default 10.")
+
+LINK_PROPERTIES = {
+    "cost": COST,
+    **IMPAIRMENTS,
+    "mtu": Key(integer(68, 65535), "Largest packet in bytes, 68..65535; with IPv6 1280 at least; default 1500."),
+    "fault": Key(
+        words("none", "carrier", "silent"), "`carrier`: both ends are down; `silent`: packets vanish; default none."
+    ),
+    "protocols": Key(
+        ListOf(PROTOCOL, lone=True, none="none"), "Routing protocols spoken over it; default: all of both ends."
+    ),
+    "area": Key(AREA, "OSPF area of the link; default: the sliver's."),
+}
+
+END_SECTION = Section(
+    "a link's end",
+    {
+        "sliver": Key(END, "The sliver at this end, or `sliver:vif`.", required=True),
+        "vif": Key(VIF_NAME, "The vif's name inside the sliver; default `to-<peer>`."),
+        "addresses": Key(ListOf(ADDRESS, lone=True), "Addresses with prefix length; default: chosen for you."),
+        "cost": Key(COST.kind, "Metric of what leaves by this end; default: the link's."),
+        **{k: Key(v.kind, f"The same, for what leaves by this end only. {v.what}") for k, v in IMPAIRMENTS.items()},
+    },
+    short="sliver",
+)
+
+LINK = Section(
+    "a link",
+    {
+        "ends": Key(ListOf(END_SECTION), "The two ends.", required=True),
+        "name": Key(LINK_NAME, "Its name; default `a--b`; needed for parallel links."),
+        **LINK_PROPERTIES,
+        "groups": GROUPS,
+    },
+)
+LINK_LINE = Headed(Text(_read_line, {"type": "string", "pattern": LINE}), "ends", LINK)
+
+EXPECT = Section(
+    "an expectation",
+    {
+        "from": Key(Text(_read_everyone, _ANY_NAME), 'The sliver that must reach; default "*", every sliver.'),
+        "to": Key(Text(_read_everyone, _ANY_NAME), 'The sliver that must be reached; default "*", every sliver.'),
+        "within": Key(WITHIN, "How long it may take, 100ms..24h; default 60s."),
+    },
+)
+
+DEFAULTS = Section(
+    "a defaults section",
+    {
+        "sliver": Key(Section("the sliver defaults", SLIVER_PROPERTIES), "Properties of every sliver."),
+        "link": Key(Section("the link defaults", LINK_PROPERTIES), "Properties of every link."),
+    },
+)
+
+GROUP = Section("a group", {**SLIVER_PROPERTIES, **LINK_PROPERTIES})
+
+TOPOLOGY = Section(
+    "a topology",
+    {
+        "name": Key(SLICE_NAME, "The slice's name; default: the file's."),
+        "routing": Key(ROUTING, "Routing intent of every sliver that says nothing else."),
+        "defaults": Key(DEFAULTS, "Properties of every sliver and of every link."),
+        "groups": Key(MapOf(GROUP_NAME, GROUP), "Named sets of properties, for slivers or for links."),
+        "slivers": Key(
+            Either((ListOf(SLIVER_NAME), MapOf(SLIVER_NAME, SLIVER))),
+            "The virtual machines, routers and hosts: by name, or a list of names.",
+            required=True,
+        ),
+        "links": Key(ListOf(LINK_LINE), "The virtual links: `a -- b`, `a -- b: {...}`, or `ends: [a, b]`."),
+        "expect": Key(Either((words("all"), ListOf(EXPECT))), "What must be reachable: a list, or `all`."),
+    },
+)
+
+SECTIONS = (TOPOLOGY, DEFAULTS, SLIVER, ROUTING, ROUTE, COMMANDS, LINK, END_SECTION, EXPECT)

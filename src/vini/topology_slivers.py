@@ -1,0 +1,181 @@
+"""The slivers of a topology file, resolved: every default is in its sliver."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from .mistakes import Mark, Mistakes, quote
+from .model import Command, Link, Place, Routing, Sliver, StaticRoute
+from .schema import Fields, Found
+from .topology_keys import SLIVER_PROPERTIES
+from .topology_merge import inherit, overlay, section
+
+SPOKEN = {  # the protocols that a daemon has
+    "frr": frozenset({"ospf", "ospf6", "isis", "rip", "ripng", "bgp", "babel", "static"}),
+    "bird": frozenset({"ospf", "ospf6", "rip", "ripng", "bgp", "babel", "static"}),
+}
+DEFAULT_ROUTES = {4: "0.0.0.0/0", 6: "::/0"}
+
+Neighbors = dict[str, dict[str, frozenset[int]]]  # sliver -> neighbour -> IP versions of the way there
+
+
+def sliver_names(root: Fields) -> dict[str, Found]:
+    """Each sliver's own fields, by name; the list form has none."""
+    found = root.get("slivers")
+    if found is None:
+        return {}
+    if isinstance(found.value, dict):
+        return found.value
+    return {str(f.value): Found({}, f.at, f.at) for f in found.value}
+
+
+def check_list(root: Fields, mistakes: Mistakes) -> None:
+    """In the list form a name may stand once (in a mapping YAML itself sees to that)."""
+    first: dict[str, Mark] = {}
+    found = root.get("slivers")
+    for f in found.value if found and isinstance(found.value, list) else ():
+        if first.setdefault(f.value, f.at) != f.at:
+            what = f"The sliver {quote(f.value)} is already there on line {first[f.value][0]}."
+            mistakes.add(f.at, what, "remove one of them")
+
+
+def neighbors(links: Iterable[Link]) -> Neighbors:
+    """Who is linked to whom, and by which IP versions: given addresses tell, chosen ones are of both."""
+    out: Neighbors = {}
+    for link in links:
+        for end, peer in (link.ends, link.ends[::-1]):
+            versions = frozenset(_version(a) for a in peer.addresses) or frozenset((4, 6))
+            there = out.setdefault(end.sliver, {})
+            there[peer.sliver] = there.get(peer.sliver, frozenset()) | versions
+    return out
+
+
+def read_slivers(root: Fields, links: Iterable[Link], mistakes: Mistakes) -> dict[str, Sliver]:
+    """All slivers, by name, with what they inherit."""
+    defaults = section(section(root, "defaults"), "sliver")
+    if "routing" in root:
+        defaults = overlay({"routing": root["routing"]}, defaults)
+    groups, allowed = section(root, "groups"), frozenset(SLIVER_PROPERTIES)
+    there = neighbors(links)
+    slivers = {}
+    for name, found in sliver_names(root).items():
+        fields = inherit(found.value, defaults, groups, allowed, mistakes)
+        slivers[name] = _sliver(name, fields, found.key_at, there.get(name, {}), mistakes)
+    return slivers
+
+
+def _sliver(name: str, fields: Fields, at: Mark, there: dict[str, frozenset[int]], mistakes: Mistakes) -> Sliver:
+    optional: dict[str, Any] = {k: fields[k].value for k in ("forward", "node", "label") if k in fields}
+    return Sliver(
+        name,
+        routing=_routing(name, fields.get("routing"), at, mistakes),
+        addresses=tuple(a.value for a in fields["addresses"].value) if "addresses" in fields else (),
+        routes=_routes(name, fields, there, mistakes),
+        files={path: f.value for path, f in section(fields, "files").items() if isinstance(f.value, str)},
+        commands=_commands(fields),
+        place=_place(fields.get("place"), mistakes),
+        **optional,
+    )
+
+
+def _commands(fields: Fields) -> tuple[Command, ...]:
+    found = [f.value for f in fields["commands"].value] if "commands" in fields else []
+    return tuple(Command(f["run"].value, f["service"].value if "service" in f else False) for f in found if "run" in f)
+
+
+def _place(found: Found | None, mistakes: Mistakes) -> Place | None:
+    if found is None:
+        return None
+    degrees = [f.value for f in found.value]
+    if len(degrees) != 2:
+        mistakes.add(found.at, f"A place has two numbers, this one has {len(degrees)}.", "write [latitude, longitude]")
+        return None
+    if abs(degrees[0]) > 90:
+        mistakes.add(found.at, f"The latitude {degrees[0]:g} is out of range.", "write [latitude, longitude]")
+    return Place(degrees[0], degrees[1])
+
+
+# --- routing ----------------------------------------------------------------------------------
+
+ROUTING_FIELDS = {"daemon": "daemon", "hello": "hello_s", "dead": "dead_s", "area": "area", "asn": "asn", "bfd": "bfd"}
+
+
+def _routing(name: str, found: Found | None, at: Mark, mistakes: Mistakes) -> Routing | None:
+    if found is None or found.value is None:
+        return None
+    fields: Fields = found.value
+    plain: dict[str, Any] = {field: fields[key].value for key, field in ROUTING_FIELDS.items() if key in fields}
+    lists = {k: tuple(f.value for f in fields[k].value) for k in ("protocols", "announce") if k in fields}
+    raw = {file: f.value for file, f in section(fields, "raw").items() if isinstance(f.value, str)}
+    routing = Routing(raw=raw, **plain, **lists)
+    _check_routing(name, routing, found, at, mistakes)
+    return routing
+
+
+def _check_routing(name: str, routing: Routing, found: Found, at: Mark, mistakes: Mistakes) -> None:
+    fields: Fields = found.value
+    protocols = fields.get("protocols")
+    if protocols is None and not routing.raw:
+        hint = "add 'protocols: [ospf]', or write 'routing: none'"
+        mistakes.add(found.at, "This routing section names no protocols.", hint)
+    if "dead" in fields or "hello" in fields:
+        late = fields.get("dead") or fields["hello"]
+        if routing.dead_s <= routing.hello_s:
+            what = f"dead ({routing.dead_s:g}s) must be longer than hello ({routing.hello_s:g}s)."
+            mistakes.add(late.at, what, f"write 'dead: {4 * routing.hello_s:g}s'")
+    for f in protocols.value if protocols else ():
+        if f.value not in SPOKEN[routing.daemon]:
+            has = ", ".join(sorted(SPOKEN[routing.daemon]))
+            mistakes.add(f.at, f"The daemon {routing.daemon} does not speak {f.value}.", f"it speaks {has}")
+    if "bgp" in routing.protocols and not routing.asn:
+        mistakes.add(at, f"{quote(name)} speaks bgp but has no asn.", "write 'routing: {asn: 65001}' in the sliver")
+    if len(set(routing.protocols)) < len(routing.protocols) and protocols:
+        mistakes.add(protocols.at, "A protocol is named twice.", "name each once")
+
+
+# --- static routes ----------------------------------------------------------------------------
+
+
+def _routes(
+    name: str, fields: Fields, there: dict[str, frozenset[int]], mistakes: Mistakes
+) -> tuple[StaticRoute, ...]:
+    routes: dict[str, StaticRoute] = {}
+    for found in fields["routes"].value if "routes" in fields else ():
+        if "to" not in found.value or "via" not in found.value:
+            continue  # noted by the reader
+        to, via = found.value["to"], found.value["via"]
+        for route in _resolve(name, to, via, there, mistakes):
+            if route.to in routes:
+                mistakes.add(to.at, f"There is already a route to {route.to}.", "keep one of the two")
+            routes[route.to] = route
+    return tuple(routes.values())
+
+
+def _resolve(
+    name: str, to: Found, via: Found, there: dict[str, frozenset[int]], mistakes: Mistakes
+) -> list[StaticRoute]:
+    """The routes that one line stands for: `default` by way of a neighbour is one for each IP version."""
+    if _is_address(via.value):
+        versions = frozenset((_version(via.value),))
+    elif via.value in there:
+        versions = there[via.value]
+    else:
+        what = f"{quote(name)} has no link to {quote(via.value)}, so no route can go there."
+        mistakes.unknown(via.at, what, via.value, there)
+        return []
+    if to.value == "default":
+        return [StaticRoute(DEFAULT_ROUTES[v], via.value) for v in sorted(versions)]
+    if _version(to.value) not in versions:
+        what = f"The route to {to.value} goes by way of {via.value}, which has no IPv{_version(to.value)} address."
+        mistakes.add(via.at, what, "take a next hop of the same IP version")
+    return [StaticRoute(to.value, via.value)]
+
+
+def _is_address(text: str) -> bool:
+    """Of an address or a sliver's name; a name has neither ':' nor '.'."""
+    return ":" in text or "." in text
+
+
+def _version(address: str) -> int:
+    return 6 if ":" in address else 4

@@ -1,0 +1,115 @@
+"""Texts with units, as people write them: `9.1ms`, `10mbit`, `1%`.
+
+Readers raise `Wrong` with a sentence.  Conversions are decimal, so that `9.1ms` is 9.1 and not
+its neighbour; each writer's text reads back as the very same number.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from decimal import Decimal
+
+from .mistakes import Wrong, quote
+
+NUMBER = r"[0-9]{1,24}(\.[0-9]{1,24})?([eE][+-]?[0-9]{1,3})?"
+DURATION = rf"^{NUMBER}(us|ms|s|min|h)$"
+RATE = rf"^({NUMBER}[kmg]bit|unlimited)$"
+LOSS = rf"^{NUMBER}%?$"
+
+MS = {"us": Decimal("0.001"), "ms": Decimal(1), "s": Decimal(1000), "min": Decimal(60_000), "h": Decimal(3_600_000)}
+MBIT = {"kbit": Decimal("0.001"), "mbit": Decimal(1), "gbit": Decimal(1000)}
+
+_NUMBER = re.compile(NUMBER)
+_WITH_UNIT = re.compile(rf"({NUMBER})([a-z%]*)")
+
+
+def read_ms(text: str, low: float = 0.0, high: float = 86_400_000.0) -> float:
+    """A duration in ms, within low..high (ms)."""
+    return _read(text, MS, low, high, "a duration", "9.1ms, 250us or 1s", duration)
+
+
+def read_s(text: str, low: float = 0.0, high: float = 86_400.0) -> float:
+    """A duration in s, within low..high (s)."""
+    units = {unit: factor / 1000 for unit, factor in MS.items()}
+    return _read(text, units, low, high, "a duration", "1s or 250ms", lambda s: duration(s * 1000))
+
+
+def read_mbit(text: str) -> float:
+    """A rate in units of 10**6 bit/s, 1kbit..100gbit; `unlimited` is 0."""
+    if text == "unlimited":
+        return 0.0
+    return _read(text, MBIT, 0.001, 100_000.0, "a rate", "10mbit, 500kbit or 1gbit (decimal, bits per second)", rate)
+
+
+def read_loss(text: str) -> float:
+    """A probability: `1%`, or 0.01.  A bare 1 is refused: one person's 1 % is another's 100 %."""
+    number = text.removesuffix("%")
+    if not _NUMBER.fullmatch(number):
+        raise Wrong(f"{quote(text)} is not a loss.", "write it like 1% or 0.01")
+    if number == text and Decimal(number) >= 1:
+        raise Wrong(f"The loss {quote(text)} needs a percent sign.", f"write {number}% if you mean that")
+    value = float(Decimal(number) / 100 if number != text else Decimal(number))
+    if value > 1:
+        raise Wrong(f"The loss {quote(text)} is out of range.", "it must be in 0%..100%")
+    return value
+
+
+def _read(
+    text: str,
+    units: dict[str, Decimal],
+    low: float,
+    high: float,
+    what: str,
+    example: str,
+    write: Callable[[float], str],
+) -> float:
+    parts = _WITH_UNIT.fullmatch(text)
+    if not parts or (unit := parts[parts.re.groups]) not in units:
+        if parts and not unit:
+            first, second = list(units)[1], list(units)[2]
+            raise Wrong(f"{quote(text)} has no unit.", f"write {text}{first} or {text}{second}")
+        raise Wrong(f"{quote(text)} is not {what}.", f"write it like {example}")
+    value = float(Decimal(parts[1]) * units[unit])
+    if not low <= value <= high:
+        raise Wrong(f"{quote(text)} is out of range.", f"it must be in {write(low)}..{write(high)}")
+    return value
+
+
+def number(value: float) -> str:
+    """The shortest text that reads back as `value`: 9.1, 10."""
+    return repr(float(value)).removesuffix(".0")
+
+
+def duration(ms: float) -> str:
+    """A duration given in ms, in the unit that reads best."""
+    for unit, factor in (("s", 1000.0), ("ms", 1.0), ("us", 0.001)):
+        text = number(ms / factor) + unit
+        if ms >= factor and read_ms(text, high=float("inf")) == ms:
+            return text
+    return f"{number(ms)}ms"
+
+
+def duration_s(seconds: float) -> str:
+    """A duration given in s, in the unit that reads best."""
+    text = number(seconds * 1000) + "ms"
+    if seconds < 1 and read_s(text, high=float("inf")) == seconds:
+        return text
+    return f"{number(seconds)}s"
+
+
+def rate(mbit: float) -> str:
+    """A rate given in units of 10**6 bit/s; 0 is unlimited."""
+    if not mbit:
+        return "unlimited"
+    for unit, factor in (("gbit", 1000.0), ("mbit", 1.0), ("kbit", 0.001)):
+        text = number(mbit / factor) + unit
+        if mbit >= factor and float(Decimal(text[:-4]) * MBIT[unit]) == mbit:
+            return text
+    return f"{number(mbit)}mbit"
+
+
+def loss(probability: float) -> str:
+    """A probability as percentage where that is exact, else as a fraction."""
+    text = number(float(Decimal(repr(probability)) * 100)) + "%"
+    return text if read_loss(text) == probability else number(probability)
