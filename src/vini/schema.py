@@ -33,10 +33,14 @@ Fields = dict[str, Found]
 
 
 class Text(Struct, frozen=True):
-    """A scalar.  `read` turns it into a value or raises `Wrong`; `json` is its JSON Schema."""
+    """A scalar.  `read` turns it into a value or raises `Wrong`; `json` is its JSON Schema.
+
+    With `keep`, a wrong text is noted and kept, so that what refers to it is not called wrong too.
+    """
 
     read: Callable[[str], Any]
     json: Json
+    keep: bool = False
 
 
 class ListOf(Struct, frozen=True):
@@ -165,7 +169,7 @@ class _Reader:
             case Section():
                 return self.section(kind, node, name, key_at)
             case Headed():
-                return self.headed(kind, node, name, key_at)
+                return self.headed(kind, node, name)
             case Either():
                 chosen = next((k for k in kind.kinds if _takes(k, node)), kind.kinds[-1])
                 return self.read(chosen, node, name, key_at)
@@ -180,6 +184,8 @@ class _Reader:
                 return Found(kind.read(node.text), node.at, key_at)
             except Wrong as e:
                 self.mistakes.add(node.at, str(e), e.hint)
+                if kind.keep:
+                    return Found(node.text, node.at, key_at)
         return None
 
     def list(self, kind: ListOf, node: Node, name: str, key_at: Mark) -> Found | None:
@@ -237,11 +243,11 @@ class _Reader:
             self.mistakes.add(node.at, f"The key '{missing}' is missing in {kind.name}.", f"add '{missing}: ...'")
         return fields
 
-    def headed(self, kind: Headed, node: Node, name: str, key_at: Mark) -> Found | None:
+    def headed(self, kind: Headed, node: Node, name: str) -> Found | None:
         if isinstance(node, Scalar):
             head = self.text(kind.head, node, name, node.at)
             return head and Found({kind.into: head}, node.at, node.at)
-        if isinstance(node, Mapping) and (line := _headline(kind, node)):
+        if isinstance(node, Mapping) and (line := _headline(node)):
             key, value = line
             head = self.text(kind.head, key, name, key.at)
             rest = {k: v for k, v in kind.section.keys.items() if k != kind.into}
@@ -250,9 +256,9 @@ class _Reader:
         return self.section(kind.section, node, name, node.at)
 
 
-def _headline(kind: Headed, node: Mapping) -> tuple[Scalar, Node] | None:
+def _headline(node: Mapping) -> tuple[Scalar, Node] | None:
     """The only key of a one-line form and its value; None where it is a plain section."""
-    if len(node.items) != 1 or node.items[0][0].text in kind.section.keys:
+    if len(node.items) != 1 or node.items[0][0].text.isidentifier():  # as keys of sections are
         return None
     return node.items[0]
 

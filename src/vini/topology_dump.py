@@ -20,6 +20,9 @@ class _Dumper(yaml.SafeDumper):
     def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
         return True
 
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:  # noqa: ARG002
+        super().increase_indent(flow, indentless=False)  # list items stand under their key, indented
+
 
 def _represent_none(dumper: yaml.SafeDumper, _: None) -> yaml.Node:
     return dumper.represent_scalar("tag:yaml.org,2002:null", "")
@@ -29,7 +32,16 @@ def _represent_str(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
 
 
+class _OneLine(dict[str, Any]):
+    """A mapping to be written as {...}, though a list is in it."""
+
+
+def _represent_one_line(dumper: yaml.SafeDumper, mapping: _OneLine) -> yaml.Node:
+    return dumper.represent_mapping("tag:yaml.org,2002:map", mapping.items(), flow_style=True)
+
+
 _Dumper.add_representer(type(None), _represent_none)
+_Dumper.add_representer(_OneLine, _represent_one_line)
 _Dumper.add_representer(str, _represent_str)
 
 
@@ -39,19 +51,25 @@ def dump(topology: Topology) -> str:
     written: Written = {"name": topology.name}
     if usual is not None:
         written["routing"] = _short_routing(_differences(usual, Routing()))
-    slivers = {name: _sliver(s, usual) for name, s in topology.slivers.items()}
+    slivers = {name: _one_line(_sliver(s, usual)) for name, s in topology.slivers.items()}
     written["slivers"] = {n: s or None for n, s in slivers.items()} if any(slivers.values()) else list(slivers)
     if topology.links:
         written["links"] = [_link(link) for link in topology.links]
     if topology.expect:
         written["expect"] = "all" if topology.expect == (Expect(),) else [_expect(e) for e in topology.expect]
-    return "".join(_dump({key: value}) for key, value in written.items())
-
-
-def _dump(value: Written) -> str:
     return yaml.dump(
-        value, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=WIDTH, allow_unicode=True
+        written, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=WIDTH, allow_unicode=True
     )
+
+
+def _one_line(written: Written) -> Written:
+    """As {...} where it has no mapping and no text of several lines inside."""
+    long = any(isinstance(v, dict) or (isinstance(v, list) and not all(map(_short, v))) for v in written.values())
+    return written if long else _OneLine(written)
+
+
+def _short(item: Any) -> bool:
+    return not isinstance(item, dict) and len(str(item)) < 30 and "\n" not in str(item)
 
 
 # --- routing ----------------------------------------------------------------------------------
@@ -178,7 +196,10 @@ def _end_name(end: End) -> str:
 
 def _end(end: End, below: Impairment) -> str | Written:
     properties = _end_properties(end, below)
-    return {"sliver": _end_name(end), **properties} if properties else _end_name(end)
+    if not properties:
+        return _end_name(end)
+    name = {"sliver": end.sliver, "vif": end.vif} if end.vif else {"sliver": end.sliver}
+    return _one_line({**name, **properties})
 
 
 def _end_properties(end: End, below: Impairment) -> Written:

@@ -12,7 +12,7 @@ IMPORTABLE = {
     "SNDlib": re.compile(r"\A\s*(\?SNDlib|<(\?xml[^>]*>\s*<)?network\b)"),
     "GML": re.compile(r"\A\s*((#|Creator|Version|comment)[^\n]*\n\s*)*graph\s*\["),
     "PL-VINI experiment": re.compile(r"^\s*\$\w+\s*=\s*(Slice|Node)\.new\b", re.MULTILINE),
-    "containerlab": re.compile(r"^topology:[ ]*(#.*)?\n(\s*(#.*)?\n)*[ ]+(nodes|kinds|defaults|links)[ ]*:", re.MULTILINE),
+    "containerlab": re.compile(r"^topology:[ ]*(#.*)?\n([ ]*(#.*)?\n)*[ ]+(nodes|kinds|defaults|links)[ ]*:", re.M),
 }
 SEARCHED = 4000  # characters from the beginning, for what must stand there
 

@@ -31,13 +31,13 @@ def _pattern(regex: re.Pattern[str] | str) -> str:
     return "^" + text.removesuffix(r"\Z").removeprefix("^").removesuffix("$") + "$"
 
 
-def _matching(regex: re.Pattern[str], what: str, rule: str) -> Text:
+def _matching(regex: re.Pattern[str], what: str, rule: str, keep: bool = False) -> Text:
     def read(text: str) -> str:
         if not regex.match(text):
             raise Wrong(f"{quote(text)} can't be {what}.", _suggest(regex, text, rule))
         return text
 
-    return Text(read, {"type": ["string", "integer"], "pattern": _pattern(regex)})
+    return Text(read, {"type": ["string", "integer"], "pattern": _pattern(regex)}, keep)
 
 
 def _suggest(regex: re.Pattern[str], text: str, rule: str) -> str:
@@ -60,8 +60,8 @@ def _read_address(text: str) -> str:
     _check_unicast(address.split("/")[0])
     network = ip_network(address, strict=False)
     if network.version == 4 and network.prefixlen < 31:
-        own = {network.network_address: "the network's own", network.broadcast_address: "the broadcast"}
-        if role := own.get(ip_address(address.split("/")[0])):
+        own = {str(network[0]): "the network's own", str(network[-1]): "the broadcast"}
+        if role := own.get(address.split("/")[0]):
             raise Wrong(f"{address} is {role} address.", f"take one between: {network[1]}..{network[-2]}")
     return address
 
@@ -194,11 +194,13 @@ def _read_everyone(text: str) -> str:
 
 
 _ANY_NAME: Json = {"type": ["string", "integer"]}
-SLIVER_NAME = _matching(names.SLIVER_NAME, "a sliver's name", _NAME_RULE)
+SLIVER_NAME = _matching(names.SLIVER_NAME, "a sliver's name", _NAME_RULE, keep=True)
 SLICE_NAME = _matching(names.SLICE_NAME, "a slice's name", "use a-z, 0-9, '_' and '-' inside, at most 40 characters")
 LINK_NAME = _matching(names.SLICE_NAME, "a link's name", "use a-z, 0-9, '_' and '-' inside, at most 40 characters")
 GROUP_NAME = _matching(names.SLICE_NAME, "a group's name", "use a-z, 0-9, '_' and '-' inside, at most 40 characters")
-NODE_NAME = _matching(re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}\Z"), "a node's name", "use letters, digits, - and .")
+NODE_NAME = _matching(
+    re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}\Z"), "a node's name", "use letters, digits, '-', '_' and '.'"
+)
 VIF_NAME = Text(_read_vif, {"type": "string", "pattern": _pattern(names.VIF_NAME)})
 REFERENCE = Text(str, _ANY_NAME)  # to a sliver or group: checked where all names are known
 ADDRESS = _text(_read_address, r"^[0-9A-Fa-f:.]+/[0-9]+$")

@@ -7,10 +7,10 @@ from typing import Any
 from msgspec import Struct
 
 from . import names
-from .mistakes import Mark, Mistakes, quote
+from .mistakes import Mark, Mistakes, Wrong, quote
 from .model import End, Impairment, Link
 from .schema import Fields, Found
-from .topology_keys import LINK_PROPERTIES
+from .topology_keys import END, LINK_PROPERTIES
 from .topology_merge import inherit, section
 
 IMPAIRMENT_FIELDS = {
@@ -70,12 +70,10 @@ def _two_ends(fields: Fields, at: Mark, mistakes: Mistakes) -> tuple[Found, Foun
 
 
 def _end_of_line(text: str, at: Mark, mistakes: Mistakes) -> Found:
-    from .topology_keys import END
-
     try:
         return Found({"sliver": Found(END.read(text), at, at)}, at, at)
-    except ValueError as e:
-        mistakes.add(at, str(e), getattr(e, "hint", ""))
+    except Wrong as e:
+        mistakes.add(at, str(e), e.hint)
         return Found({"sliver": Found((text.partition(":")[0], ""), at, at)}, at, at)
 
 

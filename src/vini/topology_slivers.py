@@ -106,9 +106,11 @@ def _routing(name: str, found: Found | None, at: Mark, mistakes: Mistakes) -> Ro
         return None
     fields: Fields = found.value
     plain: dict[str, Any] = {field: fields[key].value for key, field in ROUTING_FIELDS.items() if key in fields}
-    lists = {k: tuple(f.value for f in fields[k].value) for k in ("protocols", "announce") if k in fields}
+    for key in ("protocols", "announce"):
+        if key in fields:
+            plain[key] = tuple(f.value for f in fields[key].value)
     raw = {file: f.value for file, f in section(fields, "raw").items() if isinstance(f.value, str)}
-    routing = Routing(raw=raw, **plain, **lists)
+    routing = Routing(raw=raw, **plain)
     _check_routing(name, routing, found, at, mistakes)
     return routing
 

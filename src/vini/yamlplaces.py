@@ -147,8 +147,8 @@ class _Tree:
         self.mistakes.add(at, what, hint)
         raise Unreadable
 
-    def alias(self, anchor: str, at: Mark) -> None:
-        node = self.anchors.get(anchor)
+    def alias(self, anchor: str | None, at: Mark) -> None:
+        node = self.anchors.get(anchor or "")
         if node is None:
             if any(o.anchor == anchor for o in self.open):
                 self.stop(at, f"The alias '*{anchor}' stands inside of what it names.", "a file cannot contain itself")
@@ -234,6 +234,9 @@ def _note_syntax(error: yaml.MarkedYAMLError, text: str, mistakes: Mistakes) -> 
             mistakes.add(at, "A tab may not indent YAML.", "use spaces")
         else:
             mistakes.add(at, f"A text may not start with {quote(here)}.", "put it in quotes")
+        return
+    if here and here in "]}" and not problem.startswith("did not find expected ','"):
+        mistakes.add(at, f"Nothing is open that this {quote(here)} could close.", "remove it")
         return
     what, hint = SENTENCES.get(problem, (f"This is not valid YAML: {problem}.", "see https://yaml.org/spec/1.2.2"))
     mistakes.add(at, what, hint)

@@ -78,7 +78,8 @@ static struct {
 	uint8_t *bytes;
 	uint32_t *link;          /* next cell of the same packet, or of the free list */
 	struct packet *packets;
-	uint32_t free, free_count, size, touched; /* cells from `touched` on were never used */
+	uint32_t free, free_count, size;
+	uint32_t touched;        /* cells from this one on were never used */
 } pool;
 
 static void *map(size_t size)
@@ -333,8 +334,13 @@ static void reschedule(struct port *p, uint64_t now)
 	turns_pass(p, now);
 	for (; packet != p->turn; packet = pool.packets[packet].next)
 		before = packet;
-	p->busy_until = before == NONE ? now : pool.packets[before].start + serialisation_ns(p, pool.packets[before].length);
-	p->last_departure = before == NONE ? 0 : pool.packets[before].departure;
+	p->busy_until = now;
+	p->last_departure = 0;
+	if (before != NONE) {
+		const struct packet *k = &pool.packets[before];
+		p->busy_until = k->start + serialisation_ns(p, k->length);
+		p->last_departure = k->departure;
+	}
 	for (; packet != NONE; packet = pool.packets[packet].next)
 		schedule(p, packet, now);
 	turns_pass(p, now);
@@ -433,10 +439,10 @@ static void pop(struct port *p, unsigned n)
 	}
 	if (p->head != NONE) {
 		heap_down(p);
-		return;
+	} else {
+		p->tail = NONE;
+		heap_remove(p);
 	}
-	p->tail = NONE;
-	heap.of[p->heap_at] = p;
 }
 
 static unsigned depart(struct port *p, uint64_t now)
@@ -464,4 +470,454 @@ static void depart_due(void)
 			return;
 		done += depart(p, now);
 	}
+}
+
+/* ---- ports come and go --------------------------------------------------------------------------------- */
+
+static int events_fd = -1;
+
+static void watch_add(struct watch *w, int fd, uint32_t events, void (*ready)(struct watch *, uint32_t))
+{
+	struct epoll_event e = {.events = events, .data.ptr = w};
+	w->fd = fd;
+	w->ready = ready;
+	if (epoll_ctl(events_fd, EPOLL_CTL_ADD, fd, &e))
+		perror("element: epoll_ctl");
+}
+
+/* A socket whose vif went down says so once; it may come up again.  One whose vif is gone has lost its index. */
+static void out_ready(struct watch *w, uint32_t events)
+{
+	struct port *p = (struct port *)((char *)w - offsetof(struct port, out));
+	struct sockaddr_ll at = {0};
+	socklen_t size = sizeof at;
+	int error;
+	(void)events;
+	getsockopt(w->fd, SOL_SOCKET, SO_ERROR, &error, &(socklen_t){sizeof error});
+	if (getsockname(w->fd, (struct sockaddr *)&at, &size) || at.sll_ifindex <= 0)
+		port_close(p);
+}
+
+static struct port *port_find(const char *netns, const char *dev)
+{
+	for (size_t i = 0; i < ports.count; i++)
+		if (!strcmp(ports.of[i]->dev, dev) && !strcmp(ports.of[i]->netns, netns))
+			return ports.of[i];
+	return NULL;
+}
+
+static bool make_room(void)
+{
+	if (ports.count < ports.room)
+		return true;
+	size_t room = ports.room ? 2 * ports.room : 64;
+	struct port **a = realloc(ports.of, room * sizeof *a);
+	ports.of = a ? a : ports.of;
+	struct port **b = realloc(heap.of, (room + 1) * sizeof *b);
+	heap.of = b ? b : heap.of;
+	if (!a || !b)
+		return false;
+	ports.room = heap.room = room;
+	return true;
+}
+
+static struct port *port_open(const char *netns, const char *dev, int tap, int out)
+{
+	struct port *p = make_room() ? calloc(1, sizeof *p) : NULL;
+	if (!p)
+		return NULL;
+	snprintf(p->netns, sizeof p->netns, "%s", netns);
+	snprintf(p->dev, sizeof p->dev, "%s", dev);
+	p->head = p->tail = p->turn = NONE;
+	if (getrandom(p->random, sizeof p->random, 0) != sizeof p->random || !p->random[0])
+		p->random[0] = clock_ns();
+	p->slot = ports.count;
+	ports.of[ports.count++] = p;
+	watch_add(&p->tap, tap, EPOLLIN, tap_ready);
+	watch_add(&p->out, out, 0, out_ready); /* errors only */
+	return p;
+}
+
+/* Its packets are lost.  The TAP vanishes with its descriptor, and nothing of ours holds the namespace. */
+static void port_close(struct port *p)
+{
+	if (p->tap.fd < 0)
+		return;
+	close(p->tap.fd);
+	close(p->out.fd);
+	p->tap.fd = p->out.fd = -1;
+	if (p->heap_at)
+		heap_remove(p);
+	while (p->head != NONE) {
+		uint32_t next = pool.packets[p->head].next;
+		packet_free(p->head);
+		p->head = next;
+	}
+	ports.of[p->slot] = ports.of[--ports.count];
+	ports.of[p->slot]->slot = p->slot;
+	p->buried = graveyard;
+	graveyard = p;
+}
+
+static void bury(void)
+{
+	while (graveyard) {
+		struct port *p = graveyard;
+		graveyard = p->buried;
+		free(p);
+	}
+}
+
+/* ---- namespaces that are deleted by hand --------------------------------------------------------------- */
+
+static const char *netns_directory;
+
+static bool is_gone(const struct port *p)
+{
+	char path[4096];
+	struct stat s;
+	snprintf(path, sizeof path, "%s/%s", netns_directory, p->netns);
+	return stat(path, &s) || s.st_ino != p->inode;
+}
+
+static void netns_deleted(const char *name)
+{
+	for (size_t i = ports.count; i-- > 0; )
+		if (!strcmp(ports.of[i]->netns, name) && is_gone(ports.of[i]))
+			port_close(ports.of[i]);
+}
+
+static void directory_ready(struct watch *w, uint32_t events)
+{
+	_Alignas(struct inotify_event) char buffer[16384];
+	ssize_t n = read(w->fd, buffer, sizeof buffer);
+	(void)events;
+	for (ssize_t at = 0; at < n; ) {
+		const struct inotify_event *e = (const struct inotify_event *)(buffer + at);
+		if (e->len)
+			netns_deleted(e->name);
+		at += (ssize_t)(sizeof *e + e->len);
+	}
+}
+
+/* ---- control: one line of text per message, answered by one message ------------------------------------ */
+
+struct answer {
+	char text[MESSAGE];
+	size_t length;
+};
+
+__attribute__((format(printf, 2, 3))) static void say(struct answer *a, const char *format, ...)
+{
+	va_list arguments;
+	va_start(arguments, format);
+	int n = vsnprintf(a->text + a->length, sizeof a->text - a->length, format, arguments);
+	va_end(arguments);
+	if (n > 0)
+		a->length += (size_t)n < sizeof a->text - a->length ? (size_t)n : sizeof a->text - a->length - 1;
+}
+
+struct field {
+	const char *name;
+	size_t at;
+};
+static const struct field settings[] = {
+	{"netns", offsetof(struct port, inode)},
+	{"ifindex", offsetof(struct port, ifindex)},
+	{"delay_us", offsetof(struct port, shape.delay_us)},
+	{"jitter_us", offsetof(struct port, shape.jitter_us)},
+	{"loss_ppm", offsetof(struct port, shape.loss_ppm)},
+	{"rate_kbit", offsetof(struct port, shape.rate_kbit)},
+	{"queue_packets", offsetof(struct port, shape.queue_packets)},
+	{NULL, 0},
+};
+static const struct field counts[] = {
+	{"received", offsetof(struct port, count.received)},
+	{"sent", offsetof(struct port, count.sent)},
+	{"lost", offsetof(struct port, count.lost)},
+	{"dropped", offsetof(struct port, count.dropped)},
+	{"refused", offsetof(struct port, count.refused)},
+	{"late", offsetof(struct port, count.late)},
+	{"waiting", offsetof(struct port, waiting)},
+	{NULL, 0},
+};
+
+static uint64_t field_get(const struct port *p, const struct field *f)
+{
+	const void *at = (const char *)p + f->at;
+	return f->at == offsetof(struct port, waiting) ? *(const uint32_t *)at : *(const uint64_t *)at;
+}
+
+static bool field_set(struct port *p, const char *word)
+{
+	const char *equals = strchr(word, '=');
+	for (const struct field *f = settings; equals && f->name; f++) {
+		if (strncmp(word, f->name, (size_t)(equals - word)) || f->name[equals - word])
+			continue;
+		char *end;
+		errno = 0;
+		uint64_t value = strtoull(equals + 1, &end, 10);
+		if (errno || *end || end == equals + 1 || value > INT64_MAX / MILLION)
+			return false;
+		*(uint64_t *)((char *)p + f->at) = value;
+		return true;
+	}
+	return false;
+}
+
+/* set NETNS DEV name=value ...   with two descriptors, TAP and packet socket: a new port. */
+static void do_set(char *netns, char *dev, char **rest, int fd[2], struct answer *a)
+{
+	struct port *p = port_find(netns, dev), wish = {0};
+	if (!p && fd[0] < 0) {
+		say(a, "error no such port; a new one needs its two descriptors\n");
+		return;
+	}
+	if (p)
+		wish = *p;
+	for (char *word; (word = strtok_r(NULL, " \n", rest)); )
+		if (!field_set(&wish, word)) {
+			say(a, "error don't understand '%s'\n", word);
+			return;
+		}
+	if (fd[0] >= 0) {
+		if (p)
+			port_close(p);
+		p = port_open(netns, dev, fd[0], fd[1]);
+		if (!p) {
+			say(a, "error out of memory\n");
+			return;
+		}
+		fd[0] = fd[1] = -1;
+	}
+	bool turns_change = p->shape.rate_kbit != wish.shape.rate_kbit;
+	p->shape = wish.shape;
+	p->inode = wish.inode;
+	p->ifindex = wish.ifindex;
+	if (turns_change)
+		reschedule(p, clock_ns());
+	say(a, "ok\n");
+}
+
+static void do_remove(const char *netns, const char *dev, struct answer *a)
+{
+	struct port *p = port_find(netns, dev);
+	if (p)
+		port_close(p);
+	say(a, "ok\n");
+}
+
+static bool realtime;
+
+/* list FROM, stats FROM: PAGE ports from that place on; `next=0` says that these were the last. */
+static void do_show(const char *from, const struct field *fields, struct answer *a)
+{
+	size_t first = from ? strtoul(from, NULL, 10) : 0, end = first + PAGE < ports.count ? first + PAGE : ports.count;
+	say(a, "ok next=%zu pid=%d realtime=%d free_cells=%" PRIu32 " cells=%" PRIu32 "\n", end < ports.count ? end : 0,
+	    getpid(), realtime, pool.free_count, pool.size);
+	for (size_t i = first; i < end; i++) {
+		const struct port *p = ports.of[i];
+		say(a, "%s %s", p->netns, p->dev);
+		for (const struct field *f = fields; f->name; f++)
+			say(a, " %s=%" PRIu64, f->name, field_get(p, f));
+		say(a, "\n");
+	}
+}
+
+static void obey(char *line, int fd[2], struct answer *a)
+{
+	char *rest, *verb = strtok_r(line, " \n", &rest);
+	char *first = strtok_r(NULL, " \n", &rest);
+	if (verb && !strcmp(verb, "list"))
+		do_show(first, settings, a);
+	else if (verb && !strcmp(verb, "stats"))
+		do_show(first, counts, a);
+	else {
+		char *dev = first ? strtok_r(NULL, " \n", &rest) : NULL;
+		if (dev && strlen(first) < sizeof(((struct port *)0)->netns) && strlen(dev) < sizeof(((struct port *)0)->dev)) {
+			if (!strcmp(verb, "set")) {
+				do_set(first, dev, &rest, fd, a);
+				return;
+			}
+			if (!strcmp(verb, "remove")) {
+				do_remove(first, dev, a);
+				return;
+			}
+		}
+		say(a, "error the words are: set NETNS DEV name=value ..., remove NETNS DEV, list [FROM], stats [FROM]\n");
+	}
+}
+
+static ssize_t receive(int socket, char *line, size_t size, int fd[2])
+{
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(2 * sizeof(int))];
+	} control;
+	struct iovec part = {line, size - 1};
+	struct msghdr m = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+	ssize_t n = recvmsg(socket, &m, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+	line[n > 0 ? n : 0] = 0;
+	struct cmsghdr *c = n > 0 ? CMSG_FIRSTHDR(&m) : NULL;
+	if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS) {
+		size_t count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+		memcpy(fd, CMSG_DATA(c), (count < 2 ? count : 2) * sizeof(int));
+	}
+	return n;
+}
+
+static void drop_descriptors(int fd[2])
+{
+	for (int i = 0; i < 2; i++)
+		if (fd[i] >= 0)
+			close(fd[i]);
+}
+
+static void client_ready(struct watch *w, uint32_t events)
+{
+	static struct answer a;
+	char line[1024];
+	int fd[2] = {-1, -1};
+	(void)events;
+	a.length = 0;
+	ssize_t n = receive(w->fd, line, sizeof line, fd);
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (n > 0) {
+		obey(line, fd, &a);
+		drop_descriptors(fd);
+		if (send(w->fd, a.text, a.length, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0)
+			return;
+	}
+	close(w->fd);
+	free(w);
+}
+
+static void listener_ready(struct watch *w, uint32_t events)
+{
+	int fd = accept4(w->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	struct watch *client = fd < 0 ? NULL : calloc(1, sizeof *client);
+	(void)events;
+	if (client)
+		watch_add(client, fd, EPOLLIN, client_ready);
+	else if (fd >= 0)
+		close(fd);
+}
+
+/* ---- the loop ------------------------------------------------------------------------------------------ */
+
+static void timer_ready(struct watch *w, uint32_t events)
+{
+	uint64_t expirations;
+	(void)events;
+	if (read(w->fd, &expirations, sizeof expirations) < 0)
+		return; /* re-armed meanwhile */
+	depart_due();
+}
+
+static void timer_arm(int timer, uint64_t at)
+{
+	static uint64_t armed = NEVER;
+	if (at == armed)
+		return;
+	armed = at;
+	struct itimerspec t = {0}; /* zero: disarmed */
+	if (at != NEVER)
+		t.it_value = (struct timespec){(time_t)(at / 1000000000), (long)(at % 1000000000)};
+	timerfd_settime(timer, TFD_TIMER_ABSTIME, &t, NULL);
+}
+
+/* A timerfd, not the time-out of epoll_wait(2): the latter may be late by 0.1 % of the time to wait. */
+static void run(int timer)
+{
+	struct epoll_event events[EVENTS];
+	for (;;) {
+		depart_due();
+		uint64_t next = heap.count ? first_departure(heap.of[1]) : NEVER;
+		bool soon = next != NEVER && next < clock_ns() + SPIN_NS;
+		if (!soon)
+			timer_arm(timer, next == NEVER ? NEVER : next - SPIN_NS / 2);
+		int n = epoll_wait(events_fd, events, EVENTS, soon ? 0 : -1);
+		for (int i = 0; i < n; i++) {
+			struct watch *w = events[i].data.ptr;
+			if (w->fd >= 0)
+				w->ready(w, events[i].events);
+		}
+		bury();
+	}
+}
+
+/* ---- start --------------------------------------------------------------------------------------------- */
+
+static _Noreturn void fail(const char *doing, const char *what)
+{
+	fprintf(stderr, "%s %s: %s\n", doing, what, strerror(errno));
+	exit(1);
+}
+
+static int listen_at(const char *path)
+{
+	struct sockaddr_un a = {.sun_family = AF_UNIX};
+	char lock[sizeof a.sun_path + 8];
+	if (strlen(path) >= sizeof a.sun_path) {
+		errno = ENAMETOOLONG;
+		fail("listening at", path);
+	}
+	memcpy(a.sun_path, path, strlen(path));
+	snprintf(lock, sizeof lock, "%s.lock", path);
+	int held = open(lock, O_RDWR | O_CREAT | O_CLOEXEC, 0600); /* kept: one element per socket */
+	if (held < 0 || flock(held, LOCK_EX | LOCK_NB))
+		fail("locking", lock);
+	unlink(path);
+	umask(0177);
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0 || bind(fd, (struct sockaddr *)&a, sizeof a) || listen(fd, 64))
+		fail("listening at", path);
+	return fd;
+}
+
+static int watch_directory(const char *path)
+{
+	int fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+	if (fd < 0 || inotify_add_watch(fd, path, IN_DELETE | IN_MOVED_FROM) < 0)
+		fail("watching", path);
+	return fd;
+}
+
+/* Each of these makes the element truer; none is worth failing for.  `list` tells whether it is real time. */
+static void ask_for_priority(void)
+{
+	struct rlimit most;
+	struct sched_param priority = {.sched_priority = REALTIME_PRIORITY};
+	if (!getrlimit(RLIMIT_NOFILE, &most)) {
+		most.rlim_cur = most.rlim_max = most.rlim_max > 1 << 20 ? most.rlim_max : 1 << 20;
+		if (setrlimit(RLIMIT_NOFILE, &most) && !getrlimit(RLIMIT_NOFILE, &most)) {
+			most.rlim_cur = most.rlim_max;
+			setrlimit(RLIMIT_NOFILE, &most);
+		}
+	}
+	prctl(PR_SET_TIMERSLACK, 1);
+	mlockall(MCL_CURRENT); /* before the pool, which may be larger than what may be locked */
+	realtime = !sched_setscheduler(0, SCHED_FIFO, &priority);
+}
+
+int main(int count, char **argument)
+{
+	static struct watch listener, directory, timer;
+	if (count != 4 || atoi(argument[3]) <= 0) {
+		fprintf(stderr, "usage: element SOCKET NETNS_DIRECTORY MEMORY_MB\n");
+		return 2;
+	}
+	netns_directory = argument[2];
+	int listening = listen_at(argument[1]), watching = watch_directory(netns_directory);
+	if (daemon(0, 0))
+		fail("becoming", "a daemon");
+	ask_for_priority();
+	pool_open((size_t)atoi(argument[3]));
+	window_fill(SPAN);
+	events_fd = epoll_create1(EPOLL_CLOEXEC);
+	watch_add(&listener, listening, EPOLLIN, listener_ready);
+	watch_add(&directory, watching, EPOLLIN, directory_ready);
+	watch_add(&timer, timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC), EPOLLIN, timer_ready);
+	run(timer.fd);
 }

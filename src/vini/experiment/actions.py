@@ -70,12 +70,12 @@ class Shape(Action, frozen=True):
 
 
 class Reroute(Action, frozen=True, tag="routing"):
-    """Routing reconfigured: the cost of a link or of all vifs of a sliver, or a sliver's intent (fields of `Routing`)."""
+    """Routing reconfigured: the cost of a link or of all vifs of a sliver, or a sliver's intent."""
 
     link: LinkEnds | None = None
     sliver: str = ""
     cost: int | None = None
-    wishes: dict[str, Any] = {}
+    wishes: dict[str, Any] = {}  # fields of `Routing`
 
     def edit(self, topology: Topology) -> Topology:
         if self.link is not None and self.cost is not None:

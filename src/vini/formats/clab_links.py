@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from itertools import islice
 
 from vini import names
 from vini.formats.clab_yaml import Fields, fields, items, text, whole
-from vini.formats.imported import several, tally
+from vini.formats.imported import MOST_COMPARED, several, tally
 from vini.formats.naming import settle
-from vini.mistakes import Mark, Mistakes, nearest, quote
+from vini.mistakes import Mark, Mistakes, quote
 from vini.model import End, Link, Value
 from vini.yamlplaces import Mapping as YamlMapping
 from vini.yamlplaces import Node
 
-_SPECIAL = ("host", "mgmt-net", "macvlan", "vxlan", "vxlan-stitch", "dummy")
+_SPECIAL = ("host", "mgmt-net", "macvlan", "vxlan", "vxlan-stitch", "veth-stitch", "dummy")
 _READ = {"type", "endpoints", "mtu", "ipv4", "ipv6"}
 _READ_OF_END = {"node", "interface", "ipv4", "ipv6"}
 
@@ -118,7 +119,7 @@ class Wiring:
                     self.dropped.append(end.node)
                 else:
                     what = f"This link ends at {quote(end.node)}, but there is no such node."
-                    self.mistakes.add(end.at, what, nearest(end.node, self.name_of))
+                    self.mistakes.unknown(end.at, what, end.node, islice(self.name_of, MOST_COMPARED))
                 return False
         if ends[0].node == ends[1].node:
             self.loops += 1

@@ -160,7 +160,8 @@ def _routing(name: str, daemon: str, conf: str | None, daemons: tuple[str, ...] 
     on = None
     if daemons is not None:
         on = {FRR_DAEMONS[d] for d in daemons if d in FRR_DAEMONS} | {"static"}
-        if other := [d for d in daemons if d.endswith("d") and d not in FRR_DAEMONS and d not in FRR_ALWAYS and d != "bfdd"]:
+        known = {*FRR_DAEMONS, *FRR_ALWAYS, "bfdd"}
+        if other := [d for d in daemons if d.endswith("d") and d not in known]:
             notes.add(name, f"daemons that VINI does not run: {listed(other)}.")
     if conf is not None:
         says = of_frr_conf(conf) if daemon == "frr" else of_bird_conf(conf)

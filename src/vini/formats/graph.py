@@ -122,13 +122,19 @@ def _link(name_of: dict[str, str], slivers: dict[str, Sliver], edge: Edge, back:
     a, b = name_of[edge.source], name_of[edge.target]
     from_place, to_place = slivers[a].place, slivers[b].place
     delay = fibre_delay_ms(from_place, to_place) if from_place and to_place else 0.0
-    impairment = Impairment(delay_ms=delay, rate_mbit=_kept_rate(edge))
+    impairment = _impairment(delay, edge)
     far = End(b)
     if back is not None:
-        backward = Impairment(delay_ms=delay, rate_mbit=_kept_rate(back))
-        far = End(b, cost=_differing(back.cost, edge.cost), impairment=_differing(backward, impairment))
+        far = End(b, cost=_differing(back.cost, edge.cost), impairment=_differing(_impairment(delay, back), impairment))
     default = Link((End(a), far), impairment=impairment)
     return default if edge.cost is None else Link((End(a), far), cost=edge.cost, impairment=impairment)
+
+
+def _impairment(delay_ms: float, edge: Edge) -> Impairment:
+    rate_mbit = _kept_rate(edge)
+    if not rate_mbit:
+        return Impairment(delay_ms=delay_ms) if delay_ms else Impairment()
+    return Impairment(delay_ms=delay_ms, rate_mbit=rate_mbit)
 
 
 def _differing(value: T | None, usual: T | None) -> T | None:

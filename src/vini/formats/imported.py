@@ -9,6 +9,8 @@ from vini.model import Mistake, Routing, Topology, TopologyError, Value
 
 OSPF = Routing(protocols=("ospf",))  # for files that draw a network of routers but say nothing of routing
 
+MOST_COMPARED = 1000  # names among which the nearest to a misspelt one is looked for
+
 
 class Imported(Value, frozen=True):
     """A topology from another tool's file, and a sentence for everything that was left out or changed."""
@@ -18,8 +20,8 @@ class Imported(Value, frozen=True):
 
 
 def refused(what: str, hint: str = "", line: int = 0, column: int = 0) -> TopologyError:
-    """The error for a file that its author must mend; `line` and `column` from 1, 0: the whole file."""
-    return TopologyError([Mistake(line, column, what, hint)])
+    """The error for a file that its author must mend; `line` and `column` from 1; line 0: the whole file."""
+    return TopologyError([Mistake(line, column or min(line, 1), what, hint)])
 
 
 def listed(words: Iterable[str], most: int = 5) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import count
 
 import msgspec
@@ -57,16 +57,16 @@ def settle(links: Iterable[Link]) -> tuple[Link, ...]:
     """
     links = list(links)
     first, parallel = _by_pair(links)
-    link_names = {default_name(links[i]) for i in first}
-    vifs: dict[str, set[str]] = defaultdict(set)
+    link_names = _Taken({default_name(links[i]) for i in first})
+    vifs: dict[str, _Taken] = defaultdict(lambda: _Taken(set()))
     for link in links:
         for end in link.ends:
             if end.vif:
-                vifs[end.sliver].add(end.vif)
+                vifs[end.sliver].names.add(end.vif)
     for i in first:
         links[i] = _with_vifs(links[i], vifs, parallel=False)
     for i, of in parallel:
-        name = _free(default_name(links[of]), link_names)
+        name = link_names.numbered(default_name(links[of]))
         links[i] = msgspec.structs.replace(_with_vifs(links[i], vifs, parallel=True), name=name)
     return tuple(links)
 
@@ -87,25 +87,34 @@ def _by_pair(links: Sequence[Link]) -> tuple[list[int], list[tuple[int, int]]]:
     return list(first.values()), parallel
 
 
-def _free(name: str, taken: set[str]) -> str:
-    free = next(new for n in count(2) if (new := f"{name}-{n}") not in taken)
-    taken.add(free)
-    return free
+class _Taken:
+    """Names in use; remembers its last number for each, so that many doubles take linear time."""
+
+    def __init__(self, names_: set[str]):
+        self.names = names_
+        self._last: dict[str, int] = {}
+
+    def numbered(self, name: str, form: Callable[[str], str] = str) -> str:
+        """The next free one of form(name-2), form(name-3), ..., which is then in use."""
+        for n in count(self._last.get(name, 1) + 1):
+            self._last[name] = n
+            if (new := form(f"{name}-{n}")) not in self.names:
+                self.names.add(new)
+                return new
+        raise AssertionError  # count() does not end
 
 
-def _with_vifs(link: Link, taken: dict[str, set[str]], parallel: bool) -> Link:
+def _with_vifs(link: Link, taken: dict[str, _Taken], parallel: bool) -> Link:
     a, b = link.ends
     ends = (_with_vif(a, b.sliver, taken[a.sliver], parallel), _with_vif(b, a.sliver, taken[b.sliver], parallel))
     return link if ends == link.ends else msgspec.structs.replace(link, ends=ends)
 
 
-def _with_vif(end: End, peer: str, taken: set[str], parallel: bool) -> End:
+def _with_vif(end: End, peer: str, taken: _Taken, parallel: bool) -> End:
     if end.vif:
         return end
     default = names.vif(peer)
-    if not parallel and default not in taken:
-        taken.add(default)
+    if not parallel and default not in taken.names:
+        taken.names.add(default)
         return end
-    vif = next(new for n in count(2) if (new := names.vif(f"{peer}-{n}")) not in taken)
-    taken.add(vif)
-    return msgspec.structs.replace(end, vif=vif)
+    return msgspec.structs.replace(end, vif=taken.numbered(peer, names.vif))

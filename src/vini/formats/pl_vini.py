@@ -12,11 +12,12 @@ Only such statements are taken, and comments; anything else is a mistake with it
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 
-from vini.formats.imported import Imported, several
+from vini.formats.imported import MOST_COMPARED, Imported, several
 from vini.formats.naming import renamed, settle, sliver_names
-from vini.mistakes import Mark, Mistakes, nearest, quote
+from vini.mistakes import Mark, Mistakes, quote
 from vini.model import End, Link, Routing, Sliver, Topology, Value
 from vini.names import slug
 
@@ -114,7 +115,7 @@ def _take_node(statement: _Statement, experiment: _Experiment) -> None:
     match statement.arguments:
         case (str(hostname), _Variable(name=slice_), str(nick)):
             if slice_ not in experiment.slices:
-                experiment.mistakes.add(statement.at, f"{slice_} is no slice.", nearest(slice_, experiment.slices))
+                _unknown(statement, f"{slice_} is no slice.", slice_, experiment.slices, experiment)
             if statement.target in experiment.nodes:
                 experiment.mistakes.add(statement.at, f"{statement.target} is already a node.", "use another variable")
             experiment.nodes[statement.target] = _Node(hostname, nick)
@@ -127,7 +128,7 @@ def _take_link(statement: _Statement, experiment: _Experiment) -> None:
         case (_Variable(name=a), _Variable(name=b), int(cost)):
             for end in (a, b):
                 if end not in experiment.nodes:
-                    experiment.mistakes.add(statement.at, f"{end} is no node.", nearest(end, experiment.nodes))
+                    _unknown(statement, f"{end} is no node.", end, experiment.nodes, experiment)
             if not 1 <= cost <= 65535:
                 experiment.mistakes.add(statement.at, f"The cost {cost} is not possible.", "OSPF costs are 1 to 65535")
             experiment.links.append((a, b, cost))
@@ -138,8 +139,7 @@ def _take_link(statement: _Statement, experiment: _Experiment) -> None:
 def _take_call(statement: _Statement, experiment: _Experiment) -> None:
     node = experiment.nodes.get(statement.of)
     if node is None:
-        hint = nearest(statement.of, experiment.nodes)
-        experiment.mistakes.add(statement.at, f"{statement.of} is no node.", hint)
+        _unknown(statement, f"{statement.of} is no node.", statement.of, experiment.nodes, experiment)
         return
     match statement.method, statement.arguments:
         case "add_nat_dests", (list(prefixes),):
@@ -151,6 +151,10 @@ def _take_call(statement: _Statement, experiment: _Experiment) -> None:
         case method, _:
             place = f"line {statement.at[0]}"
             experiment.notes.append(f"{node.nick}: {method}(...) on {place} not carried over; it is not known.")
+
+
+def _unknown(statement: _Statement, what: str, word: str, known: Iterable[str], experiment: _Experiment) -> None:
+    experiment.mistakes.unknown(statement.at, what, word, islice(known, MOST_COMPARED))
 
 
 def _imported(experiment: _Experiment, name: str, routing: Routing | None) -> Imported:
@@ -200,7 +204,8 @@ def _tokens(text: str, mistakes: Mistakes) -> Iterator[_Token]:
         place = (line, at - start + 1)
         if match is None:
             mistakes.add(place, f"{quote(text[at])} has no meaning here.", _ANY_FORM)
-            at = text.find("\n", at) if "\n" in text[at:] else len(text)
+            newline = text.find("\n", at)
+            at = newline if newline >= 0 else len(text)
             continue
         kind = match.lastgroup or ""
         at = match.end()

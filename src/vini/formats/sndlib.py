@@ -83,7 +83,8 @@ def _is_directed(links: Sequence[SndLink]) -> bool:
 
 
 def _cost(link: SndLink) -> int | None:
-    return int(link.routing_cost) if link.routing_cost in range(1, 65536) else None
+    cost = link.routing_cost
+    return int(cost) if cost.is_integer() and 1 <= cost <= 65535 else None
 
 
 def _note_links(links: Sequence[SndLink], notes: list[str]) -> None:

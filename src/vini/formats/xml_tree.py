@@ -13,14 +13,19 @@ MOST_DEPTH = 50  # GraphML with nested groups stays below 20
 
 
 class Element:
-    """An XML element: tag without namespace, attributes, text before the first child, children, line (from 1)."""
+    """An XML element: tag without namespace, attributes, children, line (from 1)."""
 
-    __slots__ = ("attributes", "children", "line", "tag", "text")
+    __slots__ = ("attributes", "children", "line", "parts", "tag")
 
     def __init__(self, tag: str, attributes: dict[str, str], line: int):
         self.tag, self.attributes, self.line = tag, attributes, line
-        self.text = ""
+        self.parts: list[str] = []
         self.children: list[Element] = []
+
+    @property
+    def text(self) -> str:
+        """The text before the first child."""
+        return "".join(self.parts)
 
     def named(self, tag: str) -> list[Element]:
         """The children with this tag."""
@@ -69,7 +74,7 @@ class _Builder:
 
     def data(self, text: str) -> None:
         if self._open and not self._open[-1].children:
-            self._open[-1].text += text
+            self._open[-1].parts.append(text)
 
     def close(self) -> Element | None:
         return self.root

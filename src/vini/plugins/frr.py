@@ -42,10 +42,10 @@ def _process(router: Router, daemon: str, text: str) -> Process:
     return Process(
         ns=router.ns,
         name=daemon,
-        # -P 0: no TCP port for the terminal.  Root, since the run directory is: FRR's own user couldn't write there.
+        # Root, as its run directory is; FRR insists on the group that may use its terminals.  -P 0: no TCP terminal.
         argv=(
             f"{BIN}/{daemon}", "-f", conf, "-z", f"{DIR}/zserv.api", "--vty_socket", DIR, "-i", f"{DIR}/{daemon}.pid",
-            "-u", "root", "-g", "root", "-P", "0", "--log", "stdout", "--log-level", "informational",
+            "-u", "root", "-g", "frrvty", "-P", "0", "--log", "stdout", "--log-level", "informational",
             *(("--bfdctl", f"{DIR}/bfdd.sock") if daemon == "bfdd" else ()),
         ),
         config=intent.digest(text),

@@ -1,0 +1,103 @@
+"""The command line.  Nothing outside this package prints or exits."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+import click
+
+from vini import __version__
+from vini.cli.out import complain
+from vini.model import ViniError
+
+_SECTIONS = {
+    "Slices": ("up", "plan", "status", "link", "down", "log"),
+    "Inside": ("exec", "shell", "ping", "routes", "neighbors", "top", "capture"),
+    "Experiments": ("run", "compare"),
+    "Files": ("import", "schema"),
+    "This machine": ("doctor", "agent", "bench"),
+}
+_MODULES = {
+    "vini.cli.slices": ("up", "plan", "status", "down", "log"),
+    "vini.cli.links": ("link",),
+    "vini.cli.slivers": ("exec", "shell", "ping", "capture"),
+    "vini.cli.views": ("routes", "neighbors", "top"),
+    "vini.cli.runs": ("run", "compare"),
+    "vini.cli.files": ("import", "schema"),
+    "vini.cli.machine": ("doctor", "agent", "bench"),
+}
+
+
+class Commands(click.Group):
+    """Imports a command's module only when it is asked for: `vini exec` must not wait for plotting libraries."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """All, in the order of the help page."""
+        return [name for names in _SECTIONS.values() for name in names]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """The command of that name."""
+        for module, names in _MODULES.items():
+            if cmd_name in names:
+                __import__(module)
+                found: click.Command = getattr(sys.modules[module], cmd_name + "_command")
+                return found
+        return None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """A word that is no command gets the nearest one as a hint."""
+        if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
+            from difflib import get_close_matches
+
+            near = get_close_matches(args[0], self.list_commands(ctx), n=1)
+            hint = f"Did you mean `vini {near[0]}`?" if near else "`vini --help` lists all."
+            raise click.UsageError(f"There is no command {args[0]!r}. {hint}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """By section."""
+        for section, names in _SECTIONS.items():
+            found = [(name, self.get_command(ctx, name)) for name in names]
+            with formatter.section(section):
+                formatter.write_dl([(name, command.get_short_help_str(80)) for name, command in found if command])
+
+
+@click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="vini")
+def vini() -> None:
+    """A network of your own, inside the real one.
+
+    \b
+    vini up examples/abilene.yaml         a topology file becomes a running network
+    vini status                           how it is
+    vini exec denver -- ip route          look inside a sliver
+    vini link denver kansas-city --fail silent
+    vini down                             leave nothing behind
+    """
+
+
+def main() -> None:
+    """Run a command; errors become one sentence and an exit code: 1 failed, 2 bad file or usage, 3 no capacity,
+    4 denied, 130 interrupted."""
+    try:
+        sys.exit(vini.main(standalone_mode=False) or 0)
+    except click.exceptions.Abort:
+        complain("Interrupted; what was done so far stays. `vini status` shows it.")
+        sys.exit(130)
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        complain("Interrupted; what was done so far stays. `vini status` shows it.")
+        sys.exit(130)
+    except click.ClickException as e:
+        complain(e.format_message())
+        sys.exit(e.exit_code)
+    except click.exceptions.Exit as e:
+        sys.exit(e.exit_code)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(141)
+    except ViniError as e:
+        complain(str(e))
+        sys.exit(e.exit_code)

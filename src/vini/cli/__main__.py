@@ -1,0 +1,5 @@
+"""`python -m vini.cli`."""
+
+from vini.cli import main
+
+main()

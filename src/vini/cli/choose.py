@@ -1,0 +1,108 @@
+"""Which slice, and which file, a command is about."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import click
+from msgspec import structs
+
+from vini import formats, names
+from vini.cli.out import note
+from vini.client import Client
+from vini.edit import nearest
+from vini.model import Mistake, NotFound, Routing, Topology, TopologyError, ViniError
+from vini.topology import parse
+
+slice_option = click.option("-s", "--slice", "slice_", help="Which slice; needed when several are up. (VINI_SLICE)")
+
+
+def the_slice(client: Client, given: str | None) -> Topology:
+    """The slice that was named, or the only one that is up.  Raises NotFound or ViniError."""
+    name = given or os.environ.get("VINI_SLICE")
+    if name:
+        return client.store.get(name).topology
+    slices = client.slices()
+    if not slices:
+        raise NotFound("No slice is up; `vini up FILE` brings one up, for example `vini up examples/abilene.yaml`.")
+    if len(slices) > 1:
+        known = ", ".join(s.name for s in slices)
+        raise ViniError(f"Several slices are up ({known}); say which with `--slice NAME`.")
+    return slices[0].topology
+
+
+def the_sliver(topology: Topology, name: str) -> str:
+    """A sliver's name, checked.  Raises NotFound with the nearest one."""
+    if name not in topology.slivers:
+        near = nearest(name, topology.slivers)
+        hint = f"did you mean {near!r}?" if near else f"there are: {', '.join(sorted(topology.slivers)[:20])}."
+        raise NotFound(f"There is no sliver {name!r} in slice {topology.name!r}; {hint}")
+    return name
+
+
+def read_text(path: str) -> str:
+    """A file's text; "-" is standard input.  Raises TopologyError where it can't be read as text."""
+    try:
+        return sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError as e:
+        raise TopologyError([Mistake(0, 0, f"There is no file {path!r}; {_near(path)}")]) from e
+    except IsADirectoryError as e:
+        raise TopologyError([Mistake(0, 0, f"{path!r} is a directory; name a topology file in it.")]) from e
+    except PermissionError as e:
+        raise TopologyError([Mistake(0, 0, f"You may not read {path!r}; check its permissions.")]) from e
+    except UnicodeDecodeError as e:
+        raise TopologyError([Mistake(0, 0, f"{path!r} is not text in UTF-8; is it a topology file?")]) from e
+
+
+def _near(path: str) -> str:
+    parent = Path(path).parent
+    there = [str(p) for p in parent.glob("*.yaml")] if parent.is_dir() else []
+    near = nearest(path, there)
+    return f"did you mean {near!r}?" if near else "look at `ls examples`, or write one: docs/tutorial/first-network.md."
+
+
+def read_topology(path: str, *, slice_: str | None = None) -> Topology:
+    """A topology file of ours or, with a note of what was lost, of another tool."""
+    text = read_text(path)
+    stem = names.slug(Path(path).name.partition(".")[0]) if path != "-" else "stdin"
+    if path != "-" and formats.detect(text, Path(path).name):
+        found = formats.read(text, Path(path).name, bound_files(path, text))
+        for remark in found.notes:
+            note(f"note: {remark}")
+        topology = found.topology
+    else:
+        topology = parse(text, source=path, default_name=stem)
+    return renamed(topology, slice_)
+
+
+def bound_files(path: str, text: str) -> dict[str, str]:
+    """The texts of the files that a containerlab file binds, as far as they are there."""
+    out = {}
+    for wanted in formats.wanted_files(text, Path(path).name):
+        at = Path(path).parent / wanted
+        if at.is_file():
+            out[wanted] = at.read_text(encoding="utf-8", errors="replace")
+    return out
+
+
+def generated(spec: str, seed: int, protocols: str | None, daemon: str | None, slice_: str | None) -> Topology:
+    """A topology from a generator, `ring:10`."""
+    routing = None
+    if protocols and protocols != "none":
+        routing = Routing(protocols=tuple(protocols.split(",")), daemon=daemon or "bird")
+    topology = formats.generate(spec, seed, routing=routing)
+    if routing is None:
+        forwarding = {n: structs.replace(s, forward=True) for n, s in topology.slivers.items()}
+        topology = structs.replace(topology, slivers=forwarding)
+    return renamed(topology, slice_)
+
+
+def renamed(topology: Topology, slice_: str | None) -> Topology:
+    """The same under another slice name."""
+    if slice_ is None:
+        return topology
+    if not names.SLICE_NAME.match(slice_):
+        raise TopologyError([Mistake(0, 0, f"{slice_!r} is no slice name; use a-z, 0-9, _ and -, at most 40.")])
+    return structs.replace(topology, name=slice_)

@@ -1,0 +1,128 @@
+"""One link: look at it, fail it, restore it, shape it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import click
+
+from vini import edit, units
+from vini.cli.choose import slice_option, the_slice
+from vini.cli.out import dump, json_option, line, table
+from vini.client import Client
+from vini.layout import link_name
+from vini.mistakes import Wrong
+from vini.model import Impairment, Link, Mistake, Topology, TopologyError
+
+
+@click.command("link")
+@click.argument("a", required=False)
+@click.argument("b", required=False)
+@slice_option
+@click.option(
+    "--fail", type=click.Choice(["silent", "carrier"]), help="silent: packets vanish; carrier: both ends go down."
+)
+@click.option("--restore", is_flag=True, help="End the fault.")
+@click.option("--delay", help="One way, e.g. 30ms; 0ms for none.")
+@click.option("--jitter", help="Standard deviation of the delay, e.g. 2ms.")
+@click.option("--loss", help="e.g. 1%.")
+@click.option("--rate", help="e.g. 10mbit; `unlimited` for no limit.")
+@click.option("--queue", type=click.IntRange(1, 1_000_000), help="Packets that may wait for their turn.")
+@click.option("--cost", type=click.IntRange(1, 65535), help="Routing metric, both directions.")
+@click.option("--one-way", is_flag=True, help="Shape only packets from A to B.")
+@json_option
+def link_command(a: str | None, b: str | None, slice_: str | None, fail: str | None, restore: bool, delay: str | None,
+                 jitter: str | None, loss: str | None, rate: str | None, queue: int | None, cost: int | None,
+                 one_way: bool, as_json: bool) -> None:  # fmt: skip
+    """Show links, or change the one between slivers A and B (or the link named A), live.
+
+    \b
+    vini link                                    all links
+    vini link denver kansas-city --fail silent
+    vini link denver kansas-city --delay 30ms --rate 10mbit --loss 1%
+    vini link denver kansas-city --restore
+    """
+    client = Client()
+    topology = the_slice(client, slice_)
+    wishes = _wishes(delay, jitter, loss, rate, queue)
+    if not (fail or restore or wishes or cost):
+        _show([topology.links[edit.find_link(topology, a, b or "")]] if a else topology.links, as_json)
+        return
+    if a is None:
+        raise click.UsageError("Which link? Name its two slivers: `vini link A B --fail silent`.")
+    if fail and restore:
+        raise click.UsageError("--fail and --restore exclude each other.")
+    changed = topology
+    if fail or restore:
+        changed = edit.set_fault(changed, a, b or "", fail or "none")  # type: ignore[arg-type]
+    if wishes:
+        changed = edit.set_impairment(changed, a, b or "", one_way=one_way, **wishes)
+    if cost:
+        changed = edit.set_cost(changed, a, b or "", cost)
+    what = "link " + " ".join(x for x in (a, b) if x)
+    report = asyncio.run(_put(client, changed, what))
+    link = changed.links[edit.find_link(changed, a, b or "")]
+    if as_json:
+        dump({**_json(link), "ops": report})
+    else:
+        line(f"{link_name(link)}: {_describe(link)}")
+
+
+async def _put(client: Client, topology: Topology, what: str) -> int:
+    report = await client.put(topology, what)
+    await client.wait_ready(topology.name, 30.0, report)
+    return report.ops
+
+
+def _wishes(
+    delay: str | None, jitter: str | None, loss: str | None, rate: str | None, queue: int | None
+) -> dict[str, float]:
+    readers = {"delay_ms": (units.read_ms, delay), "jitter_ms": (units.read_ms, jitter),
+               "loss": (units.read_loss, loss), "rate_mbit": (units.read_mbit, rate)}  # fmt: skip
+    out: dict[str, float] = {"queue_packets": queue} if queue else {}
+    for name, (read, text) in readers.items():
+        if text is not None:
+            try:
+                out[name] = read(text)
+            except Wrong as e:
+                raise TopologyError([Mistake(0, 0, f"--{name.partition('_')[0]}: {e}")]) from e
+    return out
+
+
+def _show(links: tuple[Link, ...] | list[Link], as_json: bool) -> None:
+    if as_json:
+        dump([_json(link) for link in links])
+        return
+    rows = [(link.ends[0].sliver, link.ends[1].sliver, str(link.cost), _describe(link)) for link in links]
+    table(("A", "B", "COST", "STATE"), rows, right=("COST",))
+
+
+def _json(link: Link) -> dict[str, object]:
+    i = link.impairment
+    return {
+        "name": link_name(link), "ends": [e.sliver for e in link.ends], "cost": link.cost, "fault": link.fault,
+        "delay_ms": i.delay_ms, "jitter_ms": i.jitter_ms, "loss": i.loss, "rate_mbit": i.rate_mbit,
+        "queue_packets": i.queue_packets,
+    }  # fmt: skip
+
+
+def _describe(link: Link) -> str:
+    state = "up" if link.fault == "none" else f"failed ({link.fault})"
+    parts = [state, _impairment(link.impairment)]
+    for end, other in (link.ends, link.ends[::-1]):
+        if end.impairment:
+            parts.append(f"towards {other.sliver}: {_impairment(end.impairment) or 'nothing'}")
+    return "; ".join(p for p in parts if p)
+
+
+def _impairment(i: Impairment) -> str:
+    words = []
+    if i.delay_ms:
+        words.append(f"delay {units.duration(i.delay_ms)}")
+    if i.jitter_ms:
+        words.append(f"jitter {units.duration(i.jitter_ms)}")
+    if i.loss:
+        words.append(f"loss {units.loss(i.loss)}")
+    if i.rate_mbit:
+        words.append(f"rate {units.rate(i.rate_mbit)}, queue {i.queue_packets}")
+    return ", ".join(words)

@@ -1,0 +1,94 @@
+"""This machine: doctor, agent, bench."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import sys
+
+import click
+
+from vini import bus
+from vini.cli.out import dump, json_option, line, note, table
+from vini.client import Client
+from vini.node import probe
+
+
+@click.command("doctor")
+@json_option
+def doctor_command(as_json: bool) -> None:
+    """What this machine can do, and the command that adds what is missing.  Exit code 1 when something needed is."""
+    have = probe.capabilities()
+    if as_json:
+        dump({"kernel": platform.release(), "python": platform.python_version(), "have": sorted(have),
+              "missing": {f.name: f.remedy for f in probe.FEATURES if f.name not in have}})  # fmt: skip
+    else:
+        line(f"Linux {platform.release()}, Python {platform.python_version()}")
+        table(("", "FEATURE", "SERVES", "REMEDY"), [_row(f, f.name in have) for f in probe.FEATURES])
+        if {"netem", "element"}.isdisjoint(have):
+            note("Without netem or element, links can't have delay, loss or rate; plain links work.")
+        elif "netem" not in have:
+            note("This kernel has no netem: links are emulated by VINI's own element (docs/explanation/links.md).")
+    raise click.exceptions.Exit(0 if {"root", "cgroup2"} <= have else 1)
+
+
+def _row(feature: probe.Feature, has: bool) -> tuple[str, ...]:
+    return ("yes" if has else "no", feature.name, feature.serves, "" if has else feature.remedy)
+
+
+@click.group("agent")
+def agent_command() -> None:
+    """The agent that keeps this machine as asked, in the background."""
+
+
+@agent_command.command("status")
+def _status() -> None:
+    """Whether it runs, and what it watches over."""
+    client = Client()
+    try:
+        reply = asyncio.run(bus.Bus(client.place.run / "agent.socket").ask(bus.Hello()))
+    except bus.AgentGone:
+        line("No agent runs; the next `vini up` (or `vini agent start`) starts one.")
+        raise click.exceptions.Exit(1) from None
+    assert isinstance(reply, bus.Greeting)
+    slices = ", ".join(f"{s} (generation {g})" for s, g in reply.generations.items()) or "no slice"
+    line(f"The agent runs as process {reply.pid}, version {reply.version}; it watches over {slices}.")
+    line(f"Its log: {client.place.state / 'agent.log'}")
+
+
+@agent_command.command("start")
+def _start() -> None:
+    """Start it, where none runs."""
+    greeting = asyncio.run(Client(say=note).greeting())
+    line(f"The agent runs as process {greeting.pid}.")
+
+
+@agent_command.command("stop")
+def _stop() -> None:
+    """End it.  Slices run on, but nobody heals them until it is started again."""
+    client = Client()
+    try:
+        asyncio.run(bus.Bus(client.place.run / "agent.socket").ask(bus.Stop()))
+    except bus.AgentGone:
+        line("No agent runs.")
+    else:
+        line("The agent ends; slices run on unwatched. `vini agent start` starts it again.")
+
+
+@click.command("bench")
+@click.argument("what", type=click.Choice(["setup"]), default="setup")
+@click.option("--quick", is_flag=True, help="Smaller sizes, about 20 s.")
+@json_option
+def bench_command(what: str, quick: bool, as_json: bool) -> None:
+    """Measure VINI on this machine, as ratios against peers in the same run (docs/reference/benchmarks.md)."""
+    from vini.bench import setup
+
+    del what
+    if os.geteuid() != 0:
+        raise click.UsageError("Benchmarks make network namespaces; run this with sudo.")
+    results = setup.measure(quick=quick, say=lambda text: print(text, file=sys.stderr))
+    if as_json:
+        dump(results)
+    else:
+        setup.show(results)

@@ -1,0 +1,83 @@
+"""How the command line talks: results on standard output, progress and complaints on standard error."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from vini.bus import Progress
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
+
+
+def complain(sentence: str) -> None:
+    """An error, on standard error."""
+    err.print(f"[bold red]error:[/] {_escaped(sentence)}" if err.is_terminal else f"error: {_escaped(sentence)}")
+
+
+def note(sentence: str) -> None:
+    """Something worth knowing, on standard error."""
+    err.print(_escaped(sentence), style="dim" if err.is_terminal else None)
+
+
+def line(text: str = "") -> None:
+    """A line of the result, without markup."""
+    click.echo(text)
+
+
+def dump(value: object) -> None:
+    """A result for machines."""
+    click.echo(json.dumps(value, indent=2, default=str))
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[str] = ()) -> None:
+    """A result for people; whole words, no lines around."""
+    made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for title in head:
+        made.add_column(title, justify="right" if title in right else "left", no_wrap=not sys.stdout.isatty())
+    for row in rows:
+        made.add_row(*map(_escaped, row))
+    Console(highlight=False, width=None if sys.stdout.isatty() else 200).print(made)
+
+
+class Ticker:
+    """One line that changes on a terminal; elsewhere a line per new text, so that logs stay short."""
+
+    def __init__(self, title: str):
+        self._title, self._last = title, ""
+        self._status = err.status(title) if err.is_terminal else None
+
+    def say(self, text: str) -> None:
+        """What is going on now."""
+        if self._status:
+            self._status.update(_escaped(f"{self._title}: {text}"))
+        elif (start := text.partition(";")[0].split(",")[0]) != self._last:
+            self._last = start
+            note(f"{self._title}: {text}")
+
+    def progress(self, p: Progress) -> None:
+        """A step of a pass."""
+        if self._status:
+            self._status.update(_escaped(f"{self._title}: {p.done}/{p.total} {p.what}"))
+
+    @contextmanager
+    def shown(self) -> Iterator[Ticker]:
+        """Visible while the block runs."""
+        if self._status:
+            with self._status:
+                yield self
+        else:
+            yield self
+
+
+def _escaped(text: str) -> str:
+    return text.replace("[", "\\[")

@@ -1,0 +1,62 @@
+"""Experiments: run, compare."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import click
+
+from vini.cli.out import Ticker, dump, json_option, line, note
+from vini.client import Client
+
+
+@click.command("run")
+@click.argument("file")
+@click.option(
+    "-o", "--out", "out", default="runs", show_default=True, help="Directory of runs; each run is a new one in it."
+)
+@click.option("--keep", is_flag=True, help="Leave the slice up afterwards.")
+@json_option
+def run_command(file: str, out: str, keep: bool, as_json: bool) -> None:
+    """Run an experiment: a timeline and probes.  Ends in a run directory with report.html.
+
+    The exit code is 1 when the run is not trustworthy or a probe failed.
+    """
+    from vini.experiment import load, run
+
+    experiment = load(Path(file))
+    ticker = Ticker(experiment.name)
+    with ticker.shown():
+        directory = asyncio.run(run(experiment, Client(say=ticker.say), Path(out), ticker.say, keep=keep))
+    summary = json.loads((directory / "summary.json").read_text())
+    if as_json:
+        dump({"directory": str(directory), **summary})
+    else:
+        _tell(directory, summary)
+    raise click.exceptions.Exit(0 if summary["trustworthy"] else 1)
+
+
+def _tell(directory: Path, summary: dict[str, object]) -> None:
+    from vini.experiment import digest
+
+    for text in digest(summary):
+        line(text)
+    line(f"Report: {directory / 'report.html'}")
+    note(f"Next: open it in a browser | vini compare {directory} OTHER_RUN")
+
+
+@click.command("compare")
+@click.argument("a", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("b", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@json_option
+def compare_command(a: Path, b: Path, as_json: bool) -> None:
+    """What differs between two runs: inputs, versions, conditions, results."""
+    from vini.experiment import compare, describe
+
+    found = compare(a, b)
+    if as_json:
+        dump(found)
+    else:
+        line(describe(found))

@@ -1,0 +1,212 @@
+"""Whole slices: up, plan, status, down, log."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from datetime import datetime
+
+import click
+from msgspec import structs
+
+from vini.cli.choose import generated, read_topology, slice_option, the_slice
+from vini.cli.out import Ticker, dump, json_option, line, note, table
+from vini.client import Client
+from vini.model import Link, Routing, SliverStatus, Topology, ViniError
+from vini.reach import expectations
+
+Body = Callable[..., None]
+
+
+def _source(
+    path: str | None, spec: str | None, seed: int, routing: str | None, daemon: str | None, slice_: str | None
+) -> Topology:
+    if (path is None) == (spec is None):
+        raise click.UsageError("Give a topology file, or --generate: `vini up examples/abilene.yaml`.")
+    if path is not None:
+        topology = read_topology(path, slice_=slice_)
+        return _with_daemon(topology, daemon) if daemon else topology
+    assert spec is not None
+    return generated(spec, seed, routing, daemon, slice_)
+
+
+def _with_daemon(topology: Topology, daemon: str) -> Topology:
+    def changed(routing: Routing | None) -> Routing | None:
+        return structs.replace(routing, daemon=daemon) if routing else None
+
+    slivers = {n: structs.replace(s, routing=changed(s.routing)) for n, s in topology.slivers.items()}
+    return structs.replace(topology, slivers=slivers)
+
+
+def _source_options(command: Body) -> Body:
+    for option in (
+        click.option("--daemon", type=click.Choice(["frr", "bird"]), help="Use this routing daemon everywhere."),
+        click.option("--routing", help="With --generate: protocols, e.g. `ospf` or `ospf,ospf6`; default none."),
+        click.option("--seed", type=int, default=0, show_default=True, help="With --generate: for random topologies."),
+        click.option(
+            "--generate",
+            "spec",
+            metavar="SPEC",
+            help="ring:N line:N star:N grid:RxC torus:RxC tree:DxF full:N waxman:N",
+        ),
+        click.argument("file", required=False),
+    ):
+        command = option(command)
+    return command
+
+
+@click.command("up")
+@_source_options
+@click.option("-s", "--slice", "slice_", help="Name of the slice; default: the file's `name:`.")
+@click.option("--wait/--no-wait", default=True, help="Wait until it is ready and has converged (default), or not.")
+@click.option("--timeout", "timeout_s", type=float, default=120.0, show_default=True, help="Seconds to wait.")
+@json_option
+def up_command(file: str | None, spec: str | None, seed: int, routing: str | None, daemon: str | None, slice_: str | None,
+               wait: bool, timeout_s: float, as_json: bool) -> None:  # fmt: skip
+    """Bring a slice up, or change a running one into what FILE says now.
+
+    FILE is a topology file (docs/reference/topology.md), or one of another tool: GraphML, GML, SNDlib,
+    containerlab, PL-VINI.  Only the difference is applied; other links lose no packet.
+    """
+    topology = _source(file, spec, seed, routing, daemon, slice_)
+    asyncio.run(_up(topology, wait, timeout_s, as_json))
+
+
+async def _up(topology: Topology, wait: bool, timeout_s: float, as_json: bool) -> None:
+    started = time.monotonic()
+    ticker = Ticker(topology.name)
+    client = Client(say=ticker.say)
+    with ticker.shown():
+        report = await client.put(topology, "up", ticker.progress)
+        made_s = time.monotonic() - started
+        if wait:
+            await client.wait_ready(topology.name, timeout_s, report)
+            ready_s = time.monotonic() - started
+            await client.wait_converged(topology.name, timeout_s)
+    done_s = time.monotonic() - started
+    if as_json:
+        dump({"slice": topology.name, "steps": report.ops, "made_s": made_s, "done_s": done_s, "converged": wait})
+        return
+    size = f"{len(topology.slivers)} slivers, {len(topology.links)} links, {report.ops} changes"
+    times = f"made in {made_s:.1f} s"
+    if wait:
+        times += f", ready after {ready_s:.1f} s"
+        times += f", converged after {done_s:.1f} s" if expectations(topology) else ""
+    line(f"{topology.name} is up: {size}; {times}.")
+    first = next(iter(topology.slivers))
+    note(f"Next: vini status | vini exec {first} -- ip route | vini ping --all | vini down")
+
+
+@click.command("plan")
+@_source_options
+@click.option("-s", "--slice", "slice_", help="Name of the slice; default: the file's `name:`.")
+@json_option
+def plan_command(file: str | None, spec: str | None, seed: int, routing: str | None, daemon: str | None,
+                 slice_: str | None, as_json: bool) -> None:  # fmt: skip
+    """Show what `up` would change, and the reason for each change.  Nothing is touched."""
+    topology = _source(file, spec, seed, routing, daemon, slice_)
+    steps = asyncio.run(Client().foresee(topology))
+    if as_json:
+        dump({"slice": topology.name, "steps": steps})
+        return
+    for step in steps:
+        line(step)
+    removals = sum(s.startswith("-") for s in steps)
+    note(
+        f"{len(steps)} changes: {len(steps) - removals} to make, {removals} to remove."
+        if steps
+        else "Nothing would change."
+    )
+
+
+@click.command("status")
+@slice_option
+@click.option("-v", "--verbose", is_flag=True, help="List every sliver, also the ready ones.")
+@json_option
+def status_command(slice_: str | None, verbose: bool, as_json: bool) -> None:
+    """How a slice is, by a fresh look at the machine.  Exit code 1 when a sliver is not ready."""
+    ready = asyncio.run(_status(slice_, verbose, as_json))
+    raise click.exceptions.Exit(0 if ready else 1)
+
+
+async def _status(slice_: str | None, verbose: bool, as_json: bool) -> bool:
+    client = Client()
+    slices = [the_slice(client, slice_)] if slice_ else [s.topology for s in client.slices()]
+    if not slices:
+        the_slice(client, None)
+    everything = []
+    for topology in slices:
+        rows = await client.status(topology.name)
+        converged, why = await client.converged(topology.name)
+        everything.append((topology, rows, converged, why))
+    if as_json:
+        dump([_status_json(*entry) for entry in everything])
+    else:
+        for entry in everything:
+            _print_status(*entry, verbose=verbose)
+    return all(r.state == "ready" for _, rows, _, _ in everything for r in rows)
+
+
+def _status_json(topology: Topology, rows: list[SliverStatus], converged: bool, why: str) -> dict[str, object]:
+    return {
+        "slice": topology.name,
+        "slivers": [{"sliver": r.sliver.partition(".")[2], "state": r.state, "why": r.why} for r in rows],
+        "converged": converged,
+        "why": why,
+        "faults": {_title(link): link.fault for link in topology.links if link.fault != "none"},
+    }
+
+
+def _title(link: Link) -> str:
+    return "--".join(e.sliver for e in link.ends)
+
+
+def _print_status(topology: Topology, rows: list[SliverStatus], converged: bool, why: str, *, verbose: bool) -> None:
+    ready = sum(r.state == "ready" for r in rows)
+    state = "" if not expectations(topology) else "; converged" if converged else f"; not converged: {why}"
+    line(f"{topology.name}: {ready} of {len(rows)} slivers ready, {len(topology.links)} links{state}")
+    for link in topology.links:
+        if link.fault != "none":
+            line(f"  link {_title(link)} has failed ({link.fault}), as asked")
+    shown = [r for r in rows if verbose or r.state != "ready"]
+    if shown:
+        table(("SLIVER", "STATE", "WHY"), [(r.sliver.partition(".")[2], r.state, r.why) for r in shown])
+
+
+@click.command("down")
+@slice_option
+@click.option("--all", "all_", is_flag=True, help="All slices of this machine.")
+def down_command(slice_: str | None, all_: bool) -> None:
+    """End a slice.  Nothing of it stays; nothing of others is touched."""
+    asyncio.run(_down(slice_, all_))
+
+
+async def _down(slice_: str | None, all_: bool) -> None:
+    started = time.monotonic()
+    client = Client()
+    ends = [s.name for s in client.slices()] if all_ else [the_slice(client, slice_).name]
+    for name in ends:
+        ticker = Ticker(name)
+        with ticker.shown():
+            report = await client.down(name, ticker.progress)
+        if report.slivers:
+            whys = "\n".join(f"  {r.sliver}: {r.why}" for r in report.slivers[:10])
+            raise ViniError(f"Something of slice {name!r} is still there; the agent goes on trying:\n{whys}")
+        line(f"{name} is down: {report.ops} removals in {time.monotonic() - started:.1f} s.")
+
+
+@click.command("log")
+@slice_option
+@click.option("-n", "limit", type=int, default=30, show_default=True, help="How many, the newest last.")
+@json_option
+def log_command(slice_: str | None, limit: int, as_json: bool) -> None:
+    """What was asked of a slice: when, by whom."""
+    client = Client()
+    topology = the_slice(client, slice_)
+    rows = list(reversed(client.store.events(topology.name, limit)))
+    if as_json:
+        dump([{"at": at, "who": who, "what": what, "generation": g} for at, who, what, g in rows])
+        return
+    stamped = [(f"{datetime.fromtimestamp(at):%Y-%m-%d %H:%M:%S}", who, what, str(g)) for at, who, what, g in rows]
+    table(("TIME", "WHO", "WHAT", "GENERATION"), stamped)

@@ -1,0 +1,159 @@
+"""Inside slivers: exec, shell, ping, capture."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shutil
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import click
+
+from vini.cli.choose import slice_option, the_slice, the_sliver
+from vini.cli.out import dump, json_option, line, note, table
+from vini.client import Client
+from vini.layout import layout
+from vini.model import NotFound, Topology, Unsupported, ViniError
+from vini.node import cgroup
+
+_PINGS_AT_ONCE = 64
+
+
+@click.command("exec", context_settings={"ignore_unknown_options": True})
+@slice_option
+@click.argument("sliver")
+@click.argument("argv", nargs=-1, required=True, type=click.UNPROCESSED)
+def exec_command(slice_: str | None, sliver: str, argv: tuple[str, ...]) -> None:
+    """Run a command inside a sliver: `vini exec denver -- ip route`.  Its exit code is ours."""
+    _become(slice_, sliver, argv)
+
+
+@click.command("shell")
+@slice_option
+@click.argument("sliver")
+def shell_command(slice_: str | None, sliver: str) -> None:
+    """Open a shell inside a sliver; `exit` leaves it."""
+    _become(slice_, sliver, (os.environ.get("SHELL", "/bin/bash"),))
+
+
+def _become(slice_: str | None, sliver: str, argv: tuple[str, ...]) -> None:
+    """Turn this very process into the command, inside the sliver and its cgroup, so that `down` ends it too."""
+    client = Client()
+    topology = the_slice(client, slice_)
+    ns = f"{topology.name}.{the_sliver(topology, sliver)}"
+    if not client.place.netns(ns).exists():
+        raise ViniError(f"Sliver {sliver!r} is not there at the moment; `vini status` says why.")
+    group = cgroup.of(client.place, ns, "exec")
+    group.mkdir(parents=True, exist_ok=True)
+    (group / "cgroup.procs").write_text("0")
+    environment = {**os.environ, "VINI_SLIVER": ns, "PS1": f"{sliver}# ", "debian_chroot": sliver}
+    command = client.enter(topology.name, sliver, argv)
+    if shutil.which(argv[0]) is None and not argv[0].startswith("/"):
+        note(f"note: {argv[0]!r} is not in the PATH of this machine.")
+    sys.stdout.flush()
+    os.execvpe(command[0], command, environment)
+
+
+@click.command("ping")
+@slice_option
+@click.option("--all", "all_", is_flag=True, help="From every sliver to every sliver.")
+@click.option("-c", "count", type=click.IntRange(1, 1000), default=1, show_default=True, help="Echo requests per pair.")
+@click.option("-6", "six", is_flag=True, help="Over IPv6.")
+@click.argument("source", required=False)
+@click.argument("destination", required=False)
+@json_option
+def ping_command(slice_: str | None, all_: bool, count: int, six: bool, source: str | None, destination: str | None,
+                 as_json: bool) -> None:  # fmt: skip
+    """Ping between slivers: `vini ping seattle denver`, or `vini ping --all`.  Exit code 1 when one fails."""
+    client = Client()
+    topology = the_slice(client, slice_)
+    if all_ == bool(source):
+        raise click.UsageError("Name two slivers, or give --all: `vini ping seattle denver`.")
+    if not all_ and not destination:
+        raise click.UsageError(f"Ping whom? `vini ping {source} SLIVER`.")
+    pairs = [(the_sliver(topology, source), the_sliver(topology, destination))] if source and destination else [
+        (a, b) for a in topology.slivers for b in topology.slivers if a != b]  # fmt: skip
+    results = asyncio.run(_ping_all(client, topology, pairs, count, 6 if six else 4))
+    _print_pings(results, as_json)
+    raise click.exceptions.Exit(0 if all(rtt is not None for *_, rtt in results) else 1)
+
+
+async def _ping_all(client: Client, topology: Topology, pairs: list[tuple[str, str]], count: int, family: int
+                    ) -> list[tuple[str, str, float | None]]:  # fmt: skip
+    addresses = {}
+    for name in topology.slivers:
+        with suppress(NotFound):
+            addresses[name] = client.address(topology, name, family)
+    gate = asyncio.Semaphore(_PINGS_AT_ONCE)
+
+    async def one(a: str, b: str) -> tuple[str, str, float | None]:
+        if a not in addresses or b not in addresses:
+            return a, b, None
+        argv = [
+            "ping",
+            f"-{family}",
+            "-n",
+            "-q",
+            "-c",
+            str(count),
+            "-i",
+            "0.2",
+            "-W",
+            "2",
+            "-I",
+            addresses[a],
+            addresses[b],
+        ]
+        async with gate:
+            process = await asyncio.create_subprocess_exec(
+                *client.enter(topology.name, a, argv), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
+            )
+            output = (await process.communicate())[0].decode()
+        found = re.search(r"= [\d.]+/([\d.]+)/", output)
+        return a, b, float(found[1]) if found and process.returncode == 0 else None
+
+    return list(await asyncio.gather(*(one(a, b) for a, b in pairs)))
+
+
+def _print_pings(results: list[tuple[str, str, float | None]], as_json: bool) -> None:
+    if as_json:
+        dump([{"from": a, "to": b, "rtt_ms": rtt} for a, b, rtt in results])
+        return
+    slivers = list(dict.fromkeys(a for a, _, _ in results))
+    if 2 < len(slivers) <= 16:
+        rtts = {(a, b): "-" if rtt is None else f"{rtt:.1f}" for a, b, rtt in results}
+        rows = [(a, *(rtts.get((a, b), "") for b in slivers)) for a in slivers]
+        table(("RTT ms", *slivers), rows, right=slivers)
+    else:
+        for a, b, rtt in results:
+            if len(results) < 30 or rtt is None:
+                line(f"{a} -> {b}: " + (f"{rtt:.2f} ms" if rtt is not None else "no answer"))
+    good = sum(rtt is not None for *_, rtt in results)
+    line(f"{good} of {len(results)} pairs answer.")
+
+
+@click.command("capture")
+@slice_option
+@click.argument("where", metavar="SLIVER:VIF")
+@click.option("-w", "file", help="Write pcapng/pcap to this file instead of printing; `-` for standard output.")
+@click.argument("expression", nargs=-1)
+def capture_command(slice_: str | None, where: str, file: str | None, expression: tuple[str, ...]) -> None:
+    """Capture packets on a vif: `vini capture denver:to-kansas-city -w x.pcapng`; Ctrl-C ends it.
+
+    EXPRESSION is a pcap filter, e.g. `icmp`.
+    """
+    if shutil.which("tcpdump") is None and not Path("/usr/bin/tcpdump").exists():
+        raise Unsupported("Capturing needs tcpdump; install it with `apt-get install tcpdump`.")
+    client = Client()
+    topology = the_slice(client, slice_)
+    sliver, _, vif = where.partition(":")
+    vifs = [v.dev for v in layout(topology).vifs[the_sliver(topology, sliver)]]
+    if vif not in [*vifs, "lo", "any"]:
+        raise NotFound(f"Sliver {sliver!r} has no vif {vif!r}; it has: {', '.join(vifs)}.")
+    argv = ["tcpdump", "-n", "-U", "-i", vif]
+    if file:
+        argv += ["-w", file if file == "-" else str(Path(file).resolve()), "-Z", "root"]
+    _become(topology.name, sliver, (*argv, *expression))

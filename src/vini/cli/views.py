@@ -1,0 +1,202 @@
+"""Looks over all slivers at once: routes, neighbors, top."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import time
+from pathlib import Path
+
+import click
+
+from vini.cli.choose import slice_option, the_slice, the_sliver
+from vini.cli.out import dump, json_option, line, table
+from vini.client import Client
+from vini.embed import router
+from vini.layout import layout
+from vini.model import Adjacency, Topology
+from vini.node import cgroup
+from vini.plugins import ROUTERS, expected_adjacencies
+from vini.reach import Walker
+
+Sample = dict[str, tuple[float, dict[str, tuple[int, ...]], float, int]]
+
+
+@click.command("routes")
+@slice_option
+@click.argument("sliver", required=False)
+@click.option("--to", "destination", help="Only the path to this sliver, from SLIVER or from all.")
+@json_option
+def routes_command(slice_: str | None, sliver: str | None, destination: str | None, as_json: bool) -> None:
+    """Summarise the forwarding tables of all slivers, print SLIVER's, or follow the path `--to` a sliver."""
+    client = Client()
+    topology = the_slice(client, slice_)
+    if sliver:
+        the_sliver(topology, sliver)
+    if destination:
+        _paths(client, topology, sliver, the_sliver(topology, destination), as_json)
+        return
+    tables = asyncio.run(client.fibs(topology.name))
+    if as_json:
+        dump({sliver: tables[sliver]} if sliver else tables)
+    elif sliver:
+        table(("DESTINATION", "VIA", "VIF"), [(to, via or "connected", dev) for to, via, dev in tables[sliver]])
+    else:
+        rows = [_summary(name, routes) for name, routes in tables.items()]
+        table(("SLIVER", "IPv4", "IPv6", "LEARNED", "BY VIF"), rows, right=("IPv4", "IPv6", "LEARNED"))
+
+
+def _summary(name: str, routes: list[tuple[str, str, str]]) -> tuple[str, ...]:
+    learned = [r for r in routes if r[1]]
+    by_vif = {dev: sum(r[2] == dev for r in learned) for dev in sorted({r[2] for r in learned})}
+    six = sum(":" in to for to, _, _ in routes)
+    spread = ", ".join(f"{dev} {n}" for dev, n in by_vif.items())
+    return name, str(len(routes) - six), str(six), str(len(learned)), spread
+
+
+def _paths(client: Client, topology: Topology, source: str | None, destination: str, as_json: bool) -> None:
+    walker = Walker(layout(topology), asyncio.run(client.fib_entries(topology.name)))
+    address = client.address(topology, destination)
+    paths = {s: walker.path(s, address) for s in ([source] if source else topology.slivers) if s != destination}
+    if as_json:
+        dump({s: {"path": p, "arrives": p[-1] == destination} for s, p in paths.items()})
+        return
+    for path in paths.values():
+        line(" -> ".join(path) + ("" if path[-1] == destination else "  (ends here)"))
+
+
+@click.command("neighbors")
+@slice_option
+@click.option("-v", "--verbose", is_flag=True, help="Every adjacency, not only the missing ones.")
+@json_option
+def neighbors_command(slice_: str | None, verbose: bool, as_json: bool) -> None:
+    """Routing neighbours of all slivers, as their daemons report them.  Exit code 1 when some are missing."""
+    client = Client()
+    topology = the_slice(client, slice_)
+    found = asyncio.run(_neighbors(client, topology))
+    if as_json:
+        dump({s: {"expected": n, "adjacencies": [_fields(a) for a in all_]} for s, (n, all_) in found.items()})
+    else:
+        rows = [
+            (s, f"{sum(a.up for a in all_)}/{n}", ", ".join(_told(a) for a in all_ if verbose or not a.up))
+            for s, (n, all_) in found.items()
+        ]
+        table(("SLIVER", "UP", "NEIGHBORS" if verbose else "NOT UP"), rows, right=("UP",))
+    raise click.exceptions.Exit(0 if all(sum(a.up for a in all_) >= n for n, all_ in found.values()) else 1)
+
+
+def _fields(a: Adjacency) -> dict[str, object]:
+    return {"protocol": a.protocol, "neighbor": a.neighbor, "vif": a.dev, "state": a.state, "up": a.up}
+
+
+def _told(a: Adjacency) -> str:
+    return f"{a.protocol} {a.neighbor}{' on ' + a.dev if a.dev else ''}: {a.state}"
+
+
+async def _neighbors(client: Client, topology: Topology) -> dict[str, tuple[int, list[Adjacency]]]:
+    made = layout(topology)
+    gate = asyncio.Semaphore(16)
+
+    async def ask(name: str) -> tuple[str, int, list[Adjacency]]:
+        asked = router(topology, made, name)
+        plugin = ROUTERS[asked.routing.daemon]
+        out: list[Adjacency] = []
+        for protocol, argv in plugin.adjacencies_argv(asked):
+            run = str(client.place.sliver(asked.ns))
+            command = client.enter(topology.name, name, [a.replace("{run}", run) for a in argv])
+            async with gate:
+                process = await asyncio.create_subprocess_exec(
+                    *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
+                )
+                out += plugin.adjacencies(protocol, (await process.communicate())[0].decode(errors="replace"))
+        return name, expected_adjacencies(asked), out
+
+    routers = [n for n, s in topology.slivers.items() if s.routing and set(s.routing.protocols) - {"static"}]
+    return {name: (n, all_) for name, n, all_ in await asyncio.gather(*(ask(n) for n in routers))}
+
+
+# --- top --------------------------------------------------------------------------------------
+
+
+@click.command("top")
+@slice_option
+@click.option("-n", "times", type=int, default=0, help="End after this many looks; 0: until Ctrl-C.")
+@click.option("-d", "delay_s", type=float, default=1.0, show_default=True, help="Seconds between looks.")
+@json_option
+def top_command(slice_: str | None, times: int, delay_s: float, as_json: bool) -> None:
+    """Traffic of every vif, and memory and CPU of every sliver, refreshed until Ctrl-C."""
+    client = Client()
+    topology = the_slice(client, slice_)
+    before = _sample(client, topology)
+    shown = 0
+    while not times or shown < times:
+        time.sleep(delay_s)
+        now = _sample(client, topology)
+        if as_json:
+            dump(_rates(before, now))
+        else:
+            click.clear()
+            _print_top(topology, _rates(before, now))
+        before, shown = now, shown + 1
+
+
+def _sample(client: Client, topology: Topology) -> Sample:
+    """Sliver -> time, counters of its vifs, CPU seconds and memory (bytes) of its processes."""
+    out: Sample = {}
+    for name in topology.slivers:
+        text = subprocess.run(
+            client.enter(topology.name, name, ["cat", "/proc/net/dev"]), capture_output=True, text=True
+        ).stdout
+        counters: dict[str, tuple[int, ...]] = {}
+        for row in text.splitlines()[2:]:
+            dev, _, numbers = row.partition(":")
+            fields = [int(x) for x in numbers.split()]
+            if dev.strip() != "lo":
+                counters[dev.strip()] = (fields[0], fields[1], fields[8], fields[9])
+        cpu, memory = _usage(client, f"{topology.name}.{name}")
+        out[name] = (time.monotonic(), counters, cpu, memory)
+    return out
+
+
+def _usage(client: Client, ns: str) -> tuple[float, int]:
+    cpu, memory = 0.0, 0
+    for group in cgroup.of(client.place, ns).glob("*/"):
+        for pid in cgroup.pids(group):
+            try:
+                fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+                pages = Path(f"/proc/{pid}/statm").read_text().split()
+            except FileNotFoundError:  # ended meanwhile
+                continue
+            cpu += (int(fields[11]) + int(fields[12])) / 100
+            memory += (int(pages[1]) - int(pages[2])) * 4096
+    return cpu, memory
+
+
+def _rates(before: Sample,
+           now: Sample) -> list[dict[str, object]]:  # fmt: skip
+    rows: list[dict[str, object]] = []
+    for name, (at, counters, cpu, memory) in now.items():
+        was, old, old_cpu, _ = before[name]
+        span = at - was
+        vifs = {}
+        for dev, new in counters.items():
+            rx_bytes, rx, tx_bytes, tx = ((n - o) / span for n, o in zip(new, old.get(dev, new), strict=True))
+            vifs[dev] = {"rx_mbit": rx_bytes * 8e-6, "rx_pps": rx, "tx_mbit": tx_bytes * 8e-6, "tx_pps": tx}
+        rows.append(
+            {"sliver": name, "cpu_pct": 100 * (cpu - old_cpu) / span, "memory_mib": memory / 2**20, "vifs": vifs}
+        )
+    return rows
+
+
+def _print_top(topology: Topology, rows: list[dict[str, object]]) -> None:
+    line(f"{topology.name}   {time.strftime('%H:%M:%S')}")
+    shown = []
+    for row in rows:
+        vifs: dict[str, dict[str, float]] = row["vifs"]  # type: ignore[assignment]
+        first = (str(row["sliver"]), f"{row['cpu_pct']:.1f}", f"{row['memory_mib']:.1f}")
+        for dev, r in vifs.items():
+            traffic = (f"{r['rx_mbit']:.3f}", f"{r['rx_pps']:.0f}", f"{r['tx_mbit']:.3f}", f"{r['tx_pps']:.0f}")
+            shown.append((*first, dev, *traffic))
+            first = ("", "", "")
+    head = ("SLIVER", "CPU%", "MiB", "VIF", "RX Mbit/s", "RX p/s", "TX Mbit/s", "TX p/s")
+    table(head, shown, right=[h for h in head if h not in ("SLIVER", "VIF")])

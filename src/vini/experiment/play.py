@@ -1,0 +1,231 @@
+"""One play of an experiment's timeline: time passes, events happen, probes measure, the record is written."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from msgspec import to_builtins
+
+from vini.experiment import conditions, summary
+from vini.experiment.actions import Exec, Start, Stop
+from vini.experiment.network import Network
+from vini.experiment.probe import Probe, Stage
+from vini.experiment.process import Program
+from vini.experiment.record import Record
+from vini.experiment.report import report
+from vini.experiment.statistics import Row, rounded
+from vini.experiment.summary import EVENT_COLUMNS, Measured
+from vini.experiment.timeline import Experiment, Occasion, occasions
+from vini.model import ViniError
+
+Say = Callable[[str], None]
+FIRST_PORT = 5201  # iperf3's own; ten for each probe
+POLL_S = 0.2  # between two looks whether the slice has converged
+
+
+class Play:
+    """One play of the timeline, with all that is measured meanwhile."""
+
+    def __init__(self, experiment: Experiment, network: Network, record: Record, say: Say, limits: conditions.Limits):
+        self.experiment, self.network, self.record, self.say, self.limits = experiment, network, record, say, limits
+        self.topology = experiment.topology
+        self.loop = asyncio.get_running_loop()
+        self.zero, self.zero_wall = self.loop.time(), time.time()
+        self.started = datetime.now(UTC)
+        self.stages: dict[str, Stage] = {}
+        self.tasks: dict[str, asyncio.Task[None]] = {}
+        self.events: list[Row] = []
+        self.happened: dict[int, asyncio.Event] = {}
+        self.samples: list[Row] = []
+        self.commands: list[asyncio.Task[None]] = []
+        self.editing = asyncio.Lock()
+        self.interrupted = False
+        self.end_s = 0.0
+
+    # --- time passes ----------------------------------------------------------------------------
+
+    async def play(self) -> None:
+        """From t = 0 to the end, or until cancelled; all children are ended when it returns."""
+        todo = occasions(self.experiment)
+        self.happened = {o.number: asyncio.Event() for o in todo}
+        watching = asyncio.create_task(conditions.watch(self.samples, self.zero))
+        timeline = [asyncio.create_task(c) for c in self._timeline(todo)]
+        self.say(f"t = 0: {len(self.experiment.probes)} probes, {len(todo)} events, {self.experiment.duration_s:g} s")
+        for name, probe in self.experiment.probes.items():
+            self._start(name, probe)
+        try:
+            await self._until(self.experiment.duration_s)
+        except asyncio.CancelledError:
+            self._uncancel()
+            self.interrupted = True
+            self.say("interrupted: ending the probes, keeping what they found")
+        self.end_s = self.loop.time() - self.zero
+        for task in [*timeline, *self.commands, watching]:
+            task.cancel()
+        for stage in self.stages.values():
+            stage.stop.set()
+        await asyncio.gather(*timeline, *self.commands, watching, *self.tasks.values(), return_exceptions=True)
+        self._note_missed(todo)
+        for task in [*timeline, watching, *self.commands]:
+            if not task.cancelled() and (bug := task.exception()):
+                raise bug
+
+    def _timeline(self, todo: tuple[Occasion, ...]) -> list[Coroutine[Any, Any, None]]:
+        waiting = [self._after_convergence(o) for o in todo if o.at_s is None]
+        return [self._on_time([o for o in todo if o.at_s is not None]), *waiting]
+
+    async def _on_time(self, todo: list[Occasion]) -> None:
+        """One after the other, so that those of one instant keep their order."""
+        for occasion in todo:
+            assert occasion.at_s is not None
+            await self._until(occasion.at_s)
+            await self._act(occasion, occasion.at_s)
+
+    async def _after_convergence(self, occasion: Occasion) -> None:
+        if occasion.after >= 0:
+            await self.happened[occasion.after].wait()
+        while not (await self.network.converged(self.topology.name))[0]:
+            await asyncio.sleep(POLL_S)
+        await self._act(occasion, None)
+
+    async def _until(self, at_s: float) -> None:
+        while (left := self.zero + at_s - self.loop.time()) > 0:
+            await asyncio.sleep(left)
+
+    def _uncancel(self) -> None:
+        task = asyncio.current_task()
+        while task and task.cancelling():
+            task.uncancel()
+
+    # --- actions ----------------------------------------------------------------------------------
+
+    async def _act(self, occasion: Occasion, planned: float | None) -> None:
+        action, now = occasion.action, self.loop.time()
+        row: Row = {
+            "number": occasion.number, "event": occasion.event, "action": to_builtins(action)["action"],
+            "what": str(action), "edits": action.edits, "planned_s": planned, "t": now - self.zero, "done_s": None,
+            "wall": time.time(), "monotonic": now, "outcome": "",
+        }  # fmt: skip
+        self.events.append(row)
+        self.say(f"t = {row['t']:.2f} s: {action}")
+        try:
+            await self._do(action, row)
+        except ViniError as e:
+            row["outcome"] = f"failed: {e}"
+            self.say(f"t = {row['t']:.2f} s: {action} failed: {e}")
+        if not isinstance(action, Exec):
+            row["done_s"] = self.loop.time() - self.zero
+        self.happened[occasion.number].set()
+
+    async def _do(self, action: Any, row: Row) -> None:
+        match action:
+            case Exec():
+                self.commands.append(asyncio.create_task(self._exec(action, row)))
+            case Start():
+                self._start(action.traffic, self.experiment.traffic[action.traffic])
+            case Stop():
+                if action.traffic in self.stages:
+                    self.stages[action.traffic].stop.set()
+                    await asyncio.wait([self.tasks[action.traffic]])
+            case _:
+                async with self.editing:
+                    self.topology = action.edit(self.topology)
+                    await self.network.put(self.topology)
+                    for stage in self.stages.values():
+                        stage.topology = self.topology
+
+    async def _exec(self, action: Exec, row: Row) -> None:
+        log = self.record.partial / "logs" / f"event-{row['number']:04}-{action.sliver}.txt"
+        argv = self.network.enter(self.topology.name, action.sliver, ["sh", "-c", action.run])
+        async with Program(argv, log, output=log.with_suffix(".out")) as program:
+            row["outcome"] = "did not end before the run did"
+            status = await program.process.wait()
+        row["outcome"], row["done_s"] = (f"exit status {status}" if status else ""), self.loop.time() - self.zero
+
+    def _start(self, name: str, probe: Probe) -> None:
+        if name in self.stages:
+            raise ViniError(f"{name} was already started. Give it a second name to run it twice.")
+        place = self.record.partial
+        port = FIRST_PORT + 10 * len(self.stages)
+        self.stages[name] = Stage(
+            name, self.network, self.topology, self.zero, self.zero_wall, place / "captures",
+            place / "logs" / f"{name}.txt", port,
+        )  # fmt: skip
+        self.tasks[name] = asyncio.create_task(self._measure(probe, self.stages[name]))
+
+    async def _measure(self, probe: Probe, stage: Stage) -> None:
+        try:
+            await probe.measure(stage)
+        except (ViniError, OSError) as e:
+            stage.note(f"The probe failed at t = {stage.now():.1f} s: {e}")
+            self.say(f"probe {stage.name} failed: {e}")
+
+    def _note_missed(self, todo: tuple[Occasion, ...]) -> None:
+        for occasion in todo:
+            if not self.happened[occasion.number].is_set() and all(e["number"] != occasion.number for e in self.events):
+                blank = dict.fromkeys(EVENT_COLUMNS)
+                self.events.append(
+                    {
+                        **blank, "number": occasion.number, "event": occasion.event, "what": str(occasion.action),
+                        "action": to_builtins(occasion.action)["action"], "edits": occasion.action.edits,
+                        "planned_s": occasion.at_s, "outcome": "did not happen",
+                    }  # fmt: skip
+                )
+
+    # --- afterwards -----------------------------------------------------------------------------
+
+    def finish(self) -> Path:
+        """Write what was found, and seal the record."""
+        all_ = self._measured()
+        for name, measured in all_.items():
+            self.record.table(f"probes/{name}", measured.probe.columns, measured.rows)
+        self.record.table("events", EVENT_COLUMNS, self.events)
+        self.record.table("conditions", conditions.COLUMNS, self.samples)
+        self.record.json("limits.json", to_builtins(self.limits))
+        found = self._summary(all_)
+        self.record.json("summary.json", found)
+        self.say("drawing the report")
+        self.record.text("report.html", report(found, all_, self.events, self.samples))
+        run = self.record.seal()
+        for task in self.tasks.values():
+            if not task.cancelled() and (bug := task.exception()):
+                raise bug
+        return run
+
+    def _measured(self) -> dict[str, Measured]:
+        probes = {**self.experiment.probes, **self.experiment.traffic}
+        return {n: Measured(probes[n], s.rows, tuple(s.notes)) for n, s in self.stages.items()}
+
+    def _summary(self, all_: dict[str, Measured]) -> dict[str, Any]:
+        probes = {name: summary.probe_summary(m) for name, m in all_.items()}
+        reasons = [*self._reasons(probes), *(f"Probe {n}: {note}" for n, m in all_.items() for note in m.notes)]
+        return {
+            "name": self.experiment.name,
+            "seed": self.experiment.seed,
+            "started": self.started.isoformat(timespec="milliseconds"),
+            "duration_s": self.experiment.duration_s,
+            "measured_s": rounded(self.end_s, 3),
+            "interrupted": self.interrupted,
+            "trustworthy": not reasons,
+            "reasons": reasons,
+            "failure_kinds": summary.failure_kinds(self.events),
+            "events": [{k: rounded(v, 4) if isinstance(v, float) else v for k, v in e.items()} for e in self.events],
+            "epochs": summary.epochs(self.events, all_, self.end_s),
+            "paths": summary.paths(all_, self.end_s),
+            "probes": probes,
+            "conditions": conditions.summary(self.samples, conditions.cores()),
+        }
+
+    def _reasons(self, probes: dict[str, dict[str, Any]]) -> list[str]:
+        reasons = ["The run was interrupted before its end."] if self.interrupted else []
+        reasons += [f"The event '{e['what']}' {e['outcome']}." for e in self.events if e["outcome"]]
+        timed = [e for e in self.events if e["t"] is not None and e["planned_s"] is not None]
+        late = {e["what"]: (e["t"] - e["planned_s"]) * 1000 for e in timed}
+        return reasons + list(
+            conditions.judge(self.samples, conditions.cores(), late, summary.late_ms(probes), self.limits)
+        )

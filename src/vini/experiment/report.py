@@ -1,0 +1,133 @@
+"""`report.html`: a run for a stranger's eyes, in one file without any outside asset."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+from typing import Any
+
+from vini.experiment import plots
+from vini.experiment.statistics import Row
+from vini.experiment.summary import Measured
+
+STYLE = """
+:root { color-scheme: light dark; }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 64rem; margin: 2rem auto; padding: 0 1rem; }
+table { border-collapse: collapse; margin: .5rem 0 1.5rem; font-size: 14px; }
+th, td { text-align: left; padding: .15rem .8rem .15rem 0; border-bottom: 1px solid #8884; vertical-align: top; }
+td.n { text-align: right; font-variant-numeric: tabular-nums; }
+svg { width: 100%; height: auto; }
+.verdict { padding: .6rem 1rem; border-left: .4rem solid #3a8f4d; background: #3a8f4d22; }
+.verdict.bad { border-color: #d23c4b; background: #d23c4b22; font-size: 1.25rem; }
+.note { color: #b5651d; }
+h2 { margin-top: 2.2rem; }
+"""
+TITLES = {
+    "ping": "Round-trip time", "iperf3": "TCP goodput", "udp": "UDP stream: loss and delay", "path": "Path taken",
+    "traceroute": "Path as traceroute saw it", "routes": "Route changes", "counters": "Traffic of the vifs",
+    "capture": "Packet capture",
+}  # fmt: skip
+PLAIN = (int, float, str, bool)
+
+
+def report(summary: dict[str, Any], all_: dict[str, Measured], events: Sequence[Row], samples: Sequence[Row]) -> str:
+    """The whole page.  Every text from a user is escaped."""
+    end_s = summary["measured_s"]
+    title = f"{summary['name']}: run of {summary['started']}"
+    parts = [
+        f"<h1>{escape(summary['name'])}</h1>",
+        f"<p>Started {escape(summary['started'])}, {end_s:g} s measured, seed {summary['seed']}.{_kinds(summary)}</p>",
+        _verdict(summary),
+        _events(summary["events"]),
+        *(_paths(name, found) for name, found in summary["paths"].items()),
+        *(_probe(name, summary["probes"][name], plots.plot(name, m, events, end_s)) for name, m in all_.items()),
+        _epochs(summary["epochs"]),
+        "<h2>The machine</h2>" + plots.machine(samples, events, end_s) + _values(summary["conditions"]),
+        "<p>All numbers are in this directory as Parquet and CSV; <code>sha256sum -c SHA256SUMS</code> "
+        "tells whether it is as it was written.</p>",
+    ]
+    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(title)}</title>'
+    body = "\n".join(parts)
+    top = f'<!doctype html>\n<html lang="en"><head>{head}<style>{STYLE}</style></head>'
+    return f"{top}\n<body>\n{body}\n</body></html>\n"
+
+
+def _kinds(summary: dict[str, Any]) -> str:
+    kinds = summary["failure_kinds"]
+    if not kinds:
+        return " No link failed."
+    what = {"silent": "silent (packets vanish, the carrier stays)", "carrier": "carrier down (both ends see it)"}
+    return f" Kind of failure: <b>{' and '.join(what[k] for k in kinds)}</b>."
+
+
+def _verdict(summary: dict[str, Any]) -> str:
+    if summary["trustworthy"]:
+        return '<p class="verdict">The machine kept up: nothing speaks against these numbers.</p>'
+    reasons = "".join(f"<li>{escape(r)}</li>" for r in summary["reasons"])
+    return f'<div class="verdict bad"><b>Not trustworthy.</b><ul>{reasons}</ul></div>'
+
+
+def _events(events: Sequence[Row]) -> str:
+    rows = (
+        (e["number"], _time(e["planned_s"]), _time(e["t"]), _time(e["done_s"]), e["what"], e["outcome"] or "")
+        for e in events
+    )
+    head = ("", "planned, s", "began, s", "done, s", "event", "outcome")
+    return "<h2>Events</h2><p>The dashed lines in the plots.</p>" + _table(head, rows)
+
+
+def _paths(name: str, found: dict[str, Any]) -> str:
+    rows = (
+        (
+            _time(p["from_s"]), _time(p["to_s"]),
+            " – ".join(p["path"]) + ("" if p["arrives"] else " – lost"),
+            "the same" if p["return_path"] == p["path"][::-1] else
+            " – ".join(p["return_path"]) + ("" if p["return_arrives"] else " – lost"),
+            p["computed_rtt_ms"], p["median_rtt_ms"], p["lost"],
+        )
+        for p in found["phases"]
+    )  # fmt: skip
+    head = ("from, s", "to, s", "way there", "way back", "computed RTT, ms", "median RTT, ms", "pings lost")
+    return f"<h2>The ways packets took ({escape(name)})</h2>" + _table(head, rows)
+
+
+def _probe(name: str, found: dict[str, Any], svg: str) -> str:
+    settings = found["settings"]
+    where = " to ".join(settings[k] for k in ("source", "destination", "sliver", "vif") if k in settings)
+    notes = "".join(f'<p class="note">{escape(n)}</p>' for n in found["notes"])
+    title = f"<h2>{TITLES[found['kind']]}: {escape(name)}</h2><p>{escape(found['kind'])} {escape(where)}</p>"
+    return title + notes + svg + _values(found["statistics"])
+
+
+def _epochs(epochs: list[dict[str, Any]]) -> str:
+    head = ("since", "from, s", "to, s", "medians")
+    return "<h2>Between the events</h2>" + _table(head, map(_epoch, epochs))
+
+
+def _epoch(epoch: dict[str, Any]) -> tuple[Any, ...]:
+    medians = "; ".join(
+        f"{name}: " + ", ".join(f"{k} {v if v is not None else '–'}" for k, v in of.items())
+        for name, of in epoch["medians"].items()
+    )
+    return epoch["since"], _time(epoch["from_s"]), _time(epoch["to_s"]), medians
+
+
+def _values(statistics: dict[str, Any]) -> str:
+    """The plain numbers as a table; lists and mappings are in summary.json."""
+    return _table(("", ""), ((k.replace("_", " "), v) for k, v in statistics.items() if isinstance(v, PLAIN)))
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    top = "".join(f"<th>{escape(h)}</th>" for h in head)
+    body = "".join("<tr>" + "".join(map(_cell, row)) + "</tr>" for row in rows)
+    return f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, (int, float)):
+        return f'<td class="n">{value:g}</td>' if isinstance(value, float) else f'<td class="n">{value}</td>'
+    return f"<td>{escape('–' if value is None else str(value))}</td>"
+
+
+def _time(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"

@@ -1,0 +1,90 @@
+"""Doing an experiment once: up, settle, timeline and probes, record, down."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from msgspec import to_builtins
+
+from vini.experiment.conditions import Limits
+from vini.experiment.network import Network
+from vini.experiment.play import Play
+from vini.experiment.record import Record, arrow
+from vini.experiment.timeline import Experiment
+from vini.experiment.versions import versions
+from vini.model import NotFound, Topology, Unsupported
+
+Say = Callable[[str], None]
+
+
+async def run(
+    experiment: Experiment, network: Network, out: Path, say: Say, *, limits: Limits | None = None
+) -> Path:
+    """Do it, and return the directory of its record.
+
+    The slice is brought up, or changed into the experiment's topology; afterwards it is as it was
+    before: down, or what it was.  When the task is cancelled (Ctrl-C) while it measures, probes are
+    ended, and what they found is recorded and marked as interrupted; before that, nothing is left.
+    Raises ViniError where it can't begin: a program is missing, or the slice does not settle.
+    """
+    check_tools(experiment)
+    arrow()
+    before = await _existing(network, experiment.topology.name)
+    record = Record(out, experiment.name, experiment.seed, datetime.now(UTC))
+    began = False
+    try:
+        _record_inputs(record, experiment)
+        record.json("versions.json", await versions())
+        await _settle(experiment, network, say)
+        began = True
+        play = Play(experiment, network, record, say, limits or Limits())
+        await play.play()
+        return await asyncio.to_thread(play.finish)
+    finally:
+        if not began:
+            record.discard()
+        say("putting the slice back as it was" if before else "taking the slice down")
+        await (network.put(before) if before else _down(network, experiment.topology.name))
+
+
+def check_tools(experiment: Experiment) -> None:
+    """Refuse before the start, with the command that installs what is missing."""
+    wanted = {tool for p in [*experiment.probes.values(), *experiment.traffic.values()] for tool in p.tools}
+    missing = sorted((program, package) for program, package in wanted if shutil.which(program) is None)
+    if missing:
+        packages = " ".join(sorted({package for _, package in missing}))
+        programs = ", ".join(program for program, _ in missing)
+        raise Unsupported(f"This experiment needs {programs}. Install with: apt-get install {packages}")
+
+
+async def _existing(network: Network, slice_: str) -> Topology | None:
+    try:
+        return await network.topology(slice_)
+    except NotFound:
+        return None
+
+
+async def _down(network: Network, slice_: str) -> None:
+    if await _existing(network, slice_):  # it may never have come up
+        await network.down(slice_)
+
+
+def _record_inputs(record: Record, experiment: Experiment) -> None:
+    for name, text in experiment.inputs.items():
+        record.text(f"inputs/{name}", text)
+    record.json("topology.json", to_builtins(experiment.topology))
+    record.json("experiment.json", to_builtins(experiment) | {"inputs": sorted(experiment.inputs)})
+
+
+async def _settle(experiment: Experiment, network: Network, say: Say) -> None:
+    say(f"bringing up {len(experiment.topology.slivers)} slivers and {len(experiment.topology.links)} links")
+    await network.up(experiment.topology, wait=False)
+    if experiment.settle == "converged":
+        say("waiting until every expected destination can be reached")
+        await network.wait_converged(experiment.topology.name, experiment.settle_s)
+    else:
+        await asyncio.sleep(experiment.settle_s)

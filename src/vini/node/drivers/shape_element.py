@@ -1,0 +1,166 @@
+"""Shapes by the link element: a filter diverts what leaves by a vif into a TAP that the element reads.
+
+The order of steps is what keeps packets: the element is ready before the filter diverts, and the
+filter is gone before the element forgets.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from errno import EINVAL, ENODEV, ENOENT
+
+from ...dataplane import element
+from ...dataplane.element import Element
+from ...model import DriverError, Shape, ViniError
+from .. import bpf, port, tc
+from ..place import GROUP, Place
+from . import Failures
+from .there import There
+
+_GONE = frozenset({ENOENT, ENODEV, EINVAL})  # EINVAL: no clsact there
+Settings = Mapping[str, int]
+
+
+class ElementShapes:
+    """Holds the two loaded programs, so that a vif costs no load."""
+
+    def __init__(self, place: Place):
+        self._place = place
+        self._programs: dict[str, int] = {}
+
+    # --- observe ------------------------------------------------------------------------------
+
+    def ports_by_namespace(self) -> dict[str, dict[str, Settings]]:
+        """What the element holds: file name in /run/netns -> vif -> settings; nothing where none runs."""
+        out: dict[str, dict[str, Settings]] = defaultdict(dict)
+        try:
+            with Element(self._place.run) as running:
+                for (namespace, dev), settings in running.ports().items():
+                    out[namespace][dev] = settings
+        except OSError:  # not started, or killed: its ports are gone with it
+            return {}
+        return out
+
+    def observe(self, there: There, qdiscs: Sequence[tc.SeenQdisc], ports: Mapping[str, Settings]) -> Iterator[Shape]:
+        """Whole shapes as asked for; of half-made or half-destroyed ones, what they do to packets."""
+        filters = {}
+        for q in qdiscs:
+            if q.kind == "clsact" and (name := _program_at(there, q.index)):
+                filters[there.links[q.index].dev] = name
+        for dev in filters.keys() | ports.keys():
+            settings = ports.get(dev)
+            if dev not in there.indexes:  # the vif is gone; the element hears of it by itself
+                continue
+            if dev not in filters:  # nothing is diverted
+                yield Shape(there.ns, dev, "element")
+            elif settings is None or not _is_whole(there, dev, settings):  # diverted to nowhere
+                yield Shape(there.ns, dev, "element", drop=True)
+            else:
+                yield Shape(
+                    there.ns,
+                    dev,
+                    "element",
+                    **{name: settings[name] for name in _SETTINGS},
+                    drop=filters[dev] == bpf.DROP,
+                )
+
+    # --- change -------------------------------------------------------------------------------
+
+    def ensure(self, there: There, shapes: Sequence[Shape], ports: Mapping[str, Settings]) -> Failures:
+        """Make or change them, starting the element where none runs."""
+        if not shapes:
+            return {}
+        failures = there.missing(shapes)
+        able = [o for o in shapes if o.key not in failures]
+        try:
+            with self._running() as running:
+                for o in able:
+                    failures.update(self._ensure_port(there, running, o, ports.get(o.dev)))
+                diverted = [o for o in able if o.key not in failures]
+                return failures | there.apply([r for o in diverted for r in self._divert(there.indexes[o.dev], o)])
+        except (OSError, ViniError) as e:
+            return failures | {o.key: f"The link element can't shape {o.ns} {o.dev}: {e}" for o in able}
+
+    def _ensure_port(self, there: There, running: Element, o: Shape, have: Settings | None) -> Failures:
+        name = (self._namespace(o.ns), o.dev)
+        index = there.indexes[o.dev]
+        want = {"netns": there.inode, "ifindex": index} | {field: getattr(o, field) for field in _SETTINGS}
+        splits = bool(o.loss_ppm or o.rate_kbit)
+        if have is not None and _is_whole(there, o.dev, have):
+            running.set(name, want)
+            return there.apply([(o, port.splitting(index, splits))])
+        try:
+            running.remove(name)
+            with port.opened(o.dev, index) as fds:
+                failures = there.apply([(o, port.configured(index)), (o, port.splitting(index, splits))])
+                if not failures:
+                    running.set(name, want, fds)
+                return failures
+        except (OSError, DriverError) as e:
+            return {o.key: f"The link element can't shape {o.ns} {o.dev}: {e}"}
+
+    def _divert(self, index: int, o: Shape) -> list[tuple[Shape, bytes]]:
+        name = bpf.DROP if o.drop else bpf.REDIRECT
+        return [(o, tc.add_clsact(index)), (o, tc.set_filter(index, self._program(name), name))]
+
+    def remove(self, there: There, shapes: Sequence[Shape]) -> Failures:
+        """Let packets pass undiverted; the hooks go too unless somebody else's filters are there."""
+        here = [(o, there.indexes[o.dev]) for o in shapes if o.dev in there.indexes]
+        failures = there.apply([(o, tc.delete_filter(index)) for o, index in here], _GONE) if here else {}
+        unused = [(o, index) for o, index in here if not _has_filters(there, index)]
+        return failures | there.apply([(o, tc.delete_clsact(index)) for o, index in unused], _GONE)
+
+    def forget(self, ns: str, shapes: Sequence[Shape]) -> None:
+        """The element closes their TAPs; where none runs, there are none."""
+        if not shapes:
+            return
+        try:
+            with Element(self._place.run) as running:
+                for o in shapes:
+                    running.remove((self._namespace(ns), o.dev))
+        except OSError:
+            return
+
+    def _running(self) -> Element:
+        try:
+            return Element(self._place.run)
+        except OSError:
+            element.start(self._place.run)
+            return Element(self._place.run)
+
+    def _namespace(self, ns: str) -> str:
+        return self._place.netns(ns).name
+
+    def _program(self, name: str) -> int:
+        if name not in self._programs:
+            self._programs[name] = bpf.load(name)
+        return self._programs[name]
+
+    def __del__(self) -> None:
+        for fd in self._programs.values():
+            os.close(fd)
+
+
+_SETTINGS = ("delay_us", "jitter_us", "loss_ppm", "rate_kbit", "queue_packets")
+
+
+def _program_at(there: There, index: int) -> str:
+    """Which of our programs runs on what leaves by that vif; "": none."""
+    names = {tc.seen_filter(m) for m in there.socket.dump(tc.dump_filters(index))}
+    return next((name for name in bpf.PROGRAMS if name in names), "")
+
+
+def _has_filters(there: There, index: int) -> bool:
+    try:
+        return any(there.socket.dump(tc.dump_filters(index, parent)) for parent in (tc.EGRESS, tc.INGRESS))
+    except OSError:  # no hooks at all
+        return False
+
+
+def _is_whole(there: There, dev: str, have: Settings) -> bool:
+    """The element's port is for this very vif, and its TAP takes packets."""
+    index = there.indexes[dev]
+    tap = there.links.get(index | bpf.TAP_BIT)
+    return have["netns"] == there.inode and have["ifindex"] == index and bool(tap and tap.up and tap.group == GROUP)
