@@ -13,8 +13,8 @@ from pathlib import Path
 
 import msgspec
 
-from .model import Conflict, DriverError, SliceSpec, SliverStatus, Stale, Unsupported, Value, ViniError
-from .reach import FibEntry
+from vini.model import Conflict, DriverError, SliceSpec, SliverStatus, Stale, Unsupported, Value, ViniError
+from vini.reach import FibEntry
 
 _LENGTH = struct.Struct("!I")
 

@@ -8,21 +8,20 @@ from __future__ import annotations
 import asyncio
 import getpass
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from . import bus
-from .embed import embed
-from .layout import address, layout
-from .model import Node, SliceSpec, SliverStatus, Topology, ViniError
-from .node.drivers.contents import enter
-from .node.place import Place, from_environment
-from .node.version import digest
-from .reach import FibEntry, expectations, unreached
-from .store import Store, Stored
+from vini import bus
+from vini.embed import embed
+from vini.layout import address, layout
+from vini.model import Node, SliceSpec, SliverStatus, Topology, ViniError
+from vini.node import service
+from vini.node.drivers.contents import enter
+from vini.node.place import Place, from_environment
+from vini.node.version import digest
+from vini.reach import FibEntry, expectations, unreached
+from vini.store import Store, Stored
 
 Say = Callable[[str], None]
 OnProgress = Callable[[bus.Progress], None] | None
@@ -208,26 +207,15 @@ class Client:
 
     async def _start_agent(self) -> None:
         self._say("starting the agent")
+        child = service.start(self.place)
         log_path = self.place.state / "agent.log"
-        log_path.parent.mkdir(parents=True, exist_ok=True)
-        environment = {
-            **os.environ,
-            "VINI_MARK": self.place.mark,
-            "VINI_RUN": str(self.place.run),
-            "VINI_STATE": str(self.place.state),
-        }
-        with log_path.open("ab") as log:
-            child = subprocess.Popen(
-                [sys.executable, "-m", "vini.node.serve"],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", start_new_session=True, env=environment,
-            )  # fmt: skip
         deadline = time.monotonic() + _START_TIMEOUT_S
         while True:
             try:
                 await self._bus.ask(bus.Hello())
                 return
             except bus.AgentGone as e:
-                if child.poll() not in (None, 0) or time.monotonic() > deadline:
+                if (child and child.poll()) or time.monotonic() > deadline:
                     raise ViniError(f"The agent does not start; its log {log_path} ends: {_tail(log_path)}") from e
                 await asyncio.sleep(0.02)
 

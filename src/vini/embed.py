@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import PurePosixPath
 
-from . import names
-from .layout import Layout, Vif, alive, forwards, layout, link_name
-from .model import (
+from vini import names
+from vini.layout import Layout, Vif, alive, forwards, layout, link_name
+from vini.model import (
     Address,
     AnyObject,
     BgpPeer,
@@ -32,9 +32,9 @@ from .model import (
     Veth,
     VethEnd,
 )
-from .plugins import ROUTERS
-from .plugins.shaping import shape
-from .static import static_routes
+from vini.plugins import ROUTERS
+from vini.plugins.shaping import shape
+from vini.static import static_routes
 
 IGPS = frozenset({"ospf", "ospf6", "isis", "rip", "ripng", "babel"})
 _UNCHANGEABLE = ("/proc", "/sys", "/dev", "/run")

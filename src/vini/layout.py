@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ipaddress import IPv4Address, ip_interface
 
-from . import names
-from .model import Link, Mistake, NotFound, Sliver, Topology, TopologyError, Value
+from vini import names
+from vini.model import Link, Mistake, NotFound, Sliver, Topology, TopologyError, Value
 
 _Chosen = tuple[tuple[str, str], tuple[str, str]]
 

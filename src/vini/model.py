@@ -400,7 +400,7 @@ class File(Object, frozen=True):
 
 
 class Ready(Value, frozen=True):
-    """A readiness probe: `argv` run in the sliver prints `expect` (a regular expression) at least `times` times."""
+    """A readiness probe: `argv` run in the sliver prints `expect` (a regular expression, multi-line) at least `times` times."""
 
     argv: tuple[str, ...]
     expect: str = ""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 
-from .model import STACK, AnyObject, Key, Op, Process, SliverStatus, State
+from vini.model import STACK, AnyObject, Key, Op, Process, SliverStatus, State
 
 _RANK = {kind: i for i, kind in enumerate(STACK)}
 

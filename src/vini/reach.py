@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from ipaddress import ip_address
 
-from .layout import Layout, address, layout
-from .model import Expect, NotFound, Topology, Value
+from vini.layout import Layout, address, layout
+from vini.model import Expect, NotFound, Topology, Value
 
 
 class FibEntry(Value, frozen=True):

@@ -6,8 +6,8 @@ import heapq
 from functools import lru_cache
 from ipaddress import ip_interface
 
-from .layout import Layout, Vif, forwards
-from .model import Topology
+from vini.layout import Layout, Vif, forwards
+from vini.model import Topology
 
 
 def static_routes(topology: Topology, made: Layout, source: str) -> dict[str, tuple[str, Vif]]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from .model import NotFound, SliceSpec, Topology, Value, ViniError
+from vini.model import NotFound, SliceSpec, Topology, Value, ViniError
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS slices (

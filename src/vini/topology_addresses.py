@@ -63,10 +63,10 @@ def _check_same_subnet(p: PlacedLink, given: tuple[list[Given], list[Given]], mi
         for interface, at in mine:
             same = [other for other, _ in theirs if other.version == interface.version]
             if not same:
-                what = f"{interface} has no counterpart: the end in {quote(peer.sliver)} has no IPv{interface.version}."
-                mistakes.add(at, what + " Give addresses of one subnet to both ends, or to none.", _partner(interface))
+                what = f"The address {interface} has no IPv{interface.version} counterpart in {quote(peer.sliver)}."
+                mistakes.add(at, what, f"give both ends one, {_partner(interface)}")
             elif all(other.network != interface.network for other in same) and i == 1:
-                what = f"{interface} and {same[0]} are not in the same subnet."
+                what = f"The addresses {interface} and {same[0]} are not in the same subnet."
                 mistakes.add(at, what, _partner(same[0]))
 
 
@@ -142,8 +142,8 @@ def _note_overlap(a: Block, b: Block, mistakes: Mistakes) -> None:
     if second.at is None:
         return  # VINI's own choices never overlap
     if first.at is None:
-        what = f"{second.text} overlaps with {first.text}, which VINI chooses for {first.owner}."
+        what = f"The network {second.text} overlaps with {first.text}, which VINI chooses for {first.owner}."
         mistakes.add(second.at, what, FREE_RANGES)
     else:
-        what = f"{second.text} overlaps with {first.text} of {first.owner} (line {first.at[0]})."
+        what = f"The network {second.text} overlaps with {first.text} of {first.owner} (line {first.at[0]})."
         mistakes.add(second.at, what, "give each link and each sliver a subnet of its own")

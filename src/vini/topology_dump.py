@@ -36,12 +36,21 @@ class _OneLine(dict[str, Any]):
     """A mapping to be written as {...}, though a list is in it."""
 
 
+class _Lines(list[Any]):
+    """A list to be written with one item on a line."""
+
+
+def _represent_lines(dumper: yaml.SafeDumper, items: _Lines) -> yaml.Node:
+    return dumper.represent_sequence("tag:yaml.org,2002:seq", items, flow_style=False)
+
+
 def _represent_one_line(dumper: yaml.SafeDumper, mapping: _OneLine) -> yaml.Node:
     return dumper.represent_mapping("tag:yaml.org,2002:map", mapping.items(), flow_style=True)
 
 
 _Dumper.add_representer(type(None), _represent_none)
 _Dumper.add_representer(_OneLine, _represent_one_line)
+_Dumper.add_representer(_Lines, _represent_lines)
 _Dumper.add_representer(str, _represent_str)
 
 
@@ -50,11 +59,11 @@ def dump(topology: Topology) -> str:
     usual = _usual_routing(topology)
     written: Written = {"name": topology.name}
     if usual is not None:
-        written["routing"] = _short_routing(_differences(usual, Routing()))
+        written["routing"] = _short_routing(_OneLine(_differences(usual, Routing())))
     slivers = {name: _one_line(_sliver(s, usual)) for name, s in topology.slivers.items()}
     written["slivers"] = {n: s or None for n, s in slivers.items()} if any(slivers.values()) else list(slivers)
     if topology.links:
-        written["links"] = [_link(link) for link in topology.links]
+        written["links"] = _Lines(_link(link) for link in topology.links)
     if topology.expect:
         written["expect"] = "all" if topology.expect == (Expect(),) else [_expect(e) for e in topology.expect]
     return yaml.dump(

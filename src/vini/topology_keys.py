@@ -62,16 +62,16 @@ def _read_address(text: str) -> str:
     if network.version == 4 and network.prefixlen < 31:
         own = {str(network[0]): "the network's own", str(network[-1]): "the broadcast"}
         if role := own.get(address.split("/")[0]):
-            raise Wrong(f"{address} is {role} address.", f"take one between: {network[1]}..{network[-2]}")
+            raise Wrong(f"The address {address} is {role} address.", f"take one between: {network[1]}..{network[-2]}")
     return address
 
 
 def _check_unicast(text: str) -> None:
     address = ip_address(text)
     if address.is_multicast or address.is_unspecified or address.is_loopback:
-        raise Wrong(f"{text} can't be an interface's address.", "take a unicast address")
+        raise Wrong(f"The address {text} can't be an interface's.", "take a unicast address")
     if isinstance(address, IPv6Address) and address.is_link_local:
-        raise Wrong(f"{text} is a link-local address.", "each vif has one by itself; take one of fd00::/8")
+        raise Wrong(f"The address {text} is link-local.", "each vif has one by itself; take one of fd00::/8")
 
 
 def _read_loopback(text: str) -> str:

@@ -124,7 +124,7 @@ def _check_routing(name: str, routing: Routing, found: Found, at: Mark, mistakes
     if "dead" in fields or "hello" in fields:
         late = fields.get("dead") or fields["hello"]
         if routing.dead_s <= routing.hello_s:
-            what = f"dead ({routing.dead_s:g}s) must be longer than hello ({routing.hello_s:g}s)."
+            what = f"The dead interval ({routing.dead_s:g}s) must be longer than hello ({routing.hello_s:g}s)."
             mistakes.add(late.at, what, f"write 'dead: {4 * routing.hello_s:g}s'")
     for f in protocols.value if protocols else ():
         if f.value not in SPOKEN[routing.daemon]:

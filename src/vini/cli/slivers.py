@@ -124,7 +124,7 @@ def _print_pings(results: list[tuple[str, str, float | None]], as_json: bool) ->
         return
     slivers = list(dict.fromkeys(a for a, _, _ in results))
     if 2 < len(slivers) <= 16:
-        rtts = {(a, b): "-" if rtt is None else f"{rtt:.1f}" for a, b, rtt in results}
+        rtts = {(a, b): "-" if rtt is None else f"{rtt:.2f}" if rtt < 10 else f"{rtt:.1f}" for a, b, rtt in results}
         rows = [(a, *(rtts.get((a, b), "") for b in slivers)) for a in slivers]
         table(("RTT ms", *slivers), rows, right=slivers)
     else:

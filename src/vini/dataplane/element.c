@@ -390,7 +390,7 @@ static void tap_ready(struct watch *w, uint32_t events)
 			arrive(p, (uint32_t)n, clock_ns());
 		else if (n < 0 && errno == EAGAIN)
 			break;
-		else if (n < 0 && errno != EINTR)
+		else if (n <= 0 && errno != EINTR)
 			port_close(p); /* EBADFD: somebody deleted the TAP */
 	}
 	depart_due();

@@ -16,7 +16,6 @@ COMMANDS = {
     "frr": ("/usr/lib/frr/zebra", "--version"),
     "bird": ("bird", "--version"),
     "iperf3": ("iperf3", "--version"),
-    "ping": ("ping", "-V"),
     "traceroute": ("traceroute", "--version"),
     "tcpdump": ("tcpdump", "--version"),
 }
@@ -38,7 +37,7 @@ async def versions() -> dict[str, str]:
 
 async def _of(*argv: str) -> str:
     text = await _output(*argv)
-    # "ping from iputils 20221126", "iperf 3.12 (cJSON 1.7.15)", "BIRD version 2.0.12"
+    # "iperf 3.12 (cJSON 1.7.15)", "BIRD version 2.0.12"
     number = NUMBER.search(re.sub(r"\b(iperf|ip)3\b", "", text))
     return number[0].rstrip(",)") if number else ""
 

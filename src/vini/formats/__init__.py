@@ -38,10 +38,12 @@ def read(text: str, name: str, files: Mapping[str, str] | None = None, routing: 
     stem = _stem(name)
     try:
         if format_ == "containerlab":
-            return read_containerlab(text, stem, files or {})
-        return _DRAWINGS[format_](text, stem, routing)
+            imported = read_containerlab(text, stem, files or {})
+        else:
+            imported = _DRAWINGS[format_](text, stem, routing)
     except TopologyError as error:
         raise TopologyError(error.mistakes, name) from error
+    return Imported(imported.topology, tuple(_printable(note) for note in imported.notes))
 
 
 def wanted_files(text: str, name: str) -> tuple[str, ...]:
@@ -66,6 +68,11 @@ def _checked(text: str, name: str) -> tuple[str, Format]:
         known = "GraphML, GML, SNDlib (XML or native), containerlab YAML, or a PL-VINI experiment"
         raise TopologyError(refused("The format of this file is not known.", f"it may be {known}").mistakes, name)
     return text.removeprefix("\ufeff"), format_
+
+
+def _printable(note: str) -> str:
+    """The note without what a terminal would obey: notes quote the file."""
+    return "".join(c if c.isprintable() else "?" for c in note)
 
 
 def _stem(name: str) -> str:

@@ -17,7 +17,9 @@ from vini import names
 from vini.formats.clab_slivers import Notes
 from vini.formats.imported import listed, several
 from vini.formats.naming import default_name
+from vini.mistakes import Wrong
 from vini.model import Link, Sliver, Value
+from vini.topology_keys import ADDRESS
 
 _ADD = re.compile(r"ip(?: -[46])? (?:a|addr|address) add (\S+) dev (\S+)")
 _SETS = re.compile(r"\bip(?:\s+-\S+)*\s+(?:a\w*|r\w*)\s+(?:add|replace|del|flush|change)\b")
@@ -177,8 +179,8 @@ def _of_frr_conf(text: str) -> list[tuple[str, Interface]]:
 
 
 def _interface(text: str) -> Interface | None:
-    """An address with a prefix length; None where it is none."""
+    """A unicast address with a prefix length; None where it is none."""
     try:
-        return ip_interface(text) if "/" in text else None
-    except ValueError:
+        return ip_interface(ADDRESS.read(text))
+    except Wrong:
         return None

@@ -10,8 +10,10 @@ from vini import names
 from vini.formats.clab_yaml import Fields, fields, items, text, whole
 from vini.formats.imported import MOST_COMPARED, several, tally
 from vini.formats.naming import settle
-from vini.mistakes import Mark, Mistakes, quote
+from vini.mistakes import Mark, Mistakes, Wrong, quote
 from vini.model import End, Link, Value
+from vini.topology_addresses import LEAST_MTU_V6
+from vini.topology_keys import ADDRESS, RESERVED_VIFS
 from vini.yamlplaces import Mapping as YamlMapping
 from vini.yamlplaces import Node
 
@@ -38,6 +40,7 @@ class Wiring:
         self.unread: list[str] = []
         self.renamed: dict[str, str] = {}
         self.without_mtu = 0
+        self.raised_mtus = 0
         self.loops = 0
 
     def links(self, nodes: tuple[Node, ...]) -> tuple[Link, ...]:
@@ -57,6 +60,9 @@ class Wiring:
         if self.renamed:
             pairs = ", ".join(f"{old} is now {new}" for old, new in self.renamed.items())
             notes.append(f"Interfaces renamed, since Linux can't call them so: {pairs}.")
+        if self.raised_mtus:
+            raised = several(self.raised_mtus, "link")
+            notes.append(f"The MTU of {raised} was raised to {LEAST_MTU_V6}, the least that IPv6 can do with.")
         if self.without_mtu:
             notes.append(f"The MTU of {several(self.without_mtu, 'link')} is 1500; containerlab's default is 9500.")
         return notes
@@ -77,6 +83,9 @@ class Wiring:
         mtu = whole(own.get("mtu"), "mtu", 68, 65535, self.mistakes)
         self.without_mtu += mtu is None
         a, b = (self._end(e, i, own) for i, e in enumerate(ends))
+        if mtu is not None and mtu < LEAST_MTU_V6:
+            self.raised_mtus += 1
+            mtu = LEAST_MTU_V6
         return Link((a, b)) if mtu is None else Link((a, b), mtu=mtu)
 
     def _endpoints(self, own: Fields, node: Node) -> tuple[_Endpoint, _Endpoint] | None:
@@ -106,10 +115,11 @@ class Wiring:
         if node is None or not (cidr := text(node, "An address", self.mistakes)):
             return ""
         try:
-            return names.canonical(cidr)
-        except ValueError:
-            self.mistakes.add(node.at, f"{quote(cidr)} is no address.", "write it with its prefix length: 10.0.0.1/24")
+            address: str = ADDRESS.read(cidr)
+        except Wrong as wrong:
+            self.mistakes.add(node.at, str(wrong), wrong.hint)
             return ""
+        return address
 
     def _joins_slivers(self, ends: tuple[_Endpoint, _Endpoint]) -> bool:
         """False, and noted, for links that lead to the machine, to nowhere, or back."""
@@ -137,7 +147,8 @@ class Wiring:
 
     def _vif(self, sliver: str, end: _Endpoint) -> str:
         vif = re.sub(r"[^A-Za-z0-9_.-]", "-", end.interface)
-        vif = vif if names.VIF_NAME.match(vif) else f"vif{names.digest('vif', end.interface) % 16**8:08x}"
+        good = names.VIF_NAME.match(vif) and vif not in RESERVED_VIFS
+        vif = vif if good else f"vif{names.digest('vif', end.interface) % 16**8:08x}"
         if (sliver, vif) in self.vifs:
             hint = "give each link its own interface"
             self.mistakes.add(end.at, f"The interface {quote(f'{end.node}:{end.interface}')} is used twice.", hint)

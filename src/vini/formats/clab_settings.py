@@ -60,7 +60,7 @@ def _settings(name: str, node: Node, kind: str, layers: list[Fields], mistakes: 
         kind,
         text(one.get("image"), "image", mistakes),
         _binds(name, layers, mistakes),
-        tuple(c for c in commands if c),
+        tuple(c for c in commands if c.strip()),
         text(one.get("startup-config"), "startup-config", mistakes).replace("__clabNodeName__", name),
         _daemons(one, mistakes),
         {key: text(value, key, mistakes) for layer in sysctls for key, value in layer.items()},

@@ -12,13 +12,15 @@ from vini.formats.clab_settings import Settings
 from vini.formats.daemon_files import (
     FRR_ALWAYS,
     FRR_DAEMONS,
-    Configured,
     frr_daemons,
     of_bird_conf,
     of_frr_conf,
 )
 from vini.formats.imported import listed
+from vini.formats.naming import label
+from vini.mistakes import Wrong
 from vini.model import Command, Routing, Sliver
+from vini.topology_keys import FILE_TEXT, PATH
 
 Role = Literal["host", "frr", "bird", "foreign", "outside"]
 _OUTSIDE = ("bridge", "ovs-bridge", "host")  # parts of the machine itself, not of the lab
@@ -88,8 +90,8 @@ def sliver(name: str, settings: Settings, files: Mapping[str, str], notes: Notes
         routing,
         files=bound,
         commands=tuple(Command(c) for c in settings.commands),
-        forward=True if _forwards(settings) and routing is None else None,
-        label=settings.name if settings.name != name else "",
+        forward=True if routing is None and (what != "host" or _forwards(settings)) else None,
+        label=label(settings.name) if settings.name != name else "",
     )
 
 
@@ -104,7 +106,7 @@ def _foreign(name: str, settings: Settings, notes: Notes) -> Sliver:
     for key, value in given:
         if value:
             notes.add(name, f"`{key}` not carried over, since it is meant for that system.")
-    return Sliver(name, label=settings.name if settings.name != name else "")
+    return Sliver(name, label=label(settings.name) if settings.name != name else "")
 
 
 def _forwards(settings: Settings) -> bool:
@@ -121,10 +123,11 @@ def _bound(name: str, settings: Settings, files: Mapping[str, str], notes: Notes
         elif bind.source not in files:
             why = "is not there, or is a directory" if _inside(bind.source) else "lies outside of the lab's directory"
             notes.add(name, f"the bind {bind.source} not carried over: it {why}.")
-        elif not posixpath.isabs(bind.destination):
-            notes.add(name, f"the bind {bind.source} not carried over: {bind.destination} is no absolute path.")
         else:
-            bound[posixpath.normpath(bind.destination)] = files[bind.source]
+            try:
+                bound[PATH.read(posixpath.normpath(bind.destination))] = FILE_TEXT.read(files[bind.source])
+            except Wrong as wrong:
+                notes.add(name, f"the bind {bind.source} not carried over. {wrong}")
     for key in settings.sysctls:
         if "forward" not in key:
             notes.add(name, f"the sysctl {key} not carried over.")
@@ -134,29 +137,37 @@ def _bound(name: str, settings: Settings, files: Mapping[str, str], notes: Notes
 # --- routers ----------------------------------------------------------------------------------------------
 
 
-def _frr(name: str, settings: Settings, bound: dict[str, str], files: Mapping[str, str], notes: Notes) -> Routing:
+def _frr(
+    name: str, settings: Settings, bound: dict[str, str], files: Mapping[str, str], notes: Notes
+) -> Routing | None:
     """Routing from frr.conf and from the daemons that are switched on; takes both out of `bound`."""
     conf = bound.pop("/etc/frr/frr.conf", None)
     daemons_file = bound.pop("/etc/frr/daemons", None)
     bound.pop("/etc/frr/vtysh.conf", None)  # VINI writes its own
     if settings.startup_config:
-        conf = files.get(settings.startup_config, conf)
-        if settings.startup_config not in files:
+        try:
+            conf = FILE_TEXT.read(files[settings.startup_config])
+        except KeyError:
             notes.add(name, f"the startup-config {settings.startup_config} is not there.")
+        except Wrong as wrong:
+            notes.add(name, f"the startup-config {settings.startup_config} not carried over. {wrong}")
     daemons = settings.daemons
     if daemons is None and daemons_file is not None:
         daemons = frr_daemons(daemons_file)
     return _routing(name, "frr", conf, daemons, notes)
 
 
-def _bird(name: str, bound: dict[str, str], notes: Notes) -> Routing:
+def _bird(name: str, bound: dict[str, str], notes: Notes) -> Routing | None:
     paths = [p for p in bound if posixpath.basename(p) == "bird.conf"]
     conf = bound.pop(paths[0]) if paths else None
     return _routing(name, "bird", conf, None, notes)
 
 
-def _routing(name: str, daemon: str, conf: str | None, daemons: tuple[str, ...] | None, notes: Notes) -> Routing:
-    """A configuration that was given is kept word for word, and decides; daemons alone are an intent."""
+def _routing(name: str, daemon: str, conf: str | None, daemons: tuple[str, ...] | None, notes: Notes) -> Routing | None:
+    """A configuration that was given is kept word for word, and decides; daemons alone are an intent.
+
+    None where neither says anything: the sliver then only forwards.
+    """
     on = None
     if daemons is not None:
         on = {FRR_DAEMONS[d] for d in daemons if d in FRR_DAEMONS} | {"static"}
@@ -168,13 +179,16 @@ def _routing(name: str, daemon: str, conf: str | None, daemons: tuple[str, ...] 
         protocols = tuple(p for p in says.protocols if on is None or p in on)
         bfd = says.bfd or "bfdd" in (daemons or ())
         notes.add(name, f"its own {daemon}.conf is used as it is; VINI generates none.")
+        if "bgp" in protocols and not says.asn:
+            notes.add(name, "no autonomous system found in its configuration; BGP counts as not spoken.")
+            protocols = tuple(p for p in protocols if p != "bgp")
         asn = says.asn if "bgp" in protocols else 0
         return Routing(protocols, daemon, asn=asn, bfd=bfd, raw={f"{daemon}.conf": conf})
     if on is None or on == {"static"}:
         notes.add(name, f"without a {daemon}.conf; it forwards, but speaks no routing protocol.")
-        return Routing(daemon=daemon)
+        return None
     if "bgp" in on:
         notes.add(name, "bgpd is on, but without an frr.conf its autonomous system is unknown; BGP left out.")
-    spoken = Configured(tuple(p for p in FRR_DAEMONS.values() if p in on - {"bgp", "static"}))
-    notes.add(name, f"without an frr.conf; VINI generates one for {listed(spoken.protocols) or 'no protocol'}.")
-    return Routing(spoken.protocols, daemon, bfd="bfdd" in (daemons or ()))
+    spoken = tuple(p for p in FRR_DAEMONS.values() if p in on - {"bgp", "static"})
+    notes.add(name, f"without an frr.conf; VINI generates one for {listed(spoken) or 'no protocol'}.")
+    return Routing(spoken, daemon, bfd="bfdd" in (daemons or ())) if spoken else None

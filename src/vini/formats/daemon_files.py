@@ -60,7 +60,8 @@ def of_bird_conf(text: str) -> Configured:
 def _configured(text: str, patterns: dict[str, str], asn: str, bfd: str) -> Configured:
     found = tuple(p for p, pattern in patterns.items() if re.search(rf"^[ \t]*{pattern}", text, re.MULTILINE))
     number = re.search(asn, text, re.MULTILINE)
-    return Configured(found, int(number[1][:10]) if number else 0, bool(re.search(bfd, text, re.MULTILINE)))
+    asn_number = int(number[1][:11]) if number else 0
+    return Configured(found, asn_number if asn_number < 2**32 else 0, bool(re.search(bfd, text, re.MULTILINE)))
 
 
 def frr_daemons(text: str) -> tuple[str, ...]:

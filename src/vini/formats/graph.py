@@ -9,12 +9,14 @@ from typing import TypeVar
 from vini.formats.components import Components
 from vini.formats.distance import fibre_delay_ms
 from vini.formats.imported import Imported, listed, refused, several
-from vini.formats.naming import renamed, settle, sliver_names
+from vini.formats.naming import label, renamed, settle, sliver_names
+from vini.mistakes import quote
 from vini.model import End, Impairment, Link, Place, Routing, Sliver, Topology, Value
 from vini.names import slug
 
 T = TypeVar("T")
 MOST_RATE_MBIT = 1000.0  # above, an emulated link can't be told from an unshaped one on ordinary machines
+LEAST_RATE_MBIT = 0.001
 MOST_VERTICES = 100_000
 MOST_EDGES = 500_000
 
@@ -80,12 +82,12 @@ def _ordinals(graph: Graph) -> dict[str, int]:
     ordinal: dict[str, int] = {}
     for i, vertex in enumerate(graph.vertices):
         if vertex.id in ordinal:
-            raise refused(f'The node id "{vertex.id}" is used twice.', "give each node its own id", vertex.line)
+            raise refused(f"The node id {quote(vertex.id)} is used twice.", "give each node its own id", vertex.line)
         ordinal[vertex.id] = i
     for edge in graph.edges:
         for end in (edge.source, edge.target):
             if end not in ordinal:
-                raise refused(f'An edge ends at "{end}", but there is no node with that id.', line=edge.line)
+                raise refused(f"An edge ends at {quote(end)}, but there is no node with that id.", line=edge.line)
     return ordinal
 
 
@@ -142,7 +144,7 @@ def _differing(value: T | None, usual: T | None) -> T | None:
 
 
 def _kept_rate(edge: Edge) -> float:
-    return edge.rate_mbit if edge.rate_mbit <= MOST_RATE_MBIT else 0.0
+    return edge.rate_mbit if LEAST_RATE_MBIT <= edge.rate_mbit <= MOST_RATE_MBIT else 0.0
 
 
 # --- vertices to slivers ----------------------------------------------------------------------------
@@ -151,7 +153,7 @@ def _kept_rate(edge: Edge) -> float:
 def _slivers(vertices: Sequence[Vertex], routing: Routing | None, notes: list[str]) -> dict[str, Sliver]:
     names = sliver_names([v.label for v in vertices], [v.id for v in vertices])
     slivers = {
-        name: Sliver(name, routing=routing, place=v.place, label=v.label)
+        name: Sliver(name, routing=routing, place=v.place, label=label(v.label))
         for name, v in zip(names, vertices, strict=True)
     }
     if unnamed := [name for name, v in zip(names, vertices, strict=True) if not v.label]:
@@ -159,7 +161,7 @@ def _slivers(vertices: Sequence[Vertex], routing: Routing | None, notes: list[st
     doubles = Counter(v.label for v in vertices if v.label)
     if changed := renamed({n: v.label for n, v in zip(names, vertices, strict=True)}):
         notes.append(f"{several(len(changed), 'name')} changed (originals kept as labels): {listed(changed)}.")
-    if repeated := [label for label, n in doubles.items() if n > 1]:
+    if repeated := [text for text, n in doubles.items() if n > 1]:
         notes.append(f"{several(len(repeated), 'label')} used by several nodes, told apart by a number: ")
         notes[-1] += f"{listed(repeated)}."
     return slivers
@@ -184,12 +186,12 @@ def _note_delays(links: Sequence[Link], slivers: dict[str, Sliver], notes: list[
 
 
 def _note_rates(edges: Sequence[Edge], notes: list[str]) -> None:
-    if fast := sum(_kept_rate(e) != e.rate_mbit for e in edges):
+    if fast := sum(e.rate_mbit > MOST_RATE_MBIT for e in edges):
         notes.append(
             f"The rate of {several(fast, 'edge')} is above {MOST_RATE_MBIT:.0f} Mbit/s and was not set: "
             "an emulator can't hold it truthfully."
         )
-    if unsaid := sum(not e.rate_mbit for e in edges):
+    if unsaid := sum(e.rate_mbit < LEAST_RATE_MBIT for e in edges):
         notes.append(f"{several(unsaid, 'edge')} without a usable rate; their links are not limited.")
 
 

@@ -49,6 +49,11 @@ def _plain(label: str) -> str:
     return "-".join(label.lower().split())
 
 
+def label(text: str) -> str:
+    """The text as a label can hold it: one printable line of at most 200 characters."""
+    return "".join(c if c.isprintable() else " " for c in text).strip()[:200].strip()
+
+
 def settle(links: Iterable[Link]) -> tuple[Link, ...]:
     """The links with names and vifs given to those whose defaults (`a--b`, `to-b`) would not be unique.
 
@@ -66,7 +71,7 @@ def settle(links: Iterable[Link]) -> tuple[Link, ...]:
     for i in first:
         links[i] = _with_vifs(links[i], vifs, parallel=False)
     for i, of in parallel:
-        name = link_names.numbered(default_name(links[of]))
+        name = link_names.numbered(default_name(links[of]), _short)
         links[i] = msgspec.structs.replace(_with_vifs(links[i], vifs, parallel=True), name=name)
     return tuple(links)
 
@@ -85,6 +90,11 @@ def _by_pair(links: Sequence[Link]) -> tuple[list[int], list[tuple[int, int]]]:
         if of != i:
             parallel.append((i, of))
     return list(first.values()), parallel
+
+
+def _short(name: str) -> str:
+    """A link's name of at most 40 characters; a longer one is cut and closed with a hash, so that it stays stable."""
+    return name if len(name) <= _LONGEST else f"{name[:35].rstrip('-')}-{names.digest('link', name) % 16**4:04x}"
 
 
 class _Taken:

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
 from vini.formats.imported import MOST_COMPARED, Imported, several
-from vini.formats.naming import renamed, settle, sliver_names
+from vini.formats.naming import label, renamed, settle, sliver_names
 from vini.mistakes import Mark, Mistakes, quote
 from vini.model import End, Link, Routing, Sliver, Topology, Value
 from vini.names import slug
@@ -161,7 +161,7 @@ def _imported(experiment: _Experiment, name: str, routing: Routing | None) -> Im
     nodes = list(experiment.nodes.values())
     names = sliver_names([n.nick for n in nodes], [n.hostname for n in nodes])
     name_of = dict(zip(experiment.nodes, names, strict=True))
-    slivers = {s: Sliver(s, routing=routing, label=n.hostname) for s, n in zip(names, nodes, strict=True)}
+    slivers = {s: Sliver(s, routing=routing, label=label(n.hostname)) for s, n in zip(names, nodes, strict=True)}
     notes = [f"The machine of {several(len(nodes), 'node')} is kept as a label only; placing is up to VINI."]
     if changed := renamed(dict(zip(names, (n.nick for n in nodes), strict=True))):
         notes.append(f"Names changed: {', '.join(changed)}.")

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from vini.formats.imported import Imported, refused
 from vini.formats.sndlib import SndLink, SndNetwork, SndNode, to_imported
 from vini.formats.zoo import to_number
+from vini.mistakes import quote
 from vini.model import Routing, Value
 
 _TITLE = re.compile(r"^#[ \t]*network[ \t]+(\S+)", re.MULTILINE)
@@ -61,7 +62,7 @@ def _pair(item: _Item, form: str) -> tuple[str, str]:
 def _number(text: str, line: int) -> float:
     number = to_number(text)
     if number is None:
-        raise refused(f'"{text[:40]}" should be a number.', line=line)
+        raise refused(f"{quote(text)} should be a number.", line=line)
     return number
 
 

@@ -14,12 +14,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TypeVar
 
-from ..bus import Fibs, Lines, Report
-from ..model import AnyObject, Key, SliceSpec, SliverStatus, State
-from ..plan import plan, status, touched, within
-from .ledger import Ledger
-from .machine import Machine, Progress
-from .trace import Traces
+from vini.bus import Fibs, Lines, Report
+from vini.model import AnyObject, Key, SliceSpec, SliverStatus, State
+from vini.node.ledger import Ledger
+from vini.node.machine import Machine, Progress
+from vini.node.trace import Traces
+from vini.plan import plan, status, touched, within
 
 T = TypeVar("T")
 log = logging.getLogger("vini.agent")

@@ -12,8 +12,8 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-from ..model import Unsupported
-from .place import Place
+from vini.model import Unsupported
+from vini.node.place import Place
 
 
 @cache

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 
-from ..model import STACK, AnyObject, Interface, Key, Process, Veth
-from .drivers import Failures
+from vini.model import STACK, AnyObject, Interface, Key, Process, Veth
+from vini.node.drivers import Failures
 
 
 class FakeDriver:

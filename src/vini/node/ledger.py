@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from ..model import Conflict, SliceSpec, Stale
+from vini.model import Conflict, SliceSpec, Stale
 
 
 class Ledger:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 
-from ..model import Key, Op, State
-from ..plan import batches
-from .drivers import Driver, Failures, by_kind
+from vini.model import Key, Op, State
+from vini.node.drivers import Driver, Failures, by_kind
+from vini.plan import batches
 
 Progress = Callable[[int, int, str], None]  # steps done, steps in all, what comes next
 

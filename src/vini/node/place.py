@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ..model import Value
+from vini.model import Value
 
 GROUP = 0x56494E49  # "VINI": the interface group of every interface that we make (ip-link(8), group)
 ROUTE_PROTOCOL = 86  # "V": the protocol number of every route that we make (ip-route(8), proto)

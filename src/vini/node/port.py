@@ -13,9 +13,9 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from . import netlink as nl
-from .bpf import MARK, TAP_BIT
-from .place import GROUP
+from vini.node import netlink as nl
+from vini.node.bpf import MARK, TAP_BIT
+from vini.node.place import GROUP
 
 _TUNSETIFF, _TUNSETOFFLOAD, _TUNSETVNETHDRSZ, _TUNSETIFINDEX = 0x400454CA, 0x400454D0, 0x400454D8, 0x400454DA
 _TAP_FLAGS = 0x0002 | 0x1000 | 0x4000  # IFF_TAP, IFF_NO_PI, IFF_VNET_HDR
@@ -29,6 +29,7 @@ _EXPERIMENTAL = 0x88B5  # IEEE 802 local experimental ethertype 1
 _LINK_BODY = struct.Struct("=BxHiII")
 _UP_WITHOUT_ARP = 0x81  # IFF_UP, IFF_NOARP
 _TXQLEN, _GROUP, _GSO_MAX_SIZE = 13, 27, 41
+_WHOLE, _SPLIT = 65536, 512  # bytes of the largest segment; the kernel wants at least a TCP header's room
 _QUEUE = 2048  # packets between the kernel and the element; it comes round far more often than they fill it
 
 
@@ -111,4 +112,4 @@ def splitting(index: int, splits: bool) -> bytes:
     Where packets are lost or counted one by one, or take their turn at a rate, each frame must be its own.
     """
     body = _LINK_BODY.pack(0, 0, index | TAP_BIT, 0, 0)
-    return nl.message(nl.SETLINK, 0, body + nl.u32(_GSO_MAX_SIZE, 1 if splits else 65536))
+    return nl.message(nl.SETLINK, 0, body + nl.u32(_GSO_MAX_SIZE, _SPLIT if splits else _WHOLE))

@@ -8,8 +8,8 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from ..model import Unsupported, Value
-from . import cgroup
+from vini.model import Unsupported, Value
+from vini.node import cgroup
 
 
 class Feature(Value, frozen=True):
@@ -24,9 +24,7 @@ FEATURES = (
     Feature("root", "making network namespaces", "run it as root: `sudo ./vini ...`"),
     Feature("cgroup2", "keeping track of processes", "boot with systemd.unified_cgroup_hierarchy=1"),
     Feature("netem", "link emulation by the kernel", "`modprobe sch_netem` (package linux-modules-extra-$(uname -r))"),
-    Feature(
-        "element", "link emulation without netem", "`apt-get install gcc libc6-dev` (and /dev/net/tun)"
-    ),
+    Feature("element", "link emulation without netem", "`apt-get install gcc libc6-dev` (and /dev/net/tun)"),
     Feature("frr", "routing by FRR", "`apt-get install frr frr-pythontools`"),
     Feature("bird", "routing by BIRD", "`apt-get install bird2`"),
     Feature("iperf3", "throughput probes", "`apt-get install iperf3`"),

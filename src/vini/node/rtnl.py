@@ -9,9 +9,9 @@ import struct
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
-from ..model import Value
-from . import netlink as nl
-from .place import GROUP, ROUTE_PROTOCOL
+from vini.model import Value
+from vini.node import netlink as nl
+from vini.node.place import GROUP, ROUTE_PROTOCOL
 
 IFF_UP = 1
 # Attribute numbers: linux/if_link.h, linux/if_addr.h, linux/rtnetlink.h, linux/veth.h.

@@ -12,19 +12,19 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 
-from .. import bus
-from ..model import ViniError
-from . import probe
-from .agent import Agent
-from .drivers.contents import FileDriver, RootDriver
-from .drivers.network import NetworkDriver
-from .drivers.process import ProcessDriver
-from .drivers.shape import ShapeDriver
-from .ledger import Ledger
-from .machine import Machine
-from .place import Place, from_environment
-from .trace import Traces
-from .version import digest
+from vini import bus
+from vini.model import ViniError
+from vini.node import probe
+from vini.node.agent import Agent
+from vini.node.drivers.contents import FileDriver, RootDriver
+from vini.node.drivers.network import NetworkDriver
+from vini.node.drivers.process import ProcessDriver
+from vini.node.drivers.shape import ShapeDriver
+from vini.node.ledger import Ledger
+from vini.node.machine import Machine
+from vini.node.place import Place, from_environment
+from vini.node.trace import Traces
+from vini.node.version import digest
 
 log = logging.getLogger("vini.agent")
 
@@ -45,8 +45,9 @@ async def serve(place: Place) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     path = place.run / "agent.socket"
     path.unlink(missing_ok=True)
-    os.umask(0o077)
+    mask = os.umask(0o177)  # from its first moment, the socket is for root only
     server = await asyncio.start_unix_server(lambda r, w: _converse(agent, greeting, stop, r, w), path)
+    os.umask(mask)
     log.info("agent %s listens on %s; capabilities: %s", os.getpid(), path, ", ".join(sorted(greeting.capabilities)))
     watch = asyncio.create_task(agent.run())
     ends = asyncio.create_task(stop.wait())
@@ -72,8 +73,8 @@ async def _converse(
             except ViniError as e:
                 reply = bus.Refusal(type(e).__name__, str(e))
             await bus.send(writer, reply)
-    except ConnectionError:
-        log.info("somebody hung up")
+    except (ConnectionError, asyncio.CancelledError):  # they hung up, or we end
+        pass
     finally:
         writer.close()
 

@@ -9,8 +9,8 @@ import struct
 from functools import lru_cache
 from statistics import NormalDist
 
-from ..model import Value
-from . import netlink as nl
+from vini.model import Value
+from vini.node import netlink as nl
 
 ROOT, CLSACT, EGRESS = 0xFFFFFFFF, 0xFFFFFFF1, 0xFFFFFFF3  # parents: TC_H_ROOT, TC_H_CLSACT, its egress side
 INGRESS = 0xFFFFFFF2
@@ -84,9 +84,7 @@ def seen_filter(message: bytes) -> str:
 def set_filter(index: int, fd: int, name: str) -> bytes:
     """Run this eBPF program on what leaves by a vif, in place of the one that we put there before (atomic)."""
     body = _BODY.pack(0, index, _FILTER_HANDLE, EGRESS, _PRIORITY << 16 | _ALL_PROTOCOLS)
-    options = nl.nest(
-        _OPTIONS, nl.u32(_BPF_FD, fd), nl.text(_BPF_NAME, name), nl.u32(_BPF_FLAGS, _BPF_DIRECT_ACTION)
-    )
+    options = nl.nest(_OPTIONS, nl.u32(_BPF_FD, fd), nl.text(_BPF_NAME, name), nl.u32(_BPF_FLAGS, _BPF_DIRECT_ACTION))
     return nl.message(nl.NEWTFILTER, nl.CREATE, body + nl.text(_KIND, "bpf") + options)
 
 

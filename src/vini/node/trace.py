@@ -6,13 +6,13 @@ from collections.abc import Collection, Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from ..model import AnyObject, Process
-from ..reach import FibEntry
-from . import cgroup, netns, rtnl
-from .drivers.contents import forget_sliver
-from .drivers.process import ProcessDriver
-from .netlink import Socket
-from .place import Place
+from vini.model import AnyObject, Process
+from vini.node import cgroup, netns, rtnl
+from vini.node.drivers.contents import forget_sliver
+from vini.node.drivers.process import ProcessDriver
+from vini.node.netlink import Socket
+from vini.node.place import Place
+from vini.reach import FibEntry
 
 
 class Traces:

@@ -6,7 +6,7 @@ from functools import cache
 from hashlib import blake2b
 from pathlib import Path
 
-from .. import __version__
+from vini import __version__
 
 
 @cache

@@ -88,7 +88,11 @@ def _ospf(router: Router, protocol: str) -> str:
     hello = intent.whole_seconds(router, "hello interval", router.routing.hello_s)
     dead = intent.whole_seconds(router, "dead interval", router.routing.dead_s)
     family = 4 if protocol == "ospf" else 6
-    areas: dict[str, list[str]] = {router.routing.area: ['    interface "lo" { stub; cost 1; };']}
+    # OSPFv3 wants a link-local address of an interface, which lo has not: there the loopback is a stub network.
+    stubs = ['    interface "lo" { stub; cost 1; };']
+    if family == 6:
+        stubs = [f"    stubnet {a} {{ cost 1; }};" for a in router.loopbacks if intent.version(a) == 6]
+    areas: dict[str, list[str]] = {router.routing.area: stubs}
     for vif in intent.active(router, protocol):
         bfd = " bfd;" if router.routing.bfd else ""
         areas.setdefault(vif.area, []).append(
@@ -126,7 +130,7 @@ def _babel(router: Router, _: str) -> str:
         f" update interval {4 * hello_ms} ms; }};"
         for v in intent.active(router, "babel")
     ]
-    return _distance_vector(router, "babel babel", (4, 6), lines)
+    return _distance_vector(router, "babel babel1", (4, 6), lines)
 
 
 def _distance_vector(router: Router, head: str, families: Iterable[int], interfaces: list[str]) -> str:
@@ -197,7 +201,7 @@ def adjacencies_argv(router: Router) -> tuple[tuple[str, tuple[str, ...]], ...]:
         "ospf6": ("show", "ospf", "neighbors", "ospf6"),
         "rip": ("show", "rip", "neighbors", "rip4"),
         "ripng": ("show", "rip", "neighbors", "rip6"),
-        "babel": ("show", "babel", "neighbors", "babel"),
+        "babel": ("show", "babel", "neighbors", "babel1"),
         "bgp": ("show", "protocols", "all"),
     }
     return tuple((p, (*BIRDC, *command[p])) for p in router.routing.protocols if p in command)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
-from ...model import AnyObject, Key, Object
+from vini.model import AnyObject, Key, Object
 
 Failures = dict[Key, str]  # key -> what the machine said, as a sentence
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import msgspec
 
-from ...model import AnyObject, File, Root
-from .. import cgroup, netns
-from ..place import Place
-from . import Failures
+from vini.model import AnyObject, File, Root
+from vini.node import cgroup, netns
+from vini.node.drivers import Failures
+from vini.node.place import Place
 
 _MANIFEST = ".files"  # names what in the run directory is a File of ours, and not a daemon's log or socket
 

@@ -10,12 +10,12 @@ from itertools import groupby
 from pathlib import Path
 from socket import if_nametoindex
 
-from ...model import SYSCTLS, Address, AnyObject, Interface, Key, Netns, Route, Sysctl, Veth, VethEnd
-from .. import netns, rtnl
-from ..netlink import Socket
-from ..place import GROUP, ROUTE_PROTOCOL, Place
-from . import Failures
-from .contents import forget_sliver
+from vini.model import SYSCTLS, Address, AnyObject, Interface, Key, Netns, Route, Sysctl, Veth, VethEnd
+from vini.node import netns, rtnl
+from vini.node.drivers import Failures
+from vini.node.drivers.contents import forget_sliver
+from vini.node.netlink import Socket
+from vini.node.place import GROUP, ROUTE_PROTOCOL, Place
 
 _GONE = frozenset({ENODEV, ENOENT, ESRCH, 99})  # 99: EADDRNOTAVAIL
 # Set once in a new namespace. No duplicate address detection: it would keep addresses tentative for a second.

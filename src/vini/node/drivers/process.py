@@ -17,11 +17,11 @@ from typing import BinaryIO
 
 import msgspec
 
-from ...model import AnyObject, Key, Process, Ready, Value
-from .. import cgroup, netns
-from ..place import Place
-from . import Failures
-from .contents import enter
+from vini.model import AnyObject, Key, Process, Ready, Value
+from vini.node import cgroup, netns
+from vini.node.drivers import Failures
+from vini.node.drivers.contents import enter
+from vini.node.place import Place
 
 _GRACE_S = 1.0  # between asking a process to end and ending it
 _LOG_LIMIT = 1 << 20  # bytes, of one process; beyond it the log is begun anew, the old one kept beside it
@@ -110,7 +110,7 @@ class ProcessDriver:
             out = subprocess.run(command, capture_output=True, text=True, timeout=_PROBE_TIMEOUT_S).stdout
         except subprocess.TimeoutExpired:
             out = ""
-        if len(re.findall(p.ready.expect, out)) < p.ready.times:
+        if len(re.findall(p.ready.expect, out, re.MULTILINE)) < p.ready.times:
             return f"{p.name} runs but does not answer yet"
         if pids:
             self._answered[p.key] = (pids[0], p.ready)

@@ -1,0 +1,133 @@
+"""A network for tests of experiments: shortest paths instead of daemons, and time that passes at once."""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from msgspec.structs import replace
+
+from vini.layout import address, layout
+from vini.model import End, Impairment, Link, NotFound, Routing, Sliver, Topology
+from vini.reach import FibEntry, unreached
+from vini.static import static_routes
+
+
+def link(a: str, b: str, cost: int = 10, delay_ms: float = 1.0) -> Link:
+    return Link(ends=(End(a), End(b)), cost=cost, impairment=Impairment(delay_ms=delay_ms))
+
+
+def routers(*names: str) -> dict[str, Sliver]:
+    return {n: Sliver(n, routing=Routing(protocols=("ospf",))) for n in names}
+
+
+SQUARE = Topology(
+    name="square",
+    slivers=routers("west", "north", "south", "east"),
+    links=(
+        link("west", "north", 10, 5),
+        link("north", "east", 10, 5),
+        link("west", "south", 20, 10),
+        link("south", "east", 20, 10),
+    ),
+)
+
+
+class FakeNetwork:
+    """One slice at a time.  Its routers notice a carrier fault at once, a silent one after `dead_s`."""
+
+    def __init__(self, dead_s: float = 3.0, inside: Callable[[str], list[str]] = lambda _: []):
+        self.dead_s, self.inside = dead_s, inside
+        self.wanted: Topology | None = None
+        self.puts: list[tuple[float, Topology]] = []
+
+    async def up(self, topology: Topology, *, wait: bool = True) -> int:
+        return await self.put(topology)
+
+    async def put(self, topology: Topology) -> int:
+        self.wanted = topology
+        self.puts.append((asyncio.get_running_loop().time(), topology))
+        return len(self.puts)
+
+    async def topology(self, slice_: str) -> Topology:
+        if self.wanted is None or self.wanted.name != slice_:
+            raise NotFound(f"There is no slice {slice_}.")
+        return self.wanted
+
+    async def down(self, slice_: str) -> None:
+        await self.topology(slice_)
+        self.wanted = None
+
+    async def fibs(self, slice_: str) -> dict[str, list[tuple[str, str, str]]]:
+        topology = await self.topology(slice_)
+        known = replace(topology, links=tuple(x for i, x in enumerate(topology.links) if not self._noticed(i)))
+        made = layout(known)
+        routes = {s: static_routes(known, made, s) for s in topology.slivers}
+        return {s: [(to, via, vif.dev) for to, (via, vif) in found.items()] for s, found in routes.items()}
+
+    def _noticed(self, i: int) -> bool:
+        assert self.wanted is not None
+        fault = self.wanted.links[i].fault
+        since = next(t for t, old in reversed(self.puts) if old.links[i].fault != fault or old is self.puts[0][1])
+        after = min((t for t, _ in self.puts if t > since), default=since)
+        now = asyncio.get_running_loop().time()
+        return fault == "carrier" or (fault == "silent" and now - after >= self.dead_s)
+
+    async def converged(self, slice_: str) -> tuple[bool, str]:
+        tables = {s: [FibEntry(*row) for row in rows] for s, rows in (await self.fibs(slice_)).items()}
+        missing = list(unreached(await self.topology(slice_), tables))
+        return not missing, f"{len(missing)} pairs" if missing else ""
+
+    async def wait_converged(self, slice_: str, timeout_s: float) -> None:
+        while not (await self.converged(slice_))[0]:
+            await asyncio.sleep(0.1)
+
+    def enter(self, slice_: str, sliver: str, argv: Sequence[str]) -> list[str]:
+        return [*self.inside(sliver), *argv]
+
+    def address(self, topology: Topology, sliver: str, family: int = 4) -> str:
+        return address(layout(topology), sliver, family)
+
+    def capabilities(self) -> frozenset[str]:
+        return frozenset()
+
+
+class _Impatient(selectors.DefaultSelector):
+    """Instead of waiting for a timer it moves the loop's clock."""
+
+    loop: VirtualLoop
+
+    def select(self, timeout: float | None = None) -> Any:
+        ready = super().select(0 if timeout is not None else None)
+        if not ready and timeout:
+            self.loop.passed += timeout
+        return ready
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """Sleeping takes no time.  Not for programs: they would find all timers fired at once."""
+
+    def __init__(self) -> None:
+        selector = _Impatient()
+        selector.loop = self
+        self.passed = 1000.0
+        super().__init__(selector)
+
+    def time(self) -> float:
+        return self.passed
+
+    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:
+        future = self.create_future()
+        try:
+            future.set_result(func(*args))
+        except Exception as e:  # noqa: BLE001 - it is handed to whoever awaits
+            future.set_exception(e)
+        return future
+
+
+def virtually(main: Any) -> Any:
+    """Run a coroutine to its end on virtual time."""
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        return runner.run(main)
