@@ -26,6 +26,7 @@ from vini.store import Store, Stored
 Say = Callable[[str], None]
 OnProgress = Callable[[bus.Progress], None] | None
 _START_TIMEOUT_S = 20.0
+_FAILED_S = 5.0  # a sliver that has failed for so long won't recover by waiting
 
 
 class Client:
@@ -129,10 +130,14 @@ class Client:
     async def wait_ready(self, slice_: str, timeout_s: float = 60.0, first: bus.Report | None = None) -> None:
         """Return when all slivers are ready.  Raises ViniError with the cause when one isn't in time."""
         deadline = time.monotonic() + timeout_s
+        patience = time.monotonic() + _FAILED_S
         rows = list(first.slivers) if first else await self.status(slice_)
         while bad := [r for r in rows if r.state != "ready"]:
-            if time.monotonic() > deadline:
-                raise ViniError(_not_ready(slice_, bad, timeout_s))
+            failed = [r for r in bad if r.state == "failed"]
+            if not failed:
+                patience = time.monotonic() + _FAILED_S
+            if time.monotonic() > min(deadline, patience):
+                raise ViniError(_not_ready(slice_, failed or bad))
             self._say(
                 f"{len(rows) - len(bad)} of {len(rows)} slivers ready; {bad[0].sliver.partition('.')[2]}: {bad[0].why}"
             )
@@ -238,7 +243,8 @@ def _tail(path: Path) -> str:
     return " / ".join(path.read_text(errors="replace").strip().splitlines()[-3:]) or "(empty)"
 
 
-def _not_ready(slice_: str, bad: Sequence[SliverStatus], timeout_s: float) -> str:
+def _not_ready(slice_: str, bad: Sequence[SliverStatus]) -> str:
     lines = [f"  {r.sliver.partition('.')[2]}: {r.why}" for r in bad[:10]]
     more = [f"  ... and {len(bad) - 10} more"] if len(bad) > 10 else []
-    return "\n".join([f"{len(bad)} slivers of {slice_!r} are not ready after {timeout_s:g} s:", *lines, *more])
+    title = f"{len(bad)} sliver{'s' if len(bad) > 1 else ''} of {slice_!r} not ready (`vini status` looks again):"
+    return "\n".join([title, *lines, *more])

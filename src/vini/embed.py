@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import PurePosixPath
 
+from msgspec import structs
+
 from vini import names
 from vini.layout import Layout, Vif, alive, forwards, layout, link_name
 from vini.model import (
@@ -140,12 +142,19 @@ def _contents(sliver: Sliver, ns: str) -> Iterator[File | Root | Process]:
             )
         dirs.add(top)
         yield File(ns, f"root{pure}", text)
-    if dirs:
-        yield Root(ns, tuple(sorted(dirs)))
+    if dirs or sliver.image:
+        yield Root(ns, () if sliver.image else tuple(sorted(dirs)), sliver.image)
     previous: tuple[str, ...] = ()
     for command in sliver.commands:
         name = f"cmd-{names.digest('command', command.run) % 16**6:06x}"
-        yield Process(ns, name, ("sh", "-c", command.run), once=not command.service, after=previous, rooted=bool(dirs))
+        yield Process(
+            ns,
+            name,
+            ("sh", "-c", command.run),
+            once=not command.service,
+            after=previous,
+            rooted=bool(dirs or sliver.image),
+        )
         previous = (name,)
 
 
@@ -157,13 +166,14 @@ def _daemons(topology: Topology, made: Layout, node: Node, sliver: Sliver) -> It
     if not sliver.routing.raw and not set(sliver.routing.protocols) - {"static"}:
         return
     daemon = sliver.routing.daemon
-    if daemon not in node.capabilities:
+    if daemon not in node.capabilities and not sliver.image:
         package = {"frr": "frr", "bird": "bird2"}.get(daemon, daemon)
         raise Unsupported(
             f"Sliver {sliver.name!r} asks for the routing daemon {daemon!r}, which node {node.name!r} lacks; "
             f"install it with `apt-get install {package}`, or choose another `daemon`."
         )
-    yield from ROUTERS[daemon].objects(router(topology, made, sliver.name))
+    for o in ROUTERS[daemon].objects(router(topology, made, sliver.name)):
+        yield structs.replace(o, rooted=True) if isinstance(o, Process) and sliver.image else o
 
 
 def router(topology: Topology, made: Layout, name: str) -> Router:

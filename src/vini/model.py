@@ -78,6 +78,7 @@ class Sliver(Value, frozen=True):
     routing: Routing | None = None
     addresses: tuple[str, ...] = ()  # loopback, "a/32", "a/128"; () : chosen by `names`
     routes: tuple[StaticRoute, ...] = ()
+    image: str = ""  # directory on the node that is the sliver's root file system; "": the node's own root
     files: dict[str, str] = {}  # absolute path inside the sliver -> text
     commands: tuple[Command, ...] = ()
     forward: bool | None = None  # None: as routing says
@@ -250,13 +251,16 @@ SYSCTLS = ("ipv4/ip_forward", "ipv6/conf/all/forwarding")
 
 
 class Root(Object, frozen=True):
-    """A pinned mount namespace in which `dirs` of the node's root are private to the sliver.
+    """A pinned mount namespace: the sliver's own view of the file system.
 
-    Each is an overlay; what the slice's files put there lies in `<run>/<ns>/root/<dir>`.
+    Without `image`, the node's root, in which `dirs` are private to the sliver: each is an overlay
+    over the node's.  With `image`, a directory on the node, that is the root, and all of it is
+    private.  What the slice's files put there lies in `<run>/<ns>/root/`.
     """
 
     ns: str
-    dirs: tuple[str, ...]  # top-level directories, sorted: "/etc", "/root"
+    dirs: tuple[str, ...] = ()  # top-level directories, sorted: "/etc", "/root"
+    image: str = ""  # absolute path of a root file system
 
     @property
     def key(self) -> Key:
@@ -400,7 +404,10 @@ class File(Object, frozen=True):
 
 
 class Ready(Value, frozen=True):
-    """A readiness probe: `argv` run in the sliver prints `expect` (a regular expression, multi-line) at least `times` times."""
+    """A readiness probe: `argv`, run in the sliver, prints `expect` at least `times` times.
+
+    `expect` is a regular expression in which ^ and $ match at every line.
+    """
 
     argv: tuple[str, ...]
     expect: str = ""
@@ -460,6 +467,7 @@ class State(Value, frozen=True):
 
     objects: frozenset[AnyObject] = frozenset()
     unready: dict[str, str] = {}  # namespace -> why, for what exists but does not work yet
+    failed: dict[str, str] = {}  # namespace -> why, for what has failed and won't be tried again
 
 
 class Op(Value, frozen=True):

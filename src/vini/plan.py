@@ -34,9 +34,15 @@ def _doomed(wanted: Mapping[Key, AnyObject], seen: Mapping[Key, AnyObject]) -> d
             doomed[key] = "not wanted"
         elif new != o and (stiff := _differing(o, new) - new.changeable):
             doomed[key] = f"rebuilt for another {', '.join(sorted(stiff))}"
-        elif fallen := next((k for k in o.on if k in doomed), None):
+        elif fallen := next((k for k in o.on if k in doomed or _is_lost(k, wanted, seen)), None):
             doomed[key] = f"stands on {' '.join(fallen)}"
     return doomed
+
+
+def _is_lost(key: Key, wanted: Mapping[Key, AnyObject], seen: Mapping[Key, AnyObject]) -> bool:
+    """It is about to be made anew under what is still there of the old one: the rest of a pair that somebody
+    renamed or tore apart.  A process that ended takes no other along."""
+    return key not in seen and key in wanted and key[0] != "process"
 
 
 def _falls_by_itself(o: AnyObject, doomed: Mapping[Key, str]) -> bool:
@@ -111,12 +117,12 @@ def batches(ops: Iterable[Op]) -> Iterable[list[Op]]:
 
 def status(want: Collection[AnyObject], state: State, failures: Mapping[Key, str]) -> list[SliverStatus]:
     """One row per sliver: ready when nothing is left to do for it and nothing in it is unwell."""
-    failed: dict[str, str] = {}
+    failed: dict[str, str] = dict(state.failed)
     todo: dict[str, str] = {}
     for op in plan(want, state.objects):
         for ns in op.object.slivers:
             if op.object.key in failures:
-                failed.setdefault(ns, failures[op.object.key])
+                failed[ns] = failures[op.object.key]
             todo.setdefault(ns, str(op))
     rows = []
     for ns in sorted({ns for o in want for ns in o.slivers} | todo.keys()):

@@ -98,7 +98,7 @@ Kind = Text | ListOf | MapOf | Section | Headed | Either
 # --- scalars that any format needs ----------------------------------------------------------
 
 
-def words(*valid: str) -> Text:
+def words(*valid: str, keep: bool = False) -> Text:
     """One of a few words."""
 
     def read(text: str) -> str:
@@ -106,7 +106,7 @@ def words(*valid: str) -> Text:
             raise Wrong(f"{quote(text)} is not a valid word here.", nearest(text, valid))
         return text
 
-    return Text(read, {"enum": list(valid)})
+    return Text(read, {"enum": list(valid)}, keep)
 
 
 def integer(low: int, high: int) -> Text:

@@ -9,7 +9,6 @@ from msgspec import Struct
 
 from . import names
 from .mistakes import Mark, Mistakes, quote
-from .model import End
 from .schema import Found
 from .topology_links import PlacedLink, link_name
 
@@ -102,10 +101,12 @@ def _loopbacks(slivers: dict[str, Found]) -> Iterable[Block]:
 
 def _chosen(placed: list[PlacedLink], slivers: dict[str, Found]) -> list[Block]:
     """What VINI chooses for those who give no address."""
-    automatic = [link_name(p.link) for p in placed if not any(_has_addresses(e) for e in p.link.ends)]
+    automatic = {link_name(p.link) for p in placed if not any(e.addresses for e in p.link.ends)}
+    everyone = names.link_addresses(link_name(p.link) for p in placed)  # collisions depend on all names
     blocks = [
         _block(first, f"the link {quote(name)}", None)
-        for name, (one, _) in names.link_addresses(automatic).items()
+        for name, (one, _) in everyone.items()
+        if name in automatic
         for first in one
     ]
     plain = [name for name, found in slivers.items() if not (found.value and "addresses" in found.value)]
@@ -114,15 +115,9 @@ def _chosen(placed: list[PlacedLink], slivers: dict[str, Found]) -> list[Block]:
     return blocks
 
 
-def _has_addresses(end: End) -> bool:
-    return bool(end.addresses)
-
-
 def _block(text: str, owner: str, at: Mark | None) -> Block:
     network = ip_interface(text).network
-    return Block(
-        network.version, int(network.network_address), int(network.broadcast_address), str(network), owner, at
-    )
+    return Block(network.version, int(network.network_address), int(network.broadcast_address), str(network), owner, at)
 
 
 def _check_overlap(blocks: list[Block], mistakes: Mistakes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from typing import Any
 
@@ -11,6 +12,7 @@ from . import units
 from .model import End, Expect, Impairment, Link, Routing, Sliver, Topology
 
 WIDTH = 120
+FOLDED = re.compile("[\r\x85\u2028\u2029]")  # line breaks that YAML turns into others unless they are escaped
 Written = dict[str, Any]
 
 
@@ -29,7 +31,8 @@ def _represent_none(dumper: yaml.SafeDumper, _: None) -> yaml.Node:
 
 
 def _represent_str(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+    style = '"' if FOLDED.search(text) else "|" if "\n" in text else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
 class _OneLine(dict[str, Any]):
@@ -66,9 +69,7 @@ def dump(topology: Topology) -> str:
         written["links"] = _Lines(_link(link) for link in topology.links)
     if topology.expect:
         written["expect"] = "all" if topology.expect == (Expect(),) else [_expect(e) for e in topology.expect]
-    return yaml.dump(
-        written, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=WIDTH, allow_unicode=True
-    )
+    return yaml.dump(written, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=WIDTH, allow_unicode=True)
 
 
 def _one_line(written: Written) -> Written:

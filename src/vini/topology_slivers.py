@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from .mistakes import Mark, Mistakes, quote
-from .model import Command, Link, Place, Routing, Sliver, StaticRoute
+from .model import PROTOCOLS, Command, Link, Place, Routing, Sliver, StaticRoute
 from .schema import Fields, Found
 from .topology_keys import SLIVER_PROPERTIES
 from .topology_merge import inherit, overlay, section
@@ -118,7 +118,7 @@ def _routing(name: str, found: Found | None, at: Mark, mistakes: Mistakes) -> Ro
 def _check_routing(name: str, routing: Routing, found: Found, at: Mark, mistakes: Mistakes) -> None:
     fields: Fields = found.value
     protocols = fields.get("protocols")
-    if protocols is None and not routing.raw:
+    if not routing.protocols and not routing.raw:
         hint = "add 'protocols: [ospf]', or write 'routing: none'"
         mistakes.add(found.at, "This routing section names no protocols.", hint)
     if "dead" in fields or "hello" in fields:
@@ -127,7 +127,7 @@ def _check_routing(name: str, routing: Routing, found: Found, at: Mark, mistakes
             what = f"The dead interval ({routing.dead_s:g}s) must be longer than hello ({routing.hello_s:g}s)."
             mistakes.add(late.at, what, f"write 'dead: {4 * routing.hello_s:g}s'")
     for f in protocols.value if protocols else ():
-        if f.value not in SPOKEN[routing.daemon]:
+        if f.value in PROTOCOLS and f.value not in SPOKEN[routing.daemon]:
             has = ", ".join(sorted(SPOKEN[routing.daemon]))
             mistakes.add(f.at, f"The daemon {routing.daemon} does not speak {f.value}.", f"it speaks {has}")
     if "bgp" in routing.protocols and not routing.asn:
@@ -139,9 +139,7 @@ def _check_routing(name: str, routing: Routing, found: Found, at: Mark, mistakes
 # --- static routes ----------------------------------------------------------------------------
 
 
-def _routes(
-    name: str, fields: Fields, there: dict[str, frozenset[int]], mistakes: Mistakes
-) -> tuple[StaticRoute, ...]:
+def _routes(name: str, fields: Fields, there: dict[str, frozenset[int]], mistakes: Mistakes) -> tuple[StaticRoute, ...]:
     routes: dict[str, StaticRoute] = {}
     for found in fields["routes"].value if "routes" in fields else ():
         if "to" not in found.value or "via" not in found.value:

@@ -10,6 +10,7 @@ import socket
 import statistics
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -54,6 +55,11 @@ class Wire:
             packet = self.take.recv(1 << 17)
             out.append((int.from_bytes(packet[10:14], "big"), time.monotonic()))
         return out
+
+    def arrival(self) -> float:
+        """When the next packet comes."""
+        self.take.recv(1 << 17)
+        return time.monotonic()
 
     def count(self) -> dict[str, int]:
         return self.element.stats()[self.name]
@@ -100,7 +106,8 @@ def test_a_second_start_keeps_the_first(running: Element, run: Path) -> None:
         assert again.state()["pid"] == running.state()["pid"]
 
 
-def test_nobody_else_may_talk_to_it(running: Element, run: Path) -> None:
+@pytest.mark.usefixtures("running")
+def test_nobody_else_may_talk_to_it(run: Path) -> None:
     assert (run / "element.sock").stat().st_mode & 0o077 == 0
 
 
@@ -119,8 +126,7 @@ def test_nothing_departs_early_and_the_delay_is_right(running: Element) -> None:
     delays = []
     for i in range(40):
         start = wire.send(1, first=i)
-        (_, arrival) = wire.receive(0.1)[0]
-        delays.append(arrival - start)
+        delays.append(wire.arrival() - start)
     assert min(delays) >= 0.020
     assert statistics.median(delays) < 0.024
 
@@ -141,7 +147,7 @@ def test_jitter_has_the_asked_deviation(running: Element) -> None:
     delays = []
     for i in range(150):
         start = wire.send(1, first=i)
-        delays.append(wire.receive(0.05)[0][1] - start)
+        delays.append(wire.arrival() - start)
     deciles = statistics.quantiles(delays, n=20)
     spread = deciles[15] - deciles[3]  # 20 % to 80 %: 1.683 sigma
     assert 0.0022 < spread < 0.0048
@@ -160,11 +166,13 @@ def test_loss_is_within_its_confidence_interval(running: Element) -> None:
     assert wire.count()["lost"] == lost
 
 
-@pytest.mark.parametrize(("kbit", "packets"), [(1000, 60), (10_000, 400), (100_000, 900)])
+@pytest.mark.parametrize(("kbit", "packets"), [(1000, 60), (10_000, 400), (100_000, 950)])
 def test_rate_holds(running: Element, kbit: int, packets: int) -> None:
     wire = Wire(running, rate_kbit=kbit)
-    wire.send(packets, size=1000)
+    sender = threading.Thread(target=wire.send, args=(packets, 1000))
+    sender.start()
     arrivals = wire.receive()
+    sender.join()
     assert len(arrivals) == packets
     took = arrivals[-1][1] - arrivals[0][1]
     assert (packets - 1) * 8000 / took / 1000 == pytest.approx(kbit, rel=0.05)
@@ -223,8 +231,7 @@ def test_many_ports_keep_their_own_time(running: Element) -> None:
     wires = [Wire(running, f"v{i}", delay_us=100_000 + 1000 * i) for i in range(100)]
     starts = [w.send(1) for w in wires]
     for i, (wire, start) in enumerate(zip(wires, starts, strict=True)):
-        (_, arrival) = wire.receive()[0]
-        assert arrival - start >= 0.1 + 0.001 * i
+        assert wire.arrival() - start >= 0.1 + 0.001 * i
     assert len(running.ports()) == 100
 
 
@@ -254,7 +261,7 @@ def test_settings_come_back_as_given(running: Element) -> None:
     assert running.ports() == {wire.name: given}
 
 
-@pytest.mark.parametrize("words", ["delay_us=-1", "delay_us=1e3", "delay=1", "delay_us=", "delay_us=99999999999999999999"])
+@pytest.mark.parametrize("words", ["delay_us=-1", "delay_us=1e3", "delay=1", "delay_us=", f"delay_us={10**20}"])
 def test_nonsense_is_refused_and_changes_nothing(running: Element, words: str) -> None:
     wire = Wire(running, delay_us=7)
     name, _, value = words.partition("=")

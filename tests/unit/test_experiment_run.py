@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from experiment_network import SQUARE, FakeNetwork, virtually
+from msgspec.structs import replace
 
 from vini.experiment.actions import Exec, Fail, Restore, Start, Stop
 from vini.experiment.conditions import Limits
@@ -18,7 +19,7 @@ from vini.experiment.probes import Path as PathProbe
 from vini.experiment.record import changed
 from vini.experiment.runner import run
 from vini.experiment.timeline import Event, Experiment
-from vini.model import NotFound, Unsupported
+from vini.model import NotFound, Unsupported, ViniError
 
 CALM = Limits(load_per_core=1e9, busy=2, steal=2, memory_free_mb=0)
 NORTH = ["west", "north", "east"]
@@ -36,6 +37,7 @@ def experiment(**changes) -> Experiment:
             Event(Restore(("north", "east")), at_s=10.0),
         ),
         "probes": {"way": PathProbe("west", "east", 0.1), "fib": Routes(("west",), 0.5)},
+        "calm_s": 0.1,
         "inputs": {"failover.yaml": "the file as given\n"},
     }
     return Experiment(**(settings | changes))
@@ -248,3 +250,32 @@ def _bytes(path: Path) -> bytes:
         return path.read_bytes() if path.parent.name != str(os.getpid()) else b""
     except OSError:  # it ended meanwhile
         return b""
+
+
+def test_waits_until_routes_are_calm(tmp_path):
+    class Detour(FakeNetwork):
+        """All reach all from the first moment, but for 20 s by the long way."""
+
+        async def fibs(self, slice_: str) -> dict[str, list[tuple[str, str, str]]]:
+            asked, since = self.wanted, self.puts[0][0]
+            if asyncio.get_running_loop().time() - since < 20:
+                self.wanted = replace(SQUARE, links=tuple(replace(x, cost=10) for x in SQUARE.links[2:]) + SQUARE.links[:1])
+            try:
+                return await super().fibs(slice_)
+            finally:
+                self.wanted = asked
+
+    found = summary(play(tmp_path, Detour(), calm_s=25.0, settle_s=100.0))
+    assert found["paths"]["way"]["sequence"][0] == NORTH
+
+
+def test_routes_that_never_calm_are_said(tmp_path):
+    class Flapping(FakeNetwork):
+        async def fibs(self, slice_: str) -> dict[str, list[tuple[str, str, str]]]:
+            return {"west": [("10.0.0.0/8", "", f"v{asyncio.get_running_loop().time()}")]}
+
+        async def wait_converged(self, slice_: str, timeout_s: float) -> None:
+            return
+
+    with pytest.raises(ViniError, match="still change after 30 s"):
+        play(tmp_path, Flapping(), calm_s=6.0, settle_s=30.0)

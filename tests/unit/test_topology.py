@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from time import process_time
 
 import pytest
 import yaml
@@ -74,7 +75,12 @@ def test_json_is_read() -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["- a -- b: {cost: 7}", "- {ends: [a, b], cost: 7}", "- ends: [{sliver: a}, b]\n    cost: 7", "- a  --  b: {cost: 7}"],
+    [
+        "- a -- b: {cost: 7}",
+        "- a  --  b: {cost: 7}",
+        "- {ends: [a, b], cost: 7}",
+        "- ends: [{sliver: a}, b]\n    cost: 7",
+    ],
 )
 def test_the_forms_of_a_link_say_the_same(line: str) -> None:
     assert link(f"{AB}  {line}") == Link((End("a"), End("b")), cost=7)
@@ -339,6 +345,7 @@ BAD = [
     ("slivers: {a: {routing: {protocols: bgp, asn: 0}}}", 1, 46, "1..4294967295"),
     ("slivers: {a: {routing: {protocols: isis, daemon: bird}}}", 1, 36, "bird does not speak isis"),
     ("slivers: {a: {routing: [ospf, ospf]}}", 1, 24, "named twice"),
+    ("slivers: {a: {routing: []}}", 1, 24, "names no protocols"),
     ("slivers: {a: {routing: {hello: 1s}}}", 1, 24, "names no protocols"),
     ("slivers: {a: {routing: {protocols: ospf, hello: 4s}}}", 1, 49, "longer than hello"),
     ("slivers: {a: {routing: {protocols: ospf, hello: 2s, dead: 1s}}}", 1, 59, "longer than hello"),
@@ -372,7 +379,8 @@ BAD = [
 
 
 def ends(a: str, b: str, more: str = "") -> str:
-    return f"slivers: [a, b, c]\nlinks:\n  - ends: [{{sliver: a, addresses: {a}}}, {{sliver: b, addresses: {b}}}]\n{more}"
+    link = f"  - ends: [{{sliver: a, addresses: {a}}}, {{sliver: b, addresses: {b}}}]\n"
+    return "slivers: [a, b, c]\nlinks:\n" + link + more
 
 
 BAD += [
@@ -431,6 +439,10 @@ def test_the_error_names_the_file_on_each_line() -> None:
 def test_what_refers_to_a_wrong_sliver_is_not_wrong_too() -> None:
     assert len(mistakes("slivers: [A, b]\nlinks: [A -- b]")) == 1
     assert len(mistakes("slivers: {a: 5, b: }\nlinks: [a -- b]")) == 1
+
+
+def test_a_wrong_protocol_is_one_mistake() -> None:
+    assert len(mistakes("slivers: {a: {routing: {protocols: osfp, daemon: bird}}}")) == 1
 
 
 def test_an_inherited_mistake_is_told_once() -> None:
@@ -536,7 +548,7 @@ def links(draw: st.DrawFn, a: str, b: str, i: int) -> Link:
         End(
             sliver,
             draw(st.sampled_from(["", f"e{i}"])),
-            (f"172.21.{i}.{k}/31", f"fd00:{i:x}::{k}/127") if given_addresses else (),
+            (f"172.21.{i}.{k}/31", f"fd00:{i:x}::{2 + k}/127") if given_addresses else (),
             draw(st.none() | st.integers(1, 65535)),
             draw(st.none() | impairments),
         )
@@ -569,6 +581,7 @@ def topologies(draw: st.DrawFn) -> Topology:
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(topologies())
+@example(Topology("x", {"a": Sliver("a", commands=(Command("a\x85"), Command("x\u2028\r\n")))}))
 def test_dump_then_parse_gives_the_same_topology(topology: Topology) -> None:
     assert parse(dump(topology)) == topology
 
@@ -590,11 +603,13 @@ FRAGMENTS = st.recursive(
     | st.integers(-5, 70_000)
     | st.none()
     | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(
-        st.sampled_from(sorted({k for s in SECTIONS for k in s.keys} | {"a", "b", "/etc/x", "a -- b", "<<"})),
-        inner,
-        max_size=4,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(sorted({k for s in SECTIONS for k in s.keys} | {"a", "b", "/etc/x", "a -- b", "<<"})),
+            inner,
+            max_size=4,
+        )
     ),
     max_leaves=20,
 )
@@ -660,8 +675,6 @@ def test_a_thousand_routers_are_read_fast() -> None:
         {f"r{i}": Sliver(f"r{i}", Routing(("ospf",))) for i in range(1000)},
         tuple(Link((End(f"r{i}"), End(f"r{(i + 1) % 1000}")), cost=i + 1) for i in range(1000)),
     )
-    from time import process_time
-
     text, start = dump(ring), process_time()
     assert parse(text) == ring
     assert process_time() - start < 1.0

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import click
 from rich.console import Console
-from rich.table import Table
 
 from vini.bus import Progress
 
@@ -40,13 +38,17 @@ def dump(value: object) -> None:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[str] = ()) -> None:
-    """A result for people; whole words, no lines around."""
-    made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for title in head:
-        made.add_column(title, justify="right" if title in right else "left", no_wrap=not sys.stdout.isatty())
-    for row in rows:
-        made.add_row(*map(_escaped, row))
-    Console(highlight=False, width=None if sys.stdout.isatty() else 200).print(made)
+    """A result for people and for `grep`: plain columns, whole words, nothing cut."""
+    lines = [tuple(head), *(tuple(row) for row in rows)]
+    widths = [max(len(row[i]) for row in lines) for i in range(len(head))]
+    for row in lines:
+        cells = [c.rjust(w) if h in right else c.ljust(w) for c, w, h in zip(row, widths, head, strict=True)]
+        click.echo("  ".join(cells).rstrip())
+
+
+def count(n: int, thing: str) -> str:
+    """`1 link`, `2 links`."""
+    return f"{n} {thing}" + ("" if n == 1 else "s")
 
 
 class Ticker:

@@ -11,7 +11,7 @@ import click
 from msgspec import structs
 
 from vini.cli.choose import generated, read_topology, slice_option, the_slice
-from vini.cli.out import Ticker, dump, json_option, line, note, table
+from vini.cli.out import Ticker, count, dump, json_option, line, note, table
 from vini.client import Client
 from vini.model import Link, Routing, SliverStatus, Topology, ViniError
 from vini.reach import expectations
@@ -88,7 +88,9 @@ async def _up(topology: Topology, wait: bool, timeout_s: float, as_json: bool) -
     if as_json:
         dump({"slice": topology.name, "steps": report.ops, "made_s": made_s, "done_s": done_s, "converged": wait})
         return
-    size = f"{len(topology.slivers)} slivers, {len(topology.links)} links, {report.ops} changes"
+    size = ", ".join(
+        (count(len(topology.slivers), "sliver"), count(len(topology.links), "link"), count(report.ops, "change"))
+    )
     times = f"made in {made_s:.1f} s"
     if wait:
         times += f", ready after {ready_s:.1f} s"
@@ -165,7 +167,7 @@ def _title(link: Link) -> str:
 def _print_status(topology: Topology, rows: list[SliverStatus], converged: bool, why: str, *, verbose: bool) -> None:
     ready = sum(r.state == "ready" for r in rows)
     state = "" if not expectations(topology) else "; converged" if converged else f"; not converged: {why}"
-    line(f"{topology.name}: {ready} of {len(rows)} slivers ready, {len(topology.links)} links{state}")
+    line(f"{topology.name}: {ready} of {count(len(rows), 'sliver')} ready, {count(len(topology.links), 'link')}{state}")
     for link in topology.links:
         if link.fault != "none":
             line(f"  link {_title(link)} has failed ({link.fault}), as asked")
@@ -193,7 +195,7 @@ async def _down(slice_: str | None, all_: bool) -> None:
         if report.slivers:
             whys = "\n".join(f"  {r.sliver}: {r.why}" for r in report.slivers[:10])
             raise ViniError(f"Something of slice {name!r} is still there; the agent goes on trying:\n{whys}")
-        line(f"{name} is down: {report.ops} removals in {time.monotonic() - started:.1f} s.")
+        line(f"{name} is down: {count(report.ops, 'removal')} in {time.monotonic() - started:.1f} s.")
 
 
 @click.command("log")

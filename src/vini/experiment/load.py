@@ -66,6 +66,7 @@ def _experiment(
         seed=_value(fields, "seed", 0),
         settle="converged" if settle is None else "none",
         settle_s=_value(fields, "patience", 120.0) if settle is None else settle,
+        calm_s=_value(fields, "calm", 6.0),
         timeline=timeline,
         probes=probes,
         traffic=traffic,

@@ -60,6 +60,12 @@ class Places:
                 self.mistakes.unknown(found.at, what, found.value, devs)
         return str(found.value)
 
+    def blank(self, section: str, start: Found, after: Found | None) -> bool:
+        """Whether nothing was noted about the keys of the section that begins at `start`, and ends before `after`."""
+        end = after.at if after else (1 << 30, 0)
+        ours = (m for m in self.mistakes.found if start.at <= (m.line, m.column) < end)
+        return not any(m.what.endswith(f" is not a key of {section}.") for m in ours)
+
     def _known(self, found: Found, link: LinkEnds) -> LinkEnds:
         if self.topology:
             try:

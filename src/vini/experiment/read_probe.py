@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import zip_longest
 from typing import Any
 
 from vini.experiment import probes
@@ -31,18 +32,18 @@ FIELDS = {
 def read_probes(found: Found | None, places: Places) -> dict[str, AnyProbe]:
     """Name -> probe; wrong ones are noted and left out."""
     out: dict[str, AnyProbe] = {}
-    for name, one in (found.value if found else {}).items():
-        if probe := _read(name, one, places):
+    given: Fields = found.value if found else {}
+    for name, one, after in zip_longest(given, given.values(), list(given.values())[1:]):
+        if probe := _read(name, one, after, places):
             out[name] = probe
     return out
 
 
-def _read(name: str, one: Found, places: Places) -> AnyProbe | None:
+def _read(name: str, one: Found, after: Found | None, places: Places) -> AnyProbe | None:
     before = len(places.mistakes.found)
     given: Fields = one.value
     if len(given) != 1:
-        # an unknown kind was already noted by the reader
-        if given or not any((m.line, m.column) >= one.at and "probe" in m.what for m in places.mistakes.found):
+        if given or places.blank("a probe", one, after):
             kinds = ", ".join(PROBE.keys)
             places.mistakes.add(one.at, f"Probe {quote(name)} must have one kind.", f"one of: {kinds}")
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import zip_longest
 from typing import Any
 
 from vini.experiment.actions import AnyAction, Exec, Fail, Reroute, Restore, Shape, Start, Stop
@@ -22,7 +23,8 @@ def read_timeline(
 ) -> tuple[Event, ...]:
     """The events; wrong ones are noted and left out."""
     reader = _Reader(places, duration_s, probes, traffic)
-    events = [reader.event(one) for one in (found.value if found else [])]
+    all_: list[Found] = found.value if found else []
+    events = [reader.event(one, after) for one, after in zip_longest(all_, all_[1:])]
     return tuple(e for e in events if e)
 
 
@@ -31,13 +33,14 @@ class _Reader:
         self.places, self.duration_s, self.probes, self.traffic = places, duration_s, probes, traffic
         self.mistakes: Mistakes = places.mistakes
 
-    def event(self, one: Found) -> Event | None:
+    def event(self, one: Found, after: Found | None) -> Event | None:
         fields: Fields = one.value
         given = [name for name in ACTIONS if name in fields]
         self._check_moment(one, fields)
         if len(given) != 1:
             what = f"An event has one action, but this has {len(given)}." if given else "This event has no action."
-            self.mistakes.add(one.at, what, f"one of: {', '.join(ACTIONS)}")
+            if given or self.places.blank("an event", one, after):
+                self.mistakes.add(one.at, what, f"one of: {', '.join(ACTIONS)}")
             return None
         action = self._action(given[0], fields[given[0]])
         if action is None:

@@ -16,9 +16,10 @@ from vini.experiment.play import Play
 from vini.experiment.record import Record, arrow
 from vini.experiment.timeline import Experiment
 from vini.experiment.versions import versions
-from vini.model import NotFound, Topology, Unsupported
+from vini.model import NotFound, Topology, Unsupported, ViniError
 
 Say = Callable[[str], None]
+POLL_S = 0.5  # between two looks at the routes
 
 
 async def run(
@@ -83,8 +84,26 @@ def _record_inputs(record: Record, experiment: Experiment) -> None:
 async def _settle(experiment: Experiment, network: Network, say: Say) -> None:
     say(f"bringing up {len(experiment.topology.slivers)} slivers and {len(experiment.topology.links)} links")
     await network.up(experiment.topology, wait=False)
-    if experiment.settle == "converged":
-        say("waiting until every expected destination can be reached")
-        await network.wait_converged(experiment.topology.name, experiment.settle_s)
-    else:
+    if experiment.settle == "none":
         await asyncio.sleep(experiment.settle_s)
+        return
+    deadline = asyncio.get_running_loop().time() + experiment.settle_s
+    say("waiting until every expected destination can be reached")
+    await network.wait_converged(experiment.topology.name, experiment.settle_s)
+    await _calm(experiment, network, deadline, say)
+
+
+async def _calm(experiment: Experiment, network: Network, deadline: float, say: Say) -> None:
+    """Reachable is not yet settled: first ways are often detours until the last link state has come round."""
+    loop, name = asyncio.get_running_loop(), experiment.topology.name
+    say(f"waiting until no route has changed for {experiment.calm_s:g} s")
+    before, since = await network.fibs(name), loop.time()
+    while loop.time() - since < experiment.calm_s:
+        if loop.time() > deadline:
+            raise ViniError(
+                f"Routes of {name} still change after {experiment.settle_s:g} s. Give it more time (`patience:`), "
+                "ask for a shorter calm (`calm:`), or see `vini routes`: a link may flap."
+            )
+        await asyncio.sleep(min(POLL_S, experiment.calm_s))
+        if (have := await network.fibs(name)) != before:
+            before, since = have, loop.time()

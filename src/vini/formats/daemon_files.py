@@ -54,7 +54,7 @@ def of_frr_conf(text: str) -> Configured:
 
 def of_bird_conf(text: str) -> Configured:
     """What a bird.conf configures (BIRD 2 or later)."""
-    return _configured(text, _BIRD_CONF, r"\blocal\b[^;\n]*\bas (\d+)", r"^[ \t]*(protocol bfd\b|bfd (on|yes)\b)")
+    return _configured(text, _BIRD_CONF, r"\blocal\b[^;\n]{0,100}\bas (\d+)", r"^[ \t]*(protocol bfd\b|bfd (on|yes)\b)")
 
 
 def _configured(text: str, patterns: dict[str, str], asn: str, bfd: str) -> Configured:

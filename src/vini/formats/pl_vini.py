@@ -58,7 +58,7 @@ class _Statement(Value, frozen=True):
 
 
 class _Node(Value, frozen=True):
-    hostname: str
+    machine: str
     nick: str
 
 
@@ -113,12 +113,12 @@ def _take_slice(statement: _Statement, experiment: _Experiment) -> None:
 
 def _take_node(statement: _Statement, experiment: _Experiment) -> None:
     match statement.arguments:
-        case (str(hostname), _Variable(name=slice_), str(nick)):
+        case (str(machine), _Variable(name=slice_), str(nick)):
             if slice_ not in experiment.slices:
                 _unknown(statement, f"{slice_} is no slice.", slice_, experiment.slices, experiment)
             if statement.target in experiment.nodes:
                 experiment.mistakes.add(statement.at, f"{statement.target} is already a node.", "use another variable")
-            experiment.nodes[statement.target] = _Node(hostname, nick)
+            experiment.nodes[statement.target] = _Node(machine, nick)
         case _:
             experiment.mistakes.add(statement.at, "A Node takes other arguments.", _FORMS["Node"])
 
@@ -159,9 +159,9 @@ def _unknown(statement: _Statement, what: str, word: str, known: Iterable[str], 
 
 def _imported(experiment: _Experiment, name: str, routing: Routing | None) -> Imported:
     nodes = list(experiment.nodes.values())
-    names = sliver_names([n.nick for n in nodes], [n.hostname for n in nodes])
+    names = sliver_names([n.nick for n in nodes], [n.machine for n in nodes])
     name_of = dict(zip(experiment.nodes, names, strict=True))
-    slivers = {s: Sliver(s, routing=routing, label=label(n.hostname)) for s, n in zip(names, nodes, strict=True)}
+    slivers = {s: Sliver(s, routing=routing, label=label(n.machine)) for s, n in zip(names, nodes, strict=True)}
     notes = [f"The machine of {several(len(nodes), 'node')} is kept as a label only; placing is up to VINI."]
     if changed := renamed(dict(zip(names, (n.nick for n in nodes), strict=True))):
         notes.append(f"Names changed: {', '.join(changed)}.")

@@ -126,7 +126,7 @@ class Agent:
         if scope is not None:
             spaces &= set(scope)
         state = self._machine.observe(spaces)
-        state = State(state.objects, self._traces.unready(state.objects))
+        state = State(state.objects, *self._traces.health(state.objects))
         return status(within(spec.objects, spaces), state, self._failures)
 
     def _failed_namespaces(self) -> set[str]:

@@ -39,9 +39,9 @@ class Traces:
                     forget_sliver(self._place, ns)
                     netns.delete(self._place.netns(ns))
 
-    def unready(self, objects: Iterable[AnyObject]) -> dict[str, str]:
-        """Namespace -> why, for what exists but does not work yet."""
-        return self._processes.unready([o for o in objects if isinstance(o, Process)])
+    def health(self, objects: Iterable[AnyObject]) -> tuple[dict[str, str], dict[str, str]]:
+        """Namespace -> why, for what exists but does not work yet, and for what has failed."""
+        return self._processes.health([o for o in objects if isinstance(o, Process)])
 
     def fibs(self, namespaces: Iterable[str]) -> dict[str, tuple[FibEntry, ...]]:
         """The main tables of those namespaces, both families."""

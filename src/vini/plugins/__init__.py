@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import NamedTuple
 
 from vini.model import Adjacency, AnyObject, Router
-from vini.plugins import bird, frr
+from vini.plugins import bird as bird
+from vini.plugins import frr as frr
 from vini.plugins.intent import expected_adjacencies
 
 __all__ = ["ROUTERS", "RouterPlugin", "expected_adjacencies"]
 
 
-class RouterPlugin(Protocol):
-    """A routing daemon.  Every function is pure: the same router gives the same answer."""
+class RouterPlugin(NamedTuple):
+    """A routing daemon as three pure functions.
 
-    def objects(self, router: Router) -> tuple[AnyObject, ...]:
-        """The files and processes that make this router; Unsupported where the daemon can't do what is asked."""
+    `objects` gives the files and processes that make a router (Unsupported where the daemon can't do what is asked);
+    `adjacencies_argv` gives (protocol, command) pairs, in which "{run}" stands for the sliver's run directory;
+    `adjacencies` reads what such a command printed: none where the daemon did not answer.
+    """
 
-    def adjacencies_argv(self, router: Router) -> tuple[tuple[str, tuple[str, ...]], ...]:
-        """(protocol, command) pairs; "{run}" in a command stands for the sliver's run directory."""
-
-    def adjacencies(self, protocol: str, output: str) -> tuple[Adjacency, ...]:
-        """What such a command printed, as adjacencies; a daemon that doesn't answer has none."""
+    objects: Callable[[Router], tuple[AnyObject, ...]]
+    adjacencies_argv: Callable[[Router], tuple[tuple[str, tuple[str, ...]], ...]]
+    adjacencies: Callable[[str, str], tuple[Adjacency, ...]]
 
 
-ROUTERS: dict[str, RouterPlugin] = {"frr": frr, "bird": bird}
+ROUTERS = {
+    "frr": RouterPlugin(frr.objects, frr.adjacencies_argv, frr.adjacencies),
+    "bird": RouterPlugin(bird.objects, bird.adjacencies_argv, bird.adjacencies),
+}

@@ -11,28 +11,71 @@ from vini.plugins import intent
 CONF, SOCKET = "bird/bird.conf", "{run}/bird/bird.ctl"
 PROTOCOLS = {"ospf", "ospf6", "rip", "ripng", "babel", "bgp", "static"}
 BIRDC = ("birdc", "-s", SOCKET)
+OSPF = {"ospf": "ospf4", "ospf6": "ospf6"}  # protocol -> the name of its instance
+
+# BIRD originates a router LSA when it starts, with no neighbour in it, and the next one only MinLSInterval later (5 s,
+# RFC 2328 appendix B; MINLSINTERVAL in BIRD's proto/ospf/ospf.h, not to be configured).  In the recovery phase of a
+# graceful restart (RFC 3623, `bird -R`) it originates none, though adjacencies form.  That phase ends, and routes are
+# calculated, on a "tick", which every `configure` brings forward.  So it starts with long ticks, and is given its
+# lasting configuration when its neighbours are there; if that fails, the first tick of its own ends the phase.
+START = r"""#!/bin/sh
+# Start BIRD in RUN; when NEIGHBOURS neighbours are full, or SECONDS are over, give it its lasting configuration.
+run=$1 neighbours=$2 seconds=$3
+shift 3
+birdc="birdc -s $run/bird/bird.ctl"
+
+full() {
+    for instance; do $birdc show ospf neighbors "$instance"; done | grep -c Full/
+}
+
+settle() {
+    sleep 1  # the shortest graceful restart time there is
+    tries=$((seconds * 10 - 10))
+    while [ $tries -gt 0 ] && [ "$(full "$@")" -lt "$neighbours" ]; do
+        tries=$((tries - 1))
+        sleep 0.1
+    done
+    for tick in announce calculate again; do
+        $birdc configure "\"$run/bird/bird.conf\""
+        sleep 0.15
+    done
+}
+
+(settle "$@" >/dev/null 2>&1 &)
+exec bird -f -R -c "$run/bird/start.conf" -s "$run/bird/bird.ctl"
+"""
 
 
 def objects(router: Router) -> tuple[AnyObject, ...]:
-    """The configuration file and the process of one BIRD router.
-
-    `-R` makes a fresh start a graceful one: OSPF keeps its first router LSA back until its neighbours are there
-    (see `_ospf`), instead of announcing none and having to wait MinLSInterval (5 s) for the second.
-    """
+    """The configuration and the process of one BIRD router; with OSPF, also what it starts on (see `START`)."""
     text = router.routing.raw.get("bird.conf") or config(router)
+    files = [File(router.ns, CONF, text)]
+    argv: tuple[str, ...] = ("bird", "-f", "-c", "{run}/" + CONF, "-s", SOCKET)
+    spoken = [p for p in router.routing.protocols if p in OSPF]
+    if spoken and "bird.conf" not in router.routing.raw:
+        limit = _start_s(router)
+        files.append(File(router.ns, "bird/start.conf", config(router, starting=True)))
+        files.append(File(router.ns, "bird/start", START, mode=0o755))
+        neighbours = sum(len(intent.active(router, p)) for p in spoken)
+        argv = ("/bin/sh", "{run}/bird/start", "{run}", str(neighbours), str(limit), *(OSPF[p] for p in spoken))
     bird = Process(
         ns=router.ns,
         name="bird",
-        argv=("bird", "-f", "-R", "-c", "{run}/" + CONF, "-s", SOCKET),
+        argv=argv,
         config=intent.digest(text),
-        reload=(*BIRDC, "configure"),
+        reload=(*BIRDC, "configure", f'"{{run}}/{CONF}"'),
         ready=Ready((*BIRDC, "show", "status"), r"^Daemon is up and running"),
     )
-    return (File(router.ns, CONF, text), bird)
+    return (*files, bird)
 
 
-def config(router: Router) -> str:
-    """The generated bird.conf; Unsupported for what BIRD doesn't speak."""
+def _start_s(router: Router) -> int:
+    """How long to wait for neighbours, s: theirs may start late, and two-way communication takes up to a hello."""
+    return intent.whole_seconds(router, "hello interval", router.routing.hello_s) + 2
+
+
+def config(router: Router, starting: bool = False) -> str:
+    """The generated bird.conf, or what BIRD starts on; Unsupported for what it doesn't speak."""
     for protocol in router.routing.protocols:
         if protocol not in PROTOCOLS:
             raise Unsupported(f"BIRD does not speak {protocol}; give sliver {router.name} the daemon frr.")
@@ -40,8 +83,9 @@ def config(router: Router) -> str:
     blocks = [_head(router), *(_kernel(router, family) for family in (4, 6))]
     if "bgp" in spoken:
         blocks += [_originated(router, family) for family in (4, 6)]
-    writers = {"ospf": _ospf, "ospf6": _ospf, "rip": _rip, "ripng": _rip, "babel": _babel, "bgp": _bgp}
-    blocks += [writers[p](router, p) for p in spoken if p != "static"]
+    blocks += [_ospf(router, p, starting) for p in spoken if p in OSPF]
+    writers = {"rip": _rip, "ripng": _rip, "babel": _babel, "bgp": _bgp}
+    blocks += [writers[p](router, p) for p in spoken if p in writers]
     if router.routing.bfd:
         blocks.append(_bfd())
     return "\n".join(b for b in blocks if b)
@@ -78,13 +122,8 @@ def _kernel(router: Router, family: int) -> str:
     )
 
 
-def _ospf(router: Router, protocol: str) -> str:
-    """One OSPF instance.
-
-    BIRD never originates its router LSA twice within MinLSInterval (`MINLSINTERVAL`, 5 s, in proto/ospf/ospf.h; RFC
-    2328 B).  In graceful-restart recovery (RFC 3623) it originates none until `graceful restart time` has passed, so
-    that time is one hello more than what two-way communication takes at the latest.
-    """
+def _ospf(router: Router, protocol: str, starting: bool) -> str:
+    """One OSPF instance; for the first seconds (`START`) with long ticks, and as if it had been there before."""
     hello = intent.whole_seconds(router, "hello interval", router.routing.hello_s)
     dead = intent.whole_seconds(router, "dead interval", router.routing.dead_s)
     family = 4 if protocol == "ospf" else 6
@@ -102,12 +141,12 @@ def _ospf(router: Router, protocol: str) -> str:
     for vif in intent.passive(router):
         areas.setdefault(vif.area, []).append(f'    interface "{vif.dev}" {{ stub; cost {vif.cost}; }};')
     body = "".join(f"  area {area} {{\n" + "\n".join(lines) + "\n  };\n" for area, lines in areas.items())
+    start = f"  tick {_start_s(router)};\n  graceful restart on;\n  graceful restart time 1;\n" if starting else ""
     return (
-        f"protocol ospf v{2 if family == 4 else 3} ospf{family} {{\n"
+        f"protocol ospf v{2 if family == 4 else 3} {OSPF[protocol]} {{\n"
         f"  ipv{family} {{ import all; export none; }};\n"
         "  ecmp on;\n"
-        "  graceful restart on;\n"
-        f"  graceful restart time {hello + 1};\n"
+        f"{start}"
         f"{body}"
         "}\n"
     )
@@ -120,7 +159,7 @@ def _rip(router: Router, protocol: str) -> str:
         f'  interface "{v.dev}" {{ update time {update}; timeout time {timeout}; garbage time {garbage}; }};'
         for v in intent.active(router, protocol)
     ]
-    return _distance_vector(router, f"{kind} rip{family}", (family,), lines)
+    return _distance_vector(f"{kind} rip{family}", (family,), lines)
 
 
 def _babel(router: Router, _: str) -> str:
@@ -130,15 +169,13 @@ def _babel(router: Router, _: str) -> str:
         f" update interval {4 * hello_ms} ms; }};"
         for v in intent.active(router, "babel")
     ]
-    return _distance_vector(router, "babel babel1", (4, 6), lines)
+    return _distance_vector("babel babel1", (4, 6), lines)
 
 
-def _distance_vector(router: Router, head: str, families: Iterable[int], interfaces: list[str]) -> str:
+def _distance_vector(head: str, families: Iterable[int], interfaces: list[str]) -> str:
     """RIP and Babel announce what they learn, the loopbacks, and every connected prefix."""
     source = "RTS_BABEL" if head.startswith("babel") else "RTS_RIP"
-    channels = "".join(
-        f"  ipv{f} {{ import all; export where source ~ [RTS_DEVICE, {source}]; }};\n" for f in families
-    )
+    channels = "".join(f"  ipv{f} {{ import all; export where source ~ [RTS_DEVICE, {source}]; }};\n" for f in families)
     return f"protocol {head} {{\n{channels}" + "".join(f"{line}\n" for line in interfaces) + "}\n"
 
 
@@ -147,9 +184,7 @@ def _originated(router: Router, family: int) -> str:
     prefixes = intent.originated(router, family)
     if not prefixes:
         return ""
-    announced = "".join(
-        f"  route {p} unreachable;\n" for p in router.routing.announce if intent.version(p) == family
-    )
+    announced = "".join(f"  route {p} unreachable;\n" for p in router.routing.announce if intent.version(p) == family)
     static = f"protocol static announce{family} {{\n  ipv{family};\n{announced}}}\n" if announced else ""
     return f"define originated{family} = [ {', '.join(prefixes)} ];\n" + static
 
@@ -197,8 +232,8 @@ def _bfd() -> str:
 def adjacencies_argv(router: Router) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """(protocol, birdc command) for every protocol that has neighbours."""
     command = {
-        "ospf": ("show", "ospf", "neighbors", "ospf4"),
-        "ospf6": ("show", "ospf", "neighbors", "ospf6"),
+        "ospf": ("show", "ospf", "neighbors", OSPF["ospf"]),
+        "ospf6": ("show", "ospf", "neighbors", OSPF["ospf6"]),
         "rip": ("show", "rip", "neighbors", "rip4"),
         "ripng": ("show", "rip", "neighbors", "rip6"),
         "babel": ("show", "babel", "neighbors", "babel1"),

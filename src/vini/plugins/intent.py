@@ -61,7 +61,8 @@ def expected_adjacencies(router: Router) -> int:
 def whole_seconds(router: Router, what: str, value: float) -> int:
     """`value` as the whole seconds that a daemon's syntax asks for; Unsupported rather than another value."""
     if value != int(value) or value < 1:
+        daemon = router.routing.daemon
         raise Unsupported(
-            f"Sliver {router.name} asks for a {what} of {value:g} s, but {router.routing.daemon} takes whole seconds from 1."
+            f"Sliver {router.name} asks for a {what} of {value:g} s; {daemon} takes whole seconds from 1."
         )
     return int(value)

@@ -6,7 +6,7 @@ import os
 import pwd
 import shutil
 import subprocess
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -168,16 +168,38 @@ class RootDriver:
             netns.make_private(pin.parent)  # a mount namespace can't be pinned on a shared mount
         _unmount(self._place, o.ns)
         pin.touch()
-        lines = ["set -e"]
-        for d in o.dirs:
-            upper, work = run / "root" / d[1:], run / "work" / d[1:]
-            upper.mkdir(parents=True, exist_ok=True)
-            work.mkdir(parents=True, exist_ok=True)
-            lines.append(f"mount -t overlay vini -o lowerdir={d},upperdir={upper},workdir={work} {d}")
+        lines = ["set -e", "mount -t sysfs vini /sys", *(_image(o, run) if o.image else _overlays(o, run))]
         # Slave, not private: else this namespace would keep every network namespace alive that is pinned now.
         command = ["unshare", f"--mount={pin}", "--propagation", "slave", "sh", "-c", "\n".join(lines)]
-        subprocess.run(command, check=True, capture_output=True, text=True, timeout=30)
+        with netns.inside(self._place.netns(o.ns)):  # so that /sys shows the sliver's interfaces
+            subprocess.run(command, check=True, capture_output=True, text=True, timeout=30)
         pin.with_suffix(".root").write_bytes(msgspec.json.encode(o))
+
+
+def _overlays(o: Root, run: Path) -> Iterator[str]:
+    for d in o.dirs:
+        upper, work = _layers(run, d[1:])
+        yield f"mount -t overlay vini -o lowerdir={d},upperdir={upper},workdir={work} {d}"
+
+
+def _image(o: Root, run: Path) -> Iterator[str]:
+    """Steps that make the image the root, with the node's /proc, /sys, /dev and the sliver's run directory in it."""
+    if not Path(o.image).is_dir():
+        raise OSError(f"there is no directory {o.image} on this node; make it, or correct `image:`")
+    upper, work = _layers(run, "")
+    root = run / "rootfs"
+    root.mkdir(exist_ok=True)
+    yield f"mount -t overlay vini -o lowerdir={o.image},upperdir={upper},workdir={work} {root}"
+    for d in ("/proc", "/sys", "/dev", str(run)):
+        yield f"mkdir -p {root}{d}; mount --rbind {d} {root}{d}"
+    yield f"cd {root}; mkdir -p .node; pivot_root . .node; umount -l /.node; rmdir /.node"
+
+
+def _layers(run: Path, directory: str) -> tuple[Path, Path]:
+    upper, work = run / "root" / directory, run / "work" / directory
+    upper.mkdir(parents=True, exist_ok=True)
+    work.mkdir(parents=True, exist_ok=True)
+    return upper, work
 
 
 def _said(error: Exception) -> str:

@@ -25,6 +25,7 @@ from vini.node.place import Place
 
 _GRACE_S = 1.0  # between asking a process to end and ending it
 _LOG_LIMIT = 1 << 20  # bytes, of one process; beyond it the log is begun anew, the old one kept beside it
+_BEGIN = "--- started "  # a line of this in a log parts one life of a process from the next
 _PROBE_TIMEOUT_S = 5.0
 _RELOAD_TIMEOUT_S = 30.0
 
@@ -81,25 +82,26 @@ class ProcessDriver:
         except FileNotFoundError:
             return False
 
-    def unready(self, processes: Iterable[Process]) -> dict[str, str]:
-        """Namespace -> why, for processes that live but don't do their work yet, or have failed at it."""
-        out: dict[str, str] = {}
+    def health(self, processes: Iterable[Process]) -> tuple[dict[str, str], dict[str, str]]:
+        """Namespace -> why: for processes that don't do their work yet, and for those that have failed at it."""
+        unready: dict[str, str] = {}
+        failed: dict[str, str] = {}
         for p in processes:
-            why = self._ended_badly(p) if p.once else self._silent(p)
-            if why:
-                out.setdefault(p.ns, why)
-        return out
+            if why := self._silent(p):
+                unready.setdefault(p.ns, why)
+            elif why := self._ended_badly(p):
+                failed.setdefault(p.ns, why)
+        return unready, failed
 
     def _ended_badly(self, p: Process) -> str:
-        try:
-            status = self._file(p.ns, p.name, "status").read_text().strip()
-        except FileNotFoundError:
-            return f"`{p.argv[-1]}` still runs"
+        status = self._file(p.ns, p.name, "status").read_text().strip() if p.once else "0"
         if status in ("", "0"):
             return ""
         return f"`{p.argv[-1]}` ended with status {status}; its last lines: {self._last_lines(p)}"
 
     def _silent(self, p: Process) -> str:
+        if p.once and not self._file(p.ns, p.name, "status").exists():
+            return f"`{p.argv[-1]}` still runs"
         if p.ready is None:
             return ""
         pids = cgroup.pids(cgroup.of(self._place, p.ns, p.name))
@@ -186,7 +188,10 @@ class ProcessDriver:
         with suppress(FileNotFoundError):
             if at.stat().st_size > _LOG_LIMIT:
                 at.rename(at.with_suffix(".log.1"))
-        return at.open("ab")
+        log = at.open("ab")
+        log.write(f"{_BEGIN}{time.strftime('%Y-%m-%d %H:%M:%S')}\n".encode())
+        log.flush()
+        return log
 
     def remove(self, objects: Sequence[AnyObject]) -> Failures:
         """End them: first asked, so that a routing daemon takes its routes along; then made to."""
@@ -230,7 +235,8 @@ class ProcessDriver:
             text = self._file(o.ns, o.name, "log").read_text(errors="replace")
         except FileNotFoundError:
             return "(none)"
-        return " / ".join(text.strip().splitlines()[-n:]) or "(none)"
+        latest = text.rpartition(_BEGIN)[2].splitlines()[1:] if _BEGIN in text else text.splitlines()
+        return " / ".join(latest[-n:]).strip() or "(none)"
 
     def _reap(self) -> None:
         for pid, child in list(self._children.items()):

@@ -1,0 +1,77 @@
+"""Topologies from files, texts and generators."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+from msgspec import structs
+
+from vini import formats, names, topology
+from vini.api.words import Words, check
+from vini.model import Mistake, Routing, Sliver, Topology, TopologyError
+from vini.topology_keys import SLICE_NAME, TOPOLOGY
+
+
+def load(path: Path) -> tuple[Topology, tuple[str, ...]]:
+    """A file of ours or of another tool, and what of the latter could not be carried over (also warned of)."""
+    text = _text(path)
+    if not formats.detect(text, path.name):
+        stem = names.slug(path.name.partition(".")[0])
+        return topology.parse(text, source=str(path), default_name=stem), ()
+    bound = {w: path.parent / w for w in formats.wanted_files(text, path.name)}
+    there = {w: p.read_text(encoding="utf-8", errors="replace") for w, p in bound.items() if p.is_file()}
+    imported = formats.read(text, path.name, there)
+    for note in imported.notes:
+        warnings.warn(f"{path}: {note}", stacklevel=4)
+    return imported.topology, imported.notes
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as e:
+        what = f"{str(path)!r} can't be read: {e.strerror}; the path is relative to {Path.cwd()}."
+        raise TopologyError([Mistake(0, 0, what)]) from e
+    except UnicodeDecodeError as e:
+        raise TopologyError([Mistake(0, 0, f"{str(path)!r} is not text in UTF-8; is it a topology file?")]) from e
+
+
+def parse(text: str, default_name: str) -> Topology:
+    """The topology that a text in our format describes."""
+    return topology.parse(text, source="", default_name=default_name)
+
+
+def generate(spec: str, seed: int, words: Words) -> Topology:
+    """A generated topology; without routing its slivers forward, and nothing more."""
+    routing = _routing(words)
+    made = formats.generate(spec, seed, routing=routing)
+    if routing is not None:
+        return made
+    return structs.replace(made, slivers={n: structs.replace(s, forward=True) for n, s in made.slivers.items()})
+
+
+def _routing(words: Words) -> Routing | None:
+    if words.keys() - {"routing"}:
+        other = sorted(words.keys() - {"routing"})[0]
+        hint = "only words of `routing` apply to all slivers; take `net.topology` for the rest"
+        raise TopologyError([Mistake(0, 0, f"A generated network can't be given '{other}'.", hint)])
+    return _one(words).routing
+
+
+def _one(words: Words) -> Sliver:
+    from vini.api.blueprint import Blueprint  # it needs this module, too
+
+    class One(Blueprint[str]):
+        def _sliver(self, name: str) -> str:
+            return name
+
+    one = One("one", **({"routing": "ospf"} | words))
+    one.router("a")
+    return one.topology.slivers["a"]
+
+
+def renamed(given: Topology, name: str) -> Topology:
+    """The same under another slice name."""
+    return structs.replace(given, name=check(SLICE_NAME, name, "name", f"slice {name!r}"))

@@ -1,0 +1,116 @@
+"""The words of a topology file as Python keywords: one vocabulary, read by one declaration.
+
+What a file says as `denver -- seattle: {delay: 10ms}`, Python says as `delay="10ms"`; both are
+checked by `topology_keys`, so a value is right in both or in neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import count
+from typing import Any, TypedDict
+
+from vini import yamlplaces
+from vini.mistakes import Mistakes
+from vini.schema import Fields, Kind, Section, read
+from vini.topology_keys import IMPAIRMENTS
+from vini.topology_links import IMPAIRMENT_FIELDS
+
+
+class RoutingWords(TypedDict, total=False):
+    """Routing intent; docs/reference/topology.md says what each means."""
+
+    protocols: str | Sequence[str]
+    daemon: str
+    hello: str
+    dead: str
+    area: int | str
+    asn: int
+    bfd: bool
+    announce: str | Sequence[str]
+    raw: Mapping[str, str]
+
+
+class SliverWords(TypedDict, total=False):
+    """Properties of a sliver."""
+
+    routing: str | Sequence[str] | RoutingWords
+    routes: Sequence[Mapping[str, str]]
+    files: Mapping[str, str]
+    commands: str | Sequence[str | Mapping[str, Any]]
+    forward: bool
+    node: str
+    place: tuple[float, float]
+    addresses: str | Sequence[str]
+    label: str
+    groups: str | Sequence[str]
+
+
+class RouterWords(SliverWords, RoutingWords, total=False):
+    """Properties of a router; those of its routing need no mapping of their own."""
+
+
+class ImpairmentWords(TypedDict, total=False):
+    """What a link does to packets."""
+
+    delay: str
+    jitter: str
+    loss: str | float
+    rate: str
+    queue: int
+
+
+class LinkWords(ImpairmentWords, total=False):
+    """Properties of a link."""
+
+    name: str
+    cost: int
+    mtu: int
+    fault: str
+    protocols: str | Sequence[str]
+    area: int | str
+    groups: str | Sequence[str]
+
+
+Words = dict[str, Any]
+_number = count(1)  # each place is a value of its own: readers tell two items apart by their places
+
+
+def tree(value: Any) -> yamlplaces.Node:
+    """A Python value as the tree that `schema.read` takes; its places have line 0, which messages leave out."""
+    at = (0, next(_number))
+    if isinstance(value, Mapping):
+        items = tuple((yamlplaces.Scalar(at, str(k), plain=False), tree(v)) for k, v in value.items())
+        return yamlplaces.Mapping(at, items, 1 + len(items))
+    if isinstance(value, list | tuple | set | frozenset):
+        nodes = tuple(tree(v) for v in value)
+        return yamlplaces.Sequence(at, nodes, 1 + len(nodes))
+    if value is None:
+        return yamlplaces.Scalar(at, "")
+    return yamlplaces.Scalar(at, str(value).lower() if isinstance(value, bool) else str(value), plain=False)
+
+
+def check(kind: Kind, value: Any, name: str, source: str) -> Any:
+    """What `kind` makes of a Python value.  Raises TopologyError with every mistake, each after `source`."""
+    mistakes = Mistakes()
+    found = read(kind, tree(value), mistakes, name)
+    if mistakes.found or found is None:
+        raise mistakes.error(source)
+    return found.value
+
+
+def impairments(words: ImpairmentWords, source: str) -> dict[str, float]:
+    """Fields of `Impairment` for those words."""
+    fields: Fields = check(Section("an impairment", IMPAIRMENTS), words, "impairment", source)
+    return {IMPAIRMENT_FIELDS[word]: found.value for word, found in fields.items()}
+
+
+def folded(words: Mapping[str, Any]) -> Words:
+    """Words of a sliver, with those of its routing moved into its `routing`."""
+    own = RoutingWords.__annotations__.keys() & words.keys()
+    out = {k: v for k, v in words.items() if k not in own}
+    if own:
+        given = out.get("routing", {})
+        routing = dict(given) if isinstance(given, Mapping) else {"protocols": given}
+        out["routing"] = routing | {k: words[k] for k in words if k in own}
+    return out

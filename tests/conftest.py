@@ -1,0 +1,60 @@
+"""What every test may rely on: skips that say what is missing, a place of one's own, golden files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+from own_place import OwnPlace
+
+from vini.node import probe
+
+GOLDEN = Path(__file__).parent / "unit" / "golden"
+capabilities = cache(probe.capabilities)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--regen-golden", action="store_true", help="write tests/unit/golden/*.txt anew, for people to review"
+    )
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("root") and os.geteuid() != 0:
+        pytest.skip("makes network namespaces, which only root may")
+    for marker in item.iter_markers("needs"):
+        for feature in marker.args:
+            if feature not in capabilities():
+                remedy = next((f.remedy for f in probe.FEATURES if f.name == feature), "no such feature")
+                pytest.skip(f"this machine lacks {feature}: {remedy}")
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
+    """`golden(name, text)`: the text is that of tests/unit/golden/<name>.txt."""
+
+    def check(name: str, text: str) -> None:
+        path = GOLDEN / f"{name}.txt"
+        if request.config.getoption("--regen-golden"):
+            path.write_text(text)
+        assert path.exists(), f"{path} is missing; make it with `pytest --regen-golden`, and read it"
+        assert text == path.read_text(), f"{path} differs; if the new text is right: `pytest --regen-golden`"
+
+    return check
+
+
+@pytest.fixture
+def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnPlace]:
+    """A place that nobody else uses, on the real machine; the test fails when it leaves something there."""
+    own = OwnPlace(tmp_path_factory.mktemp("own"))
+    try:
+        yield own
+        own.end_all()
+        left = own.leftovers()
+    finally:
+        own.destroy()
+    assert left == [], "left behind"
+    assert own.leftovers() == []

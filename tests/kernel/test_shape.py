@@ -1,0 +1,433 @@
+"""Shapes on the real kernel: one meaning, two backends, the same tests.
+
+On a kernel without netem that half is skipped here, and run in user-mode Linux (test_netem_uml.py).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import select
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from vini.dataplane.element import Element
+from vini.model import Shape
+from vini.node import netns, rtnl
+from vini.node.drivers.shape import ShapeDriver
+from vini.node.netlink import Socket
+from vini.node.place import Place
+from vini.node.probe import capabilities
+
+pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
+FRAME = 14 + 20 + 8  # bytes before the payload of a UDP datagram
+PORT = 9
+
+
+class Bench:
+    """Slivers of a slice `s` in a place of their own, with links between them."""
+
+    def __init__(self, run: Path, backend: str):
+        self.place = Place(f"sh-{os.getpid()}", run, run)
+        self.backend = backend
+        self.driver = ShapeDriver(self.place)
+        self.slivers: list[str] = []
+        self.links = 0
+
+    def path(self, sliver: str) -> Path:
+        return self.place.netns(f"s.{sliver}")
+
+    def sliver(self, name: str) -> None:
+        self.path(name).parent.mkdir(exist_ok=True)
+        with netns.back_home():
+            netns.create(self.path(name))
+            self.run(name, "ip link set lo up")
+        self.slivers.append(name)
+
+    def link(self, a: str, b: str) -> None:
+        """Veth pair `to-<b>`, `to-<a>` with addresses 10.0.<n>.1 and .2."""
+        self.links += 1
+        for name in (a, b):
+            if name not in self.slivers:
+                self.sliver(name)
+        indexes, macs = (70_000 + self.links, 80_000 + self.links), (f"02:00:00:00:{self.links:02x}:01",) * 2
+        fds = [os.open(self.path(x), os.O_RDONLY) for x in (a, b)]
+        macs = (macs[0], macs[0][:-1] + "2")
+        with Socket() as s:
+            assert s.transact([rtnl.add_veth((fds[0], fds[1]), (f"to-{b}", f"to-{a}"), indexes, macs)]) == [0]
+        for fd in fds:
+            os.close(fd)
+        for i, (x, y) in enumerate(((a, b), (b, a)), 1):
+            self.run(x, f"ip link set to-{y} up; ip addr add 10.0.{self.links}.{i}/24 dev to-{y}")
+
+    def run(self, sliver: str, command: str) -> str:
+        with netns.inside(self.path(sliver)):
+            return subprocess.run(["sh", "-c", command], capture_output=True, text=True).stdout
+
+    def shape(self, sliver: str, peer: str, **fields: int) -> Shape:
+        return Shape(f"s.{sliver}", f"to-{peer}", self.backend, **fields)  # type: ignore[arg-type]
+
+    def ensure(self, *shapes: Shape) -> None:
+        assert self.driver.ensure(shapes) == {}
+
+    def observed(self) -> frozenset[Shape]:
+        return self.driver.observe([f"s.{x}" for x in self.slivers])  # type: ignore[return-value]
+
+    def round_trips_ms(self, sliver: str, to: str, count: int = 30) -> list[float]:
+        out = self.run(sliver, f"ping -n -i 0.02 -W 1 -c {count} {to}")
+        return [float(x) for x in re.findall(r"time=([\d.]+)", out)]
+
+    def close(self) -> None:
+        with suppress(OSError), Element(self.place.run) as e:
+            os.kill(e.state()["pid"], signal.SIGKILL)
+        for name in self.slivers:
+            netns.delete(self.path(name))
+
+
+class Flow:
+    """Numbered UDP datagrams from one sliver to another."""
+
+    def __init__(self, bench: Bench, a: str, b: str, to: str):
+        with netns.inside(bench.path(a)):
+            self.out = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            self.out.setsockopt(socket.SOL_SOCKET, 32, 1 << 24)  # SO_SNDBUFFORCE
+        with netns.inside(bench.path(b)):
+            self.into = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            self.into.setsockopt(socket.SOL_SOCKET, 33, 1 << 26)  # SO_RCVBUFFORCE
+            self.into.setsockopt(socket.SOL_SOCKET, 35, 1)  # SO_TIMESTAMPNS
+            self.into.bind(("", PORT))
+        self.out.connect((to, PORT))
+
+    def send(self, numbers: range, size: int = 100, every: int = 50, pause_s: float = 0.002) -> None:
+        """In bursts that the receive path of any kernel can hold."""
+        for i in numbers:
+            self.out.send(i.to_bytes(4, "big") + bytes(size - 4))
+            if i % every == every - 1:
+                time.sleep(pause_s)
+
+    def receive(self, quiet_s: float = 1.0) -> list[tuple[int, float]]:
+        """(number, arrival by the kernel's clock) of what comes until it is quiet."""
+        out = []
+        while select.select([self.into], [], [], quiet_s)[0]:
+            payload, notes, _, _ = self.into.recvmsg(2048, 64)
+            s, ns = (int.from_bytes(notes[0][2][i : i + 8], "little") for i in (0, 8))
+            out.append((int.from_bytes(payload[:4], "big"), s + ns / 1e9))
+        return out
+
+    def numbers(self, quiet_s: float = 1.0) -> list[int]:
+        return [n for n, _ in self.receive(quiet_s)]
+
+    def close(self) -> None:
+        self.out.close()
+        self.into.close()
+
+
+@pytest.fixture(params=["element", "netem"])
+def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
+    if request.param not in capabilities():
+        pytest.skip(f"needs {request.param}, which this kernel or machine lacks")
+    with tempfile.TemporaryDirectory(prefix="sh-", dir="/tmp") as run:
+        b = Bench(Path(run), request.param)
+        try:
+            b.link("a", "b")
+            yield b
+        finally:
+            b.close()
+
+
+@pytest.fixture
+def flow(bench: Bench) -> Iterator[Flow]:
+    f = Flow(bench, "a", "b", "10.0.1.2")
+    yield f
+    f.close()
+
+
+def only_element(bench: Bench) -> None:
+    if bench.backend != "element":
+        pytest.skip("about the element's process")
+
+
+def eventually(check: Callable[[], bool], within: float = 10) -> None:
+    end = time.monotonic() + within
+    while not check():
+        assert time.monotonic() < end, "it did not come true"
+        time.sleep(0.02)
+
+
+# --- objects: what is asked comes back -------------------------------------------------------------
+
+WISHES = [
+    {"delay_us": 9100},
+    {"delay_us": 9100, "jitter_us": 250, "loss_ppm": 10_000, "rate_kbit": 9_920_000, "queue_packets": 77},
+    {"loss_ppm": 1},
+    {"loss_ppm": 999_999, "drop": True},
+    {"rate_kbit": 1, "queue_packets": 1},
+    {"drop": True},
+    {"delay_us": 300_000, "drop": True},
+    {"delay_us": 1},
+]
+
+
+def test_what_was_asked_is_observed_whatever_was_before(bench: Bench) -> None:
+    for wish in WISHES:
+        want = bench.shape("a", "b", **wish)
+        bench.ensure(want)
+        assert bench.observed() == {want}
+        bench.ensure(want)
+        assert bench.observed() == {want}
+
+
+def test_both_directions_are_different_things(bench: Bench) -> None:
+    there, back = bench.shape("a", "b", delay_us=1000), bench.shape("b", "a", delay_us=2000)
+    bench.ensure(there, back)
+    assert bench.observed() == {there, back}
+    assert bench.driver.observe(["s.b"]) == {back}
+
+
+def test_remove_leaves_nothing_and_may_be_repeated(bench: Bench) -> None:
+    before = bench.run("a", "ip -d link show to-b | head -2; tc qdisc; ip -o link | wc -l")
+    bench.ensure(bench.shape("a", "b", delay_us=1000))
+    assert bench.driver.remove([bench.shape("a", "b")]) == {}
+    assert bench.observed() == frozenset()
+    assert bench.run("a", "ip -d link show to-b | head -2; tc qdisc; ip -o link | wc -l") == before
+    assert bench.driver.remove([bench.shape("a", "b"), bench.shape("gone", "b")]) == {}
+
+
+def test_failures_are_sentences_and_spare_the_neighbours(bench: Bench) -> None:
+    good, vif, ns = bench.shape("a", "b", delay_us=1), bench.shape("a", "x"), bench.shape("gone", "b")
+    assert bench.driver.ensure([vif, good, ns]) == {
+        vif.key: "Sliver s.a has no vif to-x.",
+        ns.key: "Sliver s.gone has no network namespace.",
+    }
+    assert bench.observed() == {good}
+
+
+def test_vandalised_shapes_are_seen_and_healed(bench: Bench) -> None:
+    want = bench.shape("a", "b", delay_us=5000, rate_kbit=10_000)
+    damage = {
+        "element": [
+            "tc qdisc del dev to-b clsact",
+            "ip link del $(ip -o link | grep -o 'shape[0-9a-f]*')",
+            "ip link set $(ip -o link | grep -o 'shape[0-9a-f]*') down",
+        ],
+        "netem": ["tc qdisc del dev to-b root", "tc qdisc del dev to-b parent 5649:1"],
+    }
+    for command in damage[bench.backend]:
+        bench.ensure(want)
+        bench.run("a", command)
+        eventually(lambda: bench.observed() != {want})
+        bench.ensure(want)
+        assert bench.observed() == {want}
+        assert len(bench.round_trips_ms("a", "10.0.1.2", 3)) == 3
+
+
+def test_filters_of_others_stay(bench: Bench) -> None:
+    only_element(bench)
+    theirs = "tc filter add dev to-b egress prio 7 u32 match u32 0 0 classid 1:1"
+    bench.ensure(bench.shape("a", "b", delay_us=1000))
+    bench.run("a", theirs)
+    assert bench.driver.remove([bench.shape("a", "b")]) == {}
+    left = bench.run("a", "tc filter show dev to-b egress")
+    assert "u32" in left and "vini" not in left
+    assert bench.observed() == frozenset()
+
+
+# --- packets: the meaning --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("delay_ms", [1, 10, 100])
+def test_round_trip_is_the_sum_of_the_delays(bench: Bench, delay_ms: int) -> None:
+    bare = statistics.median(bench.round_trips_ms("a", "10.0.1.2"))
+    bench.ensure(*(bench.shape(x, y, delay_us=delay_ms * 1000) for x, y in ("ab", "ba")))
+    trips = bench.round_trips_ms("a", "10.0.1.2")
+    assert len(trips) == 30
+    assert min(trips) >= 2 * delay_ms
+    assert statistics.median(trips) - bare - 2 * delay_ms < 1.0
+
+
+def test_nothing_is_lost_or_reordered_unless_asked(bench: Bench, flow: Flow) -> None:
+    bench.ensure(bench.shape("a", "b", delay_us=20_000, queue_packets=10))
+    sender = threading.Thread(target=flow.send, args=(range(5000),))
+    sender.start()
+    assert flow.numbers() == list(range(5000))
+    sender.join()
+
+
+def test_order_is_kept_under_jitter(bench: Bench, flow: Flow) -> None:
+    bench.ensure(bench.shape("a", "b", delay_us=10_000, jitter_us=4000))
+    flow.send(range(2000))
+    assert flow.numbers() == list(range(2000))
+
+
+def test_loss_is_within_its_confidence_interval(bench: Bench, flow: Flow) -> None:
+    bench.ensure(bench.shape("a", "b", loss_ppm=100_000))
+    n = 5000
+    flow.send(range(n))
+    got = flow.numbers()
+    assert got == sorted(got)
+    assert abs(n - len(got) - 0.1 * n) < 5 * math.sqrt(n * 0.1 * 0.9)
+
+
+@pytest.mark.parametrize(("kbit", "packets"), [(1000, 80), (10_000, 400), (100_000, 950)])
+def test_rate_holds(bench: Bench, flow: Flow, kbit: int, packets: int) -> None:
+    bench.ensure(bench.shape("a", "b", rate_kbit=kbit))
+    flow.send(range(packets), size=1200, every=packets)
+    arrivals = flow.receive()
+    assert len(arrivals) == packets
+    took = arrivals[-1][1] - arrivals[0][1]
+    assert (packets - 1) * (1200 + FRAME) * 8 / took / 1000 == pytest.approx(kbit, rel=0.05)
+
+
+def test_the_queue_is_bounded_and_the_wire_is_not_counted(bench: Bench, flow: Flow) -> None:
+    bench.ensure(bench.shape("a", "b", rate_kbit=1000, queue_packets=50, delay_us=400_000))
+    start = time.monotonic()
+    flow.send(range(200), size=1208, every=1000)  # 10 ms each
+    took = time.monotonic() - start
+    got = flow.numbers(2.0)
+    # netem's limit counts the packet that is being sent too
+    assert 50 <= len(got) <= 52 + took / 0.010
+    assert got == list(range(len(got)))
+
+
+def test_a_loaded_link_does_not_delay_another(bench: Bench) -> None:
+    bench.link("c", "d")
+    bench.ensure(*(bench.shape(x, y, delay_us=10_000) for x, y in ("ab", "ba")))
+    bench.ensure(bench.shape("c", "d", delay_us=10_000, rate_kbit=50_000))
+    other = Flow(bench, "c", "d", "10.0.2.2")
+    stop = threading.Event()
+
+    def load() -> None:
+        while not stop.is_set():
+            other.send(range(500), size=1200)
+
+    loader = threading.Thread(target=load)
+    loader.start()
+    trips = bench.round_trips_ms("a", "10.0.1.2", 50)
+    stop.set()
+    loader.join()
+    other.close()
+    assert len(trips) == 50
+    assert 20 <= statistics.median(trips) < 22
+
+
+def test_a_change_keeps_what_is_in_flight(bench: Bench, flow: Flow) -> None:
+    bench.ensure(bench.shape("a", "b", delay_us=300_000))
+    flow.send(range(100))
+    bench.ensure(bench.shape("a", "b", delay_us=1000, rate_kbit=50_000))
+    flow.send(range(100, 200))
+    bench.ensure(bench.shape("a", "b", delay_us=1000, jitter_us=100))
+    flow.send(range(200, 300))
+    assert flow.numbers() == list(range(300))
+
+
+def test_the_silent_fault_drops_all_and_ends(bench: Bench, flow: Flow) -> None:
+    bench.ensure(bench.shape("a", "b", delay_us=1000))
+    flow.send(range(10))
+    assert flow.numbers(0.3) == list(range(10))
+    bench.ensure(bench.shape("a", "b", delay_us=1000, drop=True))
+    flow.send(range(10, 20))
+    assert flow.numbers(0.3) == []
+    assert "LOWER_UP" in bench.run("a", "ip link show to-b")
+    bench.ensure(bench.shape("a", "b", delay_us=1000))
+    flow.send(range(20, 30))
+    assert flow.numbers(0.3) == list(range(20, 30))
+
+
+def test_large_segments_arrive_and_bulk_is_shaped(bench: Bench) -> None:
+    if shutil.which("iperf3") is None:
+        pytest.skip("needs iperf3")
+    bench.ensure(bench.shape("a", "b", rate_kbit=50_000, delay_us=1000))
+    with netns.inside(bench.path("b")):
+        server = subprocess.Popen(["iperf3", "-s", "-1"], stdout=subprocess.DEVNULL)
+    eventually(lambda: "5201" in bench.run("b", "ss -ltn"))
+    result = json.loads(bench.run("a", "iperf3 -c 10.0.1.2 -t 3 -J"))
+    server.wait(10)
+    goodput = result["end"]["sum_received"]["bits_per_second"]
+    assert 0.88 < goodput / (50e6 * 1448 / 1514) < 1.03
+
+
+# --- the element's process -------------------------------------------------------------------------
+
+
+def test_what_the_sliver_sees_is_harmless(bench: Bench) -> None:
+    only_element(bench)
+    bench.ensure(bench.shape("a", "b", delay_us=1000))
+    tap = bench.run("a", "ip -d addr show dev $(ip -o link | grep -o 'shape[0-9a-f]*')")
+    assert "NOARP" in tap and "group 1447644745" in tap
+    assert "inet" not in tap
+    time.sleep(0.5)  # the kernel would have announced itself by now
+    with Element(bench.place.run) as e:
+        stats = e.stats()[(bench.path("a").name, "to-b")]
+    assert stats["received"] <= 10  # the vif's own announcements
+
+
+def test_it_outlives_the_driver_and_is_found_again(bench: Bench) -> None:
+    only_element(bench)
+    want = bench.shape("a", "b", delay_us=1000)
+    bench.ensure(want)
+    bench.driver = ShapeDriver(bench.place)
+    assert bench.observed() == {want}
+
+
+def test_kill_is_seen_and_healed_and_faults_hold_meanwhile(bench: Bench, flow: Flow) -> None:
+    only_element(bench)
+    want = bench.shape("a", "b", delay_us=1000)
+    bench.link("c", "d")
+    silent = bench.shape("c", "d", delay_us=1000, drop=True)
+    bench.ensure(want, silent)
+    with Element(bench.place.run) as e:
+        os.kill(e.state()["pid"], signal.SIGKILL)
+    eventually(lambda: "shape" not in bench.run("a", "ip link"))
+    dead = bench.shape("a", "b", drop=True, delay_us=0)
+    assert bench.observed() == {dead, bench.shape("c", "d", drop=True)}
+    flow.send(range(5))
+    assert flow.numbers(0.2) == []  # never without its delay
+    bench.ensure(want, silent)
+    assert bench.observed() == {want, silent}
+    flow.send(range(5, 10))
+    assert flow.numbers(0.3) == list(range(5, 10))
+
+
+def test_a_namespace_deleted_by_hand_is_let_go(bench: Bench) -> None:
+    bench.link("c", "d")
+    want = bench.shape("a", "b", delay_us=1000)
+    bench.ensure(want, *(bench.shape(x, y, delay_us=1000) for x, y in ("cd", "dc")))
+    bench.run("a", f"ip netns del {bench.path('c').name}")
+    eventually(lambda: "to-c" not in bench.run("d", "ip link"))  # nothing of ours holds the pair
+    assert bench.observed() == {want}
+    assert len(bench.round_trips_ms("a", "10.0.1.2", 5)) == 5
+    assert bench.driver.remove([bench.shape("c", "d"), bench.shape("d", "c")]) == {}
+
+
+def test_a_vif_deleted_by_hand_is_let_go_and_may_come_again(bench: Bench) -> None:
+    want = bench.shape("a", "b", delay_us=1000)
+    bench.ensure(want)
+    bench.run("a", "ip link del to-b")
+    eventually(lambda: "shape" not in bench.run("a", "ip link"))
+    assert bench.observed() == frozenset()
+    bench.links = 0
+    bench.link("a", "b")
+    bench.ensure(want)
+    assert bench.observed() == {want}
+    assert len(bench.round_trips_ms("a", "10.0.1.2", 3)) == 3
+
+
+def test_a_vif_that_goes_down_comes_back_shaped(bench: Bench) -> None:
+    bench.ensure(bench.shape("a", "b", delay_us=20_000))
+    bench.run("a", "ip link set to-b down; sleep 0.1; ip link set to-b up")
+    trips = bench.round_trips_ms("a", "10.0.1.2", 5)
+    assert len(trips) >= 4
+    assert min(trips) >= 20

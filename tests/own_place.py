@@ -1,0 +1,201 @@
+"""A place of a test's own on the real machine: its mark, its agents, and what is left of both."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TypeVar
+
+from vini import bus
+from vini.client import Client
+from vini.model import AnyObject, SliceSpec, ViniError
+from vini.node import cgroup, netns
+from vini.node.drivers.contents import FileDriver, RootDriver
+from vini.node.drivers.network import NetworkDriver
+from vini.node.drivers.process import ProcessDriver
+from vini.node.drivers.shape import ShapeDriver
+from vini.node.ledger import Ledger
+from vini.node.machine import Machine
+from vini.node.place import Place
+from vini.node.trace import Traces
+
+T = TypeVar("T")
+NETNS = Path("/run/netns")
+_count = itertools.count()
+
+
+def eventually(check: Callable[[], T], within: float = 20.0) -> T:
+    """The first true value of `check`; fails with its last value, or its last error, when there is none in time."""
+    deadline = time.monotonic() + within
+    while True:
+        last: object = None
+        with suppress_all() as errors:
+            found = last = check()
+            if found:
+                return found
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {within:g} s; last: {errors[0] if errors else last!r}")
+        time.sleep(0.02)
+
+
+@contextmanager
+def suppress_all() -> Iterator[list[Exception]]:
+    errors: list[Exception] = []
+    try:
+        yield errors
+    except (AssertionError, OSError, ViniError, LookupError) as e:
+        errors.append(e)
+
+
+def run(*argv: str | Path, check: bool = True) -> str:
+    """A program's output, both channels."""
+    done = subprocess.run([str(a) for a in argv], capture_output=True, text=True, timeout=60)
+    assert not check or done.returncode == 0, f"{argv}: {done.stdout}{done.stderr}"
+    return done.stdout + done.stderr
+
+
+class OwnPlace:
+    """Nobody else's; `place` says where."""
+
+    def __init__(self, directory: Path):
+        self.place = Place(f"vt{os.getpid()}x{next(_count)}", directory / "run", directory / "state")
+        self.place.run.mkdir()
+        self.environment = {
+            "VINI_MARK": self.place.mark,
+            "VINI_RUN": str(self.place.run),
+            "VINI_STATE": str(self.place.state),
+        }
+
+    # --- agents ------------------------------------------------------------------------------
+
+    def client(self) -> Client:
+        """A new client, as a new command has one."""
+        return Client(self.place)
+
+    def agents(self) -> list[int]:
+        """Process ids of agents of this place; by its environment, not by a name."""
+        want = f"VINI_MARK={self.place.mark}".encode()
+        out = []
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                arguments = (process / "cmdline").read_bytes().split(b"\0")
+                if b"vini.node.serve" in arguments and want in (process / "environ").read_bytes().split(b"\0"):
+                    out.append(int(process.name))
+        return out
+
+    def kill_agent(self) -> None:
+        """SIGKILL, and wait until nothing is left of it."""
+        for pid in self.agents():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            with suppress(ChildProcessError):
+                os.waitpid(pid, 0)
+        eventually(lambda: not self.agents())
+
+    # --- the machine, looked at without an agent ---------------------------------------------------
+
+    def machine(self) -> Machine:
+        """The real drivers of this place, new ones without a memory."""
+        return Machine(self.drivers())
+
+    def drivers(self) -> list:
+        p = self.place
+        return [NetworkDriver(p), ShapeDriver(p), FileDriver(p), RootDriver(p), ProcessDriver(p)]
+
+    def namespaces(self) -> set[str]:
+        """Every `slice.sliver` that there is a trace of."""
+        return Traces(self.place, ProcessDriver(self.place)).namespaces()
+
+    def observe(self, slice_: str = "") -> frozenset[AnyObject]:
+        """All that bears our mark, of one slice or of all."""
+        spaces = {ns for ns in self.namespaces() if not slice_ or ns.startswith(slice_ + ".")}
+        return self.machine().observe(spaces).objects
+
+    def spec(self, slice_: str) -> SliceSpec:
+        """What the agent's ledger asks for."""
+        return Ledger(self.place.state / "ledger").specs[slice_]
+
+    def is_as_asked(self, slice_: str) -> bool:
+        """Fails with the difference."""
+        want, have = self.spec(slice_).objects, self.observe(slice_)
+        assert not want ^ have, difference(want, have)
+        return True
+
+    # --- the end ---------------------------------------------------------------------------------
+
+    def end_all(self) -> None:
+        """As a person ends all: every slice down, then the agent told to stop."""
+
+        async def end() -> None:
+            client = self.client()
+            for stored in client.slices():
+                await client.down(stored.name)
+            with suppress(bus.AgentGone):
+                await bus.Bus(self.place.run / "agent.socket").ask(bus.Stop())
+
+        if (self.place.state / "vini.db").exists():
+            asyncio.run(end())
+        eventually(lambda: not self.agents())
+
+    def leftovers(self) -> list[str]:
+        """Whatever bears our mark: namespaces, cgroups, mounts, processes, directories of slivers."""
+        mark, place = self.place.mark, self.place
+        out = [f"namespace {p.name}" for p in NETNS.glob(f"{mark}.*")]
+        out += [f"cgroup {p}" for p in cgroup.of(place).rglob("*") if p.is_dir()]
+        out += [f"mount {m}" for m in self._mounts()]
+        out += [f"agent {pid}" for pid in self.agents()]
+        out += [f"process {pid}" for pid in self._inside_cgroup()]
+        if place.run.is_dir():
+            out += [f"directory {p}" for p in place.run.iterdir() if p.is_dir() and "." in p.name]
+        return out
+
+    def _mounts(self) -> list[str]:
+        points = [line.split(" ", 5)[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+        return [p for p in points if p.startswith((str(self.place.run) + "/", f"{NETNS}/{self.place.mark}."))]
+
+    def _inside_cgroup(self) -> list[str]:
+        out = []
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                if f"/{self.place.mark}/" in (process / "cgroup").read_text():
+                    out.append(f"{process.name} {(process / 'cmdline').read_bytes()!r}")
+        return out
+
+    def destroy(self) -> None:
+        """Whatever a failed test left, by our mark only."""
+        self.kill_agent()
+        self._end_element()
+        group = cgroup.of(self.place)
+        if group.is_dir():
+            cgroup.kill(group)
+            eventually(lambda: not cgroup.populated(group))
+            for below in sorted((p for p in group.rglob("*") if p.is_dir()), reverse=True):
+                below.rmdir()
+            group.rmdir()
+        for path in NETNS.glob(f"{self.place.mark}.*"):
+            netns.delete(path)
+        for point in reversed(self._mounts()):
+            run("umount", "-l", point, check=False)
+        for directory in (self.place.run, self.place.state):
+            shutil.rmtree(directory, ignore_errors=True)
+
+    def _end_element(self) -> None:
+        socket = str(self.place.run / "element.sock").encode()
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                if socket in (process / "cmdline").read_bytes().split(b"\0"):
+                    os.kill(int(process.name), signal.SIGTERM)
+
+
+def difference(want: frozenset[AnyObject], have: frozenset[AnyObject]) -> str:
+    """For a person to read."""
+    lines = [f"missing: {o}" for o in sorted(want - have, key=str)]
+    return "\n".join(lines + [f"too much: {o}" for o in sorted(have - want, key=str)])

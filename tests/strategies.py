@@ -1,0 +1,126 @@
+"""Topologies for property tests: small, but with everything in them that a person may write."""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+
+from vini.embed import embed
+from vini.model import (
+    Command,
+    End,
+    Impairment,
+    Link,
+    Node,
+    Routing,
+    SliceSpec,
+    Sliver,
+    StaticRoute,
+    Topology,
+)
+
+CAPABLE = Node("local", frozenset({"root", "cgroup2", "netem", "element", "frr", "bird"}))
+NAMES = ("a", "b", "c", "denver", "kansas-city", "x" * 40, "x" * 39 + "y", "0")
+PROTOCOLS = {"bird": ("ospf", "ospf6", "rip", "ripng", "babel", "bgp"), "frr": ("ospf", "ospf6", "isis", "rip", "bgp")}
+
+
+def specs(slice_: str = "s") -> st.SearchStrategy[SliceSpec]:
+    """What one node must hold for some topology."""
+    return topologies(slice_).map(spec_of)
+
+
+def spec_of(topology: Topology, generation: int = 1) -> SliceSpec:
+    return embed(topology, [CAPABLE], generation)["local"]
+
+
+impairments = st.builds(
+    Impairment,
+    delay_ms=st.sampled_from([0.0, 0.5, 30.0]),
+    jitter_ms=st.sampled_from([0.0, 0.0, 1.0]),
+    loss=st.sampled_from([0.0, 0.01]),
+    rate_mbit=st.sampled_from([0.0, 10.0]),
+)
+
+
+@st.composite
+def routings(draw: st.DrawFn) -> Routing:
+    daemon = draw(st.sampled_from(sorted(PROTOCOLS)))
+    protocols = draw(st.lists(st.sampled_from(PROTOCOLS[daemon]), min_size=1, max_size=2, unique=True))
+    return Routing(
+        protocols=tuple(protocols),
+        daemon=daemon,
+        hello_s=draw(st.sampled_from([1.0, 2.0])),
+        asn=draw(st.sampled_from([65001, 65002])) if "bgp" in protocols else 0,
+        bfd=draw(st.booleans()),
+    )
+
+
+files = st.dictionaries(
+    st.sampled_from(["/etc/motd", "/etc/x/y", "/srv/www/index.html", "/root/a"]),
+    st.sampled_from(["", "hello\n", "Grüße\n", "%s {run}\n"]),
+    max_size=2,
+)
+commands = st.lists(
+    st.builds(Command, st.sampled_from(["true", "sleep 1000", "echo ü", "exit 3"]), st.booleans()),
+    max_size=2,
+    unique_by=lambda c: c.run,
+).map(tuple)
+
+
+@st.composite
+def slivers(draw: st.DrawFn, name: str) -> Sliver:
+    """A daemon's router, a static router, a host, or one that merely forwards."""
+    kind = draw(st.sampled_from(["daemon", "static", "host", "forwards"]))
+    routing = {"daemon": routings(), "static": st.just(Routing(("static",)))}.get(kind, st.none())
+    return Sliver(
+        name,
+        routing=draw(routing),
+        forward=True if kind == "forwards" else None,
+        files=draw(files),
+        commands=draw(commands),
+    )
+
+
+@st.composite
+def links(draw: st.DrawFn, a: str, b: str, number: int, parallel: bool) -> Link:
+    """A link; of parallel ones the later has names of its own, as the parser demands."""
+    given_ = draw(st.booleans())
+    ends = tuple(
+        End(
+            sliver,
+            vif=f"p{number}" if parallel else "",
+            addresses=(f"172.16.{number}.{i + 1}/24",) if given_ else (),
+            cost=draw(st.sampled_from([None, None, 7])),
+            impairment=draw(st.none() | impairments),
+        )
+        for i, sliver in enumerate((a, b))
+    )
+    return Link(
+        ends,  # type: ignore[arg-type]
+        name=f"{a}--{b}-{number}"[:60] if parallel else "",
+        cost=draw(st.integers(1, 20)),
+        impairment=draw(impairments),
+        mtu=draw(st.sampled_from([1400, 1500])),
+        fault=draw(st.sampled_from(["none", "none", "carrier", "silent"])),
+    )
+
+
+@st.composite
+def topologies(draw: st.DrawFn, slice_: str = "s") -> Topology:
+    names = draw(st.lists(st.sampled_from(NAMES), min_size=1, max_size=5, unique=True))
+    made = {n: draw(slivers(n)) for n in names}
+    pairs = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
+    out: list[Link] = []
+    seen: set[tuple[str, str]] = set()
+    for number, pair in enumerate(draw(st.lists(st.sampled_from(pairs), max_size=6)) if pairs else []):
+        out.append(draw(links(*pair, number, parallel=pair in seen)))
+        seen.add(pair)
+    for name, sliver in made.items():
+        around = [e.sliver for link in out for e in link.ends if name in _ends(link) and e.sliver != name]
+        if around and sliver.routing is None and draw(st.booleans()):
+            route = StaticRoute("198.51.100.0/24", draw(st.sampled_from(around)))
+            made[name] = Sliver(name, files=sliver.files, commands=sliver.commands, routes=(route,))
+    return Topology(slice_, made, tuple(out))
+
+
+def _ends(link: Link) -> set[str]:
+    return {e.sliver for e in link.ends}
