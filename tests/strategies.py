@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from vini.embed import embed
@@ -17,6 +18,12 @@ from vini.model import (
     StaticRoute,
     Topology,
 )
+
+settings.register_profile(
+    "quick", max_examples=30, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+)
+settings.register_profile("thorough", settings.get_profile("quick"), max_examples=1000, derandomize=False)
+settings.load_profile("quick")  # `pytest --hypothesis-profile=thorough` for long ones
 
 CAPABLE = Node("local", frozenset({"root", "cgroup2", "netem", "element", "frr", "bird"}))
 NAMES = ("a", "b", "c", "denver", "kansas-city", "x" * 40, "x" * 39 + "y", "0")

@@ -145,8 +145,9 @@ def _contents(sliver: Sliver, ns: str) -> Iterator[File | Root | Process]:
     if dirs or sliver.image:
         yield Root(ns, () if sliver.image else tuple(sorted(dirs)), sliver.image)
     previous: tuple[str, ...] = ()
-    for command in sliver.commands:
-        name = f"cmd-{names.digest('command', command.run) % 16**6:06x}"
+    for i, command in enumerate(sliver.commands):
+        again = ["again"] * sliver.commands[:i].count(command)
+        name = f"cmd-{names.digest('command', command.run, *again) % 16**6:06x}"
         yield Process(
             ns,
             name,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-from .model import Mistake, TopologyError
+from vini.model import Mistake, TopologyError
 
 Mark = tuple[int, int]  # line and column, 1-based; (0, 0): the whole file
 

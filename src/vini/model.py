@@ -24,6 +24,7 @@ class Value(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
 Fault = Literal["none", "carrier", "silent"]
 DAEMONS = ("frr", "bird")
 PROTOCOLS = ("ospf", "ospf6", "isis", "rip", "ripng", "bgp", "babel", "static")
+SPEAKS = {"frr": frozenset(PROTOCOLS), "bird": frozenset(PROTOCOLS) - {"isis"}}
 
 
 class Impairment(Value, frozen=True):

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 from pathlib import PurePath
 
-from . import names
-from .mistakes import Mistakes, quote
-from .model import Expect, Topology
-from .schema import Fields, Json, json_schema, read
-from .topology_addresses import check_addresses
-from .topology_dump import dump
-from .topology_foreign import check_foreign
-from .topology_keys import TOPOLOGY
-from .topology_links import link_name, read_links
-from .topology_slivers import check_list, read_slivers, sliver_names
-from .yamlplaces import Mapping, load
+from vini import names
+from vini.layout import link_name
+from vini.mistakes import Mistakes, quote
+from vini.model import Expect, Topology
+from vini.schema import Fields, Json, json_schema, read
+from vini.topology_addresses import check_addresses
+from vini.topology_dump import dump
+from vini.topology_foreign import check_foreign
+from vini.topology_keys import TOPOLOGY
+from vini.topology_links import read_links
+from vini.topology_slivers import check_list, read_slivers, sliver_names
+from vini.yamlplaces import Mapping, load
 
 __all__ = ["dump", "link_name", "parse", "schema"]
 

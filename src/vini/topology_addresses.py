@@ -7,10 +7,11 @@ from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 
 from msgspec import Struct
 
-from . import names
-from .mistakes import Mark, Mistakes, quote
-from .schema import Found
-from .topology_links import PlacedLink, link_name
+from vini import names
+from vini.layout import link_name
+from vini.mistakes import Mark, Mistakes, quote
+from vini.schema import Found
+from vini.topology_links import PlacedLink
 
 Interface = IPv4Interface | IPv6Interface
 Given = tuple[Interface, Mark]

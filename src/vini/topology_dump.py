@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
-from . import units
-from .model import End, Expect, Impairment, Link, Routing, Sliver, Topology
+from vini import units
+from vini.model import End, Expect, Impairment, Link, Routing, Sliver, Topology
 
 WIDTH = 120
 FOLDED = re.compile("[\r\x85\u2028\u2029]")  # line breaks that YAML turns into others unless they are escaped
@@ -149,6 +149,8 @@ def _sliver(sliver: Sliver, usual: Routing | None) -> Written:
         written["forward"] = sliver.forward
     if sliver.routes:
         written["routes"] = [{"to": r.to, "via": r.via} for r in sliver.routes]
+    if sliver.image:
+        written["image"] = sliver.image
     if sliver.files:
         written["files"] = dict(sliver.files)
     if sliver.commands:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from .mistakes import Mistakes
+from vini.mistakes import Mistakes
 
 EXPERIMENT = re.compile(r"^(timeline|probes)[ ]*:", re.MULTILINE)
 IMPORTABLE = {

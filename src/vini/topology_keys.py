@@ -10,10 +10,10 @@ from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any
 
-from . import names, units
-from .mistakes import Wrong, quote
-from .model import DAEMONS, PROTOCOLS
-from .schema import BOOLEAN, Either, Headed, Json, Key, ListOf, MapOf, Section, Text, integer, real, words
+from vini import names, units
+from vini.mistakes import Wrong, quote
+from vini.model import DAEMONS, PROTOCOLS
+from vini.schema import BOOLEAN, Either, Headed, Json, Key, ListOf, MapOf, Section, Text, integer, real, words
 
 NO_ROUTING = "none"
 LINE = r"^\S+\s+--\s+\S+$"
@@ -264,6 +264,7 @@ COMMANDS = Section(
 SLIVER_PROPERTIES = {
     "routing": Key(ROUTING, "Routing intent: `none` (a host), a protocol, a list of them, or a mapping."),
     "routes": Key(ListOf(ROUTE), "Static routes that you give."),
+    "image": Key(PATH, "A directory on the node, the sliver's own root file system; default: the node's root."),
     "files": Key(MapOf(PATH, FILE_TEXT), "Files to place in the sliver: absolute path to text."),
     "commands": Key(ListOf(COMMANDS, lone=True), "Commands that run once the sliver is up, in this order."),
     "forward": Key(BOOLEAN, "Forward packets; default: routers do, hosts do not."),

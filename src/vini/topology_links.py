@@ -6,12 +6,13 @@ from typing import Any
 
 from msgspec import Struct
 
-from . import names
-from .mistakes import Mark, Mistakes, Wrong, quote
-from .model import End, Impairment, Link
-from .schema import Fields, Found
-from .topology_keys import END, LINK_PROPERTIES
-from .topology_merge import inherit, section
+from vini import names
+from vini.layout import link_name
+from vini.mistakes import Mark, Mistakes, Wrong, quote
+from vini.model import End, Impairment, Link
+from vini.schema import Fields, Found
+from vini.topology_keys import END, LINK_PROPERTIES
+from vini.topology_merge import inherit, section
 
 IMPAIRMENT_FIELDS = {
     "delay": "delay_ms",
@@ -28,11 +29,6 @@ class PlacedLink(Struct, frozen=True):
     link: Link
     at: Mark
     ends: tuple[Found, Found]
-
-
-def link_name(link: Link) -> str:
-    """The name a link goes by: its own, or `a--b` of its ends in their order."""
-    return link.name or f"{link.ends[0].sliver}--{link.ends[1].sliver}"
 
 
 def vif_name(link: Link, i: int) -> str:

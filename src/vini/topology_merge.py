@@ -5,8 +5,8 @@ Mappings (routing, its raw files, files) merge key by key; lists and single valu
 
 from __future__ import annotations
 
-from .mistakes import Mistakes, quote
-from .schema import Fields, Found
+from vini.mistakes import Mistakes, quote
+from vini.schema import Fields, Found
 
 
 def overlay(below: Fields, above: Fields) -> Fields:

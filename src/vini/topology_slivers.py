@@ -5,16 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from .mistakes import Mark, Mistakes, quote
-from .model import PROTOCOLS, Command, Link, Place, Routing, Sliver, StaticRoute
-from .schema import Fields, Found
-from .topology_keys import SLIVER_PROPERTIES
-from .topology_merge import inherit, overlay, section
+from vini.mistakes import Mark, Mistakes, quote
+from vini.model import PROTOCOLS, SPEAKS, Command, Link, Place, Routing, Sliver, StaticRoute
+from vini.schema import Fields, Found
+from vini.topology_keys import SLIVER_PROPERTIES
+from vini.topology_merge import inherit, overlay, section
 
-SPOKEN = {  # the protocols that a daemon has
-    "frr": frozenset({"ospf", "ospf6", "isis", "rip", "ripng", "bgp", "babel", "static"}),
-    "bird": frozenset({"ospf", "ospf6", "rip", "ripng", "bgp", "babel", "static"}),
-}
 DEFAULT_ROUTES = {4: "0.0.0.0/0", 6: "::/0"}
 
 Neighbors = dict[str, dict[str, frozenset[int]]]  # sliver -> neighbour -> IP versions of the way there
@@ -66,7 +62,7 @@ def read_slivers(root: Fields, links: Iterable[Link], mistakes: Mistakes) -> dic
 
 
 def _sliver(name: str, fields: Fields, at: Mark, there: dict[str, frozenset[int]], mistakes: Mistakes) -> Sliver:
-    optional: dict[str, Any] = {k: fields[k].value for k in ("forward", "node", "label") if k in fields}
+    optional: dict[str, Any] = {k: fields[k].value for k in ("forward", "node", "label", "image") if k in fields}
     return Sliver(
         name,
         routing=_routing(name, fields.get("routing"), at, mistakes),
@@ -127,8 +123,8 @@ def _check_routing(name: str, routing: Routing, found: Found, at: Mark, mistakes
             what = f"The dead interval ({routing.dead_s:g}s) must be longer than hello ({routing.hello_s:g}s)."
             mistakes.add(late.at, what, f"write 'dead: {4 * routing.hello_s:g}s'")
     for f in protocols.value if protocols else ():
-        if f.value in PROTOCOLS and f.value not in SPOKEN[routing.daemon]:
-            has = ", ".join(sorted(SPOKEN[routing.daemon]))
+        if f.value in PROTOCOLS and f.value not in SPEAKS[routing.daemon]:
+            has = ", ".join(sorted(SPEAKS[routing.daemon]))
             mistakes.add(f.at, f"The daemon {routing.daemon} does not speak {f.value}.", f"it speaks {has}")
     if "bgp" in routing.protocols and not routing.asn:
         mistakes.add(at, f"{quote(name)} speaks bgp but has no asn.", "write 'routing: {asn: 65001}' in the sliver")

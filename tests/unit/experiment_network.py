@@ -1,5 +1,6 @@
 """A network for tests of experiments: shortest paths instead of daemons, and time that passes at once."""
 
+# ruff: noqa: ARG002 - a fake has the seam's signatures
 from __future__ import annotations
 
 import asyncio

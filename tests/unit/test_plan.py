@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 from strategies import spec_of, specs, topologies
@@ -38,11 +38,6 @@ from vini.node.drivers import Failures
 from vini.node.fake import FakeDriver
 from vini.node.machine import Machine
 from vini.plan import batches, in_order, plan, status, touched, within
-
-settings.register_profile(
-    "vini", max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
-)
-settings.load_profile("vini")
 
 RANK = {kind: i for i, kind in enumerate(STACK)}
 PAIR = Topology(
@@ -175,7 +170,7 @@ def vandalise(driver: FakeDriver, data: st.DataObject) -> None:
         driver.remove([o])
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(specs(), st.data())
 def test_one_pass_heals_any_vandalism(spec, data):
     driver = made(spec.objects)

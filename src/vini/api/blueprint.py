@@ -11,13 +11,12 @@ from typing import Any, Generic, Protocol, Self, TypeVar, Unpack
 import yaml
 
 from vini.api import files
-from vini.api.words import LinkWords, RouterWords, RoutingWords, SliverWords, Words, check, folded, tree
+from vini.api.words import LinkWords, RouterWords, RoutingWords, SliverWords, Words, check, complete, folded
 from vini.edit import nearest
 from vini.layout import address, layout, link_name
-from vini.mistakes import Mistakes, quote
+from vini.mistakes import quote
 from vini.model import Mistake, NotFound, Topology, TopologyError
-from vini.schema import read
-from vini.topology import _resolve, dump
+from vini.topology import dump
 from vini.topology_keys import LINK, SLICE_NAME, SLIVER, SLIVER_NAME, TOPOLOGY
 
 S_co = TypeVar("S_co", covariant=True)
@@ -68,7 +67,7 @@ class Blueprint(Generic[S_co]):
             "slivers": {},
             "links": [],
         }
-        self._complete({**self._words, "slivers": {"a": None}, "expect": "all"}, f"Network({self.name!r})")
+        check(TOPOLOGY, self._words, "topology", f"Network({self.name!r})")
 
     @classmethod
     def of(cls, topology: Topology, *, name: str | None = None, say: Say = lambda _: None) -> Self:
@@ -96,17 +95,24 @@ class Blueprint(Generic[S_co]):
 
     @classmethod
     def generate(
-        cls, spec: str, *, seed: int = 0, name: str | None = None, say: Say = lambda _: None, **words: Unpack[RouterWords]
+        cls,
+        spec: str,
+        *,
+        seed: int = 0,
+        name: str | None = None,
+        routing: str | Sequence[str] | RoutingWords = "ospf",
+        say: Say = lambda _: None,
+        **words: Unpack[RoutingWords],
     ) -> Self:
-        """A generated network such as "ring:10", "grid:4x4" or "waxman:50"; `words` are the routing of all slivers."""
-        return cls.of(files.generate(spec, seed, folded(words)), name=name, say=say)
+        """A generated network such as "ring:10", "grid:4x4" or "waxman:50"; all its slivers are routed alike."""
+        return cls.of(files.generate(spec, seed, folded({"routing": routing, **words})), name=name, say=say)
 
     # --- building -------------------------------------------------------------------------------
 
     def router(self, name: str, **words: Unpack[RouterWords]) -> S_co:
         """Add a router: it forwards, and speaks the network's routing protocols unless it says otherwise."""
         own = folded(words)
-        if self._building().get("routing") == "none" and "routing" not in own:
+        if self._building().get("routing", "none") == "none" and "routing" not in own:
             own.setdefault("forward", True)
         return self._add(name, own)
 
@@ -181,16 +187,8 @@ class Blueprint(Generic[S_co]):
         """All of it, frozen.  Raises TopologyError where the whole does not fit together."""
         if self._topology is None:
             assert self._words is not None
-            self._topology = self._complete(self._words, self.name)
+            self._topology = complete(self._words, self.name)
         return self._topology
-
-    def _complete(self, words: Words, source: str) -> Topology:
-        mistakes = Mistakes()
-        found = read(TOPOLOGY, tree(words), mistakes, "topology")
-        topology = _resolve(found.value if found else {}, source, "", mistakes)
-        if mistakes.found:
-            raise mistakes.error(source)
-        return topology
 
     def address(self, sliver: SliverName, family: int = 4) -> str:
         """The address that stands for a sliver: a router's loopback, a host's first vif."""

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Any
 
 from msgspec import structs
 
 from vini import formats, names, topology
-from vini.api.words import Words, check
-from vini.model import Mistake, Routing, Sliver, Topology, TopologyError
-from vini.topology_keys import SLICE_NAME, TOPOLOGY
+from vini.api.words import Words, check, complete
+from vini.model import Mistake, Topology, TopologyError
+from vini.topology_keys import SLICE_NAME
 
 
 def load(path: Path) -> tuple[Topology, tuple[str, ...]]:
@@ -44,32 +43,12 @@ def parse(text: str, default_name: str) -> Topology:
 
 
 def generate(spec: str, seed: int, words: Words) -> Topology:
-    """A generated topology; without routing its slivers forward, and nothing more."""
-    routing = _routing(words)
-    made = formats.generate(spec, seed, routing=routing)
-    if routing is not None:
+    """A generated topology; with the routing `none` its slivers forward, and nothing more."""
+    alike = complete({"name": "alike", **words, "slivers": {"a": None}}, f"generate({spec!r})").slivers["a"]
+    made = formats.generate(spec, seed, routing=alike.routing)
+    if alike.routing is not None:
         return made
     return structs.replace(made, slivers={n: structs.replace(s, forward=True) for n, s in made.slivers.items()})
-
-
-def _routing(words: Words) -> Routing | None:
-    if words.keys() - {"routing"}:
-        other = sorted(words.keys() - {"routing"})[0]
-        hint = "only words of `routing` apply to all slivers; take `net.topology` for the rest"
-        raise TopologyError([Mistake(0, 0, f"A generated network can't be given '{other}'.", hint)])
-    return _one(words).routing
-
-
-def _one(words: Words) -> Sliver:
-    from vini.api.blueprint import Blueprint  # it needs this module, too
-
-    class One(Blueprint[str]):
-        def _sliver(self, name: str) -> str:
-            return name
-
-    one = One("one", **({"routing": "ospf"} | words))
-    one.router("a")
-    return one.topology.slivers["a"]
 
 
 def renamed(given: Topology, name: str) -> Topology:

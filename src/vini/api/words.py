@@ -12,8 +12,10 @@ from typing import Any, TypedDict
 
 from vini import yamlplaces
 from vini.mistakes import Mistakes
+from vini.model import Topology
 from vini.schema import Fields, Kind, Section, read
-from vini.topology_keys import IMPAIRMENTS
+from vini.topology import _resolve
+from vini.topology_keys import IMPAIRMENTS, TOPOLOGY
 from vini.topology_links import IMPAIRMENT_FIELDS
 
 
@@ -114,3 +116,13 @@ def folded(words: Mapping[str, Any]) -> Words:
         routing = dict(given) if isinstance(given, Mapping) else {"protocols": given}
         out["routing"] = routing | {k: words[k] for k in words if k in own}
     return out
+
+
+def complete(words: Words, source: str) -> Topology:
+    """The topology that the words of a whole file make.  Raises TopologyError with every mistake."""
+    mistakes = Mistakes()
+    found = read(TOPOLOGY, tree(words), mistakes, "topology")
+    topology = _resolve(found.value if found else {}, source, "", mistakes)
+    if mistakes.found:
+        raise mistakes.error(source)
+    return topology

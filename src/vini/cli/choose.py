@@ -80,9 +80,10 @@ def read_topology(path: str, *, slice_: str | None = None) -> Topology:
 def bound_files(path: str, text: str) -> dict[str, str]:
     """The texts of the files that a containerlab file binds, as far as they are there."""
     out = {}
+    directory = Path(path).parent.resolve()
     for wanted in formats.wanted_files(text, Path(path).name):
-        at = Path(path).parent / wanted
-        if at.is_file():
+        at = (directory / wanted).resolve()
+        if at.is_file() and at.is_relative_to(directory):  # a link out of the lab's directory is not followed
             out[wanted] = at.read_text(encoding="utf-8", errors="replace")
     return out
 

@@ -55,6 +55,7 @@ enum {
 	REALTIME_PRIORITY = 10,
 	SPIN_NS = 20000,         /* a departure that is nearer is waited for awake: sleeping takes about as long */
 	LATE_NS = 1000000,       /* counted as late */
+	RECHECK_NS = 50000000,   /* of vifs that are down */
 	MILLION = 1000000,
 };
 
@@ -190,6 +191,7 @@ struct port {
 	uint64_t busy_until, last_departure;
 	uint64_t random[2];
 	size_t slot, heap_at;    /* heap_at is 1-based; 0: not in the heap */
+	bool is_down;            /* its vif was, and nothing was sent since */
 	struct port *buried;
 };
 
@@ -455,8 +457,12 @@ static unsigned depart(struct port *p, uint64_t now)
 		port_close(p); /* the vif is gone */
 		return due;
 	}
-	p->count.sent += sent > 0 ? (unsigned)sent : 0;
-	p->count.refused += sent <= 0;
+	if (sent > 0) {
+		p->count.sent += (unsigned)sent;
+		p->is_down = false;
+	} else {
+		p->count.refused++;
+	}
 	pop(p, sent > 0 ? (unsigned)sent : 1);
 	return due;
 }
@@ -485,17 +491,51 @@ static void watch_add(struct watch *w, int fd, uint32_t events, void (*ready)(st
 		perror("element: epoll_ctl");
 }
 
-/* A socket whose vif went down says so once; it may come up again.  One whose vif is gone has lost its index. */
+/* A packet socket says once that its vif went down, and not that the vif was deleted after that.  So ports
+ * whose vif is down are looked at now and then, until they send again or their socket has lost its vif. */
+static int recheck_fd = -1;
+
+static void recheck_in_a_while(void)
+{
+	struct itimerspec t = {.it_value = {.tv_nsec = RECHECK_NS}};
+	timerfd_settime(recheck_fd, 0, &t, NULL);
+}
+
+static void close_if_vif_is_gone(struct port *p)
+{
+	struct sockaddr_ll at = {0};
+	socklen_t size = sizeof at;
+	if (getsockname(p->out.fd, (struct sockaddr *)&at, &size) || at.sll_ifindex <= 0)
+		port_close(p);
+}
+
+static void recheck_ready(struct watch *w, uint32_t events)
+{
+	uint64_t expirations;
+	bool again = false;
+	(void)events;
+	if (read(w->fd, &expirations, sizeof expirations) < 0)
+		return;
+	for (size_t i = ports.count; i-- > 0; ) {
+		struct port *p = ports.of[i];
+		if (!p->is_down)
+			continue;
+		again = true;
+		close_if_vif_is_gone(p);
+	}
+	if (again)
+		recheck_in_a_while();
+}
+
 static void out_ready(struct watch *w, uint32_t events)
 {
 	struct port *p = (struct port *)((char *)w - offsetof(struct port, out));
-	struct sockaddr_ll at = {0};
-	socklen_t size = sizeof at;
 	int error;
 	(void)events;
-	getsockopt(w->fd, SOL_SOCKET, SO_ERROR, &error, &(socklen_t){sizeof error});
-	if (getsockname(w->fd, (struct sockaddr *)&at, &size) || at.sll_ifindex <= 0)
-		port_close(p);
+	getsockopt(w->fd, SOL_SOCKET, SO_ERROR, &error, &(socklen_t){sizeof error}); /* and forget it */
+	p->is_down = true;
+	recheck_in_a_while();
+	close_if_vif_is_gone(p);
 }
 
 static struct port *port_find(const char *netns, const char *dev)
@@ -903,7 +943,7 @@ static void ask_for_priority(void)
 
 int main(int count, char **argument)
 {
-	static struct watch listener, directory, timer;
+	static struct watch listener, directory, timer, recheck;
 	if (count != 4 || atoi(argument[3]) <= 0) {
 		fprintf(stderr, "usage: element SOCKET NETNS_DIRECTORY MEMORY_MB\n");
 		return 2;
@@ -919,5 +959,7 @@ int main(int count, char **argument)
 	watch_add(&listener, listening, EPOLLIN, listener_ready);
 	watch_add(&directory, watching, EPOLLIN, directory_ready);
 	watch_add(&timer, timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC), EPOLLIN, timer_ready);
+	recheck_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+	watch_add(&recheck, recheck_fd, EPOLLIN, recheck_ready);
 	run(timer.fd);
 }

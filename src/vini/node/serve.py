@@ -16,6 +16,7 @@ from vini import bus
 from vini.model import ViniError
 from vini.node import probe
 from vini.node.agent import Agent
+from vini.node.drivers import Driver
 from vini.node.drivers.contents import FileDriver, RootDriver
 from vini.node.drivers.network import NetworkDriver
 from vini.node.drivers.process import ProcessDriver
@@ -32,7 +33,7 @@ log = logging.getLogger("vini.agent")
 def build(place: Place) -> Agent:
     """An agent over the real drivers."""
     processes = ProcessDriver(place)
-    drivers = [NetworkDriver(place), ShapeDriver(place), FileDriver(place), RootDriver(place), processes]
+    drivers: list[Driver] = [NetworkDriver(place), ShapeDriver(place), FileDriver(place), RootDriver(place), processes]
     return Agent(Machine(drivers), Ledger(place.state / "ledger"), Traces(place, processes))
 
 
