@@ -129,6 +129,10 @@ class OwnPlace:
         assert not want ^ have, difference(want, have)
         return True
 
+    def sweep(self, slice_: str) -> None:
+        """As an agent does when a slice is not wanted any more."""
+        Traces(self.place, ProcessDriver(self.place)).sweep(slice_, frozenset())
+
     # --- the end ---------------------------------------------------------------------------------
 
     def end_all(self) -> None:
@@ -165,8 +169,9 @@ class OwnPlace:
         out = []
         for process in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):
-                if f"/{self.place.mark}/" in (process / "cgroup").read_text():
-                    out.append(f"{process.name} {(process / 'cmdline').read_bytes()!r}")
+                command = (process / "cmdline").read_bytes()  # a zombie has none
+                if command and f"/{self.place.mark}/" in (process / "cgroup").read_text():
+                    out.append(f"{process.name} {command!r}")
         return out
 
     def destroy(self) -> None:

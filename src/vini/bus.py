@@ -139,6 +139,18 @@ class AgentGone(ViniError):
     """The agent doesn't answer (any more); starting it and asking again is safe."""
 
 
+class Foreign(ViniError):
+    """The agent's answer makes no sense to us: it is of another version."""
+
+
+def _understood(body: bytes) -> Reply:
+    try:
+        reply: Reply = msgspec.msgpack.decode(body, type=Reply)
+    except msgspec.DecodeError as e:
+        raise Foreign("The agent is of a version that this command does not understand; stop it and try again.") from e
+    return reply
+
+
 class Bus:
     """The central's side: asks the agent behind one socket."""
 
@@ -159,7 +171,7 @@ class Bus:
                 body = await _receive(reader)
                 if body is None:
                     raise AgentGone("The agent ended in the middle of a request.")
-                reply: Reply = msgspec.msgpack.decode(body, type=Reply)
+                reply = _understood(body)
                 if isinstance(reply, Progress):
                     progress(reply)
                 elif isinstance(reply, Refusal):

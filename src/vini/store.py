@@ -40,12 +40,12 @@ class Store:
     """Slices and events.  A method that returned has reached the disk."""
 
     def __init__(self, path: Path):
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(path, timeout=30, isolation_level=None)
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.executescript(_SCHEMA)
-        except sqlite3.Error as e:
+        except (sqlite3.Error, OSError) as e:
             raise ViniError(f"The database {path} can't be used: {e}; check the disk, or move the file away.") from e
 
     @contextmanager

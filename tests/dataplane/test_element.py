@@ -89,7 +89,7 @@ def running(run: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Element]:
 
 
 def test_the_source_compiles_without_a_warning(tmp_path: Path) -> None:
-    flags = ["-std=c11", "-O2", "-Wall", "-Wextra", "-Werror"]
+    flags = ["-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", "-pthread"]
     subprocess.run(["gcc", *flags, "-o", tmp_path / "element", element.SOURCE, "-lm"], check=True)
 
 
@@ -220,6 +220,9 @@ def test_one_flooded_port_leaves_memory_to_the_others(running: Element) -> None:
     flooded, other = Wire(running, delay_us=2_000_000), Wire(running, "to-c")
     cells = running.state()["cells"]
     flooded.send(cells)
+    end = time.monotonic() + 10
+    while flooded.count()["received"] < cells:
+        assert time.monotonic() < end
     assert flooded.count()["dropped"] >= cells // 2 - 64
     other.send(200)
     assert len(other.receive()) == 200

@@ -47,7 +47,7 @@ def boot(directory: Path, modules: list[str], command: list[str]) -> tuple[int, 
 
 def test_the_netem_backend_means_the_same(tmp_path: Path) -> None:
     modules = ["drivers/net/veth.ko", "net/sched/sch_netem.ko"]
-    pytest_netem = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "netem"]
+    pytest_netem = [sys.executable, "-m", "pytest", "--color=no", "-p", "no:cacheprovider", "-k", "netem"]
     status, output = boot(tmp_path, modules, [*pytest_netem, "tests/kernel/test_shape.py"])
     assert status == 0, output
     assert re.search(r"\d+ passed", output), output

@@ -204,8 +204,17 @@ def test_remove_leaves_nothing_and_may_be_repeated(bench: Bench) -> None:
     bench.ensure(bench.shape("a", "b", delay_us=1000))
     assert bench.driver.remove([bench.shape("a", "b")]) == {}
     assert bench.observed() == frozenset()
-    assert bench.run("a", "ip -d link show to-b | head -2; tc qdisc; ip -o link | wc -l") == before
+    eventually(lambda: bench.run("a", "ip -d link show to-b | head -2; tc qdisc; ip -o link | wc -l") == before)
     assert bench.driver.remove([bench.shape("a", "b"), bench.shape("gone", "b")]) == {}
+
+
+def test_removed_and_at_once_made_again(bench: Bench) -> None:
+    want = bench.shape("a", "b", delay_us=1000)
+    for _ in range(5):
+        bench.ensure(want)
+        assert bench.observed() == {want}
+        assert bench.driver.remove([want]) == {}
+        assert bench.observed() == frozenset()
 
 
 def test_failures_are_sentences_and_spare_the_neighbours(bench: Bench) -> None:
@@ -224,6 +233,7 @@ def test_vandalised_shapes_are_seen_and_healed(bench: Bench) -> None:
             "tc qdisc del dev to-b clsact",
             "ip link del $(ip -o link | grep -o 'shape[0-9a-f]*')",
             "ip link set $(ip -o link | grep -o 'shape[0-9a-f]*') down",
+            "tc qdisc del dev to-b clsact; ip link del $(ip -o link | grep -o 'shape[0-9a-f]*')",
         ],
         "netem": ["tc qdisc del dev to-b root", "tc qdisc del dev to-b parent 5649:1"],
     }
@@ -392,7 +402,7 @@ def test_kill_is_seen_and_healed_and_faults_hold_meanwhile(bench: Bench, flow: F
     bench.ensure(want, silent)
     with Element(bench.place.run) as e:
         os.kill(e.state()["pid"], signal.SIGKILL)
-    eventually(lambda: "shape" not in bench.run("a", "ip link"))
+    eventually(lambda: not bench.driver._element.ports_by_namespace())
     dead = bench.shape("a", "b", drop=True, delay_us=0)
     assert bench.observed() == {dead, bench.shape("c", "d", drop=True)}
     flow.send(range(5))

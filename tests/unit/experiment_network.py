@@ -81,11 +81,9 @@ class FakeNetwork:
         missing = list(unreached(await self.topology(slice_), tables))
         return not missing, f"{len(missing)} pairs" if missing else ""
 
-    async def wait_converged(self, slice_: str, timeout_s: float) -> None:
-        while not (await self.converged(slice_))[0]:
-            await asyncio.sleep(0.1)
-
     def enter(self, slice_: str, sliver: str, argv: Sequence[str]) -> list[str]:
+        if list(argv[-2:]) == ["monitor", "route"] and not self.inside(sliver):
+            return ["true"]  # there is no kernel behind these routers that could report changes
         return [*self.inside(sliver), *argv]
 
     def address(self, topology: Topology, sliver: str, family: int = 4) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from vini.experiment.actions import Exec, Fail, Reroute, Restore, Shape, Start
-from vini.experiment.keys import schema
+from vini.experiment.keys import SECTIONS, schema
 from vini.experiment.load import load, parse
 from vini.experiment.probes import Capture, Counters, Iperf3, Ping, Routes, Traceroute, Udp
 from vini.experiment.probes import Path as PathProbe
@@ -225,3 +225,12 @@ def test_schema_knows_every_action_and_probe():
     text = str(schema())
     for word in ("fail", "restore", "shape", "routing", "exec", "start", "stop", "iperf3", "traceroute", "capture"):
         assert f"'{word}'" in text
+
+
+def test_every_key_is_in_the_reference():
+    text = (EXAMPLES.parent / "docs/reference/experiment.md").read_text()
+    parts = {p.split("\n", 1)[0].lower(): p for p in text.split("\n## ")}
+    for section in SECTIONS:
+        part = parts[section.name.split(" ", 1)[1]]
+        for name, key in section.keys.items():
+            assert f"| `{name}` |" in part and key.what in part

@@ -10,6 +10,7 @@ from vini import topology
 from vini.edit import set_cost, set_fault
 from vini.experiment.network import Fib
 from vini.experiment.paths import Way, computed_rtt_ms, described, one_way_ms, paths_seen, sequence, ways
+from vini.experiment.probes.path import RouteChange, applied, parse_change
 from vini.experiment.statistics import Row
 from vini.layout import layout
 from vini.model import Topology
@@ -96,6 +97,7 @@ def test_paths_seen_in_their_order_with_measured_levels():
         (38.0, 50.0, NORTH, True),
     ]
     assert sequence(phases) == [list(NORTH), list(THIRD), list(SOUTH), list(NORTH)]
+    assert sequence(phases, least_s=1.0) == [list(NORTH), list(SOUTH), list(NORTH)]
     pings = [{"t": t, "rtt_ms": rtt} for t, rtt in ((1.0, 74.0), (2.0, 75.0), (12.0, None), (20.0, 93.2))]
     levels = [(p["median_rtt_ms"], p["pings"], p["lost"]) for p in described(phases, pings)]
     assert levels == [(74.5, 2, 0), (None, 1, 1), (None, 0, 0), (93.2, 1, 0), (None, 0, 0)]
@@ -103,3 +105,23 @@ def test_paths_seen_in_their_order_with_measured_levels():
 
 def test_nothing_seen():
     assert paths_seen([], 10.0) == [] and sequence([]) == []
+
+
+def test_route_changes_as_the_kernel_reports_them():
+    stamp = "[2026-11-23T05:40:00.250000] "
+    came = parse_change(stamp + "10.192.0.7 nhid 30 via 10.0.0.3 dev to-x proto ospf metric 20 ")
+    assert came and (came.gone, came.prefix, came.via, came.dev) == (False, "10.192.0.7/32", "10.0.0.3", "to-x")
+    assert came.at % 1 == 0.25
+    went = parse_change(stamp + "Deleted 10.0.0.0/31 dev to-y proto kernel scope link src 10.0.0.1 ")
+    assert went and (went.gone, went.prefix, went.via, went.dev) == (True, "10.0.0.0/31", "", "to-y")
+    several = parse_change(stamp + "default proto ospf metric 20 \\	nexthop via 10.0.0.3 dev to-x weight 1 \\")
+    assert several and (several.prefix, several.via) == ("0.0.0.0/0", "10.0.0.3")
+    for line in ("local 10.0.0.1 dev lo table local ", "unreachable 10.0.0.0/8 dev lo ", "fd00::/8 dev x ", ""):
+        assert parse_change(stamp + line) is None
+
+
+def test_change_replaces_and_a_stale_end_changes_nothing():
+    old, new = ("10.0.0.0/8", "v1", "x"), ("10.0.0.0/8", "v2", "y")
+    assert applied([old], RouteChange(0, False, *new)) == [new]
+    assert applied([new], RouteChange(0, True, *old)) == [new]
+    assert applied([old, new], RouteChange(0, True, *old)) == [new]

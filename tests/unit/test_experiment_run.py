@@ -13,14 +13,14 @@ import pytest
 from experiment_network import SQUARE, FakeNetwork, virtually
 from msgspec.structs import replace
 
-from vini.experiment.actions import Exec, Fail, Restore, Start, Stop
+from vini.experiment.actions import Exec, Fail, Reroute, Restore, Shape, Start, Stop
 from vini.experiment.conditions import Limits
 from vini.experiment.probes import Iperf3, Ping, Routes
 from vini.experiment.probes import Path as PathProbe
 from vini.experiment.record import changed
 from vini.experiment.runner import run
 from vini.experiment.timeline import Event, Experiment
-from vini.model import NotFound, Unsupported, ViniError
+from vini.model import Unsupported, ViniError
 
 CALM = Limits(load_per_core=1e9, busy=2, steal=2, memory_free_mb=0)
 NORTH = ["west", "north", "east"]
@@ -131,6 +131,22 @@ def test_after_converged_waits_for_the_reroute(tmp_path):
     assert events[1]["t"] == pytest.approx(6.0, abs=0.3)
 
 
+def test_after_converged_waits_for_calm_though_all_is_reachable(tmp_path):
+    timeline = (
+        Event(Reroute(("west", "north"), cost=100), at_s=3.0),
+        Event(Restore(("north", "east")), after="converged"),
+    )
+    events = summary(play(tmp_path, timeline=timeline, calm_s=2.0))["events"]
+    assert events[1]["t"] == pytest.approx(5.0, abs=0.3)
+
+
+def test_phases_split_where_delays_change(tmp_path):
+    timeline = (Event(Shape(("west", "north"), delay_ms=25), at_s=3.0),)
+    found = summary(play(tmp_path, timeline=timeline))["paths"]["way"]
+    assert [p["computed_rtt_ms"] for p in found["phases"]] == [20, 60]
+    assert found["sequence"] == [NORTH]
+
+
 def test_traffic_begins_and_ends_by_events(tmp_path):
     done = play(
         tmp_path,
@@ -195,12 +211,12 @@ def test_interrupted_run_keeps_what_it_found(tmp_path):
 
 def test_nothing_is_left_when_the_slice_does_not_settle(tmp_path):
     class Never(FakeNetwork):
-        async def wait_converged(self, slice_: str, timeout_s: float) -> None:
-            raise NotFound("It has not converged.")
+        async def converged(self, slice_: str) -> tuple[bool, str]:
+            return False, "3 pairs can't be reached"
 
     network = Never()
-    with pytest.raises(NotFound):
-        play(tmp_path, network)
+    with pytest.raises(ViniError, match="not settled after 9 s: 3 pairs can't be reached"):
+        play(tmp_path, network, settle_s=9.0)
     assert list(tmp_path.iterdir()) == [] and network.wanted is None
 
 
@@ -224,18 +240,19 @@ def test_command_runs_and_its_output_is_kept(tmp_path):
     assert second["outcome"] == "did not end before the run did"
     assert (done / "logs/event-0000-west.out").read_text() == "out\n"
     assert (done / "logs/event-0000-west.txt").read_text() == "err\n"
+    assert not (done / "logs/event-0001-west.out").exists()  # it said nothing
 
 
 def test_probe_that_fails_is_noted_and_the_run_goes_on(tmp_path):
     def nowhere(sliver: str) -> list[str]:
         return [f"/nonexistent/{sliver}"]
 
-    probes = {"rtt": Ping("west", "east"), "way": PathProbe("west", "east", 0.1)}
+    probes = {"rtt": Ping("west", "east"), "fib": Routes()}
     wish = experiment(timeline=(), probes=probes, duration_s=0.5)
     done = asyncio.run(run(wish, FakeNetwork(inside=nowhere), tmp_path, lambda _: None, limits=CALM))
     found = summary(done)
     assert "The probe failed" in found["probes"]["rtt"]["notes"][0]
-    assert found["paths"]["way"]["sequence"] == [NORTH]
+    assert found["probes"]["fib"]["statistics"]["routes_at_start"] > 0
     assert not found["trustworthy"]
 
 
@@ -275,8 +292,8 @@ def test_routes_that_never_calm_are_said(tmp_path):
         async def fibs(self, slice_: str) -> dict[str, list[tuple[str, str, str]]]:
             return {"west": [("10.0.0.0/8", "", f"v{asyncio.get_running_loop().time()}")]}
 
-        async def wait_converged(self, slice_: str, timeout_s: float) -> None:
-            return
+        async def converged(self, slice_: str) -> tuple[bool, str]:
+            return True, ""
 
-    with pytest.raises(ViniError, match="still change after 30 s"):
+    with pytest.raises(ViniError, match="not settled after 30 s: its routes still change"):
         play(tmp_path, Flapping(), calm_s=6.0, settle_s=30.0)

@@ -387,3 +387,18 @@ def test_a_wire_with_an_unknown_kind_or_field_is_refused_not_ignored():
 def test_an_op_reads_as_a_line():
     assert str(Op("ensure", Netns("s.a"), "missing")) == "+ netns s.a  (missing)"
     assert str(Op("remove", Netns("s.a"))) == "- netns s.a"
+
+
+def test_a_driver_that_breaks_fails_what_it_was_asked_for_and_not_the_pass():
+    class Broken(FakeDriver):
+        def ensure(self, objects: Sequence[AnyObject]) -> Failures:
+            if type(objects[0]) is File:
+                raise RuntimeError("a mistake of ours")
+            return super().ensure(objects)
+
+    spec = spec_of(PAIR)
+    driver = Broken()
+    failures = one_pass(driver, spec.objects)
+    assert set(failures) == {o.key for o in spec.objects if type(o) is File}
+    assert all("a mistake of ours" in why for why in failures.values())
+    assert {o for o in spec.objects if type(o) in (Netns, Veth, Address)} <= held(driver)

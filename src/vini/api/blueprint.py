@@ -144,7 +144,7 @@ class Blueprint(Generic[S_co]):
         name = str(words.get("name") or "--".join(pair))
         root = self._building()
         if name in [link.get("name") or _plain_name(link) for link in root["links"]]:
-            hint = "give a parallel link a name, and its ends vifs of their own: link('a:eth1', 'b:eth1', name='second')"
+            hint = "give a second one a name, and its ends vifs: link('a:eth1', 'b:eth1', name='second')"
             raise TopologyError([Mistake(0, 0, f"There already is a link {quote(name)}.", hint)], source)
         root["links"].append({"ends": ends, **words})
         self._topology = None
@@ -156,7 +156,8 @@ class Blueprint(Generic[S_co]):
         check(SLIVER, words, "sliver", source)
         slivers = self._building()["slivers"]
         if name in slivers:
-            raise TopologyError([Mistake(0, 0, f"There already is a sliver {quote(name)}.", "take another name")], source)
+            mistake = Mistake(0, 0, f"There already is a sliver {quote(name)}.", "take another name")
+            raise TopologyError([mistake], source)
         slivers[name] = words
         self._topology = None
         return self._sliver(name)

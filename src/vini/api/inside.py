@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Self
+from typing import IO, Self
 
 from vini.client import Client
 from vini.model import NotFound, Value, ViniError
@@ -98,10 +98,12 @@ class AsyncProcess:
         self.sliver, self.command = sliver, told(command)
         self._argv = list(argv)
         self._process: asyncio.subprocess.Process | None = None
-        self._written = tempfile.TemporaryFile()  # not a pipe: a program that nobody reads would stop at 64 KiB
+        self._written: IO[bytes] | None = None  # a file: a program that nobody reads would stop at a pipe's 64 KiB
+        self._said = ""  # all of it, once it has ended
 
     async def start(self) -> None:
         """Start it; `async with` does this."""
+        self._written = tempfile.TemporaryFile()  # noqa: SIM115  # lives until stop
         self._process = await asyncio.create_subprocess_exec(
             *self._argv,
             stdin=asyncio.subprocess.DEVNULL,
@@ -137,8 +139,10 @@ class AsyncProcess:
 
     def output(self) -> str:
         """What it has written so far, to stdout and stderr."""
-        size = os.fstat(self._written.fileno()).st_size
-        return os.pread(self._written.fileno(), size, 0).decode(errors="replace")
+        if self._written is None:
+            return self._said
+        at = self._written.fileno()
+        return os.pread(at, os.fstat(at).st_size, 0).decode(errors="replace")
 
     async def wait_for(self, pattern: str, timeout_s: float = 10.0) -> str:
         """Return the first text in its output that matches a regular expression, e.g. "listening".
@@ -171,13 +175,26 @@ class AsyncProcess:
             _signal_group(self._running.pid, number)
 
     async def stop(self, grace_s: float = 2.0) -> int:
-        """End it, and return its exit status; what still runs after `grace_s` is killed."""
+        """End it, and return its exit status; what still runs after `grace_s` is killed.
+
+        What a program that ended by itself left running ends with the slice.
+        """
         if self._running.returncode is None:
             self.signal(signal.SIGTERM)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._running.wait(), grace_s)
-        _signal_group(self._running.pid, signal.SIGKILL)
-        return await self._running.wait()
+            _signal_group(self._running.pid, signal.SIGKILL)
+        status = await self._running.wait()
+        if self._written is not None:
+            self._said = self.output()
+            self._written.close()
+            self._written = None
+        return status
+
+    async def stop_if_started(self) -> None:
+        """End it where it runs: for whoever started it and forgot."""
+        if self._process is not None:
+            await self.stop()
 
 
 def _signal_group(pid: int, number: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -67,9 +67,7 @@ def arrow() -> Any:
     try:
         import pyarrow
     except ImportError as e:
-        raise Unsupported(
-            "Tables need the Python package pyarrow. Install it with: pip install 'vini[run]'"
-        ) from e
+        raise Unsupported("Tables need the Python package pyarrow. Install it with: pip install 'vini[run]'") from e
     return pyarrow
 
 
@@ -85,9 +83,3 @@ def table(rows: Iterable[Mapping[str, Any] | Value], columns: Mapping[str, str] 
         return pa.Table.from_pylist(plain)
     schema = pa.schema([(name, getattr(pa, TYPES[kind])()) for name, kind in columns.items()])
     return pa.Table.from_pylist(plain, schema=schema)
-
-
-def described(results: Sequence[PingResult]) -> str:
-    """Those that fail, one a line; or that all is well."""
-    bad = [str(r) for r in results if not r.ok]
-    return "\n".join(bad) if bad else f"all {len(results)} pairs answer"

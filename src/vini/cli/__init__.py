@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 
 import click
@@ -101,3 +102,8 @@ def main() -> None:
     except ViniError as e:
         complain(str(e))
         sys.exit(e.exit_code)
+    except Exception as e:  # the request boundary: whoever sits there can't act on a traceback
+        if os.environ.get("VINI_DEBUG"):
+            raise
+        complain(f"This is a bug in VINI ({type(e).__name__}: {e}); the same command with VINI_DEBUG=1 shows where.")
+        sys.exit(1)

@@ -85,7 +85,7 @@ def _wishes(
             try:
                 out[name] = read(text)
             except Wrong as e:
-                raise TopologyError([Mistake(0, 0, f"--{name.partition('_')[0]}: {e}")]) from e
+                raise TopologyError([Mistake(0, 0, f"--{name.partition('_')[0]}: {e}", e.hint)]) from e
     return out
 
 

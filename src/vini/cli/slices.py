@@ -62,8 +62,8 @@ def _source_options(command: Body) -> Body:
 @click.option("--wait/--no-wait", default=True, help="Wait until it is ready and has converged (default), or not.")
 @click.option("--timeout", "timeout_s", type=float, default=120.0, show_default=True, help="Seconds to wait.")
 @json_option
-def up_command(file: str | None, spec: str | None, seed: int, routing: str | None, daemon: str | None, slice_: str | None,
-               wait: bool, timeout_s: float, as_json: bool) -> None:  # fmt: skip
+def up_command(file: str | None, spec: str | None, seed: int, routing: str | None, daemon: str | None,
+               slice_: str | None, wait: bool, timeout_s: float, as_json: bool) -> None:  # fmt: skip
     """Bring a slice up, or change a running one into what FILE says now.
 
     FILE is a topology file (docs/reference/topology.md), or one of another tool: GraphML, GML, SNDlib,
@@ -125,20 +125,23 @@ def plan_command(file: str | None, spec: str | None, seed: int, routing: str | N
 @click.command("status")
 @slice_option
 @click.option("-v", "--verbose", is_flag=True, help="List every sliver, also the ready ones.")
+@click.option("--wait", "wait_s", type=float, help="Wait until it has converged, at most so many seconds.")
 @json_option
-def status_command(slice_: str | None, verbose: bool, as_json: bool) -> None:
+def status_command(slice_: str | None, verbose: bool, wait_s: float | None, as_json: bool) -> None:
     """How a slice is, by a fresh look at the machine.  Exit code 1 when a sliver is not ready."""
-    ready = asyncio.run(_status(slice_, verbose, as_json))
+    ready = asyncio.run(_status(slice_, verbose, wait_s, as_json))
     raise click.exceptions.Exit(0 if ready else 1)
 
 
-async def _status(slice_: str | None, verbose: bool, as_json: bool) -> bool:
+async def _status(slice_: str | None, verbose: bool, wait_s: float | None, as_json: bool) -> bool:
     client = Client()
     slices = [the_slice(client, slice_)] if slice_ else [s.topology for s in client.slices()]
     if not slices:
         the_slice(client, None)
     everything = []
     for topology in slices:
+        if wait_s is not None:
+            await client.wait_converged(topology.name, wait_s)
         rows = await client.status(topology.name)
         converged, why = await client.converged(topology.name)
         everything.append((topology, rows, converged, why))

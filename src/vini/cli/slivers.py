@@ -20,6 +20,7 @@ from vini.model import NotFound, Topology, Unsupported, ViniError
 from vini.node import cgroup
 
 _PINGS_AT_ONCE = 64
+_BIN = Path(__file__).parent / "bin"  # vtysh and birdc that talk to the sliver's own daemons
 
 
 @click.command("exec", context_settings={"ignore_unknown_options": True})
@@ -49,7 +50,14 @@ def _become(slice_: str | None, sliver: str, argv: tuple[str, ...]) -> None:
     group = cgroup.of(client.place, ns, "exec")
     group.mkdir(parents=True, exist_ok=True)
     (group / "cgroup.procs").write_text("0")
-    environment = {**os.environ, "VINI_SLIVER": ns, "PS1": f"{sliver}# ", "debian_chroot": sliver}
+    environment = {
+        **os.environ,
+        "PATH": f"{_BIN}:{os.environ.get('PATH', os.defpath)}",
+        "VINI_SLIVER": ns,
+        "VINI_SLIVER_DIR": str(client.place.sliver(ns)),
+        "PS1": f"{sliver}# ",
+        "debian_chroot": sliver,
+    }
     command = client.enter(topology.name, sliver, argv)
     if shutil.which(argv[0]) is None and not argv[0].startswith("/"):
         note(f"note: {argv[0]!r} is not in the PATH of this machine.")
@@ -138,10 +146,12 @@ def _print_pings(results: list[tuple[str, str, float | None]], as_json: bool) ->
 @click.command("capture")
 @slice_option
 @click.argument("where", metavar="SLIVER:VIF")
-@click.option("-w", "file", help="Write pcapng/pcap to this file instead of printing; `-` for standard output.")
+@click.option("-w", "file", help="Write pcap to this file instead of printing; `-` for standard output.")
+@click.option("-c", "count", type=click.IntRange(1), help="End after this many packets.")
 @click.argument("expression", nargs=-1)
-def capture_command(slice_: str | None, where: str, file: str | None, expression: tuple[str, ...]) -> None:
-    """Capture packets on a vif: `vini capture denver:to-kansas-city -w x.pcapng`; Ctrl-C ends it.
+def capture_command(slice_: str | None, where: str, file: str | None, count: int | None,
+                    expression: tuple[str, ...]) -> None:  # fmt: skip
+    """Capture packets on a vif: `vini capture denver:to-kansas-city -w x.pcap`; Ctrl-C ends it.
 
     EXPRESSION is a pcap filter, e.g. `icmp`.
     """
@@ -156,4 +166,6 @@ def capture_command(slice_: str | None, where: str, file: str | None, expression
     argv = ["tcpdump", "-n", "-U", "-i", vif]
     if file:
         argv += ["-w", file if file == "-" else str(Path(file).resolve()), "-Z", "root"]
+    if count:
+        argv += ["-c", str(count)]
     _become(topology.name, sliver, (*argv, *expression))

@@ -17,8 +17,10 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <linux/if_packet.h>
+#include <linux/if_tun.h>
 #include <linux/virtio_net.h>
 #include <math.h>
+#include <pthread.h>
 #include <sched.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -28,6 +30,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/file.h>
+#include <sys/ioctl.h>
 #include <sys/inotify.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -193,6 +196,7 @@ struct port {
 	size_t slot, heap_at;    /* heap_at is 1-based; 0: not in the heap */
 	bool is_down;            /* its vif was, and nothing was sent since */
 	struct port *buried;
+	int tap_fd, out_fd;      /* once buried */
 };
 
 static struct {
@@ -578,14 +582,68 @@ static struct port *port_open(const char *netns, const char *dev, int tap, int o
 	return p;
 }
 
-/* Its packets are lost.  The TAP vanishes with its descriptor, and nothing of ours holds the namespace. */
+static const char *netns_directory;
+
+static bool is_gone(const struct port *p) /* the namespace, or its name belongs to a new one */
+{
+	char path[4096];
+	struct stat s;
+	snprintf(path, sizeof path, "%s/%s", netns_directory, p->netns);
+	return stat(path, &s) || s.st_ino != p->inode;
+}
+
+/* Closing a packet socket or deleting a TAP makes the kernel wait for tens of milliseconds, so a thread of its
+ * own does it.  TAPs are persistent: a killed element's need not be made anew.  Those of a deleted namespace
+ * go with it, all at once. */
+static struct {
+	pthread_mutex_t lock;
+	pthread_cond_t filled;
+	struct port *first;
+} closing = {.lock = PTHREAD_MUTEX_INITIALIZER, .filled = PTHREAD_COND_INITIALIZER};
+
+static void close_later(struct port *p)
+{
+	pthread_mutex_lock(&closing.lock);
+	p->buried = closing.first;
+	closing.first = p;
+	pthread_cond_signal(&closing.filled);
+	pthread_mutex_unlock(&closing.lock);
+}
+
+static struct port *next_to_close(void)
+{
+	pthread_mutex_lock(&closing.lock);
+	while (!closing.first)
+		pthread_cond_wait(&closing.filled, &closing.lock);
+	struct port *p = closing.first;
+	closing.first = p->buried;
+	pthread_mutex_unlock(&closing.lock);
+	return p;
+}
+
+static void *close_forever(void *nothing)
+{
+	for (;;) {
+		struct port *p = next_to_close();
+		if (!is_gone(p))
+			ioctl(p->tap_fd, TUNSETPERSIST, 0);
+		close(p->tap_fd);
+		close(p->out_fd);
+		free(p);
+	}
+	return nothing;
+}
+
+/* Its packets are lost, its TAP vanishes, and nothing of ours holds the namespace any more. */
 static void port_close(struct port *p)
 {
 	if (p->tap.fd < 0)
 		return;
-	close(p->tap.fd);
-	close(p->out.fd);
-	p->tap.fd = p->out.fd = -1;
+	p->tap_fd = p->tap.fd;
+	p->out_fd = p->out.fd;
+	epoll_ctl(events_fd, EPOLL_CTL_DEL, p->tap_fd, NULL);
+	epoll_ctl(events_fd, EPOLL_CTL_DEL, p->out_fd, NULL);
+	p->tap.fd = p->out.fd = -1; /* events of the present batch are not for it any more */
 	if (p->heap_at)
 		heap_remove(p);
 	while (p->head != NONE) {
@@ -604,21 +662,11 @@ static void bury(void)
 	while (graveyard) {
 		struct port *p = graveyard;
 		graveyard = p->buried;
-		free(p);
+		close_later(p);
 	}
 }
 
 /* ---- namespaces that are deleted by hand --------------------------------------------------------------- */
-
-static const char *netns_directory;
-
-static bool is_gone(const struct port *p)
-{
-	char path[4096];
-	struct stat s;
-	snprintf(path, sizeof path, "%s/%s", netns_directory, p->netns);
-	return stat(path, &s) || s.st_ino != p->inode;
-}
 
 static void netns_deleted(const char *name)
 {
@@ -744,7 +792,7 @@ static void do_remove(const char *netns, const char *dev, struct answer *a)
 	struct port *p = port_find(netns, dev);
 	if (p)
 		port_close(p);
-	say(a, "ok\n");
+	say(a, p ? "ok removed\n" : "ok absent\n");
 }
 
 static bool realtime;
@@ -952,7 +1000,10 @@ int main(int count, char **argument)
 	int listening = listen_at(argument[1]), watching = watch_directory(netns_directory);
 	if (daemon(0, 0))
 		fail("becoming", "a daemon");
-	ask_for_priority();
+	pthread_t closer;
+	if (pthread_create(&closer, NULL, close_forever, NULL))
+		return 1;
+	ask_for_priority(); /* of this thread */
 	pool_open((size_t)atoi(argument[3]));
 	window_fill(SPAN);
 	events_fd = epoll_create1(EPOLL_CLOEXEC);

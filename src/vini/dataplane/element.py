@@ -22,7 +22,7 @@ SOURCE = Path(__file__).with_name("element.c")
 NETNS = Path("/run/netns")
 # For packets, 2 KiB a frame; used up only as far as links hold packets, at most a quarter of the machine's.
 MEMORY_MB = min(1024, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 22)
-_FLAGS = ("-std=c11", "-O2", "-Wall", "-Wextra")
+_FLAGS = ("-std=c11", "-O2", "-Wall", "-Wextra", "-pthread")
 
 PortName = tuple[str, str]  # name of the namespace's file in /run/netns, vif
 
@@ -88,9 +88,9 @@ class Element:
         words = " ".join(f"{name}={value}" for name, value in settings.items())
         self._ask(f"set {' '.join(port)} {words}", fds)
 
-    def remove(self, port: PortName) -> None:
-        """Forget a port, and the packets in it.  One that isn't there is no error."""
-        self._ask(f"remove {' '.join(port)}")
+    def remove(self, port: PortName) -> bool:
+        """Forget a port and the packets in it; its TAP goes within moments.  False where there is no such port."""
+        return self._ask(f"remove {' '.join(port)}") == "ok removed\n"
 
     def ports(self) -> dict[PortName, dict[str, int]]:
         """The settings of every port, with the inode of its namespace and the index of its vif."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vini.experiment.record import SUMS, changed
+from vini.experiment.summary import SETTLED_S
 from vini.model import NotFound, Value, ViniError
 
 WORTH = 0.05  # a statistic that differs by less than this share is called the same
@@ -88,7 +89,7 @@ def _results(summary: dict[str, Any]) -> dict[str, Any]:
 
 
 def _path_results(found: dict[str, Any]) -> dict[str, Any]:
-    arriving = [p for p in found["phases"] if p["arrives"]]
+    arriving = [p for p in found["phases"] if p["arrives"] and p["to_s"] - p["from_s"] >= SETTLED_S]
     levels = {f"{i}: {' – '.join(p['path'])}": p["median_rtt_ms"] for i, p in enumerate(arriving)}
     return {"sequence": [" – ".join(way) for way in found["sequence"]], "median_rtt_ms": levels}
 

@@ -172,7 +172,7 @@ EVENT = Section(
         "at": Key(MOMENT, "Time since t = 0; with `every`, of the first."),
         "every": Key(SLOW_EVERY, "Again and again at this interval; from the start, or from `at`."),
         "times": Key(integer(1, 10_000), "How many times; default: until the end."),
-        "after": Key(words("converged"), "Once the slice has converged after the event before this one."),
+        "after": Key(words("converged"), "Once the slice has settled again after the event before this one."),
         **ACTIONS,
     },
 )
@@ -193,7 +193,7 @@ EXPERIMENT = Section(
         "duration": Key(_duration(0.1), "How long it measures, from t = 0.", required=True),
         "settle": Key(SETTLE, "What t = 0 waits for: `converged` (default), or a duration."),
         "patience": Key(_duration(1.0), "How long `settle: converged` may take; default 120s."),
-        "calm": Key(MOMENT, "Converged also means that no route has changed for this long; default 6s."),
+        "calm": Key(MOMENT, "Converged means too that no route has changed for this long; default 6s."),
         "timeline": Key(ListOf(EVENT), "What happens, and when."),
         "probes": Key(MapOf(SLICE_NAME, PROBE), "What is measured, from t = 0 to the end; by names of your choice."),
         "traffic": Key(MapOf(SLICE_NAME, PROBE), "As probes, but begun by a `start` action."),

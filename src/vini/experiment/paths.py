@@ -28,7 +28,7 @@ class Way(Value, frozen=True):
 
 
 class Phase(Value, frozen=True):
-    """A stretch of time (s since t = 0) with one way there and one way back."""
+    """A stretch of time (s since t = 0) with one way there, one way back, and the same delays along them."""
 
     from_s: float
     to_s: float
@@ -70,11 +70,12 @@ def paths_seen(rows: Sequence[Row], end_s: float) -> list[Phase]:
     for row in sorted(rows, key=lambda r: r["t"]):
         there = Way(tuple(row["there"].split()), row["there_arrives"])
         back = Way(tuple(row["back"].split()), row["back_arrives"])
-        if phases and (phases[-1].there, phases[-1].back) == (there, back):
+        rtt = row["computed_rtt_ms"]
+        if phases and (phases[-1].there, phases[-1].back, phases[-1].computed_rtt_ms) == (there, back, rtt):
             continue
         if phases:
             phases[-1] = _until(phases[-1], row["t"])
-        phases.append(Phase(row["t"], end_s, there, back, row["computed_rtt_ms"]))
+        phases.append(Phase(row["t"], end_s, there, back, rtt))
     return phases
 
 
@@ -95,12 +96,16 @@ def described(phases: Sequence[Phase], pings: Sequence[Row]) -> list[dict[str, A
     ]
 
 
-def sequence(phases: Sequence[Phase]) -> list[list[str]]:
-    """The distinct ways there that did arrive, in their order, repeated ones next to each other once."""
+def sequence(phases: Sequence[Phase], least_s: float = 0.0) -> list[list[str]]:
+    """The distinct ways there that did arrive, in their order, repeated ones next to each other once.
+
+    With `least_s` only those that lasted so long: the states between transients.
+    """
     seen: list[list[str]] = []
     for phase in phases:
         way = list(phase.there.slivers)
-        if phase.there.arrives and (not seen or seen[-1] != way):
+        long = phase.to_s - phase.from_s >= least_s
+        if phase.there.arrives and long and (not seen or seen[-1] != way):
             seen.append(way)
     return seen
 

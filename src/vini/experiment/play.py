@@ -18,6 +18,7 @@ from vini.experiment.probe import Probe, Stage
 from vini.experiment.process import Program
 from vini.experiment.record import Record
 from vini.experiment.report import report
+from vini.experiment.settling import settle
 from vini.experiment.statistics import Row, rounded
 from vini.experiment.summary import EVENT_COLUMNS, Measured
 from vini.experiment.timeline import Experiment, Occasion, occasions
@@ -25,7 +26,6 @@ from vini.model import ViniError
 
 Say = Callable[[str], None]
 FIRST_PORT = 5201  # iperf3's own; ten for each probe
-POLL_S = 0.2  # between two looks whether the slice has converged
 
 
 class Play:
@@ -89,8 +89,7 @@ class Play:
     async def _after_convergence(self, occasion: Occasion) -> None:
         if occasion.after >= 0:
             await self.happened[occasion.after].wait()
-        while not (await self.network.converged(self.topology.name))[0]:
-            await asyncio.sleep(POLL_S)
+        await settle(self.network, self.topology.name, self.experiment.calm_s)
         await self._act(occasion, None)
 
     async def _until(self, at_s: float) -> None:

@@ -120,7 +120,7 @@ def _path(axes: Axes, measured: Measured) -> None:
 
 def _short(way: str) -> str:
     hops = way.split()
-    return "–".join(h[:4] for h in hops) if len(hops) < 12 else f"{hops[0]} … {hops[-1]} ({len(hops) - 1} links)"
+    return "–".join(h[:4].rstrip("-") for h in hops) if len(hops) < 12 else f"{hops[0]} … {hops[-1]} ({len(hops) - 1} links)"
 
 
 def _counters(axes: Axes, measured: Measured) -> None:

@@ -88,6 +88,9 @@ class Record:
 
     def seal(self) -> Path:
         """Add the checksums, give the directory its final name, and make all of it read-only."""
+        for log in (self.partial / "logs").iterdir():
+            if not log.stat().st_size:
+                log.unlink()
         for empty in [d for d in self.partial.iterdir() if d.is_dir() and not any(d.iterdir())]:
             empty.rmdir()
         files = sorted(f for f in self.partial.rglob("*") if f.is_file())

@@ -14,12 +14,12 @@ from vini.experiment.conditions import Limits
 from vini.experiment.network import Network
 from vini.experiment.play import Play
 from vini.experiment.record import Record, arrow
+from vini.experiment.settling import settle
 from vini.experiment.timeline import Experiment
 from vini.experiment.versions import versions
 from vini.model import NotFound, Topology, Unsupported, ViniError
 
 Say = Callable[[str], None]
-POLL_S = 0.5  # between two looks at the routes
 
 
 async def run(
@@ -87,23 +87,14 @@ async def _settle(experiment: Experiment, network: Network, say: Say) -> None:
     if experiment.settle == "none":
         await asyncio.sleep(experiment.settle_s)
         return
-    deadline = asyncio.get_running_loop().time() + experiment.settle_s
-    say("waiting until every expected destination can be reached")
-    await network.wait_converged(experiment.topology.name, experiment.settle_s)
-    await _calm(experiment, network, deadline, say)
-
-
-async def _calm(experiment: Experiment, network: Network, deadline: float, say: Say) -> None:
-    """Reachable is not yet settled: first ways are often detours until the last link state has come round."""
-    loop, name = asyncio.get_running_loop(), experiment.topology.name
-    say(f"waiting until no route has changed for {experiment.calm_s:g} s")
-    before, since = await network.fibs(name), loop.time()
-    while loop.time() - since < experiment.calm_s:
-        if loop.time() > deadline:
-            raise ViniError(
-                f"Routes of {name} still change after {experiment.settle_s:g} s. Give it more time (`patience:`), "
-                "ask for a shorter calm (`calm:`), or see `vini routes`: a link may flap."
-            )
-        await asyncio.sleep(min(POLL_S, experiment.calm_s))
-        if (have := await network.fibs(name)) != before:
-            before, since = have, loop.time()
+    name = experiment.topology.name
+    try:
+        async with asyncio.timeout(experiment.settle_s):
+            await settle(network, name, experiment.calm_s, say)
+    except TimeoutError as e:
+        good, why = await network.converged(name)
+        state = "its routes still change" if good else why
+        raise ViniError(
+            f"{name} has not settled after {experiment.settle_s:g} s: {state}. Give it more time (`patience:`), "
+            "ask for a shorter calm (`calm:`), or look at `vini neighbors` and `vini routes`."
+        ) from e

@@ -13,6 +13,7 @@ from vini.experiment.probes import Iperf3, Path, Ping, Udp
 from vini.experiment.statistics import Row, median, rounded
 from vini.model import Value
 
+SETTLED_S = 1.0  # a way that lasted so long is more than a transient
 EVENT_COLUMNS = {
     "number": "int", "event": "int", "action": "str", "what": "str", "edits": "bool",
     "planned_s": "float", "t": "float", "done_s": "float", "wall": "float", "monotonic": "float", "outcome": "str",
@@ -74,7 +75,13 @@ def paths(all_: dict[str, Measured], end_s: float) -> dict[str, Any]:
             phases = paths_seen(measured.rows, end_s)
             ping = beside(measured.probe, all_)
             pings = all_[ping].rows if ping else []
-            out[name] = {"sequence": sequence(phases), "ping": ping, "phases": described(phases, pings)}
+            found = [d | {"medians": _medians(all_, d["from_s"], d["to_s"])} for d in described(phases, pings)]
+            out[name] = {
+                "sequence": sequence(phases),
+                "settled_sequence": sequence(phases, SETTLED_S),
+                "ping": ping,
+                "phases": found,
+            }
     return out
 
 

@@ -101,11 +101,15 @@ class Agent:
 
     def _full_pass(self) -> None:
         wanted = {ns for o in self._want() for ns in o.slivers}
-        ops = self._pass(wanted | set(self._traces.namespaces()), lambda *_: None)
-        for slice_ in {ns.partition(".")[0] for ns in self._traces.namespaces()}:
+        ops = self._pass(wanted | self._known(), lambda *_: None)
+        for slice_ in {ns.partition(".")[0] for ns in self._known()}:
             self._traces.sweep(slice_, wanted)
         if ops:
             log.info("healed: %d steps", ops)
+
+    def _known(self) -> set[str]:
+        """Every sliver that there is a trace of, but for those of which we can't tell what is wanted."""
+        return {ns for ns in self._traces.namespaces() if ns.partition(".")[0] not in self._ledger.unreadable}
 
     def _pass(self, scope: Collection[str], progress: Progress) -> int:
         have = self._machine.observe(scope)

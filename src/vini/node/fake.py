@@ -31,8 +31,9 @@ class FakeDriver:
             if missing and not self._is_born_with(o):
                 failures[o.key] = f"The kernel refused {' '.join(o.key)}: nothing at {' '.join(missing[0])}."
                 continue
+            new = self.have.get(o.key) != o
             self.have[o.key] = o
-            if isinstance(o, Veth):
+            if isinstance(o, Veth) and new:
                 for end in o.ends:
                     born = Interface(end.ns, end.dev, (), up=False)
                     self.have[born.key] = born

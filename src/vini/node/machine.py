@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Sequence
 
-from vini.model import Key, Op, State
+from vini.model import AnyObject, Key, Op, State
 from vini.node.drivers import Driver, Failures, by_kind
 from vini.plan import batches
 
 Progress = Callable[[int, int, str], None]  # steps done, steps in all, what comes next
+
+log = logging.getLogger("vini.agent")
 
 
 class Machine:
@@ -39,11 +42,18 @@ class Machine:
                 else:
                     able.append(op.object)
             if able:
-                driver = self._by_kind[kind]
-                failures |= driver.ensure(able) if batch[0].verb == "ensure" else driver.remove(able)
+                failures |= self._carried_out(batch[0].verb, able)
             done += len(batch)
         progress(done, len(ops), "done")
         return failures
+
+    def _carried_out(self, verb: str, objects: Sequence[AnyObject]) -> Failures:
+        driver = self._by_kind[type(objects[0])]
+        try:
+            return driver.ensure(objects) if verb == "ensure" else driver.remove(objects)
+        except Exception as e:  # a mistake of ours must not stop the neighbours; the log has its traceback
+            log.exception("a driver broke")
+            return {o.key: f"The agent failed at {verb} {' '.join(o.key)}: {e!r}; its log says where." for o in objects}
 
     @staticmethod
     def _stands_on_failed(op: Op, failures: Failures, skipped: Collection[Key]) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -53,14 +53,28 @@ def enter(path: Path) -> None:
         os.close(fd)
 
 
-def create(path: Path) -> None:
-    """Make a namespace, pin it at `path`, and stay in it; use inside `back_home()`.
+def create(path: Path, prepare: Callable[[], None] = lambda: None) -> None:
+    """Make a namespace, `prepare` it, pin it at `path`, and stay in it; use inside `back_home()`.
 
-    A file without a namespace on it, left by a crash between the two steps, is taken over.
+    It is pinned last, so that a crash leaves a whole one or none.  A file without a namespace on it, left
+    by a crash or a hand, is taken over; one with a namespace is entered.
     """
+    if is_pinned(path):
+        enter(path)
+        prepare()
+        return
     path.touch(mode=0o444)
     _check(_libc.unshare(CLONE_NEWNET), "making a network namespace")
+    prepare()
     _check(_libc.mount(b"/proc/thread-self/ns/net", bytes(path), b"none", MS_BIND, None), f"pinning {path}")
+
+
+def is_pinned(path: Path) -> bool:
+    """Whether a namespace is mounted there: then it is on another file system than its directory."""
+    try:
+        return path.stat().st_dev != path.parent.stat().st_dev
+    except FileNotFoundError:
+        return False
 
 
 def is_mounted(directory: Path) -> bool:
@@ -83,10 +97,15 @@ def make_private(directory: Path) -> None:
 
 def delete(path: Path) -> None:
     """Unpin it.  The kernel takes it down, with all that is in it, once nobody uses it any more."""
-    while _libc.umount2(bytes(path), MNT_DETACH) == 0:
-        pass
+    unmount(path)
     with suppress(FileNotFoundError):
         path.unlink()
+
+
+def unmount(path: Path) -> None:
+    """Take away all that is mounted there."""
+    while _libc.umount2(bytes(path), MNT_DETACH) == 0:
+        pass
 
 
 def pinned(directory: Path, prefix: str) -> list[str]:

@@ -12,11 +12,14 @@ import socket
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
+from errno import EBUSY
 
 from vini.node import netlink as nl
 from vini.node.bpf import MARK, TAP_BIT
+from vini.node.netlink import Socket
 from vini.node.place import GROUP
 
+_TUNSETPERSIST = 0x400454CB
 _TUNSETIFF, _TUNSETOFFLOAD, _TUNSETVNETHDRSZ, _TUNSETIFINDEX = 0x400454CA, 0x400454D0, 0x400454D8, 0x400454DA
 _TAP_FLAGS = 0x0002 | 0x1000 | 0x4000  # IFF_TAP, IFF_NO_PI, IFF_VNET_HDR
 _VNET_HEADER = 10  # bytes; struct virtio_net_hdr, which packet sockets have too
@@ -27,7 +30,7 @@ _SO_MARK, _SO_ATTACH_FILTER, _SO_SNDBUFFORCE = 36, 26, 32
 _SEND_BUFFER = 16 << 20  # bytes; what our own kernel still has to hand over to the peer
 _EXPERIMENTAL = 0x88B5  # IEEE 802 local experimental ethertype 1
 _LINK_BODY = struct.Struct("=BxHiII")
-_UP_WITHOUT_ARP = 0x81  # IFF_UP, IFF_NOARP
+_IFF_UP, _UP_WITHOUT_ARP = 0x01, 0x81  # IFF_UP, IFF_UP | IFF_NOARP
 _TXQLEN, _GROUP, _GSO_MAX_SIZE = 13, 27, 41
 _WHOLE, _SPLIT = 65536, 512  # bytes of the largest segment; the kernel wants at least a TCP header's room
 _QUEUE = 2048  # packets between the kernel and the element; it comes round far more often than they fill it
@@ -35,15 +38,23 @@ _QUEUE = 2048  # packets between the kernel and the element; it comes round far 
 
 @contextmanager
 def opened(dev: str, index: int) -> Iterator[tuple[int, int]]:
-    """A new TAP, still down, and a packet socket on the vif; ours until passed on, closed at the end.
+    """The vif's TAP, and a packet socket on the vif; ours until passed on, closed at the end.
 
-    OSError where the kernel refuses, or the TAP of an earlier element isn't gone yet.
+    A TAP that is there already is taken over, or made anew where it is still held: an element closes
+    them one after the other.  OSError where the kernel refuses.
     """
     if index & TAP_BIT:
         raise OSError(f"the index of {dev}, {index}, is too high")
     tap = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        _make_tap(tap, index)
+        try:
+            _make_tap(tap, index)
+        except OSError as e:
+            if e.errno != EBUSY:
+                raise
+            with Socket() as rtnetlink:
+                rtnetlink.transact([deleted(index)])
+            _make_tap(tap, index)
         with _packet_socket(dev) as out:
             yield tap, out.fileno()
     finally:
@@ -54,6 +65,7 @@ def _make_tap(fd: int, index: int) -> None:
     name = f"shape{index:x}"
     fcntl.ioctl(fd, _TUNSETIFINDEX, struct.pack("=I", index | TAP_BIT))
     fcntl.ioctl(fd, _TUNSETIFF, struct.pack("=16sH22x", name.encode(), _TAP_FLAGS))
+    fcntl.ioctl(fd, _TUNSETPERSIST, 1)
     fcntl.ioctl(fd, _TUNSETVNETHDRSZ, struct.pack("=i", _VNET_HEADER))
     try:
         fcntl.ioctl(fd, _TUNSETOFFLOAD, _SEGMENTS | _UDP_SEGMENTS)
@@ -98,6 +110,17 @@ def _take_nothing(out: socket.socket) -> None:
     instruction = ctypes.create_string_buffer(struct.pack("=HBBI", 0x06, 0, 0, 0))
     program = struct.pack("@HP", 1, ctypes.addressof(instruction))
     out.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
+
+
+def deleted(index: int) -> bytes:
+    """The request that deletes the TAP of a vif."""
+    return nl.message(nl.DELLINK, 0, _LINK_BODY.pack(0, 0, index | TAP_BIT, 0, 0))
+
+
+def disowned(index: int) -> bytes:
+    """The request that takes our mark off the TAP of a vif, which somebody is closing."""
+    body = _LINK_BODY.pack(0, 0, index | TAP_BIT, 0, _IFF_UP)
+    return nl.message(nl.SETLINK, 0, body + nl.u32(_GROUP, 0))
 
 
 def configured(index: int) -> bytes:

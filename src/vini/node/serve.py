@@ -73,6 +73,9 @@ async def _converse(
                 reply = await _answer(agent, greeting, stop, request, progress)
             except ViniError as e:
                 reply = bus.Refusal(type(e).__name__, str(e))
+            except Exception as e:  # the request boundary; the client gets a sentence, the log the traceback
+                log.exception("%s failed", type(request).__name__)
+                reply = bus.Refusal("ViniError", f"The agent failed at this: {e!r}; its log says where.")
             await bus.send(writer, reply)
     except (ConnectionError, asyncio.CancelledError):  # they hung up, or we end
         pass

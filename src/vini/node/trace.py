@@ -29,6 +29,8 @@ class Traces:
         for parent in (self._place.run, cgroup.of(self._place)):
             with suppress(FileNotFoundError):
                 found |= {p.name for p in parent.iterdir() if "." in p.name and p.is_dir()}
+        with suppress(FileNotFoundError):
+            found |= {p.name.removesuffix(".root") for p in (self._place.run / "mounts").iterdir()}
         return found
 
     def sweep(self, slice_: str, wanted: Collection[str]) -> None:

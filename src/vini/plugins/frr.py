@@ -27,6 +27,9 @@ OWNER = {
     "router ripng": "ripngd", "router bgp": "bgpd", "router babel": "babeld", "bfd": "bfdd",
     "ip route": "staticd", "ipv6 route": "staticd",
 }  # fmt: skip
+# A daemon that finds no zebra tries again only 10 s later (lib/zclient.c), so it starts when zebra listens.
+AFTER_ZEBRA = ("/bin/sh", "-c", 'until [ -S "$0" ]; do sleep 0.02; done; exec "$@"', f"{DIR}/zserv.api")
+BEFORE_ALL = ("/bin/sh", "-c", 'rm -f "$0"; exec "$@"', f"{DIR}/zserv.api")  # what a killed zebra left behind
 VTYSH = ("vtysh", "--vty_socket", DIR, "--config_dir", DIR)
 
 
@@ -46,6 +49,7 @@ def _process(router: Router, daemon: str, text: str) -> Process:
         name=daemon,
         # Root, as its run directory is; FRR insists on the group that may use its terminals.  -P 0: no TCP terminal.
         argv=(
+            *(BEFORE_ALL if daemon == "zebra" else AFTER_ZEBRA),
             f"{BIN}/{daemon}", "-f", conf, "-z", f"{DIR}/zserv.api", "--vty_socket", DIR, "-i", f"{DIR}/{daemon}.pid",
             "-u", "root", "-g", "frrvty", "-P", "0", "--log", "stdout", "--log-level", "informational",
             *(("--bfdctl", f"{DIR}/bfdd.sock") if daemon == "bfdd" else ()),
@@ -147,12 +151,12 @@ def _hello(router: Router) -> tuple[str, ...]:
 
 
 def _ospf(router: Router) -> str:
-    bfd = "ip ospf bfd profile vini" if router.routing.bfd else ""
+    bfd = ("ip ospf bfd", "ip ospf bfd profile vini") if router.routing.bfd else ()
     timers = tuple(f"ip ospf {line}" for line in (*_hello(router), "retransmit-interval 2"))
     text = _block("interface lo", f"ip ospf area {router.routing.area}")
     for vif in intent.active(router, "ospf"):
-        lines = (f"ip ospf area {vif.area}", "ip ospf network point-to-point", f"ip ospf cost {vif.cost}", *timers, bfd)
-        text += _block(f"interface {vif.dev}", *lines)
+        lines = (f"ip ospf area {vif.area}", "ip ospf network point-to-point", f"ip ospf cost {vif.cost}")
+        text += _block(f"interface {vif.dev}", *lines, *timers, *bfd)
     for vif in intent.passive(router):
         text += _block(
             f"interface {vif.dev}", f"ip ospf area {vif.area}", f"ip ospf cost {vif.cost}", "ip ospf passive"
@@ -166,12 +170,12 @@ def _ospf6(router: Router) -> str:
     hello = _hello(router)
     if len(hello) == 1:
         raise Unsupported(f"FRR's ospf6 has no hello interval below 1 s, which sliver {router.name} asks for.")
-    bfd = "ipv6 ospf6 bfd profile vini" if router.routing.bfd else ""
+    bfd = ("ipv6 ospf6 bfd", "ipv6 ospf6 bfd profile vini") if router.routing.bfd else ()
     timers = tuple(f"ipv6 ospf6 {line}" for line in (*hello, "retransmit-interval 2"))
     text = _block("interface lo", f"ipv6 ospf6 area {router.routing.area}")
     for vif in intent.active(router, "ospf6"):
         lines = (f"area {vif.area}", "network point-to-point", f"cost {vif.cost}")
-        text += _block(f"interface {vif.dev}", *(f"ipv6 ospf6 {line}" for line in lines), *timers, bfd)
+        text += _block(f"interface {vif.dev}", *(f"ipv6 ospf6 {line}" for line in lines), *timers, *bfd)
     for vif in intent.passive(router):
         lines = (f"area {vif.area}", f"cost {vif.cost}", "passive")
         text += _block(f"interface {vif.dev}", *(f"ipv6 ospf6 {line}" for line in lines))
@@ -202,14 +206,15 @@ def _isis(router: Router) -> str:
     both = ("ip router isis vini", "ipv6 router isis vini")
     timers = (f"isis hello-interval {hello}", f"isis hello-multiplier {int(times)}", "no isis hello padding")
     bfd = ("isis bfd", "isis bfd profile vini") if router.routing.bfd else ()
-    text = _block("interface lo", *both, "isis passive")
+    # First the instance: until its metrics are wide, an interface takes none above 63.
+    level = ("is-type level-2-only", f"net {net(router)}", "metric-style wide", "lsp-gen-interval 1", "spf-interval 1")
+    text = _block("router isis vini", *level) + _block("interface lo", *both, "isis passive")
     for vif in intent.active(router, "isis"):
         lines = ("isis circuit-type level-2-only", "isis network point-to-point", f"isis metric {vif.cost}")
         text += _block(f"interface {vif.dev}", *both, *lines, *timers, *bfd)
     for vif in intent.passive(router):
         text += _block(f"interface {vif.dev}", *both, f"isis metric {vif.cost}", "isis passive")
-    level = ("is-type level-2-only", f"net {net(router)}", "metric-style wide", "lsp-gen-interval 1", "spf-interval 1")
-    return text + _block("router isis vini", *level)
+    return text
 
 
 def _rip(router: Router) -> str:
@@ -254,7 +259,7 @@ def _session(router: Router, peer: BgpPeer) -> list[str]:
     if peer.source:
         lines.append(f"update-source {peer.source}")
     if router.routing.bfd:
-        lines.append("bfd profile vini")
+        lines += ["bfd", "bfd profile vini"]
     return lines
 
 

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from vini.experiment.probe import Probe, Stage
 from vini.experiment.process import Program
 from vini.experiment.statistics import Row
+from vini.layout import layout
 
 # One small shell per sliver, of builtins only but for sleep: a program per reading costs 100 times more.
 READ = 'while :; do while read -r l; do echo "$l"; done </proc/net/dev; echo .; sleep {every:g}; done'
@@ -30,10 +31,11 @@ class Counters(Probe, frozen=True):
         stage.rows.sort(key=lambda r: r["t"])
 
     async def _read(self, stage: Stage, sliver: str) -> None:
+        vifs = {v.dev for v in layout(stage.topology).vifs[sliver]}  # not the machinery that shapes them
         argv = stage.enter(sliver, ["sh", "-c", READ.format(every=self.every_s)])
         async with Program(argv, stage.log) as program:
             async for at, line in program.lines(stage.stop):
-                if counts := parse_counts(line):
+                if (counts := parse_counts(line)) and counts["vif"] in vifs:
                     stage.rows.append({"t": at - stage.zero, "sliver": sliver, **counts})
 
     def summarise(self, rows: list[Row]) -> dict[str, Any]:

@@ -16,7 +16,9 @@ Failures = dict[Key, str]  # key -> what the machine said, as a sentence
 class Driver(Protocol):
     """The seam to the machine."""
 
-    kinds: tuple[type[Object], ...]
+    @property
+    def kinds(self) -> tuple[type[Object], ...]:
+        """The kinds of objects that it has."""
 
     def observe(self, namespaces: Collection[str]) -> frozenset[AnyObject]:
         """What is there, bearing our mark, in those namespaces (`slice.sliver`)."""

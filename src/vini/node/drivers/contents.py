@@ -34,11 +34,19 @@ def _pin(place: Place, ns: str) -> Path:
     return place.run / "mounts" / ns
 
 
+def _record(place: Place, ns: str) -> Path:
+    """What was asked of the root that is pinned beside it."""
+    return place.run / "mounts" / f"{ns}.root"
+
+
 def _unmount(place: Place, ns: str) -> None:
     pin = _pin(place, ns)
     netns.delete(pin)
-    with suppress(FileNotFoundError):
-        pin.with_suffix(".root").unlink()
+    _record(place, ns).unlink(missing_ok=True)
+    with suppress(OSError):  # the last one takes the directory along
+        if not any(pin.parent.iterdir()):
+            netns.unmount(pin.parent)
+            pin.parent.rmdir()
 
 
 class FileDriver:
@@ -138,7 +146,7 @@ class RootDriver:
         """Those whose pin is mounted; what was asked of them is recorded beside the pin."""
         out: set[AnyObject] = set()
         for ns in set(netns.pinned(self._place.run / "mounts", "")) & set(namespaces):
-            record = _pin(self._place, ns).with_suffix(".root")
+            record = _record(self._place, ns)
             with suppress(FileNotFoundError, msgspec.DecodeError):
                 out.add(msgspec.json.decode(record.read_bytes(), type=Root))
         return frozenset(out)
@@ -163,17 +171,17 @@ class RootDriver:
 
     def _make(self, o: Root) -> None:
         pin, run = _pin(self._place, o.ns), self._place.sliver(o.ns)
+        _unmount(self._place, o.ns)
         if not netns.is_mounted(pin.parent):
             pin.parent.mkdir(parents=True, exist_ok=True)
             netns.make_private(pin.parent)  # a mount namespace can't be pinned on a shared mount
-        _unmount(self._place, o.ns)
         pin.touch()
         lines = ["set -e", "mount -t sysfs vini /sys", *(_image(o, run) if o.image else _overlays(o, run))]
         # Slave, not private: else this namespace would keep every network namespace alive that is pinned now.
         command = ["unshare", f"--mount={pin}", "--propagation", "slave", "sh", "-c", "\n".join(lines)]
         with netns.inside(self._place.netns(o.ns)):  # so that /sys shows the sliver's interfaces
             subprocess.run(command, check=True, capture_output=True, text=True, timeout=30)
-        pin.with_suffix(".root").write_bytes(msgspec.json.encode(o))
+        _record(self._place, o.ns).write_bytes(msgspec.json.encode(o))
 
 
 def _overlays(o: Root, run: Path) -> Iterator[str]:
@@ -211,5 +219,5 @@ def _said(error: Exception) -> str:
 def enter(place: Place, ns: str, argv: Sequence[str]) -> list[str]:
     """The command line that runs `argv` inside a sliver: its network, and its private root where it has one."""
     pin = _pin(place, ns)
-    mounts = [f"--mount={pin}"] if pin.with_suffix(".root").exists() else []
+    mounts = [f"--mount={pin}"] if _record(place, ns).exists() else []
     return ["nsenter", f"--net={place.netns(ns)}", *mounts, "--", *argv]

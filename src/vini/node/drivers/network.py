@@ -125,10 +125,7 @@ class NetworkDriver:
         return failures
 
     def _make_netns(self, ns: str, _: AnyObject) -> None:
-        path = self._place.netns(ns)
-        netns.create(path)
-        for name, value in _BIRTH.items():
-            _write(f"/proc/sys/net/{name}", value)
+        netns.create(self._place.netns(ns), _prepare)
 
     def _delete_netns(self, ns: str, _: AnyObject) -> None:
         forget_sliver(self._place, ns)
@@ -180,7 +177,9 @@ class NetworkDriver:
                 os.close(fd)
 
     def _make_again(self, socket: Socket, o: Veth, request: bytes) -> int:
-        """Something of ours has the name: half of a pair that lost its other end. Never somebody else's."""
+        """Something of ours has the name: this very pair, or half of one that lost its other end. Never somebody else's."""
+        if o in self.observe({end.ns for end in o.ends}):
+            return 0
         for end in o.ends:
             with netns.inside(self._place.netns(end.ns)), Socket() as there:
                 links = [rtnl.seen_link(m) for m in there.dump(rtnl.dump_links())]
@@ -246,6 +245,11 @@ class NetworkDriver:
             case Route(_, to, via, dev):
                 return rtnl.delete_route(to, via, index[dev])
         raise TypeError(f"not a kind of this driver: {o}")
+
+
+def _prepare() -> None:
+    for name, value in _BIRTH.items():
+        _write(f"/proc/sys/net/{name}", value)
 
 
 def _pairs(ends: Iterable[tuple[VethEnd, int]]) -> Iterator[Veth]:

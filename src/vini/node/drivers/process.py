@@ -165,7 +165,10 @@ class ProcessDriver:
         self._started[o.key] = Started(now, last.failures + 1)
 
     def _start(self, o: Process) -> None:
-        """The shell puts itself into the cgroup before it becomes the command: no unmarked moment."""
+        """The shell puts itself into the cgroup before it becomes the command: no unmarked moment.
+
+        So do we, so that it is seen from now on, however slow the shell is.
+        """
         group = cgroup.of(self._place, o.ns, o.name)
         group.mkdir(parents=True, exist_ok=True)
         run = self._place.sliver(o.ns)
@@ -182,6 +185,8 @@ class ProcessDriver:
                 cwd="/", env=_environment(o),
             )  # fmt: skip
         self._children[child.pid] = child
+        with suppress(OSError):  # it has ended already
+            (group / "cgroup.procs").write_text(str(child.pid))
 
     def _log(self, o: Process) -> BinaryIO:
         at = self._file(o.ns, o.name, "log")

@@ -68,10 +68,11 @@ class ShapeDriver:
             for ns, shapes in _by_namespace(objects):
                 netem, element = _by_backend(shapes)
                 with self._there(ns) as there:
-                    if there is not None:
-                        failures.update(self._netem.remove(there, netem))
-                        failures.update(self._element.remove(there, element))
-                    self._element.forget(ns, element)
+                    if there is None:
+                        self._element.forget(ns, element)
+                        continue
+                    failures.update(self._netem.remove(there, netem))
+                    failures.update(self._element.remove(there, element))
         return failures
 
     @contextmanager

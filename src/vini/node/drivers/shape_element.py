@@ -49,7 +49,9 @@ class ElementShapes:
         for q in qdiscs:
             if q.kind == "clsact" and (name := _program_at(there, q.index)):
                 filters[there.links[q.index].dev] = name
-        for dev in filters.keys() | ports.keys():
+        taps = {q.index ^ bpf.TAP_BIT for q in qdiscs if q.index & bpf.TAP_BIT}
+        owners = {there.links[index].dev for index in taps if index in there.links and _is_tap(there, index)}
+        for dev in filters.keys() | ports.keys() | owners:
             settings = ports.get(dev)
             if dev not in there.indexes:  # the vif is gone; the element hears of it by itself
                 continue
@@ -107,21 +109,26 @@ class ElementShapes:
 
     def remove(self, there: There, shapes: Sequence[Shape]) -> Failures:
         """Let packets pass undiverted; the hooks go too unless somebody else's filters are there."""
+        if not shapes:
+            return {}
         here = [(o, there.indexes[o.dev]) for o in shapes if o.dev in there.indexes]
-        failures = there.apply([(o, tc.delete_filter(index)) for o, index in here], _GONE) if here else {}
+        failures = there.apply([(o, tc.delete_filter(index)) for o, index in here], _GONE)
+        closing = self.forget(there.ns, shapes)
+        taps = [(o, index) for o, index in here if index | bpf.TAP_BIT in there.links]
+        requests = [(o, port.disowned(i) if o.dev in closing else port.deleted(i)) for o, i in taps]
+        failures |= there.apply(requests, _GONE)
         unused = [(o, index) for o, index in here if not _has_filters(there, index)]
         return failures | there.apply([(o, tc.delete_clsact(index)) for o, index in unused], _GONE)
 
-    def forget(self, ns: str, shapes: Sequence[Shape]) -> None:
-        """The element closes their TAPs; where none runs, there are none."""
+    def forget(self, ns: str, shapes: Sequence[Shape]) -> set[str]:
+        """The element drops these ports; the vifs whose TAP it held and is closing now."""
         if not shapes:
-            return
+            return set()
         try:
             with Element(self._place.run) as running:
-                for o in shapes:
-                    running.remove((self._namespace(ns), o.dev))
+                return {o.dev for o in shapes if running.remove((self._namespace(ns), o.dev))}
         except OSError:
-            return
+            return set()
 
     def _running(self) -> Element:
         try:
@@ -159,8 +166,14 @@ def _has_filters(there: There, index: int) -> bool:
         return False
 
 
+def _is_tap(there: There, index: int) -> bool:
+    """Whether that vif has a TAP that is ours."""
+    tap = there.links.get(index | bpf.TAP_BIT)
+    return tap is not None and tap.group == GROUP
+
+
 def _is_whole(there: There, dev: str, have: Settings) -> bool:
     """The element's port is for this very vif, and its TAP takes packets."""
     index = there.indexes[dev]
-    tap = there.links.get(index | bpf.TAP_BIT)
-    return have["netns"] == there.inode and have["ifindex"] == index and bool(tap and tap.up and tap.group == GROUP)
+    same = have["netns"] == there.inode and have["ifindex"] == index
+    return same and _is_tap(there, index) and there.links[index | bpf.TAP_BIT].up

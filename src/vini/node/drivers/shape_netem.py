@@ -19,9 +19,11 @@ from .there import There
 WIRE = 0x56490000  # handle "VI": how we know our own
 SENDER = 0x564A0000
 _SENDER_PARENT = WIRE | 1
-# netem keeps order only at a rate (it starts a packet when the last one is through), so under jitter
-# the wire gets one at which a frame takes no nanosecond.
+# netem keeps order, under jitter or when a delay is lowered, only at a rate (it starts a packet when the last
+# one is through); so the wire gets one at which a frame takes no nanosecond.
 _KEEPS_ORDER = 1 << 50  # bytes/s
+# Without a rate nothing waits, but packets that become due together are in the inner qdisc together.
+_NO_LIMIT = 1 << 30
 _GONE = frozenset({ENOENT, ENODEV, EINVAL})  # EINVAL: another root qdisc took its place
 
 
@@ -63,14 +65,15 @@ def wire(o: Shape) -> tc.Netem:
         delay_ns=o.delay_us * 1000,
         jitter_ns=o.jitter_us * 1000,
         loss=tc.probability(o.loss_ppm),
-        rate=_KEEPS_ORDER if o.jitter_us else 0,
+        rate=_KEEPS_ORDER,
     )
 
 
 def sender(o: Shape) -> tc.Netem:
     """The inner qdisc.  The silent fault is here, so that what was on the wire when it began is lost too."""
     loss = tc.probability(1_000_000) if o.drop else 0
-    return tc.Netem(limit=o.queue_packets, loss=loss, rate=o.rate_kbit * 125)
+    limit = o.queue_packets | (0 if o.rate_kbit else _NO_LIMIT)
+    return tc.Netem(limit=limit, loss=loss, rate=o.rate_kbit * 125)
 
 
 def _shape(ns: str, dev: str, outer: tc.Netem, inner: tc.Netem | None) -> Shape:
@@ -82,6 +85,6 @@ def _shape(ns: str, dev: str, outer: tc.Netem, inner: tc.Netem | None) -> Shape:
         jitter_us=outer.jitter_ns // 1000,
         loss_ppm=tc.parts_per_million(outer.loss),
         rate_kbit=inner.rate // 125 if inner else 0,
-        queue_packets=inner.limit if inner else 0,
+        queue_packets=inner.limit & ~_NO_LIMIT if inner else 0,
         drop=bool(inner and inner.loss),
     )

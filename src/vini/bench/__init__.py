@@ -1,0 +1,1 @@
+"""Benchmarks: what VINI costs on this machine, beside peers in the same run (docs/reference/benchmarks.md)."""

@@ -1,0 +1,465 @@
+"""What every driver guarantees, told once, and asked of the machine in a dict and of the real one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+from own_place import OwnPlace, eventually, run
+
+from vini.model import (
+    Address,
+    AnyObject,
+    File,
+    Interface,
+    Netns,
+    Process,
+    Ready,
+    Root,
+    Route,
+    Shape,
+    Sysctl,
+    Veth,
+    VethEnd,
+)
+from vini.node import cgroup
+from vini.node.drivers import Failures
+from vini.node.drivers.process import ProcessDriver
+from vini.node.fake import FakeDriver
+from vini.node.machine import Machine
+from vini.plan import in_order, plan
+
+A, B = "c.a", "c.b"
+WIRE = Veth((VethEnd(A, "to-b", 70001, "02:00:00:00:00:0a"), VethEnd(B, "to-a", 70002, "02:00:00:00:00:0b")))
+MOTD = File(A, "root/etc/motd", "hello\n")
+DAEMON = Process(A, "daemon", ("sleep", "1000"), config="1", reload=("true",))
+SECOND = Process(A, "second", ("sleep", "1000"), after=("daemon",), rooted=True)
+WHOLE: frozenset[AnyObject] = frozenset(
+    {
+        *(Netns(ns) for ns in (A, B)),
+        *(Sysctl(ns, (("ipv4/ip_forward", "1"), ("ipv6/conf/all/forwarding", "1"))) for ns in (A, B)),
+        *(Interface(ns, "lo", ("netns", ns), mtu=65536) for ns in (A, B)),
+        WIRE,
+        Interface(A, "to-b", WIRE.key),
+        Interface(B, "to-a", WIRE.key, mtu=1400),
+        Address(A, "lo", "192.0.2.1/32"),
+        Address(A, "lo", "2001:db8::1/128"),
+        Address(A, "to-b", "10.0.0.0/31"),
+        Address(A, "to-b", "fd00::/127"),
+        Address(B, "to-a", "10.0.0.1/31"),
+        Address(B, "to-a", "fd00::1/127"),
+        Route(A, "198.51.100.0/24", "10.0.0.1", "to-b"),
+        Route(A, "2001:db8:1::/48", "fd00::1", "to-b"),
+        Route(A, "0.0.0.0/0", "10.0.0.1", "to-b"),
+        Route(A, "::/0", "fd00::1", "to-b"),
+        MOTD,
+        File(A, "bird/bird.conf", "text ü\n", mode=0o640),
+        Root(A, ("/etc",)),
+        Root(B, ("/opt", "/srv")),
+        DAEMON,
+        SECOND,
+    }
+)
+KINDS = (Netns, Sysctl, Veth, Interface, Address, Route, File, Root, Process)
+SETTINGS_OF_SOMETHING = (Sysctl, Interface)  # these come and go with what they are settings of
+
+
+class World:
+    """A machine of one sort: how it is looked at and changed."""
+
+    def __init__(self, own: OwnPlace | None):
+        self.own = own
+        self._drivers = own.drivers() if own else [FakeDriver()]
+        self._machine = Machine(self._drivers)
+
+    def see(self) -> frozenset[AnyObject]:
+        return self._machine.observe({A, B}).objects
+
+    def see_anew(self) -> frozenset[AnyObject]:
+        """As an agent that was just started sees it."""
+        return self.own.machine().observe({A, B}).objects if self.own else self.see()
+
+    def ensure(self, *objects: AnyObject) -> Failures:
+        return self._call("ensure", objects)
+
+    def remove(self, *objects: AnyObject) -> Failures:
+        return self._call("remove", objects)
+
+    def _call(self, verb: str, objects: tuple[AnyObject, ...]) -> Failures:
+        driver = next(d for d in self._drivers if type(objects[0]) in d.kinds)
+        return getattr(driver, verb)(in_order(objects))
+
+    def one_pass(self, want: frozenset[AnyObject]) -> Failures:
+        return self._machine.apply(plan(want, self.see()))
+
+    def pids(self) -> dict[str, list[int]]:
+        """Of every process of c.a."""
+        return {n: cgroup.pids(cgroup.of(self.own.place, A, n)) for n in ("daemon", "second")} if self.own else {}
+
+
+REAL = pytest.param("real", marks=[pytest.mark.root, pytest.mark.needs("cgroup2")])
+
+
+@pytest.fixture(params=["fake", REAL])
+def world(request: pytest.FixtureRequest) -> Iterator[World]:
+    """With everything of WHOLE in it."""
+    world = World(request.getfixturevalue("own") if request.param == "real" else None)
+    assert world.one_pass(WHOLE) == {}
+    yield world
+    assert world.one_pass(frozenset()) == {}
+    assert world.see_anew() == frozenset()
+
+
+def of(kind: type) -> list[AnyObject]:
+    return [o for o in in_order(WHOLE) if type(o) is kind]
+
+
+# --- for every kind, on every machine -----------------------------------------------------------------
+
+
+def test_what_is_seen_is_what_was_asked_for(world):
+    assert world.see() == WHOLE
+    assert world.see_anew() == WHOLE
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_to_ensure_what_is_right_changes_nothing(world, kind):
+    before = world.pids()
+    assert world.ensure(*of(kind)) == {}
+    assert world.see() == WHOLE
+    assert world.pids() == before
+
+
+CHANGES = [
+    Sysctl(A, (("ipv4/ip_forward", "0"), ("ipv6/conf/all/forwarding", "0"))),
+    Interface(A, "to-b", WIRE.key, mtu=1400),
+    Interface(A, "to-b", ("other", "wire")),
+    Route(A, "198.51.100.0/24", "10.0.0.1", "to-b"),
+    replace(MOTD, text="other\n"),
+    replace(MOTD, mode=0o755),
+    replace(MOTD, owner="nobody"),
+    replace(DAEMON, config="2"),
+    replace(DAEMON, ready=Ready(("true",))),
+]
+
+
+@pytest.mark.parametrize("new", CHANGES, ids=lambda o: f"{o.key[0]}")
+def test_a_change_in_place_touches_nothing_else(world, new):
+    before = world.pids()
+    old = next(o for o in WHOLE if o.key == new.key)
+    assert {f for f in new.__struct_fields__ if getattr(old, f) != getattr(new, f)} <= new.changeable
+    assert world.ensure(new) == {}
+    assert world.see() == WHOLE - {old} | {new}
+    assert world.pids() == before
+
+
+def test_a_route_moves_to_another_next_hop_in_place(world):
+    wider = Address(A, "to-b", "10.9.0.1/24")
+    assert world.ensure(wider) == {}
+    for to, via in (("198.51.100.0/24", "10.9.0.2"), ("0.0.0.0/0", "10.9.0.3")):
+        assert world.ensure(Route(A, to, via, "to-b")) == {}
+    moved = {o.to: o.via for o in world.see() if isinstance(o, Route)}
+    assert (moved["198.51.100.0/24"], moved["0.0.0.0/0"], moved["::/0"]) == ("10.9.0.2", "10.9.0.3", "fd00::1")
+
+
+@pytest.mark.parametrize("kind", [k for k in KINDS if k not in SETTINGS_OF_SOMETHING])
+def test_what_is_removed_is_gone_and_removing_it_again_is_no_error(world, kind):
+    assert world.remove(*of(kind)) == {}
+    assert not {type(o) for o in world.see()} & {kind}
+    assert world.remove(*of(kind)) == {}
+    assert world.remove(*of(kind)) == {}
+
+
+@pytest.mark.parametrize("kind", [k for k in KINDS if k.falls])
+def test_what_falls_is_gone_when_all_that_it_stands_on_is(world, kind):
+    for o in of(kind):
+        below = [x for x in in_order(WHOLE) if x.key in o.on]
+        for x in reversed(below):
+            if type(x) not in SETTINGS_OF_SOMETHING:
+                world.remove(x)
+    veths = of(Veth)
+    if kind in (Address, Route):  # they stand on settings, which go with the pair
+        world.remove(*veths)
+    gone = [o for o in of(kind) if all(_is_gone(world, k) for k in o.on)]
+    assert gone
+    assert not set(gone) & world.see()
+
+
+def _is_gone(world: World, key: tuple[str, ...]) -> bool:
+    return key not in {o.key for o in world.see()}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_on_missing_ground_each_object_fails_with_a_sentence(world, kind):
+    if kind is Netns:
+        return
+    world.one_pass(frozenset())
+    failures = world.ensure(*of(kind))
+    if world.own:
+        world.own.sweep("c")
+        assert world.own.leftovers() == []
+    if kind is File and world.own:  # a directory needs no namespace
+        return
+    assert set(failures) == {o.key for o in of(kind)}
+    assert all(why.endswith(".") and why[0].isupper() for why in failures.values()), failures
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_was_never_there_can_be_removed(world, kind):
+    world.one_pass(frozenset())
+    assert world.remove(*of(kind)) == {}
+    if world.own:
+        assert world.own.leftovers() == []
+
+
+def test_a_namespace_that_is_not_asked_about_is_not_told_of(world):
+    driver_view = {ns for o in world._machine.observe({A}).objects for ns in o.slivers}
+    assert driver_view == {A}
+    assert world._machine.observe({"c.never"}).objects == frozenset()
+    assert world._machine.observe(set()).objects == frozenset()
+
+
+def test_one_of_a_batch_that_fails_does_not_stop_the_others(world):
+    wrong = Address("c.nowhere", "to-b", "10.8.0.1/32")
+    right = Address(A, "to-b", "10.8.0.2/32")
+    assert set(world.ensure(wrong, right)) == {wrong.key}
+    assert right in world.see()
+
+
+def test_a_process_that_runs_once_stays_seen_when_it_has_ended(world):
+    once = Process(A, "once", ("true",), once=True)
+    world.ensure(once)
+    eventually(lambda: once in world.see() and once in world.see_anew())
+    world.remove(once)
+    assert once not in world.see()
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_two_files_of_one_directory_and_one_that_goes(world, order):
+    files = [File(A, f"frr/{n}.conf", n) for n in "xy"][::order]
+    world.ensure(*files)
+    world.remove(files[0])
+    assert {o for o in world.see() if isinstance(o, File)} == {*of(File), files[1]}
+
+
+# --- the real machine only ------------------------------------------------------------------------------
+
+root = [pytest.mark.root, pytest.mark.needs("cgroup2")]
+
+
+@pytest.fixture
+def real(own: OwnPlace) -> Iterator[World]:
+    world = World(own)
+    assert world.one_pass(WHOLE) == {}
+    yield world
+    assert world.one_pass(frozenset()) == {}
+
+
+def inside(world: World, *argv: str, ns: str = A) -> str:
+    return run("nsenter", f"--net={world.own.place.netns(ns)}", "--", *argv)
+
+
+class TestOthers:
+    """What bears no mark of ours is invisible to us, and is there afterwards as it was before."""
+
+    pytestmark = root
+
+    def test_a_namespace_made_by_hand_survives_even_with_a_name_that_begins_like_ours(self, real):
+        name = f"{real.own.place.mark}-by-hand"
+        run("ip", "netns", "add", name)
+        try:
+            assert real.own.namespaces() == {A, B}
+            real.one_pass(frozenset())
+            assert name in run("ip", "netns", "list")
+        finally:
+            run("ip", "netns", "delete", name)
+
+    def test_interfaces_addresses_and_routes_made_by_hand_in_our_namespace(self, real):
+        inside(real, "ip", "link", "add", "hand", "type", "veth", "peer", "hand2")
+        inside(real, "ip", "link", "set", "hand", "up")
+        inside(real, "ip", "address", "add", "203.0.113.1/24", "dev", "hand")
+        inside(real, "ip", "address", "add", "203.0.113.129/32", "dev", "to-b")
+        inside(real, "ip", "-6", "address", "add", "2001:db8:9::1/128", "dev", "lo")
+        inside(real, "ip", "route", "add", "198.18.0.0/15", "via", "10.0.0.1")
+        before = inside(real, "ip", "address"), inside(real, "ip", "route")
+        assert real.see() == WHOLE
+        assert real.one_pass(WHOLE) == {}
+        more = WHOLE | {Address(A, "to-b", "10.7.0.1/24"), Route(A, "10.8.0.0/16", "10.0.0.1", "to-b")}
+        real.one_pass(more)
+        real.one_pass(WHOLE)
+        assert (inside(real, "ip", "address"), inside(real, "ip", "route")) == before
+
+    def test_a_pair_made_by_hand_with_the_name_of_ours_is_reported_and_not_taken(self, real):
+        real.remove(WIRE)
+        inside(real, "ip", "link", "add", "to-b", "type", "bridge")
+        try:
+            failures = real.one_pass(WHOLE)
+            assert set(failures) == {WIRE.key}
+            assert "File exists" in failures[WIRE.key]
+            assert "bridge" in inside(real, "ip", "-d", "link", "show", "to-b")
+        finally:
+            inside(real, "ip", "link", "delete", "to-b")
+        assert real.one_pass(WHOLE) == {}
+        assert real.see() == WHOLE
+
+    def test_a_process_in_our_namespace_that_is_not_ours(self, real):
+        hand = subprocess.Popen(["nsenter", f"--net={real.own.place.netns(A)}", "--", "sleep", "1000"])
+        try:
+            real.one_pass(frozenset())
+            real.one_pass(WHOLE)
+            assert hand.poll() is None
+        finally:
+            hand.kill()
+            hand.wait()
+
+    def test_files_of_a_daemon_or_a_user_in_the_run_directory(self, real):
+        log = real.own.place.sliver(A) / "bird" / "bird.log"
+        log.write_text("a daemon's own")
+        assert real.see() == WHOLE
+        real.remove(*of(File))
+        assert log.read_text() == "a daemon's own"
+        real.one_pass(WHOLE)
+
+    def test_another_place_on_the_same_machine(self, real, tmp_path):
+        other = OwnPlace(tmp_path)
+        try:
+            second = World(other)
+            second.one_pass(WHOLE)
+            real.one_pass(frozenset())
+            assert second.see() == WHOLE
+            assert real.see() == frozenset()
+            real.one_pass(WHOLE)
+            second.one_pass(frozenset())
+            assert real.see() == WHOLE
+            assert other.leftovers() == []
+        finally:
+            other.destroy()
+
+    def test_the_machines_own_namespace_and_file_system_are_as_before(self, real):
+        def look() -> tuple[str, ...]:
+            return run("ip", "-o", "link"), run("ip", "route"), Path("/etc/motd").read_text() if Path(
+                "/etc/motd"
+            ).exists() else "", run("sysctl", "net.ipv4.ip_forward"), os.readlink("/proc/thread-self/ns/net")
+
+        before = look()
+        real.one_pass(frozenset())
+        real.one_pass(WHOLE)
+        real.ensure(replace(MOTD, text="seen by the sliver only"))
+        assert look() == before
+
+
+class TestProcesses:
+    pytestmark = root
+
+    def test_one_that_died_is_not_seen(self, real):
+        os.kill(real.pids()["daemon"][0], signal.SIGKILL)
+        eventually(lambda: real.see() == WHOLE - {DAEMON})
+        assert real.one_pass(WHOLE) == {}
+        assert real.see() == WHOLE
+
+    def test_one_outlives_the_agent_that_started_it_and_is_found_again(self, real):
+        before = real.pids()
+        assert World(real.own).one_pass(WHOLE) == {}
+        assert real.pids() == before
+
+    def test_what_it_forked_goes_with_it(self, real):
+        forker = Process(A, "forker", ("sh", "-c", "setsid sleep 1000 & setsid sleep 1000 & exec sleep 1000"))
+        real.ensure(forker)
+        group = cgroup.of(real.own.place, A, "forker")
+        eventually(lambda: len(cgroup.pids(group)) == 3)
+        assert real.remove(forker) == {}
+        assert not group.exists()
+
+    def test_one_that_does_not_listen_to_sigterm_is_ended_all_the_same(self, real):
+        deaf = Process(A, "deaf", ("sh", "-c", "trap '' TERM; while :; do sleep 1; done"))
+        real.ensure(deaf)
+        eventually(lambda: cgroup.pids(cgroup.of(real.own.place, A, "deaf")))
+        assert real.remove(deaf) == {}
+        assert deaf not in real.see()
+
+    def test_one_without_its_record_is_not_what_was_asked_for_and_is_started_anew(self, real):
+        (real.own.place.sliver(A) / "daemon.process").unlink()
+        assert DAEMON not in real.see()
+        assert real.one_pass(WHOLE) == {}
+        assert real.see() == WHOLE
+        assert len(real.pids()["daemon"]) == 1
+
+    def test_one_that_dies_at_once_is_tried_ever_more_rarely_and_its_last_words_are_told(self, real):
+        dies = Process(A, "dies", ("sh", "-c", "echo no such colour >&2; exit 7"))
+        want = WHOLE | {dies}
+        failures: Failures = {}
+
+        def refused() -> bool:
+            failures.update(real.one_pass(want))
+            return dies.key in failures
+
+        eventually(refused)
+        assert "no such colour" in failures[dies.key]
+        real.one_pass(WHOLE)
+
+    def test_one_in_a_namespace_that_was_replaced_is_moved_to_the_new_one(self, real):
+        run("ip", "netns", "delete", real.own.place.netns(A).name)
+        assert real.one_pass(WHOLE) == {}
+        assert real.see() == WHOLE
+        here = real.own.place.netns(A).stat().st_ino
+        for pids in real.pids().values():
+            assert [Path(f"/proc/{p}/ns/net").stat().st_ino for p in pids] == [here]
+
+    def test_it_sees_the_slivers_files_and_nobody_else_does(self, real):
+        reader = Process(A, "reader", ("sh", "-c", "cat /etc/motd"), once=True, rooted=True)
+        real.ensure(reader)
+        log = real.own.place.sliver(A) / "reader.log"
+        eventually(lambda: log.read_text().endswith("hello\n"))
+        assert not Path("/etc/motd").exists() or Path("/etc/motd").read_text() != "hello\n"
+        real.remove(reader)
+
+    def test_a_readiness_probe_answers_when_it_does(self, real):
+        waits = Process(A, "waits", ("sleep", "1000"), ready=Ready(("cat", "{run}/answer"), "^yes$"))
+        real.ensure(waits)
+        driver = ProcessDriver(real.own.place)
+        assert A in driver.health([waits])[0]
+        (real.own.place.sliver(A) / "answer").write_text("no\nyes\n")
+        assert driver.health([waits]) == ({}, {})
+        real.remove(waits)
+
+
+class TestRoots:
+    pytestmark = root
+
+    def test_a_pin_that_was_unmounted_takes_the_processes_in_it_along(self, real):
+        """Else they would see other files than those who enter the new one."""
+        pin = real.own.place.run / "mounts" / A
+        run("umount", pin)
+        assert real.one_pass(WHOLE) == {}
+        assert real.see() == WHOLE
+        inode = run("nsenter", f"--mount={pin}", "readlink", "/proc/self/ns/mnt").strip()
+        assert [os.readlink(f"/proc/{p}/ns/mnt") for p in real.pids()["second"]] == [inode]
+
+    def test_a_namespace_is_really_gone_when_it_is_removed(self, real):
+        """No private root keeps it alive in secret: its inode is in no process and no mount any more."""
+        real.one_pass(frozenset())
+        inodes = run("sh", "-c", "cat /proc/*/mountinfo 2>/dev/null | grep -c nsfs.*" + real.own.place.mark, check=False)
+        assert inodes.strip() == "0"
+
+
+class TestShapes:
+    """The link element, where there is no netem; details in tests/kernel/test_shape*.py and tests/dataplane."""
+
+    pytestmark = [*root, pytest.mark.needs("element")]
+
+    def test_seen_changed_in_place_and_removed(self, real):
+        shape = Shape(A, "to-b", "element", delay_us=1000)
+        assert real.one_pass(WHOLE | {shape}) == {}
+        assert real.see_anew() == WHOLE | {shape}
+        changed = replace(shape, delay_us=2000, loss_ppm=1000, queue_packets=10, drop=True)
+        assert real.ensure(changed) == {}
+        assert real.ensure(changed) == {}
+        assert real.see_anew() == WHOLE | {changed}
+        assert real.remove(changed) == {}
+        assert real.remove(changed) == {}
+        assert real.see_anew() == WHOLE

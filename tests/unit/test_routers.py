@@ -1,0 +1,272 @@
+"""Routing intent -> configuration, against texts that a person has read; and what daemons print -> adjacencies.
+
+To change the texts on purpose: `VINI_GOLDEN=write pytest tests/unit/test_routers.py`, then read the difference.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from vini.model import BgpPeer, File, Process, Router, RouterVif, Routing, Unsupported
+from vini.plugins import ROUTERS, expected_adjacencies, frr
+
+GOLDEN = Path(__file__).parent / "golden" / "routers"
+SPOKEN = {
+    "frr": ("ospf", "ospf6", "isis", "rip", "ripng", "bgp"),
+    "bird": ("ospf", "ospf6", "rip", "ripng", "babel", "bgp"),
+}
+PAIRS = [(daemon, protocol) for daemon, protocols in SPOKEN.items() for protocol in protocols]
+
+
+def vif(dev: str, first: int, cost: int, protocols: tuple[str, ...], area: str) -> RouterVif:
+    ours, theirs = ((f"10.0.0.{n}/31", f"fd00::{n}/127") for n in (first, first + 1))
+    return RouterVif(dev, dev.removeprefix("to-"), ours, theirs, cost, protocols, area)
+
+
+def router(daemon: str, *protocols: str, **routing: object) -> Router:
+    """Denver: two neighbouring routers and a host."""
+    announce = ("192.0.2.0/24",)
+    intent = Routing(protocols=protocols, daemon=daemon, asn=65001, announce=announce, **routing)  # type: ignore[arg-type]
+    vifs = (
+        vif("to-seattle", 0, 2095, protocols, "0.0.0.0"),
+        vif("to-kansas.1", 2, 639, protocols, "0.0.0.1"),
+        msgspec.structs.replace(vif("to-pc", 4, 10, (), "0.0.0.0"), passive=True),
+    )
+    peers = (
+        BgpPeer("seattle", "10.0.0.1", 65002),
+        BgpPeer("seattle", "fd00::1", 65002),
+        BgpPeer("kansas", "10.192.0.9", 65001, True, "10.192.0.1"),
+    )
+    loopbacks = ("10.192.0.1/32", "fd56::1/128")
+    return Router("lab.denver", "denver", "10.192.0.1", loopbacks, intent, vifs, peers)
+
+
+def files(router: Router) -> dict[str, str]:
+    return {o.path: o.text for o in ROUTERS[router.routing.daemon].objects(router) if isinstance(o, File)}
+
+
+def processes(router: Router) -> dict[str, Process]:
+    return {o.name: o for o in ROUTERS[router.routing.daemon].objects(router) if isinstance(o, Process)}
+
+
+def assert_golden(name: str, texts: dict[str, str]) -> None:
+    path = GOLDEN / name
+    text = "".join(f"=== {at}\n{text}" for at, text in sorted(texts.items()) if at.endswith(".conf"))
+    if os.environ.get("VINI_GOLDEN") == "write":
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    assert text == path.read_text()
+
+
+@pytest.mark.parametrize(("daemon", "protocol"), PAIRS)
+def test_configuration(daemon: str, protocol: str) -> None:
+    assert_golden(f"{daemon}-{protocol}.txt", files(router(daemon, protocol)))
+
+
+@pytest.mark.parametrize("daemon", ["frr", "bird"])
+def test_configuration_with_bfd_and_slow_timers(daemon: str) -> None:
+    assert_golden(f"{daemon}-bfd.txt", files(router(daemon, "ospf", "bgp", bfd=True, hello_s=5, dead_s=10)))
+
+
+@pytest.mark.parametrize(("daemon", "protocol"), PAIRS)
+@pytest.mark.parametrize("bfd", [False, True])
+def test_the_daemon_itself_accepts_it(daemon: str, protocol: str, bfd: bool, tmp_path: Path) -> None:
+    program = frr.BIN + "/zebra" if daemon == "frr" else "bird"
+    if not shutil.which(program):
+        pytest.skip(f"{daemon} is not installed")
+    for path, text in files(router(daemon, protocol, bfd=bfd)).items():
+        conf = tmp_path / Path(path).name
+        conf.write_text(text)
+        if daemon == "bird" and conf.suffix == ".conf":
+            said = subprocess.run(["bird", "-p", "-c", conf], capture_output=True, text=True)
+        elif daemon == "frr" and conf.stem in frr.DAEMONS:
+            said = subprocess.run(
+                [f"{frr.BIN}/{conf.stem}", "-C", "-f", conf, "-u", "root", "-g", "frrvty", "-i", tmp_path / "pid",
+                 "--vty_socket", tmp_path, "-z", tmp_path / "zserv.api"],
+                capture_output=True, text=True,
+            )  # fmt: skip
+        else:
+            continue
+        assert said.returncode == 0, said.stdout + said.stderr
+        for complaint in ("on config line", "has not been set"):  # FRR says so, and returns 0
+            assert complaint not in said.stdout + said.stderr
+
+
+@pytest.mark.parametrize("daemon", ["frr", "bird"])
+def test_the_papers_timers_are_given_as_they_are(daemon: str) -> None:
+    conf = "frr/ospfd.conf" if daemon == "frr" else "bird/bird.conf"
+    text = files(router(daemon, "ospf", hello_s=5, dead_s=10))[conf]
+    wanted = ("hello-interval 5", "dead-interval 10") if daemon == "frr" else ("hello 5;", "dead 10;")
+    assert [text.count(w) for w in wanted] == [2, 2]
+
+
+def test_hellos_below_a_second_are_frrs_alone() -> None:
+    text = files(router("frr", "ospf", hello_s=0.25, dead_s=1))["frr/ospfd.conf"]
+    assert text.count("dead-interval minimal hello-multiplier 4") == 2
+    with pytest.raises(Unsupported, match="denver asks for a hello interval of 0.25 s"):
+        files(router("bird", "ospf", hello_s=0.25, dead_s=1))
+    with pytest.raises(Unsupported, match="0.25 s"):
+        files(router("frr", "ospf", hello_s=0.25, dead_s=2))
+
+
+@pytest.mark.parametrize(("daemon", "protocol"), [("bird", "isis"), ("frr", "babel")])
+def test_what_a_daemon_does_not_speak_is_refused(daemon: str, protocol: str) -> None:
+    other = {"bird": "frr", "frr": "bird"}[daemon]
+    with pytest.raises(Unsupported, match=f"denver the daemon {other}"):
+        files(router(daemon, protocol))
+
+
+def test_isis_holding_time_is_a_multiple_of_hello() -> None:
+    with pytest.raises(Unsupported, match="2 to 100 times"):
+        files(router("frr", "isis", hello_s=2, dead_s=5))
+
+
+def test_isis_net_has_area_and_router_id() -> None:
+    assert frr.net(router("frr", "isis")) == "49.0000.0000.0101.9200.0001.00"
+
+
+def test_only_the_daemons_that_are_needed() -> None:
+    assert list(processes(router("frr", "ospf", "bgp"))) == ["zebra", "ospfd", "bgpd"]
+    assert processes(router("frr", "ospf"))["ospfd"].after == ("zebra",)
+    assert list(processes(router("frr", "static"))) == ["zebra"]
+    assert "bfdd" in processes(router("frr", "ospf", bfd=True))
+
+
+@pytest.mark.parametrize("daemon", ["frr", "bird"])
+def test_a_change_of_cost_changes_the_digest_alone(daemon: str) -> None:
+    before = router(daemon, "ospf")
+    seattle = msgspec.structs.replace(before.vifs[0], cost=7)
+    after = msgspec.structs.replace(before, vifs=(seattle, *before.vifs[1:]))
+    changed = {name for name, p in processes(before).items() if p != processes(after)[name]}
+    assert changed == {"ospfd" if daemon == "frr" else "bird"}
+    for name in changed:
+        old, new = processes(before)[name], processes(after)[name]
+        assert old.config != new.config
+        assert msgspec.structs.replace(old, config=new.config) == new
+
+
+@pytest.mark.parametrize("daemon", ["frr", "bird"])
+def test_two_slices_share_no_path(daemon: str) -> None:
+    for p in processes(router(daemon, "ospf", "bgp", bfd=True)).values():
+        own = [a for a in (*p.argv, *p.reload) if a.startswith("/") and a not in ("/bin/sh", "/usr/bin")]
+        assert all(a.startswith(frr.BIN) for a in own)
+        assert any("{run}" in a for a in p.argv)
+
+
+# --- the user's own configuration --------------------------------------------------------------
+
+INTEGRATED = """hostname mine
+interface eth0
+ ip ospf area 0
+router ospf
+ ospf router-id 1.1.1.1
+router rip
+ network eth0
+ passive-interface eth0
+ip route 10.0.0.0/8 blackhole
+"""
+
+
+def test_raw_integrated_configuration_wins_and_names_its_daemons() -> None:
+    mine = router("frr", raw={"frr.conf": INTEGRATED})
+    assert list(processes(mine)) == ["zebra", "staticd", "ospfd", "ripd"]
+    texts = files(mine)
+    assert "passive-interface" in texts["frr/ripd.conf"]
+    assert "passive-interface" not in texts["frr/ospfd.conf"]  # it would take it for its own
+    assert "ip ospf area 0" in texts["frr/ospfd.conf"]
+    assert "generated by VINI" not in "".join(texts.values())
+
+
+def test_raw_configuration_of_one_daemon_replaces_that_one_only() -> None:
+    texts = files(router("frr", "ospf", "bgp", raw={"ospfd.conf": "router ospf\n"}))
+    assert texts["frr/ospfd.conf"] == "router ospf\n"
+    assert "router bgp 65001" in texts["frr/bgpd.conf"]
+
+
+def test_raw_bird_configuration_is_all_there_is() -> None:
+    mine = router("bird", "ospf", raw={"bird.conf": "router id 1.1.1.1;\n"})
+    assert files(mine) == {"bird/bird.conf": "router id 1.1.1.1;\n"}
+
+
+# --- neighbours ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("daemon", "protocols", "count"), [
+    ("frr", ("ospf",), 2), ("frr", ("ospf", "ospf6"), 4), ("frr", ("bgp",), 3), ("bird", ("ospf", "bgp"), 5),
+    ("frr", ("static",), 0),
+])  # fmt: skip
+def test_expected_adjacencies(daemon: str, protocols: tuple[str, ...], count: int) -> None:
+    assert expected_adjacencies(router(daemon, *protocols)) == count
+
+
+SAID = {
+    ("frr", "ospf"): (
+        '{"neighbors":{"10.1.1.1":[{"nbrState":"Full\\/-","converged":"Full","ifaceName":"to-b:10.0.0.1"}],'
+        '"10.1.1.2":[{"nbrState":"Init\\/-","converged":"Init","ifaceName":"to-c:10.0.0.2"}]}}',
+        [("10.1.1.1", "to-b", True), ("10.1.1.2", "to-c", False)],
+    ),
+    ("frr", "ospf6"): (
+        '{"neighbors":[{"neighborId":"10.1.1.1","state":"Full","interfaceName":"to-b"}]}',
+        [("10.1.1.1", "to-b", True)],
+    ),
+    ("frr", "bgp"): (
+        '{"ipv4Unicast":{"peers":{"10.0.0.1":{"state":"Established"},"10.0.0.2":{"state":"Active"}}}}',
+        [("10.0.0.1", "", True), ("10.0.0.2", "", False)],
+    ),
+    ("frr", "isis"): (
+        "Area vini:\n  System Id           Interface   L  State        Holdtime SNPA\n"
+        " rb                  to-rb       2  Up            4        2020.2020.2020\n",
+        [("rb", "to-rb", True)],
+    ),
+    ("frr", "rip"): (
+        "  Routing Information Sources:\n    Gateway          BadPackets BadRoutes  Distance Last Update\n"
+        "    10.17.37.236             0         0       120   00:00:00\n  Distance: (default is 120)\n",
+        [("10.17.37.236", "", True)],
+    ),
+    ("frr", "ripng"): (
+        "    Gateway          BadPackets BadRoutes  Distance Last Update\n"
+        "    fe80::2c22:1dff:fec4:6519 \n                        0          0        120      00:00:00\n",
+        [("fe80::2c22:1dff:fec4:6519", "", True)],
+    ),
+    ("bird", "ospf"): (
+        "BIRD 2.0.12 ready.\nospf4:\nRouter ID   \tPri\t     State     \tDTime\tInterface  Router IP\n"
+        "10.253.201.160\t  1\tFull/PtP  \t 3.834\tto-sttl    10.15.226.184\n"
+        "10.238.70.143\t  1\tInit/PtP  \t 3.824\tto-snva    10.115.90.24\n",
+        [("10.253.201.160", "to-sttl", True), ("10.238.70.143", "to-snva", False)],
+    ),
+    ("bird", "rip"): (
+        "BIRD 2.0.12 ready.\nrip4:\nIP address                Interface  Metric Routes    Seen\n"
+        "10.17.37.236              to-ra           1      2   0.074\n",
+        [("10.17.37.236", "to-ra", True)],
+    ),
+    ("bird", "babel"): (
+        "BIRD 2.0.12 ready.\nbabel1:\nIP address                Interface  Metric Routes Hellos Expires Auth\n"
+        "fe80::7408:f0ff:feea:c91d to-ra          10      4      4   1.411 No  \n",
+        [("fe80::7408:f0ff:feea:c91d", "to-ra", True)],
+    ),
+    ("bird", "bgp"): (
+        "bgp_fd00__1 BGP        ---        up     05:30:15.570  Established   \n  BGP state:          Established\n"
+        "    Neighbor address: fd00::1%to-b\nbgp_10_0_0_1 BGP        ---        start  05:30:15.570  Connect\n"
+        "  BGP state:          Connect\n    Neighbor address: 10.0.0.1\n",
+        [("fd00::1", "", True), ("10.0.0.1", "", False)],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("daemon", "protocol"), SAID)
+def test_adjacencies(daemon: str, protocol: str) -> None:
+    said, wanted = SAID[daemon, protocol]
+    assert [(a.neighbor, a.dev, a.up) for a in ROUTERS[daemon].adjacencies(protocol, said)] == wanted
+
+
+@pytest.mark.parametrize(("daemon", "protocol"), PAIRS)
+def test_a_daemon_that_is_not_there_has_no_adjacencies(daemon: str, protocol: str) -> None:
+    said = {"frr": "Exiting: failed to connect to any daemons.\n", "bird": "Unable to connect to server control socket"}
+    assert ROUTERS[daemon].adjacencies(protocol, said[daemon]) == ()
+    assert [p for p, _ in ROUTERS[daemon].adjacencies_argv(router(daemon, protocol))] == [protocol]
