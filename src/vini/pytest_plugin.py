@@ -51,6 +51,7 @@ class Networks:
         try:
             network.up(timeout_s=timeout_s)
         except Unsupported as e:
+            _raise_if_impossible(network.topology)
             pytest.skip(f"this machine can't have the network: {e}")
         self.up.append(network)
         if missing := sorted(set(needs) - network.capabilities()):
@@ -86,6 +87,15 @@ class Networks:
             for network in self.up:
                 if network.is_up:
                     stack.callback(network.down)
+
+
+def _raise_if_impossible(topology: Topology) -> None:
+    """What no machine could do is the test's mistake: to skip would hide it."""
+    from vini.embed import embed
+    from vini.model import Node
+    from vini.node.probe import FEATURES
+
+    embed(topology, [Node("able", frozenset(f.name for f in FEATURES))], 1)
 
 
 @pytest.fixture

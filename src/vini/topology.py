@@ -42,7 +42,7 @@ def parse(text: str, source: str = "", default_name: str = "") -> Topology:
         mistakes.add(node.at, "A topology file is a mapping.", "start with 'slivers: [a, b]' and 'links:'")
         raise mistakes.error(source)
     found = read(TOPOLOGY, node, mistakes, "topology")
-    topology = _resolve(found.value if found else {}, source, default_name, mistakes)
+    topology = resolve(found.value if found else {}, source, default_name, mistakes)
     if mistakes.found:
         raise mistakes.error(source)
     return topology
@@ -53,7 +53,7 @@ def schema() -> Json:
     return json_schema(TOPOLOGY, "VINI topology", "https://vini.example/topology.schema.json")
 
 
-def _resolve(root: Fields, source: str, default_name: str, mistakes: Mistakes) -> Topology:
+def resolve(root: Fields, source: str, default_name: str, mistakes: Mistakes) -> Topology:
     check_list(root, mistakes)
     own = sliver_names(root)
     if "slivers" in root and not own:

@@ -106,6 +106,20 @@ def test_a_second_start_keeps_the_first(running: Element, run: Path) -> None:
         assert again.state()["pid"] == running.state()["pid"]
 
 
+def test_it_ends_when_nothing_is_left_to_do_and_leaves_no_file(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(element, "NETNS", run / "netns")
+    monkeypatch.setattr(element, "MEMORY_MB", 8)
+    element.start(run)
+    with Element(run) as e:
+        Wire(e)
+        pid = e.state()["pid"]
+    end = time.monotonic() + 30  # the wire's ends are gone, so its port goes
+    while Path(f"/proc/{pid}/fd").exists() and (run / "element.sock").exists():
+        assert time.monotonic() < end, "it runs on"
+        time.sleep(0.1)
+    assert list(run.iterdir()) == [run / "netns"]
+
+
 @pytest.mark.usefixtures("running")
 def test_nobody_else_may_talk_to_it(run: Path) -> None:
     assert (run / "element.sock").stat().st_mode & 0o077 == 0

@@ -12,7 +12,7 @@ import pytest
 
 from vini import bus
 from vini.client import Client
-from vini.experiment.load import load
+from vini.experiment.reader import load
 from vini.experiment.record import changed
 from vini.experiment.runner import run
 from vini.node.place import Place

@@ -96,7 +96,8 @@ def test_failure_reports_the_slivers(place, pytester):
     pytester.makepyfile(
         TWO
         + """
-    SERVICE = TWO.replace("[h1, h2]", "{h1: {commands: [{run: 'echo said by the service; sleep 1000', service: true}]}, h2: }", 1)
+    COMMAND = "{run: 'echo said by the service; sleep 1000', service: true}"
+    SERVICE = TWO.replace("[h1, h2]", "{h1: {commands: [" + COMMAND + "]}, h2: }", 1)
 
     @pytest.mark.vini(SERVICE)
     def test_fails(vini_slice):

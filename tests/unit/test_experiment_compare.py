@@ -8,7 +8,7 @@ import pytest
 from experiment_network import SQUARE, FakeNetwork, virtually
 
 from vini.experiment.actions import Fail
-from vini.experiment.compare import Difference, compare, differences
+from vini.experiment.comparison import Difference, compare, differences
 from vini.experiment.conditions import Limits
 from vini.experiment.probes import Path as PathProbe
 from vini.experiment.runner import run

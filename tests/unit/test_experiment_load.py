@@ -8,9 +8,9 @@ import pytest
 
 from vini.experiment.actions import Exec, Fail, Reroute, Restore, Shape, Start
 from vini.experiment.keys import SECTIONS, schema
-from vini.experiment.load import load, parse
 from vini.experiment.probes import Capture, Counters, Iperf3, Ping, Routes, Traceroute, Udp
 from vini.experiment.probes import Path as PathProbe
+from vini.experiment.reader import load, parse
 from vini.experiment.timeline import Event, Experiment, occasions
 from vini.model import TopologyError
 

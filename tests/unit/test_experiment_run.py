@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from vini.experiment.actions import Exec, Fail, Reroute, Restore, Shape, Start, Stop
 from vini.experiment.conditions import Limits
+from vini.experiment.digest import digest
 from vini.experiment.probes import Iperf3, Ping, Routes
 from vini.experiment.probes import Path as PathProbe
 from vini.experiment.record import changed
@@ -111,6 +112,21 @@ def test_slice_is_taken_down_after_the_run(tmp_path):
     network = FakeNetwork()
     play(tmp_path, network)
     assert network.wanted is None
+
+
+def test_slice_is_kept_as_the_timeline_left_it_on_request(tmp_path):
+    network = FakeNetwork()
+    timeline = (Event(Fail(("north", "east"), "carrier"), at_s=3.0),)
+    virtually(run(experiment(timeline=timeline), network, tmp_path, lambda _: None, limits=CALM, keep=True))
+    assert network.wanted and network.wanted.links[1].fault == "carrier"
+
+
+def test_digest_has_verdict_events_ways_and_numbers(tmp_path):
+    text = "\n".join(digest(summary(play(tmp_path))))
+    assert "failover: 18 s measured, seed 7, kind of failure: silent" in text
+    assert "3.00 s  north–east fails (silent)" in text
+    assert "west – south – east" in text and "west – north – lost" in text
+    assert "way (path): changes 3" in text and "NOT TRUSTWORTHY" not in text
 
 
 def test_slice_that_was_there_is_put_back(tmp_path):

@@ -32,13 +32,15 @@ class Loop:
         tasks: list[asyncio.Task[R]] = []
 
         def start() -> None:
-            tasks.append(self._loop.create_task(coroutine))
-            tasks[0].add_done_callback(lambda task: _pass_on(task, outcome))
+            if not tasks:
+                tasks.append(self._loop.create_task(coroutine))
+                tasks[0].add_done_callback(lambda task: _pass_on(task, outcome))
 
-        self._loop.call_soon_threadsafe(start)
         try:
+            self._loop.call_soon_threadsafe(start)
             return outcome.result()
         except KeyboardInterrupt:
+            self._loop.call_soon_threadsafe(start)  # the interrupt may have come before the first
             if not finish:
                 self._loop.call_soon_threadsafe(lambda: tasks[0].cancel())
             concurrent.futures.wait([outcome])

@@ -16,6 +16,7 @@ from vini.edit import nearest
 from vini.layout import address, layout, link_name
 from vini.mistakes import quote
 from vini.model import Mistake, NotFound, Topology, TopologyError
+from vini.names import vif
 from vini.topology import dump
 from vini.topology_keys import LINK, SLICE_NAME, SLIVER, SLIVER_NAME, TOPOLOGY
 
@@ -142,11 +143,10 @@ class Blueprint(Generic[S_co]):
         for sliver in pair:
             self._known(sliver)
         name = str(words.get("name") or "--".join(pair))
+        link = {"ends": ends, **words}
         root = self._building()
-        if name in [link.get("name") or _plain_name(link) for link in root["links"]]:
-            hint = "give a second one a name, and its ends vifs: link('a:eth1', 'b:eth1', name='second')"
-            raise TopologyError([Mistake(0, 0, f"There already is a link {quote(name)}.", hint)], source)
-        root["links"].append({"ends": ends, **words})
+        _refuse_second(link, name, root["links"], source)
+        root["links"].append(link)
         self._topology = None
         return name
 
@@ -227,8 +227,23 @@ class Blueprint(Generic[S_co]):
         """What stands for the sliver of that name."""
 
 
-def _plain_name(link: Words) -> str:
-    return "--".join(str(e["sliver"] if isinstance(e, Mapping) else e).partition(":")[0] for e in link["ends"])
+def _refuse_second(link: Words, name: str, links: Sequence[Words], source: str) -> None:
+    """Of links between the same slivers, all but one need a name and vifs of their own."""
+    if name in [str(other.get("name") or "--".join(sliver for sliver, _ in _vifs(other))) for other in links]:
+        hint = "give a second one a name, and its ends vifs: link('a:eth1', 'b:eth1', name='second')"
+        raise TopologyError([Mistake(0, 0, f"There already is a link {quote(name)}.", hint)], source)
+    taken = {end for other in links for end in _vifs(other)}
+    for sliver, dev in _vifs(link):
+        if (sliver, dev) in taken:
+            what = f"Sliver {quote(sliver)} already has a vif {quote(dev)}."
+            raise TopologyError([Mistake(0, 0, what, f"name this one: '{sliver}:eth1'")], source)
+
+
+def _vifs(link: Words) -> tuple[tuple[str, str], tuple[str, str]]:
+    """(sliver, vif) of both ends."""
+    ends = [e if isinstance(e, Mapping) else {"sliver": e} for e in link["ends"]]
+    (a, a_vif), (b, b_vif) = ((s, e.get("vif") or v) for e in ends for s, _, v in [str(e["sliver"]).partition(":")])
+    return (a, a_vif or vif(b)), (b, b_vif or vif(a))
 
 
 def _mapping(slivers: Any) -> Words:

@@ -104,8 +104,8 @@ class AsyncNetwork(Blueprint[AsyncSliver]):
         try:
             await client.up(topology, wait=wait, timeout_s=timeout_s)
         except BaseException as e:
-            if isinstance(e, ViniError):
-                e.add_note(await self.diagnosis())
+            if isinstance(e, ViniError) and (said := await self.diagnosis()):
+                e.add_note(said)
             await self.down()
             raise
 
@@ -223,7 +223,7 @@ class AsyncNetwork(Blueprint[AsyncSliver]):
     async def diagnosis(self) -> str:
         """Slivers that are not ready and why, and the last lines of every daemon's log: for a failed test."""
         client = self._live
-        with suppress(NotFound):  # it never came so far
+        with suppress(NotFound):  # it was refused: then there is nothing to tell
             rows = await client.status(self.name)
             bad = [f"  {r.sliver.partition('.')[2]}: {r.state}: {r.why}" for r in rows if r.state != "ready"]
             lines = [f"{self.name}: {len(rows) - len(bad)} of {len(rows)} slivers ready", *bad]
@@ -233,7 +233,7 @@ class AsyncNetwork(Blueprint[AsyncSliver]):
                 for log in sorted(client.place.sliver(f"{self.name}.{sliver}").glob("*.log")):
                     lines += await asyncio.to_thread(_tail, sliver, log)
             return "\n".join(lines)
-        return f"{self.name}: no such slice"
+        return ""
 
     def capabilities(self) -> frozenset[str]:
         """What this machine can do: "netem", "element", "bird", ...; `vini doctor` explains them."""

@@ -102,10 +102,13 @@ class Network(Blueprint[Sliver]):
         real, loop = self._asynchronous(), Loop()
         try:
             loop.call(real.up(wait=wait, timeout_s=timeout_s))
+            self._real, self._loop = real, loop
         except BaseException:
+            if real.is_up:  # interrupted just after it came up
+                loop.call(real.down(), finish=True)
+            self._real = None
             loop.close()
             raise
-        self._real, self._loop = real, loop
 
     def down(self) -> None:
         """End it: programs that were started in it first, then the slice.  Nothing of it stays."""

@@ -38,6 +38,7 @@ class SliverWords(TypedDict, total=False):
 
     routing: str | Sequence[str] | RoutingWords
     routes: Sequence[Mapping[str, str]]
+    image: str
     files: Mapping[str, str]
     commands: str | Sequence[str | Mapping[str, Any]]
     forward: bool

@@ -9,6 +9,7 @@ import click
 from vini import formats
 from vini.cli.choose import bound_files, read_text
 from vini.cli.out import dump, line, note
+from vini.experiment import keys as experiments
 from vini.topology import dump as topology_text
 from vini.topology import schema
 
@@ -29,6 +30,7 @@ def import_command(file: str) -> None:
 
 
 @click.command("schema")
-def schema_command() -> None:
+@click.option("--experiment", is_flag=True, help="That of experiment files.")
+def schema_command(experiment: bool) -> None:
     """Print the JSON Schema of topology files, for editors."""
-    dump(schema())
+    dump(experiments.schema() if experiment else schema())

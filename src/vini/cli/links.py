@@ -59,9 +59,8 @@ def link_command(a: str | None, b: str | None, slice_: str | None, fail: str | N
         changed = edit.set_impairment(changed, a, b or "", one_way=one_way, **wishes)
     if cost:
         changed = edit.set_cost(changed, a, b or "", cost)
-    what = "link " + " ".join(x for x in (a, b) if x)
-    report = asyncio.run(_put(client, changed, what))
     link = changed.links[edit.find_link(changed, a, b or "")]
+    report = asyncio.run(_put(client, changed, f"link {link_name(link)}: {_describe(link)}"))
     if as_json:
         dump({**_json(link), "ops": report})
     else:

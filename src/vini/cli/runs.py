@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import click
+from msgspec import to_builtins
 
 from vini.cli.out import Ticker, dump, json_option, line, note
 from vini.client import Client
@@ -57,6 +58,6 @@ def compare_command(a: Path, b: Path, as_json: bool) -> None:
 
     found = compare(a, b)
     if as_json:
-        dump(found)
+        dump(to_builtins(found))
     else:
         line(describe(found))

@@ -125,7 +125,7 @@ def plan_command(file: str | None, spec: str | None, seed: int, routing: str | N
 @click.command("status")
 @slice_option
 @click.option("-v", "--verbose", is_flag=True, help="List every sliver, also the ready ones.")
-@click.option("--wait", "wait_s", type=float, help="Wait until it has converged, at most so many seconds.")
+@click.option("--wait", "wait_s", type=float, help="Wait until it is ready and has converged, at most so many seconds.")
 @json_option
 def status_command(slice_: str | None, verbose: bool, wait_s: float | None, as_json: bool) -> None:
     """How a slice is, by a fresh look at the machine.  Exit code 1 when a sliver is not ready."""
@@ -141,6 +141,7 @@ async def _status(slice_: str | None, verbose: bool, wait_s: float | None, as_js
     everything = []
     for topology in slices:
         if wait_s is not None:
+            await client.wait_ready(topology.name, wait_s)
             await client.wait_converged(topology.name, wait_s)
         rows = await client.status(topology.name)
         converged, why = await client.converged(topology.name)

@@ -6,6 +6,8 @@ import asyncio
 import os
 import re
 import shutil
+import signal
+import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +20,7 @@ from vini.client import Client
 from vini.layout import layout
 from vini.model import NotFound, Topology, Unsupported, ViniError
 from vini.node import cgroup
+from vini.pcapng import convert
 
 _PINGS_AT_ONCE = 64
 _BIN = Path(__file__).parent / "bin"  # vtysh and birdc that talk to the sliver's own daemons
@@ -146,14 +149,15 @@ def _print_pings(results: list[tuple[str, str, float | None]], as_json: bool) ->
 @click.command("capture")
 @slice_option
 @click.argument("where", metavar="SLIVER:VIF")
-@click.option("-w", "file", help="Write pcap to this file instead of printing; `-` for standard output.")
+@click.option("-w", "file", help="Write to this file instead of printing: pcapng, or pcap where it ends in .pcap.")
 @click.option("-c", "count", type=click.IntRange(1), help="End after this many packets.")
 @click.argument("expression", nargs=-1)
-def capture_command(slice_: str | None, where: str, file: str | None, count: int | None,
-                    expression: tuple[str, ...]) -> None:  # fmt: skip
-    """Capture packets on a vif: `vini capture denver:to-kansas-city -w x.pcap`; Ctrl-C ends it.
+def capture_command(
+    slice_: str | None, where: str, file: str | None, count: int | None, expression: tuple[str, ...]
+) -> None:
+    """Capture packets on a vif: `vini capture denver:to-kansas-city -w x.pcapng`; Ctrl-C ends it.
 
-    EXPRESSION is a pcap filter, e.g. `icmp`.
+    EXPRESSION is a pcap filter, e.g. `icmp`.  `-w -` writes to standard output, for `wireshark -k -i -`.
     """
     if shutil.which("tcpdump") is None and not Path("/usr/bin/tcpdump").exists():
         raise Unsupported("Capturing needs tcpdump; install it with `apt-get install tcpdump`.")
@@ -163,9 +167,32 @@ def capture_command(slice_: str | None, where: str, file: str | None, count: int
     vifs = [v.dev for v in layout(topology).vifs[the_sliver(topology, sliver)]]
     if vif not in [*vifs, "lo", "any"]:
         raise NotFound(f"Sliver {sliver!r} has no vif {vif!r}; it has: {', '.join(vifs)}.")
-    argv = ["tcpdump", "-n", "-U", "-i", vif]
-    if file:
-        argv += ["-w", file if file == "-" else str(Path(file).resolve()), "-Z", "root"]
-    if count:
-        argv += ["-c", str(count)]
-    _become(topology.name, sliver, (*argv, *expression))
+    argv = ["tcpdump", "-n", "-U", "-i", vif, *(["-c", str(count)] if count else [])]
+    if file is None or file.endswith(".pcap"):
+        target = ["-w", str(Path(file).resolve()), "-Z", "root"] if file else []
+        _become(topology.name, sliver, (*argv, *target, *expression))
+    else:
+        _write_pcapng(client.enter(topology.name, sliver, [*argv, "-w", "-", *expression]), file, where)
+
+
+def _write_pcapng(command: list[str], file: str, interface: str) -> None:
+    """Ctrl-C reaches tcpdump too, which then ends its stream; we write what is left and end with it."""
+    try:
+        out = sys.stdout.buffer if file == "-" else Path(file).open("wb")  # noqa: SIM115
+    except OSError as e:
+        raise ViniError(f"{file!r} can't be written: {e.strerror}; choose another place with -w.") from e
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        child = subprocess.Popen(command, stdout=subprocess.PIPE, preexec_fn=_interruptible)  # noqa: PLW1509
+        assert child.stdout is not None
+        with out:
+            for block in convert(child.stdout, interface):
+                out.write(block)
+                out.flush()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    raise click.exceptions.Exit(child.wait())
+
+
+def _interruptible() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

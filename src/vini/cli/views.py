@@ -144,6 +144,7 @@ def top_command(slice_: str | None, times: int, delay_s: float, as_json: bool) -
 def _sample(client: Client, topology: Topology) -> Sample:
     """Sliver -> time, counters of its vifs, CPU seconds and memory (bytes) of its processes."""
     out: Sample = {}
+    vifs = {name: {v.dev for v in vs} for name, vs in layout(topology).vifs.items()}
     for name in topology.slivers:
         text = subprocess.run(
             client.enter(topology.name, name, ["cat", "/proc/net/dev"]), capture_output=True, text=True
@@ -152,7 +153,7 @@ def _sample(client: Client, topology: Topology) -> Sample:
         for row in text.splitlines()[2:]:
             dev, _, numbers = row.partition(":")
             fields = [int(x) for x in numbers.split()]
-            if dev.strip() != "lo":
+            if dev.strip() in vifs[name]:
                 counters[dev.strip()] = (fields[0], fields[1], fields[8], fields[9])
         cpu, memory = _usage(client, f"{topology.name}.{name}")
         out[name] = (time.monotonic(), counters, cpu, memory)

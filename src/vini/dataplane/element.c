@@ -59,6 +59,7 @@ enum {
 	SPIN_NS = 20000,         /* a departure that is nearer is waited for awake: sleeping takes about as long */
 	LATE_NS = 1000000,       /* counted as late */
 	RECHECK_NS = 50000000,   /* of vifs that are down */
+	IDLE_S = 5,              /* without a port and a client: it ends */
 	MILLION = 1000000,
 };
 
@@ -601,8 +602,11 @@ static struct {
 	struct port *first;
 } closing = {.lock = PTHREAD_MUTEX_INITIALIZER, .filled = PTHREAD_COND_INITIALIZER};
 
+static _Atomic unsigned closing_count;
+
 static void close_later(struct port *p)
 {
+	closing_count++;
 	pthread_mutex_lock(&closing.lock);
 	p->buried = closing.first;
 	closing.first = p;
@@ -630,6 +634,7 @@ static void *close_forever(void *nothing)
 		close(p->tap_fd);
 		close(p->out_fd);
 		free(p);
+		closing_count--;
 	}
 	return nothing;
 }
@@ -836,6 +841,39 @@ static void obey(char *line, int fd[2], struct answer *a)
 	}
 }
 
+/* ---- the end: nothing to do and nobody talking to it for a while --------------------------------------- */
+
+static unsigned clients;
+static int idle_fd = -1;
+static const char *socket_path;
+static char lock_path[sizeof(((struct sockaddr_un *)0)->sun_path) + 8];
+static int lock_fd = -1;
+
+static void end_when_idle(void)
+{
+	struct itimerspec t = {.it_value = {.tv_sec = IDLE_S}};
+	timerfd_settime(idle_fd, 0, &t, NULL);
+}
+
+static void idle_ready(struct watch *w, uint32_t events)
+{
+	struct stat ours, there;
+	uint64_t expirations;
+	(void)events;
+	if (read(w->fd, &expirations, sizeof expirations) < 0 || clients)
+		return;
+	if (ports.count || closing_count) {
+		end_when_idle();
+		return;
+	}
+	/* Somebody may have deleted our files, and started another element at the same place. */
+	if (!fstat(lock_fd, &ours) && !stat(lock_path, &there) && ours.st_ino == there.st_ino) {
+		unlink(socket_path);
+		unlink(lock_path);
+	}
+	exit(0);
+}
+
 static ssize_t receive(int socket, char *line, size_t size, int fd[2])
 {
 	union {
@@ -879,6 +917,8 @@ static void client_ready(struct watch *w, uint32_t events)
 	}
 	close(w->fd);
 	free(w);
+	clients--;
+	end_when_idle();
 }
 
 static void listener_ready(struct watch *w, uint32_t events)
@@ -886,10 +926,12 @@ static void listener_ready(struct watch *w, uint32_t events)
 	int fd = accept4(w->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	struct watch *client = fd < 0 ? NULL : calloc(1, sizeof *client);
 	(void)events;
-	if (client)
+	if (client) {
 		watch_add(client, fd, EPOLLIN, client_ready);
-	else if (fd >= 0)
+		clients++;
+	} else if (fd >= 0) {
 		close(fd);
+	}
 }
 
 /* ---- the loop ------------------------------------------------------------------------------------------ */
@@ -946,16 +988,16 @@ static _Noreturn void fail(const char *doing, const char *what)
 static int listen_at(const char *path)
 {
 	struct sockaddr_un a = {.sun_family = AF_UNIX};
-	char lock[sizeof a.sun_path + 8];
 	if (strlen(path) >= sizeof a.sun_path) {
 		errno = ENAMETOOLONG;
 		fail("listening at", path);
 	}
 	memcpy(a.sun_path, path, strlen(path));
-	snprintf(lock, sizeof lock, "%s.lock", path);
-	int held = open(lock, O_RDWR | O_CREAT | O_CLOEXEC, 0600); /* kept: one element per socket */
-	if (held < 0 || flock(held, LOCK_EX | LOCK_NB))
-		fail("locking", lock);
+	socket_path = path;
+	snprintf(lock_path, sizeof lock_path, "%s.lock", path);
+	lock_fd = open(lock_path, O_RDWR | O_CREAT | O_CLOEXEC, 0600); /* one element per socket */
+	if (lock_fd < 0 || flock(lock_fd, LOCK_EX | LOCK_NB))
+		fail("locking", lock_path);
 	unlink(path);
 	umask(0177);
 	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -991,7 +1033,7 @@ static void ask_for_priority(void)
 
 int main(int count, char **argument)
 {
-	static struct watch listener, directory, timer, recheck;
+	static struct watch listener, directory, timer, recheck, idle;
 	if (count != 4 || atoi(argument[3]) <= 0) {
 		fprintf(stderr, "usage: element SOCKET NETNS_DIRECTORY MEMORY_MB\n");
 		return 2;
@@ -1012,5 +1054,8 @@ int main(int count, char **argument)
 	watch_add(&timer, timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC), EPOLLIN, timer_ready);
 	recheck_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
 	watch_add(&recheck, recheck_fd, EPOLLIN, recheck_ready);
+	idle_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+	watch_add(&idle, idle_fd, EPOLLIN, idle_ready);
+	end_when_idle();
 	run(timer.fd);
 }

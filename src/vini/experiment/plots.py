@@ -120,7 +120,9 @@ def _path(axes: Axes, measured: Measured) -> None:
 
 def _short(way: str) -> str:
     hops = way.split()
-    return "–".join(h[:4].rstrip("-") for h in hops) if len(hops) < 12 else f"{hops[0]} … {hops[-1]} ({len(hops) - 1} links)"
+    if len(hops) > 12:
+        return f"{hops[0]} … {hops[-1]} ({len(hops) - 1} links)"
+    return "–".join(h[:4].rstrip("-") for h in hops)
 
 
 def _counters(axes: Axes, measured: Measured) -> None:

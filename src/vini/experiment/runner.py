@@ -23,13 +23,20 @@ Say = Callable[[str], None]
 
 
 async def run(
-    experiment: Experiment, network: Network, out: Path, say: Say, *, limits: Limits | None = None
+    experiment: Experiment,
+    network: Network,
+    out: Path,
+    say: Say,
+    *,
+    keep: bool = False,
+    limits: Limits | None = None,
 ) -> Path:
     """Do it, and return the directory of its record.
 
     The slice is brought up, or changed into the experiment's topology; afterwards it is as it was
-    before: down, or what it was.  When the task is cancelled (Ctrl-C) while it measures, probes are
-    ended, and what they found is recorded and marked as interrupted; before that, nothing is left.
+    before: down, or what it was; with `keep`, as the timeline left it.  When the task is cancelled
+    (Ctrl-C) while it measures, probes are ended, and what they found is recorded and marked as
+    interrupted; before that, nothing is left.
     Raises ViniError where it can't begin: a program is missing, or the slice does not settle.
     """
     check_tools(experiment)
@@ -48,8 +55,9 @@ async def run(
     finally:
         if not began:
             record.discard()
-        say("putting the slice back as it was" if before else "taking the slice down")
-        await (network.put(before) if before else _down(network, experiment.topology.name))
+        if not (keep and began):
+            say("putting the slice back as it was" if before else "taking the slice down")
+            await (network.put(before) if before else _down(network, experiment.topology.name))
 
 
 def check_tools(experiment: Experiment) -> None:

@@ -33,9 +33,7 @@ def limits(backend: Literal["netem", "element"]) -> Limits:
     return _LIMITS[backend]
 
 
-def shape(
-    ns: str, dev: str, impairment: Impairment, fault: Fault, capabilities: Capabilities
-) -> Shape | None:
+def shape(ns: str, dev: str, impairment: Impairment, fault: Fault, capabilities: Capabilities) -> Shape | None:
     """The Shape of packets that leave `ns` by `dev`; None where there is nothing to do to them.
 
     Unsupported where this node can't give it.  The fault "carrier" is the interface's, not ours.

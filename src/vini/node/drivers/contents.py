@@ -111,7 +111,9 @@ class FileDriver:
 
     def _delete(self, o: File) -> None:
         (self._place.sliver(o.ns) / o.path).unlink(missing_ok=True)
-        self._save_manifest(o.ns, [p for p in self._manifest(o.ns) if p != o.path])
+        manifest = self._manifest(o.ns)
+        if o.path in manifest:
+            self._save_manifest(o.ns, [p for p in manifest if p != o.path])
 
     def _manifest(self, ns: str) -> list[str]:
         try:
@@ -152,10 +154,12 @@ class RootDriver:
         return frozenset(out)
 
     def ensure(self, objects: Sequence[AnyObject]) -> Failures:
-        """Make them anew."""
+        """Make them; one that isn't right, anew."""
         failures: Failures = {}
         for o in objects:
             assert isinstance(o, Root)
+            if o in self.observe({o.ns}):
+                continue
             try:
                 self._make(o)
             except (OSError, subprocess.SubprocessError) as e:

@@ -128,7 +128,7 @@ class ProcessDriver:
             try:
                 self._ensure_one(o)
             except (OSError, subprocess.SubprocessError, _Waits) as e:
-                failures[o.key] = str(e) if isinstance(e, _Waits) else f"{o.name} can't be started: {e}"
+                failures[o.key] = str(e) if isinstance(e, _Waits) else _cannot_start(o, e)
         return failures
 
     def _ensure_one(self, o: Process) -> None:
@@ -247,6 +247,11 @@ class ProcessDriver:
         for pid, child in list(self._children.items()):
             if child.poll() is not None:
                 del self._children[pid]
+
+
+def _cannot_start(o: Process, error: Exception) -> str:
+    why = (isinstance(error, OSError) and error.strerror) or error
+    return f"The process {o.name} of sliver {o.ns} can't be started: {why}."
 
 
 class _Waits(Exception):

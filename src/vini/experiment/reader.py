@@ -82,7 +82,7 @@ def _topology(
         return None, {}, None
     if not isinstance(found.value, str):
         before = len(mistakes.found)
-        inline = topology._resolve(found.value, str(path), path.stem, mistakes)
+        inline = topology.resolve(found.value, str(path), path.stem, mistakes)
         return (inline if len(mistakes.found) == before else None), {}, None
     file = path.parent / found.value
     try:

@@ -63,6 +63,11 @@ def compare(run_a: Path, run_b: Path) -> Comparison:
     )
 
 
+def describe(found: Comparison) -> str:
+    """A comparison as text for a terminal."""
+    return str(found)
+
+
 def differences(a: Any, b: Any, worth: float = 0.0, what: str = "") -> Iterator[Difference]:
     """The leaves in which two JSON values differ; numbers by more than the share `worth`.  Pure."""
     if isinstance(a, dict) and isinstance(b, dict):

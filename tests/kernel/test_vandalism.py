@@ -1,0 +1,285 @@
+"""Whatever a hand or a crash does to the machine, the agent puts back exactly what was asked, within seconds, and
+nothing else: another slice with the same names does not notice."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from own_place import NETNS, OwnPlace, eventually, run
+
+from vini.model import (
+    Address,
+    Command,
+    End,
+    File,
+    Impairment,
+    Interface,
+    Link,
+    Process,
+    Route,
+    Routing,
+    Sliver,
+    Topology,
+)
+from vini.node import cgroup
+from vini.plan import plan
+
+pytestmark = [pytest.mark.root, pytest.mark.needs("cgroup2", "bird")]
+
+OSPF = Routing(("ospf",), daemon="bird")
+WITHIN_S = 30.0
+
+
+def ring(name: str) -> Topology:
+    """Three BIRD routers in a ring, and a host with files and a service behind one of them."""
+    host = Sliver(
+        "host",
+        files={"/etc/motd": "hello\n", "/srv/www/index.html": "<p>\n"},
+        commands=(Command("touch /tmp/$$; rm /tmp/$$"), Command("sleep 10000", service=True)),
+    )
+    links = tuple(Link((End(a), End(b))) for a, b in [("a", "b"), ("b", "c"), ("c", "a"), ("host", "a")])
+    return Topology(name, {**{n: Sliver(n, routing=OSPF) for n in "abc"}, "host": host}, links)
+
+
+def quiet(name: str) -> Topology:
+    """The same sliver names, without daemons."""
+    return Topology(name, {n: Sliver(n) for n in ("a", "b", "c", "host")}, ring(name).links)
+
+
+class Vandal:
+    """Each method is one thing that a careless or malicious root may do to slice `v`."""
+
+    def __init__(self, own: OwnPlace, seed: int | str):
+        self.own, self.chance = own, random.Random(seed)
+        self._objects = sorted(own.spec("v").objects, key=lambda o: o.key)
+        self.done: list[str] = []
+
+    def _one(self, kind: type, fits: Callable[[object], bool] = lambda _: True):
+        found = [o for o in self._objects if type(o) is kind and fits(o)]
+        return self.chance.choice(found)
+
+    def _inside(self, ns: str, *argv: str) -> None:
+        self.done.append(f"{ns}: {' '.join(argv)}")
+        run("nsenter", f"--net={self.own.place.netns(ns)}", "--", *argv, check=False)
+
+    def _vif(self) -> Interface:
+        return self._one(Interface, lambda o: o.dev != "lo")
+
+    def delete_namespace(self) -> None:
+        ns = self._vif().ns
+        self.done.append(f"delete namespace {ns}")
+        run("ip", "netns", "delete", self.own.place.netns(ns).name, check=False)
+
+    def unmount_namespace(self) -> None:
+        """The file stays, empty."""
+        ns = self._vif().ns
+        self.done.append(f"unmount namespace {ns}")
+        run("umount", "-l", self.own.place.netns(ns), check=False)
+
+    def delete_interface(self) -> None:
+        o = self._vif()
+        self._inside(o.ns, "ip", "link", "delete", o.dev)
+
+    def rename_interface(self) -> None:
+        o = self._vif()
+        self._inside(o.ns, "ip", "link", "set", o.dev, "down")
+        self._inside(o.ns, "ip", "link", "set", o.dev, "name", "lan0")
+
+    def take_interface_away(self) -> None:
+        """One end of a pair moves into a namespace that isn't ours."""
+        o = self._vif()
+        self._inside(o.ns, "ip", "link", "set", o.dev, "netns", "1", "name", f"v{os.getpid()}")
+        run("ip", "link", "delete", f"v{os.getpid()}", check=False)
+
+    def change_interface(self) -> None:
+        o = self._vif()
+        what = self.chance.choice(["mtu 1300", "mtu 1000", "down", "address 02:00:00:00:00:99", "alias mine", "group 0"])
+        self._inside(o.ns, "ip", "link", "set", o.dev, *what.split())
+
+    def delete_address(self) -> None:
+        o = self._one(Address)
+        self._inside(o.ns, "ip", "address", "delete", o.cidr, "dev", o.dev)
+
+    def flush_addresses(self) -> None:
+        o = self._one(Interface)
+        self._inside(o.ns, "ip", "address", "flush", "dev", o.dev)
+
+    def loopback_down(self) -> None:
+        self._inside(self._one(Interface, lambda o: o.dev == "lo").ns, "ip", "link", "set", "lo", "down")
+
+    def delete_route(self) -> None:
+        o = self._one(Route)
+        self._inside(o.ns, "ip", "route", "delete", o.to, "via", o.via)
+
+    def replace_route(self) -> None:
+        o = self._one(Route)
+        self._inside(o.ns, "ip", "route", "replace", "blackhole", o.to, "proto", "86")
+
+    def flush_routes(self) -> None:
+        self._inside(self._vif().ns, "ip", "route", "flush", "table", "all")
+
+    def stop_forwarding(self) -> None:
+        self._inside(self._one(Interface).ns, "sysctl", "-qw", "net.ipv4.ip_forward=0", "net.ipv6.conf.all.forwarding=0")
+
+    def kill_process(self) -> None:
+        o = self._one(Process, lambda o: not o.once)
+        self.done.append(f"kill {o.key}")
+        for pid in cgroup.pids(cgroup.of(self.own.place, o.ns, o.name)):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def delete_file(self) -> None:
+        o = self._one(File)
+        self.done.append(f"delete {o.key}")
+        (self.own.place.sliver(o.ns) / o.path).unlink(missing_ok=True)
+
+    def scribble(self) -> None:
+        o = self._one(File)
+        self.done.append(f"scribble {o.key}")
+        with suppress(FileNotFoundError):
+            (self.own.place.sliver(o.ns) / o.path).write_text("something else")
+
+    def delete_records(self) -> None:
+        ns = self._one(Process).ns
+        self.done.append(f"delete records of {ns}")
+        for path in [*self.own.place.sliver(ns).glob("*.process"), self.own.place.sliver(ns) / ".files"]:
+            path.unlink(missing_ok=True)
+
+    def delete_run_directory(self) -> None:
+        ns = self._one(Process).ns
+        self.done.append(f"delete run directory of {ns}")
+        shutil.rmtree(self.own.place.sliver(ns), ignore_errors=True)
+
+    def unmount_root(self) -> None:
+        self.done.append("unmount root of v.host")
+        run("umount", "-l", self.own.place.run / "mounts" / "v.host", check=False)
+
+    def kill_cgroup(self) -> None:
+        ns = self._one(Process).ns
+        self.done.append(f"kill and delete cgroup of {ns}")
+        cgroup.kill(cgroup.of(self.own.place, ns))
+        cgroup.delete(cgroup.of(self.own.place, ns))
+
+    def stray_namespace(self) -> None:
+        self.done.append("stray namespace")
+        run("ip", "netns", "add", f"{self.own.place.mark}.v.stray", check=False)
+
+
+DEEDS = [name for name, deed in vars(Vandal).items() if not name.startswith("_") and callable(deed)]
+
+
+@pytest.fixture
+def ours(own: OwnPlace) -> Iterator[OwnPlace]:
+    """Slices `v` (vandalised) and `w` (the same names), with an agent that keeps watch."""
+
+    async def bring_up() -> None:
+        client = own.client()
+        await client.up(quiet("w"), timeout_s=30)
+        await client.up(ring("v"), timeout_s=60)
+
+    asyncio.run(bring_up())
+    yield own
+
+
+def witness(own: OwnPlace) -> tuple[object, ...]:
+    """Of slice `w`, what would not come back the same if it had been touched."""
+    inodes = sorted((p.name, p.stat().st_ino) for p in NETNS.glob(f"{own.place.mark}.w.*"))
+    return inodes, own.observe("w")
+
+
+async def pings(own: OwnPlace, source: str, destination: str, family: int = 4) -> bool:
+    client = own.client()
+    topology = await client.topology("v")
+    ip = client.address(topology, destination, family)
+    argv = client.enter("v", source, ["ping", "-c1", "-W1", ip])
+    return " 0% packet loss" in run(*argv, check=False)
+
+
+def healed(own: OwnPlace) -> bool:
+    """Exactly what was asked, and stable: a further pass has nothing to do."""
+    assert own.is_as_asked("v")
+    assert plan(own.spec("v").objects, own.observe("v")) == []
+    return True
+
+
+def is_ready(own: OwnPlace) -> bool:
+    async def look() -> bool:
+        rows = await own.client().status("v")
+        bad = [f"{r.sliver} {r.state}: {r.why}" for r in rows if r.state != "ready"]
+        assert not bad, bad
+        return True
+
+    return asyncio.run(look())
+
+
+def test_every_deed_is_undone_and_the_other_slice_does_not_notice(ours):
+    before = witness(ours)
+    for deed in DEEDS:
+        vandal = Vandal(ours, seed=deed)
+        getattr(vandal, deed)()
+        try:
+            eventually(lambda: healed(ours), within=WITHIN_S)
+        except AssertionError as e:
+            raise AssertionError(f"{vandal.done} was not healed: {e}") from None
+    eventually(lambda: is_ready(ours), within=WITHIN_S)
+    eventually(lambda: asyncio.run(pings(ours, "a", "b")), within=WITHIN_S)  # the routers are really back
+    assert witness(ours) == before
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_many_deeds_at_once_are_undone_and_packets_flow_again(ours, seed):
+    before = witness(ours)
+    vandal = Vandal(ours, seed)
+    for deed in vandal.chance.choices(DEEDS, k=8):
+        getattr(vandal, deed)()
+    try:
+        eventually(lambda: healed(ours), within=WITHIN_S)
+        eventually(lambda: is_ready(ours), within=WITHIN_S)
+        eventually(lambda: asyncio.run(pings(ours, "host", "c")), within=WITHIN_S)
+    except AssertionError as e:
+        raise AssertionError(f"{vandal.done} was not healed: {e}") from None
+    assert witness(ours) == before
+
+
+def test_ipv6_works_again_after_the_mtu_was_too_small_for_it(ours):
+    run("nsenter", f"--net={ours.place.netns('v.host')}", "ip", "link", "set", "to-a", "mtu", "1000")
+    eventually(lambda: healed(ours), within=WITHIN_S)
+    vif = "fe80::/10"
+    eventually(lambda: vif.partition("::")[0] in run(
+        "nsenter", f"--net={ours.place.netns('v.host')}", "ip", "-6", "address", "show", "dev", "to-a"
+    ), within=WITHIN_S)
+
+
+def test_the_slivers_own_127_0_0_1_comes_back_after_a_flush(ours):
+    """It is nobody's object; the kernel gives it when lo comes up, and programs need it."""
+    inside = ["nsenter", f"--net={ours.place.netns('v.host')}", "--"]
+    run(*inside, "ip", "address", "flush", "dev", "lo")
+    eventually(lambda: "127.0.0.1" in run(*inside, "ip", "address", "show", "dev", "lo"), within=WITHIN_S)
+
+
+def test_impairments_come_back_with_the_element_that_gives_them(own):
+    if "netem" not in (words := _capabilities()) and "element" not in words:
+        pytest.skip("this machine can't shape")
+    slow = Link((End("a"), End("b")), impairment=Impairment(delay_ms=5.0))
+    topology = Topology("v", {n: Sliver(n) for n in "ab"}, (slow,))
+    asyncio.run(own.client().up(topology))
+    own._end_element()  # by SIGTERM; where netem shapes, there is none
+    eventually(lambda: healed(own), within=WITHIN_S)
+    run("nsenter", f"--net={own.place.netns('v.a')}", "tc", "qdisc", "delete", "dev", "to-b", "clsact", check=False)
+    run("nsenter", f"--net={own.place.netns('v.a')}", "tc", "qdisc", "delete", "dev", "to-b", "root", check=False)
+    eventually(lambda: healed(own), within=WITHIN_S)
+    assert Path(f"/proc/{own.agents()[0]}").exists()
+
+
+def _capabilities() -> frozenset[str]:
+    from conftest import capabilities
+
+    return capabilities()
