@@ -1,6 +1,6 @@
 """Abilene: fail Denver - Kansas City while pings and paths are measured, and say what was seen.
 
-    sudo .venv/bin/python examples/python/abilene_failure.py
+sudo .venv/bin/python examples/python/abilene_failure.py
 """
 
 from pathlib import Path
@@ -29,7 +29,8 @@ with net:
 seen = measured.summary("rtt")
 print(f"before: {before}")
 print(f"after:  {after}")
-print(f"{seen['lost']} of {seen['sent']} pings were lost; routing went round it {repaired - failed:.1f} s after the cut.")
+print(f"{seen['lost']} of {seen['sent']} pings were lost.")
+print(f"Routing went round it {repaired - failed:.1f} s after the cut.")
 
 table = measured.table("rtt")  # a pyarrow.Table; .to_pandas() makes it a DataFrame
 print(table.slice(0, 5).to_pylist())

@@ -1,6 +1,6 @@
 """How TCP throughput falls with the delay of a link: a parameter sweep, and its result as a table.
 
-    sudo .venv/bin/python examples/python/delay_sweep.py
+sudo .venv/bin/python examples/python/delay_sweep.py
 """
 
 from importlib.util import find_spec
@@ -20,6 +20,7 @@ with net:
         net.shape(left, right, delay=f"{delay_ms}ms")
         rtt = net.ping(left, right, count=5)
         flow = net.iperf(left, right, seconds=2, window=WINDOW)
+        print(f"{delay_ms} ms one way: {flow}")
         rows.append({"delay_ms": delay_ms, "rtt_ms": rtt.median_ms, "mbit": flow.mbit})
 
 result = table(rows)

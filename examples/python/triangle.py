@@ -1,6 +1,6 @@
 """A triangle of routers, built in code: ping, break the short way, ping again.
 
-    sudo .venv/bin/python examples/python/triangle.py
+sudo .venv/bin/python examples/python/triangle.py
 """
 
 from vini import Network

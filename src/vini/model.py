@@ -24,7 +24,8 @@ class Value(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
 Fault = Literal["none", "carrier", "silent"]
 DAEMONS = ("frr", "bird")
 PROTOCOLS = ("ospf", "ospf6", "isis", "rip", "ripng", "bgp", "babel", "static")
-SPEAKS = {"frr": frozenset(PROTOCOLS), "bird": frozenset(PROTOCOLS) - {"isis"}}
+# What each daemon speaks. FRR has a Babel daemon too, but that of 8.4 forgets links that are up at its start.
+SPEAKS = {"frr": frozenset(PROTOCOLS) - {"babel"}, "bird": frozenset(PROTOCOLS) - {"isis"}}
 
 
 class Impairment(Value, frozen=True):
@@ -365,7 +366,6 @@ class Shape(Object, frozen=True):
     in_place: ClassVar[frozenset[str]] = frozenset(
         {"delay_us", "jitter_us", "loss_ppm", "rate_kbit", "queue_packets", "drop"}
     )
-    falls: ClassVar[bool] = False
     ns: str
     dev: str
     backend: Literal["netem", "element"]

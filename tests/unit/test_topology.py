@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from vini import names, units
 from vini.mistakes import SHOWN, Wrong
 from vini.model import (
+    SPEAKS,
     Command,
     End,
     Expect,
@@ -506,10 +507,11 @@ areas = st.ip_addresses(v=4).map(str)
 def routings(draw: st.DrawFn) -> Routing:
     hello = draw(st.floats(0.05, 60_000, **FLOATS))
     raw = draw(st.dictionaries(st.from_regex(r"[a-z]{1,9}\.conf", fullmatch=True), contents, max_size=2))
-    protocols = ["ospf", "ospf6", "rip", "ripng", "bgp", "babel", "static"]
+    daemon = draw(st.sampled_from(["frr", "bird"]))
+    spoken = st.sampled_from(sorted(SPEAKS[daemon]))
     return Routing(
-        protocols=tuple(draw(st.lists(st.sampled_from(protocols), unique=True, min_size=0 if raw else 1))),
-        daemon=draw(st.sampled_from(["frr", "bird"])),
+        protocols=tuple(draw(st.lists(spoken, unique=True, min_size=0 if raw else 1))),
+        daemon=daemon,
         hello_s=hello,
         dead_s=draw(st.floats(hello, 65_535, exclude_min=True, **FLOATS)),
         area=draw(areas),

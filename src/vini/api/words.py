@@ -14,7 +14,7 @@ from vini import yamlplaces
 from vini.mistakes import Mistakes
 from vini.model import Topology
 from vini.schema import Fields, Kind, Section, read
-from vini.topology import _resolve
+from vini.topology import resolve
 from vini.topology_keys import IMPAIRMENTS, TOPOLOGY
 from vini.topology_links import IMPAIRMENT_FIELDS
 
@@ -123,7 +123,7 @@ def complete(words: Words, source: str) -> Topology:
     """The topology that the words of a whole file make.  Raises TopologyError with every mistake."""
     mistakes = Mistakes()
     found = read(TOPOLOGY, tree(words), mistakes, "topology")
-    topology = _resolve(found.value if found else {}, source, "", mistakes)
+    topology = resolve(found.value if found else {}, source, "", mistakes)
     if mistakes.found:
         raise mistakes.error(source)
     return topology

@@ -46,6 +46,8 @@ async def compare(client: Client, count: int, rounds: int, say: Say) -> Found:
         row(f"line of {count}: down returned", down, "s"),
         row(f"line of {count}: down / up", ratios(down, up), "x", 0.1),
         row(f"line of {count}: down by raw netlink (the floor)", [f.down_s for f in floors], "s"),
+        row(f"line of {count}: the floor's own down / up", ratios([f.down_s for f in floors], [f.up_s for f in floors]),
+            "x", note="unpinning alone; no `down` can do with less"),
         row(f"line of {count}: kernel finished after down", [x.gone_s for x in laps], "s",
             note="the kernel takes namespaces down after `down` has returned"),
     ]  # fmt: skip
@@ -92,7 +94,9 @@ async def long(client: Client, count: int, say: Say) -> Found:
     """One long line: up, passes that have nothing to do, the agent's memory, down."""
     counted = count == 1000  # the size that the targets speak of
     topology = ours.routers(f"line:{count}")
-    say(f"line of {count}: up")
+    say(f"line of {count}: raw netlink, VINI")
+    least = floor(count, client.place.mark)
+    wait_finished(client.place.mark)
     up_s = await ours.put(client, topology)
     time.sleep(_IDLE_S)
     say(f"line of {count}: {_NOOP_PASSES} passes with nothing to do")
@@ -113,6 +117,7 @@ async def long(client: Client, count: int, say: Say) -> Found:
     gone_s = time.perf_counter() - started
     return [
         row(f"line of {count}: up", [up_s], "s", 10.0 if counted else None),
+        row(f"line of {count}: up by raw netlink (the floor)", [least.up_s], "s"),
         row(f"line of {count}: a pass with nothing to do", looks, "s", 1.0 if counted else None,
             note="as `vini status`: look at everything, plan, report every sliver"),
         row(f"line of {count}: up again with the same file", again, "s"),
@@ -120,6 +125,7 @@ async def long(client: Client, count: int, say: Say) -> Found:
         row(f"line of {count}: agent's memory (RSS)", [memory["Rss"]], "MB"),
         row(f"line of {count}: agent's largest memory ever (RSS)", [memory["VmHWM"]], "MB"),
         row(f"line of {count}: down returned", [down_s], "s"),
+        row(f"line of {count}: down by raw netlink (the floor)", [least.down_s], "s"),
         row(f"line of {count}: kernel finished after down", [gone_s], "s"),
     ]  # fmt: skip
 

@@ -84,9 +84,12 @@ async def _all(sizes: Sizes, say: Say) -> Found:
 def show(results: dict[str, Any]) -> None:
     """Print the figures as a table for people."""
     console = Console(highlight=False)
-    table = Table(box=None, pad_edge=False)
-    for title, justify in (("", "left"), ("VALUE", "right"), ("TARGET", "right"), ("", "left"), ("", "left")):
-        table.add_column(title, justify=justify)  # type: ignore[arg-type]
+    table = Table(box=None, pad_edge=False, show_header=True, header_style="")
+    table.add_column("")
+    table.add_column("VALUE", justify="right", no_wrap=True)
+    table.add_column("TARGET", justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    table.add_column("SPREAD, NOTE")
     for line in table_lines(results):
         table.add_row(*line)
     console.print(table)

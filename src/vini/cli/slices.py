@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable
 from datetime import datetime
@@ -135,7 +136,8 @@ def status_command(slice_: str | None, verbose: bool, wait_s: float | None, as_j
 
 async def _status(slice_: str | None, verbose: bool, wait_s: float | None, as_json: bool) -> bool:
     client = Client()
-    slices = [the_slice(client, slice_)] if slice_ else [s.topology for s in client.slices()]
+    named = slice_ or os.environ.get("VINI_SLICE")
+    slices = [the_slice(client, named)] if named else [s.topology for s in client.slices()]
     if not slices:
         the_slice(client, None)
     everything = []

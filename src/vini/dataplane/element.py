@@ -16,7 +16,7 @@ from hashlib import blake2b
 from pathlib import Path
 from types import TracebackType
 
-from ..model import DriverError, Unsupported
+from vini.model import DriverError, Unsupported
 
 SOURCE = Path(__file__).with_name("element.c")
 NETNS = Path("/run/netns")

@@ -11,7 +11,7 @@ import os
 import platform
 import struct
 
-from .place import GROUP
+from vini.node.place import GROUP
 
 REDIRECT = "vini_redirect"
 DROP = "vini_drop"

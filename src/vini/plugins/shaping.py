@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from ..model import Capabilities, Fault, Impairment, Shape, Unsupported, Value
+from vini.model import Capabilities, Fault, Impairment, Shape, Unsupported, Value
 
 
 class Limits(Value, frozen=True):

@@ -10,14 +10,14 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
 
-from ...model import AnyObject, Shape
-from .. import netns, tc
-from ..netlink import Socket
-from ..place import Place
-from . import Failures
-from .shape_element import ElementShapes
-from .shape_netem import NetemShapes
-from .there import There
+from vini.model import AnyObject, Shape
+from vini.node import netns, tc
+from vini.node.drivers import Failures
+from vini.node.drivers.shape_element import ElementShapes
+from vini.node.drivers.shape_netem import NetemShapes
+from vini.node.drivers.there import There
+from vini.node.netlink import Socket
+from vini.node.place import Place
 
 
 class ShapeDriver:

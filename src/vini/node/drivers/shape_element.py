@@ -11,13 +11,13 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from errno import EINVAL, ENODEV, ENOENT
 
-from ...dataplane import element
-from ...dataplane.element import Element
-from ...model import DriverError, Shape, ViniError
-from .. import bpf, port, tc
-from ..place import GROUP, Place
-from . import Failures
-from .there import There
+from vini.dataplane import element
+from vini.dataplane.element import Element
+from vini.model import DriverError, Shape, ViniError
+from vini.node import bpf, port, tc
+from vini.node.drivers import Failures
+from vini.node.drivers.there import There
+from vini.node.place import GROUP, Place
 
 _GONE = frozenset({ENOENT, ENODEV, EINVAL})  # EINVAL: no clsact there
 Settings = Mapping[str, int]

@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from errno import EINVAL, ENODEV, ENOENT
 
-from ...model import Shape
-from .. import tc
-from . import Failures
-from .there import There
+from vini.model import Shape
+from vini.node import tc
+from vini.node.drivers import Failures
+from vini.node.drivers.there import There
 
 WIRE = 0x56490000  # handle "VI": how we know our own
 SENDER = 0x564A0000

@@ -6,10 +6,10 @@ import os
 from collections.abc import Sequence
 from functools import cached_property
 
-from ...model import Object
-from .. import rtnl
-from ..netlink import Socket
-from . import Failures
+from vini.model import Object
+from vini.node import rtnl
+from vini.node.netlink import Socket
+from vini.node.drivers import Failures
 
 
 class There:
