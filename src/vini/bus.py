@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from vini.model import Conflict, DriverError, SliceSpec, SliverStatus, Stale, Unsupported, Value, ViniError
+from vini.model import Conflict, Denied, DriverError, SliceSpec, SliverStatus, Stale, Unsupported, Value, ViniError
 from vini.reach import FibEntry
 
 _LENGTH = struct.Struct("!I")
@@ -164,7 +164,7 @@ class Bus:
         except (FileNotFoundError, ConnectionRefusedError) as e:
             raise AgentGone("No agent runs on this machine.") from e
         except PermissionError as e:
-            raise ViniError(f"The agent's socket {self._path} is only for root; run this with sudo.") from e
+            raise Denied(f"The agent's socket {self._path} is only for root; run this with sudo.") from e
         try:
             await send(writer, request)
             while True:

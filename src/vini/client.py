@@ -13,9 +13,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from vini import bus
+from vini.dataplane.element import Element
 from vini.embed import embed
 from vini.layout import address, layout
-from vini.model import Node, SliceSpec, SliverStatus, Topology, ViniError
+from vini.model import Denied, Node, SliceSpec, SliverStatus, Topology, ViniError
 from vini.node import service
 from vini.node.drivers.contents import enter
 from vini.node.place import Place, from_environment
@@ -101,6 +102,7 @@ class Client:
     async def status(self, slice_: str) -> list[SliverStatus]:
         """One row per sliver, by a fresh look."""
         self.store.get(slice_)
+        await self.greeting()  # else a state that never reached the agent would be told of as ready
         reply = await self._ask(bus.AskStatus(slice_))
         assert isinstance(reply, bus.Report)
         return list(reply.slivers)
@@ -159,6 +161,25 @@ class Client:
                 )
             self._say(why)
             await asyncio.sleep(max(0.05, 2 * (time.monotonic() - started)))
+
+    async def departures(self, slice_: str) -> dict[str, tuple[int, int]] | None:
+        """"sliver:vif" -> packets that left by a shaped vif so far, and how many of them more than 1 ms late.
+
+        None where nobody counts that: the kernel's netem does not.
+        """
+        if "netem" in (await self.greeting()).capabilities:
+            return None
+        return await asyncio.to_thread(self._departures, slice_)
+
+    def _departures(self, slice_: str) -> dict[str, tuple[int, int]]:
+        ours = self.place.netns(f"{slice_}.").name
+        try:
+            with Element(self.place.run) as running:
+                ports = running.stats()
+        except OSError:  # none runs, since no link needs it, or it is about to be started again
+            return {}
+        of_slice = {(ns.removeprefix(ours), dev): n for (ns, dev), n in ports.items() if ns.startswith(ours)}
+        return {f"{sliver}:{dev}": (n["sent"], n["late"]) for (sliver, dev), n in of_slice.items()}
 
     def capabilities(self) -> frozenset[str]:
         """What the node can do; known after the first request."""
@@ -232,7 +253,7 @@ class Client:
 
 def _need_root() -> None:
     if os.geteuid() != 0:
-        raise ViniError("VINI makes network namespaces, which only root may; run this with sudo.")
+        raise Denied("VINI makes network namespaces, which only root may; run this with sudo.")
 
 
 def _who() -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from vini.edit import nearest
 from vini.model import NotFound, SliceSpec, Topology, Value, ViniError
 
 _SCHEMA = """
@@ -74,10 +75,14 @@ class Store:
         """Raises NotFound with the names that there are."""
         found = self.find(name)
         if found is None or not found.topology.slivers:
-            known = ", ".join(s.name for s in self.slices())
-            hint = f"there is: {known}" if known else "none is up; `vini up FILE` brings one up"
-            raise NotFound(f"There is no slice {name!r}; {hint}.")
+            raise NotFound(f"There is no slice {name!r}; {self._hint(name)}")
         return found
+
+    def _hint(self, name: str) -> str:
+        known = [s.name for s in self.slices()]
+        if near := nearest(name, known):
+            return f"did you mean {near!r}?"
+        return f"there is: {', '.join(known)}." if known else "none is up; `vini up FILE` brings one up."
 
     def find(self, name: str) -> Stored | None:
         """Also one that has ended: its generation goes on."""

@@ -7,10 +7,9 @@ import re
 import subprocess
 from typing import NamedTuple
 
+import pages
 import pytest
 from own_place import OwnPlace
-
-import pages
 
 TUTORIAL = pages.ROOT / "docs" / "tutorial" / "first-network.md"
 _END = "=== end of step"

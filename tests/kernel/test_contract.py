@@ -342,9 +342,13 @@ class TestOthers:
 
     def test_the_machines_own_namespace_and_file_system_are_as_before(self, real):
         def look() -> tuple[str, ...]:
-            return run("ip", "-o", "link"), run("ip", "route"), Path("/etc/motd").read_text() if Path(
-                "/etc/motd"
-            ).exists() else "", run("sysctl", "net.ipv4.ip_forward"), os.readlink("/proc/thread-self/ns/net")
+            return (
+                run("ip", "-o", "link"),
+                run("ip", "route"),
+                Path("/etc/motd").read_text() if Path("/etc/motd").exists() else "",
+                run("sysctl", "net.ipv4.ip_forward"),
+                str(Path("/proc/thread-self/ns/net").readlink()),
+            )
 
         before = look()
         real.one_pass(frozenset())
@@ -438,12 +442,14 @@ class TestRoots:
         assert real.one_pass(WHOLE) == {}
         assert real.see() == WHOLE
         inode = run("nsenter", f"--mount={pin}", "readlink", "/proc/self/ns/mnt").strip()
-        assert [os.readlink(f"/proc/{p}/ns/mnt") for p in real.pids()["second"]] == [inode]
+        assert [str(Path(f"/proc/{p}/ns/mnt").readlink()) for p in real.pids()["second"]] == [inode]
 
     def test_a_namespace_is_really_gone_when_it_is_removed(self, real):
         """No private root keeps it alive in secret: its inode is in no process and no mount any more."""
         real.one_pass(frozenset())
-        inodes = run("sh", "-c", "cat /proc/*/mountinfo 2>/dev/null | grep -c nsfs.*" + real.own.place.mark, check=False)
+        inodes = run(
+            "sh", "-c", "cat /proc/*/mountinfo 2>/dev/null | grep -c nsfs.*" + real.own.place.mark, check=False
+        )
         assert inodes.strip() == "0"
 
 

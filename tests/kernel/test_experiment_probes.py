@@ -26,7 +26,9 @@ from vini.model import Topology  # noqa: E402
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="makes network namespaces: needs root")]
 
 PAIR = Topology(name="pair", slivers=routers("a", "b"), links=(link("a", "b"),))
-NO_LIMITS = Limits(load_per_core=1e9, busy=2, steal=2, memory_free_mb=0, event_late_ms=1e9, probe_late_ms=1e9)
+NO_LIMITS = Limits(
+    load_per_core=1e9, busy=2, steal=2, memory_free_mb=0, late_share=2, event_late_ms=1e9, probe_late_ms=1e9
+)
 
 
 def ip(*words: str) -> None:

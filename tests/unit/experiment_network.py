@@ -43,6 +43,7 @@ class FakeNetwork:
         self.dead_s, self.inside = dead_s, inside
         self.wanted: Topology | None = None
         self.puts: list[tuple[float, Topology]] = []
+        self.counted: list[dict[str, tuple[int, int]]] | None = None  # what links count, reading by reading
 
     async def up(self, topology: Topology, *, wait: bool = True) -> int:
         return await self.put(topology)
@@ -80,6 +81,11 @@ class FakeNetwork:
         tables = {s: [FibEntry(*row) for row in rows] for s, rows in (await self.fibs(slice_)).items()}
         missing = list(unreached(await self.topology(slice_), tables))
         return not missing, f"{len(missing)} pairs" if missing else ""
+
+    async def departures(self, slice_: str) -> dict[str, tuple[int, int]] | None:
+        if self.counted is None:
+            return None
+        return self.counted.pop(0) if len(self.counted) > 1 else self.counted[0]
 
     def enter(self, slice_: str, sliver: str, argv: Sequence[str]) -> list[str]:
         if list(argv[-2:]) == ["monitor", "route"] and not self.inside(sliver):

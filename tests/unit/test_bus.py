@@ -114,7 +114,7 @@ async def test_an_answer_of_another_version_is_a_sentence_not_a_traceback(tmp_pa
             await it.ask(bus.Hello())
 
 
-async def test_several_requests_on_one_line_and_then_silence(tmp_path):
+async def test_several_requests_on_one_line_and_then_silence():
     reader = asyncio.StreamReader()
     for request in (bus.Hello(), bus.AskFibs("s")):
         body = msgspec.msgpack.encode(request)

@@ -234,7 +234,10 @@ def test_static_routing_takes_the_shortest_paths_that_networkx_finds(n, seed):
 def test_static_routes_lead_to_hosts_too_but_never_through_one():
     """r1 - h - r2 is short, r1 - r3 - r2 is long: h doesn't forward."""
     static = Routing(("static",))
-    links = tuple(Link((End(a), End(b)), cost=c) for a, b, c in [("r1", "h", 1), ("h", "r2", 1), ("r1", "r3", 50), ("r3", "r2", 50)])
+    links = tuple(
+        Link((End(a), End(b)), cost=c)
+        for a, b, c in [("r1", "h", 1), ("h", "r2", 1), ("r1", "r3", 50), ("r3", "r2", 50)]
+    )
     topology = Topology("s", {n: Sliver(n, routing=static) for n in ("r1", "r2", "r3")} | {"h": Sliver("h")}, links)
     found = routes(topology, "r1")
     assert found[layout(topology).loopbacks["r2"][0]][1] == "to-r3"
@@ -246,7 +249,9 @@ def test_static_routes_lead_to_hosts_too_but_never_through_one():
 
 
 def test_files_make_a_private_root_of_their_directories_and_commands_run_in_it():
-    sliver = Sliver("a", files={"/etc/motd": "hi", "/srv/x/y": ""}, commands=(Command("true"), Command("sleep 9", True)))
+    sliver = Sliver(
+        "a", files={"/etc/motd": "hi", "/srv/x/y": ""}, commands=(Command("true"), Command("sleep 9", True))
+    )
     topology = Topology("s", {"a": sliver})
     assert [o.path for o in of(File, topology)] == ["root/etc/motd", "root/srv/x/y"]
     assert [o.dirs for o in of(Root, topology)] == [("/etc", "/srv")]
@@ -280,7 +285,18 @@ def test_the_same_command_twice_runs_twice():
 
 def test_a_protocol_is_spoken_only_where_both_ends_speak_it_and_the_link_allows_it():
     slivers = {"a": Sliver("a", Routing(("ospf", "rip"))), "b": Sliver("b", Routing(("ospf",))), "h": Sliver("h")}
-    links = (Link((End("a"), End("b"))), Link((End("a"), End("h"))), Link((End("a"), End("b", vif="x"), ), name="second", protocols=()))
+    links = (
+        Link((End("a"), End("b"))),
+        Link((End("a"), End("h"))),
+        Link(
+            (
+                End("a"),
+                End("b", vif="x"),
+            ),
+            name="second",
+            protocols=(),
+        ),
+    )
     links = (*links[:2], replace(links[2], ends=(End("a", vif="y"), End("b", vif="x"))))
     topology = Topology("s", slivers, links)
     found = {v.dev: (v.protocols, v.passive) for v in router(topology, layout(topology), "a").vifs}
@@ -318,7 +334,9 @@ def test_without_a_node_there_is_no_place():
 
 def test_one_address_for_two_is_refused_and_both_are_named():
     twice = Sliver("b", routing=OSPF, addresses=("192.0.2.1/32",))
-    with pytest.raises(TopologyError, match="the loopback of b and the loopback of a would both have the address 192.0.2.1"):
+    with pytest.raises(
+        TopologyError, match="the loopback of b and the loopback of a would both have the address 192.0.2.1"
+    ):
         layout(line("a", "b", a=replace(twice, name="a"), b=twice))
 
 
@@ -387,17 +405,25 @@ def triangle() -> Topology:
 
 def test_golden_change_a_silent_fault(golden):
     before = triangle()
-    golden("change-silent-fault", as_text(replace(before, links=(replace(before.links[0], fault="silent"), *before.links[1:])), before))
+    golden(
+        "change-silent-fault",
+        as_text(replace(before, links=(replace(before.links[0], fault="silent"), *before.links[1:])), before),
+    )
 
 
 def test_golden_change_no_carrier(golden):
     before = triangle()
-    golden("change-no-carrier", as_text(replace(before, links=(replace(before.links[0], fault="carrier"), *before.links[1:])), before))
+    golden(
+        "change-no-carrier",
+        as_text(replace(before, links=(replace(before.links[0], fault="carrier"), *before.links[1:])), before),
+    )
 
 
 def test_golden_change_cost(golden):
     before = triangle()
-    golden("change-cost", as_text(replace(before, links=(replace(before.links[0], cost=99), *before.links[1:])), before))
+    golden(
+        "change-cost", as_text(replace(before, links=(replace(before.links[0], cost=99), *before.links[1:])), before)
+    )
 
 
 def test_golden_change_a_sliver_joins(golden):

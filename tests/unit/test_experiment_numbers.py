@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vini.experiment.conditions import Limits, judge, parse_stat
+from vini.experiment.lateness import Lateness
 from vini.experiment.probes import Counters, Iperf3, Ping, Udp
 from vini.experiment.probes.capture import packets
 from vini.experiment.probes.counters import parse_counts
@@ -165,9 +166,55 @@ SAMPLE = {"t": 1.0, "load": 1.0, "busy": 0.5, "steal": 0.0, "memory_free_mb": 10
     ],
 )
 def test_verdict(sample, events, probes, word):
-    assert judge([SAMPLE], 2, {}, {}, Limits()) == ()
-    reasons = judge([SAMPLE | sample], 2, events, probes, Limits())
+    assert judge([SAMPLE], 2, Lateness(), {}, {}, Limits()) == ()
+    reasons = judge([SAMPLE | sample], 2, Lateness(), events, probes, Limits())
     assert len(reasons) == 1 and word in reasons[0]
+
+
+def lateness(*readings) -> Lateness:
+    found = Lateness()
+    for reading in readings:
+        found.add(reading)
+    return found
+
+
+def test_lateness_counts_from_the_first_reading_on():
+    found = Lateness()
+    assert found.add({"a:x": (100, 90)}) == (0, 0)
+    assert found.add({"a:x": (150, 91), "b:x": (50, 0)}) == (100, 1)
+    assert found.add({"a:x": (150, 91), "b:x": (50, 0)}) == (0, 0)
+    assert found.summary() == {"delayed_packets": 100, "late_packets": 1, "late_share": 0.01}
+    assert found.sentence() == "1.00% of the packets on shaped links left more than 1 ms late (1 of 100)."
+
+
+def test_lateness_survives_a_new_link_element_and_one_that_is_away():
+    found = lateness({"a:x": (100, 10)}, {"a:x": (200, 10)}, {}, {"a:x": (20, 2)})
+    assert (found.sent["a:x"], found.late["a:x"]) == (120, 2)
+
+
+@given(st.lists(st.tuples(st.integers(0, 1000), st.integers(0, 1000)), min_size=1, max_size=20))
+def test_lateness_is_the_sum_of_its_readings(steps):
+    sent = [sum(s + n for s, n in steps[: i + 1]) for i in range(len(steps))]
+    late = [sum(n for _, n in steps[: i + 1]) for i in range(len(steps))]
+    found = lateness({"a:x": (0, 0)}, *({"a:x": pair} for pair in zip(sent, late, strict=True)))
+    assert (found.sent.total(), found.late.total()) == (sent[-1], late[-1])
+    assert found.share == (late[-1] / sent[-1] if sent[-1] else None)
+
+
+def test_verdict_on_lateness_names_the_share_and_the_worst_vifs():
+    late = lateness({}, {"a:x": (1000, 10), "b:x": (500, 20), "c:x": (500, 0), "d:x": (100, 1), "e:x": (100, 2)})
+    assert judge([SAMPLE], 2, late, {}, {}, Limits()) == (
+        "1.50% of the packets on shaped links left more than 1 ms late (33 of 2,200), limit 1.0%; "
+        "worst: b:x 4.0%, a:x 1.0%, e:x 2.0%.",
+    )
+    assert judge([SAMPLE], 2, late, {}, {}, Limits(late_share=0.015)) == ()
+
+
+def test_nothing_is_said_of_lateness_that_nobody_counts():
+    unknown = lateness(None, None)
+    assert unknown.summary() == {"delayed_packets": None, "late_packets": None, "late_share": None}
+    assert "isn't measured" in unknown.sentence() and unknown.reason(0.0) == ""
+    assert lateness({}, {}).sentence() == "No packet crossed a link that delays, limits or loses."
 
 
 def test_stat_of_the_kernel():

@@ -198,6 +198,47 @@ def test_overloaded_machine_is_said_in_summary_and_report(tmp_path):
     assert "Not trustworthy." in (done / "report.html").read_text()
 
 
+def counting(*readings: dict[str, tuple[int, int]]) -> FakeNetwork:
+    network = FakeNetwork(dead_s=3.0)
+    network.counted = list(readings)
+    return network
+
+
+def test_packets_that_left_late_are_said_in_record_summary_and_report(tmp_path):
+    start, second, end = {"west:to-north": (900, 0)}, {"west:to-north": (1000, 4)}, {"west:to-north": (1100, 7)}
+    done = play(tmp_path, counting(start, second, end))
+    found = summary(done)
+    assert not found["trustworthy"]
+    assert found["reasons"] == [
+        "3.50% of the packets on shaped links left more than 1 ms late (7 of 200), limit 1.0%; "
+        "worst: west:to-north 3.5%."
+    ]
+    assert (found["conditions"]["delayed_packets"], found["conditions"]["late_packets"]) == (200, 7)
+    assert found["latest_vifs"] == [{"vif": "west:to-north", "share": 0.035}]
+    rows = pq.read_table(done / "conditions.parquet").to_pylist()
+    assert [(r["delayed"], r["late"]) for r in rows[:3]] == [(100, 4), (100, 3), (0, 0)]
+    page = (done / "report.html").read_text()
+    assert "Not trustworthy." in page and "worst: west:to-north 3.5%" in page and "kept up" not in page
+
+
+def test_what_came_after_the_last_second_counts_too(tmp_path):
+    calm = {"west:to-north": (900, 0)}
+    readings = [calm] * 18  # before, and at the end of each second; the last is taken when the run is over
+    done = play(tmp_path, counting(*readings, {"west:to-north": (1000, 50)}))
+    assert summary(done)["conditions"]["late_packets"] == 50
+
+
+def test_verdict_says_how_many_packets_were_late_or_that_nobody_counts(tmp_path):
+    page = (play(tmp_path / "a", counting({"west:x": (0, 0)}, {"west:x": (1000, 4)})) / "report.html").read_text()
+    assert "nothing speaks against these numbers. 0.40% of the packets on shaped links left more than 1 ms late" in page
+    done = play(tmp_path / "b")
+    rows = pq.read_table(done / "conditions.parquet").to_pylist()
+    assert {(r["delayed"], r["late"]) for r in rows} == {(None, None)}
+    assert "nothing speaks against these numbers. Whether packets left" in (done / "report.html").read_text()
+    assert "the kernel&#x27;s netem doesn&#x27;t count it" in (done / "report.html").read_text()
+    assert "netem doesn't count it" in "\n".join(digest(summary(done)))
+
+
 def test_report_has_events_plots_and_no_outside_asset(tmp_path):
     page = (play(tmp_path) / "report.html").read_text()
     assert "north–east fails (silent)" in page and "north–east restored" in page

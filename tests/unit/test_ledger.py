@@ -66,7 +66,9 @@ def test_any_spec_survives_the_disk(tmp_path_factory, spec):
     assert Ledger(directory).specs == {spec.slice: spec}
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"null", b'{"slice":"lab"}', b"\xff\x00", b'{"slice":"x","node":"n","generation":9}'])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"null", b'{"slice":"lab"}', b"\xff\x00", b'{"slice":"x","node":"n","generation":9}']
+)
 def test_a_broken_file_is_set_aside_named_and_the_other_slices_are_kept(tmp_path, content):
     other = Topology("other", {"a": Sliver("a")})
     ledger = Ledger(tmp_path)

@@ -42,7 +42,8 @@ from vini.plan import batches, in_order, plan, status, touched, within
 RANK = {kind: i for i, kind in enumerate(STACK)}
 PAIR = Topology(
     "s",
-    {n: Sliver(n, routing=Routing(("ospf",), daemon="bird"), files={"/etc/motd": "hi"}) for n in "ab"} | {"c": Sliver("c")},
+    {n: Sliver(n, routing=Routing(("ospf",), daemon="bird"), files={"/etc/motd": "hi"}) for n in "ab"}
+    | {"c": Sliver("c")},
     (Link((End("a"), End("b"))), Link((End("b"), End("c")))),
 )
 
@@ -360,7 +361,9 @@ def test_a_failure_is_told_with_its_cause_to_both_slivers_of_a_link_and_to_no_ot
 def test_a_sliver_whose_probe_does_not_answer_is_not_ready():
     spec = spec_of(PAIR)
     rows = status(spec.objects, State(spec.objects, {"s.a": "bird runs but does not answer yet"}), {})
-    assert [(r.state, r.why) for r in rows if r.sliver == "s.a"] == [("configuring", "bird runs but does not answer yet")]
+    assert [(r.state, r.why) for r in rows if r.sliver == "s.a"] == [
+        ("configuring", "bird runs but does not answer yet")
+    ]
 
 
 def test_an_old_failure_of_what_is_now_right_is_forgotten():
@@ -379,7 +382,10 @@ def test_a_spec_survives_the_wire(codec, spec):
 
 
 def test_a_wire_with_an_unknown_kind_or_field_is_refused_not_ignored():
-    for text in (b'{"slice":"s","node":"n","generation":1,"objects":[{"kind":"magic"}]}', b'{"slice":"s","nodes":"n","generation":1}'):
+    for text in (
+        b'{"slice":"s","node":"n","generation":1,"objects":[{"kind":"magic"}]}',
+        b'{"slice":"s","nodes":"n","generation":1}',
+    ):
         with pytest.raises(msgspec.ValidationError):
             msgspec.json.decode(text, type=SliceSpec)
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
+from types import FrameType
 
 import click
 
@@ -83,16 +85,20 @@ def vini() -> None:
 def main() -> None:
     """Run a command; errors become one sentence and an exit code: 1 failed, 2 bad file or usage, 3 no capacity,
     4 denied, 130 interrupted."""
+    signal.signal(signal.SIGTERM, _as_ctrl_c)
     try:
-        sys.exit(vini.main(standalone_mode=False) or 0)
+        sys.exit(vini.main(prog_name="vini", standalone_mode=False) or 0)
     except click.exceptions.Abort:
         complain("Interrupted; what was done so far stays. `vini status` shows it.")
         sys.exit(130)
     except (KeyboardInterrupt, asyncio.CancelledError):
         complain("Interrupted; what was done so far stays. `vini status` shows it.")
         sys.exit(130)
+    except click.exceptions.NoArgsIsHelpError as e:
+        print(e.format_message(), file=sys.stderr)
+        sys.exit(e.exit_code)
     except click.ClickException as e:
-        complain(e.format_message())
+        complain(_with_next_step(e))
         sys.exit(e.exit_code)
     except click.exceptions.Exit as e:
         sys.exit(e.exit_code)
@@ -107,3 +113,19 @@ def main() -> None:
             raise
         complain(f"This is a bug in VINI ({type(e).__name__}: {e}); the same command with VINI_DEBUG=1 shows where.")
         sys.exit(1)
+
+
+def _as_ctrl_c(_: int, frame: FrameType | None) -> None:
+    """SIGTERM ends a command as tidily as Ctrl-C does; also where Ctrl-C is ignored (a background job of a script)."""
+    on_interrupt = signal.getsignal(signal.SIGINT)
+    if not callable(on_interrupt):
+        raise KeyboardInterrupt
+    on_interrupt(signal.SIGINT, frame)
+
+
+def _with_next_step(e: click.ClickException) -> str:
+    """click's own sentences say what is wrong, but not where to look."""
+    text = e.format_message()
+    if isinstance(e, click.UsageError) and e.ctx and "`vini" not in text:
+        return f"{text} `{e.ctx.command_path} --help` shows what there is."
+    return text

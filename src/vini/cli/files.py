@@ -14,7 +14,7 @@ from vini.topology import dump as topology_text
 from vini.topology import schema
 
 
-@click.command("import")
+@click.command("import", short_help="Translate another tool's file into a topology file.")
 @click.argument("file")
 def import_command(file: str) -> None:
     """Translate another tool's file into a topology file, on standard output.

@@ -15,7 +15,7 @@ from vini.mistakes import Wrong
 from vini.model import Impairment, Link, Mistake, Topology, TopologyError
 
 
-@click.command("link")
+@click.command("link", short_help="Show links, or change one: fail it, restore it, shape it.")
 @click.argument("a", required=False)
 @click.argument("b", required=False)
 @slice_option

@@ -12,10 +12,11 @@ import click
 from vini import bus
 from vini.cli.out import dump, json_option, line, note, table
 from vini.client import Client
+from vini.model import Denied
 from vini.node import probe, service
 
 
-@click.command("doctor")
+@click.command("doctor", short_help="What this machine can do, and how to add what is missing.")
 @json_option
 def doctor_command(as_json: bool) -> None:
     """What this machine can do, and the command that adds what is missing.  Exit code 1 when something needed is."""
@@ -77,7 +78,7 @@ def _stop() -> None:
         line("The agent ends; slices run on unwatched. `vini agent start` starts it again.")
 
 
-@click.command("bench")
+@click.command("bench", short_help="Measure VINI on this machine, beside its peers.")
 @click.argument("what", type=click.Choice(["setup"]), default="setup")
 @click.option("--quick", is_flag=True, help="Smaller sizes, about 20 s.")
 @json_option
@@ -87,7 +88,7 @@ def bench_command(what: str, quick: bool, as_json: bool) -> None:
 
     del what
     if os.geteuid() != 0:
-        raise click.UsageError("Benchmarks make network namespaces; run this with sudo.")
+        raise Denied("Benchmarks make network namespaces, which only root may; run this with sudo.")
     results = setup.measure(quick=quick, say=lambda text: print(text, file=sys.stderr))
     if as_json:
         dump(results)

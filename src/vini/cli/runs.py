@@ -48,7 +48,7 @@ def _tell(directory: Path, summary: dict[str, object]) -> None:
     note(f"Next: open it in a browser | vini compare {directory} OTHER_RUN")
 
 
-@click.command("compare")
+@click.command("compare", short_help="What differs between two runs.")
 @click.argument("a", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.argument("b", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @json_option

@@ -98,7 +98,8 @@ async def _up(topology: Topology, wait: bool, timeout_s: float, as_json: bool) -
         times += f", converged after {done_s:.1f} s" if expectations(topology) else ""
     line(f"{topology.name} is up: {size}; {times}.")
     first = next(iter(topology.slivers))
-    note(f"Next: vini status | vini exec {first} -- ip route | vini ping --all | vini down")
+    which = f" -s {topology.name}" if len(client.slices()) > 1 else ""
+    note(f"Next: vini status | vini exec{which} {first} -- ip route | vini ping{which} --all | vini down{which}")
 
 
 @click.command("plan")
@@ -194,6 +195,8 @@ async def _down(slice_: str | None, all_: bool) -> None:
     started = time.monotonic()
     client = Client()
     ends = [s.name for s in client.slices()] if all_ else [the_slice(client, slice_).name]
+    if not ends:
+        note("No slice is up; there is nothing to end.")
     for name in ends:
         ticker = Ticker(name)
         with ticker.shown():

@@ -16,6 +16,7 @@ import click
 
 from vini.cli.choose import slice_option, the_slice, the_sliver
 from vini.cli.out import dump, json_option, line, note, table
+from vini.cli.programs import output
 from vini.client import Client
 from vini.layout import layout
 from vini.model import NotFound, Topology, Unsupported, ViniError
@@ -68,7 +69,7 @@ def _become(slice_: str | None, sliver: str, argv: tuple[str, ...]) -> None:
     os.execvpe(command[0], command, environment)
 
 
-@click.command("ping")
+@click.command("ping", short_help="Ping between two slivers, or (--all) between all of them.")
 @slice_option
 @click.option("--all", "all_", is_flag=True, help="From every sliver to every sliver.")
 @click.option("-c", "count", type=click.IntRange(1, 1000), default=1, show_default=True, help="Echo requests per pair.")
@@ -119,12 +120,9 @@ async def _ping_all(client: Client, topology: Topology, pairs: list[tuple[str, s
             addresses[b],
         ]
         async with gate:
-            process = await asyncio.create_subprocess_exec(
-                *client.enter(topology.name, a, argv), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
-            )
-            output = (await process.communicate())[0].decode()
-        found = re.search(r"= [\d.]+/([\d.]+)/", output)
-        return a, b, float(found[1]) if found and process.returncode == 0 else None
+            code, said = await output(client.enter(topology.name, a, argv))
+        found = re.search(r"= [\d.]+/([\d.]+)/", said)
+        return a, b, float(found[1]) if found and code == 0 else None
 
     return list(await asyncio.gather(*(one(a, b) for a, b in pairs)))
 
@@ -146,7 +144,7 @@ def _print_pings(results: list[tuple[str, str, float | None]], as_json: bool) ->
     line(f"{good} of {len(results)} pairs answer.")
 
 
-@click.command("capture")
+@click.command("capture", short_help="Capture packets on a vif, to the terminal or to a file.")
 @slice_option
 @click.argument("where", metavar="SLIVER:VIF")
 @click.option("-w", "file", help="Write to this file instead of printing: pcapng, or pcap where it ends in .pcap.")
@@ -176,23 +174,20 @@ def capture_command(
 
 
 def _write_pcapng(command: list[str], file: str, interface: str) -> None:
-    """Ctrl-C reaches tcpdump too, which then ends its stream; we write what is left and end with it."""
+    """However we are told to end, we tell tcpdump; it ends its stream, we write what is left and end with it."""
     try:
         out = sys.stdout.buffer if file == "-" else Path(file).open("wb")  # noqa: SIM115
     except OSError as e:
         raise ViniError(f"{file!r} can't be written: {e.strerror}; choose another place with -w.") from e
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    child = subprocess.Popen(command, stdout=subprocess.PIPE)
+    before = {n: signal.signal(n, lambda *_: child.terminate()) for n in (signal.SIGINT, signal.SIGTERM)}
     try:
-        child = subprocess.Popen(command, stdout=subprocess.PIPE, preexec_fn=_interruptible)  # noqa: PLW1509
         assert child.stdout is not None
         with out:
             for block in convert(child.stdout, interface):
                 out.write(block)
                 out.flush()
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     raise click.exceptions.Exit(child.wait())
-
-
-def _interruptible() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -11,6 +11,7 @@ import click
 
 from vini.cli.choose import slice_option, the_slice, the_sliver
 from vini.cli.out import dump, json_option, line, table
+from vini.cli.programs import output
 from vini.client import Client
 from vini.embed import router
 from vini.layout import layout
@@ -22,7 +23,7 @@ from vini.reach import Walker
 Sample = dict[str, tuple[float, dict[str, tuple[int, ...]], float, int]]
 
 
-@click.command("routes")
+@click.command("routes", short_help="Forwarding tables of all slivers, of one, or the path to one.")
 @slice_option
 @click.argument("sliver", required=False)
 @click.option("--to", "destination", help="Only the path to this sliver, from SLIVER or from all.")
@@ -65,7 +66,7 @@ def _paths(client: Client, topology: Topology, source: str | None, destination: 
         line(" -> ".join(path) + ("" if path[-1] == destination else "  (ends here)"))
 
 
-@click.command("neighbors")
+@click.command("neighbors", short_help="Routing neighbours, as the daemons of all slivers see them.")
 @slice_option
 @click.option("-v", "--verbose", is_flag=True, help="Every adjacency, not only the missing ones.")
 @json_option
@@ -105,10 +106,7 @@ async def _neighbors(client: Client, topology: Topology) -> dict[str, tuple[int,
             run = str(client.place.sliver(asked.ns))
             command = client.enter(topology.name, name, [a.replace("{run}", run) for a in argv])
             async with gate:
-                process = await asyncio.create_subprocess_exec(
-                    *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
-                )
-                out += plugin.adjacencies(protocol, (await process.communicate())[0].decode(errors="replace"))
+                out += plugin.adjacencies(protocol, (await output(command))[1])
         # What the user configures himself may speak on fewer links than there are.
         return name, 0 if asked.routing.raw else expected_adjacencies(asked), out
 
@@ -119,7 +117,7 @@ async def _neighbors(client: Client, topology: Topology) -> dict[str, tuple[int,
 # --- top --------------------------------------------------------------------------------------
 
 
-@click.command("top")
+@click.command("top", short_help="Traffic, CPU and memory of all slivers, live.")
 @slice_option
 @click.option("-n", "times", type=int, default=0, help="End after this many looks; 0: until Ctrl-C.")
 @click.option("-d", "delay_s", type=float, default=1.0, show_default=True, help="Seconds between looks.")

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
+from vini.experiment.lateness import Lateness
+from vini.experiment.network import Departures
 from vini.experiment.statistics import Row, mean, median, rounded
 from vini.model import Value
 
 EVERY_S = 1.0
 COLUMNS = {
     "t": "float", "load": "float", "busy": "float", "steal": "float", "memory_free_mb": "float", "late_ms": "float",
+    "delayed": "int", "late": "int",
 }  # fmt: skip
 
 
@@ -25,6 +28,7 @@ class Limits(Value, frozen=True):
     event_late_ms: float = 100.0  # an event's beginning, after its planned time
     probe_late_ms: float = 50.0  # 95th percentile of a probe's own lateness
     memory_free_mb: float = 50.0
+    late_share: float = 0.01  # of the packets on shaped links: left more than 1 ms after their time
 
 
 class Ticks(Value, frozen=True):
@@ -41,15 +45,23 @@ def parse_stat(text: str) -> Ticks:
     return Ticks(idle + iowait, steal, user + nice + system + idle + iowait + irq + softirq + steal)
 
 
-async def watch(rows: list[Row], zero: float) -> None:
-    """Append a row each second until cancelled; `late_ms` is by how much our own event loop overslept."""
+async def watch(
+    rows: list[Row], zero: float, lateness: Lateness, departures: Callable[[], Awaitable[Departures | None]]
+) -> None:
+    """Append a row each second until cancelled.
+
+    `late_ms` is by how much our own event loop overslept, `late` how many of the `delayed` packets of that second left
+    their links late.
+    """
     loop = asyncio.get_running_loop()
+    lateness.add(await departures())
     before, due = parse_stat(_read("stat")), loop.time()
     while True:
         due += EVERY_S
         await asyncio.sleep(max(0.0, due - loop.time()))
         late, now = loop.time() - due, parse_stat(_read("stat"))
         total = max(1, now.total - before.total)
+        delayed, late_packets = lateness.add(await departures())
         rows.append(
             {
                 "t": loop.time() - zero,
@@ -58,12 +70,14 @@ async def watch(rows: list[Row], zero: float) -> None:
                 "steal": (now.steal - before.steal) / total,
                 "memory_free_mb": _memory_free_mb(),
                 "late_ms": late * 1000,
+                "delayed": delayed,
+                "late": late_packets,
             }
         )
         before, due = now, max(due, loop.time() - EVERY_S)
 
 
-def summary(rows: Sequence[Row], cores: int) -> dict[str, float | int | None]:
+def summary(rows: Sequence[Row], cores: int, lateness: Lateness) -> dict[str, float | None]:
     """The conditions in a few numbers."""
     return {
         "cores": cores,
@@ -74,14 +88,20 @@ def summary(rows: Sequence[Row], cores: int) -> dict[str, float | int | None]:
         "steal_max": rounded(max((r["steal"] for r in rows), default=None), 4),
         "memory_free_min_mb": rounded(min((r["memory_free_mb"] for r in rows), default=None), 1),
         "loop_late_max_ms": rounded(max((r["late_ms"] for r in rows), default=None), 1),
+        **lateness.summary(),
     }
 
 
 def judge(
-    rows: Sequence[Row], cores: int, events_late_ms: dict[str, float], probes_late_ms: dict[str, float], limits: Limits
+    rows: Sequence[Row],
+    cores: int,
+    lateness: Lateness,
+    events_late_ms: dict[str, float],
+    probes_late_ms: dict[str, float],
+    limits: Limits,
 ) -> tuple[str, ...]:
     """Why the run is not to be trusted, as sentences; () when it is.  Pure."""
-    seen = summary(rows, cores)
+    seen = summary(rows, cores, lateness)
     reasons = []
     if not rows:
         reasons.append("The run was too short to sample the machine.")
@@ -93,6 +113,8 @@ def judge(
         reasons.append(f"The hypervisor kept {steal:.1%} of the CPU time for others, limit {limits.steal:.0%}.")
     if (free := seen["memory_free_min_mb"]) is not None and free < limits.memory_free_mb:
         reasons.append(f"Only {free:.0f} MB of memory were left at one time, limit {limits.memory_free_mb:.0f} MB.")
+    if why := lateness.reason(limits.late_share):
+        reasons.append(why)
     for what, late in events_late_ms.items():
         if late > limits.event_late_ms:
             reasons.append(f"The event '{what}' came {late:.0f} ms late, limit {limits.event_late_ms:.0f} ms.")

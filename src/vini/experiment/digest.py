@@ -30,6 +30,8 @@ def _verdict(summary: dict[str, Any]) -> Iterator[str]:
     if not summary["trustworthy"]:
         yield "NOT TRUSTWORTHY:"
         yield from (f"  {reason}" for reason in summary["reasons"])
+    else:
+        yield summary["timeliness"]
 
 
 def _events(summary: dict[str, Any]) -> Iterator[str]:

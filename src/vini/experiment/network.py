@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from vini.model import Topology
 
 Fib = list[tuple[str, str, str]]  # a sliver's main table: (prefix, next hop or "", vif)
+# "sliver:vif" -> packets that left by a shaped vif so far, and how many of them more than 1 ms after their time
+Departures = Mapping[str, tuple[int, int]]
 
 
 class Network(Protocol):
@@ -22,6 +24,7 @@ class Network(Protocol):
     async def converged(self, slice_: str) -> tuple[bool, str]: ...
     async def down(self, slice_: str) -> object: ...
     async def fibs(self, slice_: str) -> dict[str, Fib]: ...
+    async def departures(self, slice_: str) -> Departures | None: ...
     def enter(self, slice_: str, sliver: str, argv: Sequence[str]) -> list[str]: ...
     def address(self, topology: Topology, sliver: str, family: int = 4) -> str: ...
     def capabilities(self) -> frozenset[str]: ...

@@ -13,7 +13,8 @@ from msgspec import to_builtins
 
 from vini.experiment import conditions, summary
 from vini.experiment.actions import Exec, Start, Stop
-from vini.experiment.network import Network
+from vini.experiment.lateness import Lateness
+from vini.experiment.network import Departures, Network
 from vini.experiment.probe import Probe, Stage
 from vini.experiment.process import Program
 from vini.experiment.record import Record
@@ -42,6 +43,7 @@ class Play:
         self.events: list[Row] = []
         self.happened: dict[int, asyncio.Event] = {}
         self.samples: list[Row] = []
+        self.lateness = Lateness()
         self.commands: list[asyncio.Task[None]] = []
         self.editing = asyncio.Lock()
         self.interrupted = False
@@ -53,7 +55,7 @@ class Play:
         """From t = 0 to the end, or until cancelled; all children are ended when it returns."""
         todo = occasions(self.experiment)
         self.happened = {o.number: asyncio.Event() for o in todo}
-        watching = asyncio.create_task(conditions.watch(self.samples, self.zero))
+        watching = asyncio.create_task(conditions.watch(self.samples, self.zero, self.lateness, self._departures))
         timeline = [asyncio.create_task(c) for c in self._timeline(todo)]
         self.say(f"t = 0: {len(self.experiment.probes)} probes, {len(todo)} events, {self.experiment.duration_s:g} s")
         for name, probe in self.experiment.probes.items():
@@ -70,6 +72,7 @@ class Play:
         for stage in self.stages.values():
             stage.stop.set()
         await asyncio.gather(*timeline, *self.commands, watching, *self.tasks.values(), return_exceptions=True)
+        self.lateness.add(await self._departures())
         self._note_missed(todo)
         for task in [*timeline, watching, *self.commands]:
             if not task.cancelled() and (bug := task.exception()):
@@ -95,6 +98,9 @@ class Play:
     async def _until(self, at_s: float) -> None:
         while (left := self.zero + at_s - self.loop.time()) > 0:
             await asyncio.sleep(left)
+
+    async def _departures(self) -> Departures | None:
+        return await self.network.departures(self.topology.name)
 
     def _uncancel(self) -> None:
         task = asyncio.current_task()
@@ -212,12 +218,14 @@ class Play:
             "interrupted": self.interrupted,
             "trustworthy": not reasons,
             "reasons": reasons,
+            "timeliness": self.lateness.sentence(),
+            "latest_vifs": [{"vif": vif, "share": rounded(share, 5)} for vif, share in self.lateness.worst()],
             "failure_kinds": summary.failure_kinds(self.events),
             "events": [{k: rounded(v, 4) if isinstance(v, float) else v for k, v in e.items()} for e in self.events],
             "epochs": summary.epochs(self.events, all_, self.end_s),
             "paths": summary.paths(all_, self.end_s),
             "probes": probes,
-            "conditions": conditions.summary(self.samples, conditions.cores()),
+            "conditions": conditions.summary(self.samples, conditions.cores(), self.lateness),
         }
 
     def _reasons(self, probes: dict[str, dict[str, Any]]) -> list[str]:
@@ -226,5 +234,7 @@ class Play:
         timed = [e for e in self.events if e["t"] is not None and e["planned_s"] is not None]
         late = {e["what"]: (e["t"] - e["planned_s"]) * 1000 for e in timed}
         return reasons + list(
-            conditions.judge(self.samples, conditions.cores(), late, summary.late_ms(probes), self.limits)
+            conditions.judge(
+                self.samples, conditions.cores(), self.lateness, late, summary.late_ms(probes), self.limits
+            )
         )

@@ -62,7 +62,8 @@ def _kinds(summary: dict[str, Any]) -> str:
 
 def _verdict(summary: dict[str, Any]) -> str:
     if summary["trustworthy"]:
-        return '<p class="verdict">The machine kept up: nothing speaks against these numbers.</p>'
+        links = escape(summary["timeliness"])
+        return f'<p class="verdict">The machine kept up: nothing speaks against these numbers. {links}</p>'
     reasons = "".join(f"<li>{escape(r)}</li>" for r in summary["reasons"])
     return f'<div class="verdict bad"><b>Not trustworthy.</b><ul>{reasons}</ul></div>'
 

@@ -177,7 +177,10 @@ class NetworkDriver:
                 os.close(fd)
 
     def _make_again(self, socket: Socket, o: Veth, request: bytes) -> int:
-        """Something of ours has the name: this very pair, or half of one that lost its other end. Never somebody else's."""
+        """Something has the name: this very pair, half of one that lost its other end, or somebody else's.
+
+        Only what is ours gives way.
+        """
         if o in self.observe({end.ns for end in o.ends}):
             return 0
         for end in o.ends:

@@ -8,8 +8,8 @@ from functools import cached_property
 
 from vini.model import Object
 from vini.node import rtnl
-from vini.node.netlink import Socket
 from vini.node.drivers import Failures
+from vini.node.netlink import Socket
 
 
 class There:
