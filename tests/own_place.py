@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from vini import bus
 from vini.client import Client
-from vini.model import AnyObject, SliceSpec, ViniError
+from vini.model import AnyObject, Netns, SliceSpec, ViniError
 from vini.node import cgroup, netns
 from vini.node.drivers.contents import FileDriver, RootDriver
 from vini.node.drivers.network import NetworkDriver
@@ -26,6 +26,7 @@ from vini.node.ledger import Ledger
 from vini.node.machine import Machine
 from vini.node.place import Place
 from vini.node.trace import Traces
+from vini.plan import plan
 
 T = TypeVar("T")
 NETNS = Path("/run/netns")
@@ -131,7 +132,8 @@ class OwnPlace:
 
     def sweep(self, slice_: str) -> None:
         """As an agent does when a slice is not wanted any more."""
-        Traces(self.place, ProcessDriver(self.place)).sweep(slice_, frozenset())
+        left = frozenset(Netns(ns) for ns in self.namespaces() if ns.startswith(slice_ + "."))
+        self.machine().apply(plan((), left))
 
     # --- the end ---------------------------------------------------------------------------------
 

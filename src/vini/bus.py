@@ -7,8 +7,10 @@ number of `Progress` and then by one final reply.
 from __future__ import annotations
 
 import asyncio
+import socket
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -17,6 +19,7 @@ from vini.model import Conflict, Denied, DriverError, SliceSpec, SliverStatus, S
 from vini.reach import FibEntry
 
 _LENGTH = struct.Struct("!I")
+_PATIENCE_S = 10.0  # without a reply; then the agent is asked whether it is still well, and given as long again
 
 
 class Message(Value, frozen=True, tag=str.lower, tag_field="message"):
@@ -64,6 +67,8 @@ class AskFibs(Message, frozen=True):
 
 class Stop(Message, frozen=True):
     """End the agent; slices run on.  Answered by `Lines`."""
+
+    pid: int = 0  # only if it is this process (its successor may listen by now); 0: whichever it is
 
 
 class Progress(Message, frozen=True):
@@ -139,6 +144,10 @@ class AgentGone(ViniError):
     """The agent doesn't answer (any more); starting it and asking again is safe."""
 
 
+class AgentHangs(ViniError):
+    """The agent runs but does not even say hello; asking again won't help."""
+
+
 class Foreign(ViniError):
     """The agent's answer makes no sense to us: it is of another version."""
 
@@ -151,20 +160,60 @@ def _understood(body: bytes) -> Reply:
     return reply
 
 
+def _listener(writer: asyncio.StreamWriter) -> int:
+    """The process at the other end, unix(7), SO_PEERCRED."""
+    credentials = writer.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    pid: int = struct.unpack("3i", credentials)[0]
+    return pid
+
+
 class Bus:
     """The central's side: asks the agent behind one socket."""
 
-    def __init__(self, path: Path):
-        self._path = path
+    def __init__(self, path: Path, log: Path | None = None):
+        self._path, self._log = path, log
 
     async def ask(self, request: Request, progress: Callable[[Progress], None] = lambda _: None) -> Reply:
-        """The final reply.  Raises AgentGone, or the error that the agent refused with."""
+        """The final reply.  Raises AgentGone, AgentHangs, or the error that the agent refused with."""
+        talk = asyncio.ensure_future(self._converse(request, progress))
         try:
-            reader, writer = await asyncio.open_unix_connection(self._path)
+            while not (await asyncio.wait({talk}, timeout=_PATIENCE_S))[0]:
+                with suppress(AgentGone):  # then `talk` ends with it
+                    await self._greet()
+            return talk.result()
+        finally:
+            talk.cancel()
+
+    async def _greet(self) -> None:
+        """However long its work takes, an agent that is well answers `Hello` at once."""
+        reader, writer = await self._connect()
+        try:
+            async with asyncio.timeout(_PATIENCE_S):
+                await send(writer, Hello())
+                await _receive(reader)
+        except TimeoutError as e:
+            pid = _listener(writer)
+            log = f" Its log is {self._log}." if self._log else ""
+            raise AgentHangs(
+                f"The agent (process {pid}) runs but does not answer.{log} "
+                f"`kill -CONT {pid}` wakes one that was stopped; after `kill -9 {pid}` slices run on, "
+                "and the next command starts another agent."
+            ) from e
+        finally:
+            writer.close()
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        try:
+            return await asyncio.open_unix_connection(self._path)
         except (FileNotFoundError, ConnectionRefusedError) as e:
             raise AgentGone("No agent runs on this machine.") from e
         except PermissionError as e:
             raise Denied(f"The agent's socket {self._path} is only for root; run this with sudo.") from e
+        except OSError as e:
+            raise ViniError(f"The agent's socket {self._path} can't be used: {e.strerror or e}; see VINI_RUN.") from e
+
+    async def _converse(self, request: Request, progress: Callable[[Progress], None]) -> Reply:
+        reader, writer = await self._connect()
         try:
             await send(writer, request)
             while True:

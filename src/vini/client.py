@@ -36,7 +36,7 @@ class Client:
     def __init__(self, place: Place | None = None, say: Say = lambda _: None):
         self.place = place or from_environment()
         self._say = say
-        self._bus = bus.Bus(self.place.run / "agent.socket")
+        self._bus = bus.Bus(self.place.run / "agent.socket", self.place.state / "agent.log")
         self._opened: Store | None = None
         self._greeting: bus.Greeting | None = None
 
@@ -204,7 +204,7 @@ class Client:
             assert isinstance(reply, bus.Greeting)
             if reply.version != digest():
                 self._say("The agent is of another version; it is replaced, slices run on.")
-                await self._ask(bus.Stop())
+                await self._ask(bus.Stop(reply.pid))
                 await self._until_gone(reply.pid)
                 reply = await self._ask(bus.Hello())
                 assert isinstance(reply, bus.Greeting)
@@ -247,8 +247,16 @@ class Client:
 
     async def _until_gone(self, pid: int) -> None:
         deadline = time.monotonic() + _START_TIMEOUT_S
-        while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
+        while _runs(pid) and time.monotonic() < deadline:
             await asyncio.sleep(0.01)
+
+
+def _runs(pid: int) -> bool:
+    """Not so a zombie, which our own ended child is until we ask for it; it has no command line (proc(5))."""
+    try:
+        return bool(Path(f"/proc/{pid}/cmdline").read_bytes())
+    except OSError:
+        return False
 
 
 def _need_root() -> None:

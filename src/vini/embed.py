@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from msgspec import structs
 
 from vini import names
-from vini.layout import Layout, Vif, alive, forwards, layout, link_name
+from vini.layout import Layout, Vif, alive, carried, forwards, layout, link_name
 from vini.model import (
     Address,
     AnyObject,
@@ -216,13 +216,14 @@ def _peers(topology: Topology, made: Layout, name: str) -> Iterator[BgpPeer]:
                 yield BgpPeer(vif.peer, cidr.partition("/")[0], theirs.asn)
     for peer, sliver in topology.slivers.items():
         if peer != name and sliver.routing and "bgp" in sliver.routing.protocols and sliver.routing.asn == ours.asn:
-            yield from _internal(made, name, peer, ours.asn)
+            yield from _internal(made, name, peer, ours.asn, carried(ours) & carried(sliver.routing))
 
 
-def _internal(made: Layout, name: str, peer: str, asn: int) -> Iterator[BgpPeer]:
+def _internal(made: Layout, name: str, peer: str, asn: int, versions: frozenset[int]) -> Iterator[BgpPeer]:
+    """Sessions between loopbacks, in the IP versions that have a way there."""
     for source in made.loopbacks.get(name, ()):
         for cidr in made.loopbacks.get(peer, ()):
-            if (":" in source) == (":" in cidr):
+            if (":" in source) == (":" in cidr) and (6 if ":" in cidr else 4) in versions:
                 address = cidr.partition("/")[0]
                 yield BgpPeer(peer, address, asn, internal=True, source=source.partition("/")[0])
 

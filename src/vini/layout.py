@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import IPv4Address, ip_interface
 
 from vini import names
-from vini.model import Link, Mistake, NotFound, Sliver, Topology, TopologyError, Value
+from vini.model import Link, Mistake, NotFound, Routing, Sliver, Topology, TopologyError, Value
 
 _Chosen = tuple[tuple[str, str], tuple[str, str]]
 
@@ -38,6 +38,23 @@ class Layout(Value, frozen=True):
 def link_name(link: Link) -> str:
     """The name that identifies a link in its slice."""
     return link.name or f"{link.ends[0].sliver}--{link.ends[1].sliver}"
+
+
+_CARRY = {
+    4: frozenset({"ospf", "isis", "rip", "babel", "static"}),
+    6: frozenset({"ospf6", "isis", "ripng", "babel", "static"}),
+}
+
+
+def carried(routing: Routing) -> frozenset[int]:
+    """The IP versions that a router carries.
+
+    BGP carries those in which the protocols beside it lead from loopback to loopback; alone, both.
+    """
+    beside = set(routing.protocols) - {"bgp"}
+    if not beside:
+        return frozenset({4, 6} if routing.protocols else ())
+    return frozenset(version for version, protocols in _CARRY.items() if beside & protocols)
 
 
 def forwards(sliver: Sliver) -> bool:

@@ -131,6 +131,25 @@ def status(want: Collection[AnyObject], state: State, failures: Mapping[Key, str
     return rows
 
 
+def outcome(have: Collection[AnyObject], ops: Iterable[Op], failures: Mapping[Key, str]) -> frozenset[AnyObject]:
+    """What is there after a plan whose every step was acknowledged, but for those in `failures`.
+
+    What stands on something that is gone, or that could not be made, isn't there either.
+    """
+    now = {o.key: o for o in have}
+    ops = list(ops)
+    for op in ops:
+        if op.verb == "remove" and op.object.key not in failures:
+            now.pop(op.object.key, None)
+    for o in in_order(now.values()):
+        if any(k not in now for k in o.on):
+            del now[o.key]
+    for op in ops:
+        if op.verb == "ensure" and op.object.key not in failures and all(k in now for k in op.object.on):
+            now[op.object.key] = op.object
+    return frozenset(now.values())
+
+
 def within(objects: Iterable[AnyObject], scope: Collection[str] | None) -> frozenset[AnyObject]:
     """Those that concern only namespaces in `scope` (None: all)."""
     if scope is None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from ipaddress import ip_address
 
-from vini.layout import Layout, address, layout
+from vini.layout import Layout, address, carried, layout
 from vini.model import Expect, NotFound, Topology, Value
 
 
@@ -21,9 +21,6 @@ class FibEntry(Value, frozen=True):
     via: str
     dev: str
 
-
-_ROUTE_V4 = frozenset({"ospf", "isis", "rip", "bgp", "babel", "static"})
-_ROUTE_V6 = frozenset({"ospf6", "isis", "ripng", "bgp", "babel", "static"})
 
 Fibs = Mapping[str, Sequence[FibEntry]]
 
@@ -103,29 +100,45 @@ def unreached(topology: Topology, fibs: Fibs) -> Iterator[tuple[str, str]]:
     """The (source, destination) pairs that are expected but can't be reached now."""
     made = layout(topology)
     walker = Walker(made, fibs)
+    versions = {name: _carried(topology, made, name) & set(families(topology)) for name in topology.slivers}
     reached: dict[str, set[str]] = {}
     for expect in expectations(topology):
         for destination in _named(topology, expect.destination):
-            for ip in _addresses(made, destination, families(topology)):
+            for version, ip in _addresses(made, destination, versions[destination]):
                 if ip not in reached:
                     reached[ip] = walker.reaches(ip)
                 for source in _named(topology, expect.source):
-                    if source not in reached[ip]:
+                    if source not in reached[ip] and version in versions[source]:
                         yield source, destination
 
 
 def families(topology: Topology) -> tuple[int, ...]:
-    """The IP versions that this slice routes."""
-    spoken = {p for s in topology.slivers.values() if s.routing for p in s.routing.protocols}
-    found = tuple(f for f, protocols in ((4, _ROUTE_V4), (6, _ROUTE_V6)) if spoken & protocols)
-    return found or (4,)
+    """The IP versions that this slice routes.
+
+    BGP alone carries both, but across a system whose inner protocol carries one, only that one.
+    """
+    routings = [s.routing for s in topology.slivers.values() if s.routing]
+    found = set[int]().union(*(carried(r) for r in routings))
+    for routing in routings:
+        if "bgp" in routing.protocols:
+            found &= carried(routing)
+    return tuple(sorted(found)) or (4,)
+
+
+def _carried(topology: Topology, made: Layout, sliver: str) -> set[int]:
+    """The IP versions that packets from and to a sliver travel in; those of a host are its neighbours'."""
+    own = topology.slivers[sliver].routing
+    if own and own.protocols:
+        return set(carried(own))
+    beside = [r for v in made.vifs[sliver] if (r := topology.slivers[v.peer].routing) and r.protocols]
+    return set[int]().union(*(carried(r) for r in beside)) if beside else {4, 6}
 
 
 def _named(topology: Topology, pattern: str) -> Sequence[str]:
     return list(topology.slivers) if pattern == "*" else [pattern]
 
 
-def _addresses(made: Layout, sliver: str, versions: Sequence[int]) -> Iterator[str]:
-    for version in versions:
+def _addresses(made: Layout, sliver: str, versions: set[int]) -> Iterator[tuple[int, str]]:
+    for version in sorted(versions):
         with suppress(NotFound):
-            yield address(made, sliver, version)
+            yield version, address(made, sliver, version)

@@ -41,6 +41,7 @@ class Store:
     """Slices and events.  A method that returned has reached the disk."""
 
     def __init__(self, path: Path):
+        self._path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(path, timeout=30, isolation_level=None)
@@ -57,11 +58,14 @@ class Store:
             try:
                 yield
             except BaseException:
-                self._db.execute("ROLLBACK")
+                if self._db.in_transaction:  # on a full disk SQLite may have rolled back by itself
+                    self._db.execute("ROLLBACK")
                 raise
             self._db.execute("COMMIT")
         except sqlite3.Error as e:
-            raise ViniError(f"The database refused to write: {e}; is the disk full?") from e
+            raise ViniError(
+                f"The database {self._path} refused to write: {e}; make room on its disk and try again."
+            ) from e
 
     def slices(self) -> list[Stored]:
         """All slices that are asked for, by name."""

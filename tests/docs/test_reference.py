@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import pkgutil
 import re
+import shlex
 import subprocess
 from collections.abc import Iterator
 from functools import cache
@@ -209,6 +211,37 @@ def test_every_printed_topology_is_valid(where: str, text: str) -> None:
         parse(text, source=where, default_name="printed")
     except TopologyError as e:
         pytest.fail(str(e))
+
+
+def printed_commands() -> list[tuple[str, str]]:
+    """(page, arguments) of every `vini ...` line in the fenced blocks of all pages."""
+    line = re.compile(r"^(?:\$ )?(?:sudo )?(?:\./)?vini ([a-z-].*)$", re.MULTILINE)
+    return [
+        (str(page.relative_to(ROOT)), found)
+        for page in pages()
+        for b in blocks(page)
+        if b.language in ("", "console", "sh", "bash")
+        for found in line.findall(b.text)
+    ]
+
+
+@pytest.mark.parametrize(("page", "arguments"), sorted(set(printed_commands())))
+def test_every_printed_command_is_understood(page: str, arguments: str) -> None:
+    lexer = shlex.shlex(arguments, posix=True, punctuation_chars=True)
+    lexer.whitespace_split = True
+    words = list(itertools.takewhile(lambda w: not set(w) & set("|&;<>"), lexer))
+    command: click.Command = program
+    while isinstance(command, click.Group) and words and not words[0].startswith("-"):
+        found = command.get_command(click.Context(command), words.pop(0))
+        assert found is not None, f"{page}: vini {arguments}"
+        command = found
+    try:
+        command.make_context("vini", words)
+    except click.exceptions.Exit:  # --help, --version
+        pass
+    except click.BadParameter as e:
+        if "does not exist" not in e.message:  # a run directory that is only an example
+            raise
 
 
 # --- README -----------------------------------------------------------------------------------

@@ -414,6 +414,17 @@ class TestProcesses:
         for pids in real.pids().values():
             assert [Path(f"/proc/{p}/ns/net").stat().st_ino for p in pids] == [here]
 
+    def test_one_in_a_namespace_that_somebody_made_anew_under_our_name_is_moved_too(self, real):
+        name = real.own.place.netns(A).name
+        run("ip", "netns", "delete", name)
+        run("ip", "netns", "add", name)
+        assert not {DAEMON, SECOND} & real.see()
+        assert real.one_pass(WHOLE) == {}
+        assert real.see() == WHOLE
+        here = real.own.place.netns(A).stat().st_ino
+        for pids in real.pids().values():
+            assert [Path(f"/proc/{p}/ns/net").stat().st_ino for p in pids] == [here]
+
     def test_it_sees_the_slivers_files_and_nobody_else_does(self, real):
         reader = Process(A, "reader", ("sh", "-c", "cat /etc/motd"), once=True, rooted=True)
         real.ensure(reader)

@@ -234,6 +234,25 @@ def test_after_a_loss_of_everything_but_the_disk_the_agent_rebuilds_from_its_led
     eventually(lambda: own.is_as_asked("v"), within=30)
 
 
+def test_an_agent_of_another_version_is_replaced_at_once_also_by_the_process_that_started_it(own, monkeypatch):
+    """Our own ended child is a zombie for as long as nobody asks for it: that is not to be waited for."""
+    up(own, SMALL)
+    [old] = own.agents()
+    waited = []
+    sleep = asyncio.sleep
+
+    async def counted(seconds: float) -> None:
+        waited.append(seconds)
+        await sleep(seconds)
+
+    monkeypatch.setattr("vini.client.digest", lambda: "another")
+    monkeypatch.setattr("vini.client.asyncio.sleep", counted)
+    asyncio.run(own.client().greeting())
+    assert own.agents() != [old]
+    assert sum(waited) < 10  # of the 20 s that it would wait for a process that does not end
+    assert own.is_as_asked("v")
+
+
 def test_slices_run_on_while_the_agent_is_dead_or_replaced(own):
     """A flood of pings, a kill, a restart, another pass: nothing is lost."""
     up(own, SMALL)

@@ -192,7 +192,13 @@ def ours(own: OwnPlace) -> Iterator[OwnPlace]:
         await client.up(ring("v"), timeout_s=60)
 
     asyncio.run(bring_up())
+    eventually(lambda: is_settled(own))
     yield own
+
+
+def is_settled(own: OwnPlace) -> bool:
+    """BIRD has its lasting configuration: what gives it that, beside it, has ended (vini.plugins.bird)."""
+    return all(len(cgroup.pids(cgroup.of(own.place, f"v.{n}", "bird"))) == 1 for n in "abc")
 
 
 def witness(own: OwnPlace) -> tuple[object, ...]:

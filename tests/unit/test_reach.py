@@ -145,3 +145,40 @@ def test_only_families_that_are_routed_are_expected():
     assert families(spoken("ospf6")) == (6,)
     assert families(spoken("isis")) == (4, 6)
     assert families(Topology("t", {"a": Sliver("a")})) == (4,)
+
+
+def test_bgp_across_a_system_carries_what_the_inner_protocol_does():
+    def slice_(*inner: str) -> Topology:
+        slivers = {"a": Sliver("a", Routing(inner, asn=1)), "c": Sliver("c", Routing(("bgp",), asn=2))}
+        return Topology("t", slivers, (Link((End("a"), End("c"))),))
+
+    assert families(slice_("bgp")) == (4, 6)
+    assert families(slice_("ospf", "bgp")) == (4,)
+    assert families(slice_("bgp", "ospf6")) == (6,)
+    assert families(slice_("ospf", "bgp", "ospf6")) == (4, 6)
+    assert families(slice_("isis", "bgp")) == (4, 6)
+
+
+def test_ipv6_is_expected_only_between_slivers_that_carry_it():
+    def asked(*protocols: str) -> set[tuple[str, str]]:
+        both = Routing(("ospf", "ospf6"))
+        slivers = {"a": Sliver("a", both), "b": Sliver("b", Routing(protocols)), "h": Sliver("h")}
+        links = (Link((End("a"), End("b"))), Link((End("a"), End("h"))))
+        topology = Topology("t", slivers, links)
+        made = layout(topology)
+        four = {s: [e for e in rows if ":" not in e.to] for s, rows in everywhere(made).items()}
+        return set(unreached(topology, four))
+
+    assert asked("ospf") == {("a", "h"), ("h", "a")}
+    assert asked("ospf", "ospf6") == {(s, d) for s in "abh" for d in "abh" if s != d}
+
+
+def everywhere(made) -> dict[str, list[FibEntry]]:
+    """Tables of a star around a in which everything is reached."""
+    out = {}
+    for sliver, vifs in made.vifs.items():
+        out[sliver] = [FibEntry(f"{net}/0", "x", vifs[0].dev) for net in ("0.0.0.0", "::")]
+    for vif in made.vifs["a"]:
+        own = [*made.loopbacks.get(vif.peer, ()), *vif.peer_addresses]
+        out["a"] += [FibEntry(f"{a.partition('/')[0]}/{128 if ':' in a else 32}", "x", vif.dev) for a in own]
+    return out

@@ -45,7 +45,7 @@ def test_an_unknown_slice_is_answered_with_those_that_there_are(store):
     with pytest.raises(NotFound, match="none is up"):
         store.get("lab")
     put(store)
-    with pytest.raises(NotFound, match="There is no slice 'lap'; there is: lab"):
+    with pytest.raises(NotFound, match="There is no slice 'lap'; did you mean 'lab'"):
         store.get("lap")
 
 

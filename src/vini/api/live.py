@@ -201,13 +201,17 @@ class AsyncNetwork(Blueprint[AsyncSliver]):
         await self._live.wait_converged(self.name, timeout_s)
 
     async def wait_path(self, *slivers: SliverName, timeout_s: float = 60.0) -> None:
-        """Return when packets from the first to the last of these slivers go by way of exactly those between."""
+        """Return when packets from the first to the last of these slivers cross exactly those between.
+
+        And when it has converged: after a repair the way there may be right while the way back is not.
+        """
         want = tuple(self._known(name_of(s)) for s in slivers)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
-        while (path := await self.path(want[0], want[-1])) != want:
+        while (path := await self.path(want[0], want[-1])) != want or not await self.converged():
             if loop.time() > deadline:
-                raise ViniError(f"After {timeout_s:g} s the path is {' > '.join(path)}, not {' > '.join(want)}.")
+                state = f"the path is {' > '.join(path)}, " + ("but not all converged" if path == want else "")
+                raise ViniError(f"After {timeout_s:g} s {state.rstrip(', ')}; waited for {' > '.join(want)}.")
             await asyncio.sleep(0.05)
 
     async def routes(self, sliver: SliverName) -> tuple[FibEntry, ...]:

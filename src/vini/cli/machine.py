@@ -43,12 +43,17 @@ def agent_command() -> None:
     """The agent that keeps this machine as asked, in the background."""
 
 
+async def _ask(client: Client, request: bus.Request) -> bus.Reply:
+    """The agent that runs; none is started for the purpose."""
+    return await bus.Bus(client.place.run / "agent.socket", client.place.state / "agent.log").ask(request)
+
+
 @agent_command.command("status")
 def _status() -> None:
     """Whether it runs, and what it watches over."""
     client = Client()
     try:
-        reply = asyncio.run(bus.Bus(client.place.run / "agent.socket").ask(bus.Hello()))
+        reply = asyncio.run(_ask(client, bus.Hello()))
     except bus.AgentGone:
         line("No agent runs; the next `vini up` (or `vini agent start`) starts one.")
         raise click.exceptions.Exit(1) from None
@@ -71,7 +76,7 @@ def _stop() -> None:
     client = Client()
     try:
         service.stop(client.place)
-        asyncio.run(bus.Bus(client.place.run / "agent.socket").ask(bus.Stop()))
+        asyncio.run(_ask(client, bus.Stop()))
     except bus.AgentGone:
         line("No agent runs (any more).")
     else:

@@ -14,7 +14,7 @@ from msgspec import structs
 from vini.cli.choose import generated, read_topology, slice_option, the_slice
 from vini.cli.out import Ticker, count, dump, json_option, line, note, table
 from vini.client import Client
-from vini.model import Link, Routing, SliverStatus, Topology, ViniError
+from vini.model import Conflict, Link, NotFound, Routing, SliverStatus, Topology, ViniError
 from vini.reach import expectations
 
 Body = Callable[..., None]
@@ -80,11 +80,14 @@ async def _up(topology: Topology, wait: bool, timeout_s: float, as_json: bool) -
     client = Client(say=ticker.say)
     with ticker.shown():
         report = await client.put(topology, "up", ticker.progress)
-        made_s = time.monotonic() - started
-        if wait:
-            await client.wait_ready(topology.name, timeout_s, report)
-            ready_s = time.monotonic() - started
-            await client.wait_converged(topology.name, timeout_s)
+        made_s = ready_s = time.monotonic() - started
+        try:
+            if wait:
+                await client.wait_ready(topology.name, timeout_s, report)
+                ready_s = time.monotonic() - started
+                await client.wait_converged(topology.name, timeout_s)
+        except NotFound as e:
+            raise Conflict(f"Somebody took slice {topology.name!r} down before it was up.") from e
     done_s = time.monotonic() - started
     if as_json:
         dump({"slice": topology.name, "steps": report.ops, "made_s": made_s, "done_s": done_s, "converged": wait})

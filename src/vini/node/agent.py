@@ -15,11 +15,11 @@ from contextlib import suppress
 from typing import TypeVar
 
 from vini.bus import Fibs, Lines, Report
-from vini.model import AnyObject, Key, SliceSpec, SliverStatus, State
+from vini.model import AnyObject, Key, Netns, SliceSpec, SliverStatus, State
 from vini.node.ledger import Ledger
 from vini.node.machine import Machine, Progress
 from vini.node.trace import Traces
-from vini.plan import plan, status, touched, within
+from vini.plan import outcome, plan, status, touched, within
 
 T = TypeVar("T")
 log = logging.getLogger("vini.agent")
@@ -48,10 +48,10 @@ class Agent:
         scope = touched(old.objects if old else frozenset(), spec.objects) | self._failed_namespaces()
         if old is None:
             scope |= {ns for ns in self._traces.namespaces() if ns.startswith(spec.slice + ".")}
-        ops = self._pass(scope, progress)
-        if not spec.objects:
-            self._traces.sweep(spec.slice, frozenset())
-        rows = self._status(spec, scope)
+        ops, now = self._pass(scope, progress)
+        # Told from what the kernel acknowledged; the loop's next full look verifies it within a second or so.
+        state = State(now, *self._traces.health(now))
+        rows = status(within(spec.objects, scope), state, self._failures)
         log.info("slice %s generation %d: %d steps", spec.slice, spec.generation, ops)
         return Report(tuple(rows), ops, time.monotonic() - started)
 
@@ -85,7 +85,7 @@ class Agent:
 
     def generations(self, *, ended: bool) -> dict[str, int]:
         """The newest accepted generation of each slice that is (or whose end is) asked for."""
-        return {s.slice: s.generation for s in self._ledger.specs.values() if bool(s.objects) != ended}
+        return {s.slice: s.generation for s in list(self._ledger.specs.values()) if bool(s.objects) != ended}
 
     # --- the loop -----------------------------------------------------------------------------
 
@@ -101,9 +101,7 @@ class Agent:
 
     def _full_pass(self) -> None:
         wanted = {ns for o in self._want() for ns in o.slivers}
-        ops = self._pass(wanted | self._known(), lambda *_: None)
-        for slice_ in {ns.partition(".")[0] for ns in self._known()}:
-            self._traces.sweep(slice_, wanted)
+        ops, _ = self._pass(wanted | self._known(), lambda *_: None)
         if ops:
             log.info("healed: %d steps", ops)
 
@@ -111,15 +109,23 @@ class Agent:
         """Every sliver that there is a trace of, but for those of which we can't tell what is wanted."""
         return {ns for ns in self._traces.namespaces() if ns.partition(".")[0] not in self._ledger.unreadable}
 
-    def _pass(self, scope: Collection[str], progress: Progress) -> int:
-        have = self._machine.observe(scope)
-        ops = plan(within(self._want(), scope), have.objects)
+    def _pass(self, scope: Collection[str], progress: Progress) -> tuple[int, frozenset[AnyObject]]:
+        want = within(self._want(), scope)
+        have = self._observe(want, scope)
+        ops = plan(want, have)
         self._failures = {k: v for k, v in self._failures.items() if not _concerns(k, scope)}
         failures = self._machine.apply(ops, progress)
         for key, why in failures.items():
             log.warning("%s: %s", " ".join(key), why)
         self._failures |= failures
-        return len(ops)
+        return len(ops), outcome(have, ops, failures)
+
+    def _observe(self, want: frozenset[AnyObject], scope: Collection[str]) -> frozenset[AnyObject]:
+        """Of a sliver that nobody wants any trace counts as its namespace: all the rest falls with that."""
+        wanted = {ns for o in want for ns in o.slivers}
+        unwanted = set(scope) - wanted
+        traces = self._traces.namespaces() if unwanted else set()
+        return self._machine.observe(wanted).objects | {Netns(ns) for ns in unwanted & traces}
 
     def _want(self) -> frozenset[AnyObject]:
         specs = [s.objects for s in self._ledger.specs.values()]

@@ -17,6 +17,7 @@ from types import TracebackType
 NEWLINK, DELLINK, GETLINK, SETLINK = 16, 17, 18, 19
 NEWADDR, DELADDR, GETADDR = 20, 21, 22
 NEWROUTE, DELROUTE, GETROUTE = 24, 25, 26
+GETNETCONF = 82
 NEWQDISC, DELQDISC, GETQDISC = 36, 37, 38
 NEWTFILTER, DELTFILTER, GETTFILTER = 44, 45, 46
 REQUEST, ACK, DUMP = 1, 4, 0x300
@@ -110,6 +111,17 @@ class Socket:
                 if kind == _ERROR and first <= sequence <= self._sequence:
                     errors[sequence] = -struct.unpack_from("=i", body, 16)[0]
         return [errors[first + i] for i in range(len(requests))]
+
+    def ask(self, request: bytes) -> bytes:
+        """The one message that answers a request, with its header; b"" where the kernel has no answer."""
+        self._sequence += 1
+        sent = bytearray(request)
+        struct.pack_into("=HI", sent, 6, REQUEST, self._sequence)
+        self._socket.send(sent)
+        while True:
+            for kind, _, sequence, body in self._receive():
+                if sequence == self._sequence:
+                    return b"" if kind == _ERROR else body
 
     def dump(self, request: bytes) -> list[bytes]:
         """All messages that answer a dump request, each with its header (16 bytes).

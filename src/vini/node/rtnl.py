@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import struct
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import IPv6Address, ip_address, ip_network
+from socket import AF_INET, AF_INET6, inet_ntop
 
 from vini.model import Value
 from vini.node import netlink as nl
@@ -21,6 +22,7 @@ _IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS, _IFA_PROTO = 1, 2, 8, 11
 _IFA_F_NODAD = 2
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_MULTIPATH, _RTA_VIA = 1, 4, 5, 9, 18
 _RT_TABLE_MAIN, _RTN_UNICAST = 254, 1
+_NETCONF_IFINDEX, _NETCONF_FORWARDING = 1, 2
 _SKIP_STATS = 8  # RTEXT_FILTER_SKIP_STATS
 _LINK_BODY = struct.Struct("=BxHiII")  # family, type, index, flags, change
 _ADDR_BODY = struct.Struct("=BBBBI")  # family, prefix length, flags, scope, index
@@ -65,6 +67,18 @@ def dump_routes(family: int, protocol: int = 0) -> bytes:
     return nl.message(nl.GETROUTE, nl.DUMP, body)
 
 
+def get_forwarding(family: int) -> bytes:
+    """Ask whether a namespace forwards packets of that family (RTM_GETNETCONF, linux/netconf.h)."""
+    everywhere = 0xFFFFFFFF  # NETCONFA_IFINDEX_ALL
+    return nl.message(nl.GETNETCONF, 0, struct.pack("=Bxxx", family) + nl.u32(_NETCONF_IFINDEX, everywhere))
+
+
+def seen_forwarding(message: bytes) -> str:
+    """Decode the answer: "0" or "1", as in /proc; "" where the kernel lacks the family."""
+    value = nl.attributes(message, 20).get(_NETCONF_FORWARDING) if message else None
+    return str(_u32(value)) if value else ""
+
+
 def seen_link(message: bytes) -> SeenLink:
     """Decode RTM_NEWLINK."""
     _, _, index, flags, _ = _LINK_BODY.unpack_from(message, 16)
@@ -86,8 +100,13 @@ def seen_address(message: bytes) -> tuple[int, str, int | None]:
     family, length, _, _, index = _ADDR_BODY.unpack_from(message, 16)
     a = nl.attributes(message, 24)
     raw = a.get(_IFA_LOCAL) or a[_IFA_ADDRESS]
-    ip = IPv4Address(raw) if family == 2 else IPv6Address(raw)
-    return index, f"{ip}/{length}", a[_IFA_PROTO][0] if _IFA_PROTO in a else None
+    return index, f"{_ip(family, raw)}/{length}", a[_IFA_PROTO][0] if _IFA_PROTO in a else None
+
+
+def _ip(family: int, raw: bytes) -> str:
+    """As ipaddress prints it; inet_ntop is ten times faster, but writes IPv4 inside of IPv6 in dots."""
+    printed = inet_ntop(AF_INET if family == 2 else AF_INET6, raw)
+    return str(IPv6Address(raw)) if family == 10 and "." in printed else printed
 
 
 def seen_route(message: bytes) -> SeenRoute:
@@ -101,7 +120,7 @@ def seen_route(message: bytes) -> SeenRoute:
     destination = a.get(_RTA_DST, b"\0" * (4 if family == 2 else 16))
     gateway = a.get(_RTA_GATEWAY) or a.get(_RTA_VIA, b"")[2:]
     via = str(ip_address(gateway)) if gateway else ""
-    return SeenRoute(f"{ip_address(destination)}/{length}", via, _u32(a.get(_RTA_OIF)), protocol)
+    return SeenRoute(f"{_ip(family, destination)}/{length}", via, _u32(a.get(_RTA_OIF)), protocol)
 
 
 def _u32(raw: bytes | None) -> int:

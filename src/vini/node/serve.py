@@ -28,6 +28,7 @@ from vini.node.trace import Traces
 from vini.node.version import digest
 
 log = logging.getLogger("vini.agent")
+_LOOK_S = 1.0  # between looks whether the socket is still ours
 
 
 def build(place: Place) -> Agent:
@@ -51,12 +52,27 @@ async def serve(place: Place) -> None:
     os.umask(mask)
     log.info("agent %s listens on %s; capabilities: %s", os.getpid(), path, ", ".join(sorted(greeting.capabilities)))
     watch = asyncio.create_task(agent.run())
-    ends = asyncio.create_task(stop.wait())
-    await asyncio.wait([watch, ends], return_when=asyncio.FIRST_COMPLETED)
+    ends = [asyncio.create_task(stop.wait()), asyncio.create_task(_displaced(path))]
+    await asyncio.wait([watch, *ends], return_when=asyncio.FIRST_COMPLETED)
     server.close()
     watch.cancel()
     with suppress(asyncio.CancelledError):
         await watch
+
+
+async def _displaced(path: Path) -> None:
+    """Returns when our socket is gone: nobody can reach us any more, and another agent may have taken over."""
+    ours = _inode(path)
+    while _inode(path) == ours:
+        await asyncio.sleep(_LOOK_S)
+    log.warning("%s is not ours any more; this agent ends, the next command starts another", path)
+
+
+def _inode(path: Path) -> int:
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return 0
 
 
 async def _converse(
@@ -122,7 +138,9 @@ async def _answer(
             return await agent.status(slice_)
         case bus.AskFibs(slice_):
             return await agent.fibs(slice_)
-        case bus.Stop():
+        case bus.Stop(pid):
+            if pid not in (0, greeting.pid):
+                return bus.Lines((f"Process {pid} is not the agent any more.",))
             stop.set()
             return bus.Lines(("The agent ends; slices run on.",))
 

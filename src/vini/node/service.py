@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import BinaryIO
 
 from vini.model import ViniError
 from vini.node.place import Place
@@ -52,16 +53,24 @@ def has_systemd() -> bool:
 
 def start(place: Place) -> subprocess.Popen[bytes] | None:
     """Start the agent; the child process where it is a plain daemon.  Raises ViniError where systemd refuses."""
-    place.state.mkdir(parents=True, exist_ok=True)
+    try:
+        place.state.mkdir(parents=True, exist_ok=True)
+        log = (place.state / "agent.log").open("ab")
+    except OSError as e:
+        raise ViniError(f"The agent can't write to {place.state}: {e.strerror}; check the disk, or VINI_STATE.") from e
+    with log:
+        return _start(place, log)
+
+
+def _start(place: Place, log: BinaryIO) -> subprocess.Popen[bytes] | None:
     if has_systemd():
         _start_unit(place)
         return None
     environment = {**os.environ, **dict(word.split("=", 1) for word in _settings(place).split())}
-    with (place.state / "agent.log").open("ab") as log:
-        return subprocess.Popen(
-            [sys.executable, "-m", "vini.node.serve"],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", start_new_session=True, env=environment,
-        )  # fmt: skip
+    return subprocess.Popen(
+        [sys.executable, "-m", "vini.node.serve"],
+        stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", start_new_session=True, env=environment,
+    )  # fmt: skip
 
 
 def _start_unit(place: Place) -> None:

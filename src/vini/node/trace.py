@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
 from vini.model import AnyObject, Process
 from vini.node import cgroup, netns, rtnl
-from vini.node.drivers.contents import forget_sliver
 from vini.node.drivers.process import ProcessDriver
 from vini.node.netlink import Socket
 from vini.node.place import Place
@@ -33,14 +32,6 @@ class Traces:
             found |= {p.name.removesuffix(".root") for p in (self._place.run / "mounts").iterdir()}
         return found
 
-    def sweep(self, slice_: str, wanted: Collection[str]) -> None:
-        """Take away what is left of slivers that are not wanted: directories, cgroups, files without a namespace."""
-        for ns in self.namespaces():
-            if ns.partition(".")[0] == slice_ and ns not in wanted:
-                with suppress(OSError):  # a process that won't die keeps the rest; the next pass tries again
-                    forget_sliver(self._place, ns)
-                    netns.delete(self._place.netns(ns))
-
     def health(self, objects: Iterable[AnyObject]) -> tuple[dict[str, str], dict[str, str]]:
         """Namespace -> why, for what exists but does not work yet, and for what has failed."""
         return self._processes.health([o for o in objects if isinstance(o, Process)])
@@ -59,5 +50,5 @@ class Traces:
 
 def _fib(socket: Socket) -> tuple[FibEntry, ...]:
     dev = {link.index: link.dev for link in map(rtnl.seen_link, socket.dump(rtnl.dump_links()))}
-    routes = [rtnl.seen_route(m) for family in (2, 10) for m in socket.dump(rtnl.dump_routes(family))]
+    routes = [rtnl.seen_route(m) for m in socket.dump(rtnl.dump_routes(0))]
     return tuple(FibEntry(r.to, r.via, dev.get(r.index, "")) for r in routes)

@@ -11,6 +11,7 @@ from vini.plugins import intent
 CONF, SOCKET = "bird/bird.conf", "{run}/bird/bird.ctl"
 PROTOCOLS = {"ospf", "ospf6", "rip", "ripng", "babel", "bgp", "static"}
 BIRDC = ("birdc", "-s", SOCKET)
+INNER = "[RTS_OSPF, RTS_OSPF_IA, RTS_OSPF_EXT1, RTS_OSPF_EXT2, RTS_RIP, RTS_BABEL]"  # what BGP tells other systems
 OSPF = {"ospf": "ospf4", "ospf6": "ospf6"}  # protocol -> the name of its instance
 
 # BIRD originates a router LSA when it starts, with no neighbour in it, and the next one only MinLSInterval later (5 s,
@@ -196,6 +197,8 @@ def _bgp(router: Router, _: str) -> str:
 def _session(router: Router, peer: BgpPeer) -> str:
     family = intent.version(peer.address)
     own = f" || net ~ originated{family}" if intent.originated(router, family) else ""
+    if not peer.internal:
+        own += f" || source ~ {INNER}"
     name = "bgp_" + re.sub(r"[^0-9a-z]", "_", peer.address.lower())
     local = f" {peer.source}" if peer.source else ""
     bfd = "  bfd on;\n" if router.routing.bfd else ""

@@ -23,11 +23,14 @@ _MANIFEST = ".files"  # names what in the run directory is a File of ours, and n
 def forget_sliver(place: Place, ns: str) -> None:
     """End all that lives in a sliver and delete its directory; for when its namespace goes."""
     group = cgroup.of(place, ns)
-    cgroup.kill(group)
-    if not cgroup.delete(group):
-        raise OSError(f"some processes of {ns} would not die: {cgroup.pids(group)}")
-    _unmount(place, ns)
-    shutil.rmtree(place.sliver(ns), ignore_errors=True)
+    if group.exists():
+        cgroup.kill(group)
+        if not cgroup.delete(group):
+            raise OSError(f"some processes of {ns} would not die: {cgroup.pids(group)}")
+    if _pin(place, ns).parent.exists():
+        _unmount(place, ns)
+    if place.sliver(ns).exists():
+        shutil.rmtree(place.sliver(ns), ignore_errors=True)
 
 
 def _pin(place: Place, ns: str) -> Path:

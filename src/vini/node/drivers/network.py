@@ -16,6 +16,7 @@ from vini.node.drivers import Failures
 from vini.node.drivers.contents import forget_sliver
 from vini.node.netlink import Socket
 from vini.node.place import GROUP, ROUTE_PROTOCOL, Place
+from vini.node.procfs import NetSettings
 
 _GONE = frozenset({ENODEV, ENOENT, ESRCH, 99})  # 99: EADDRNOTAVAIL
 # Set once in a new namespace. No duplicate address detection: it would keep addresses tentative for a second.
@@ -40,6 +41,7 @@ class NetworkDriver:
 
     def __init__(self, place: Place):
         self._place = place
+        self._settings = NetSettings()
         self._marks_addresses = _kernel() >= (5, 18)  # IFA_PROTO: Linux 5.18
 
     # --- observe ------------------------------------------------------------------------------
@@ -64,8 +66,8 @@ class NetworkDriver:
 
     def _observe_one(self, ns: str, out: set[AnyObject], ends: list[tuple[VethEnd, int]]) -> None:
         out.add(Netns(ns))
-        out.add(Sysctl(ns, tuple((name, _read(f"/proc/sys/net/{name}")) for name in SYSCTLS)))
         with Socket() as socket:
+            out.add(Sysctl(ns, _forwarding(socket)))
             ours = {}
             for link in map(rtnl.seen_link, socket.dump(rtnl.dump_links())):
                 if link.index != 1 and (link.group != GROUP or not link.peer):
@@ -78,11 +80,10 @@ class NetworkDriver:
                 index, cidr, mark = rtnl.seen_address(message)
                 if index in ours and self._is_ours(cidr, mark):
                     out.add(Address(ns, ours[index], cidr))
-            for family in (2, 10):
-                for message in socket.dump(rtnl.dump_routes(family, ROUTE_PROTOCOL)):
-                    route = rtnl.seen_route(message)
-                    if route.protocol == ROUTE_PROTOCOL:
-                        out.add(Route(ns, route.to, route.via, ours.get(route.index, f"#{route.index}")))
+            for message in socket.dump(rtnl.dump_routes(0, ROUTE_PROTOCOL)):
+                route = rtnl.seen_route(message)
+                if route.protocol == ROUTE_PROTOCOL:
+                    out.add(Route(ns, route.to, route.via, ours.get(route.index, f"#{route.index}")))
 
     def _is_ours(self, cidr: str, mark: int | None) -> bool:
         if self._marks_addresses:
@@ -125,7 +126,12 @@ class NetworkDriver:
         return failures
 
     def _make_netns(self, ns: str, _: AnyObject) -> None:
-        netns.create(self._place.netns(ns), _prepare)
+        netns.create(self._place.netns(ns), self._prepare)
+
+    def _prepare(self) -> None:
+        self._settings.entered()
+        for name, value in _BIRTH.items():
+            self._settings.write(name, value)
 
     def _delete_netns(self, ns: str, _: AnyObject) -> None:
         forget_sliver(self._place, ns)
@@ -134,8 +140,9 @@ class NetworkDriver:
     def _write_sysctls(self, ns: str, o: AnyObject) -> None:
         assert isinstance(o, Sysctl)
         netns.enter(self._place.netns(ns))
+        self._settings.entered()
         for name, value in o.settings:
-            _write(f"/proc/sys/net/{name}", value)
+            self._settings.write(name, value)
 
     # --- pairs: one socket makes all, each end is born in its namespace ------------------------
 
@@ -250,9 +257,10 @@ class NetworkDriver:
         raise TypeError(f"not a kind of this driver: {o}")
 
 
-def _prepare() -> None:
-    for name, value in _BIRTH.items():
-        _write(f"/proc/sys/net/{name}", value)
+def _forwarding(socket: Socket) -> tuple[tuple[str, str], ...]:
+    """The settings of SYSCTLS, asked of the socket that is open anyway: 0.01 ms where /proc takes 0.1."""
+    families = {"ipv4/ip_forward": 2, "ipv6/conf/all/forwarding": 10}
+    return tuple((name, rtnl.seen_forwarding(socket.ask(rtnl.get_forwarding(families[name])))) for name in SYSCTLS)
 
 
 def _pairs(ends: Iterable[tuple[VethEnd, int]]) -> Iterator[Veth]:
@@ -294,26 +302,6 @@ def _refused(o: AnyObject, errno: int) -> str:
 def _chunks(items: Sequence[Veth], size: int) -> Iterator[Sequence[Veth]]:
     for at in range(0, len(items), size):
         yield items[at : at + size]
-
-
-def _read(path: str) -> str:
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        return os.read(fd, 256).decode().strip()
-    finally:
-        os.close(fd)
-
-
-def _write(path: str, value: str) -> None:
-    """A kernel without IPv6 has no such files: what can't be set there isn't needed either."""
-    try:
-        fd = os.open(path, os.O_WRONLY)
-    except FileNotFoundError:
-        return
-    try:
-        os.write(fd, value.encode())
-    finally:
-        os.close(fd)
 
 
 def _kernel() -> tuple[int, int]:

@@ -1,0 +1,80 @@
+"""Every topology file in examples/ comes up with each daemon, keeps its promises, goes down, and leaves nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+from own_place import OwnPlace
+from pings import unanswered
+
+from vini.experiment.reader import load
+from vini.model import DAEMONS, SPEAKS, Topology
+from vini.topology import parse
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture(scope="module")
+def ours(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnPlace]:
+    """One place, and one agent, for all of them."""
+    own = OwnPlace(tmp_path_factory.mktemp("examples"))
+    try:
+        yield own
+        own.end_all()
+        assert own.leftovers() == []
+    finally:
+        own.destroy()
+
+
+@cache
+def topology(file: Path) -> Topology:
+    """A topology file's, or that of an experiment file."""
+    text = file.read_text()
+    return load(file).topology if "\nduration:" in text else parse(text, source=str(file), default_name=file.stem)
+
+
+def spoken_by(daemon: str, found: Topology) -> bool:
+    return all(set(s.routing.protocols) <= SPEAKS[daemon] for s in found.slivers.values() if s.routing)
+
+
+def with_daemon(daemon: str, found: Topology) -> Topology:
+    slivers = {
+        n: replace(s, routing=replace(s.routing, daemon=daemon)) if s.routing else s for n, s in found.slivers.items()
+    }
+    return replace(found, slivers=slivers)
+
+
+CASES = [
+    pytest.param(file, daemon, marks=pytest.mark.needs(daemon), id=f"{file.stem}-{daemon}")
+    for file in sorted(EXAMPLES.glob("*.yaml"))
+    for daemon in DAEMONS
+    if spoken_by(daemon, topology(file))
+]
+
+
+def test_every_example_is_run_with_some_daemon():
+    assert {case.values[0] for case in CASES} == set(EXAMPLES.glob("*.yaml"))
+
+
+@pytest.mark.parametrize(("file", "daemon"), CASES)
+def test_example_comes_up_keeps_its_promises_and_leaves_nothing(ours, file, daemon):
+    wanted = with_daemon(daemon, topology(file))
+
+    async def live() -> None:
+        client = ours.client()
+        report = await client.up(wanted, timeout_s=60)  # ready, and all that it expects can be reached
+        assert report.ops > 0
+        assert await client.converged(wanted.name) == (True, "")
+        assert await unanswered(client, wanted) == []
+        again = await client.up(wanted)
+        assert again.ops == 0
+        await client.down(wanted.name)
+
+    asyncio.run(live())
+    assert ours.leftovers() == [f"agent {pid}" for pid in ours.agents()]

@@ -1,0 +1,48 @@
+"""Real pings between slivers, all at once."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from itertools import permutations
+
+from vini.client import Client
+from vini.model import NotFound, Topology
+from vini.reach import families
+
+_AT_ONCE = 32
+
+
+async def ping(client: Client, topology: Topology, a: str, b: str, family: int = 4) -> bool:
+    """Whether an echo request, from address to address of the two slivers, is answered within 3 s."""
+    source, destination = (client.address(topology, n, family) for n in (a, b))
+    argv = ["ping", f"-{family}", "-nq", "-c1", "-W3", "-I", source, destination]
+    return await status(client, topology, a, argv) == 0
+
+
+async def status(client: Client, topology: Topology, sliver: str, argv: list[str]) -> int:
+    """A program's exit status."""
+    command = client.enter(topology.name, sliver, argv)
+    quiet = asyncio.subprocess.DEVNULL
+    return await (await asyncio.create_subprocess_exec(*command, stdout=quiet, stderr=quiet)).wait()
+
+
+async def unanswered(client: Client, topology: Topology) -> list[tuple[str, str, int]]:
+    """The ordered pairs of slivers, and the IP version, that do not answer; in every version that the slice routes."""
+    pairs = [(a, b, f) for f in families(topology) for a, b in permutations(topology.slivers, 2)]
+    pairs = [p for p in pairs if all(_has(client, topology, n, p[2]) for n in p[:2])]
+    assert pairs, "nobody to ping"
+    gate = asyncio.Semaphore(_AT_ONCE)
+
+    async def one(a: str, b: str, family: int) -> bool:
+        async with gate:
+            return await ping(client, topology, a, b, family)
+
+    answered = await asyncio.gather(*(one(*p) for p in pairs))
+    return [p for p, good in zip(pairs, answered, strict=True) if not good]
+
+
+def _has(client: Client, topology: Topology, sliver: str, family: int) -> bool:
+    with suppress(NotFound):
+        return bool(client.address(topology, sliver, family))
+    return False
