@@ -1,16 +1,28 @@
-"""Real pings between slivers, all at once."""
+"""Slices that are up for as long as a test needs them, and real pings between their slivers."""
 
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from itertools import permutations
 
+from vini import bus
 from vini.client import Client
 from vini.model import NotFound, Topology
 from vini.reach import families
 
 _AT_ONCE = 32
+
+
+@asynccontextmanager
+async def up(client: Client, topology: Topology, timeout_s: float = 60.0) -> AsyncIterator[tuple[Client, bus.Report]]:
+    """The slice, ready and converged; down at the end, also where it never came up."""
+    try:
+        yield client, await client.up(topology, timeout_s=timeout_s)
+    finally:
+        with suppress(NotFound):
+            await client.down(topology.name)
 
 
 async def ping(client: Client, topology: Topology, a: str, b: str, family: int = 4) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 from own_place import OwnPlace
-from pings import unanswered
+from pings import unanswered, up
 
 from vini.experiment.reader import load
 from vini.model import DAEMONS, SPEAKS, Topology
@@ -67,14 +67,12 @@ def test_example_comes_up_keeps_its_promises_and_leaves_nothing(ours, file, daem
     wanted = with_daemon(daemon, topology(file))
 
     async def live() -> None:
-        client = ours.client()
-        report = await client.up(wanted, timeout_s=60)  # ready, and all that it expects can be reached
-        assert report.ops > 0
-        assert await client.converged(wanted.name) == (True, "")
-        assert await unanswered(client, wanted) == []
-        again = await client.up(wanted)
-        assert again.ops == 0
-        await client.down(wanted.name)
+        async with up(ours.client(), wanted) as (client, report):  # ready, and all that it expects can be reached
+            assert report.ops > 0
+            assert await client.converged(wanted.name) == (True, "")
+            assert await unanswered(client, wanted) == []
+            again = await client.up(wanted)
+            assert again.ops == 0
 
     asyncio.run(live())
     assert ours.leftovers() == [f"agent {pid}" for pid in ours.agents()]

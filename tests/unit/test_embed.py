@@ -314,9 +314,31 @@ def test_an_igp_ends_at_the_border_of_its_autonomous_system():
     assert {(p.name, p.internal, p.asn) for p in made.peers} == {("a", True, 1), ("c", False, 2)}
 
 
+@pytest.mark.parametrize(
+    ("protocols", "versions"),
+    [(("ospf", "bgp"), {4}), (("bgp", "ospf6"), {6}), (("isis", "bgp"), {4, 6}), (("bgp",), {4, 6})],
+)
+def test_inner_bgp_sessions_are_in_the_ip_versions_that_have_a_way(protocols, versions):
+    slivers = {n: Sliver(n, Routing(protocols, asn=1)) for n in "ab"}
+    topology = Topology("s", slivers, (Link((End("a"), End("b"))),))
+    found = router(topology, layout(topology), "a").peers
+    assert {6 if ":" in p.address else 4 for p in found} == versions
+    assert all(p.internal and (":" in p.source) == (":" in p.address) for p in found)
+
+
 def test_a_daemon_that_the_node_lacks_is_refused_with_the_command_that_installs_it():
     with pytest.raises(Unsupported, match="apt-get install bird2"):
         embed(line("a", "b"), [Node("local", frozenset({"frr"}))])
+
+
+@pytest.mark.parametrize("daemon", ["frr", "bird"])
+def test_a_link_that_comes_or_goes_reloads_a_daemon_and_never_restarts_it(daemon):
+    """A restart would take its routes out of the kernel, and packets on other links with them."""
+    whole = triangle(Routing(("ospf",), daemon=daemon))
+    fewer = replace(whole, links=whole.links[1:])
+    for before, after in ((whole, fewer), (fewer, whole)):
+        ops = plan(spec_of(after).objects, spec_of(before).objects)
+        assert [op for op in ops if isinstance(op.object, Process) and op.verb == "remove"] == []
 
 
 # --- refusals -----------------------------------------------------------------------------------
@@ -398,9 +420,9 @@ def test_golden_impaired_link(golden):
     golden("impaired-link", as_text(replace(topology, links=(replace(topology.links[0], impairment=SLOW),))))
 
 
-def triangle() -> Topology:
+def triangle(routing: Routing = OSPF) -> Topology:
     links = tuple(Link((End(a), End(b))) for a, b in ("ab", "bc", "ca"))
-    return Topology("s", {n: Sliver(n, routing=OSPF) for n in "abc"}, links)
+    return Topology("s", {n: Sliver(n, routing=routing) for n in "abc"}, links)
 
 
 def test_golden_change_a_silent_fault(golden):

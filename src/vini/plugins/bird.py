@@ -11,7 +11,8 @@ from vini.plugins import intent
 CONF, SOCKET = "bird/bird.conf", "{run}/bird/bird.ctl"
 PROTOCOLS = {"ospf", "ospf6", "rip", "ripng", "babel", "bgp", "static"}
 BIRDC = ("birdc", "-s", SOCKET)
-INNER = "[RTS_OSPF, RTS_OSPF_IA, RTS_OSPF_EXT1, RTS_OSPF_EXT2, RTS_RIP, RTS_BABEL]"  # what BGP tells other systems
+_OSPF = "RTS_OSPF, RTS_OSPF_IA, RTS_OSPF_EXT1, RTS_OSPF_EXT2"
+INNER = {"ospf": _OSPF, "ospf6": _OSPF, "rip": "RTS_RIP", "ripng": "RTS_RIP", "babel": "RTS_BABEL"}
 OSPF = {"ospf": "ospf4", "ospf6": "ospf6"}  # protocol -> the name of its instance
 
 # BIRD originates a router LSA when it starts, with no neighbour in it, and the next one only MinLSInterval later (5 s,
@@ -20,9 +21,9 @@ OSPF = {"ospf": "ospf4", "ospf6": "ospf6"}  # protocol -> the name of its instan
 # calculated, on a "tick", which every `configure` brings forward.  So it starts with long ticks, and is given its
 # lasting configuration when its neighbours are there; if that fails, the first tick of its own ends the phase.
 START = r"""#!/bin/sh
-# Start BIRD in RUN; when NEIGHBOURS neighbours are full, or SECONDS are over, give it its lasting configuration.
-run=$1 neighbours=$2 seconds=$3
-shift 3
+# Start BIRD in the directory $1; when its neighbours are full, or seconds are over, give it its lasting configuration.
+run=$1 neighbours=%d seconds=%d
+set -- %s
 birdc="birdc -s $run/bird/bird.ctl"
 
 full() {
@@ -54,11 +55,12 @@ def objects(router: Router) -> tuple[AnyObject, ...]:
     argv: tuple[str, ...] = ("bird", "-f", "-c", "{run}/" + CONF, "-s", SOCKET)
     spoken = [p for p in router.routing.protocols if p in OSPF]
     if spoken and "bird.conf" not in router.routing.raw:
-        limit = _start_s(router)
-        files.append(File(router.ns, "bird/start.conf", config(router, starting=True)))
-        files.append(File(router.ns, "bird/start", START, mode=0o755))
+        # What changes with the links stands in the script, not in argv: another argv would restart BIRD.
         neighbours = sum(len(intent.active(router, p)) for p in spoken)
-        argv = ("/bin/sh", "{run}/bird/start", "{run}", str(neighbours), str(limit), *(OSPF[p] for p in spoken))
+        script = START % (neighbours, _start_s(router), " ".join(OSPF[p] for p in spoken))
+        files.append(File(router.ns, "bird/start.conf", config(router, starting=True)))
+        files.append(File(router.ns, "bird/start", script, mode=0o755))
+        argv = ("/bin/sh", "{run}/bird/start", "{run}")
     bird = Process(
         ns=router.ns,
         name="bird",
@@ -114,6 +116,7 @@ def _kernel(router: Router, family: int) -> str:
     return (
         f"protocol kernel kernel{family} {{\n"
         "  merge paths on;\n"
+        "  scan time 10;\n"  # s; puts back what a hand took out of the kernel (the default is 60)
         f"  ipv{family} {{ import none; export filter {{\n"
         "    if source ~ [RTS_DEVICE, RTS_STATIC] then reject;\n"
         f"{prefer}"
@@ -197,8 +200,9 @@ def _bgp(router: Router, _: str) -> str:
 def _session(router: Router, peer: BgpPeer) -> str:
     family = intent.version(peer.address)
     own = f" || net ~ originated{family}" if intent.originated(router, family) else ""
-    if not peer.internal:
-        own += f" || source ~ {INNER}"
+    inner = dict.fromkeys(INNER[p] for p in router.routing.protocols if p in INNER)
+    if inner and not peer.internal:  # what our own system's inner protocols know, not only what speaks BGP itself
+        own += f" || source ~ [{', '.join(inner)}]"
     name = "bgp_" + re.sub(r"[^0-9a-z]", "_", peer.address.lower())
     local = f" {peer.source}" if peer.source else ""
     bfd = "  bfd on;\n" if router.routing.bfd else ""

@@ -30,7 +30,7 @@ OWNER = {
 # A daemon that finds no zebra tries again only 10 s later (lib/zclient.c), so it starts when zebra listens.
 AFTER_ZEBRA = ("/bin/sh", "-c", 'until [ -S "$0" ]; do sleep 0.02; done; exec "$@"', f"{DIR}/zserv.api")
 BEFORE_ALL = ("/bin/sh", "-c", 'rm -f "$0"; exec "$@"', f"{DIR}/zserv.api")  # what a killed zebra left behind
-INNER = {4: ("ospf", "isis", "rip"), 6: ("ospf6", "isis", "ripng")}  # what BGP takes over, by IP version
+INNER = {4: ("ospf", "isis", "rip"), 6: ("ospf6", "isis", "ripng")}  # what BGP tells other systems, by IP version
 VTYSH = ("vtysh", "--vty_socket", DIR, "--config_dir", DIR)
 
 
@@ -269,7 +269,7 @@ def _bgp_family(router: Router, family: int) -> list[str]:
     if not peers:
         return []
     inner = [f"network {p}" for p in prefixes]
-    if intent.leads_out(router, family):
+    if not all(p.internal for p in peers):
         inner += [f"redistribute {p}" for p in router.routing.protocols if p in INNER[family]]
     for peer in peers:
         inner.append(f"neighbor {peer.address} activate")

@@ -46,15 +46,6 @@ def originated(router: Router, family: int) -> tuple[str, ...]:
     return tuple(sorted(prefixes))
 
 
-def leads_out(router: Router, family: int) -> bool:
-    """Whether it tells other systems, in that IP version, what its own system's inner protocols know.
-
-    Else the outside would only learn of routers that speak BGP themselves; and of these not where the inner protocol's
-    route hides the one that came by BGP.
-    """
-    return any(not p.internal for p in peers(router, family))
-
-
 def peers(router: Router, family: int) -> tuple[BgpPeer, ...]:
     """The BGP sessions over IPv4 (4) or IPv6 (6)."""
     return tuple(p for p in router.peers if version(p.address) == family)

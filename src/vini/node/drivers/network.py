@@ -108,7 +108,7 @@ class NetworkDriver:
         """Take objects of one kind away."""
         kind = type(objects[0])
         if kind is Netns:
-            return self._each(objects, self._delete_netns)
+            return self._delete_netns(objects)
         if kind is Veth:
             return self._delete_pairs(objects)
         if kind in (Sysctl, Interface):  # settings go with what they are settings of
@@ -133,9 +133,10 @@ class NetworkDriver:
         for name, value in _BIRTH.items():
             self._settings.write(name, value)
 
-    def _delete_netns(self, ns: str, _: AnyObject) -> None:
-        forget_sliver(self._place, ns)
-        netns.delete(self._place.netns(ns))
+    def _delete_netns(self, objects: Sequence[AnyObject]) -> Failures:
+        failures = self._each(objects, lambda ns, _: forget_sliver(self._place, ns))
+        netns.delete_all([self._place.netns(o.slivers[0]) for o in objects if o.key not in failures])
+        return failures
 
     def _write_sysctls(self, ns: str, o: AnyObject) -> None:
         assert isinstance(o, Sysctl)
