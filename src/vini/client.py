@@ -132,13 +132,13 @@ class Client:
     async def wait_ready(self, slice_: str, timeout_s: float = 60.0, first: bus.Report | None = None) -> None:
         """Return when all slivers are ready.  Raises ViniError with the cause when one isn't in time."""
         deadline = time.monotonic() + timeout_s
-        patience = time.monotonic() + _FAILED_S
+        failing: dict[str, float] = {}  # sliver -> when it failed first; between two attempts it looks well for a moment
         rows = list(first.slivers) if first else await self.status(slice_)
         while bad := [r for r in rows if r.state != "ready"]:
+            now = time.monotonic()
             failed = [r for r in bad if r.state == "failed"]
-            if not failed:
-                patience = time.monotonic() + _FAILED_S
-            if time.monotonic() > min(deadline, patience):
+            failing = {r.sliver: failing.get(r.sliver, now) for r in bad if r in failed or r.sliver in failing}
+            if now > deadline or any(now - failing[r.sliver] > _FAILED_S for r in failed):
                 raise ViniError(_not_ready(slice_, failed or bad))
             self._say(
                 f"{len(rows) - len(bad)} of {len(rows)} slivers ready; {bad[0].sliver.partition('.')[2]}: {bad[0].why}"
@@ -157,7 +157,8 @@ class Client:
             if time.monotonic() > deadline:
                 raise ViniError(
                     f"Slice {slice_!r} has not converged after {timeout_s:g} s: {why}. "
-                    "`vini neighbors` and `vini routes` show how far routing is."
+                    "`vini neighbors` and `vini routes` show how far routing is; what the daemons say is in "
+                    f"{self.place.sliver(slice_)}.SLIVER/*.log."
                 )
             self._say(why)
             await asyncio.sleep(max(0.05, 2 * (time.monotonic() - started)))

@@ -477,9 +477,10 @@ class Op(Value, frozen=True):
     verb: Literal["ensure", "remove"]
     object: AnyObject
     why: str = ""
+    in_place: bool = False  # an ensure that changes what is there
 
     def __str__(self) -> str:
-        sign = "-" if self.verb == "remove" else "+"
+        sign = "-" if self.verb == "remove" else "~" if self.in_place else "+"
         return f"{sign} {' '.join(self.object.key)}" + (f"  ({self.why})" if self.why else "")
 
 

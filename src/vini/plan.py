@@ -59,7 +59,7 @@ def _ensures(wanted: Mapping[Key, AnyObject], seen: Mapping[Key, AnyObject], doo
         elif key in doomed:
             out.append(Op("ensure", o, doomed[key]))
         elif old != o:
-            out.append(Op("ensure", o, _changes(old, o)))
+            out.append(Op("ensure", o, _changes(old, o), in_place=True))
     return out
 
 
@@ -69,12 +69,14 @@ def _differing(old: AnyObject, new: AnyObject) -> set[str]:
 
 def _changes(old: AnyObject, new: AnyObject) -> str:
     fields = sorted(_differing(old, new))
-    return ", ".join(f"{f} {_short(getattr(old, f))} -> {_short(getattr(new, f))}" for f in fields)
+    told = [(f, _short(getattr(old, f)), _short(getattr(new, f))) for f in fields]
+    return ", ".join(f"{f} {a} -> {b}" if a and b else f"another {f}" for f, a, b in told)
 
 
 def _short(value: object) -> str:
+    """A value that a person can take in at a glance; "" for another."""
     text = str(value)
-    return text if len(text) <= 30 else "..."
+    return text if len(text) <= 30 and "\n" not in text else ""
 
 
 def in_order(objects: Iterable[AnyObject]) -> list[AnyObject]:

@@ -1,0 +1,196 @@
+"""The command line without root: help that teaches, mistakes with a next step, exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from vini.cli import vini
+
+COMMANDS = vini.list_commands(None)  # type: ignore[arg-type]
+
+
+def cli(*words: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A command as a user starts it, with no place to touch."""
+    return subprocess.run(
+        [sys.executable, "-m", "vini.cli", *map(str, words)],
+        capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL, env={**os.environ, **environment},
+    )  # fmt: skip
+
+
+# --- help ---------------------------------------------------------------------------------------
+
+
+def test_the_help_page_names_every_command_on_one_whole_line():
+    page = CliRunner().invoke(vini, ["--help"], terminal_width=80).output
+    assert "..." not in page
+    for name in COMMANDS:
+        (line,) = re.findall(rf"^  {name}  +(\S.*)$", page, re.MULTILINE)
+        assert line.endswith("."), line
+
+
+def test_without_words_there_is_help_and_no_talk_of_errors():
+    done = cli()
+    assert done.returncode == 2
+    assert done.stderr.startswith("Usage: vini [OPTIONS]")
+    assert "error" not in done.stderr
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_command_explains_itself_and_its_options(name):
+    done = CliRunner().invoke(vini, [name, "--help"], prog_name="vini", terminal_width=100)
+    assert done.exit_code == 0
+    assert done.output.startswith(f"Usage: vini {name}")
+    for line in re.findall(r"^  (-.*)$", done.output, re.MULTILINE):
+        assert re.search(r"\S   *\S", line) or len(line) > 20, f"{name}: no explanation of {line}"
+
+
+# --- words that there are not ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["ststus"], "Did you mean `vini status`?"),
+        (["frobnicate"], "`vini --help` lists all."),
+        (["--frob"], "`vini --help` shows what there is."),
+        (["up", "--frob"], "`vini up --help` shows what there is."),
+        (["schema", "--experimnt"], "Did you mean '--experiment'?"),
+        (["agent", "frob"], "`vini agent --help` shows what there is."),
+        (["link", "a", "b", "--fail", "maybe"], "'silent', 'carrier'"),
+        (["up"], "`vini up examples/abilene.yaml`"),
+        (["compare", "no-such-run", "neither"], "`vini compare --help` shows what there is."),
+    ],
+)
+def test_a_wrong_word_is_exit_code_2_and_says_where_to_look(words, sentence):
+    done = cli(*words)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: ")
+    assert sentence in done.stderr
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+LAUGHS = "a: &a [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
+    f"{new}: &{new} [{','.join(['*' + old] * 10)}]\n" for old, new in zip("abcdefgh", "bcdefghi", strict=True)
+)
+BAD = {
+    "empty": (b"", "The file is empty."),
+    "binary": (bytes(range(256)) * 50, "is not text in UTF-8"),
+    "huge": (b"# " + b"x" * 10_000_001, "at most 10,000,000 are read"),
+    "laughs": (LAUGHS.encode(), "use fewer aliases"),
+    "cyclic": (b"slivers: &a\n  b: *a\n", "a file cannot contain itself"),
+    "long-name": (b"slivers: [" + b"a" * 200 + b"]\n", "at most 40 characters"),
+    "other-script": ("slivers: [москва, 東京]\n".encode(), "use a-z"),
+    "twice": (b"slivers:\n  a: {}\n  a: {}\n", "The key 'a' is already there on line 2."),
+    "nowhere": (b"slivers: [denver, b]\nlinks: [b -- denvr]\n", "did you mean 'denver'?"),
+    "rate": (b"slivers: [a, b]\nlinks: [a -- b: {rate: 10}]\n", "10mbit or 10gbit"),
+    "not-a-list": (b"just a sentence\n", "error: "),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_file_is_exit_code_2_and_a_sentence(name, tmp_path):
+    content, sentence = BAD[name]
+    file = tmp_path / f"{name}.yaml"
+    file.write_bytes(content)
+    done = cli("up", file)
+    assert done.returncode == 2, done.stderr
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr) < 2000
+
+
+def test_all_mistakes_come_at_once_with_line_and_column(tmp_path):
+    (tmp_path / "net.yaml").write_text("slivers: [a, b]\nlinks:\n  - a -- x\n  - b -- y\nfrob: 1\n")
+    done = cli("plan", tmp_path / "net.yaml")
+    assert [int(n) for n in re.findall(r"line (\d+), column \d+", done.stderr)] == [3, 4, 5]
+
+
+def test_a_missing_file_gets_the_nearest_name(tmp_path):
+    (tmp_path / "abilene.yaml").write_text("slivers: [a]\n")
+    done = cli("up", tmp_path / "abilen.yaml")
+    assert done.returncode == 2
+    assert f"did you mean '{tmp_path}/abilene.yaml'?" in done.stderr
+
+
+def test_a_directory_is_no_topology_file(tmp_path):
+    done = cli("up", tmp_path)
+    assert done.returncode == 2
+    assert "is a directory; name a topology file in it." in done.stderr
+
+
+def test_an_unknown_format_is_named_with_those_that_are_known(tmp_path):
+    (tmp_path / "x.txt").write_text("hello\n")
+    done = cli("import", tmp_path / "x.txt")
+    assert done.returncode == 2
+    assert "GraphML" in done.stderr
+
+
+@pytest.mark.parametrize("words", [["schema"], ["schema", "--experiment"]])
+def test_the_schema_is_json(words):
+    done = cli(*words)
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["$schema"].startswith("https://json-schema.org/")
+
+
+def test_an_imported_file_is_a_topology_file_again(tmp_path):
+    (tmp_path / "net.gml").write_text(
+        'graph [ node [ id 0 label "A" ] node [ id 1 label "B" ] edge [ source 0 target 1 ] ]'
+    )
+    done = cli("import", tmp_path / "net.gml")
+    assert done.returncode == 0, done.stderr
+    assert "a -- b" in done.stdout
+
+
+def test_whoever_reads_only_the_first_line_gets_no_complaint():
+    reader = subprocess.Popen(
+        [sys.executable, "-m", "vini.cli", "schema"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert reader.stdout is not None
+    assert reader.stderr is not None
+    reader.stdout.readline()
+    reader.stdout.close()
+    complaints = reader.stderr.read()
+    reader.stderr.close()
+    assert reader.wait(60) != -signal.SIGPIPE
+    assert complaints == ""
+
+
+# --- who may, and what the places allow ---------------------------------------------------------------
+
+AS_NOBODY = """
+import importlib, os, sys
+from vini.cli import _MODULES, main
+for module in [*_MODULES, "vini.experiment.runner"]:
+    importlib.import_module(module)
+if os.geteuid() == 0:
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+sys.argv[0] = "vini"
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    "words", ["status", "down --all", "log", "link a b", "exec a -- true", "ping --all", "top", "agent start"]
+)
+def test_who_is_not_root_is_denied_with_exit_code_4(words, tmp_path):
+    environment = {**os.environ, "VINI_MARK": "vnobody", "VINI_STATE": str(tmp_path), "VINI_RUN": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", AS_NOBODY, *words.split()],
+        capture_output=True, text=True, timeout=60, cwd="/", env=environment,
+    )  # fmt: skip
+    assert done.returncode == 4, done.stderr
+    assert "run this with sudo" in done.stderr
+    assert list(tmp_path.iterdir()) == []
