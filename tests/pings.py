@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from itertools import permutations
 
@@ -39,9 +39,10 @@ async def status(client: Client, topology: Topology, sliver: str, argv: list[str
     return await (await asyncio.create_subprocess_exec(*command, stdout=quiet, stderr=quiet)).wait()
 
 
-async def unanswered(client: Client, topology: Topology) -> list[tuple[str, str, int]]:
-    """The ordered pairs of slivers, and the IP version, that do not answer; in every version that the slice routes."""
-    pairs = [(a, b, f) for f in families(topology) for a, b in permutations(topology.slivers, 2)]
+async def unanswered(client: Client, topology: Topology, sources: Iterable[str] = ()) -> list[tuple[str, str, int]]:
+    """Who does not answer whom, in every IP version that the slice routes; asked are all, by all or by `sources`."""
+    all_ = permutations(topology.slivers, 2)
+    pairs = [(a, b, f) for a, b in all_ if not sources or a in sources for f in families(topology)]
     pairs = [p for p in pairs if all(_has(client, topology, n, p[2]) for n in p[:2])]
     assert pairs, "nobody to ping"
     gate = asyncio.Semaphore(_AT_ONCE)

@@ -132,7 +132,7 @@ class Client:
     async def wait_ready(self, slice_: str, timeout_s: float = 60.0, first: bus.Report | None = None) -> None:
         """Return when all slivers are ready.  Raises ViniError with the cause when one isn't in time."""
         deadline = time.monotonic() + timeout_s
-        failing: dict[str, float] = {}  # sliver -> when it failed first; between two attempts it looks well for a moment
+        failing: dict[str, float] = {}  # sliver -> when it failed first; between two attempts it looks well
         rows = list(first.slivers) if first else await self.status(slice_)
         while bad := [r for r in rows if r.state != "ready"]:
             now = time.monotonic()

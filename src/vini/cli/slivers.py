@@ -18,10 +18,11 @@ from vini.cli.choose import slice_option, the_slice, the_sliver
 from vini.cli.out import dump, json_option, line, note, table
 from vini.cli.programs import output
 from vini.client import Client
-from vini.layout import layout
+from vini.layout import address, layout
 from vini.model import NotFound, Topology, Unsupported, ViniError
 from vini.node import cgroup
 from vini.pcapng import convert
+from vini.reach import families
 
 _PINGS_AT_ONCE = 64
 _BIN = Path(__file__).parent / "bin"  # vtysh and birdc that talk to the sliver's own daemons
@@ -58,15 +59,31 @@ def _become(slice_: str | None, sliver: str, argv: tuple[str, ...]) -> None:
         **os.environ,
         "PATH": f"{_BIN}:{os.environ.get('PATH', os.defpath)}",
         "VINI_SLIVER": ns,
+        "VINI_NAME": sliver,
         "VINI_SLIVER_DIR": str(client.place.sliver(ns)),
         "PS1": f"{sliver}# ",
         "debian_chroot": sliver,
     }
-    command = client.enter(topology.name, sliver, argv)
-    if shutil.which(argv[0]) is None and not argv[0].startswith("/"):
+    if shutil.which(argv[0], path=environment["PATH"]) is None and not argv[0].startswith("/"):
         note(f"note: {argv[0]!r} is not in the PATH of this machine.")
+    if not topology.slivers[sliver].image:  # what an image holds, also of names and tools, is its maker's business
+        client.place.sliver(ns).mkdir(parents=True, exist_ok=True)
+        (client.place.sliver(ns) / "hosts").write_text(_hosts(topology))
+        argv = ("unshare", "--mount", "--uts", f"{_BIN}/inside", *argv)
+    command = client.enter(topology.name, sliver, argv)
     sys.stdout.flush()
     os.execvpe(command[0], command, environment)
+
+
+def _hosts(topology: Topology) -> str:
+    """hosts(5): the node's own, and every sliver of the slice by name, in the IP versions that are routed."""
+    made = layout(topology)
+    lines = [Path("/etc/hosts").read_text()] if Path("/etc/hosts").exists() else []
+    for name in topology.slivers:
+        for family in families(topology):
+            with suppress(NotFound):
+                lines.append(f"{address(made, name, family)}\t{name}\n")
+    return "".join(lines)
 
 
 @click.command("ping", short_help="Ping between two slivers, or (--all) between all of them.")

@@ -25,6 +25,7 @@ T = TypeVar("T")
 log = logging.getLogger("vini.agent")
 _PERIOD_S = 1.0  # between two full looks; longer when a look is dear, so that it takes 5 % of one core at most
 _SHARE = 20.0
+_LONGEST_S = 5.0  # however dear a look is: what breaks is healed within seconds
 
 
 class Agent:
@@ -50,8 +51,9 @@ class Agent:
             scope |= {ns for ns in self._traces.namespaces() if ns.startswith(spec.slice + ".")}
         ops, now = self._pass(scope, progress)
         # Told from what the kernel acknowledged; the loop's next full look verifies it within a second or so.
-        state = State(now, *self._traces.health(now))
-        rows = status(within(spec.objects, scope), state, self._failures)
+        own = {ns for ns in scope if ns.startswith(spec.slice + ".")}  # others were only tried once more
+        here = within(now, own)
+        rows = status(within(spec.objects, own), State(here, *self._traces.health(here)), self._failures)
         log.info("slice %s generation %d: %d steps", spec.slice, spec.generation, ops)
         return Report(tuple(rows), ops, time.monotonic() - started)
 
@@ -94,7 +96,7 @@ class Agent:
         while True:
             started = time.monotonic()
             await self._in_thread(self._full_pass)
-            pause = max(_PERIOD_S, _SHARE * (time.monotonic() - started))
+            pause = min(_LONGEST_S, max(_PERIOD_S, _SHARE * (time.monotonic() - started)))
             self._wake.clear()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), pause)

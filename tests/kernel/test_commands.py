@@ -1,0 +1,310 @@
+"""The commands as a user types them: each of `vini --help`, in a place of its own."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from own_place import OwnPlace, eventually
+
+from vini.cli import vini
+from vini.node import cgroup
+
+pytestmark = pytest.mark.root
+
+NET = """\
+name: tri
+routing: {protocols: [static]}
+slivers: [west, mid, east]
+links: [west -- mid, mid -- east]
+expect: all
+"""
+
+
+class Shell:
+    """What a user sees after each command."""
+
+    def __init__(self, own: OwnPlace, directory: Path):
+        self.own, self.directory = own, directory
+        self.environment = {**os.environ, **own.environment, "SHELL": "/bin/sh"}
+        self.environment.pop("VINI_SLICE", None)
+        self.net = directory / "tri.yaml"
+        self.net.write_text(NET)
+
+    def start(self, *words: str | Path) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "vini.cli", *map(str, words)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, text=True, env=self.environment, cwd=self.directory, start_new_session=True,
+        )  # fmt: skip
+
+    def vini(self, *words: str | Path, code: int = 0, typed: str = "") -> str:
+        """Standard output where that is expected to be all right, else the complaint."""
+        process = self.start(*words)
+        out, err = process.communicate(typed, timeout=150)
+        assert process.returncode == code, f"vini {words}: {process.returncode}\n{out}\n{err}"
+        assert "Traceback" not in err
+        assert "bug in VINI" not in err
+        return err if code and "error: " in err else out
+
+    def json(self, *words: str | Path, code: int = 0):
+        return json.loads(self.vini(*words, "--json", code=code))
+
+
+@pytest.fixture
+def sh(own: OwnPlace, tmp_path: Path) -> Shell:
+    return Shell(own, tmp_path)
+
+
+@pytest.fixture
+def tri(sh: Shell) -> Shell:
+    sh.vini("up", sh.net)
+    return sh
+
+
+# --- each command ---------------------------------------------------------------------------------------
+
+
+def test_each_command_that_needs_a_slice_says_so_where_none_is_up(sh):
+    for words in ("status", "link", "down", "log", "exec a -- true", "shell a", "ping --all", "routes", "neighbors",
+                  "top", "capture a:to-b", "status --json"):  # fmt: skip
+        complaint = sh.vini(*words.split(), code=1)
+        assert complaint.startswith("error: No slice is up; `vini up FILE` brings one up"), words
+    assert sh.vini("down", "--all") == ""
+
+
+def test_up_plan_status_log_and_down(sh):
+    assert "+ netns tri.west" in sh.vini("plan", sh.net)
+    assert sh.own.namespaces() == set()  # a plan touches nothing
+    assert "tri is up: 3 slivers, 2 links" in sh.vini("up", sh.net)
+    assert sh.json("up", sh.net)["steps"] == 0
+    assert sh.json("plan", sh.net)["steps"] == []
+    assert "tri: 3 of 3 slivers ready, 2 links; converged" in sh.vini("status")
+    (state,) = sh.json("status")
+    assert {s["state"] for s in state["slivers"]} == {"ready"}
+    assert [e["what"] for e in sh.json("log")] == ["up", "up"]
+    assert "tri is down" in sh.vini("down")
+    assert sh.own.namespaces() == set()
+
+
+def test_looking_inside(tri):
+    assert "to-west" in tri.vini("exec", "mid", "--", "ip", "-br", "link")
+    tri.vini("exec", "mid", "--", "sh", "-c", "exit 7", code=7)
+    assert "tri.west" in tri.vini("shell", "west", typed="echo $VINI_SLIVER\n")
+    assert "6 of 6 pairs answer." in tri.vini("ping", "--all")
+    assert tri.json("ping", "west", "east")[0]["rtt_ms"] < 1000
+    assert "west -> mid -> east" in tri.vini("routes", "west", "--to", "east")
+    assert tri.json("routes", "--to", "east")["west"] == {"path": ["west", "mid", "east"], "arrives": True}
+    assert set(tri.json("routes")) == {"west", "mid", "east"}
+    assert tri.json("neighbors") == {}
+    assert {row["sliver"] for row in tri.json("top", "-n", "1", "-d", "0.1")} == {"west", "mid", "east"}
+
+
+def test_links_are_shown_failed_and_restored(tri):
+    assert [link["fault"] for link in tri.json("link")] == ["none", "none"]
+    tri.vini("link", "west", "mid", "--fail", "carrier")
+    assert "west--mid has failed (carrier), as asked" in tri.vini("status")
+    assert "no answer" in tri.vini("ping", "west", "east", code=1)
+    tri.vini("link", "west", "mid", "--restore")
+    assert tri.vini("ping", "west", "east")
+
+
+def test_words_that_there_are_not_get_the_nearest(tri):
+    for words, hint in {
+        "exec wst -- true": "did you mean 'west'?",
+        "ping west eats": "did you mean 'east'?",
+        "routes middle": "did you mean 'mid'?",
+        "link west eat": "Did you mean east?",
+        "capture mid:to-wst": "to-west",
+        "status -s try": "did you mean 'tri'?",
+    }.items():
+        assert hint in tri.vini(*words.split(), code=1), words
+
+
+def test_two_slices_are_told_apart(tri):
+    tri.vini("up", tri.net, "-s", "tri2")
+    assert "(tri, tri2); say which with `--slice NAME`" in tri.vini("link", code=1)
+    assert len(tri.json("status")) == 2
+    tri.vini("link", "-s", "tri2", "west", "mid", "--fail", "silent")
+    assert [link["fault"] for link in tri.json("link", "-s", "tri")] == ["none", "none"]
+    tri.vini("down", "-s", "tri2")
+    assert "tri: 3 of 3 slivers ready" in tri.vini("status")
+
+
+@pytest.mark.needs("tcpdump")
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
+def test_a_capture_ends_tidily_however_it_is_ended(tri, end):
+    capture = tri.start("capture", "mid:to-west", "-w", "x.pcapng")
+    file = tri.directory / "x.pcapng"
+    eventually(lambda: file.exists() and file.stat().st_size)
+    os.kill(capture.pid, end)
+    capture.communicate(timeout=60)
+    assert capture.returncode == 0
+    assert file.read_bytes()[:4] == b"\x0a\x0d\x0d\x0a"
+
+
+def test_a_run_is_made_compared_and_leaves_no_slice(sh):
+    (sh.directory / "x.yaml").write_text("topology: tri.yaml\nduration: 1s\ncalm: 0s\n")
+    process = sh.start("run", "x.yaml", "--json")
+    out, err = process.communicate(timeout=150)
+    assert process.returncode in (0, 1), err  # 1: the machine was too busy to be trusted
+    directory = json.loads(out)["directory"]
+    assert (sh.directory / directory / "report.html").exists()
+    assert sh.vini("compare", directory, directory)
+    assert sh.own.namespaces() == set()
+
+
+def test_the_agent_starts_tells_and_stops(sh):
+    assert "No agent runs" in sh.vini("agent", "status", code=1)
+    sh.vini("agent", "start")
+    assert "it watches over no slice" in sh.vini("agent", "status")
+    assert "The agent ends" in sh.vini("agent", "stop")
+    eventually(lambda: not sh.own.agents())
+
+
+def test_the_doctor_knows_this_machine(sh):
+    assert "root" in sh.json("doctor")["have"]
+    assert "FEATURE" in sh.vini("doctor")
+
+
+def test_every_command_is_tried_here_or_without_root():
+    here = Path(__file__).read_text() + (Path(__file__).parent.parent / "unit" / "test_cli.py").read_text()
+    untried = [c for c in vini.list_commands(None) if f'"{c}' not in here and f"vini {c}" not in here]  # type: ignore[arg-type]
+    assert untried in ([], ["bench"])  # tests/kernel/test_bench.py
+
+
+# --- interrupted ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_wait_is_130_and_the_next_command_goes_on(sh, end):
+    # A sliver that is never ready: `up` waits until it is interrupted.
+    sh.net.write_text(NET.replace("[west, mid, east]", "{west: {commands: [sleep 600]}, mid: , east: }"))
+    up = sh.start("up", sh.net)
+    eventually(lambda: len(sh.own.namespaces()) == 3)
+    assert up.stderr is not None
+    os.kill(up.pid, end)
+    _, err = up.communicate(timeout=60)
+    assert up.returncode == 130
+    assert "Interrupted; what was done so far stays." in err
+    sh.net.write_text(NET)
+    sh.vini("up", sh.net)
+
+
+def test_top_ends_with_130_on_ctrl_c(tri):
+    top = tri.start("top")
+    assert top.stdout is not None
+    top.stdout.readline()
+    os.kill(top.pid, signal.SIGINT)
+    top.communicate(timeout=60)
+    assert top.returncode == 130
+
+
+# --- an unhealthy machine -------------------------------------------------------------------------------
+
+
+def test_a_hung_agent_is_named_with_its_log(tri):
+    (pid,) = tri.own.agents()
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        complaint = tri.vini("status", code=1)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert f"The agent (process {pid}) runs but does not answer. Its log is {tri.own.place.state}" in complaint
+    tri.vini("status")
+
+
+def test_a_lost_run_directory_costs_the_old_agent_its_place(tri):
+    (old,) = tri.own.agents()
+    (tri.own.place.run / "agent.socket").unlink()
+    (tri.own.place.run / "agent.lock").unlink()
+    tri.vini("up", tri.net)
+    eventually(lambda: old not in tri.own.agents() and len(tri.own.agents()) == 1)
+    tri.vini("status", "--wait", "60")
+
+
+def test_twenty_commands_at_once_all_succeed(sh):
+    same = [sh.start("up", sh.net) for _ in range(10)]
+    others = [sh.start("up", sh.net, "-s", f"n{i}") for i in range(10)]
+    for process in itertools.chain(same, others):
+        _, err = process.communicate(timeout=150)
+        assert process.returncode == 0, err
+    assert len(sh.json("status")) == 11
+    assert len(sh.own.agents()) == 1
+
+
+def test_a_daemon_that_dies_at_its_start_is_shown_with_its_last_lines(sh):
+    sh.net.write_text(
+        "name: raw\nrouting: {protocols: [ospf], daemon: bird}\nlinks: [a -- b]\nslivers:\n"
+        "  a: {routing: {raw: {bird.conf: 'frobnicate;'}}}\n  b: {}\n"
+    )
+    complaint = sh.vini("up", sh.net, code=1)
+    assert "a: bird ended soon after its start; its last lines: " in complaint
+    assert "syntax error" in complaint
+    # Another slice's `up` and `down` are not held up by it.
+    sh.vini("up", "--generate", "line:2", "-s", "fine")
+    assert "fine is down" in sh.vini("down", "-s", "fine")
+
+
+def test_a_command_that_fails_is_shown_with_its_last_lines(sh):
+    sh.net.write_text("name: x\nslivers: {a: {commands: ['echo so sad; exit 3']}, b: }\nlinks: [a -- b]\n")
+    assert "ended with status 3; its last lines: so sad" in sh.vini("up", sh.net, code=1)
+    assert "so sad" in sh.vini("status", code=1)
+
+
+def test_a_rate_beyond_the_machine_is_exit_code_3_and_nothing_is_made(sh):
+    sh.net.write_text("name: x\nslivers: [a, b]\nlinks: [a -- b: {rate: 100gbit}]\n")
+    assert "100000 Mbit/s" in sh.vini("up", sh.net, code=3)
+    assert sh.own.namespaces() == set()
+    assert "No slice is up" in sh.vini("status", code=1)
+
+
+@pytest.mark.parametrize("damage", ["corrupt", "file", "full"])
+def test_a_state_directory_that_cannot_be_used_is_named(sh, damage):
+    state = sh.directory / "state"
+    sh.environment["VINI_STATE"] = str(state)
+    if damage == "file":
+        state.write_text("a file")
+    else:
+        state.mkdir()
+    if damage == "corrupt":
+        (state / "vini.db").write_bytes(b"not a database, " * 1000)
+    if damage == "full":
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k", "none", str(state)], check=True)
+        (state / "filler").write_bytes(b"x" * 4096)
+    try:
+        assert str(state) in sh.vini("up", sh.net, code=1)
+        assert sh.own.namespaces() == set()
+        if damage != "corrupt":
+            assert str(state) in sh.vini("status", code=1)
+    finally:
+        sh.own.kill_agent()
+        if damage == "full":
+            subprocess.run(["umount", str(state)], check=True)
+
+
+def test_an_edit_and_a_new_agent_lose_no_packet_elsewhere(tri):
+    address = json.loads(tri.vini("exec", "mid", "--", "ip", "-j", "-4", "addr", "show", "dev", "to-west"))
+    to = address[0]["addr_info"][0]["local"]
+    stream = tri.start("exec", "west", "--", "ping", "-q", "-i", "0.002", "-c", "2000", to)
+    tri.net.write_text(NET.replace("mid -- east]", "mid -- east: {cost: 7}]"))
+    tri.vini("up", tri.net)
+    tri.own.kill_agent()
+    tri.vini("up", tri.net)
+    tri.vini("link", "mid", "east", "--fail", "carrier")
+    tri.vini("link", "mid", "east", "--restore")
+    out, _ = stream.communicate(timeout=60)
+    assert "2000 packets transmitted, 2000 received" in out
+
+
+def test_what_ended_leaves_no_cgroup_of_commands(tri):
+    sleeper = tri.start("exec", "mid", "--", "sleep", "600")
+    eventually(lambda: cgroup.pids(cgroup.of(tri.own.place, "tri.mid", "exec")))
+    tri.vini("down")
+    sleeper.communicate(timeout=60)
+    assert sleeper.returncode != 0
