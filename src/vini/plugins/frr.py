@@ -31,6 +31,8 @@ OWNER = {
 AFTER_ZEBRA = ("/bin/sh", "-c", 'until [ -S "$0" ]; do sleep 0.02; done; exec "$@"', f"{DIR}/zserv.api")
 BEFORE_ALL = ("/bin/sh", "-c", 'rm -f "$0"; exec "$@"', f"{DIR}/zserv.api")  # what a killed zebra left behind
 INNER = {4: ("ospf", "isis", "rip"), 6: ("ospf6", "isis", "ripng")}  # what BGP tells other systems, by IP version
+# As isisd prints it: else every reload takes it away for a moment, and the change waits out the default of 30 s.
+LSP_TIMERS = "lsp-timers gen-interval 1 refresh-interval 900 max-lifetime 1200"
 VTYSH = ("vtysh", "--vty_socket", DIR, "--config_dir", DIR)
 
 
@@ -208,7 +210,7 @@ def _isis(router: Router) -> str:
     timers = (f"isis hello-interval {hello}", f"isis hello-multiplier {int(times)}", "no isis hello padding")
     bfd = ("isis bfd", "isis bfd profile vini") if router.routing.bfd else ()
     # First the instance: until its metrics are wide, an interface takes none above 63.
-    level = ("is-type level-2-only", f"net {net(router)}", "metric-style wide", "lsp-gen-interval 1", "spf-interval 1")
+    level = ("is-type level-2-only", f"net {net(router)}", "metric-style wide", LSP_TIMERS, "spf-interval 1")
     text = _block("router isis vini", *level) + _block("interface lo", *both, "isis passive")
     for vif in intent.active(router, "isis"):
         lines = ("isis circuit-type level-2-only", "isis network point-to-point", f"isis metric {vif.cost}")
