@@ -430,6 +430,7 @@ class Process(Object, frozen=True):
     ready: Ready | None = None
     once: bool = False
     after: tuple[str, ...] = ()  # names of processes of the same sliver that start before it
+    along: bool = False  # when one of those ends, this one is started again too
     rooted: bool = False  # runs in the sliver's private Root
 
     @property

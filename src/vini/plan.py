@@ -34,15 +34,16 @@ def _doomed(wanted: Mapping[Key, AnyObject], seen: Mapping[Key, AnyObject]) -> d
             doomed[key] = "not wanted"
         elif new != o and (stiff := _differing(o, new) - new.changeable):
             doomed[key] = f"rebuilt for another {', '.join(sorted(stiff))}"
-        elif fallen := next((k for k in o.on if k in doomed or _is_lost(k, wanted, seen)), None):
+        elif fallen := next((k for k in o.on if k in doomed or _is_lost(k, o, wanted, seen)), None):
             doomed[key] = f"stands on {' '.join(fallen)}"
     return doomed
 
 
-def _is_lost(key: Key, wanted: Mapping[Key, AnyObject], seen: Mapping[Key, AnyObject]) -> bool:
+def _is_lost(key: Key, above: AnyObject, wanted: Mapping[Key, AnyObject], seen: Mapping[Key, AnyObject]) -> bool:
     """It is about to be made anew under what is still there of the old one: the rest of a pair that somebody
-    renamed or tore apart.  A process that ended takes no other along."""
-    return key not in seen and key in wanted and key[0] != "process"
+    renamed or tore apart.  A process that ended takes along only those that say so."""
+    takes_along = key[:1] != ("process",) or (isinstance(above, Process) and above.along)
+    return key not in seen and key in wanted and takes_along
 
 
 def _falls_by_itself(o: AnyObject, doomed: Mapping[Key, str]) -> bool:

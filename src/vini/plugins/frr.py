@@ -30,6 +30,8 @@ OWNER = {
 # A daemon that finds no zebra tries again only 10 s later (lib/zclient.c), so it starts when zebra listens.
 AFTER_ZEBRA = ("/bin/sh", "-c", 'until [ -S "$0" ]; do sleep 0.02; done; exec "$@"', f"{DIR}/zserv.api")
 BEFORE_ALL = ("/bin/sh", "-c", 'rm -f "$0"; exec "$@"', f"{DIR}/zserv.api")  # what a killed zebra left behind
+# A daemon only logs a line that it doesn't understand, and goes on without: not what the line's author expects.
+REFUSE_MISTAKES = 'said=$("$@" -C 2>&1); case $said in *"config line"*) echo "$said"; exit 1;; esac; '
 INNER = {4: ("ospf", "isis", "rip"), 6: ("ospf6", "isis", "ripng")}  # what BGP tells other systems, by IP version
 # As isisd prints it: else every reload takes it away for a moment, and the change waits out the default of 30 s.
 LSP_TIMERS = "lsp-timers gen-interval 1 refresh-interval 900 max-lifetime 1200"
@@ -47,12 +49,15 @@ def objects(router: Router) -> tuple[AnyObject, ...]:
 
 def _process(router: Router, daemon: str, text: str) -> Process:
     conf = f"{DIR}/{daemon}.conf"
+    shell, option, script, socket = BEFORE_ALL if daemon == "zebra" else AFTER_ZEBRA
+    if {f"{daemon}.conf", "frr.conf"} & router.routing.raw.keys():
+        script = REFUSE_MISTAKES + script
     return Process(
         ns=router.ns,
         name=daemon,
         # Root, as its run directory is; FRR insists on the group that may use its terminals.  -P 0: no TCP terminal.
         argv=(
-            *(BEFORE_ALL if daemon == "zebra" else AFTER_ZEBRA),
+            shell, option, script, socket,
             f"{BIN}/{daemon}", "-f", conf, "-z", f"{DIR}/zserv.api", "--vty_socket", DIR, "-i", f"{DIR}/{daemon}.pid",
             "-u", "root", "-g", "frrvty", "-P", "0", "--log", "stdout", "--log-level", "informational",
             *(("--bfdctl", f"{DIR}/bfdd.sock") if daemon == "bfdd" else ()),
@@ -64,6 +69,7 @@ def _process(router: Router, daemon: str, text: str) -> Process:
         ),
         ready=Ready((*VTYSH, "-d", daemon, "-c", "show version"), r"^FRRouting"),
         after=() if daemon == "zebra" else ("zebra",),
+        along=True,  # a daemon does not notice for long that its zebra is another one
     )  # fmt: skip
 
 
