@@ -126,12 +126,23 @@ def status(want: Collection[AnyObject], state: State, failures: Mapping[Key, str
         for ns in op.object.slivers:
             if op.object.key in failures:
                 failed[ns] = failures[op.object.key]
-            todo.setdefault(ns, str(op))
+            todo.setdefault(ns, _told(op))
     rows = []
     for ns in sorted({ns for o in want for ns in o.slivers} | todo.keys()):
         why = failed.get(ns) or todo.get(ns) or state.unready.get(ns, "")
         rows.append(SliverStatus(ns, "failed" if ns in failed else "configuring" if why else "ready", why))
     return rows
+
+
+def _told(op: Op) -> str:
+    """A step as news for the sliver's user."""
+    o = op.object
+    if isinstance(o, Process) and op.verb == "ensure":
+        return f"{o.name} is being started ({op.why})" if not op.in_place else f"{o.name} is being told of a change"
+    what = " ".join(o.key[:1] + o.key[2:]) or "network namespace"
+    if op.verb == "remove":
+        return f"{what} is being taken away ({op.why})"
+    return f"{what} is being {'changed' if op.in_place else 'made'} ({op.why})"
 
 
 def outcome(have: Collection[AnyObject], ops: Iterable[Op], failures: Mapping[Key, str]) -> frozenset[AnyObject]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 from msgspec import to_builtins
 
+from vini.cli.choose import read_text
 from vini.cli.out import Ticker, dump, json_option, line, note
 from vini.client import Client
 
@@ -27,6 +28,7 @@ def run_command(file: str, out: str, keep: bool, as_json: bool) -> None:
     """
     from vini.experiment import load, run
 
+    read_text(file)  # says what is wrong with the path, and which file may be meant
     experiment = load(Path(file))
     ticker = Ticker(experiment.name)
     with ticker.shown():
