@@ -32,7 +32,10 @@ topology:
   nodes:
     r1: {kind: linux, binds: ["r1.conf:/etc/frr/frr.conf"]}
     r2: {kind: linux, binds: ["r2.conf:/etc/frr/frr.conf"]}
-    pc: {kind: linux, image: alpine, exec: [ip addr add 192.168.7.2/24 dev eth1, ip route replace default via 192.168.7.1]}
+    pc:
+      kind: linux
+      image: alpine
+      exec: [ip addr add 192.168.7.2/24 dev eth1, ip route replace default via 192.168.7.1]
   links:
     - endpoints: ["r1:eth1", "r2:eth1"]
     - endpoints: ["r2:eth2", "pc:eth1"]

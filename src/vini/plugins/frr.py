@@ -50,7 +50,7 @@ def objects(router: Router) -> tuple[AnyObject, ...]:
 def _process(router: Router, daemon: str, text: str) -> Process:
     conf = f"{DIR}/{daemon}.conf"
     shell, option, script, socket = BEFORE_ALL if daemon == "zebra" else AFTER_ZEBRA
-    if {f"{daemon}.conf", "frr.conf"} & router.routing.raw.keys():
+    if f"{daemon}.conf" in router.routing.raw:  # in an integrated one, an interface has lines for several daemons
         script = REFUSE_MISTAKES + script
     return Process(
         ns=router.ns,
