@@ -19,7 +19,7 @@ from vini.api.inside import CommandFailed, Completed
 from vini.api.results import PingResult
 from vini.model import NotFound, TopologyError, Unsupported, ViniError
 from vini.topology import parse
-from vini.topology_keys import IMPAIRMENTS, LINK, ROUTING, SLIVER
+from vini.topology.keys import IMPAIRMENTS, LINK, ROUTING, SLIVER
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 TOPOLOGIES = sorted(p for p in EXAMPLES.glob("*.yaml") if "topology:" not in p.read_text())

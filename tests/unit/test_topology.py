@@ -11,8 +11,8 @@ import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from vini import names, units
-from vini.mistakes import SHOWN, Wrong
+from vini import names
+from vini.layout import link_name
 from vini.model import (
     SPEAKS,
     Command,
@@ -28,10 +28,12 @@ from vini.model import (
     Topology,
     TopologyError,
 )
-from vini.schema import Either, Headed, ListOf, MapOf, Section
-from vini.topology import dump, link_name, parse, schema
-from vini.topology_keys import SECTIONS, TOPOLOGY
-from vini.yamlplaces import MOST_NODES
+from vini.text import units
+from vini.text.mistakes import SHOWN, Wrong
+from vini.text.schema import Either, Headed, ListOf, MapOf, Section
+from vini.text.yamlplaces import MOST_NODES
+from vini.topology import dump, parse, schema
+from vini.topology.keys import SECTIONS, TOPOLOGY
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted(p for p in (ROOT / "examples").glob("*.yaml") if not re.search(r"^timeline:", p.read_text(), re.M))

@@ -14,11 +14,11 @@ from vini.api import files
 from vini.api.words import LinkWords, RouterWords, RoutingWords, SliverWords, Words, check, complete, folded
 from vini.edit import nearest
 from vini.layout import address, layout, link_name
-from vini.mistakes import quote
 from vini.model import Mistake, NotFound, Topology, TopologyError
 from vini.names import vif
+from vini.text.mistakes import quote
 from vini.topology import dump
-from vini.topology_keys import LINK, SLICE_NAME, SLIVER, SLIVER_NAME, TOPOLOGY
+from vini.topology.keys import LINK, SLICE_NAME, SLIVER, SLIVER_NAME, TOPOLOGY
 
 S_co = TypeVar("S_co", covariant=True)
 Say = Callable[[str], None]

@@ -10,7 +10,7 @@ from msgspec import structs
 from vini import formats, names, topology
 from vini.api.words import Words, check, complete
 from vini.model import Mistake, Topology, TopologyError
-from vini.topology_keys import SLICE_NAME
+from vini.topology.keys import SLICE_NAME
 
 
 def load(path: Path) -> tuple[Topology, tuple[str, ...]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, Unpack
 
-from vini import edit, units
+from vini import edit
 from vini.api import files, inside, iperf, ping
 from vini.api.blueprint import Blueprint, SliverName, name_of
 from vini.api.inside import AsyncProcess, Command, Completed
@@ -19,9 +19,10 @@ from vini.api.words import ImpairmentWords, impairments
 from vini.client import Client
 from vini.experiment.probe import Probe
 from vini.layout import address, layout
-from vini.mistakes import Wrong
 from vini.model import Conflict, Mistake, NotFound, SliverStatus, Topology, TopologyError, ViniError
 from vini.reach import FibEntry, Walker
+from vini.text import units
+from vini.text.mistakes import Wrong
 
 Seconds = float | str  # 0.1, or "100ms"
 PINGS_AT_ONCE = 64

@@ -1,7 +1,7 @@
 """The words of a topology file as Python keywords: one vocabulary, read by one declaration.
 
 What a file says as `denver -- seattle: {delay: 10ms}`, Python says as `delay="10ms"`; both are
-checked by `topology_keys`, so a value is right in both or in neither.
+checked by `vini.topology.keys`, so a value is right in both or in neither.
 """
 
 from __future__ import annotations
@@ -10,13 +10,12 @@ from collections.abc import Mapping, Sequence
 from itertools import count
 from typing import Any, TypedDict
 
-from vini import yamlplaces
-from vini.mistakes import Mistakes
 from vini.model import Topology
-from vini.schema import Fields, Kind, Section, read
-from vini.topology import resolve
-from vini.topology_keys import IMPAIRMENTS, TOPOLOGY
-from vini.topology_links import IMPAIRMENT_FIELDS
+from vini.text import yamlplaces
+from vini.text.mistakes import Mistakes
+from vini.text.schema import Fields, Kind, Section, read
+from vini.topology import IMPAIRMENT_FIELDS, resolve
+from vini.topology.keys import IMPAIRMENTS, TOPOLOGY
 
 
 class RoutingWords(TypedDict, total=False):

@@ -6,13 +6,14 @@ import asyncio
 
 import click
 
-from vini import edit, units
+from vini import edit
 from vini.cli.choose import slice_option, the_slice
 from vini.cli.out import dump, json_option, line, table
 from vini.client import Client
 from vini.layout import link_name
-from vini.mistakes import Wrong
 from vini.model import Impairment, Link, Mistake, Topology, TopologyError
+from vini.text import units
+from vini.text.mistakes import Wrong
 
 
 @click.command("link", short_help="Show links, or change one: fail it, restore it, shape it.")

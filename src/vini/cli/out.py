@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -17,14 +19,23 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
 
 
+def called(sentence: str) -> str:
+    """The same with every command as this user has to type it: `vini status` is `sudo ./vini status` for some."""
+    way = os.environ.get("VINI_CALLED", "vini")
+    if os.environ.get("SUDO_USER"):
+        way = f"sudo {way}"
+    return re.sub(r"(?<![\w./-])vini(?= (?:--)?[a-z])", lambda _: way, sentence)
+
+
 def complain(sentence: str) -> None:
     """An error, on standard error."""
+    sentence = called(sentence)
     err.print(f"[bold red]error:[/] {_escaped(sentence)}" if err.is_terminal else f"error: {_escaped(sentence)}")
 
 
 def note(sentence: str) -> None:
     """Something worth knowing, on standard error."""
-    err.print(_escaped(sentence), style="dim" if err.is_terminal else None)
+    err.print(_escaped(called(sentence)), style="dim" if err.is_terminal else None)
 
 
 def line(text: str = "") -> None:

@@ -8,10 +8,10 @@ from __future__ import annotations
 import re
 from functools import partial
 
-from vini import units
-from vini.mistakes import Wrong, quote
-from vini.schema import Either, Json, Key, ListOf, MapOf, Section, Text, integer, json_schema, words
-from vini.topology_keys import COMMAND, COST, IMPAIRMENTS, REFERENCE, ROUTING, SLICE_NAME, TOPOLOGY, VIF_NAME
+from vini.text import units
+from vini.text.mistakes import Wrong, quote
+from vini.text.schema import Either, Json, Key, ListOf, MapOf, Section, Text, integer, json_schema, words
+from vini.topology.keys import COMMAND, COST, IMPAIRMENTS, REFERENCE, ROUTING, SLICE_NAME, TOPOLOGY, VIF_NAME
 
 BYTES = {"": 1, "k": 1 << 10, "m": 1 << 20}
 

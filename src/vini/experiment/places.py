@@ -5,9 +5,9 @@ from __future__ import annotations
 from vini.edit import find_link
 from vini.experiment.actions import LinkEnds
 from vini.layout import layout, link_name
-from vini.mistakes import Mistakes, quote
 from vini.model import Topology, TopologyError, ViniError
-from vini.schema import Found
+from vini.text.mistakes import Mistakes, quote
+from vini.text.schema import Found
 
 
 class Places:

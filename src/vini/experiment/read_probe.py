@@ -9,8 +9,8 @@ from vini.experiment import probes
 from vini.experiment.keys import PROBE
 from vini.experiment.places import Places
 from vini.experiment.probes import AnyProbe
-from vini.mistakes import quote
-from vini.schema import Fields, Found
+from vini.text.mistakes import quote
+from vini.text.schema import Fields, Found
 
 KINDS: dict[str, type[Any]] = {
     "ping": probes.Ping,

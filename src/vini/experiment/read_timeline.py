@@ -9,8 +9,8 @@ from vini.experiment.actions import AnyAction, Exec, Fail, Reroute, Restore, Sha
 from vini.experiment.keys import ACTIONS
 from vini.experiment.places import Places
 from vini.experiment.timeline import Event
-from vini.mistakes import Mistakes, quote
-from vini.schema import Fields, Found
+from vini.text.mistakes import Mistakes, quote
+from vini.text.schema import Fields, Found
 
 IMPAIRMENTS = {
     "delay": "delay_ms", "jitter": "jitter_ms", "loss": "loss", "rate": "rate_mbit", "queue": "queue_packets",

@@ -12,11 +12,11 @@ from vini.experiment.places import Places
 from vini.experiment.read_probe import read_probes
 from vini.experiment.read_timeline import read_timeline
 from vini.experiment.timeline import Experiment
-from vini.mistakes import Mistakes
 from vini.model import Mistake, Topology, TopologyError
-from vini.schema import Fields, Found, read
-from vini.yamlplaces import Mapping
-from vini.yamlplaces import load as load_yaml
+from vini.text.mistakes import Mistakes
+from vini.text.schema import Fields, Found, read
+from vini.text.yamlplaces import Mapping
+from vini.text.yamlplaces import load as load_yaml
 
 RENAMED = {"hello": "hello_s", "dead": "dead_s"}
 MAPPING = "start with 'topology: FILE' and 'duration: 30s'"

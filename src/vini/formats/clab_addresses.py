@@ -17,9 +17,9 @@ from vini import names
 from vini.formats.clab_slivers import Notes
 from vini.formats.imported import listed, several
 from vini.formats.naming import default_name
-from vini.mistakes import Wrong
 from vini.model import Link, Sliver, Value
-from vini.topology_keys import ADDRESS
+from vini.text.mistakes import Wrong
+from vini.topology.keys import ADDRESS
 
 _ADD = re.compile(r"ip(?: -[46])? (?:a|addr|address) add (\S+) dev (\S+)")
 _SETS = re.compile(r"\bip(?:\s+-\S+)*\s+(?:a\w*|r\w*)\s+(?:add|replace|del|flush|change)\b")

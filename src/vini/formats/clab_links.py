@@ -10,12 +10,12 @@ from vini import names
 from vini.formats.clab_yaml import Fields, fields, items, text, whole
 from vini.formats.imported import MOST_COMPARED, several, tally
 from vini.formats.naming import settle
-from vini.mistakes import Mark, Mistakes, Wrong, quote
 from vini.model import End, Link, Value
-from vini.topology_addresses import LEAST_MTU_V6
-from vini.topology_keys import ADDRESS, RESERVED_VIFS
-from vini.yamlplaces import Mapping as YamlMapping
-from vini.yamlplaces import Node
+from vini.text.mistakes import Mark, Mistakes, Wrong, quote
+from vini.text.yamlplaces import Mapping as YamlMapping
+from vini.text.yamlplaces import Node
+from vini.topology import LEAST_MTU_V6
+from vini.topology.keys import ADDRESS, RESERVED_VIFS
 
 _SPECIAL = ("host", "mgmt-net", "macvlan", "vxlan", "vxlan-stitch", "veth-stitch", "dummy")
 _READ = {"type", "endpoints", "mtu", "ipv4", "ipv6"}

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from vini.formats.clab_yaml import Fields, fields, items, text
-from vini.mistakes import Mark, Mistakes
 from vini.model import Value
-from vini.yamlplaces import Node
+from vini.text.mistakes import Mark, Mistakes
+from vini.text.yamlplaces import Node
 
 # What is read; every other key of a node is named in a note.
 _READ = {"kind", "image", "group", "binds", "exec", "startup-config", "extras", "sysctls"}

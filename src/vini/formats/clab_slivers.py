@@ -18,9 +18,9 @@ from vini.formats.daemon_files import (
 )
 from vini.formats.imported import listed
 from vini.formats.naming import label
-from vini.mistakes import Wrong
 from vini.model import Command, Routing, Sliver
-from vini.topology_keys import FILE_TEXT, PATH
+from vini.text.mistakes import Wrong
+from vini.topology.keys import FILE_TEXT, PATH
 
 Role = Literal["host", "frr", "bird", "foreign", "outside"]
 _OUTSIDE = ("bridge", "ovs-bridge", "host")  # parts of the machine itself, not of the lab

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from vini.mistakes import Mistakes, quote
-from vini.yamlplaces import Mapping, Node, Scalar, Sequence
+from vini.text.mistakes import Mistakes, quote
+from vini.text.yamlplaces import Mapping, Node, Scalar, Sequence
 
 Fields = dict[str, Node]
 

@@ -12,10 +12,10 @@ from vini.formats.clab_slivers import Notes, role, sliver, wanted
 from vini.formats.clab_yaml import Fields, fields, is_null, items, text
 from vini.formats.imported import Imported, listed, refused
 from vini.formats.naming import renamed, sliver_names
-from vini.mistakes import Mistakes
 from vini.model import Topology
 from vini.names import slug
-from vini.yamlplaces import load
+from vini.text.mistakes import Mistakes
+from vini.text.yamlplaces import load
 
 _DEFAULTED = re.compile(r"\$\{(\w+):?[-=]([^}\n]*)\}")  # ${IMAGE:=frr:10}
 _READ = {"name", "topology"}

@@ -10,9 +10,9 @@ from vini.formats.components import Components
 from vini.formats.distance import fibre_delay_ms
 from vini.formats.imported import Imported, listed, refused, several
 from vini.formats.naming import label, renamed, settle, sliver_names
-from vini.mistakes import quote
 from vini.model import End, Impairment, Link, Place, Routing, Sliver, Topology, Value
 from vini.names import slug
+from vini.text.mistakes import quote
 
 T = TypeVar("T")
 MOST_RATE_MBIT = 1000.0  # above, an emulated link can't be told from an unshaped one on ordinary machines

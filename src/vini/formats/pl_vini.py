@@ -17,9 +17,9 @@ from itertools import islice
 
 from vini.formats.imported import MOST_COMPARED, Imported, several
 from vini.formats.naming import label, renamed, settle, sliver_names
-from vini.mistakes import Mark, Mistakes, quote
 from vini.model import End, Link, Routing, Sliver, Topology, Value
 from vini.names import slug
+from vini.text.mistakes import Mark, Mistakes, quote
 
 _TOKEN = re.compile(
     r"(?P<skip>[ \t\r]+|\#[^\n]*)|(?P<end>[\n;])|(?P<variable>\$\w+)|(?P<word>[A-Za-z_]\w*)|(?P<number>-?\d+)"

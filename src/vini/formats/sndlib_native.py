@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from vini.formats.imported import Imported, refused
 from vini.formats.sndlib import SndLink, SndNetwork, SndNode, to_imported
 from vini.formats.zoo import to_number
-from vini.mistakes import quote
 from vini.model import Routing, Value
+from vini.text.mistakes import quote
 
 _TITLE = re.compile(r"^#[ \t]*network[ \t]+(\S+)", re.MULTILINE)
 

@@ -1,8 +1,7 @@
-"""Text to Topology, and back.
+"""Text to Topology.
 
 `parse` reports every mistake of a file at once, each at its place; what it returns is complete:
 defaults, groups and short forms are resolved into frozen slivers and links.
-The format is declared in `topology_keys` and described in `docs/reference/topology.md`.
 """
 
 from __future__ import annotations
@@ -10,19 +9,15 @@ from __future__ import annotations
 from pathlib import PurePath
 
 from vini import names
-from vini.layout import link_name
-from vini.mistakes import Mistakes, quote
 from vini.model import Expect, Topology
-from vini.schema import Fields, Json, json_schema, read
-from vini.topology_addresses import check_addresses
-from vini.topology_dump import dump
-from vini.topology_foreign import check_foreign
-from vini.topology_keys import TOPOLOGY
-from vini.topology_links import read_links
-from vini.topology_slivers import check_list, read_slivers, sliver_names
-from vini.yamlplaces import Mapping, load
-
-__all__ = ["dump", "link_name", "parse", "schema"]
+from vini.text.mistakes import Mistakes, quote
+from vini.text.schema import Fields, Json, json_schema, read
+from vini.text.yamlplaces import Mapping, load
+from vini.topology.addresses import check_addresses
+from vini.topology.foreign import check_foreign
+from vini.topology.keys import TOPOLOGY
+from vini.topology.links import read_links
+from vini.topology.slivers import check_list, read_slivers, sliver_names
 
 
 def parse(text: str, source: str = "", default_name: str = "") -> Topology:
@@ -54,6 +49,7 @@ def schema() -> Json:
 
 
 def resolve(root: Fields, source: str, default_name: str, mistakes: Mistakes) -> Topology:
+    """The topology of a tree that was read by `TOPOLOGY`; it is of use only where no mistakes were added."""
     check_list(root, mistakes)
     own = sliver_names(root)
     if "slivers" in root and not own:

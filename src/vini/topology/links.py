@@ -8,11 +8,11 @@ from msgspec import Struct
 
 from vini import names
 from vini.layout import link_name
-from vini.mistakes import Mark, Mistakes, Wrong, quote
 from vini.model import End, Impairment, Link
-from vini.schema import Fields, Found
-from vini.topology_keys import END, LINK_PROPERTIES
-from vini.topology_merge import inherit, section
+from vini.text.mistakes import Mark, Mistakes, Wrong, quote
+from vini.text.schema import Fields, Found
+from vini.topology.keys import END, LINK_PROPERTIES
+from vini.topology.merge import inherit, section
 
 IMPAIRMENT_FIELDS = {
     "delay": "delay_ms",

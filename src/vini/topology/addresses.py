@@ -9,9 +9,9 @@ from msgspec import Struct
 
 from vini import names
 from vini.layout import link_name
-from vini.mistakes import Mark, Mistakes, quote
-from vini.schema import Found
-from vini.topology_links import PlacedLink
+from vini.text.mistakes import Mark, Mistakes, quote
+from vini.text.schema import Found
+from vini.topology.links import PlacedLink
 
 Interface = IPv4Interface | IPv6Interface
 Given = tuple[Interface, Mark]

@@ -5,8 +5,8 @@ Mappings (routing, its raw files, files) merge key by key; lists and single valu
 
 from __future__ import annotations
 
-from vini.mistakes import Mistakes, quote
-from vini.schema import Fields, Found
+from vini.text.mistakes import Mistakes, quote
+from vini.text.schema import Fields, Found
 
 
 def overlay(below: Fields, above: Fields) -> Fields:

@@ -10,10 +10,11 @@ from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any
 
-from vini import names, units
-from vini.mistakes import Wrong, quote
+from vini import names
 from vini.model import DAEMONS, PROTOCOLS
-from vini.schema import BOOLEAN, Either, Headed, Json, Key, ListOf, MapOf, Section, Text, integer, real, words
+from vini.text import units
+from vini.text.mistakes import Wrong, quote
+from vini.text.schema import BOOLEAN, Either, Headed, Json, Key, ListOf, MapOf, Section, Text, integer, real, words
 
 NO_ROUTING = "none"
 LINE = r"^\S+\s+--\s+\S+$"

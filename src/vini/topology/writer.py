@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
-from vini import units
 from vini.model import End, Expect, Impairment, Link, Routing, Sliver, Topology
+from vini.text import units
 
 WIDTH = 120
 FOLDED = re.compile("[\r\x85\u2028\u2029]")  # line breaks that YAML turns into others unless they are escaped

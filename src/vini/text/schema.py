@@ -12,8 +12,8 @@ from typing import Any
 
 from msgspec import Struct
 
-from vini.mistakes import Mark, Mistakes, Wrong, nearest, quote
-from vini.yamlplaces import Mapping, Node, Scalar, Sequence
+from vini.text.mistakes import Mark, Mistakes, Wrong, nearest, quote
+from vini.text.yamlplaces import Mapping, Node, Scalar, Sequence
 
 Json = dict[str, Any]
 

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from msgspec import Struct
 
-from vini.mistakes import Mark, Mistakes, quote
+from vini.text.mistakes import Mark, Mistakes, quote
 
 LONGEST_TEXT = 10_000_000  # characters
 DEEPEST = 50

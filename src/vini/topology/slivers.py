@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from vini.mistakes import Mark, Mistakes, quote
 from vini.model import PROTOCOLS, SPEAKS, Command, Link, Place, Routing, Sliver, StaticRoute
-from vini.schema import Fields, Found
-from vini.topology_keys import SLIVER_PROPERTIES
-from vini.topology_merge import inherit, overlay, section
+from vini.text.mistakes import Mark, Mistakes, quote
+from vini.text.schema import Fields, Found
+from vini.topology.keys import SLIVER_PROPERTIES
+from vini.topology.merge import inherit, overlay, section
 
 DEFAULT_ROUTES = {4: "0.0.0.0/0", 6: "::/0"}
 

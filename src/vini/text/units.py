@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from decimal import Decimal
 
-from vini.mistakes import Wrong, quote
+from vini.text.mistakes import Wrong, quote
 
 NUMBER = r"[0-9]{1,24}(\.[0-9]{1,24})?([eE][+-]?[0-9]{1,3})?"
 DURATION = rf"^{NUMBER}(us|ms|s|min|h)$"

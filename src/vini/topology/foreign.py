@@ -1,10 +1,14 @@
-"""Files of other kinds that people hand to `vini up`: say which command reads them."""
+"""Files of other kinds that were given as a topology file: say which command reads them.
+
+These are not the patterns of `vini.formats.detect`, which is to know a kind by any trace of it:
+here the text is ours until shown otherwise, and a line such as `graph [` in a block of text shows nothing.
+"""
 
 from __future__ import annotations
 
 import re
 
-from vini.mistakes import Mistakes
+from vini.text.mistakes import Mistakes
 
 EXPERIMENT = re.compile(r"^(timeline|probes)[ ]*:", re.MULTILINE)
 IMPORTABLE = {

@@ -1,0 +1,14 @@
+"""The topology file: text to Topology, and back.
+
+What others use stands here; the format itself, key by key, is declared in `vini.topology.keys`,
+which those import who take the same values.  `docs/reference/topology.md` describes it.
+"""
+
+from __future__ import annotations
+
+from vini.topology.addresses import LEAST_MTU_V6
+from vini.topology.links import IMPAIRMENT_FIELDS
+from vini.topology.reader import parse, resolve, schema
+from vini.topology.writer import dump
+
+__all__ = ["IMPAIRMENT_FIELDS", "LEAST_MTU_V6", "dump", "parse", "resolve", "schema"]
