@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -14,6 +15,11 @@ from vini.node import probe
 
 GOLDEN = Path(__file__).parent / "unit" / "golden"
 capabilities = cache(probe.capabilities)
+
+
+def pytest_configure() -> None:
+    """A shell that starts us in the background makes us, and so all programs that tests interrupt, ignore SIGINT."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -418,3 +418,10 @@ def test_a_file_cut_off_anywhere_is_read_or_refused(name: str) -> None:
             consistent(read(text[:length], name, LAB_FILES))
         except TopologyError as error:
             assert error.mistakes
+
+
+def test_a_topology_file_of_ours_is_none_of_another_tool_whatever_texts_it_holds():
+    text = "name: x\nslivers:\n  a:\n    files:\n      /srv/map.gml: |\n        graph [\n        ]\n"
+    assert detect(text, "x.yaml") is None
+    assert detect('{"slivers": {"a": {"files": {"/srv/x": "\\ngraph [ ]"}}}}', "x.json") is None
+    assert detect("graph [\n  node [ id 1 ]\n]\n", "x") == "gml"

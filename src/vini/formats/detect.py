@@ -17,6 +17,7 @@ _CONTENT: tuple[tuple[Format, re.Pattern[str]], ...] = (
     ("pl-vini", re.compile(r"^[ \t]*\$\w+\s*=\s*(Slice|Node|Link)\.new\b", re.MULTILINE)),
     ("containerlab", re.compile(r"^topology[ \t]*:[^\0]*?\bnodes[ \t]*:", re.MULTILINE)),
 )
+_OURS = re.compile(r"""\A(?!\s*<)[^\0]*?^[{ \t]{0,2}["']?slivers["']?[ \t]*:""", re.MULTILINE)  # whatever texts it holds
 _SUFFIXES: tuple[tuple[str, Format], ...] = (
     (".graphml", "graphml"),
     (".gml", "gml"),
@@ -28,6 +29,8 @@ _SUFFIXES: tuple[tuple[str, Format], ...] = (
 def detect(text: str, name: str) -> Format | None:
     """The format of a file called `name`; None where it is none that can be imported."""
     head = text[:_HEAD].removeprefix("\ufeff")
+    if _OURS.search(head):
+        return None
     for format_, pattern in _CONTENT:
         if pattern.search(head):
             return format_

@@ -207,7 +207,7 @@ def _image(o: Root, run: Path) -> Iterator[str]:
     yield f"mount -t overlay vini -o lowerdir={o.image},upperdir={upper},workdir={work} {root}"
     for d in ("/proc", "/sys", "/dev", str(run)):
         yield f"mkdir -p {root}{d}; mount --rbind {d} {root}{d}"
-    yield f"cd {root}; mkdir -p .node; pivot_root . .node; umount -l /.node; rmdir /.node"
+    yield f"cd {root}; mount --move . /"  # not pivot_root(8): the old root would have to go by the image's own umount
 
 
 def _layers(run: Path, directory: str) -> tuple[Path, Path]:
