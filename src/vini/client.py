@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import getpass
 import os
+import shlex
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from vini.dataplane.element import Element
 from vini.embed import embed
 from vini.layout import address, layout
 from vini.model import Denied, Node, SliceSpec, SliverStatus, Topology, ViniError
-from vini.node import service
+from vini.node import cgroup, service
 from vini.node.drivers.contents import enter
 from vini.node.place import Place, from_environment
 from vini.node.version import digest
@@ -52,12 +53,23 @@ class Client:
 
     async def put(self, topology: Topology, what: str = "put", progress: OnProgress = None) -> bus.Report:
         """Store a new desired state, and have the agent make one pass towards it."""
+        return await self._put(topology.name, lambda: topology, what, progress)
+
+    async def edit(self, slice_: str, change: Callable[[Topology], Topology], what: str = "edit") -> bus.Report:
+        """Change what is asked of a slice now, whoever asked it; of two edits at once none is lost.
+
+        `change` is pure, and keeps the name.  Raises NotFound where the slice is not up.
+        """
+        return await self._put(slice_, lambda: change(self.store.get(slice_).topology), what)
+
+    async def _put(
+        self, name: str, wanted: Callable[[], Topology], what: str, progress: OnProgress = None
+    ) -> bus.Report:
         greeting = await self.greeting()
         with self.store.transaction():
-            before = self.store.find(topology.name)
-            known = max(greeting.generations.get(topology.name, 0), greeting.ended.get(topology.name, 0))
-            generation = max(before.generation if before else 0, known) + 1
-            spec = self._embed(topology, greeting, generation)
+            topology = wanted()
+            known = max(greeting.generations.get(name, 0), greeting.ended.get(name, 0))
+            spec = self._embed(topology, greeting, max(self.store.generation(name), known) + 1)
             self.store.put(topology, spec, _who(), what)
         return await self._accept(spec, progress)
 
@@ -78,8 +90,9 @@ class Client:
         return report
 
     async def down(self, slice_: str, progress: OnProgress = None) -> bus.Report:
-        """Ask for the empty desired state."""
-        self.store.get(slice_)
+        """Ask for the empty desired state; also of a slice that only another version can read."""
+        if slice_ not in self.store.unreadable():
+            self.store.get(slice_)
         return await self.put(Topology(slice_), "down", progress)
 
     async def foresee(self, topology: Topology) -> tuple[str, ...]:
@@ -189,8 +202,15 @@ class Client:
     # --- inside slivers -----------------------------------------------------------------------
 
     def enter(self, slice_: str, sliver: str, argv: Sequence[str]) -> list[str]:
-        """The command line that runs `argv` inside a sliver."""
-        return enter(self.place, f"{slice_}.{sliver}", argv)
+        """The command line that runs `argv` inside a sliver and its cgroup, so that the slice's end is its end too."""
+        ns = f"{slice_}.{sliver}"
+        command = enter(self.place, ns, argv)
+        if not self.place.netns(ns).exists():  # the command will say so; nothing is made for it
+            return command
+        group = cgroup.of(self.place, ns, "exec")
+        group.mkdir(parents=True, exist_ok=True)
+        join = f'echo 0 > {shlex.quote(str(group / "cgroup.procs"))} && exec "$@"'
+        return ["sh", "-c", join, "sh", *command]
 
     def address(self, topology: Topology, sliver: str, family: int = 4) -> str:
         """The address that stands for a sliver."""

@@ -58,6 +58,8 @@ def set_impairment(topology: Topology, a: str, b: str, *, one_way: bool = False,
     for word in wishes:
         if word not in IMPAIRMENTS:
             raise ViniError(f"{word} is no impairment of a link. {_mean(word, IMPAIRMENTS)}")
+    if one_way and not b:
+        raise ViniError(f"Which way of link {a}? --one-way needs two slivers: `vini link A B --one-way ...`.")
     at = find_link(topology, a, b)
     link = topology.links[at]
 

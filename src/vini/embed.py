@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import PurePosixPath
 
@@ -39,6 +40,7 @@ from vini.plugins.shaping import shape
 from vini.static import static_routes
 
 IGPS = frozenset({"ospf", "ospf6", "isis", "rip", "ripng", "babel"})
+_MOUNTABLE = re.compile(r"[\w./+@-]+")  # what needs no escaping in a mount option
 _UNCHANGEABLE = ("/proc", "/sys", "/dev", "/run")
 
 
@@ -136,12 +138,15 @@ def _contents(sliver: Sliver, ns: str) -> Iterator[File | Root | Process]:
     for path, text in sliver.files.items():
         pure = PurePosixPath(path)
         top = "/" + pure.parts[1] if len(pure.parts) > 2 else ""
-        if not top or top in _UNCHANGEABLE or ".." in pure.parts:
+        if not top or top in _UNCHANGEABLE or ".." in pure.parts or not _MOUNTABLE.fullmatch(top):
             raise TopologyError(
                 [Mistake(0, 0, f"{sliver.name}: a file can't be placed at {path!r}; choose a path like /etc/NAME.")]
             )
         dirs.add(top)
         yield File(ns, f"root{pure}", text)
+    if sliver.image and not _MOUNTABLE.fullmatch(sliver.image):
+        what = f"{sliver.name}: the image's path {sliver.image!r} can't be mounted; use letters and digits."
+        raise TopologyError([Mistake(0, 0, what)])
     if dirs or sliver.image:
         yield Root(ns, () if sliver.image else tuple(sorted(dirs)), sliver.image)
     previous: tuple[str, ...] = ()

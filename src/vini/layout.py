@@ -32,6 +32,7 @@ class Layout(Value, frozen=True):
     loopbacks: dict[str, tuple[str, ...]]  # router -> its loopback addresses; a host has none
     links: dict[str, Link]
     ends: dict[str, tuple[Vif, Vif]]  # link -> its two vifs
+    forwarding: frozenset[str]  # the slivers that pass packets on
     router_ids: dict[str, str]  # router -> dotted quad: its IPv4 loopback, else made of its name (RFC 2328, C.1)
 
 
@@ -74,7 +75,8 @@ def layout(topology: Topology) -> Layout:
         for vif in ends[name]:
             vifs[vif.sliver].append(vif)
     loopbacks = _loopbacks(topology)
-    out = Layout({s: tuple(v) for s, v in vifs.items()}, loopbacks, links, ends, _router_ids(loopbacks))
+    pass_on = frozenset(name for name, s in topology.slivers.items() if forwards(s))
+    out = Layout({s: tuple(v) for s, v in vifs.items()}, loopbacks, links, ends, pass_on, _router_ids(loopbacks))
     _refuse_duplicates(out)
     return out
 

@@ -257,7 +257,7 @@ class Root(Object, frozen=True):
 
     Without `image`, the node's root, in which `dirs` are private to the sliver: each is an overlay
     over the node's.  With `image`, a directory on the node, that is the root, and all of it is
-    private.  What the slice's files put there lies in `<run>/<ns>/root/`.
+    private.  What the slice's files put there lies in `<run>/slivers/<ns>/root/`.
     """
 
     ns: str
@@ -386,7 +386,7 @@ class Shape(Object, frozen=True):
 
 
 class File(Object, frozen=True):
-    """A file of a sliver.  `path` is relative to `<run>/<ns>/`; below `root/` the sliver sees it as its own."""
+    """A file of a sliver.  `path` is relative to `<run>/slivers/<ns>/`; below `root/` the sliver sees it as its own."""
 
     in_place: ClassVar[frozenset[str]] = frozenset({"text", "mode", "owner"})
     ns: str
@@ -418,7 +418,7 @@ class Ready(Value, frozen=True):
 class Process(Object, frozen=True):
     """A process of a sliver, kept running; with `once`, run to its end one time.
 
-    In `argv`, `reload` and `ready.argv` the text "{run}" stands for `<run>/<ns>`.  When only
+    In `argv`, `reload` and `ready.argv` the text "{run}" stands for `<run>/slivers/<ns>`.  When only
     `config` differs and `reload` is given, the process is told to reload; else it is restarted.
     """
 

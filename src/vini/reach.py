@@ -56,6 +56,8 @@ class Walker:
             if not hop or hop in path:
                 break
             path.append(hop)
+            if hop not in self._made.forwarding:  # a host keeps what it gets, or drops it
+                break
         return tuple(path)
 
     def reaches(self, destination: str) -> set[str]:
@@ -64,12 +66,14 @@ class Walker:
         good: set[str] = {owner} if owner else set()
         bad: set[str] = set()
         for start in self._made.vifs:
-            trail: list[str] = []
-            at = start
-            while at and at not in good and at not in bad and at not in trail:
+            if start in good or start in bad:
+                continue
+            trail, at = [start], self.next(start, destination)
+            while at in self._made.forwarding and at not in good and at not in bad and at not in trail:
                 trail.append(at)
                 at = self.next(at, destination)
-            (good if at in good else bad).update(trail)
+            arrives = at == owner or (at in good and at in self._made.forwarding)
+            (good if owner and arrives else bad).update(trail)
         return good
 
 

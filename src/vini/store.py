@@ -27,6 +27,13 @@ CREATE TABLE IF NOT EXISTS events (
 """
 
 
+Row = tuple[str, int, bytes, bytes, float]
+
+
+class Unreadable(ViniError):
+    """A slice that another version of VINI stored."""
+
+
 class Stored(Value, frozen=True):
     """One slice as it was last asked for; an ended one has no slivers."""
 
@@ -68,12 +75,19 @@ class Store:
             ) from e
 
     def slices(self) -> list[Stored]:
-        """All slices that are asked for, by name."""
+        """All slices that are asked for and that this version can read, by name."""
         return [s for s in self._all() if s.topology.slivers]
 
+    def unreadable(self) -> list[str]:
+        """The names of slices that another version stored so that this one can't read them."""
+        return [row[0] for row in self._rows() if _readable(row) is None and _has_slivers(row[2])]
+
     def _all(self) -> list[Stored]:
+        return [stored for row in self._rows() if (stored := _readable(row))]
+
+    def _rows(self) -> list[Row]:
         rows = self._db.execute("SELECT name, generation, topology, spec, updated FROM slices ORDER BY name")
-        return [_stored(row) for row in rows]
+        return rows.fetchall()
 
     def get(self, name: str) -> Stored:
         """Raises NotFound with the names that there are."""
@@ -89,11 +103,16 @@ class Store:
         return f"there is: {', '.join(known)}." if known else "none is up; `vini up FILE` brings one up."
 
     def find(self, name: str) -> Stored | None:
-        """Also one that has ended: its generation goes on."""
+        """Also one that has ended: its generation goes on.  Raises ViniError where another version stored it."""
         row = self._db.execute(
             "SELECT name, generation, topology, spec, updated FROM slices WHERE name = ?", (name,)
         ).fetchone()
         return _stored(row) if row else None
+
+    def generation(self, name: str) -> int:
+        """The generation of a slice that was stored last, be it readable or not; 0 where there was none."""
+        row = self._db.execute("SELECT generation FROM slices WHERE name = ?", (name,)).fetchone()
+        return int(row[0]) if row else 0
 
     def put(self, topology: Topology, spec: SliceSpec, who: str, what: str) -> None:
         """Store a new desired state and the event that made it; inside a transaction."""
@@ -113,12 +132,34 @@ class Store:
         return list(rows)
 
 
-def _stored(row: tuple[str, int, bytes, bytes, float]) -> Stored:
+def _stored(row: Row) -> Stored:
     name, generation, topology, spec, updated = row
-    return Stored(
-        name,
-        generation,
-        msgspec.json.decode(topology, type=Topology),
-        msgspec.json.decode(spec, type=SliceSpec),
-        updated,
-    )
+    try:
+        return Stored(
+            name,
+            generation,
+            msgspec.json.decode(topology, type=Topology),
+            msgspec.json.decode(spec, type=SliceSpec),
+            updated,
+        )
+    except (msgspec.DecodeError, UnicodeDecodeError) as e:
+        raise Unreadable(
+            f"Slice {name!r} was stored by another version of VINI, which this one can't read ({e}). "
+            f"Take it down, `vini down -s {name}`, or bring it up anew from its file; that changes it in place."
+        ) from e
+
+
+def _readable(row: Row) -> Stored | None:
+    try:
+        return _stored(row)
+    except Unreadable:
+        return None
+
+
+def _has_slivers(topology: bytes) -> bool:
+    """As far as it can be known of what another version wrote; an ended slice has none."""
+    try:
+        found = msgspec.json.decode(topology)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return True
+    return not isinstance(found, dict) or bool(found.get("slivers"))

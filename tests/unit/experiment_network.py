@@ -53,6 +53,9 @@ class FakeNetwork:
         self.puts.append((asyncio.get_running_loop().time(), topology))
         return len(self.puts)
 
+    async def edit(self, slice_: str, change: Callable[[Topology], Topology], what: str) -> int:
+        return await self.put(change(await self.topology(slice_)))
+
     async def topology(self, slice_: str) -> Topology:
         if self.wanted is None or self.wanted.name != slice_:
             raise NotFound(f"There is no slice {slice_}.")

@@ -16,6 +16,7 @@ from vini.api.inside import AsyncProcess, Command, Completed
 from vini.api.measurement import PORTS_PER_PROBE, Measurement
 from vini.api.results import IperfResult, PingResult, table
 from vini.api.words import ImpairmentWords, impairments
+from vini.bus import Report
 from vini.client import Client
 from vini.experiment.probe import Probe
 from vini.layout import address, layout
@@ -150,17 +151,20 @@ class AsyncNetwork(Blueprint[AsyncSliver]):
             return await self._put(files.renamed(topology, self.name), what)
 
     async def _put(self, topology: Topology, what: str) -> int:
-        client = self._live
-        report = await client.put(topology, what)
-        self._topology, self._words = topology, None
-        for measurement in self._measuring:
-            measurement.changed(topology)
-        await client.wait_ready(self.name, 30.0, report)
+        report = await self._live.put(topology, what)
+        await self._changed(topology, report)
         return report.ops
 
     async def _edit(self, what: str, change: Callable[[Topology], Topology]) -> None:
         async with self._lock:  # on top of what is asked for now, be it by a command of another person
-            await self._put(change(await self._live.topology(self.name)), what)
+            report = await self._live.edit(self.name, change, what)
+            await self._changed(await self._live.topology(self.name), report)
+
+    async def _changed(self, topology: Topology, report: Report) -> None:
+        self._topology, self._words = topology, None
+        for measurement in self._measuring:
+            measurement.changed(topology)
+        await self._live.wait_ready(self.name, 30.0, report)
 
     async def fail(self, a: SliverName, b: SliverName = "", *, how: Literal["silent", "carrier"] = "silent") -> None:
         """Fail the link between two slivers, or the link named `a`.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import click
 
@@ -11,7 +12,7 @@ from vini.cli.choose import slice_option, the_slice
 from vini.cli.out import dump, json_option, line, table
 from vini.client import Client
 from vini.layout import link_name
-from vini.model import Impairment, Link, Mistake, Topology, TopologyError
+from vini.model import End, Impairment, Link, Mistake, Topology, TopologyError
 from vini.text import units
 from vini.text.mistakes import Wrong
 
@@ -47,31 +48,40 @@ def link_command(a: str | None, b: str | None, slice_: str | None, fail: str | N
     topology = the_slice(client, slice_)
     wishes = _wishes(delay, jitter, loss, rate, queue)
     if not (fail or restore or wishes or cost):
-        _show([topology.links[edit.find_link(topology, a, b or "")]] if a else topology.links, as_json)
+        _show([_find(topology, a, b or "")] if a else topology.links, as_json)
         return
     if a is None:
         raise click.UsageError("Which link? Name its two slivers: `vini link A B --fail silent`.")
     if fail and restore:
         raise click.UsageError("--fail and --restore exclude each other.")
-    changed = topology
-    if fail or restore:
-        changed = edit.set_fault(changed, a, b or "", fail or "none")  # type: ignore[arg-type]
-    if wishes:
-        changed = edit.set_impairment(changed, a, b or "", one_way=one_way, **wishes)
-    if cost:
-        changed = edit.set_cost(changed, a, b or "", cost)
-    link = changed.links[edit.find_link(changed, a, b or "")]
-    report = asyncio.run(_put(client, changed, f"link {link_name(link)}: {_describe(link)}"))
+    first, second = a, b or ""
+
+    def change(now: Topology) -> Topology:
+        if fail or restore:
+            now = edit.set_fault(now, first, second, fail or "none")  # type: ignore[arg-type]
+        if wishes:
+            now = edit.set_impairment(now, first, second, one_way=one_way, **wishes)
+        return edit.set_cost(now, first, second, cost) if cost else now
+
+    link = _find(change(topology), first, second)  # a mistake is told before the agent is asked
+    ops, topology = asyncio.run(_edit(client, topology.name, change, f"link {link_name(link)}: {_describe(link)}"))
+    link = _find(topology, first, second)
     if as_json:
-        dump({**_json(link), "ops": report})
+        dump({**_json(link), "ops": ops})
     else:
         line(f"{link_name(link)}: {_describe(link)}")
 
 
-async def _put(client: Client, topology: Topology, what: str) -> int:
-    report = await client.put(topology, what)
-    await client.wait_ready(topology.name, 30.0, report)
-    return report.ops
+def _find(topology: Topology, a: str, b: str) -> Link:
+    return topology.links[edit.find_link(topology, a, b)]
+
+
+async def _edit(
+    client: Client, slice_: str, change: Callable[[Topology], Topology], what: str
+) -> tuple[int, Topology]:
+    report = await client.edit(slice_, change, what)
+    await client.wait_ready(slice_, 30.0, report)
+    return report.ops, await client.topology(slice_)
 
 
 def _wishes(
@@ -98,9 +108,18 @@ def _show(links: tuple[Link, ...] | list[Link], as_json: bool) -> None:
 
 
 def _json(link: Link) -> dict[str, object]:
-    i = link.impairment
+    a, b = link.ends
     return {
-        "name": link_name(link), "ends": [e.sliver for e in link.ends], "cost": link.cost, "fault": link.fault,
+        "name": link_name(link), "ends": [a.sliver, b.sliver], "fault": link.fault,
+        "directions": [_direction(link, a, b), _direction(link, b, a)],
+    }  # fmt: skip
+
+
+def _direction(link: Link, end: End, other: End) -> dict[str, object]:
+    """What packets from `end` to `other` meet; the names of its fields are those of `Impairment`."""
+    i = end.impairment or link.impairment
+    return {
+        "from": end.sliver, "to": other.sliver, "cost": link.cost if end.cost is None else end.cost,
         "delay_ms": i.delay_ms, "jitter_ms": i.jitter_ms, "loss": i.loss, "rate_mbit": i.rate_mbit,
         "queue_packets": i.queue_packets,
     }  # fmt: skip

@@ -197,7 +197,12 @@ def down_command(slice_: str | None, all_: bool) -> None:
 async def _down(slice_: str | None, all_: bool) -> None:
     started = time.monotonic()
     client = Client()
-    ends = [s.name for s in client.slices()] if all_ else [the_slice(client, slice_).name]
+    unreadable = client.store.unreadable()
+    named = slice_ or os.environ.get("VINI_SLICE")
+    if all_:
+        ends = sorted([*(s.name for s in client.slices()), *unreadable])
+    else:
+        ends = [named if named and named in unreadable else the_slice(client, slice_).name]
     if not ends:
         note("No slice is up; there is nothing to end.")
     for name in ends:

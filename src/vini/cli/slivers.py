@@ -20,7 +20,6 @@ from vini.cli.programs import output
 from vini.client import Client
 from vini.layout import address, layout
 from vini.model import NotFound, Topology, Unsupported, ViniError
-from vini.node import cgroup
 from vini.pcapng import convert
 from vini.reach import families
 
@@ -52,9 +51,6 @@ def _become(slice_: str | None, sliver: str, argv: tuple[str, ...]) -> None:
     ns = f"{topology.name}.{the_sliver(topology, sliver)}"
     if not client.place.netns(ns).exists():
         raise ViniError(f"Sliver {sliver!r} is not there at the moment; `vini status` says why.")
-    group = cgroup.of(client.place, ns, "exec")
-    group.mkdir(parents=True, exist_ok=True)
-    (group / "cgroup.procs").write_text("0")
     environment = {
         **os.environ,
         "PATH": f"{_BIN}:{os.environ.get('PATH', os.defpath)}",

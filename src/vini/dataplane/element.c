@@ -420,7 +420,6 @@ static unsigned gather(struct port *p, uint64_t now, struct sockaddr_ll *to)
 			break;
 		struct msghdr *m = &outgoing.message[n++].msg_hdr;
 		*m = (struct msghdr){.msg_name = to, .msg_namelen = sizeof *to, .msg_iov = part};
-		p->count.late += now - packet->departure > LATE_NS;
 		uint32_t left = packet->length;
 		for (uint32_t c = k; left; c = pool.link[c]) {
 			size_t size = left < CELL ? left : CELL;
@@ -452,6 +451,14 @@ static void pop(struct port *p, unsigned n)
 	}
 }
 
+static unsigned late_of(const struct port *p, uint64_t now, unsigned n)
+{
+	unsigned late = 0;
+	for (uint32_t k = p->head; n--; k = pool.packets[k].next)
+		late += now - pool.packets[k].departure > LATE_NS;
+	return late;
+}
+
 static unsigned depart(struct port *p, uint64_t now)
 {
 	/* The address names the vif, and no protocol: the kernel then reads it from the frame. */
@@ -464,6 +471,7 @@ static unsigned depart(struct port *p, uint64_t now)
 	}
 	if (sent > 0) {
 		p->count.sent += (unsigned)sent;
+		p->count.late += late_of(p, now, (unsigned)sent);
 		p->is_down = false;
 	} else {
 		p->count.refused++;

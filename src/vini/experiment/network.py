@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from vini.model import Topology
@@ -15,12 +15,13 @@ Departures = Mapping[str, tuple[int, int]]
 class Network(Protocol):
     """A client of slices, as far as a run uses it; `vini.client.Client` is one, a test's fake another.
 
-    Every change (a fault, another delay, another cost) is a new topology that is `put`.
+    Every change (a fault, another delay, another cost) is an `edit` of the topology as it is asked for now.
     """
 
     async def up(self, topology: Topology, *, wait: bool = True) -> object: ...
     async def topology(self, slice_: str) -> Topology: ...
     async def put(self, topology: Topology) -> object: ...
+    async def edit(self, slice_: str, change: Callable[[Topology], Topology], what: str) -> object: ...
     async def converged(self, slice_: str) -> tuple[bool, str]: ...
     async def down(self, slice_: str) -> object: ...
     async def fibs(self, slice_: str) -> dict[str, Fib]: ...

@@ -139,8 +139,8 @@ class Play:
                     await asyncio.wait([self.tasks[action.traffic]])
             case _:
                 async with self.editing:
-                    self.topology = action.edit(self.topology)
-                    await self.network.put(self.topology)
+                    await self.network.edit(self.topology.name, action.edit, f"event: {action}")
+                    self.topology = await self.network.topology(self.topology.name)
                     for stage in self.stages.values():
                         stage.topology = self.topology
 

@@ -17,7 +17,8 @@ _CONTENT: tuple[tuple[Format, re.Pattern[str]], ...] = (
     ("pl-vini", re.compile(r"^[ \t]*\$\w+\s*=\s*(Slice|Node|Link)\.new\b", re.MULTILINE)),
     ("containerlab", re.compile(r"^topology[ \t]*:[^\0]*?\bnodes[ \t]*:", re.MULTILINE)),
 )
-_OURS = re.compile(r"""\A(?!\s*<)[^\0]*?^[{ \t]{0,2}["']?slivers["']?[ \t]*:""", re.MULTILINE)  # whatever texts it holds
+# A file of ours, whatever texts it holds.
+_OURS = re.compile(r"""\A(?!\s*<)[^\0]*?^[{ \t]{0,2}["']?slivers["']?[ \t]*:""", re.MULTILINE)
 _SUFFIXES: tuple[tuple[str, Format], ...] = (
     (".graphml", "graphml"),
     (".gml", "gml"),

@@ -11,7 +11,6 @@ import logging
 import time
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from typing import TypeVar
 
 from vini.bus import Fibs, Lines, Report
@@ -34,7 +33,6 @@ class Agent:
     def __init__(self, machine: Machine, ledger: Ledger, traces: Traces):
         self._machine, self._ledger, self._traces = machine, ledger, traces
         self._work = ThreadPoolExecutor(1, thread_name_prefix="machine")
-        self._wake = asyncio.Event()
         self._failures: dict[Key, str] = {}
 
     # --- requests -----------------------------------------------------------------------------
@@ -96,14 +94,19 @@ class Agent:
         while True:
             started = time.monotonic()
             await self._in_thread(self._full_pass)
-            pause = min(_LONGEST_S, max(_PERIOD_S, _SHARE * (time.monotonic() - started)))
-            self._wake.clear()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), pause)
+            await asyncio.sleep(min(_LONGEST_S, max(_PERIOD_S, _SHARE * (time.monotonic() - started))))
+
+    def close(self) -> None:
+        """Wait for what is being done; afterwards nothing touches the machine any more."""
+        self._work.shutdown(wait=True, cancel_futures=True)
 
     def _full_pass(self) -> None:
         wanted = {ns for o in self._want() for ns in o.slivers}
-        ops, _ = self._pass(wanted | self._known(), lambda *_: None)
+        try:
+            ops, _ = self._pass(wanted | self._known(), lambda *_: None)
+        except OSError:  # what we looked at went away in that moment; the next look comes soon
+            log.exception("a look at the machine failed")
+            return
         if ops:
             log.info("healed: %d steps", ops)
 
@@ -115,10 +118,12 @@ class Agent:
         want = within(self._want(), scope)
         have = self._observe(want, scope)
         ops = plan(want, have)
-        self._failures = {k: v for k, v in self._failures.items() if not _concerns(k, scope)}
+        before = self._failures
+        self._failures = {k: v for k, v in before.items() if not _concerns(k, scope)}
         failures = self._machine.apply(ops, progress)
         for key, why in failures.items():
-            log.warning("%s: %s", " ".join(key), why)
+            if before.get(key) != why:
+                log.warning("%s: %s", " ".join(key), why)
         self._failures |= failures
         return len(ops), outcome(have, ops, failures)
 

@@ -76,9 +76,10 @@ def delete(group: Path, patience_s: float = 5.0) -> bool:
         if time.monotonic() > deadline:
             return False
         time.sleep(0.002)
-    for below in group.glob("*/"):
-        with suppress(OSError):
-            below.rmdir()
+    for below in sorted(group.glob("**/"), reverse=True):  # a tenant may have made groups in his
+        if below != group:
+            with suppress(OSError):
+                below.rmdir()
     try:
         group.rmdir()
     except FileNotFoundError:

@@ -11,6 +11,7 @@ import os
 import socket
 import struct
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from types import TracebackType
 
 # Message types and flags (linux/rtnetlink.h, linux/netlink.h).
@@ -26,6 +27,8 @@ _ERROR, _DONE, _DUMP_INTR = 2, 3, 0x10
 _HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence, port
 _ATTRIBUTE = struct.Struct("=HH")  # length, type
 _SOL_NETLINK, _GET_STRICT_CHK = 270, 12
+_SO_RCVBUFFORCE = 33
+_REQUESTS = 200  # on their way at a time: their answers fit into the smallest usual receive buffer
 _BATCH = 64 * 1024  # bytes of requests on their way at a time; the answers must fit into the receive buffer
 
 
@@ -72,7 +75,9 @@ class Socket:
 
     def __init__(self) -> None:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        for option in (socket.SO_RCVBUF, _SO_RCVBUFFORCE):  # the second, for root, goes beyond net.core.rmem_max
+            with suppress(OSError):
+                self._socket.setsockopt(socket.SOL_SOCKET, option, 1 << 20)
         self._socket.setsockopt(_SOL_NETLINK, _GET_STRICT_CHK, 1)  # dumps filtered by the kernel
         self._sequence = 0
 
@@ -88,7 +93,7 @@ class Socket:
         at = 0
         while at < len(requests):
             size, end = 0, at
-            while end < len(requests) and (end == at or size + len(requests[end]) <= _BATCH):
+            while end < len(requests) and end - at < _REQUESTS and (end == at or size + len(requests[end]) <= _BATCH):
                 size += len(requests[end])
                 end += 1
             errors += self._exchange(requests[at:end])

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from functools import lru_cache
 from pathlib import Path
 
-from vini.model import Value
+from vini.model import Value, ViniError
 
+_MARK = re.compile(r"[a-z0-9-]{1,16}")
+_DIRECTORY = re.compile(r"[\w./+@-]+")
 GROUP = 0x56494E49  # "VINI": the interface group of every interface that we make (ip-link(8), group)
 ROUTE_PROTOCOL = 86  # "V": the protocol number of every route that we make (ip-route(8), proto)
 
@@ -25,7 +28,7 @@ class Place(Value, frozen=True):
 
     def sliver(self, ns: str) -> Path:
         """The run directory of `slice.sliver`."""
-        return self.run / ns
+        return self.run / "slivers" / ns
 
 
 @lru_cache(maxsize=1 << 13)
@@ -36,9 +39,15 @@ def _netns(name: str) -> Path:
 def from_environment() -> Place:
     """The place that VINI_MARK, VINI_RUN and VINI_STATE name; the defaults are those of `Place`."""
     mark = os.environ.get("VINI_MARK", "vini")
+    if not _MARK.fullmatch(mark):
+        raise ViniError(f"VINI_MARK is {mark!r}; use a-z, 0-9 and -, at most 16, for example VINI_MARK=mine.")
     default = Place(mark, Path(f"/run/{mark}"), Path(f"/var/lib/{mark}"))
-    return Place(
-        mark,
-        Path(os.environ.get("VINI_RUN", default.run)),
-        Path(os.environ.get("VINI_STATE", default.state)),
+    run, state = (
+        Path(os.environ.get(n, d)).resolve() for n, d in (("VINI_RUN", default.run), ("VINI_STATE", default.state))
     )
+    for directory in (run, state):
+        if not _DIRECTORY.fullmatch(str(directory)):
+            raise ViniError(
+                f"The directory {str(directory)!r} can't be mounted; use letters and digits."
+            )
+    return Place(mark, run, state)

@@ -58,6 +58,7 @@ async def serve(place: Place) -> None:
     watch.cancel()
     with suppress(asyncio.CancelledError):
         await watch
+    agent.close()  # while we still hold the lock: no other agent may start before our last step is done
 
 
 async def _displaced(path: Path) -> None:
@@ -149,8 +150,10 @@ def main() -> None:
     """Run as the only agent of this place; a second one ends at once, quietly."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     place = from_environment()
+    os.umask(0o022)  # whoever started us may have another
     place.run.mkdir(parents=True, exist_ok=True)
     place.state.mkdir(parents=True, exist_ok=True)
+    place.state.chmod(0o700)  # topologies may hold the keys of routing protocols
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     with (place.run / "agent.lock").open("w") as lock:

@@ -25,7 +25,7 @@ class Traces:
         mark = self._place.mark + "."
         directory = Path("/run/netns")
         found = {p.name[len(mark) :] for p in directory.glob(mark + "*")} if directory.is_dir() else set()
-        for parent in (self._place.run, cgroup.of(self._place)):
+        for parent in (self._place.run / "slivers", cgroup.of(self._place)):
             with suppress(FileNotFoundError):
                 found |= {p.name for p in parent.iterdir() if "." in p.name and p.is_dir()}
         with suppress(FileNotFoundError):

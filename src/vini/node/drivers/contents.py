@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import pwd
+import shlex
 import shutil
+import stat
 import subprocess
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
@@ -65,12 +67,23 @@ class FileDriver:
         out: set[AnyObject] = set()
         for ns in namespaces:
             for path in self._manifest(ns):
-                with suppress(FileNotFoundError, NotADirectoryError):
-                    at = self._place.sliver(ns) / path
-                    status = at.stat()
-                    text = at.read_text(errors="surrogateescape")
-                    out.add(File(ns, path, text, status.st_mode & 0o7777, _owner(status.st_uid)))
+                seen = self._read(ns, path)
+                if seen:
+                    out.add(seen)
         return frozenset(out)
+
+    def _read(self, ns: str, path: str) -> File | None:
+        """None for whatever is not a plain file: what a sliver's root deletes leaves a device, or a link to ours."""
+        at = self._place.sliver(ns) / path
+        try:
+            if not stat.S_ISREG(at.lstat().st_mode):
+                return None
+            with os.fdopen(os.open(at, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as f:
+                status = os.fstat(f.fileno())
+                text = f.read().decode(errors="surrogateescape")
+        except OSError:
+            return None
+        return File(ns, path, text, status.st_mode & 0o7777, _owner(status.st_uid))
 
     def ensure(self, objects: Sequence[AnyObject]) -> Failures:
         """Write them; each is complete under its name or not there, unless a sliver has it open as its own."""
@@ -97,20 +110,34 @@ class FileDriver:
         if o.path not in manifest:  # first the mark, then the thing: a crash leaves nothing that nobody owns
             self._save_manifest(o.ns, [*manifest, o.path])
         at = self._place.sliver(o.ns) / o.path
-        at.parent.mkdir(parents=True, exist_ok=True)
+        self._make_way(o, at)
         if o.owner != "root":
             shutil.chown(at.parent, o.owner)
-        content = o.text.encode(errors="surrogateescape")
-        if o.path.startswith("root/") and at.exists():
-            at.write_bytes(content)  # in place: running processes see this inode through the overlay
-            new = at
-        else:
-            new = at.with_name(at.name + ".new")
-            new.write_bytes(content)
+        in_place = o.path.startswith("root/") and at.exists()  # running processes see this inode through the overlay
+        new = at if in_place else at.with_name(at.name + ".new")
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
         user = pwd.getpwnam(o.owner)
-        os.chown(new, user.pw_uid, user.pw_gid)
-        new.chmod(o.mode)
+        with os.fdopen(os.open(new, flags, 0o600), "wb") as f:
+            f.write(o.text.encode(errors="surrogateescape"))
+            os.fchown(f.fileno(), user.pw_uid, user.pw_gid)
+            os.fchmod(f.fileno(), o.mode)
         new.rename(at)
+
+    def _make_way(self, o: File, at: Path) -> None:
+        """What a sliver's root put in the way goes, and nothing is written through a link that leads elsewhere."""
+        home = self._place.sliver(o.ns)
+        for parent in [p for p in reversed(at.parents) if p.is_relative_to(home)]:
+            if parent.is_symlink() or (parent.exists() and not parent.is_dir()):
+                parent.unlink()
+            parent.mkdir(parents=True, exist_ok=True)
+        try:
+            mode = at.lstat().st_mode
+        except FileNotFoundError:
+            return
+        if stat.S_ISDIR(mode):
+            shutil.rmtree(at)
+        elif not stat.S_ISREG(mode):
+            at.unlink()
 
     def _delete(self, o: File) -> None:
         (self._place.sliver(o.ns) / o.path).unlink(missing_ok=True)
@@ -193,8 +220,11 @@ class RootDriver:
 
 def _overlays(o: Root, run: Path) -> Iterator[str]:
     for d in o.dirs:
+        if not Path(d).is_dir():
+            raise OSError(f"this node has no directory {d}; place the file in one that it has, such as /etc or /srv")
         upper, work = _layers(run, d[1:])
-        yield f"mount -t overlay vini -o lowerdir={d},upperdir={upper},workdir={work} {d}"
+        options = shlex.quote(f"lowerdir={d},upperdir={upper},workdir={work}")
+        yield f"mount -t overlay vini -o {options} {shlex.quote(d)}"
 
 
 def _image(o: Root, run: Path) -> Iterator[str]:
@@ -204,10 +234,12 @@ def _image(o: Root, run: Path) -> Iterator[str]:
     upper, work = _layers(run, "")
     root = run / "rootfs"
     root.mkdir(exist_ok=True)
-    yield f"mount -t overlay vini -o lowerdir={o.image},upperdir={upper},workdir={work} {root}"
-    for d in ("/proc", "/sys", "/dev", str(run)):
-        yield f"mkdir -p {root}{d}; mount --rbind {d} {root}{d}"
-    yield f"cd {root}; mount --move . /"  # not pivot_root(8): the old root would have to go by the image's own umount
+    options = shlex.quote(f"lowerdir={o.image},upperdir={upper},workdir={work}")
+    at = shlex.quote(str(root))
+    yield f"mount -t overlay vini -o {options} {at}"
+    for d in map(shlex.quote, ("/proc", "/sys", "/dev", str(run))):
+        yield f"mkdir -p {at}{d}; mount --rbind {d} {at}{d}"
+    yield f"cd {at}; mount --move . /"  # not pivot_root(8): the old root would have to go by the image's own umount
 
 
 def _layers(run: Path, directory: str) -> tuple[Path, Path]:

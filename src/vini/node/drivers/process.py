@@ -6,7 +6,10 @@ finds them again by their cgroup and by the record that was written before they 
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
+import shutil
 import signal
 import subprocess
 import time
@@ -33,6 +36,7 @@ _RELOAD_TIMEOUT_S = 30.0
 class Started(Value, frozen=True):
     """What this agent remembers of a start, only to wait longer after each failure and to tell its cause."""
 
+    process: Process
     at: float  # time.monotonic()
     failures: int
 
@@ -72,9 +76,17 @@ class ProcessDriver:
             recorded = Process(ns, name, ())  # alive without a record: never what is wanted, so it will go
         if not pids:
             return recorded if recorded.once and self._file(ns, name, "status").exists() else None
+        self._trim(self._file(ns, name, "log"))
         if not self._lives_here(ns, pids[0]):
             return Process(ns, name, ())  # in a namespace of that name that is no more
         return recorded
+
+    def _trim(self, log: Path) -> None:
+        """Keep a long log's end beside it and begin it anew; it is written in append mode, so its writer goes on."""
+        with suppress(FileNotFoundError):
+            if log.stat().st_size > _LOG_LIMIT:
+                shutil.copyfile(log, log.with_suffix(".log.1"))
+                os.truncate(log, 0)
 
     def _lives_here(self, ns: str, pid: int) -> bool:
         try:
@@ -143,6 +155,8 @@ class ProcessDriver:
                 self._record(o)
                 return
             self._stop([o])
+        if self._comes_later(o):
+            return
         self._wait_longer_each_time(o)
         self._start(o)
 
@@ -153,16 +167,24 @@ class ProcessDriver:
             said = (done.stderr or done.stdout).strip().splitlines()[-3:]
             raise _Waits(f"{o.name} refused its new configuration: {' / '.join(said)}")
 
+    def _comes_later(self, o: Process) -> bool:
+        """A command begins when the one before it has ended; the next pass asks again."""
+        for name in o.after:
+            before = self._observe_one(o.ns, name, cgroup.pids(cgroup.of(self._place, o.ns, name)))
+            if before is None or (before.once and not self._file(o.ns, name, "status").exists()):
+                return True
+        return False
+
     def _wait_longer_each_time(self, o: Process) -> None:
         now = time.monotonic()
         last = self._started.get(o.key)
-        if last is None or now - last.at > 60:
-            self._started[o.key] = Started(now, 0)
+        if last is None or last.process != o or now - last.at > 60:  # another command line or configuration starts anew
+            self._started[o.key] = Started(o, now, 0)
             return
         pause = min(30.0, 0.25 * 2**last.failures) if last.failures else 0.0
         if now - last.at < pause:
             raise _Waits(f"{o.name} ended soon after its start; its last lines: {self._last_lines(o)}")
-        self._started[o.key] = Started(now, last.failures + 1)
+        self._started[o.key] = Started(o, now, last.failures + 1)
 
     def _start(self, o: Process) -> None:
         """The shell puts itself into the cgroup before it becomes the command: no unmarked moment.
@@ -177,7 +199,7 @@ class ProcessDriver:
         self._record(o)
         argv = enter(self._place, o.ns, self._filled(o, o.argv)) if o.rooted else self._filled(o, o.argv)
         join = f"echo 0 > {group}/cgroup.procs; "
-        rest = f'"$@"; echo $? > {self._file(o.ns, o.name, "status")}' if o.once else 'exec "$@"'
+        rest = f'"$@"; echo $? > {shlex.quote(str(self._file(o.ns, o.name, "status")))}' if o.once else 'exec "$@"'
         with self._log(o) as log, netns.inside(self._place.netns(o.ns)):
             child = subprocess.Popen(
                 ["sh", "-c", join + rest, "sh", *argv],
@@ -190,9 +212,6 @@ class ProcessDriver:
 
     def _log(self, o: Process) -> BinaryIO:
         at = self._file(o.ns, o.name, "log")
-        with suppress(FileNotFoundError):
-            if at.stat().st_size > _LOG_LIMIT:
-                at.rename(at.with_suffix(".log.1"))
         log = at.open("ab")
         log.write(f"{_BEGIN}{time.strftime('%Y-%m-%d %H:%M:%S')}\n".encode())
         log.flush()
@@ -219,6 +238,7 @@ class ProcessDriver:
             for kind in ("process", "status"):
                 self._file(p.ns, p.name, kind).unlink(missing_ok=True)
             self._answered.pop(p.key, None)
+            self._started.pop(p.key, None)
         return failures
 
     # --- records ------------------------------------------------------------------------------
