@@ -30,10 +30,6 @@ CREATE TABLE IF NOT EXISTS events (
 Row = tuple[str, int, bytes, bytes, float]
 
 
-class Unreadable(ViniError):
-    """A slice that another version of VINI stored."""
-
-
 class Stored(Value, frozen=True):
     """One slice as it was last asked for; an ended one has no slivers."""
 
@@ -143,7 +139,7 @@ def _stored(row: Row) -> Stored:
             updated,
         )
     except (msgspec.DecodeError, UnicodeDecodeError) as e:
-        raise Unreadable(
+        raise ViniError(
             f"Slice {name!r} was stored by another version of VINI, which this one can't read ({e}). "
             f"Take it down, `vini down -s {name}`, or bring it up anew from its file; that changes it in place."
         ) from e
@@ -152,7 +148,7 @@ def _stored(row: Row) -> Stored:
 def _readable(row: Row) -> Stored | None:
     try:
         return _stored(row)
-    except Unreadable:
+    except ViniError:
         return None
 
 

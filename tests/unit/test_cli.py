@@ -14,7 +14,8 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from vini.cli import vini
+from vini.cli import choose, links, vini
+from vini.model import End, Impairment, Link, TopologyError
 
 COMMANDS = vini.list_commands(None)  # type: ignore[arg-type]
 
@@ -198,3 +199,35 @@ def test_who_is_not_root_is_denied_with_exit_code_4(words, tmp_path):
     assert done.returncode == 4, done.stderr
     assert "run this with sudo" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+# --- links and generated topologies ---------------------------------------------------------------
+
+
+def test_a_link_is_told_direction_by_direction():
+    ends = (End("a", impairment=Impairment(delay_ms=50)), End("b", cost=7))
+    told = links._json(Link(ends=ends, cost=10, impairment=Impairment(delay_ms=5)))
+    assert [(d["from"], d["to"], d["delay_ms"], d["cost"]) for d in told["directions"]] == [
+        ("a", "b", 50, 10), ("b", "a", 5, 7),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("routing", "daemon", "sentence"),
+    [
+        ("foo", None, "no protocol 'foo'"),
+        ("ospf, osfp6", None, "did you mean ospf6"),
+        ("isis", None, "bird does not speak isis; use `--daemon frr`"),
+        (",", None, "names no protocol"),
+    ],
+)
+def test_a_generated_topology_speaks_only_what_there_is(routing, daemon, sentence):
+    with pytest.raises(TopologyError, match=sentence):
+        choose.generated("ring:3", 0, routing, daemon, None)
+
+
+def test_generated_routers_speak_protocols_with_spaces_and_bgp_each_for_itself():
+    made = choose.generated("ring:3", 0, "ospf, bgp", None, None)
+    assert [(s.routing.protocols, s.routing.asn) for s in made.slivers.values()] == [
+        (("ospf", "bgp"), asn) for asn in (65001, 65002, 65003)
+    ]

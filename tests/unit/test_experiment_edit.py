@@ -65,3 +65,8 @@ def test_parallel_links_need_their_name():
     with pytest.raises(ViniError, match="2 links between west and north: west--north, second"):
         set_fault(double, "west", "north", "silent")
     assert set_fault(double, "second", "", "silent").links[-1].fault == "silent"
+
+
+def test_one_way_needs_to_know_which_way():
+    with pytest.raises(ViniError, match="--one-way needs two slivers"):
+        set_impairment(SQUARE, "west--north", "", one_way=True, delay_ms=50)

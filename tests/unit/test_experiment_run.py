@@ -13,6 +13,7 @@ import pytest
 from experiment_network import SQUARE, FakeNetwork, virtually
 from msgspec.structs import replace
 
+from vini.edit import set_cost
 from vini.experiment.actions import Exec, Fail, Reroute, Restore, Shape, Start, Stop
 from vini.experiment.conditions import Limits
 from vini.experiment.digest import digest
@@ -135,6 +136,23 @@ def test_slice_that_was_there_is_put_back(tmp_path):
     network.puts = [(0.0, SQUARE)]
     play(tmp_path, network, timeline=(Event(Fail(("north", "east"), "carrier"), at_s=3.0),))
     assert network.wanted == SQUARE
+
+
+def test_an_event_changes_the_slice_as_it_is_and_undoes_no_command_of_another(tmp_path):
+    network = FakeNetwork()
+    timeline = (Event(Fail(("north", "east"), "carrier"), at_s=3.0),)
+
+    async def both():
+        own = asyncio.create_task(
+            run(experiment(timeline=timeline), network, tmp_path, lambda _: None, limits=CALM, keep=True)
+        )
+        while not network.puts or asyncio.get_running_loop().time() - network.puts[0][0] < 2:
+            await asyncio.sleep(0.1)
+        await network.put(set_cost(network.wanted, "west", "south", 77))
+        await own
+
+    virtually(both())
+    assert network.wanted.links[1].fault == "carrier" and network.wanted.links[2].cost == 77
 
 
 def test_after_converged_waits_for_the_reroute(tmp_path):

@@ -131,3 +131,17 @@ def test_a_killed_writer_leaves_all_or_nothing(store, tmp_path):
 
 def test_an_empty_spec_is_the_end_of_a_slice():
     assert spec_of(Topology("lab"), 3) == SliceSpec("lab", "local", 3)
+
+
+def test_a_row_of_another_version_costs_only_its_own_slice(store):
+    put(store)
+    put(store, Topology("next", {"a": Sliver("a")}), 7)
+    put(store, Topology("gone"), 3)
+    store._db.execute("""UPDATE slices SET topology = '{"name": "next", "hovers": 1, "slivers": {"a": {}}}'
+        WHERE name = 'next'""")
+    store._db.execute("UPDATE slices SET spec = '{}' WHERE name = 'gone'")
+    assert [s.name for s in store.slices()] == ["lab"]
+    assert store.unreadable() == ["next"]
+    assert store.generation("next") == 7 and store.generation("never") == 0
+    with pytest.raises(ViniError, match="'next' was stored by another version of VINI.*`vini down -s next`"):
+        store.get("next")

@@ -14,9 +14,8 @@ from vini.cli.out import note
 from vini.client import Client
 from vini.edit import nearest
 from vini.model import PROTOCOLS, SPEAKS, Mistake, NotFound, Routing, Topology, TopologyError, ViniError
+from vini.store import Stored
 from vini.topology import parse
-
-FIRST_ASN = 65001  # in a range for private use (RFC 6996), as are the 4 billion that follow 4200000000
 
 slice_option = click.option("-s", "--slice", "slice_", help="Which slice; needed when several are up. (VINI_SLICE)")
 
@@ -26,15 +25,20 @@ def the_slice(client: Client, given: str | None) -> Topology:
     name = given or os.environ.get("VINI_SLICE")
     if name:
         return client.store.get(name).topology
-    slices, unreadable = client.slices(), client.store.unreadable()
-    if unreadable:
-        note(f"note: not looked at, since another version of VINI stored it: {', '.join(unreadable)}.")
+    slices = readable(client)
     if not slices:
         raise NotFound("No slice is up; `vini up FILE` brings one up, for example `vini up examples/abilene.yaml`.")
     if len(slices) > 1:
         known = ", ".join(s.name for s in slices)
         raise ViniError(f"Several slices are up ({known}); say which with `--slice NAME`.")
     return slices[0].topology
+
+
+def readable(client: Client) -> list[Stored]:
+    """The slices that are up, with a note of those that only another version of VINI can read."""
+    for name in client.store.unreadable():
+        note(f"note: slice {name!r} is left out: another version of VINI stored it. `vini down -s {name}` ends it.")
+    return client.slices()
 
 
 def the_sliver(topology: Topology, name: str) -> str:
@@ -98,8 +102,8 @@ def generated(spec: str, seed: int, protocols: str | None, daemon: str | None, s
     if protocols and protocols.strip() != "none":
         routing = _routing(protocols, daemon or "bird")
     topology = formats.generate(spec, seed, routing=routing)
-    if routing and "bgp" in routing.protocols:  # a system of its own for each, as with `bgp` in most data centers
-        numbered = enumerate(topology.slivers.items(), FIRST_ASN)
+    if routing and "bgp" in routing.protocols:  # a system of its own for each, of those for private use (RFC 6996)
+        numbered = enumerate(topology.slivers.items(), 65001 if len(topology.slivers) <= 534 else 4200000001)
         slivers = {n: structs.replace(s, routing=structs.replace(routing, asn=asn)) for asn, (n, s) in numbered}
         topology = structs.replace(topology, slivers=slivers)
     if routing is None:
@@ -119,6 +123,8 @@ def _routing(protocols: str, daemon: str) -> Routing:
         if word not in speaks:
             other = next(d for d in SPEAKS if word in SPEAKS[d])
             raise TopologyError([Mistake(0, 0, f"--routing: {daemon} does not speak {word}; use `--daemon {other}`.")])
+    if not words:
+        raise TopologyError([Mistake(0, 0, f"--routing names no protocol; there are: {', '.join(PROTOCOLS)}.")])
     return Routing(protocols=words, daemon=daemon)
 
 

@@ -76,9 +76,7 @@ def _find(topology: Topology, a: str, b: str) -> Link:
     return topology.links[edit.find_link(topology, a, b)]
 
 
-async def _edit(
-    client: Client, slice_: str, change: Callable[[Topology], Topology], what: str
-) -> tuple[int, Topology]:
+async def _edit(client: Client, slice_: str, change: Callable[[Topology], Topology], what: str) -> tuple[int, Topology]:
     report = await client.edit(slice_, change, what)
     await client.wait_ready(slice_, 30.0, report)
     return report.ops, await client.topology(slice_)

@@ -11,7 +11,7 @@ from datetime import datetime
 import click
 from msgspec import structs
 
-from vini.cli.choose import generated, read_topology, slice_option, the_slice
+from vini.cli.choose import generated, read_topology, readable, slice_option, the_slice
 from vini.cli.out import Ticker, count, dump, json_option, line, note, table
 from vini.client import Client
 from vini.model import Conflict, Link, NotFound, Routing, SliverStatus, Topology, ViniError
@@ -141,7 +141,7 @@ def status_command(slice_: str | None, verbose: bool, wait_s: float | None, as_j
 async def _status(slice_: str | None, verbose: bool, wait_s: float | None, as_json: bool) -> bool:
     client = Client()
     named = slice_ or os.environ.get("VINI_SLICE")
-    slices = [the_slice(client, named)] if named else [s.topology for s in client.slices()]
+    slices = [the_slice(client, named)] if named else [s.topology for s in readable(client)]
     if not slices:
         the_slice(client, None)
     everything = []

@@ -155,8 +155,6 @@ class ProcessDriver:
                 self._record(o)
                 return
             self._stop([o])
-        if self._comes_later(o):
-            return
         self._wait_longer_each_time(o)
         self._start(o)
 
@@ -167,13 +165,17 @@ class ProcessDriver:
             said = (done.stderr or done.stdout).strip().splitlines()[-3:]
             raise _Waits(f"{o.name} refused its new configuration: {' / '.join(said)}")
 
-    def _comes_later(self, o: Process) -> bool:
-        """A command begins when the one before it has ended; the next pass asks again."""
+    def _its_turn(self, o: Process) -> str:
+        """Shell text that waits: a command begins when the one before it has ended.
+
+        It waits as a process of its own, not in a later pass: so one pass starts all there is to start.
+        """
+        text = ""
         for name in o.after:
             before = self._observe_one(o.ns, name, cgroup.pids(cgroup.of(self._place, o.ns, name)))
-            if before is None or (before.once and not self._file(o.ns, name, "status").exists()):
-                return True
-        return False
+            if before and before.once:
+                text += f"until [ -e {shlex.quote(str(self._file(o.ns, name, 'status')))} ]; do sleep 0.05; done; "
+        return text
 
     def _wait_longer_each_time(self, o: Process) -> None:
         now = time.monotonic()
@@ -198,7 +200,7 @@ class ProcessDriver:
         self._file(o.ns, o.name, "status").unlink(missing_ok=True)
         self._record(o)
         argv = enter(self._place, o.ns, self._filled(o, o.argv)) if o.rooted else self._filled(o, o.argv)
-        join = f"echo 0 > {group}/cgroup.procs; "
+        join = f"echo 0 > {group}/cgroup.procs; {self._its_turn(o)}"
         rest = f'"$@"; echo $? > {shlex.quote(str(self._file(o.ns, o.name, "status")))}' if o.once else 'exec "$@"'
         with self._log(o) as log, netns.inside(self._place.netns(o.ns)):
             child = subprocess.Popen(

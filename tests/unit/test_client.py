@@ -1,0 +1,76 @@
+"""The client without an agent: what it stores, and the command lines that it makes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+
+import pytest
+from experiment_network import SQUARE
+
+from vini import bus
+from vini.client import Client
+from vini.edit import set_cost, set_fault
+from vini.model import NotFound
+from vini.node import cgroup
+from vini.node.place import Place
+
+
+class _Deaf(Client):
+    """Its agent takes everything, after a while."""
+
+    async def greeting(self) -> bus.Greeting:
+        return bus.Greeting("", 1, "local", frozenset({"netem", "frr"}), {})
+
+    async def _accept(self, *_):
+        await asyncio.sleep(0)
+        return bus.Report((), 1)
+
+
+@pytest.fixture
+def client(tmp_path, monkeypatch):
+    monkeypatch.setattr("vini.client._need_root", lambda: None)
+    return _Deaf(Place("t", tmp_path / "run", tmp_path / "state"))
+
+
+def test_of_two_edits_at_once_none_is_lost(client):
+    other = _Deaf(client.place)
+
+    async def both():
+        await client.put(SQUARE)
+        await asyncio.gather(
+            client.edit("square", lambda t: set_cost(t, "west", "north", 77), "cost"),
+            other.edit("square", lambda t: set_fault(t, "south", "east", "silent"), "fail"),
+        )
+
+    asyncio.run(both())
+    assert client.store.get("square").topology == set_fault(
+        set_cost(SQUARE, "west", "north", 77), "south", "east", "silent"
+    )
+    assert [what for _, _, what, _ in client.store.events("square")] == ["fail", "cost", "put"]
+
+
+def test_an_edit_brings_no_slice_up(client):
+    with pytest.raises(NotFound, match="no slice 'square'"):
+        asyncio.run(client.edit("square", lambda t: t, "nothing"))
+    assert client.store.slices() == []
+
+
+def test_a_slice_of_another_version_can_be_taken_down(client):
+    asyncio.run(client.put(SQUARE))
+    client.store._db.execute("""UPDATE slices SET topology = '{"name": "square", "slivers": {"a": {"new": 1}}}'""")
+    asyncio.run(client.down("square"))
+    assert client.store.find("square").generation == 2
+    assert client.store.unreadable() == []
+
+
+def test_a_command_in_a_sliver_joins_its_cgroup_first(client, tmp_path, monkeypatch):
+    monkeypatch.setattr(cgroup, "of", lambda _, ns, name: tmp_path / "group" / ns / name)
+    monkeypatch.setattr("vini.client.enter", lambda _, __, argv: list(argv))
+    assert client.enter("lab", "a", ["true"]) == ["true"]
+    assert not (tmp_path / "group").exists()
+    monkeypatch.setattr(Place, "netns", lambda *_: tmp_path)
+    argv = client.enter("lab", "a", ["printf", "%s", "x  y"])
+    assert subprocess.run(argv, capture_output=True, check=True, env=os.environ).stdout == b"x  y"
+    assert (tmp_path / "group" / "lab.a" / "exec" / "cgroup.procs").read_text() == "0\n"
