@@ -56,7 +56,7 @@ def _become(slice_: str | None, sliver: str, argv: tuple[str, ...]) -> None:
         "PATH": f"{_BIN}:{os.environ.get('PATH', os.defpath)}",
         "VINI_SLIVER": ns,
         "VINI_NAME": sliver,
-        "VINI_SLIVER_DIR": str(client.place.sliver(ns)),
+        "VINI_SLIVER_DIR": str(client.place.sockets(ns)),
         "PS1": f"{sliver}# ",
         "debian_chroot": sliver,
     }

@@ -103,7 +103,7 @@ async def _neighbors(client: Client, topology: Topology) -> dict[str, tuple[int,
         plugin = ROUTERS[asked.routing.daemon]
         out: list[Adjacency] = []
         for protocol, argv in plugin.adjacencies_argv(asked):
-            run = str(client.place.sliver(asked.ns))
+            run = str(client.place.sockets(asked.ns))
             command = client.enter(topology.name, name, [a.replace("{run}", run) for a in argv])
             async with gate:
                 out += plugin.adjacencies(protocol, (await output(command))[1])

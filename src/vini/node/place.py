@@ -8,7 +8,9 @@ from functools import lru_cache
 from pathlib import Path
 
 from vini.model import Value, ViniError
+from vini.names import digest
 
+_LONGEST = 88  # bytes of a run directory; leaves room for /frr/ospf6d.vty
 _MARK = re.compile(r"[a-z0-9-]{1,16}")
 _DIRECTORY = re.compile(r"[\w./+@-]+")
 GROUP = 0x56494E49  # "VINI": the interface group of every interface that we make (ip-link(8), group)
@@ -29,6 +31,12 @@ class Place(Value, frozen=True):
     def sliver(self, ns: str) -> Path:
         """The run directory of `slice.sliver`."""
         return self.run / "slivers" / ns
+
+    def sockets(self, ns: str) -> Path:
+        """The same by a path that is short enough for daemons' sockets: unix(7) allows 107 bytes, FRR cuts more off
+        without a word.  Where it is another path, it is a symbolic link that is made when a process starts."""
+        direct = self.sliver(ns)
+        return direct if len(str(direct)) <= _LONGEST else self.run / f"@{digest('run directory', ns):016x}"
 
 
 @lru_cache(maxsize=1 << 13)

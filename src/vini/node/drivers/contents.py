@@ -31,6 +31,8 @@ def forget_sliver(place: Place, ns: str) -> None:
             raise OSError(f"some processes of {ns} would not die: {cgroup.pids(group)}")
     if _pin(place, ns).parent.exists():
         _unmount(place, ns)
+    if place.sockets(ns).is_symlink():
+        place.sockets(ns).unlink()
     if place.sliver(ns).exists():
         shutil.rmtree(place.sliver(ns), ignore_errors=True)
 

@@ -197,6 +197,8 @@ class ProcessDriver:
         group.mkdir(parents=True, exist_ok=True)
         run = self._place.sliver(o.ns)
         run.mkdir(parents=True, exist_ok=True)
+        if (short := self._place.sockets(o.ns)) != run and not short.is_symlink():
+            short.symlink_to(run)
         self._file(o.ns, o.name, "status").unlink(missing_ok=True)
         self._record(o)
         argv = enter(self._place, o.ns, self._filled(o, o.argv)) if o.rooted else self._filled(o, o.argv)
@@ -255,7 +257,7 @@ class ProcessDriver:
         new.rename(at)
 
     def _filled(self, o: Process, argv: Sequence[str]) -> list[str]:
-        return [a.replace("{run}", str(self._place.sliver(o.ns))) for a in argv]
+        return [a.replace("{run}", str(self._place.sockets(o.ns))) for a in argv]
 
     def _last_lines(self, o: Process, n: int = 3) -> str:
         try:
