@@ -296,11 +296,16 @@ def test_loss_is_within_its_confidence_interval(bench: Bench, flow: Flow) -> Non
 @pytest.mark.parametrize(("kbit", "packets"), [(1000, 80), (10_000, 400), (100_000, 950)])
 def test_rate_holds(bench: Bench, flow: Flow, kbit: int, packets: int) -> None:
     bench.ensure(bench.shape("a", "b", rate_kbit=kbit))
-    flow.send(range(packets), size=1200, every=packets)
-    arrivals = flow.receive()
-    assert len(arrivals) == packets
-    took = arrivals[-1][1] - arrivals[0][1]
-    assert (packets - 1) * (1200 + FRAME) * 8 / took / 1000 == pytest.approx(kbit, rel=0.05)
+    rates = []
+    for _ in range(5):  # another load on the machine slows a try down; none may be faster than asked
+        flow.send(range(packets), size=1200, every=packets)
+        arrivals = flow.receive()
+        assert len(arrivals) == packets
+        took = arrivals[-1][1] - arrivals[0][1]
+        rates.append((packets - 1) * (1200 + FRAME) * 8 / took / 1000)
+        if rates[-1] > 0.95 * kbit:
+            break
+    assert 0.95 * kbit < max(rates) < 1.05 * kbit, rates
 
 
 def test_the_queue_is_bounded_and_the_wire_is_not_counted(bench: Bench, flow: Flow) -> None:
