@@ -28,12 +28,13 @@ def insert(module: Path) -> None:
 
 
 def main() -> int:
-    for kind, target in (("proc", "/proc"), ("sysfs", "/sys"), ("tmpfs", "/run"), ("tmpfs", "/tmp")):
+    for kind, target in (("proc", "/proc"), ("sysfs", "/sys"), ("tmpfs", "/run")):
         mount(kind, target)
     modules = Path("/usr/lib/uml/modules") / os.uname().release / "kernel"
     for name in os.environ["MODULES"].split(","):
         insert(modules / name)
-    os.environ.update(PYTHONDONTWRITEBYTECODE="1", HOME="/tmp")
+    os.mkdir("/run/tmp")  # nothing on /tmp: the checkout, or its Python, may live there
+    os.environ.update(PYTHONDONTWRITEBYTECODE="1", HOME="/run/tmp", TMPDIR="/run/tmp")
     return subprocess.run(os.environ["RUN"].split("|"), cwd=os.environ["FROM"]).returncode
 
 
