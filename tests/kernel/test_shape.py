@@ -141,7 +141,7 @@ class Flow:
 def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
     if request.param not in capabilities():
         pytest.skip(f"needs {request.param}, which this kernel or machine lacks")
-    with tempfile.TemporaryDirectory(prefix="sh-", dir="/tmp") as run:
+    with tempfile.TemporaryDirectory(prefix="sh-", dir="/run") as run:
         b = Bench(Path(run), request.param)
         try:
             b.link("a", "b")

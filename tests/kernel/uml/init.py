@@ -33,7 +33,7 @@ def main() -> int:
     modules = Path("/usr/lib/uml/modules") / os.uname().release / "kernel"
     for name in os.environ["MODULES"].split(","):
         insert(modules / name)
-    os.mkdir("/run/tmp")  # nothing on /tmp: the checkout, or its Python, may live there
+    Path("/run/tmp").mkdir()  # nothing on /tmp: the checkout, or its Python, may live there
     os.environ.update(PYTHONDONTWRITEBYTECODE="1", HOME="/run/tmp", TMPDIR="/run/tmp")
     return subprocess.run(os.environ["RUN"].split("|"), cwd=os.environ["FROM"]).returncode
 
