@@ -134,11 +134,3 @@ def pinned(directory: Path, prefix: str) -> list[str]:
             if target.startswith(want):
                 mounted.add(target[len(want) :])
     return sorted(mounted)
-
-
-def unpinned(directory: Path, prefix: str) -> list[str]:
-    """Names of files of ours on which no namespace is mounted: what a crash or a hand left behind."""
-    if not directory.is_dir():
-        return []
-    names = {p.name[len(prefix) :] for p in directory.iterdir() if p.name.startswith(prefix)}
-    return sorted(names - set(pinned(directory, prefix)))
