@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from own_place import OwnPlace
+from own_place import OwnPlace, place_below
 
 from vini.node import probe
 
@@ -54,13 +54,13 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
 
 @pytest.fixture
 def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnPlace]:
-    """A place that nobody else uses, on the real machine; the test fails when it leaves something there."""
-    own = OwnPlace(tmp_path_factory.mktemp("own"))
-    try:
-        yield own
-        own.end_all()
-        left = own.leftovers()
-    finally:
-        own.destroy()
-    assert left == [], "left behind"
-    assert own.leftovers() == []
+    """A place of the test's own on the real machine; the test fails when it leaves something there."""
+    with place_below(tmp_path_factory.mktemp("own")) as place:
+        yield place
+
+
+@pytest.fixture(scope="module")
+def ours(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnPlace]:
+    """One place, and one agent, for all tests of a module."""
+    with place_below(tmp_path_factory.mktemp("ours")) as place:
+        yield place

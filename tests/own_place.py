@@ -33,8 +33,11 @@ NETNS = Path("/run/netns")
 _count = itertools.count()
 
 
-def eventually(check: Callable[[], T], within: float = 20.0) -> T:
-    """The first true value of `check`; fails with its last value, or its last error, when there is none in time."""
+def eventually(check: Callable[[], T], within: float = 60.0) -> T:
+    """The first true value of `check`; fails with its last value, or its last error, when there is none in time.
+
+    The time is what a busy machine may need, not what it should.
+    """
     deadline = time.monotonic() + within
     while True:
         last: object = None
@@ -54,6 +57,16 @@ def suppress_all() -> Iterator[list[Exception]]:
         yield errors
     except (AssertionError, OSError, ViniError, LookupError) as e:
         errors.append(e)
+
+
+def unspoilt(measure: Callable[[], T], good: Callable[[T], bool], tries: int = 5) -> T:
+    """The first good one of some measurements, each of which other load on the machine may spoil; fails with all."""
+    found: list[T] = []
+    while len(found) < tries:
+        found.append(measure())
+        if good(found[-1]):
+            return found[-1]
+    raise AssertionError(f"none of {tries} measurements is good: {found}")
 
 
 def run(*argv: str | Path, check: bool = True) -> str:
@@ -200,6 +213,20 @@ class OwnPlace:
             with suppress(OSError):
                 if socket in (process / "cmdline").read_bytes().split(b"\0"):
                     os.kill(int(process.name), signal.SIGTERM)
+
+
+@contextmanager
+def place_below(directory: Path) -> Iterator[OwnPlace]:
+    """A place that nobody else uses, on the real machine; at the end all of it goes, and it fails when any is left."""
+    own = OwnPlace(directory)
+    try:
+        yield own
+        own.end_all()
+        left = own.leftovers()
+    finally:
+        own.destroy()
+    assert left == [], "left behind"
+    assert own.leftovers() == []
 
 
 def difference(want: frozenset[AnyObject], have: frozenset[AnyObject]) -> str:

@@ -16,7 +16,7 @@ _AT_ONCE = 32
 
 
 @asynccontextmanager
-async def up(client: Client, topology: Topology, timeout_s: float = 60.0) -> AsyncIterator[tuple[Client, bus.Report]]:
+async def up(client: Client, topology: Topology, timeout_s: float = 180.0) -> AsyncIterator[tuple[Client, bus.Report]]:
     """The slice, ready and converged; down at the end, also where it never came up."""
     try:
         yield client, await client.up(topology, timeout_s=timeout_s)
@@ -26,9 +26,9 @@ async def up(client: Client, topology: Topology, timeout_s: float = 60.0) -> Asy
 
 
 async def ping(client: Client, topology: Topology, a: str, b: str, family: int = 4) -> bool:
-    """Whether an echo request, from address to address of the two slivers, is answered within 3 s."""
+    """Whether an echo request, from address to address of the two slivers, is answered within 10 s."""
     source, destination = (client.address(topology, n, family) for n in (a, b))
-    argv = ["ping", f"-{family}", "-nq", "-c1", "-W3", "-I", source, destination]
+    argv = ["ping", f"-{family}", "-nq", "-c1", "-W10", "-I", source, destination]
     return await status(client, topology, a, argv) == 0
 
 

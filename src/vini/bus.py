@@ -39,6 +39,7 @@ class Greeting(Message, frozen=True):
     capabilities: frozenset[str]
     generations: dict[str, int]  # slice -> newest accepted generation, of slices that are asked for
     ended: dict[str, int] = {}  # the same, of slices whose end was asked for
+    forgotten: int = 0  # the highest generation of those that ended and are not named in `ended` any more
 
 
 class Accept(Message, frozen=True):

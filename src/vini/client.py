@@ -17,12 +17,12 @@ from vini import bus
 from vini.dataplane.element import Element
 from vini.embed import embed
 from vini.layout import address, layout
-from vini.model import Denied, Node, SliceSpec, SliverStatus, Topology, ViniError
+from vini.model import Denied, Node, SliceSpec, SliverStatus, Stale, Topology, ViniError
 from vini.node import cgroup, service
 from vini.node.drivers.contents import enter
 from vini.node.place import Place, from_environment
 from vini.node.version import digest
-from vini.reach import FibEntry, expectations, unreached
+from vini.reach import FibEntry, expectations, lost_path, unreached
 from vini.store import Store, Stored
 
 Say = Callable[[str], None]
@@ -68,7 +68,7 @@ class Client:
         greeting = await self.greeting()
         with self.store.transaction():
             topology = wanted()
-            known = max(greeting.generations.get(name, 0), greeting.ended.get(name, 0))
+            known = (greeting.ended | greeting.generations).get(name, greeting.forgotten)
             spec = self._embed(topology, greeting, max(self.store.generation(name), known) + 1)
             self.store.put(topology, spec, _who(), what)
         return await self._accept(spec, progress)
@@ -77,7 +77,14 @@ class Client:
         return embed(topology, [Node(greeting.node, greeting.capabilities)], generation)[greeting.node]
 
     async def _accept(self, spec: SliceSpec, progress: OnProgress = None) -> bus.Report:
-        reply = await self._ask(bus.Accept(spec), progress)
+        """The agent's report; of a newer desired state, where another command stored one and it came there first."""
+        try:
+            reply = await self._ask(bus.Accept(spec), progress)
+        except Stale:
+            newest = self.store.find(spec.slice)
+            if newest is None or newest.generation <= spec.generation:
+                raise
+            return await self._accept(newest.spec, progress)
         assert isinstance(reply, bus.Report)
         return reply
 
@@ -91,8 +98,11 @@ class Client:
 
     async def down(self, slice_: str, progress: OnProgress = None) -> bus.Report:
         """Ask for the empty desired state; also of a slice that only another version can read."""
-        if slice_ not in self.store.unreadable():
+        try:
             self.store.get(slice_)
+        except ViniError:
+            if slice_ not in self.store.unreadable():
+                raise
         return await self.put(Topology(slice_), "down", progress)
 
     async def foresee(self, topology: Topology) -> tuple[str, ...]:
@@ -126,21 +136,19 @@ class Client:
         assert isinstance(reply, bus.Fibs)
         return reply.tables
 
-    async def fibs(self, slice_: str) -> dict[str, list[tuple[str, str, str]]]:
-        """Sliver -> (prefix, next hop, vif)."""
-        tables = await self.fib_entries(slice_)
-        return {s: [(e.to, e.via, e.dev) for e in entries] for s, entries in tables.items()}
-
     async def converged(self, slice_: str) -> tuple[bool, str]:
         """Whether every expected destination can be reached; and if not, an example."""
         topology = await self.topology(slice_)
         if not expectations(topology):
             return True, ""
-        missing = list(unreached(topology, await self.fib_entries(slice_)))
+        tables = await self.fib_entries(slice_)
+        missing = list(unreached(topology, tables))
         if not missing:
             return True, ""
         source, destination = missing[0]
-        return False, f"{len(missing)} of the expected pairs can't be reached yet, e.g. {source} -> {destination}"
+        where = lost_path(topology, tables, source, destination)
+        example = f"{source} -> {destination}" + (f", by {where}" if where else "")
+        return False, f"{len(missing)} of the expected pairs can't be reached yet, e.g. {example}"
 
     async def wait_ready(self, slice_: str, timeout_s: float = 60.0, first: bus.Report | None = None) -> None:
         """Return when all slivers are ready.  Raises ViniError with the cause when one isn't in time."""
@@ -223,8 +231,8 @@ class Client:
         if self._greeting is None:
             reply = await self._ask(bus.Hello())
             assert isinstance(reply, bus.Greeting)
-            if reply.version != digest():
-                self._say("The agent is of another version; it is replaced, slices run on.")
+            if reply.version != digest() or not service.is_current(self.place):
+                self._say("The agent is of another version or from another place; it is replaced, slices run on.")
                 await self._ask(bus.Stop(reply.pid))
                 await self._until_gone(reply.pid)
                 reply = await self._ask(bus.Hello())
@@ -237,7 +245,8 @@ class Client:
         """What was stored but never reached the agent: whoever wrote it was killed in between."""
         have = greeting.generations | greeting.ended
         for stored in self.store._all():
-            if stored.generation > have.get(stored.name, 0) and (stored.topology.slivers or stored.name in have):
+            newer = stored.generation > have.get(stored.name, greeting.forgotten)
+            if newer and (stored.topology.slivers or stored.name in have):
                 await self._accept(stored.spec)
 
     async def _ask(self, request: bus.Request, progress: OnProgress = None) -> bus.Reply:

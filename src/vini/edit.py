@@ -2,8 +2,8 @@
 
 A fault, another delay, another cost, another hello interval: each takes a frozen `Topology` and
 gives a new one, to be sent as the new desired state.  Nothing here touches a machine.  A link
-is named by its two slivers, in either order, or by its name; the name is needed for one of
-several parallel links.  What does not exist raises `NotFound` with the nearest that does.
+is named by its two slivers, in either order, or by its name; of several parallel links one is
+named by its name or by a vif, `denver:eth1`.  What does not exist raises `NotFound` with the nearest that does.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from vini.layout import link_name
 from vini.model import Fault, Impairment, Link, NotFound, Routing, Topology, ViniError
+from vini.topology.links import vif_name
 
 IMPAIRMENTS = ("delay_ms", "jitter_ms", "loss", "rate_mbit", "queue_packets")
 
@@ -26,22 +27,34 @@ def nearest(word: str, words: Iterable[str]) -> str:
 
 
 def find_link(topology: Topology, a: str, b: str = "") -> int:
-    """The position in `topology.links` of the link between slivers `a` and `b`, or of the link named `a`.
+    """The position in `topology.links` of the link between `a` and `b`, or of the one that has the name or vif `a`.
 
-    Raises NotFound where there is none, and ViniError where parallel links make it ambiguous.
+    Between two names each is a sliver or a `sliver:vif`.  Raises NotFound where there is no such link, and ViniError
+    where parallel links make it ambiguous.
     """
-    if not b:
-        found = [i for i, link in enumerate(topology.links) if link_name(link) == a]
+    for word in (a, b) if b else (a,) if ":" in a else ():
+        _check_end(topology, word)
+    if b:
+        found = [i for i, link in enumerate(topology.links) if _joins(link, a, b) or _joins(link, b, a)]
+    elif ":" in a:
+        found = [i for i, link in enumerate(topology.links) if a in vifs(link)]
     else:
-        _check_sliver(topology, a)
-        _check_sliver(topology, b)
-        found = [i for i, link in enumerate(topology.links) if sorted(e.sliver for e in link.ends) == sorted((a, b))]
+        found = [i for i, link in enumerate(topology.links) if link_name(link) == a]
     if len(found) > 1:
-        names = ", ".join(link_name(topology.links[i]) for i in found)
-        raise ViniError(f"There are {len(found)} links between {a} and {b or a}: {names}. Name the one that you mean.")
+        there = ", ".join(f"{link_name(topology.links[i])} ({' -- '.join(vifs(topology.links[i]))})" for i in found)
+        raise ViniError(
+            f"There are {len(found)} links between {a} and {b or a}: {there}. Name the one that you mean,"
+            f" by its name or by a vif of it: {vifs(topology.links[found[-1]])[0]}."
+        )
     if not found:
         raise NotFound(_no_link(topology, a, b))
     return found[0]
+
+
+def vifs(link: Link) -> tuple[str, str]:
+    """The two ends as `sliver:vif`."""
+    one, other = (f"{end.sliver}:{vif_name(link, i)}" for i, end in enumerate(link.ends))
+    return one, other
 
 
 def set_fault(topology: Topology, a: str, b: str, fault: Fault) -> Topology:
@@ -53,15 +66,16 @@ def set_impairment(topology: Topology, a: str, b: str, *, one_way: bool = False,
     """The same topology with other impairments on one link; what `wishes` does not name stays.
 
     `wishes` are fields of `Impairment`.  Both directions change, or with `one_way` only packets
-    from `a` to `b`.  An unknown field raises ViniError with the nearest one.
+    from `a` to `b`; a `sliver:vif` as `a` says it alone.  An unknown field raises ViniError with the nearest one.
     """
     for word in wishes:
         if word not in IMPAIRMENTS:
             raise ViniError(f"{word} is no impairment of a link. {_mean(word, IMPAIRMENTS)}")
-    if one_way and not b:
-        raise ViniError(f"Which way of link {a}? --one-way needs two slivers: `vini link A B --one-way ...`.")
     at = find_link(topology, a, b)
     link = topology.links[at]
+    if one_way and not b and ":" not in a:
+        one, other = vifs(link)
+        raise ViniError(f"Which way of link {a}? Name the end that packets leave by, {one} or {other}, instead.")
 
     def impaired(before: Impairment) -> Impairment:
         return replace(before, **wishes)
@@ -69,8 +83,9 @@ def set_impairment(topology: Topology, a: str, b: str, *, one_way: bool = False,
     if not one_way:
         ends = tuple(replace(e, impairment=e.impairment and impaired(e.impairment)) for e in link.ends)
         return _with_link(topology, at, impairment=impaired(link.impairment), ends=ends)
+    leaves = a.partition(":")[0]
     ends = tuple(
-        replace(e, impairment=impaired(e.impairment or link.impairment)) if e.sliver == a else e for e in link.ends
+        replace(e, impairment=impaired(e.impairment or link.impairment)) if e.sliver == leaves else e for e in link.ends
     )
     return _with_link(topology, at, ends=ends)
 
@@ -115,16 +130,36 @@ def _check_sliver(topology: Topology, name: str) -> None:
         raise NotFound(f"There is no sliver {name} in {topology.name}. {_mean(name, topology.slivers)}")
 
 
+def _check_end(topology: Topology, word: str) -> None:
+    """Of a sliver, or of a `sliver:vif`."""
+    sliver, colon, vif = word.partition(":")
+    _check_sliver(topology, sliver)
+    there = [end.partition(":")[2] for link in topology.links for end in vifs(link) if end.startswith(f"{sliver}:")]
+    if colon and vif not in there:
+        raise NotFound(f"{sliver} has no vif {vif}. {_mean(vif, there) if there else 'It has no link at all.'}")
+
+
 def _no_link(topology: Topology, a: str, b: str) -> str:
+    if not b and a in topology.slivers:
+        there = [link_name(link) for link in topology.links if any(e.sliver == a for e in link.ends)]
+        known = f"its links are {', '.join(there[:20])}." if there else "it has no link at all."
+        return f"{a} is a sliver of {topology.name}; name the one at the other end too: {known}"
     if not b:
         return f"There is no link {a} in {topology.name}. {_mean(a, map(link_name, topology.links))}"
-    around = sorted({e.sliver for link in topology.links for e in link.ends if _joins(link, a)} - {a})
-    others = f"{a} is linked to {', '.join(around)}." if around else f"{a} has no link at all."
+    sliver = a.partition(":")[0]
+    around = sorted(
+        f"{end.sliver} ({vifs(link)[1 - i]})" if ":" in a else end.sliver
+        for link in topology.links
+        for i, end in enumerate(link.ends)
+        if link.ends[1 - i].sliver == sliver
+    )
+    others = f"{sliver} is linked to {', '.join(dict.fromkeys(around))}." if around else f"{sliver} has no link at all."
     return f"There is no link between {a} and {b} in {topology.name}. {others}"
 
 
-def _joins(link: Link, sliver: str) -> bool:
-    return any(e.sliver == sliver for e in link.ends)
+def _joins(link: Link, a: str, b: str) -> bool:
+    """Whether its first end is `a` and its second `b`, each a sliver or a `sliver:vif`."""
+    return all(word in (end.sliver, vif) for word, end, vif in zip((a, b), link.ends, vifs(link), strict=True))
 
 
 def _mean(word: str, words: Iterable[str]) -> str:

@@ -35,7 +35,7 @@ from vini.model import (
     Veth,
     VethEnd,
 )
-from vini.plugins import ROUTERS
+from vini.plugins import router_plugin
 from vini.plugins.shaping import shape
 from vini.static import static_routes
 
@@ -172,13 +172,14 @@ def _daemons(topology: Topology, made: Layout, node: Node, sliver: Sliver) -> It
     if not sliver.routing.raw and not set(sliver.routing.protocols) - {"static"}:
         return
     daemon = sliver.routing.daemon
-    if daemon not in node.capabilities and not sliver.image:
-        package = {"frr": "frr", "bird": "bird2"}.get(daemon, daemon)
+    plugin = router_plugin(daemon)
+    if plugin.needs and plugin.needs not in node.capabilities and not sliver.image:
+        package = {"frr": "frr", "bird": "bird2"}.get(plugin.needs, plugin.needs)
         raise Unsupported(
             f"Sliver {sliver.name!r} asks for the routing daemon {daemon!r}, which node {node.name!r} lacks; "
             f"install it with `apt-get install {package}`, or choose another `daemon`."
         )
-    for o in ROUTERS[daemon].objects(router(topology, made, sliver.name)):
+    for o in plugin.objects(router(topology, made, sliver.name)):
         yield structs.replace(o, rooted=True) if isinstance(o, Process) and sliver.image else o
 
 
@@ -204,7 +205,7 @@ def _router_vif(topology: Topology, made: Layout, vif: Vif) -> RouterVif:
     protocols = tuple(p for p in ours.protocols if p in spoken)
     return RouterVif(
         vif.dev, vif.peer, vif.addresses, vif.peer_addresses, vif.cost, protocols,
-        link.area or ours.area, passive=not spoken & IGPS,
+        link.area or ours.area, passive=tuple(p for p in ours.protocols if p in IGPS - spoken),
     )  # fmt: skip
 
 

@@ -24,7 +24,7 @@ class Value(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
 Fault = Literal["none", "carrier", "silent"]
 DAEMONS = ("frr", "bird")
 PROTOCOLS = ("ospf", "ospf6", "isis", "rip", "ripng", "bgp", "babel", "static")
-# What each daemon speaks. FRR has a Babel daemon too, but that of 8.4 forgets links that are up at its start.
+# What each built-in daemon speaks. FRR has a Babel daemon too, but that of 8.4 forgets links that are up at its start.
 SPEAKS = {"frr": frozenset(PROTOCOLS) - {"babel"}, "bird": frozenset(PROTOCOLS) - {"isis"}}
 
 
@@ -42,7 +42,7 @@ class Routing(Value, frozen=True):
     """Routing intent of one sliver: which protocols, spoken by which daemon."""
 
     protocols: tuple[str, ...] = ()  # of PROTOCOLS; () with `raw`: only the user's own configuration
-    daemon: str = "frr"  # of DAEMONS
+    daemon: str = "frr"  # of DAEMONS, or one that another distribution brings
     hello_s: float = 1.0  # hello interval of OSPF, IS-IS, Babel
     dead_s: float = 4.0  # a neighbour is dead after this silence (OSPF dead interval, IS-IS holding time)
     area: str = "0.0.0.0"  # OSPF area; IS-IS area is derived from it
@@ -142,7 +142,7 @@ class RouterVif(Value, frozen=True):
     cost: int
     protocols: tuple[str, ...]  # spoken over this vif: both ends speak them and the link allows them
     area: str
-    passive: bool = False  # its prefix is announced by the IGP but nobody there speaks it (a host)
+    passive: tuple[str, ...] = ()  # IGPs that announce its prefix though they are not spoken over it (to a host)
 
 
 class BgpPeer(Value, frozen=True):
@@ -225,8 +225,10 @@ class Object(Value, frozen=True, tag_field="kind", tag=str.lower):
 class Netns(Object, frozen=True):
     """A network namespace: `slice.sliver`; on the machine `<mark>.slice.sliver` in /run/netns."""
 
+    in_place: ClassVar[frozenset[str]] = frozenset({"named"})
     falls: ClassVar[bool] = False
     ns: str
+    named: bool = True  # whether that name leads to it; always wanted so
 
     @property
     def key(self) -> Key:
@@ -307,12 +309,13 @@ class Interface(Object, frozen=True):
     The interface alias carries `wire`, so that one end can be judged without seeing the other.
     """
 
-    in_place: ClassVar[frozenset[str]] = frozenset({"mtu", "up", "wire"})
+    in_place: ClassVar[frozenset[str]] = frozenset({"mtu", "up", "wire", "whole"})
     ns: str
     dev: str
     wire: Key  # the key of what it belongs to: its pair, or for "lo" the namespace
     mtu: int = 1500
     up: bool = True
+    whole: bool = True  # with what the kernel gave it when it came up: 127.0.0.1 and ::1, or a link-local address
 
     @property
     def key(self) -> Key:
@@ -326,9 +329,11 @@ class Interface(Object, frozen=True):
 class Address(Object, frozen=True):
     """An address of a vif or of "lo", in canonical form with its prefix length."""
 
+    in_place: ClassVar[frozenset[str]] = frozenset({"whole"})
     ns: str
     dev: str
     cidr: str
+    whole: bool = True  # with what the kernel gave it: the routes to itself and to its prefix
 
     @property
     def key(self) -> Key:
@@ -405,7 +410,7 @@ class File(Object, frozen=True):
 
 
 class Ready(Value, frozen=True):
-    """A readiness probe: `argv`, run in the sliver, prints `expect` at least `times` times.
+    """A readiness probe: `argv`, run in the sliver, prints `expect` at least `times` times, within its time.
 
     `expect` is a regular expression in which ^ and $ match at every line.
     """
@@ -413,6 +418,7 @@ class Ready(Value, frozen=True):
     argv: tuple[str, ...]
     expect: str = ""
     times: int = 1
+    within_s: float = 5.0
 
 
 class Process(Object, frozen=True):
@@ -427,6 +433,8 @@ class Process(Object, frozen=True):
     argv: tuple[str, ...]
     config: str = ""  # digest of the files it reads
     reload: tuple[str, ...] = ()
+    reload_within_s: float = 30.0
+    reload_on: str = ""  # what its log says when it must be told to reload, though nothing else changed; "": nothing
     ready: Ready | None = None
     once: bool = False
     after: tuple[str, ...] = ()  # names of processes of the same sliver that start before it
@@ -444,7 +452,8 @@ class Process(Object, frozen=True):
 
     @property
     def changeable(self) -> frozenset[str]:
-        return frozenset({"config", "reload", "ready"}) if self.reload else frozenset({"ready", "reload"})
+        always = frozenset({"ready", "reload", "reload_within_s", "reload_on"})
+        return always | {"config"} if self.reload else always
 
 
 AnyObject = Netns | Sysctl | Root | Veth | Interface | Address | Route | Shape | File | Process

@@ -47,7 +47,7 @@ def place(names: Iterable[str], space: int, hash_of: Callable[[str], int], first
 def loopbacks(slivers: Iterable[str]) -> dict[str, tuple[str, str]]:
     """Sliver name -> its IPv4 /32 and IPv6 /128."""
     at = place(slivers, SPACE, lambda n: digest("loopback", n), first=1)
-    return {n: (f"{IPv4Address(LOOPBACKS_V4 + i)}/32", f"{IPv6Address(LOOPBACKS_V6 + i)}/128") for n, i in at.items()}
+    return {n: (_v4(LOOPBACKS_V4 + i) + "/32", _v6(LOOPBACKS_V6 + i) + "/128") for n, i in at.items()}
 
 
 def link_addresses(links: Iterable[str]) -> dict[str, tuple[tuple[str, str], tuple[str, str]]]:
@@ -56,8 +56,16 @@ def link_addresses(links: Iterable[str]) -> dict[str, tuple[tuple[str, str], tup
     out = {}
     for name, i in at.items():
         v4, v6 = LINKS_V4 + 2 * i, LINKS_V6 + 2 * i
-        out[name] = tuple((f"{IPv4Address(v4 + k)}/31", f"{IPv6Address(v6 + k)}/127") for k in (0, 1))
+        out[name] = tuple((_v4(v4 + k) + "/31", _v6(v6 + k) + "/127") for k in (0, 1))
     return out  # type: ignore[return-value]
+
+
+def _v4(number: int) -> str:
+    return str(IPv4Address(number))  # f"{...}" takes 5 us longer
+
+
+def _v6(number: int) -> str:
+    return str(IPv6Address(number))
 
 
 def vif(peer: str) -> str:
@@ -68,8 +76,7 @@ def vif(peer: str) -> str:
 
 def mac(slice_: str, sliver: str, dev: str) -> str:
     """A locally administered unicast MAC of slice, sliver and vif: stitched slices never share one."""
-    b = (digest("mac", slice_, sliver, dev) & 0xFFFFFFFFFF).to_bytes(5, "big")
-    return "02:" + ":".join(f"{x:02x}" for x in b)
+    return "02:" + (digest("mac", slice_, sliver, dev) & 0xFFFFFFFFFF).to_bytes(5, "big").hex(":")
 
 
 def indexes(devs: Iterable[str], slice_: str, sliver: str) -> dict[str, int]:

@@ -15,6 +15,8 @@ _RANK = {kind: i for i, kind in enumerate(STACK)}
 
 def plan(want: Collection[AnyObject], have: Collection[AnyObject]) -> list[Op]:
     """The steps, in order: first all removals from the top down, then all makings from the ground up."""
+    if want == have:  # as most looks find
+        return []
     wanted = {o.key: o for o in want}
     seen = {o.key: o for o in have}
     doomed = _doomed(wanted, seen)
@@ -168,7 +170,8 @@ def within(objects: Iterable[AnyObject], scope: Collection[str] | None) -> froze
     """Those that concern only namespaces in `scope` (None: all)."""
     if scope is None:
         return frozenset(objects)
-    return frozenset(o for o in objects if all(ns in scope for ns in o.slivers))
+    inside = frozenset(scope).issuperset
+    return frozenset(o for o in objects if inside(o.slivers))
 
 
 def touched(old: frozenset[AnyObject], new: frozenset[AnyObject]) -> set[str]:

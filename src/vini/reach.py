@@ -9,20 +9,108 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from ipaddress import ip_address
+from itertools import islice
+from typing import Literal
 
 from vini.layout import Layout, address, carried, layout
 from vini.model import Expect, NotFound, Topology, Value
 
+MOST_LISTED = 16  # equal paths that are named one by one; a grid of 10 by 10 has 48,620 from corner to corner
+
+
+class NextHop(Value, frozen=True):
+    """Where a route sends packets: an address ("": on the link itself), a vif, and its share among equal ones."""
+
+    via: str
+    dev: str
+    weight: int = 1
+
 
 class FibEntry(Value, frozen=True):
-    """One route of a kernel's main table; `dev` of a multipath route is that of its first next hop."""
+    """One route of a kernel's main table; of several next hops of equal cost, the first one and `others`.
+
+    Not one tuple of all: nearly every route has a single next hop, and reading the tables of a
+    thousand routers took five times as long with a tuple in each entry.
+    """
 
     to: str
     via: str
     dev: str
+    weight: int = 1
+    others: tuple[NextHop, ...] = ()
+
+    @property
+    def hops(self) -> tuple[NextHop, ...]:
+        """All next hops; which one the packets of a flow go by, the kernel's hash over the flow decides."""
+        return (NextHop(self.via, self.dev, self.weight), *self.others)
 
 
 Fibs = Mapping[str, Sequence[FibEntry]]
+
+
+class Path(Value, frozen=True):
+    """The slivers that packets cross, and how it ends; a loop ends before the sliver that would come again."""
+
+    slivers: tuple[str, ...]
+    end: Literal["arrives", "lost", "loops"]
+
+    def __str__(self) -> str:
+        return " -> ".join(self.slivers) + {"arrives": "", "lost": " (ends here)", "loops": " (loops)"}[self.end]
+
+
+class Ways(Value, frozen=True):
+    """All that packets from one sliver to an address may cross: the graph of equal-cost next hops.
+
+    `hops` has every sliver on the way but the owner of the address, with the neighbours that it
+    sends to, by name; "" among them is a next hop that leads nowhere, () is no route at all.
+    """
+
+    source: str
+    hops: dict[str, tuple[str, ...]]
+
+    @property
+    def arrives(self) -> bool:
+        """Whether every branch reaches the address: which of them a flow takes is not known."""
+        return self.first_lost() is None
+
+    def first_lost(self) -> Path | None:
+        """The first branch, by name, that does not reach the address; it looks at each sliver once."""
+        trail: list[str] = []
+        seen: set[str] = set()
+        pending = [(0, self.source)]
+        while pending:
+            depth, at = pending.pop()
+            trail[depth:] = [at]
+            if at in seen or at not in self.hops:
+                continue
+            seen.add(at)
+            hops = self.hops[at]
+            if not hops or "" in hops:
+                return Path(tuple(trail), "lost")
+            if any(hop in trail for hop in hops):
+                return Path(tuple(trail), "loops")
+            pending += [(depth + 1, hop) for hop in reversed(hops)]
+        return None
+
+    def paths(self) -> Iterator[Path]:
+        """Each way through the graph, by name.  Take a few: there may be exponentially many."""
+        trails: list[tuple[str, ...]] = [(self.source,)]
+        while trails:
+            trail = trails.pop()
+            if trail[-1] not in self.hops:
+                yield Path(trail, "arrives")
+                continue
+            hops = self.hops[trail[-1]]
+            if not hops or "" in hops:
+                yield Path(trail, "lost")
+            if any(hop in trail for hop in hops):
+                yield Path(trail, "loops")
+            trails += [(*trail, hop) for hop in reversed(hops) if hop and hop not in trail]
+
+    def listed(self) -> tuple[Path, ...]:
+        """All paths; () where there are more than MOST_LISTED."""
+        found = tuple(islice(self.paths(), MOST_LISTED + 1))
+        return found if len(found) <= MOST_LISTED else ()
 
 
 class Walker:
@@ -30,51 +118,64 @@ class Walker:
 
     def __init__(self, made: Layout, fibs: Fibs):
         self._made = made
-        self._tables = {s: _table(entries) for s, entries in fibs.items()}
-        self._peer = {
-            s: {v.dev: v.peer for v in vifs if made.links[v.link].fault == "none"} for s, vifs in made.vifs.items()
-        }
+        self._tables = {}
+        for sliver, entries in fibs.items():
+            peers = {v.dev: v.peer for v in made.vifs.get(sliver, ()) if made.links[v.link].fault == "none"}
+            self._tables[sliver] = _table(entries, peers)
         self._owner = {a.partition("/")[0]: s for s, all_ in made.loopbacks.items() for a in all_}
         for s, vifs in made.vifs.items():
             self._owner.update({a.partition("/")[0]: s for v in vifs for a in v.addresses})
 
-    def next(self, sliver: str, destination: str) -> str:
-        """The neighbour that `sliver` sends to, by longest-prefix match; "" where there is none."""
+    def next(self, sliver: str, destination: str) -> tuple[str, ...]:
+        """The neighbours that `sliver` sends to, by longest-prefix match, in the order of their names.
+
+        "" among them is a next hop whose link has failed or is unknown; () is no route.
+        """
         version, number = _number(destination)
         width = 32 if version == 4 else 128
         for length, nets in self._tables.get(sliver, {}).get(version, ()):
-            dev = nets.get(number >> (width - length) if length else 0)
-            if dev is not None:
-                return self._peer[sliver].get(dev, "")
-        return ""
+            peers = nets.get(number >> (width - length) if length else 0)
+            if peers is not None:
+                return peers
+        return ()
 
-    def path(self, source: str, destination: str) -> tuple[str, ...]:
-        """The slivers from `source` to the owner of the address; it ends early where the way does."""
-        path = [source]
-        while path[-1] != self._owner.get(destination):
-            hop = self.next(path[-1], destination)
-            if not hop or hop in path:
-                break
-            path.append(hop)
-            if hop not in self._made.forwarding:  # a host keeps what it gets, or drops it
-                break
-        return tuple(path)
+    def ways(self, source: str, destination: str) -> Ways:
+        """All equal-cost ways from `source` to the owner of the address."""
+        owner = self._owner.get(destination)
+        hops: dict[str, tuple[str, ...]] = {}
+        found = [source]
+        for at in found:
+            if at == owner or at in hops:
+                continue
+            passes = at == source or at in self._made.forwarding  # a host drops what is not for itself
+            hops[at] = self.next(at, destination) if passes else ()
+            found += [hop for hop in hops[at] if hop]
+        return Ways(source, hops)
 
     def reaches(self, destination: str) -> set[str]:
-        """All slivers whose packets to this address arrive."""
+        """All slivers whose packets to this address arrive, whichever of equal-cost next hops they take.
+
+        Counted from the owner back: a sliver is good when all that it sends to are, so none on a
+        loop ever is.
+        """
         owner = self._owner.get(destination)
-        good: set[str] = {owner} if owner else set()
-        bad: set[str] = set()
-        for start in self._made.vifs:
-            if start in good or start in bad:
-                continue
-            trail, at = [start], self.next(start, destination)
-            while at in self._made.forwarding and at not in good and at not in bad and at not in trail:
-                trail.append(at)
-                at = self.next(at, destination)
-            arrives = at == owner or (at in good and at in self._made.forwarding)
-            (good if owner and arrives else bad).update(trail)
-        return good
+        if owner is None:
+            return set()
+        senders: dict[str, list[str]] = {}
+        waiting: dict[str, int] = {}  # sliver -> how many of those that it sends to are not known to be good
+        for sliver in self._made.vifs:
+            hops = self.next(sliver, destination) if sliver != owner else ()
+            if all(hop == owner or hop in self._made.forwarding for hop in hops):
+                waiting[sliver] = len(hops)
+                for hop in hops:
+                    senders.setdefault(hop, []).append(sliver)
+        good = [owner]
+        for at in good:
+            for sliver in senders.get(at, ()):
+                waiting[sliver] -= 1
+                if not waiting[sliver]:
+                    good.append(sliver)
+        return set(good)
 
 
 def _number(ip: str) -> tuple[int, int]:
@@ -82,15 +183,25 @@ def _number(ip: str) -> tuple[int, int]:
     return parsed.version, int(parsed)
 
 
-def _table(entries: Sequence[FibEntry]) -> dict[int, list[tuple[int, dict[int, str]]]]:
-    """IP version -> prefix lengths, longest first, each with its prefixes' leading bits -> dev."""
-    found: dict[int, dict[int, dict[int, str]]] = {4: {}, 6: {}}
+_Nets = dict[int, tuple[str, ...]]  # a prefix's leading bits -> the neighbours it leads to
+
+
+def _table(entries: Sequence[FibEntry], peers: Mapping[str, str]) -> dict[int, list[tuple[int, _Nets]]]:
+    """IP version -> prefix lengths, longest first, each with its prefixes.
+
+    Of several routes to one prefix the first counts: kernels tell the one that they use first.
+    """
+    found: dict[int, dict[int, _Nets]] = {4: {}, 6: {}}
+    single: dict[str, tuple[str, ...]] = {dev: (peer,) for dev, peer in peers.items()}
     for entry in entries:
         net, _, length = entry.to.partition("/")
         version, number = _number(net)
         width = 32 if version == 4 else 128
-        found[version].setdefault(int(length), {}).setdefault(number >> (width - int(length)), entry.dev)
-    return {v: sorted(by.items(), reverse=True) for v, by in found.items()}
+        hops = single.get(entry.dev, ("",))
+        if entry.others:
+            hops = tuple(sorted({peers.get(hop.dev, "") for hop in entry.hops}))
+        found[version].setdefault(int(length), {}).setdefault(number >> (width - int(length)), hops)
+    return {v: sorted(by.items(), key=lambda item: -item[0]) for v, by in found.items()}
 
 
 def expectations(topology: Topology) -> tuple[Expect, ...]:
@@ -114,6 +225,15 @@ def unreached(topology: Topology, fibs: Fibs) -> Iterator[tuple[str, str]]:
                 for source in _named(topology, expect.source):
                     if source not in reached[ip] and version in versions[source]:
                         yield source, destination
+
+
+def lost_path(topology: Topology, fibs: Fibs, source: str, destination: str) -> Path | None:
+    """The first way, by name, on which packets from a sliver to another don't arrive; None where all do."""
+    made = layout(topology)
+    walker = Walker(made, fibs)
+    versions = _carried(topology, made, source) & _carried(topology, made, destination) & set(families(topology))
+    found = (walker.ways(source, ip).first_lost() for _, ip in _addresses(made, destination, versions))
+    return next((path for path in found if path), None)
 
 
 def families(topology: Topology) -> tuple[int, ...]:

@@ -14,7 +14,8 @@ def static_routes(topology: Topology, made: Layout, source: str) -> dict[str, tu
     """Prefix -> (next hop, vif) from `source` to every loopback and to every link that a host is on.
 
     Faults are ignored: static routing does not react, and this is what it is there to show.
-    Equal costs are settled by name, so that the outcome is one and the same everywhere.
+    One next hop, also where costs are equal: then that of the source's link which the topology names first.
+    So a static way is one that is known before anything runs; who wants equal-cost paths asks for a protocol.
     """
     first = _first_hops(topology, made, source)
     out: dict[str, tuple[str, Vif]] = {}

@@ -1,5 +1,9 @@
 """What was asked for, by whom, and with what result: SQLite in the state directory.
 
+Of slices that ended the newest KEPT are remembered, each by an empty row, and of each slice its newest
+EVENTS: however many come and go, the database stops growing.  Forgetting is safe since a slice that
+comes up begins above every generation that any slice ever ended with (the ledger refuses those below).
+
 The standard library's driver, until accounts and a second database need SQLAlchemy.
 """
 
@@ -24,10 +28,19 @@ CREATE TABLE IF NOT EXISTS events (
   id INTEGER PRIMARY KEY, at REAL NOT NULL, who TEXT NOT NULL, what TEXT NOT NULL, slice TEXT NOT NULL,
   generation INTEGER NOT NULL
 );
+CREATE INDEX IF NOT EXISTS events_of ON events (slice, id);
+CREATE TABLE IF NOT EXISTS forgotten (one INTEGER PRIMARY KEY CHECK (one = 1), generation INTEGER NOT NULL);
 """
-
+KEPT = 100  # ended slices that are still known by name
+EVENTS = 1000  # of one slice
 
 Row = tuple[str, int, bytes, bytes, float]
+
+
+class _Slivers(msgspec.Struct):
+    """What of a topology says whether its slice has ended; the slivers themselves are not looked at."""
+
+    slivers: dict[str, msgspec.Raw] = {}
 
 
 class Stored(Value, frozen=True):
@@ -58,13 +71,8 @@ class Store:
         """All or nothing; a second writer waits for its turn."""
         try:
             self._db.execute("BEGIN IMMEDIATE")
-            try:
+            with self._db:  # commits, or rolls back
                 yield
-            except BaseException:
-                if self._db.in_transaction:  # on a full disk SQLite may have rolled back by itself
-                    self._db.execute("ROLLBACK")
-                raise
-            self._db.execute("COMMIT")
         except sqlite3.Error as e:
             raise ViniError(
                 f"The database {self._path} refused to write: {e}; make room on its disk and try again."
@@ -106,9 +114,17 @@ class Store:
         return _stored(row) if row else None
 
     def generation(self, name: str) -> int:
-        """The generation of a slice that was stored last, be it readable or not; 0 where there was none."""
-        row = self._db.execute("SELECT generation FROM slices WHERE name = ?", (name,)).fetchone()
-        return int(row[0]) if row else 0
+        """The generation that the next one of a slice must be above, be it readable or not.
+
+        Of one that is up, its own; else the highest that any slice ever had: so the slice can neither be mistaken
+        for an earlier one of its name, nor for one that ended and was forgotten.
+        """
+        row = self._db.execute("SELECT generation, topology FROM slices WHERE name = ?", (name,)).fetchone()
+        if row and _has_slivers(row[1]):
+            return int(row[0])
+        known = "SELECT generation FROM slices UNION ALL SELECT generation FROM forgotten"
+        highest = self._db.execute(f"SELECT max(generation) FROM ({known})").fetchone()[0]
+        return int(highest or 0)
 
     def put(self, topology: Topology, spec: SliceSpec, who: str, what: str) -> None:
         """Store a new desired state and the event that made it; inside a transaction."""
@@ -119,6 +135,22 @@ class Store:
             "INSERT INTO events (at, who, what, slice, generation) VALUES (?, ?, ?, ?, ?)",
             (now, who, what, spec.slice, spec.generation),
         )
+        beyond = "SELECT id FROM events WHERE slice = ? ORDER BY id DESC LIMIT 1 OFFSET ?"
+        self._db.execute(f"DELETE FROM events WHERE slice = ? AND id <= ({beyond})", (spec.slice, spec.slice, EVENTS))
+        if not topology.slivers:
+            self._forget()
+
+    def _forget(self) -> None:
+        """All but the newest ended slices; `generation` remembers that they were."""
+        rows = self._db.execute("SELECT name, generation, topology FROM slices ORDER BY rowid DESC")
+        for name, generation, _ in [row for row in rows if not _has_slivers(row[2])][KEPT:]:
+            self._db.execute(
+                "INSERT INTO forgotten VALUES (1, ?) "
+                "ON CONFLICT (one) DO UPDATE SET generation = max(generation, excluded.generation)",
+                (generation,),
+            )
+            self._db.execute("DELETE FROM slices WHERE name = ?", (name,))
+            self._db.execute("DELETE FROM events WHERE slice = ?", (name,))
 
     def events(self, slice_: str, limit: int = 50) -> list[tuple[float, str, str, int]]:
         """When, who, what, generation; the newest first."""
@@ -155,7 +187,6 @@ def _readable(row: Row) -> Stored | None:
 def _has_slivers(topology: bytes) -> bool:
     """As far as it can be known of what another version wrote; an ended slice has none."""
     try:
-        found = msgspec.json.decode(topology)
+        return bool(msgspec.json.decode(topology, type=_Slivers).slivers)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return True
-    return not isinstance(found, dict) or bool(found.get("slivers"))

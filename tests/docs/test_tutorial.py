@@ -79,7 +79,7 @@ def test_the_tutorial_does_what_it_says(own: OwnPlace, tmp_path_factory: pytest.
     todo = steps(pages.blocks(TUTORIAL))
     done = subprocess.run(
         ["bash", "-c", _script(todo)], cwd=directory, env={**os.environ, **own.environment, "LC_ALL": "C.UTF-8"},
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=900,
     )  # fmt: skip
     outputs = re.split(rf"^{_END} \d+ exit code (\d+)\n", done.stdout, flags=re.MULTILINE)
     assert len(outputs) == 2 * len(todo) + 1, done.stdout

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
-from own_place import OwnPlace
 from pings import unanswered, up
 
 from vini.experiment.reader import load
@@ -18,18 +16,6 @@ from vini.topology import parse
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 pytestmark = pytest.mark.root
-
-
-@pytest.fixture(scope="module")
-def ours(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnPlace]:
-    """One place, and one agent, for all of them."""
-    own = OwnPlace(tmp_path_factory.mktemp("examples"))
-    try:
-        yield own
-        own.end_all()
-        assert own.leftovers() == []
-    finally:
-        own.destroy()
 
 
 @cache

@@ -15,6 +15,7 @@ from vini.bench.finished import wait_finished
 from vini.embed import embed
 from vini.model import Interface, Node, Sysctl
 from vini.node.drivers.network import NetworkDriver
+from vini.node.pins import Pins
 from vini.node.place import Place
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
@@ -26,14 +27,17 @@ def _left(mark: str) -> list[str]:
     return sorted(p.name for p in NETNS.glob(f"{mark}*")) if NETNS.is_dir() else []
 
 
-def test_the_floor_makes_the_same_objects_as_vini() -> None:
+def test_the_floor_makes_the_same_objects_as_vini(tmp_path: Path) -> None:
     """Else its time would be no floor."""
-    mark = "vbtest-floor"
-    made = _in_child(mark, 4)
+    mark = f"vbtest{os.getpid()}"
+    place = Place(mark, tmp_path)
+    pins = Pins(place)
+    _in_child(mark, 4)
     try:
-        seen = NetworkDriver(Place(mark)).observe([f"bench.r{i + 1}" for i in range(4)])
+        pins.adopt()
+        seen = NetworkDriver(place).observe([f"bench.r{i + 1}" for i in range(4)])
     finally:
-        floor.take_away(made)
+        pins.remove(pins.names())
     wait_finished(mark)
     want = embed(ours.routers("line:4"), [Node("local")])["local"].objects
     assert Counter(type(o) for o in seen) == Counter(type(o) for o in want)
@@ -42,7 +46,7 @@ def test_the_floor_makes_the_same_objects_as_vini() -> None:
     assert _left(mark) == []
 
 
-def _in_child(mark: str, count: int) -> list[bytes]:
+def _in_child(mark: str, count: int) -> None:
     """The floor leaves the process that makes it in another namespace."""
     paths = [f"/run/netns/{mark}.bench.r{i + 1}".encode() for i in range(count)]
     child = os.fork()
@@ -52,7 +56,6 @@ def _in_child(mark: str, count: int) -> list[bytes]:
         finally:
             os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    return paths
 
 
 def test_every_part_measures_and_nothing_is_left() -> None:

@@ -99,7 +99,11 @@ def test_looking_inside(tri):
     assert "6 of 6 pairs answer." in tri.vini("ping", "--all")
     assert tri.json("ping", "west", "east")[0]["rtt_ms"] < 1000
     assert "west -> mid -> east" in tri.vini("routes", "west", "--to", "east")
-    assert tri.json("routes", "--to", "east")["west"] == {"path": ["west", "mid", "east"], "arrives": True}
+    path = ["west", "mid", "east"]
+    hops = {"west": ["mid"], "mid": ["east"]}
+    assert tri.json("routes", "--to", "east")["west"] == {
+        "path": path, "paths": [path], "next_hops": hops, "arrives": True,
+    }  # fmt: skip
     assert set(tri.json("routes")) == {"west", "mid", "east"}
     assert tri.json("neighbors") == {}
     assert {row["sliver"] for row in tri.json("top", "-n", "1", "-d", "0.1")} == {"west", "mid", "east"}
@@ -291,7 +295,7 @@ def test_a_state_directory_that_cannot_be_used_is_named(sh, damage):
 def test_an_edit_and_a_new_agent_lose_no_packet_elsewhere(tri):
     address = json.loads(tri.vini("exec", "mid", "--", "ip", "-j", "-4", "addr", "show", "dev", "to-west"))
     to = address[0]["addr_info"][0]["local"]
-    stream = tri.start("exec", "west", "--", "ping", "-q", "-i", "0.002", "-c", "2000", to)
+    stream = tri.start("exec", "west", "--", "ping", "-q", "-i", "0.002", "-c", "2000", "-W", "10", to)
     tri.net.write_text(NET.replace("mid -- east]", "mid -- east: {cost: 7}]"))
     tri.vini("up", tri.net)
     tri.own.kill_agent()

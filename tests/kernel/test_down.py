@@ -75,14 +75,16 @@ def test_two_slices_of_the_same_sliver_names_do_not_collide(own):
     up(own, pair("v"))
     up(own, pair("w"))
     inodes = {p.name: p.stat().st_ino for p in Path("/run/netns").glob(f"{own.place.mark}.w.*")}
-    pids = cgroup.pids(next(cgroup.of(own.place, "w.a").glob("cmd-*")))
+    (group,) = cgroup.of(own.place, "w.a").glob("cmd-*")
+    eventually(lambda: len(cgroup.pids(group)) == 3)  # all that the service starts
+    pids = cgroup.pids(group)
     before = own.observe("w")
     motd = [run(*own.client().enter(s, "a", ["cat", "/etc/motd"])) for s in "vw"]
     assert motd == ["v\n", "w\n"]
     down(own, "v")
     assert own.observe("w") == before
     assert {p.name: p.stat().st_ino for p in Path("/run/netns").glob(f"{own.place.mark}.*")} == inodes
-    assert cgroup.pids(next(cgroup.of(own.place, "w.a").glob("cmd-*"))) == pids
+    assert cgroup.pids(group) == pids
     assert run(*own.client().enter("w", "a", ["cat", "/etc/motd"])) == "w\n"
 
 

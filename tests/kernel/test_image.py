@@ -42,7 +42,7 @@ def image(tmp_path):
 
 
 def inside(client: Client, *argv: str) -> str:
-    return subprocess.run(client.enter("boxed", "a", argv), capture_output=True, text=True, timeout=10).stdout
+    return subprocess.run(client.enter("boxed", "a", argv), capture_output=True, text=True, timeout=60).stdout
 
 
 def test_its_commands_see_the_image_with_the_files_placed_in_it_and_the_image_stays_as_it_was(own, image):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -56,17 +55,6 @@ interface eth2
  ip ospf passive
 router ospf
 """
-
-
-@pytest.fixture(scope="module")
-def ours(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnPlace]:
-    own = OwnPlace(tmp_path_factory.mktemp("imports"))
-    try:
-        yield own
-        own.end_all()
-        assert own.leftovers() == []
-    finally:
-        own.destroy()
 
 
 def live(ours: OwnPlace, imported: Imported) -> None:

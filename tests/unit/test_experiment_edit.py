@@ -53,6 +53,8 @@ def test_errors_name_the_nearest():
         find_link(SQUARE, "north", "south")
     with pytest.raises(NotFound, match="no link west--nort in square. Did you mean west--north"):
         find_link(SQUARE, "west--nort")
+    with pytest.raises(NotFound, match="west is a sliver of square; name the one at the other end too: .*west--north"):
+        find_link(SQUARE, "west")
     with pytest.raises(ViniError, match="dealy_ms is no impairment of a link. Did you mean delay_ms"):
         set_impairment(SQUARE, "west", "north", dealy_ms=1)
     with pytest.raises(NotFound, match="no sliver wst"):
@@ -62,11 +64,27 @@ def test_errors_name_the_nearest():
 def test_parallel_links_need_their_name():
     second = replace(link("west", "north"), name="second", ends=(End("west", "b0"), End("north", "b0")))
     double = replace(SQUARE, links=(*SQUARE.links, second))
-    with pytest.raises(ViniError, match="2 links between west and north: west--north, second"):
+    choices = r"west--north \(west:to-north -- north:to-west\), second \(west:b0 -- north:b0\).*a vif of it: west:b0\."
+    with pytest.raises(ViniError, match=f"2 links between west and north: {choices}"):
         set_fault(double, "west", "north", "silent")
-    assert set_fault(double, "second", "", "silent").links[-1].fault == "silent"
+    for a, b in (("second", ""), ("west:b0", ""), ("north", "west:b0"), ("north:b0", "west"), ("west:b0", "north:b0")):
+        assert set_fault(double, a, b, "silent").links[-1].fault == "silent"
+    assert find_link(double, "west:to-north", "north") == 0
+    with pytest.raises(NotFound, match="west has no vif b1. Did you mean b0?"):
+        find_link(double, "west:b1", "north")
+    with pytest.raises(NotFound, match=r"no link between west:b0 and north:to-west.*linked to north \(west:b0\)"):
+        find_link(double, "west:b0", "north:to-west")
+
+
+def test_one_of_two_parallel_links_is_shaped_one_way():
+    second = replace(link("west", "north"), name="second", ends=(End("west", "b0"), End("north", "b0")))
+    double = replace(SQUARE, links=(*SQUARE.links, second))
+    for a, b in (("north:b0", ""), ("north:b0", "west"), ("north", "west:b0")):
+        shaped = set_impairment(double, a, b, one_way=True, delay_ms=50)
+        assert shaped.links[:-1] == SQUARE.links
+        assert [e.impairment and e.impairment.delay_ms for e in shaped.links[-1].ends] == [None, 50]
 
 
 def test_one_way_needs_to_know_which_way():
-    with pytest.raises(ViniError, match="--one-way needs two slivers"):
+    with pytest.raises(ViniError, match="Name the end that packets leave by, west:to-north or north:to-west"):
         set_impairment(SQUARE, "west--north", "", one_way=True, delay_ms=50)

@@ -227,6 +227,12 @@ def test_schema_knows_every_action_and_probe():
         assert f"'{word}'" in text
 
 
+def test_a_topology_file_is_sent_to_the_right_command(tmp_path):
+    with pytest.raises(TopologyError, match="line 2, column 1: This is a topology file: .*'vini up .*yaml'") as error:
+        parse("name: t\nslivers: [a]\nrouting: ospf\n", tmp_path / "t.yaml")
+    assert len(error.value.mistakes) == 1
+
+
 def test_every_key_is_in_the_reference():
     text = (EXAMPLES.parent / "docs/reference/experiment.md").read_text()
     parts = {p.split("\n", 1)[0].lower(): p for p in text.split("\n## ")}

@@ -23,6 +23,7 @@ from vini.experiment.record import changed
 from vini.experiment.runner import run
 from vini.experiment.timeline import Event, Experiment
 from vini.model import Unsupported, ViniError
+from vini.reach import FibEntry
 
 CALM = Limits(load_per_core=1e9, busy=2, steal=2, memory_free_mb=0)
 NORTH = ["west", "north", "east"]
@@ -349,12 +350,12 @@ def test_waits_until_routes_are_calm(tmp_path):
     class Detour(FakeNetwork):
         """All reach all from the first moment, but for 20 s by the long way."""
 
-        async def fibs(self, slice_: str) -> dict[str, list[tuple[str, str, str]]]:
+        async def fib_entries(self, slice_: str) -> dict[str, tuple[FibEntry, ...]]:
             asked, since = self.wanted, self.puts[0][0]
             if asyncio.get_running_loop().time() - since < 20:
                 self.wanted = replace(SQUARE, links=(*SQUARE.links[2:], SQUARE.links[0]))  # north--east is unknown
             try:
-                return await super().fibs(slice_)
+                return await super().fib_entries(slice_)
             finally:
                 self.wanted = asked
 
@@ -364,8 +365,8 @@ def test_waits_until_routes_are_calm(tmp_path):
 
 def test_routes_that_never_calm_are_said(tmp_path):
     class Flapping(FakeNetwork):
-        async def fibs(self, slice_: str) -> dict[str, list[tuple[str, str, str]]]:
-            return {"west": [("10.0.0.0/8", "", f"v{asyncio.get_running_loop().time()}")]}
+        async def fib_entries(self, slice_: str) -> dict[str, tuple[FibEntry, ...]]:
+            return {"west": (FibEntry("10.0.0.0/8", "", f"v{asyncio.get_running_loop().time()}"),)}
 
         async def converged(self, slice_: str) -> tuple[bool, str]:
             return True, ""

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vini.formats import Imported, detect, read, wanted_files
-from vini.model import Impairment, Routing, TopologyError
+from vini.model import Impairment, Routing, StaticRoute, TopologyError
 from vini.names import SLICE_NAME, SLIVER_NAME, VIF_NAME, vif
 from vini.topology import dump, parse
 
@@ -94,7 +94,7 @@ def test_content_tells_the_format_whatever_the_name(name: str, format_: str) -> 
 )
 def test_what_is_no_known_format_is_not_detected(text: str) -> None:
     assert detect(text, "topology.yaml") is None
-    with pytest.raises(TopologyError, match=r"topology\.yaml: The format of this file is not known"):
+    with pytest.raises(TopologyError, match=r"topology\.yaml: (The format of this file is|This is a topology file of)"):
         read(text, "topology.yaml")
 
 
@@ -221,8 +221,76 @@ def test_containerlab_routers_keep_their_own_configuration() -> None:
     assert r2.routing == Routing(("ospf", "rip"))
     assert bird.routing == Routing(("ospf6", "bgp"), "bird", asn=65002, raw={"bird.conf": LAB_FILES["bird.conf"]})
     assert pc.routing is None and pc.files == {"/etc/motd": "welcome\n"}
-    assert [c.run for c in pc.commands] == ["ip route add 10.0.0.0/8 via 10.0.3.1"]
+    assert pc.commands == () and pc.routes == (StaticRoute("10.0.0.0/8", "10.0.3.1"),)
     assert slivers["gateway"].forward is True
+
+
+ROUTED = """
+name: routed
+topology:
+  nodes:
+    r1:
+      kind: linux
+      sysctls: {net.ipv4.ip_forward: 1}
+      exec:
+        - ip addr add 10.1.0.1/24 dev eth1
+        - ip addr add 10.2.0.1/24 dev eth2
+        - ip -6 addr add fd00:1::1/64 dev eth1
+        - ip route add 10.9.0.0/16 via 10.1.0.9
+        - ip route add blackhole 10.8.0.0/16
+    client:
+      kind: linux
+      exec:
+        - ip addr add 10.1.0.2/24 dev eth1
+        - ip -6 addr add fd00:1::2/64 dev eth1
+        - ip route del default
+        - ip route add default via 10.1.0.1 dev eth1
+        - ip -6 route replace default via fd00:1::1
+        - ip route add default via 172.20.20.1 dev eth0
+        - echo done
+    server:
+      kind: linux
+      exec:
+        - sh -c "ip link set eth1 up && ip addr add 10.2.0.2/24 dev eth1; ip route delete default"
+        - ip route flush default && ip route add default via 10.2.0.1
+    other:
+      kind: linux
+      exec: ["ip addr add 10.7.0.2/24 dev eth1", "bash -c 'ip route add default via 10.2.0.1 | tee /log'"]
+  links:
+    - endpoints: ["r1:eth1", "client:eth1"]
+    - endpoints: ["r1:eth2", "server:eth1"]
+    - endpoints: ["client:eth2", "other:eth1"]
+"""
+
+
+def test_routes_that_commands_set_become_routes_of_the_topology() -> None:
+    imported = read(ROUTED, "x.clab.yml")
+    slivers = imported.topology.slivers
+    routes = {name: [(r.to, r.via) for r in s.routes] for name, s in slivers.items()}
+    assert routes["client"] == [("0.0.0.0/0", "10.1.0.1"), ("::/0", "fd00:1::1")]
+    assert routes["server"] == [("0.0.0.0/0", "10.2.0.1")]
+    commands = {name: [c.run for c in s.commands] for name, s in slivers.items()}
+    assert commands["client"] == ["echo done"] and commands["server"] == ["ip link set eth1 up"]
+    assert commands["r1"] == ["ip route replace 10.9.0.0/16 via 10.1.0.9", "ip route replace blackhole 10.8.0.0/16"]
+    assert commands["other"][1] == "bash -c 'ip route add default via 10.2.0.1 | tee /log'"
+    for note in (
+        "client: 2 routes that `exec` sets became routes of the topology.",
+        "client: `ip route add default via 172.20.20.1 dev eth0` left out: no neighbour in the lab has that address.",
+        "r1: `ip route add` in `exec` is `ip route replace` now: VINI may have a route there already.",
+    ):
+        assert note in imported.notes
+    assert any(n.startswith("client, server: `exec` takes away the default route") for n in imported.notes)
+    assert parse(dump(imported.topology)) == imported.topology
+
+
+def test_a_file_of_our_own_needs_no_translation() -> None:
+    with pytest.raises(TopologyError, match=r"of VINI's already: it has 'slivers'. \(.*'vini up a.yaml'"):
+        read("name: a\nslivers: [a]\n", "a.yaml")
+
+
+def test_a_route_by_an_address_that_the_topology_does_not_take_over_goes_by_the_neighbours_name() -> None:
+    text = ROUTED.replace("10.2.0.2/24", "10.3.0.2/24")  # not in the subnet of the other end
+    assert read(text, "x.clab.yml").topology.slivers["server"].routes == (StaticRoute("0.0.0.0/0", "r1"),)
 
 
 ODD = """

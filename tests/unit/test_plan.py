@@ -113,7 +113,10 @@ def altered(o: AnyObject, data: st.DataObject) -> AnyObject | None:
         case Veth():
             return replace(o, ends=(replace(o.ends[0], mac="02:00:00:00:00:01"), o.ends[1]))
         case Interface():
-            return data.draw(st.sampled_from([replace(o, mtu=1280), replace(o, up=not o.up), replace(o, wire=())]))
+            changes = [{"mtu": 1280}, {"up": not o.up}, {"wire": ()}, {"whole": False}]
+            return replace(o, **data.draw(st.sampled_from(changes)))
+        case Address():
+            return replace(o, whole=False)
         case Route():
             return replace(o, via="192.0.2.99")
         case Shape():

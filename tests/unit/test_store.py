@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from strategies import spec_of, topologies
 
 from vini.model import NotFound, SliceSpec, Sliver, Topology, ViniError
-from vini.store import Store
+from vini.store import EVENTS, KEPT, Store
 
 PAIR = Topology("lab", {"a": Sliver("a"), "b": Sliver("b")})
 
@@ -96,6 +96,53 @@ def test_events_tell_who_did_what_newest_first(store):
     assert len(store.events("lab", limit=1)) == 1
 
 
+def rows(store: Store, table: str) -> int:
+    return store._db.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+
+
+def next_generation(store: Store, name: str) -> int:
+    return store.generation(name) + 1
+
+
+def test_of_many_slices_that_ended_the_newest_are_left_and_none_begins_below_an_end(store):
+    put(store, Topology("stays", {"a": Sliver("a")}))
+    for i in range(2 * KEPT):
+        put(store, Topology(f"s{i}", {"a": Sliver("a")}), next_generation(store, f"s{i}"))
+        put(store, Topology(f"s{i}"), next_generation(store, f"s{i}"), "down")
+    assert rows(store, "slices") == KEPT + 1 and rows(store, "events") == 2 * KEPT + 1 and rows(store, "forgotten") == 1
+    assert [s.name for s in store.slices()] == ["stays"]
+    assert store.find("s0") is None and store.find(f"s{2 * KEPT - 1}").generation == 4 * KEPT + 1
+    assert store.events("s0") == []
+    assert store.generation("s0") == store.generation("never") == 4 * KEPT + 1
+    assert store.generation("stays") == 1
+
+
+@given(st.lists(st.tuples(st.sampled_from("vwxyz"), st.booleans()), max_size=30))
+def test_a_slice_that_comes_up_is_above_all_that_it_was_and_all_that_ended(steps):
+    store, was, ended = Store(Path(":memory:")), {}, 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vini.store.KEPT", 1)
+        for name, up in steps:
+            was_up = store.find(name) is not None and bool(store.find(name).topology.slivers)
+            generation = next_generation(store, name)
+            assert generation > was.get(name, 0)
+            assert was_up or generation > ended
+            put(store, Topology(name, {"a": Sliver("a")} if up else {}), generation)
+            was[name] = generation
+            ended = ended if up else max(ended, generation)
+            assert rows(store, "slices") <= len(store.slices()) + 1
+
+
+def test_of_one_slices_events_the_newest_are_kept(store, monkeypatch):
+    monkeypatch.setattr("vini.store.EVENTS", 3)
+    put(store, Topology("other", {"a": Sliver("a")}), 1, "up")
+    for generation in range(1, 8):
+        put(store, PAIR, generation, f"edit {generation}")
+    assert [what for _, _, what, _ in store.events("lab")] == ["edit 7", "edit 6", "edit 5"]
+    assert len(store.events("other")) == 1
+    assert EVENTS >= 1000, "what `vini log` can show"
+
+
 def test_a_file_that_is_no_database_is_named_in_a_sentence(tmp_path):
     (tmp_path / "vini.db").write_text("this is not SQLite, " * 100)
     with pytest.raises(ViniError, match=r"The database .*vini\.db can't be used: .*; check the disk"):
@@ -142,6 +189,6 @@ def test_a_row_of_another_version_costs_only_its_own_slice(store):
     store._db.execute("UPDATE slices SET spec = '{}' WHERE name = 'gone'")
     assert [s.name for s in store.slices()] == ["lab"]
     assert store.unreadable() == ["next"]
-    assert store.generation("next") == 7 and store.generation("never") == 0
+    assert store.generation("next") == 7 and store.generation("lab") == 1
     with pytest.raises(ViniError, match="'next' was stored by another version of VINI.*`vini down -s next`"):
         store.get("next")

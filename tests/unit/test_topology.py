@@ -701,6 +701,7 @@ def json_value(text: str) -> object:
 
 def validator() -> object:
     jsonschema.Draft202012Validator.check_schema(schema())
+    assert schema()["$id"] == "topology.schema.json"  # what the reference says to save it as
     return jsonschema.Draft202012Validator(schema())
 
 

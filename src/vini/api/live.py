@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, Unpack
@@ -21,7 +22,7 @@ from vini.client import Client
 from vini.experiment.probe import Probe
 from vini.layout import address, layout
 from vini.model import Conflict, Mistake, NotFound, SliverStatus, Topology, TopologyError, ViniError
-from vini.reach import FibEntry, Walker
+from vini.reach import MOST_LISTED, FibEntry, Walker, Ways
 from vini.text import units
 from vini.text.mistakes import Wrong
 
@@ -103,13 +104,15 @@ class AsyncNetwork(Blueprint[AsyncSliver]):
             )
         self._client, self._lock = client, asyncio.Lock()
         self._exits, self._measuring, self._port = AsyncExitStack(), list[Measurement](), FIRST_PORT
-        try:
-            await client.up(topology, wait=wait, timeout_s=timeout_s)
-        except BaseException as e:
-            if isinstance(e, ViniError) and (said := await self.diagnosis()):
-                e.add_note(said)
-            await self.down()
-            raise
+        async with AsyncExitStack() as undo:
+            undo.push_async_callback(self.down)
+            try:
+                await client.up(topology, wait=wait, timeout_s=timeout_s)
+            except ViniError as e:
+                if said := await self.diagnosis():
+                    e.add_note(said)
+                raise
+            undo.pop_all()
 
     async def down(self) -> None:
         """End it: programs that were started in it first, then the slice.  Nothing of it stays."""
@@ -213,10 +216,10 @@ class AsyncNetwork(Blueprint[AsyncSliver]):
         want = tuple(self._known(name_of(s)) for s in slivers)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
-        while (path := await self.path(want[0], want[-1])) != want or not await self.converged():
+        while (ways := _told(await self._ways(want[0], want[-1]))) != " -> ".join(want) or not await self.converged():
             if loop.time() > deadline:
-                state = f"the path is {' > '.join(path)}, " + ("but not all converged" if path == want else "")
-                raise ViniError(f"After {timeout_s:g} s {state.rstrip(', ')}; waited for {' > '.join(want)}.")
+                state = f"the path is {ways}, " + ("but not all converged" if ways == " -> ".join(want) else "")
+                raise ViniError(f"After {timeout_s:g} s {state.rstrip(', ')}; waited for {' -> '.join(want)}.")
             await asyncio.sleep(0.05)
 
     async def routes(self, sliver: SliverName) -> tuple[FibEntry, ...]:
@@ -224,10 +227,30 @@ class AsyncNetwork(Blueprint[AsyncSliver]):
         return (await self._live.fib_entries(self.name))[self._known(name_of(sliver))]
 
     async def path(self, source: SliverName, destination: SliverName, *, family: int = 4) -> tuple[str, ...]:
-        """The slivers that packets cross, by the forwarding tables; it ends early where the way does."""
+        """The slivers that packets cross, by the forwarding tables; it ends early where the way does.
+
+        Raises ViniError where there are several equal-cost paths, of which each flow takes one: see `paths`.
+        """
+        found = await self._ways(source, destination, family)
+        if len(paths := found.listed()) == 1:
+            return paths[0].slivers
+        where = f"from {name_of(source)} to {name_of(destination)}"
+        raise ViniError(f"There are several equal paths {where}: {_told(found)}. Ask for all of them with paths().")
+
+    async def paths(
+        self, source: SliverName, destination: SliverName, *, family: int = 4
+    ) -> tuple[tuple[str, ...], ...]:
+        """All equal-cost paths, by name; the kernel's hash over its addresses and ports decides which a flow takes.
+
+        At most 17: there may be exponentially many.
+        """
+        found = await self._ways(source, destination, family)
+        return tuple(path.slivers for path in islice(found.paths(), MOST_LISTED + 1))
+
+    async def _ways(self, source: SliverName, destination: SliverName, family: int = 4) -> Ways:
         a, b = self._known(name_of(source)), self._known(name_of(destination))
         made = layout(self.topology)
-        return Walker(made, await self._live.fib_entries(self.name)).path(a, address(made, b, family))
+        return Walker(made, await self._live.fib_entries(self.name)).ways(a, address(made, b, family))
 
     async def diagnosis(self) -> str:
         """Slivers that are not ready and why, and the last lines of every daemon's log: for a failed test."""
@@ -336,6 +359,10 @@ class AsyncNetwork(Blueprint[AsyncSliver]):
     def _ports(self, count: int) -> int:
         first, self._port = self._port, self._port + count
         return first
+
+
+def _told(ways: Ways) -> str:
+    return " | ".join(map(str, ways.listed())) or f"one of more than {MOST_LISTED}"
 
 
 def _tail(sliver: str, log: Path) -> list[str]:

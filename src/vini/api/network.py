@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Any, Self
 
@@ -100,15 +100,17 @@ class Network(Blueprint[Sliver]):
         if self._real is not None:
             raise ViniError(f"Network {self.name} is up already.")
         real, loop = self._asynchronous(), Loop()
-        try:
+        with ExitStack() as undo:
+            undo.callback(self._undo_up, real, loop)
             loop.call(real.up(wait=wait, timeout_s=timeout_s))
             self._real, self._loop = real, loop
-        except BaseException:
-            if real.is_up:  # interrupted just after it came up
-                loop.call(real.down(), finish=True)
-            self._real = None
-            loop.close()
-            raise
+            undo.pop_all()
+
+    def _undo_up(self, real: AsyncNetwork, loop: Loop) -> None:
+        if real.is_up:  # interrupted just after it came up
+            loop.call(real.down(), finish=True)
+        self._real = None
+        loop.close()
 
     def down(self) -> None:
         """End it: programs that were started in it first, then the slice.  Nothing of it stays."""
@@ -175,6 +177,7 @@ class Network(Blueprint[Sliver]):
     wait_path = blocking(AsyncNetwork.wait_path)
     routes = blocking(AsyncNetwork.routes)
     path = blocking(AsyncNetwork.path)
+    paths = blocking(AsyncNetwork.paths)
     diagnosis = blocking(AsyncNetwork.diagnosis)
     run = blocking(AsyncNetwork.run)
     ping = blocking(AsyncNetwork.ping)

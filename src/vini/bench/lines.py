@@ -47,7 +47,7 @@ async def compare(client: Client, count: int, rounds: int, say: Say) -> Found:
         row(f"line of {count}: down / up", ratios(down, up), "x", 0.1),
         row(f"line of {count}: down by raw netlink (the floor)", [f.down_s for f in floors], "s"),
         row(f"line of {count}: the floor's own down / up", ratios([f.down_s for f in floors], [f.up_s for f in floors]),
-            "x", note="unpinning alone; no `down` can do with less"),
+            "x", note="it pins each namespace by a mount of its own"),
         row(f"line of {count}: kernel finished after down", [x.gone_s for x in laps], "s",
             note="the kernel takes namespaces down after `down` has returned"),
     ]  # fmt: skip

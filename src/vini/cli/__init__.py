@@ -73,6 +73,8 @@ class Commands(click.Group):
 def vini() -> None:
     """A network of your own, inside the real one.
 
+    A slice is one such network.  A sliver is a virtual machine, router or host in it; links join slivers.
+
     \b
     vini up examples/abilene.yaml         a topology file becomes a running network
     vini status                           how it is

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 
 import click
 
@@ -27,28 +28,31 @@ from vini.text.mistakes import Wrong
 @click.option("--restore", is_flag=True, help="End the fault.")
 @click.option("--delay", help="One way, e.g. 30ms; 0ms for none.")
 @click.option("--jitter", help="Standard deviation of the delay, e.g. 2ms.")
-@click.option("--loss", help="e.g. 1%.")
-@click.option("--rate", help="e.g. 10mbit; `unlimited` for no limit.")
+@click.option("--loss", help="Share of packets lost, e.g. 1%.")
+@click.option("--rate", help="Of Ethernet frames, e.g. 10mbit; `unlimited` for no limit.")
 @click.option("--queue", type=click.IntRange(1, 1_000_000), help="Packets that may wait for their turn.")
 @click.option("--cost", type=click.IntRange(1, 65535), help="Routing metric, both directions.")
-@click.option("--one-way", is_flag=True, help="Shape only packets from A to B.")
+@click.option("--one-way", is_flag=True, help="Shape only packets from A to B, or those that leave by the vif A.")
 @json_option
 def link_command(a: str | None, b: str | None, slice_: str | None, fail: str | None, restore: bool, delay: str | None,
                  jitter: str | None, loss: str | None, rate: str | None, queue: int | None, cost: int | None,
                  one_way: bool, as_json: bool) -> None:  # fmt: skip
-    """Show links, or change the one between slivers A and B (or the link named A), live.
+    """Show links, or change the one between slivers A and B, live.
+
+    One of several parallel links is named by its name alone, or by a vif: `vini link west:eth1`.
 
     \b
     vini link                                    all links
     vini link denver kansas-city --fail silent
     vini link denver kansas-city --delay 30ms --rate 10mbit --loss 1%
+    vini link denver kansas-city --rate 1mbit --one-way    only from denver to kansas-city
     vini link denver kansas-city --restore
     """
     client = Client()
     topology = the_slice(client, slice_)
     wishes = _wishes(delay, jitter, loss, rate, queue)
     if not (fail or restore or wishes or cost):
-        _show([_find(topology, a, b or "")] if a else topology.links, as_json)
+        _show(topology, [_find(topology, a, b or "")] if a else topology.links, as_json)
         return
     if a is None:
         raise click.UsageError("Which link? Name its two slivers: `vini link A B --fail silent`.")
@@ -97,18 +101,24 @@ def _wishes(
     return out
 
 
-def _show(links: tuple[Link, ...] | list[Link], as_json: bool) -> None:
+def _show(topology: Topology, links: Sequence[Link], as_json: bool) -> None:
     if as_json:
         dump([_json(link) for link in links])
         return
-    rows = [(link.ends[0].sliver, link.ends[1].sliver, str(link.cost), _describe(link)) for link in links]
+    pairs = Counter(frozenset(e.sliver for e in link.ends) for link in topology.links)
+    rows = []
+    for link in links:
+        a, b = (e.sliver for e in link.ends)
+        if pairs[frozenset((a, b))] > 1:  # what tells parallel links apart, and may be typed as it stands here
+            a, b = edit.vifs(link)
+        rows.append((a, b, str(link.cost), _describe(link)))
     table(("A", "B", "COST", "STATE"), rows, right=("COST",))
 
 
 def _json(link: Link) -> dict[str, object]:
     a, b = link.ends
     return {
-        "name": link_name(link), "ends": [a.sliver, b.sliver], "fault": link.fault,
+        "name": link_name(link), "ends": [a.sliver, b.sliver], "vifs": edit.vifs(link), "fault": link.fault,
         "directions": [_direction(link, a, b), _direction(link, b, a)],
     }  # fmt: skip
 

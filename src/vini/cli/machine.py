@@ -6,11 +6,12 @@ import asyncio
 import os
 import platform
 import sys
+from contextlib import suppress
 
 import click
 
 from vini import bus
-from vini.cli.out import dump, json_option, line, note, table
+from vini.cli.out import called, dump, json_option, line, note, table
 from vini.client import Client
 from vini.model import Denied
 from vini.node import probe, service
@@ -55,7 +56,7 @@ def _status() -> None:
     try:
         reply = asyncio.run(_ask(client, bus.Hello()))
     except bus.AgentGone:
-        line("No agent runs; the next `vini up` (or `vini agent start`) starts one.")
+        line(called("No agent runs; the next `vini up` (or `vini agent start`) starts one."))
         raise click.exceptions.Exit(1) from None
     assert isinstance(reply, bus.Greeting)
     slices = ", ".join(f"{s} (generation {g})" for s, g in reply.generations.items()) or "no slice"
@@ -74,13 +75,12 @@ def _start() -> None:
 def _stop() -> None:
     """End it.  Slices run on, but nobody heals them until it is started again."""
     client = Client()
-    try:
-        service.stop(client.place)
+    ended = service.stop(client.place)
+    with suppress(bus.AgentGone):
         asyncio.run(_ask(client, bus.Stop()))
-    except bus.AgentGone:
-        line("No agent runs (any more).")
-    else:
-        line("The agent ends; slices run on unwatched. `vini agent start` starts it again.")
+        ended = True
+    again = "The agent ends; slices run on unwatched. `vini agent start` starts it again."
+    line(called(again) if ended else "No agent runs (any more).")
 
 
 @click.command("bench", short_help="Measure VINI on this machine, beside its peers.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -17,8 +18,8 @@ from vini.embed import router
 from vini.layout import layout
 from vini.model import Adjacency, Topology
 from vini.node import cgroup
-from vini.plugins import ROUTERS, expected_adjacencies
-from vini.reach import Walker
+from vini.plugins import expected_adjacencies, router_plugin
+from vini.reach import MOST_LISTED, FibEntry, Walker, Ways
 
 Sample = dict[str, tuple[float, dict[str, tuple[int, ...]], float, int]]
 
@@ -37,7 +38,7 @@ def routes_command(slice_: str | None, sliver: str | None, destination: str | No
     if destination:
         _paths(client, topology, sliver, the_sliver(topology, destination), as_json)
         return
-    tables = asyncio.run(client.fibs(topology.name))
+    tables = {s: _rows(entries) for s, entries in asyncio.run(client.fib_entries(topology.name)).items()}
     if as_json:
         dump({sliver: tables[sliver]} if sliver else tables)
     elif sliver:
@@ -47,23 +48,55 @@ def routes_command(slice_: str | None, sliver: str | None, destination: str | No
         table(("SLIVER", "IPv4", "IPv6", "LEARNED", "BY VIF"), rows, right=("IPv4", "IPv6", "LEARNED"))
 
 
+def _rows(entries: Sequence[FibEntry]) -> list[tuple[str, str, str]]:
+    """(prefix, next hop, vif): of a route with several equal-cost next hops, one for each."""
+    return [(e.to, hop.via, hop.dev) for e in entries for hop in e.hops]
+
+
 def _summary(name: str, routes: list[tuple[str, str, str]]) -> tuple[str, ...]:
     learned = [r for r in routes if r[1]]
     by_vif = {dev: sum(r[2] == dev for r in learned) for dev in sorted({r[2] for r in learned})}
-    six = sum(":" in to for to, _, _ in routes)
+    four, six = (len({to for to, _, _ in routes if (":" in to) == sixth}) for sixth in (False, True))
     spread = ", ".join(f"{dev} {n}" for dev, n in by_vif.items())
-    return name, str(len(routes) - six), str(six), str(len(learned)), spread
+    return name, str(four), str(six), str(len({to for to, _, _ in learned})), spread
 
 
 def _paths(client: Client, topology: Topology, source: str | None, destination: str, as_json: bool) -> None:
     walker = Walker(layout(topology), asyncio.run(client.fib_entries(topology.name)))
     address = client.address(topology, destination)
-    paths = {s: walker.path(s, address) for s in ([source] if source else topology.slivers) if s != destination}
+    sources = [source] if source else [s for s in topology.slivers if s != destination]
+    found = {s: walker.ways(s, address) for s in sources}
     if as_json:
-        dump({s: {"path": p, "arrives": p[-1] == destination} for s, p in paths.items()})
+        dump({s: _ways_fields(ways) for s, ways in found.items()})
         return
-    for path in paths.values():
-        line(" -> ".join(path) + ("" if path[-1] == destination else "  (ends here)"))
+    for ways in found.values():
+        for text in _ways_lines(ways, destination):
+            line(text)
+
+
+def _ways_fields(ways: Ways) -> dict[str, object]:
+    """`path` is the only one, null where equal-cost paths leave it to a flow's hash; `paths` [] are too many."""
+    listed = ways.listed()
+    return {
+        "path": listed[0].slivers if len(listed) == 1 else None,
+        "paths": [p.slivers for p in listed],
+        "next_hops": ways.hops,
+        "arrives": ways.arrives,
+    }
+
+
+def _ways_lines(ways: Ways, destination: str) -> list[str]:
+    """The path; or how many equal ones there are, and each; or, of very many, how they branch."""
+    listed = ways.listed()
+    if len(listed) == 1:
+        return [str(listed[0])]
+    lost = "" if ways.arrives else ", not all of which arrive"
+    if listed:
+        head = f"{ways.source} to {destination}: one of {len(listed)} equal paths, by each flow's hash{lost}"
+        return [head, *(f"  {path}" for path in listed)]
+    head = f"{ways.source} to {destination}: one of more than {MOST_LISTED} equal paths, by each flow's hash{lost}"
+    named = {at: ", ".join(hop or "(ends here)" for hop in hops) or "(ends here)" for at, hops in ways.hops.items()}
+    return [head, *(f"  {at} -> {hops}" for at, hops in named.items())]
 
 
 @click.command("neighbors", short_help="Routing neighbours, as the daemons of all slivers see them.")
@@ -100,7 +133,7 @@ async def _neighbors(client: Client, topology: Topology) -> dict[str, tuple[int,
 
     async def ask(name: str) -> tuple[str, int, list[Adjacency]]:
         asked = router(topology, made, name)
-        plugin = ROUTERS[asked.routing.daemon]
+        plugin = router_plugin(asked.routing.daemon)
         out: list[Adjacency] = []
         for protocol, argv in plugin.adjacencies_argv(asked):
             run = str(client.place.sockets(asked.ns))

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from vini.experiment.paths import told
 from vini.experiment.record import SUMS, changed
 from vini.experiment.summary import SETTLED_S
 from vini.model import NotFound, Value, ViniError
@@ -95,8 +96,8 @@ def _results(summary: dict[str, Any]) -> dict[str, Any]:
 
 def _path_results(found: dict[str, Any]) -> dict[str, Any]:
     arriving = [p for p in found["phases"] if p["arrives"] and p["to_s"] - p["from_s"] >= SETTLED_S]
-    levels = {f"{i}: {' – '.join(p['path'])}": p["median_rtt_ms"] for i, p in enumerate(arriving)}
-    return {"sequence": [" – ".join(way) for way in found["sequence"]], "median_rtt_ms": levels}
+    levels = {f"{i}: {told(p['path'])}": p["median_rtt_ms"] for i, p in enumerate(arriving)}
+    return {"sequence": [told(way) for way in found["sequence"]], "median_rtt_ms": levels}
 
 
 def _load(run: Path) -> dict[str, Any]:

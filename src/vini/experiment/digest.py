@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from vini.experiment.paths import told
+
 # What a person looks at first, of each kind of probe; the rest is in summary.json.
 FIRST = {
     "ping": ("sent", "lost", "median_ms", "longest_outage_s"),
@@ -43,7 +45,7 @@ def _events(summary: dict[str, Any]) -> Iterator[str]:
 def _paths(summary: dict[str, Any]) -> Iterator[str]:
     for name, found in summary["paths"].items():
         for phase in found["phases"]:
-            way = " – ".join(phase["path"]) + ("" if phase["arrives"] else " – lost")
+            way = told(phase["path"], phase["arrives"])
             rtt = "" if phase["median_rtt_ms"] is None else f"  {phase['median_rtt_ms']:.1f} ms"
             yield f"{name}: {phase['from_s']:6.2f} to {phase['to_s']:6.2f} s  {way}{rtt}"
 

@@ -207,4 +207,4 @@ SECTIONS = (
 
 def schema() -> Json:
     """The format's JSON Schema (draft 2020-12), from the declaration that `load` reads by."""
-    return json_schema(EXPERIMENT, "VINI experiment", "https://vini.example/experiment.schema.json")
+    return json_schema(EXPERIMENT, "VINI experiment", "experiment.schema.json")

@@ -7,106 +7,168 @@ way back, which need not be the same while routers disagree.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from graphlib import TopologicalSorter
 from typing import Any
 
-from vini.experiment.network import Fib
-from vini.experiment.statistics import Row, median, rounded
+from msgspec.structs import replace
+
+from vini.experiment.statistics import Row, median, rounded, within
 from vini.layout import Layout, Vif, address, layout
 from vini.model import Topology, Value
-from vini.reach import FibEntry, Walker
+from vini.reach import MOST_LISTED, Fibs, Walker, Ways
 
 
 class Way(Value, frozen=True):
-    """The slivers that packets from the first one cross, and whether the last of them is where they were going."""
+    """The slivers that packets from the first one cross, and whether they arrive, as one line of text.
 
-    slivers: tuple[str, ...]
+    "a b d" is the only path.  Of equal-cost paths all are named, by name: "a b d | a c d"; of more than
+    16 the next hops, sliver by sliver: "a>b+c b>d+e ...".  So the text is the same whenever the way is,
+    in whatever order a kernel lists its routes.  Which of them a flow's packets go, its hash decides.
+    """
+
+    text: str
     arrives: bool
 
-    def __str__(self) -> str:
-        return " > ".join(self.slivers) + ("" if self.arrives else " > (lost)")
+    @property
+    def equal_paths(self) -> int:
+        """How many there are; 0: more than are named."""
+        return 0 if ">" in self.text else self.text.count("|") + 1
+
+    def listed(self) -> list[str] | str:
+        """For a summary: the slivers of the only path, or the text of several."""
+        return self.text.split() if self.equal_paths == 1 else self.text
 
 
 class Phase(Value, frozen=True):
-    """A stretch of time (s since t = 0) with one way there, one way back, and the same delays along them."""
+    """A stretch of time (s since t = 0) with one way there, one way back, and the same delays along them.
+
+    Between the end of its first look and the beginning of its last snapshot it surely was so.  Nearer to its edges
+    nobody knows: routes are replaced one by one, and the news of it may be late on a busy machine.
+    """
 
     from_s: float
     to_s: float
+    sure_from_s: float
+    sure_to_s: float  # before `sure_from_s` where it was seen for a moment only
     there: Way
     back: Way
-    computed_rtt_ms: float | None  # the sum of the links' delays; None where a way does not arrive
+    computed_rtt_ms: float | None  # the sum of the links' delays, the least of equal paths; None where one is lost
+    computed_rtt_max_ms: float | None  # the same of the slowest of equal paths
 
 
-def ways(topology: Topology, fibs: Mapping[str, Fib], source: str, destination: str) -> tuple[Way, Way]:
-    """The way there and the way back, between the slivers' IPv4 addresses.
+def ways(topology: Topology, fibs: Fibs, source: str, destination: str) -> tuple[Ways, Ways]:
+    """The ways there and the ways back, between the slivers' IPv4 addresses.
 
-    A link with a fault is where the way ends, though a router may still point into it: that is
+    A link with a fault is where a way ends, though a router may still point into it: that is
     what a silent failure is.  A loop ends where it closes.
     """
     made = layout(topology)
-    tables = {s: [FibEntry(to, via, dev) for to, via, dev in rows] for s, rows in fibs.items()}
-    walker = Walker(made, tables)
-    there = walker.path(source, address(made, destination))
-    back = walker.path(destination, address(made, source))
-    return Way(tuple(there), there[-1] == destination), Way(tuple(back), back[-1] == source)
+    walker = Walker(made, fibs)
+    there, back = address(made, destination), address(made, source)
+    return walker.ways(source, there), walker.ways(destination, back)
 
 
-def one_way_ms(topology: Topology, way: Sequence[str]) -> float:
-    """The sum of the delays of the links along a way; of parallel links the one with the least cost counts."""
-    made = layout(topology)
-    return sum(_delay_ms(made, _vif(made, a, b)) for a, b in zip(way, way[1:], strict=False))
+def way(found: Ways) -> Way:
+    """The ways of one direction as text."""
+    paths = found.listed()
+    if len(paths) == 1:
+        return Way(" ".join(paths[0].slivers), paths[0].end == "arrives")
+    if paths:
+        ends = {"arrives": "", "lost": " (lost)", "loops": " (loops)"}
+        return Way(" | ".join(" ".join(p.slivers) + ends[p.end] for p in paths), found.arrives)
+    hops = (f"{at}>{'+'.join(hop or '(lost)' for hop in to) or '(lost)'}" for at, to in sorted(found.hops.items()))
+    return Way(" ".join(hops), found.arrives)
 
 
-def computed_rtt_ms(topology: Topology, there: Way, back: Way) -> float | None:
-    """What the topology's delays add up to, there and back; None where one of the two does not arrive."""
-    if not (there.arrives and back.arrives):
+def told(listed: Sequence[str] | str, arrives: bool = True) -> str:
+    """What `Way.listed` gave, for people: a path with dashes, or how many equal paths there are, and which."""
+    if not isinstance(listed, str):
+        return " – ".join(listed) + ("" if arrives else " – lost")
+    several = Way(listed, arrives)
+    lost = "" if arrives else ", and some packets are lost"
+    if not several.equal_paths:
+        return f"one of more than {MOST_LISTED} equal paths{lost}: {listed}"
+    paths = " | ".join(" – ".join(path.split()) for path in listed.split(" | "))
+    return f"one of {several.equal_paths} equal paths{lost}: {paths}"
+
+
+def delays_ms(topology: Topology, found: Ways) -> tuple[float, float] | None:
+    """The sums of the links' delays along the fastest and the slowest of equal paths; None where one is lost.
+
+    Of parallel links the one with the least cost counts.
+    """
+    if not found.arrives:
         return None
-    return rounded(one_way_ms(topology, there.slivers) + one_way_ms(topology, back.slivers), 3)
+    made = layout(topology)
+    spans: dict[str, tuple[float, float]] = {}
+    for at in TopologicalSorter(found.hops).static_order():  # those that it sends to come before a sliver
+        further = [(_delay_ms(made, _vif(made, at, hop)), *spans[hop]) for hop in found.hops.get(at, ())]
+        spans[at] = (min((d + x for d, x, _ in further), default=0), max((d + x for d, _, x in further), default=0))
+    return spans[found.source]
+
+
+def computed_rtt_ms(topology: Topology, there: Ways, back: Ways) -> tuple[float | None, float | None]:
+    """What the topology's delays add up to, there and back, at least and at most; None where a path is lost."""
+    to, fro = delays_ms(topology, there), delays_ms(topology, back)
+    if to is None or fro is None:
+        return None, None
+    return rounded(to[0] + fro[0], 3), rounded(to[1] + fro[1], 3)
 
 
 def paths_seen(rows: Sequence[Row], end_s: float) -> list[Phase]:
     """The distinct ways in their order, from the rows of a `path` probe; the last one lasts until `end_s`."""
     phases: list[Phase] = []
     for row in sorted(rows, key=lambda r: r["t"]):
-        there = Way(tuple(row["there"].split()), row["there_arrives"])
-        back = Way(tuple(row["back"].split()), row["back_arrives"])
-        rtt = row["computed_rtt_ms"]
-        if phases and (phases[-1].there, phases[-1].back, phases[-1].computed_rtt_ms) == (there, back, rtt):
+        there, back = Way(row["there"], row["there_arrives"]), Way(row["back"], row["back_arrives"])
+        t, rtts = row["t"], (row["computed_rtt_ms"], row["computed_rtt_max_ms"])
+        if phases and (phases[-1].there, phases[-1].back, *_rtts(phases[-1])) == (there, back, *rtts):
+            if row["origin"] == "snapshot":
+                phases[-1] = replace(phases[-1], sure_to_s=t)
             continue
         if phases:
-            phases[-1] = _until(phases[-1], row["t"])
-        phases.append(Phase(row["t"], end_s, there, back, rtt))
+            phases[-1] = replace(phases[-1], to_s=t)
+        phases.append(Phase(t, end_s, t + (row["took_ms"] or 0.0) / 1000, t, there, back, *rtts))
     return phases
 
 
+def _rtts(phase: Phase) -> tuple[float | None, float | None]:
+    return phase.computed_rtt_ms, phase.computed_rtt_max_ms
+
+
 def described(phases: Sequence[Phase], pings: Sequence[Row]) -> list[dict[str, Any]]:
-    """The phases for a summary, each with the round trips measured in it: how many, how many lost, median and range."""
+    """The phases for a summary, each with the round trips measured in it: how many, how many lost, median and range.
+
+    Echoes that may have been on their way at a phase's edge are counted in none.
+    """
     return [
         {
             "from_s": rounded(p.from_s, 3),
             "to_s": rounded(p.to_s, 3),
-            "path": list(p.there.slivers),
+            "path": p.there.listed(),
+            "equal_paths": p.there.equal_paths,
             "arrives": p.there.arrives,
-            "return_path": list(p.back.slivers),
+            "return_path": p.back.listed(),
             "return_arrives": p.back.arrives,
             "computed_rtt_ms": p.computed_rtt_ms,
-            **_measured([r for r in pings if p.from_s <= r["t"] < p.to_s]),
+            "computed_rtt_max_ms": p.computed_rtt_max_ms,
+            **_measured(within(pings, p.sure_from_s, p.sure_to_s, "rtt_ms")),
         }
         for p in phases
     ]
 
 
-def sequence(phases: Sequence[Phase], least_s: float = 0.0) -> list[list[str]]:
+def sequence(phases: Sequence[Phase], least_s: float = 0.0) -> list[list[str] | str]:
     """The distinct ways there that did arrive, in their order, repeated ones next to each other once.
 
     With `least_s` only those that lasted so long: the states between transients.
     """
-    seen: list[list[str]] = []
+    seen: list[list[str] | str] = []
     for phase in phases:
-        way = list(phase.there.slivers)
+        listed = phase.there.listed()
         long = phase.to_s - phase.from_s >= least_s
-        if phase.there.arrives and long and (not seen or seen[-1] != way):
-            seen.append(way)
+        if phase.there.arrives and long and (not seen or seen[-1] != listed):
+            seen.append(listed)
     return seen
 
 
@@ -119,10 +181,6 @@ def _measured(pings: Sequence[Row]) -> dict[str, Any]:
         "min_rtt_ms": rounded(min(rtts, default=None), 3),
         "max_rtt_ms": rounded(max(rtts, default=None), 3),
     }
-
-
-def _until(phase: Phase, to_s: float) -> Phase:
-    return Phase(phase.from_s, to_s, phase.there, phase.back, phase.computed_rtt_ms)
 
 
 def _vif(made: Layout, sliver: str, peer: str) -> Vif:

@@ -11,6 +11,7 @@ from vini.experiment.probes import Counters, Iperf3, Path, Ping, Udp
 from vini.experiment.statistics import Row
 from vini.experiment.summary import Measured
 from vini.model import Unsupported
+from vini.reach import MOST_LISTED
 
 INK = "#010203"  # stands for the page's own text colour, which a file can't know when it is drawn
 BLUE, ORANGE, RED = "#3b82c4", "#c77d1e", "#d23c4b"  # each readable on white and on black
@@ -119,6 +120,10 @@ def _path(axes: Axes, measured: Measured) -> None:
 
 
 def _short(way: str) -> str:
+    if " | " in way:
+        return " | ".join(map(_short, way.split(" | ")))
+    if ">" in way:
+        return f"more than {MOST_LISTED} equal paths"
     hops = way.split()
     if len(hops) > 12:
         return f"{hops[0]} … {hops[-1]} ({len(hops) - 1} links)"

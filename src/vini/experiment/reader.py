@@ -36,6 +36,11 @@ def parse(text: str, path: Path) -> Experiment:
         if not mistakes.found:
             mistakes.add(node.at if node else (0, 0), "An experiment file is a mapping.", MAPPING)
         raise mistakes.error(str(path))
+    keys = {key.text: key for key, _ in node.items}
+    if "slivers" in keys and "topology" not in keys:
+        what = "This is a topology file: it has 'slivers'."
+        mistakes.add(keys["slivers"].at, what, f"bring it up with 'vini up {path}'")
+        raise mistakes.error(str(path))
     root = read(EXPERIMENT, node, mistakes, "experiment")
     fields: Fields = root.value if root else {}
     slice_, inputs, elsewhere = _topology(fields.get("topology"), path, mistakes)

@@ -7,6 +7,7 @@ from html import escape
 from typing import Any
 
 from vini.experiment import plots
+from vini.experiment.paths import told
 from vini.experiment.statistics import Row
 from vini.experiment.summary import Measured
 
@@ -81,15 +82,24 @@ def _paths(name: str, found: dict[str, Any]) -> str:
     rows = (
         (
             _time(p["from_s"]), _time(p["to_s"]),
-            " – ".join(p["path"]) + ("" if p["arrives"] else " – lost"),
-            "the same" if p["return_path"] == p["path"][::-1] else
-            " – ".join(p["return_path"]) + ("" if p["return_arrives"] else " – lost"),
-            p["computed_rtt_ms"], p["median_rtt_ms"], p["lost"],
+            told(p["path"], p["arrives"]),
+            "the same" if _each(p["return_path"]) == {path[::-1] for path in _each(p["path"])}
+            else told(p["return_path"], p["return_arrives"]),
+            _span(p["computed_rtt_ms"], p["computed_rtt_max_ms"]), p["median_rtt_ms"], p["lost"],
         )
         for p in found["phases"]
     )  # fmt: skip
     head = ("from, s", "to, s", "way there", "way back", "computed RTT, ms", "median RTT, ms", "pings lost")
     return f"<h2>The ways packets took ({escape(name)})</h2>" + _table(head, rows)
+
+
+def _each(listed: list[str] | str) -> set[tuple[str, ...]]:
+    return {tuple(path.split()) for path in listed.split(" | ")} if isinstance(listed, str) else {tuple(listed)}
+
+
+def _span(least: float | None, most: float | None) -> Any:
+    """One number, or two where equal paths differ."""
+    return least if least == most else f"{least} to {most}"
 
 
 def _probe(name: str, found: dict[str, Any], svg: str) -> str:

@@ -17,10 +17,10 @@ async def settle(network: Network, slice_: str, calm_s: float, say: Callable[[st
     come round, and right after a change of cost everything is still reachable the old way.
     """
     loop = asyncio.get_running_loop()
-    before, since, why = await network.fibs(slice_), loop.time(), ""
+    before, since, why = await network.fib_entries(slice_), loop.time(), ""
     while True:
         good, reason = await network.converged(slice_)
-        have = await network.fibs(slice_)
+        have = await network.fib_entries(slice_)
         if have != before or not good:
             before, since = have, loop.time()
         if loop.time() - since >= calm_s and good:

@@ -80,6 +80,17 @@ def outages(rows: Iterable[Row], arrived: str) -> list[tuple[float, float, int]]
     return found
 
 
+def within(rows: Sequence[Row], from_s: float, to_s: float, took: str) -> list[Row]:
+    """The rows whose flight lies wholly between two times.
+
+    `took` is the column of a flight's duration in ms.  When and where a lost one (null) was lost nobody saw: it
+    counts as if it had flown as long as the longest flight of the whole series.
+    """
+    longest_ms = max((r[took] for r in rows if r[took] is not None), default=0.0)
+    took_ms = [longest_ms if r[took] is None else r[took] for r in rows]
+    return [r for r, ms in zip(rows, took_ms, strict=True) if from_s <= r["t"] and r["t"] + ms / 1000 <= to_s]
+
+
 def lateness_ms(times: Sequence[float], every_s: float) -> float | None:
     """By how much (ms, 95th percentile) the spacing of `times` exceeded what was planned: the measurer's own fault."""
     excess = [max(0.0, b - a - every_s) * 1000 for a, b in zip(times, times[1:], strict=False)]

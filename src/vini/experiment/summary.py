@@ -10,7 +10,7 @@ from msgspec import to_builtins
 from vini.experiment.paths import described, paths_seen, sequence
 from vini.experiment.probe import Probe
 from vini.experiment.probes import Iperf3, Path, Ping, Udp
-from vini.experiment.statistics import Row, median, rounded
+from vini.experiment.statistics import Row, median, rounded, within
 from vini.model import Value
 
 SETTLED_S = 1.0  # a way that lasted so long is more than a transient
@@ -41,7 +41,10 @@ def probe_summary(measured: Measured) -> dict[str, Any]:
 
 
 def epochs(events: Sequence[Row], all_: dict[str, Measured], end_s: float) -> list[dict[str, Any]]:
-    """The stretches between changes of the network, each with the medians measured in it."""
+    """The stretches between changes of the network, each with the medians measured in it.
+
+    A packet that was on its way when the network was changed is counted in none of them.
+    """
     marks = [("start", 0.0), *((e["what"], e["t"]) for e in events if e["edits"] and e["t"] is not None)]
     ends = [t for _, t in marks[1:]] + [end_s]
     return [
@@ -53,13 +56,13 @@ def epochs(events: Sequence[Row], all_: dict[str, Measured], end_s: float) -> li
 def _medians(all_: dict[str, Measured], from_s: float, to_s: float) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for name, measured in all_.items():
-        rows = [r for r in measured.rows if from_s <= r["t"] < to_s]
-        if isinstance(measured.probe, Ping):
-            out[name] = {"rtt_ms": _median(rows, "rtt_ms"), "lost": sum(r["rtt_ms"] is None for r in rows)}
-        elif isinstance(measured.probe, Udp):
-            out[name] = {"delay_ms": _median(rows, "delay_ms"), "lost": sum(r["delay_ms"] is None for r in rows)}
+        if isinstance(measured.probe, Ping | Udp):
+            took = "rtt_ms" if isinstance(measured.probe, Ping) else "delay_ms"
+            rows = within(measured.rows, from_s, to_s, took)
+            out[name] = {took: _median(rows, took), "lost": sum(r[took] is None for r in rows)}
         elif isinstance(measured.probe, Iperf3):
-            out[name] = {"mbit_s": _median([r for r in rows if r["side"] == "received"], "mbit_s")}
+            rows = [r for r in measured.rows if from_s <= r["t"] < to_s and r["side"] == "received"]
+            out[name] = {"mbit_s": _median(rows, "mbit_s")}
     return out
 
 
@@ -75,7 +78,8 @@ def paths(all_: dict[str, Measured], end_s: float) -> dict[str, Any]:
             phases = paths_seen(measured.rows, end_s)
             ping = beside(measured.probe, all_)
             pings = all_[ping].rows if ping else []
-            found = [d | {"medians": _medians(all_, d["from_s"], d["to_s"])} for d in described(phases, pings)]
+            medians = [_medians(all_, p.sure_from_s, p.sure_to_s) for p in phases]
+            found = [d | {"medians": m} for d, m in zip(described(phases, pings), medians, strict=True)]
             out[name] = {
                 "sequence": sequence(phases),
                 "settled_sequence": sequence(phases, SETTLED_S),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from vini.formats.containerlab import containerlab_files, read_containerlab
-from vini.formats.detect import Format, detect
+from vini.formats.detect import Format, detect, is_ours
 from vini.formats.generators import generate
 from vini.formats.gml import read_gml
 from vini.formats.graphml import read_graphml
@@ -65,6 +65,9 @@ def _checked(text: str, name: str) -> tuple[str, Format]:
         raise TopologyError(refused(what).mistakes, name)
     format_ = detect(text, name)
     if format_ is None:
+        if is_ours(text):
+            what = "This is a topology file of VINI's already: it has 'slivers'."
+            raise TopologyError(refused(what, f"bring it up with 'vini up {name}'").mistakes, name)
         known = "GraphML, GML, SNDlib (XML or native), containerlab YAML, or a PL-VINI experiment"
         raise TopologyError(refused("The format of this file is not known.", f"it may be {known}").mistakes, name)
     return text.removeprefix("\ufeff"), format_

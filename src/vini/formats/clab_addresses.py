@@ -14,10 +14,11 @@ from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network, ip
 import msgspec
 
 from vini import names
+from vini.formats.clab_routes import NextHops, carry_routes, plain
 from vini.formats.clab_slivers import Notes
 from vini.formats.imported import listed, several
 from vini.formats.naming import default_name
-from vini.model import Link, Sliver, Value
+from vini.model import Command, Link, Sliver, Value
 from vini.text.mistakes import Wrong
 from vini.topology.keys import ADDRESS
 
@@ -43,9 +44,11 @@ class _Block(Value, frozen=True):
 def carry_addresses(
     slivers: dict[str, Sliver], links: Sequence[Link], notes: Notes
 ) -> tuple[dict[str, Sliver], tuple[Link, ...]]:
-    """The slivers and links with such addresses in their ends and loopbacks, and without the commands that set them."""
+    """The slivers and links with such addresses, and routes by way of them, and without the commands that set them."""
+    slivers = {name: _one_by_one(s) for name, s in slivers.items()}
     given, loopbacks = _given(slivers, links)
     accepted = _accepted(links, given, loopbacks)
+    slivers = {name: carry_routes(s, _next_hops(name, links, given, accepted), notes) for name, s in slivers.items()}
     devs: dict[str, list[str]] = {name: [] for name in slivers}
     for name, dev in given:
         devs[name].append(dev)
@@ -53,6 +56,25 @@ def carry_addresses(
         name: _sliver(s, devs[name], given, accepted, loopbacks.get(name, ()), notes) for name, s in slivers.items()
     }
     return made, tuple(_link(link, accepted) for link in links)
+
+
+def _one_by_one(sliver: Sliver) -> Sliver:
+    commands = tuple(Command(run, c.service) for c in sliver.commands for run in plain(c.run))
+    return msgspec.structs.replace(sliver, commands=commands)
+
+
+def _next_hops(name: str, links: Sequence[Link], given: Given, accepted: Given) -> NextHops:
+    """The lab's addresses of a sliver's neighbours; one that isn't the topology's too leads to whoever had it."""
+    hops: NextHops = {}
+    for link in links:
+        for end, peer in (link.ends, link.ends[::-1]):
+            there = accepted[peer.sliver, peer.vif]
+            for a in given[peer.sliver, peer.vif] if end.sliver == name else ():
+                if a in there:
+                    hops[str(a.ip)] = str(a.ip)
+                elif not there or any(i.version == a.version for i in there):
+                    hops.setdefault(str(a.ip), peer.sliver)
+    return hops
 
 
 def _given(slivers: dict[str, Sliver], links: Sequence[Link]) -> tuple[Given, dict[str, tuple[str, ...]]]:

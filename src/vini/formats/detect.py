@@ -27,11 +27,16 @@ _SUFFIXES: tuple[tuple[str, Format], ...] = (
 )
 
 
+def is_ours(text: str) -> bool:
+    """Whether it is a topology file of VINI's own."""
+    return bool(_OURS.search(text[:_HEAD].removeprefix("\ufeff")))
+
+
 def detect(text: str, name: str) -> Format | None:
     """The format of a file called `name`; None where it is none that can be imported."""
-    head = text[:_HEAD].removeprefix("\ufeff")
-    if _OURS.search(head):
+    if is_ours(text):
         return None
+    head = text[:_HEAD].removeprefix("\ufeff")
     for format_, pattern in _CONTENT:
         if pattern.search(head):
             return format_

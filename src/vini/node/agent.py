@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from vini.bus import Fibs, Lines, Report
 from vini.model import AnyObject, Key, Netns, SliceSpec, SliverStatus, State
-from vini.node.ledger import Ledger
+from vini.node.ledger import Ended, Ledger
 from vini.node.machine import Machine, Progress
 from vini.node.trace import Traces
 from vini.plan import outcome, plan, status, touched, within
@@ -24,6 +24,7 @@ T = TypeVar("T")
 log = logging.getLogger("vini.agent")
 _PERIOD_S = 1.0  # between two full looks; longer when a look is dear, so that it takes 5 % of one core at most
 _SHARE = 20.0
+_TICK_S = 0.01  # between looks whether daemons that are being asked have answered
 _LONGEST_S = 5.0  # however dear a look is: what breaks is healed within seconds
 
 
@@ -39,10 +40,17 @@ class Agent:
 
     async def accept(self, spec: SliceSpec, progress: Progress) -> Report:
         """Take over a new desired state, and make one pass over what it changes."""
-        return await self._in_thread(lambda: self._accept(spec, progress))
-
-    def _accept(self, spec: SliceSpec, progress: Progress) -> Report:
         started = time.monotonic()
+        ops, own, have, told = await self._in_thread(lambda: self._accept(spec, progress))
+        if told:
+            await self._answers(told)
+            have = await self._in_thread(lambda: self._hear(told, own))
+        rows = await self._rows(spec, own, have)
+        return Report(rows, ops, time.monotonic() - started)
+
+    def _accept(self, spec: SliceSpec, progress: Progress) -> tuple[int, set[str], frozenset[AnyObject], set[str]]:
+        """How many steps it took, the slivers that were concerned, what is in them now, and in which of them daemons
+        are still being told of their new configuration."""
         old = self._ledger.accept(spec)
         scope = touched(old.objects if old else frozenset(), spec.objects) | self._failed_namespaces()
         if old is None:
@@ -50,10 +58,13 @@ class Agent:
         ops, now = self._pass(scope, progress)
         # Told from what the kernel acknowledged; the loop's next full look verifies it within a second or so.
         own = {ns for ns in scope if ns.startswith(spec.slice + ".")}  # others were only tried once more
-        here = within(now, own)
-        rows = status(within(spec.objects, own), State(here, *self._traces.health(here)), self._failures)
         log.info("slice %s generation %d: %d steps", spec.slice, spec.generation, ops)
-        return Report(tuple(rows), ops, time.monotonic() - started)
+        return ops, own, within(now, own), self._traces.being_told(own)
+
+    def _hear(self, told: set[str], own: set[str]) -> frozenset[AnyObject]:
+        """What is there after daemons took, or did not take, their new configuration."""
+        self._pass(told, lambda *_: None)
+        return self._machine.observe(own).objects
 
     async def foresee(self, spec: SliceSpec) -> Lines:
         """The plan from what is there now to this desired state."""
@@ -67,14 +78,32 @@ class Agent:
 
     async def status(self, slice_: str) -> Report:
         """How the slivers of a slice are, by a fresh look."""
+        spec = self._ledger.specs.get(slice_)
+        if spec is None:
+            return Report(())
+        spaces = {ns for o in spec.objects for ns in o.slivers}
+        have = await self._in_thread(lambda: self._machine.observe(spaces).objects)
+        return Report(await self._rows(spec, spaces, have))
 
-        def look() -> Report:
-            spec = self._ledger.specs.get(slice_)
-            if spec is None:
-                return Report(())
-            return Report(tuple(self._status(spec, None)))
+    async def _rows(self, spec: SliceSpec, spaces: set[str], have: frozenset[AnyObject]) -> tuple[SliverStatus, ...]:
+        """The status that follows from what is there."""
 
-        return await self._in_thread(look)
+        def look() -> tuple[list[SliverStatus], bool]:
+            state = State(have, *self._traces.health(have))
+            rows = status(within(spec.objects, spaces), state, self._failures)
+            return rows, self._traces.being_asked(spaces)
+
+        rows, asked = await self._in_thread(look)
+        if asked:
+            await self._answers(spaces)
+            rows, _ = await self._in_thread(look)
+        return tuple(rows)
+
+    async def _answers(self, spaces: Collection[str]) -> None:
+        """Until daemons of these slivers have answered, or their time is over.  The machine's thread does not wait
+        for them: meanwhile it heals whatever needs it."""
+        while await self._in_thread(lambda: self._traces.awaited(spaces)):
+            await asyncio.sleep(_TICK_S)
 
     async def fibs(self, slice_: str) -> Fibs:
         """The main forwarding tables of a slice's slivers, by sliver name."""
@@ -83,9 +112,14 @@ class Agent:
         tables = await self._in_thread(lambda: self._traces.fibs(spaces))
         return Fibs({ns.partition(".")[2]: table for ns, table in tables.items()})
 
-    def generations(self, *, ended: bool) -> dict[str, int]:
-        """The newest accepted generation of each slice that is (or whose end is) asked for."""
-        return {s.slice: s.generation for s in list(self._ledger.specs.values()) if bool(s.objects) != ended}
+    def generations(self) -> dict[str, int]:
+        """The newest accepted generation of each slice that is asked for."""
+        return {s.slice: s.generation for s in list(self._ledger.specs.values())}
+
+    def ended(self) -> Ended:
+        """The generations of the ends of those that are not."""
+        ended, up = self._ledger.ended, self._ledger.specs
+        return Ended({s: g for s, g in ended.generations.items() if s not in up}, ended.forgotten)
 
     # --- the loop -----------------------------------------------------------------------------
 
@@ -94,16 +128,28 @@ class Agent:
         while True:
             started = time.monotonic()
             await self._in_thread(self._full_pass)
-            await asyncio.sleep(min(_LONGEST_S, max(_PERIOD_S, _SHARE * (time.monotonic() - started))))
+            await self._rest(min(_LONGEST_S, max(_PERIOD_S, _SHARE * (time.monotonic() - started))))
+
+    async def _rest(self, seconds: float) -> None:
+        """Wait; meanwhile, what takes too long to answer is ended, and what waits its turn is asked."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            asking = self._traces.asking()
+            await asyncio.sleep(min(left, _TICK_S) if asking else left)
+            if asking:
+                await self._in_thread(lambda: self._traces.awaited(()))
 
     def close(self) -> None:
         """Wait for what is being done; afterwards nothing touches the machine any more."""
         self._work.shutdown(wait=True, cancel_futures=True)
+        self._traces.close()
 
     def _full_pass(self) -> None:
         wanted = {ns for o in self._want() for ns in o.slivers}
         try:
-            ops, _ = self._pass(wanted | self._known(), lambda *_: None)
+            scope = wanted | self._known()
+            self._failures = {k: v for k, v in self._failures.items() if _concerns(k, scope)}  # of those that are gone
+            ops, _ = self._pass(scope, lambda *_: None)
         except OSError:  # what we looked at went away in that moment; the next look comes soon
             log.exception("a look at the machine failed")
             return
@@ -128,23 +174,16 @@ class Agent:
         return len(ops), outcome(have, ops, failures)
 
     def _observe(self, want: frozenset[AnyObject], scope: Collection[str]) -> frozenset[AnyObject]:
-        """Of a sliver that nobody wants any trace counts as its namespace: all the rest falls with that."""
+        """Of a sliver that nobody wants any trace counts as its namespace: all the rest falls with that.
+        One without a trace needs no look."""
         wanted = {ns for o in want for ns in o.slivers}
-        unwanted = set(scope) - wanted
-        traces = self._traces.namespaces() if unwanted else set()
-        return self._machine.observe(wanted).objects | {Netns(ns) for ns in unwanted & traces}
+        traces = self._traces.namespaces()
+        unwanted = (set(scope) - wanted) & traces
+        return self._machine.observe(wanted & traces).objects | {Netns(ns) for ns in unwanted}
 
     def _want(self) -> frozenset[AnyObject]:
         specs = [s.objects for s in self._ledger.specs.values()]
         return specs[0] if len(specs) == 1 else frozenset().union(*specs)
-
-    def _status(self, spec: SliceSpec, scope: Collection[str] | None) -> list[SliverStatus]:
-        spaces = {ns for o in spec.objects for ns in o.slivers}
-        if scope is not None:
-            spaces &= set(scope)
-        state = self._machine.observe(spaces)
-        state = State(state.objects, *self._traces.health(state.objects))
-        return status(within(spec.objects, spaces), state, self._failures)
 
     def _failed_namespaces(self) -> set[str]:
         return {ns for o in self._want() if o.key in self._failures for ns in o.slivers} if self._failures else set()

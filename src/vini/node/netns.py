@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 CLONE_NEWNET = 0x40000000
 MS_BIND, MS_REC, MS_PRIVATE, MS_SHARED = 1 << 12, 1 << 14, 1 << 18, 1 << 20
 MNT_DETACH = 2
-_WAITING_TOGETHER = 8
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mount.argtypes = [ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_void_p]
 
@@ -61,16 +59,32 @@ def create(path: Path, prepare: Callable[[], None] = lambda: None) -> None:
     It is pinned last, so that a crash leaves a whole one or none.  A file without a namespace on it, left
     by a crash or a hand, is taken over; one with a namespace is entered.
     """
+    if not _made(path) and is_pinned(path):
+        enter(path)
+        prepare()
+        return
+    _check(_libc.unshare(CLONE_NEWNET), "making a network namespace")
+    prepare()
+    _bind(Path("/proc/thread-self/ns/net"), path)
+
+
+def pin(namespace: Path, path: Path) -> None:
+    """Pin a namespace that lives already."""
+    _made(path)
+    _bind(namespace, path)
+
+
+def _made(path: Path) -> bool:
+    """Whether an empty file is made there; False where there is one."""
     try:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444))
     except FileExistsError:
-        if is_pinned(path):
-            enter(path)
-            prepare()
-            return
-    _check(_libc.unshare(CLONE_NEWNET), "making a network namespace")
-    prepare()
-    _check(_libc.mount(b"/proc/thread-self/ns/net", bytes(path), b"none", MS_BIND, None), f"pinning {path}")
+        return False
+    return True
+
+
+def _bind(namespace: Path, path: Path) -> None:
+    _check(_libc.mount(bytes(namespace), bytes(path), b"none", MS_BIND, None), f"pinning {path}")
 
 
 def is_pinned(path: Path) -> bool:
@@ -87,10 +101,19 @@ def is_mounted(directory: Path) -> bool:
     return any(line.split(" ", 5)[4] == str(directory) for line in table.splitlines())
 
 
-def make_shared(directory: Path) -> None:
-    """Turn a directory into a mount whose mounts appear in, and vanish from, every mount namespace."""
+def mount_itself(directory: Path) -> None:
+    """Turn a directory, with what is in it, into a mount of its own."""
     _check(_libc.mount(bytes(directory), bytes(directory), b"none", MS_BIND | MS_REC, None), f"mounting {directory}")
-    _check(_libc.mount(b"", bytes(directory), b"none", MS_SHARED | MS_REC, None), f"sharing {directory}")
+
+
+def mount_memory(directory: Path) -> None:
+    """Mount an empty file system there that is kept in memory (tmpfs(5))."""
+    _check(_libc.mount(b"vini", bytes(directory), b"tmpfs", 0, b"mode=755"), f"mounting {directory}")
+
+
+def share(mount: Path) -> None:
+    """Let what is mounted below appear in, and vanish from, the mount namespaces that are made from now on."""
+    _check(_libc.mount(b"", bytes(mount), b"none", MS_SHARED | MS_REC, None), f"sharing {mount}")
 
 
 def make_private(directory: Path) -> None:
@@ -104,13 +127,6 @@ def delete(path: Path) -> None:
     unmount(path)
     with suppress(FileNotFoundError):
         path.unlink()
-
-
-def delete_all(paths: Sequence[Path]) -> None:
-    """Unpin many, from several threads: each unmount waits for the kernel, and they can wait together."""
-    with ThreadPoolExecutor(_WAITING_TOGETHER) as pool:
-        for _ in pool.map(delete, paths):
-            pass
 
 
 def unmount(path: Path) -> None:

@@ -25,8 +25,12 @@ class Place(Value, frozen=True):
     state: Path = Path("/var/lib/vini")  # database and ledger; stays
 
     def netns(self, ns: str) -> Path:
-        """The pinned network namespace of `slice.sliver`."""
+        """The name of the network namespace of `slice.sliver`, for people and programs: it leads to the pin."""
         return _netns(f"{self.mark}.{ns}")
+
+    def pin(self, ns: str) -> Path:
+        """Where that network namespace is pinned."""
+        return _pin(self.run, ns)
 
     def sliver(self, ns: str) -> Path:
         """The run directory of `slice.sliver`."""
@@ -42,6 +46,12 @@ class Place(Value, frozen=True):
 @lru_cache(maxsize=1 << 13)
 def _netns(name: str) -> Path:
     return Path("/run/netns") / name  # a path takes 10 us to make, and each is asked for in every step of a pass
+
+
+@lru_cache(maxsize=1 << 13)
+def _pin(run: Path, ns: str) -> Path:
+    slice_, _, sliver = ns.partition(".")
+    return run / "netns" / slice_ / sliver
 
 
 def from_environment() -> Place:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from vini.model import Unsupported, Value
 from vini.node import cgroup
+from vini.node.service import has_systemd
 
 
 class Feature(Value, frozen=True):
@@ -31,6 +32,7 @@ FEATURES = (
     Feature("tcpdump", "`vini capture` and capture probes", "`apt-get install tcpdump`"),
     Feature("traceroute", "path probes", "`apt-get install traceroute`"),
     Feature("ping", "round-trip probes", "`apt-get install iputils-ping`"),
+    Feature("systemd", "the agent after a reboot", "without it the first command after a reboot starts the agent"),
 )
 
 
@@ -79,4 +81,5 @@ _PROBES: dict[str, Callable[[], bool]] = {
     "tcpdump": _program("tcpdump", "/usr/bin/tcpdump"),
     "traceroute": _program("traceroute"),
     "ping": _program("ping"),
+    "systemd": has_systemd,
 }

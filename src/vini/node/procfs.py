@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-from contextlib import suppress
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _FSOPEN, _FSCONFIG, _FSMOUNT = 430, 431, 432  # the same on every architecture
@@ -30,12 +29,14 @@ class NetSettings:
 
     def write(self, name: str, value: str) -> None:
         """A kernel without IPv6 has no such files: what can't be set there isn't needed either."""
-        with suppress(FileNotFoundError):
-            fd = os.open(f"sys/net/{name}", os.O_WRONLY | os.O_CLOEXEC, dir_fd=self._mount())
-            try:
-                os.write(fd, value.encode())
-            finally:
-                os.close(fd)
+        try:
+            fd = os.open("sys/net/" + name, os.O_WRONLY | os.O_CLOEXEC, dir_fd=self._mount())
+        except FileNotFoundError:
+            return
+        try:
+            os.write(fd, value.encode())
+        finally:
+            os.close(fd)
 
     def close(self) -> None:
         """Let go of the mount; the next use makes another."""

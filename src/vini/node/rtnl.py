@@ -6,22 +6,34 @@ Functions from values to bytes and back; nothing here touches a socket.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
 from socket import AF_INET, AF_INET6, inet_ntop
+from typing import NamedTuple
 
 from vini.model import Value
 from vini.node import netlink as nl
 from vini.node.place import GROUP, ROUTE_PROTOCOL
 
 IFF_UP = 1
+_IFF_RUNNING = 0x40
 # Attribute numbers: linux/if_link.h, linux/if_addr.h, linux/rtnetlink.h, linux/veth.h.
-_ADDRESS, _IFNAME, _MTU, _LINK, _LINKINFO, _IFALIAS, _IFGROUP, _NS_FD, _EXT_MASK = 1, 3, 4, 5, 18, 20, 27, 28, 29
+_ADDRESS, _IFNAME, _MTU, _LINK, _LINKINFO, _IFALIAS, _AF_SPEC, _IFGROUP, _NS_FD = 1, 3, 4, 5, 18, 20, 26, 27, 28
+_EXT_MASK = 29
 _INFO_KIND, _INFO_DATA, _VETH_PEER = 1, 2, 1
-_IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS, _IFA_PROTO = 1, 2, 8, 11
-_IFA_F_NODAD = 2
-_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_MULTIPATH, _RTA_VIA = 1, 4, 5, 9, 18
-_RT_TABLE_MAIN, _RTN_UNICAST = 254, 1
+_IFA_ADDRESS, _IFA_LOCAL, _IFA_CACHEINFO, _IFA_FLAGS, _IFA_PROTO = 1, 2, 6, 8, 11
+_IFA_F_NODAD, _IFA_F_TENTATIVE, _IFA_F_NOPREFIXROUTE = 2, 0x40, 0x200
+_SCOPE_LINK, _SCOPE_HOST = 253, 254
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_PREFSRC, _RTA_MULTIPATH, _RTA_VIA = 1, 4, 5, 6, 7, 9, 18
+_RTNH_F_DEAD = 1
+MAIN_TABLE, LOCAL_TABLE = 254, 255
+UNICAST, LOCAL, BROADCAST, MULTICAST = 1, 2, 3, 5  # kinds of routes (rtm_type)
+_BY_KERNEL = 2  # the protocol number of the kernel's own routes
+BY_KERNEL_LO, BY_KERNEL_LL = 1, 3  # and those of its own addresses: of lo, link-local (linux/if_addr.h)
+_IP6_RT_PRIO_ADDRCONF = 256  # the metric of the kernel's own IPv6 routes to prefixes (net/ip6_route.h)
+_INET6_CONF, _INET6_ADDR_GEN_MODE, _DEVCONF_DISABLE_IPV6 = 2, 8, 26
+_RTNH_F_DEAD = 1
 _NETCONF_IFINDEX, _NETCONF_FORWARDING = 1, 2
 _SKIP_STATS = 8  # RTEXT_FILTER_SKIP_STATS
 _LINK_BODY = struct.Struct("=BxHiII")  # family, type, index, flags, change
@@ -30,7 +42,10 @@ _ROUTE_BODY = struct.Struct("=BBBBBBBBI")  # family, dst/src length, tos, table,
 
 
 class SeenLink(Value, frozen=True):
-    """An interface as the kernel reports it; `peer` is the index of a veth's other end."""
+    """An interface as the kernel reports it; `peer` is the index of a veth's other end.
+
+    One that is `running` is up and can carry packets; `families` is IFLA_AF_SPEC as it came.
+    """
 
     index: int
     dev: str
@@ -40,20 +55,65 @@ class SeenLink(Value, frozen=True):
     group: int
     alias: str
     peer: int
+    running: bool
+    families: bytes
+
+
+class SeenAddress(Value, frozen=True):
+    """An address with its prefix length; `mark` is its protocol number (None: unmarked)."""
+
+    index: int
+    cidr: str
+    mark: int | None
+    tentative: bool  # duplicates of it are still looked for
+    made_cs: int  # since the machine's start, 1/100 s
+
+
+class KernelRoute(NamedTuple):
+    """A route that the kernel makes by itself: table, rtm_type, index of its interface, destination, prefix length."""
+
+    table: int
+    kind: int
+    link: int
+    to: bytes
+    length: int
+
+
+class SeenHop(Value, frozen=True):
+    """A next hop; the kernel sends nothing by a dead one (RTNH_F_DEAD)."""
+
+    via: str
+    index: int
+    weight: int
+    dead: bool
 
 
 class SeenRoute(Value, frozen=True):
-    """A route of the main table; `index` is the interface of its first next hop."""
+    """A route of the main table; one has several next hops where paths cost the same."""
 
     to: str
-    via: str
-    index: int
     protocol: int
+    hops: tuple[SeenHop, ...]
+
+    @property
+    def via(self) -> str:
+        """The address of the first next hop; "" on the link itself."""
+        return self.hops[0].via
+
+    @property
+    def index(self) -> int:
+        """The interface of the first next hop."""
+        return self.hops[0].index
 
 
 def dump_links() -> bytes:
     """Ask for all interfaces of a namespace, without their statistics."""
     return nl.message(nl.GETLINK, nl.DUMP, _LINK_BODY.pack(0, 0, 0, 0, 0) + nl.u32(_EXT_MASK, _SKIP_STATS))
+
+
+def get_link(index: int) -> bytes:
+    """Ask for one interface, without its statistics."""
+    return nl.message(nl.GETLINK, 0, _LINK_BODY.pack(0, 0, index, 0, 0) + nl.u32(_EXT_MASK, _SKIP_STATS))
 
 
 def dump_addresses() -> bytes:
@@ -63,8 +123,13 @@ def dump_addresses() -> bytes:
 
 def dump_routes(family: int, protocol: int = 0) -> bytes:
     """Ask for the main table of one family; only of one protocol number unless 0."""
-    body = _ROUTE_BODY.pack(family, 0, 0, 0, _RT_TABLE_MAIN, protocol, 0, 0, 0)
+    body = _ROUTE_BODY.pack(family, 0, 0, 0, MAIN_TABLE, protocol, 0, 0, 0)
     return nl.message(nl.GETROUTE, nl.DUMP, body)
+
+
+def dump_kernel_routes() -> bytes:
+    """Ask for the routes that the kernel made by itself, of all families and tables."""
+    return nl.message(nl.GETROUTE, nl.DUMP, _ROUTE_BODY.pack(0, 0, 0, 0, 0, _BY_KERNEL, 0, 0, 0))
 
 
 def get_forwarding(family: int) -> bytes:
@@ -77,6 +142,11 @@ def seen_forwarding(message: bytes) -> str:
     """Decode the answer: "0" or "1", as in /proc; "" where the kernel lacks the family."""
     value = nl.attributes(message, 20).get(_NETCONF_FORWARDING) if message else None
     return str(_u32(value)) if value else ""
+
+
+def is_up(message: bytes) -> bool:
+    """Whether RTM_NEWLINK tells of an interface that is up; a twentieth of the work of `seen_link`."""
+    return bool(_LINK_BODY.unpack_from(message, 16)[3] & IFF_UP)
 
 
 def seen_link(message: bytes) -> SeenLink:
@@ -92,15 +162,26 @@ def seen_link(message: bytes) -> SeenLink:
         group=_u32(a.get(_IFGROUP)),
         alias=a[_IFALIAS].rstrip(b"\0").decode(errors="replace") if _IFALIAS in a else "",
         peer=_u32(a.get(_LINK)),
+        running=flags & (IFF_UP | _IFF_RUNNING) == IFF_UP | _IFF_RUNNING,
+        families=a.get(_AF_SPEC, b""),
     )
 
 
-def seen_address(message: bytes) -> tuple[int, str, int | None]:
-    """Decode RTM_NEWADDR: interface index, address with prefix length, protocol mark (None: unmarked)."""
-    family, length, _, _, index = _ADDR_BODY.unpack_from(message, 16)
+def has_ipv6(link: SeenLink) -> bool:
+    """IPv6 is on there, and link-local addresses are made from MAC addresses, as the kernel does unless told."""
+    inet6 = nl.attributes(nl.attributes(link.families, 0).get(AF_INET6, b""), 0)
+    settings, mode = inet6.get(_INET6_CONF, b""), inet6.get(_INET6_ADDR_GEN_MODE, b"\0")
+    return bool(settings) and not _u32(settings[4 * _DEVCONF_DISABLE_IPV6 :][:4]) and mode == b"\0"
+
+
+def seen_address(message: bytes) -> SeenAddress:
+    """Decode RTM_NEWADDR."""
+    family, length, flags, _, index = _ADDR_BODY.unpack_from(message, 16)
     a = nl.attributes(message, 24)
     raw = a.get(_IFA_LOCAL) or a[_IFA_ADDRESS]
-    return index, f"{_ip(family, raw)}/{length}", a[_IFA_PROTO][0] if _IFA_PROTO in a else None
+    mark = a[_IFA_PROTO][0] if _IFA_PROTO in a else None
+    made_cs = _u32(a.get(_IFA_CACHEINFO, b"")[8:12])  # struct ifa_cacheinfo: preferred, valid, made, changed
+    return SeenAddress(index, f"{_ip(family, raw)}/{length}", mark, bool(flags & _IFA_F_TENTATIVE), made_cs)
 
 
 def _ip(family: int, raw: bytes) -> str:
@@ -110,17 +191,43 @@ def _ip(family: int, raw: bytes) -> str:
 
 
 def seen_route(message: bytes) -> SeenRoute:
-    """Decode RTM_NEWROUTE."""
-    family, length, _, _, _, protocol, _, _, _ = _ROUTE_BODY.unpack_from(message, 16)
+    """Decode RTM_NEWROUTE.
+
+    A route that refers to a nexthop object (RTA_NH_ID, as zebra makes them) has the object's next
+    hops in it too, as long as net.ipv4.nexthop_compat_mode is what every namespace begins with, 1.
+    """
+    family, length, _, _, _, protocol, _, _, flags = _ROUTE_BODY.unpack_from(message, 16)
     a = nl.attributes(message, 28)
-    if _RTA_MULTIPATH in a:  # struct rtnexthop: length, flags, hops, index
-        hop = a[_RTA_MULTIPATH]
-        size, _, _, index = struct.unpack_from("=HBBi", hop, 0)
-        a = {**a, **nl.attributes(hop[:size], 8), _RTA_OIF: struct.pack("=i", index)}
+    several = a.get(_RTA_MULTIPATH)
+    hops = tuple(_hops(several)) if several else (_hop(a, _u32(a.get(_RTA_OIF)), 1, flags),)
     destination = a.get(_RTA_DST, b"\0" * (4 if family == 2 else 16))
+    return SeenRoute(f"{_ip(family, destination)}/{length}", protocol, hops)
+
+
+def _hops(several: bytes) -> Iterator[SeenHop]:
+    """Decode RTA_MULTIPATH: each a struct rtnexthop (length, flags, weight - 1, index) and attributes."""
+    at = 0
+    while at + 8 <= len(several):
+        size, flags, less_one, index = struct.unpack_from("=HBBi", several, at)
+        if size < 8:
+            break
+        yield _hop(nl.attributes(several[at : at + size], 8), index, less_one + 1, flags)
+        at += (size + 3) & ~3
+
+
+def _hop(a: dict[int, bytes], index: int, weight: int, flags: int) -> SeenHop:
     gateway = a.get(_RTA_GATEWAY) or a.get(_RTA_VIA, b"")[2:]
     via = str(ip_address(gateway)) if gateway else ""
-    return SeenRoute(f"{_ip(family, destination)}/{length}", via, _u32(a.get(_RTA_OIF)), protocol)
+    return SeenHop(via, index, weight, bool(flags & _RTNH_F_DEAD))
+
+
+@lru_cache(maxsize=1 << 16)
+def seen_kernel_route(body: bytes) -> KernelRoute:
+    """Decode RTM_NEWROUTE of a route of the kernel's own, without its header: that is numbered anew in every dump,
+    and all else of the many such routes is the same in each."""
+    family, length, _, _, table, _, _, kind, _ = _ROUTE_BODY.unpack_from(body, 0)
+    a = nl.attributes(body, 12)
+    return KernelRoute(table, kind, _u32(a.get(_RTA_OIF)), a.get(_RTA_DST, b"\0" * (4 if family == 2 else 16)), length)
 
 
 def _u32(raw: bytes | None) -> int:
@@ -162,13 +269,19 @@ def _packed(cidr: str) -> tuple[int, bytes, int]:
     return (2 if parsed.version == 4 else 10), parsed.packed, int(length)
 
 
-def add_address(index: int, cidr: str) -> bytes:
-    """Give an interface an address, without duplicate address detection (RFC 4862 would keep it tentative)."""
+def add_address(index: int, cidr: str, mark: int = ROUTE_PROTOCOL, *, only_new: bool = False) -> bytes:
+    """Give an interface an address, without duplicate address detection (RFC 4862 would keep it tentative).
+
+    With `only_new`, one that it has already is refused with EEXIST.
+    """
     family, packed, length = _packed(cidr)
-    body = _ADDR_BODY.pack(family, length, 0, 0, index) + nl.attribute(_IFA_LOCAL, packed)
-    body += nl.attribute(_IFA_ADDRESS, packed) + nl.u32(_IFA_FLAGS, _IFA_F_NODAD)
-    mark = nl.attribute(_IFA_PROTO, bytes([ROUTE_PROTOCOL]))
-    return nl.message(nl.NEWADDR, nl.CREATE | nl.REPLACE, body + mark)
+    scope = _SCOPE_HOST if cidr.startswith("127.") else 0
+    flags = _IFA_F_NODAD if mark == ROUTE_PROTOCOL else 0
+    flags |= _IFA_F_NOPREFIXROUTE if cidr == "::1/128" else 0  # the kernel's has no route in `main` either
+    body = _ADDR_BODY.pack(family, length, 0, scope, index) + nl.attribute(_IFA_LOCAL, packed)
+    body += nl.attribute(_IFA_ADDRESS, packed) + nl.u32(_IFA_FLAGS, flags)
+    how = nl.EXCL if only_new else nl.REPLACE
+    return nl.message(nl.NEWADDR, nl.CREATE | how, body + nl.attribute(_IFA_PROTO, bytes([mark])))
 
 
 def delete_address(index: int, cidr: str) -> bytes:
@@ -183,6 +296,19 @@ def add_route(to: str, via: str, index: int) -> bytes:
     return nl.message(nl.NEWROUTE, nl.CREATE | nl.REPLACE, _route(to, via, index))
 
 
+def add_kernel_route(route: KernelRoute, source: bytes = b"") -> bytes:
+    """Add a route as the kernel would have made it, so that it goes with its address; no error where it is there."""
+    family = 2 if len(route.to) == 4 else 10
+    scope = 0 if family == 10 else _SCOPE_HOST if route.kind == LOCAL else _SCOPE_LINK
+    body = _ROUTE_BODY.pack(family, route.length, 0, 0, route.table, _BY_KERNEL, scope, route.kind, 0)
+    body += nl.attribute(_RTA_DST, route.to) + nl.u32(_RTA_OIF, route.link)
+    if family == 10:
+        body += nl.u32(_RTA_PRIORITY, _IP6_RT_PRIO_ADDRCONF)
+    if source:
+        body += nl.attribute(_RTA_PREFSRC, source)
+    return nl.message(nl.NEWROUTE, nl.CREATE | nl.APPEND, body)
+
+
 def delete_route(to: str, via: str, index: int) -> bytes:
     """Take a route of ours away."""
     return nl.message(nl.DELROUTE, 0, _route(to, via, index))
@@ -191,6 +317,6 @@ def delete_route(to: str, via: str, index: int) -> bytes:
 def _route(to: str, via: str, index: int) -> bytes:
     net = ip_network(to)
     family = 2 if net.version == 4 else 10
-    body = _ROUTE_BODY.pack(family, net.prefixlen, 0, 0, _RT_TABLE_MAIN, ROUTE_PROTOCOL, 0, _RTN_UNICAST, 0)
+    body = _ROUTE_BODY.pack(family, net.prefixlen, 0, 0, MAIN_TABLE, ROUTE_PROTOCOL, 0, UNICAST, 0)
     body += nl.attribute(_RTA_DST, net.network_address.packed)
     return body + nl.attribute(_RTA_GATEWAY, ip_address(via).packed) + nl.u32(_RTA_OIF, index)

@@ -12,6 +12,8 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 
+import msgspec
+
 from vini import bus
 from vini.model import ViniError
 from vini.node import probe
@@ -23,6 +25,7 @@ from vini.node.drivers.process import ProcessDriver
 from vini.node.drivers.shape import ShapeDriver
 from vini.node.ledger import Ledger
 from vini.node.machine import Machine
+from vini.node.pins import Pins
 from vini.node.place import Place, from_environment
 from vini.node.trace import Traces
 from vini.node.version import digest
@@ -40,6 +43,7 @@ def build(place: Place) -> Agent:
 
 async def serve(place: Place) -> None:
     """Answer requests and keep watch until told to stop."""
+    Pins(place).adopt()
     agent = build(place)
     greeting = bus.Greeting(digest(), os.getpid(), "local", probe.capabilities(), {})
     stop = asyncio.Event()
@@ -127,9 +131,9 @@ async def _answer(
 ) -> bus.Reply:
     match request:
         case bus.Hello():
-            generations, ended = agent.generations(ended=False), agent.generations(ended=True)
-            return bus.Greeting(
-                greeting.version, greeting.pid, greeting.node, greeting.capabilities, generations, ended
+            ended = agent.ended()
+            return msgspec.structs.replace(
+                greeting, generations=agent.generations(), ended=ended.generations, forgotten=ended.forgotten
             )
         case bus.Accept(spec):
             return await agent.accept(spec, progress)

@@ -1,7 +1,8 @@
-"""How the agent is kept running: a systemd unit where there is systemd, else a plain daemon.
+"""How the agent is kept running: as a systemd service where there is systemd, else as a plain daemon.
 
-With systemd it also comes back after a crash and after a reboot, and rebuilds every slice from its
-ledger.  A plain daemon is found again, or started again, by the next command.
+The service also comes back after a crash and after a reboot, and rebuilds every slice from its ledger.
+A plain daemon is found again, or started again, by the next command.  So is, under systemd too, the agent of
+a second place (VINI_MARK), which is for tries and tests: a machine's boot is not for those.
 """
 
 from __future__ import annotations
@@ -20,20 +21,29 @@ _UNITS = Path("/etc/systemd/system")
 
 
 def unit_text(place: Place, python: str) -> str:
-    """The unit file, systemd.service(5).  Slivers live outside its cgroup and outlive it: KillMode=process."""
+    """The unit file, systemd.unit(5), systemd.service(5).
+
+    KillMode=process: slivers live in cgroups of their own, but the link element in this one, and must outlive it.
+    No limit of starts: an agent that gave up would leave slices unhealed.  Nothing here may be what slivers
+    must not inherit, such as a place at the end of the OOM killer's queue.
+    """
     return f"""\
+# Written by VINI, and again when it moves; settings of your own belong in `systemctl edit {place.mark}-agent`.
 [Unit]
 Description=VINI agent: keeps the virtual networks of this machine as asked
 After=network.target
+RequiresMountsFor={_quoted(python)} {_quoted(str(place.state))}
+ConditionPathExists={python.replace("%", "%%")}
+StartLimitIntervalSec=0
 
 [Service]
-ExecStart={python} -m vini.node.serve
+ExecStart={_quoted(python)} -m vini.node.serve
 Environment={_settings(place)}
 Restart=always
 RestartSec=1
 KillMode=process
+OOMPolicy=continue
 LimitNOFILE=1048576
-OOMScoreAdjust=-500
 StandardOutput=append:{place.state}/agent.log
 StandardError=append:{place.state}/agent.log
 
@@ -42,13 +52,44 @@ WantedBy=multi-user.target
 """
 
 
+def _quoted(path: str) -> str:
+    """One word of a unit file, also with spaces, its % no specifiers.  Quotes in a program's path systemd refuses."""
+    return f'"{path.replace("%", "%%")}"'
+
+
 def _settings(place: Place) -> str:
     return f"VINI_MARK={place.mark} VINI_RUN={place.run} VINI_STATE={place.state}"
+
+
+def _python() -> str:
+    """This Python by the name that it has in every environment, so that one environment means one unit."""
+    usual = Path(sys.executable).with_name("python3")
+    return str(usual) if usual.exists() and usual.samefile(sys.executable) else sys.executable
 
 
 def has_systemd() -> bool:
     """Whether systemd runs this machine (sd_booted(3))."""
     return Path("/run/systemd/system").is_dir() and shutil.which("systemctl") is not None
+
+
+def _is_unit(place: Place) -> bool:
+    return place.mark == Place().mark and has_systemd()
+
+
+def _unit(place: Place) -> Path:
+    return _UNITS / f"{place.mark}-agent.service"
+
+
+def is_current(place: Place) -> bool:
+    """Whether a reboot would start this VINI, from where it is now, as far as that is systemd's to do."""
+    return not _is_unit(place) or _is_as_written(place)
+
+
+def _is_as_written(place: Place) -> bool:
+    unit = _unit(place)
+    if unit.is_symlink():  # masked, or somebody's own: his decision
+        return True
+    return unit.exists() and unit.read_text() == unit_text(place, _python())
 
 
 def start(place: Place) -> subprocess.Popen[bytes] | None:
@@ -63,7 +104,7 @@ def start(place: Place) -> subprocess.Popen[bytes] | None:
 
 
 def _start(place: Place, log: BinaryIO) -> subprocess.Popen[bytes] | None:
-    if has_systemd():
+    if _is_unit(place):
         _start_unit(place)
         return None
     environment = {**os.environ, **dict(word.split("=", 1) for word in _settings(place).split())}
@@ -74,22 +115,46 @@ def _start(place: Place, log: BinaryIO) -> subprocess.Popen[bytes] | None:
 
 
 def _start_unit(place: Place) -> None:
-    path = _UNITS / f"{place.mark}-agent.service"
-    text = unit_text(place, sys.executable)
-    if not path.exists() or path.read_text() != text:
-        path.write_text(text)
+    """An agent that runs is left alone unless its unit changes: another command may have started it just now."""
+    unit = _unit(place)
+    old = not _is_as_written(place)
+    if old:
+        try:
+            unit.write_text(unit_text(place, _python()))
+        except OSError as e:
+            raise ViniError(
+                f"The agent's systemd unit {unit} can't be written: {e.strerror}; make its directory writable, "
+                "or use a place without a unit: VINI_MARK=mine."
+            ) from e
+        _systemctl("enable", "--no-reload", unit.name)
         _systemctl("daemon-reload")
-    _systemctl("enable", "--now", path.name)
-    _systemctl("restart", path.name)
+    if old or not _is_active(unit):
+        _systemctl("restart", unit.name)  # `start` would wait until systemd itself starts it again
 
 
-def stop(place: Place) -> None:
-    """Keep systemd from starting it again; a plain daemon is told over its socket."""
-    if has_systemd() and (_UNITS / f"{place.mark}-agent.service").exists():
-        _systemctl("disable", "--now", f"{place.mark}-agent.service")
+def stop(place: Place) -> bool:
+    """End the service and leave nothing of it; whether it ran.  A plain daemon is told over its socket."""
+    unit = _unit(place)
+    if not _is_unit(place) or not os.path.lexists(unit):
+        return False
+    ran = _is_active(unit)
+    if unit.is_symlink():
+        _systemctl("stop", unit.name)
+        return ran
+    _systemctl("disable", "--no-reload", "--now", unit.name)
+    unit.unlink()
+    _systemctl("daemon-reload")
+    return ran
+
+
+def _is_active(unit: Path) -> bool:
+    return subprocess.run(["systemctl", "--quiet", "is-active", unit.name]).returncode == 0
 
 
 def _systemctl(*words: str) -> None:
     done = subprocess.run(["systemctl", *words], capture_output=True, text=True)
     if done.returncode:
-        raise ViniError(f"systemd refused `systemctl {' '.join(words)}`: {done.stderr.strip()}")
+        raise ViniError(
+            f"systemd refused `systemctl {' '.join(words)}`: {done.stderr.strip()} "
+            "`systemctl status` and `journalctl -xe` may say more."
+        )

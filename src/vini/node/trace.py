@@ -2,39 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
-from pathlib import Path
 
 from vini.model import AnyObject, Process
-from vini.node import cgroup, netns, rtnl
+from vini.node import netns, rtnl
+from vini.node.drivers.contents import furnished
 from vini.node.drivers.process import ProcessDriver
 from vini.node.netlink import Socket
+from vini.node.pins import Pins
 from vini.node.place import Place
-from vini.reach import FibEntry
+from vini.reach import FibEntry, NextHop
 
 
 class Traces:
     """What the agent asks beyond objects: which slivers there are, their tables, and how their processes are."""
 
     def __init__(self, place: Place, processes: ProcessDriver):
-        self._place, self._processes = place, processes
+        self._place, self._pins, self._processes = place, Pins(place), processes
 
     def namespaces(self) -> set[str]:
         """Names (`slice.sliver`) of all that has a namespace, a directory, a pinned root or a cgroup of ours."""
-        mark = self._place.mark + "."
-        directory = Path("/run/netns")
-        found = {p.name[len(mark) :] for p in directory.glob(mark + "*")} if directory.is_dir() else set()
-        for parent in (self._place.run / "slivers", cgroup.of(self._place)):
-            with suppress(FileNotFoundError):
-                found |= {p.name for p in parent.iterdir() if "." in p.name and p.is_dir()}
-        with suppress(FileNotFoundError):
-            found |= {p.name.removesuffix(".root") for p in (self._place.run / "mounts").iterdir()}
-        return found
+        return self._pins.names() | furnished(self._place)
 
     def health(self, objects: Iterable[AnyObject]) -> tuple[dict[str, str], dict[str, str]]:
         """Namespace -> why, for what exists but does not work yet, and for what has failed."""
         return self._processes.health([o for o in objects if isinstance(o, Process)])
+
+    def awaited(self, namespaces: Collection[str]) -> bool:
+        """Whether some processes of these slivers have not answered yet, and have time left to."""
+        return self._processes.awaited(namespaces)
+
+    def being_told(self, namespaces: Collection[str]) -> set[str]:
+        """Those of these slivers in which a process is being told of its new configuration."""
+        return self._processes.being_told(namespaces)
+
+    def being_asked(self, namespaces: Collection[str]) -> bool:
+        """Whether `health` of these slivers will have news, since some of their processes were asked by it."""
+        return self._processes.being_asked(namespaces)
+
+    def asking(self) -> bool:
+        """Whether any process is being asked; from any thread."""
+        return self._processes.asking()
+
+    def close(self) -> None:
+        """End what is being asked."""
+        self._processes.close()
 
     def fibs(self, namespaces: Iterable[str]) -> dict[str, tuple[FibEntry, ...]]:
         """The main tables of those namespaces, both families."""
@@ -42,13 +55,29 @@ class Traces:
         with netns.back_home():
             for ns in namespaces:
                 with suppress(OSError):
-                    netns.enter(self._place.netns(ns))
+                    netns.enter(self._place.pin(ns))
                     with Socket() as socket:
-                        out[ns] = _fib(socket)
+                        out[ns] = fib(socket)
         return out
 
 
-def _fib(socket: Socket) -> tuple[FibEntry, ...]:
+def fib(socket: Socket) -> tuple[FibEntry, ...]:
+    """The main tables of the namespace that a socket was made in."""
     dev = {link.index: link.dev for link in map(rtnl.seen_link, socket.dump(rtnl.dump_links()))}
-    routes = [rtnl.seen_route(m) for m in socket.dump(rtnl.dump_routes(0))]
-    return tuple(FibEntry(r.to, r.via, dev.get(r.index, "")) for r in routes)
+    routes = (rtnl.seen_route(m) for m in socket.dump(rtnl.dump_routes(0)))
+    return tuple(entry for route in routes if (entry := _entry(route, dev)))
+
+
+def _entry(route: rtnl.SeenRoute, dev: dict[int, str]) -> FibEntry | None:
+    """What the kernel forwards by; None of a route whose next hops are all dead.
+
+    Next hops by vif: kernels and daemons list equal ones in an order that means nothing.
+    """
+    if len(route.hops) == 1:
+        hop = route.hops[0]
+        return None if hop.dead else FibEntry(route.to, hop.via, dev.get(hop.index, ""))
+    alive = sorted((dev.get(h.index, ""), h.via, h.weight) for h in route.hops if not h.dead)
+    if not alive:
+        return None
+    (first, via, weight), *others = alive
+    return FibEntry(route.to, via, first, weight, tuple(NextHop(v, d, w) for d, v, w in others))

@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
-
-from vini.model import Adjacency, AnyObject, Router
+from vini import daemons
+from vini.daemons import RouterPlugin
+from vini.model import SPEAKS
 from vini.plugins import bird as bird
 from vini.plugins import frr as frr
 from vini.plugins.intent import expected_adjacencies
 
-__all__ = ["ROUTERS", "RouterPlugin", "expected_adjacencies"]
+__all__ = ["ROUTERS", "RouterPlugin", "expected_adjacencies", "router_plugin"]
 
-
-class RouterPlugin(NamedTuple):
-    """A routing daemon as three pure functions.
-
-    `objects` gives the files and processes that make a router (Unsupported where the daemon can't do what is asked);
-    `adjacencies_argv` gives (protocol, command) pairs, in which "{run}" stands for the sliver's run directory;
-    `adjacencies` reads what such a command printed: none where the daemon did not answer.
-    """
-
-    objects: Callable[[Router], tuple[AnyObject, ...]]
-    adjacencies_argv: Callable[[Router], tuple[tuple[str, tuple[str, ...]], ...]]
-    adjacencies: Callable[[str, str], tuple[Adjacency, ...]]
-
-
+# Imported as they are, without a search of what is installed, which takes longer than the rest of a command's start.
 ROUTERS = {
-    "frr": RouterPlugin(frr.objects, frr.adjacencies_argv, frr.adjacencies),
-    "bird": RouterPlugin(bird.objects, bird.adjacencies_argv, bird.adjacencies),
+    "frr": RouterPlugin(frr.objects, frr.adjacencies_argv, frr.adjacencies, SPEAKS["frr"], needs="frr"),
+    "bird": RouterPlugin(bird.objects, bird.adjacencies_argv, bird.adjacencies, SPEAKS["bird"], needs="bird"),
 }
+
+
+def router_plugin(daemon: str) -> RouterPlugin:
+    """A built-in daemon, or one that another distribution brings (raises what `daemons.found` raises)."""
+    return ROUTERS.get(daemon) or daemons.found(daemon)

@@ -10,10 +10,16 @@ from vini.plugins import intent
 
 CONF, SOCKET = "bird/bird.conf", "{run}/bird/bird.ctl"
 PROTOCOLS = {"ospf", "ospf6", "rip", "ripng", "babel", "bgp", "static"}
+EQUAL_PATHS = "limit 255"  # the most there is; the default is 16, and Debian's FRR takes 256
 BIRDC = ("birdc", "-s", SOCKET)
 _OSPF = "RTS_OSPF, RTS_OSPF_IA, RTS_OSPF_EXT1, RTS_OSPF_EXT2"
 INNER = {"ospf": _OSPF, "ospf6": _OSPF, "rip": "RTS_RIP", "ripng": "RTS_RIP", "babel": "RTS_BABEL"}
 OSPF = {"ospf": "ospf4", "ospf6": "ospf6"}  # protocol -> the name of its instance
+
+# A vif that goes and comes back while BIRD may not originate another router LSA (see below) leaves that LSA as it is.
+# What BIRD calculated before the neighbour was full again lacks every route over it, and nothing makes it calculate
+# anew until some LSA changes, in up to half an hour; but it says so, and every `configure` does.
+LOST = "Cannot find next hop for LSA"
 
 # BIRD originates a router LSA when it starts, with no neighbour in it, and the next one only MinLSInterval later (5 s,
 # RFC 2328 appendix B; MINLSINTERVAL in BIRD's proto/ospf/ospf.h, not to be configured).  In the recovery phase of a
@@ -67,6 +73,7 @@ def objects(router: Router) -> tuple[AnyObject, ...]:
         argv=argv,
         config=intent.digest(text),
         reload=(*BIRDC, "configure", f'"{{run}}/{CONF}"'),
+        reload_on=LOST,
         ready=Ready((*BIRDC, "show", "status"), r"^Daemon is up and running"),
     )
     return (*files, bird)
@@ -115,7 +122,7 @@ def _kernel(router: Router, family: int) -> str:
     prefer = f"    krt_prefsrc = {source};\n" if source else ""
     return (
         f"protocol kernel kernel{family} {{\n"
-        "  merge paths on;\n"
+        f"  merge paths on {EQUAL_PATHS};\n"
         "  scan time 10;\n"  # s; puts back what a hand took out of the kernel (the default is 60)
         f"  ipv{family} {{ import none; export filter {{\n"
         "    if source ~ [RTS_DEVICE, RTS_STATIC] then reject;\n"
@@ -142,14 +149,14 @@ def _ospf(router: Router, protocol: str, starting: bool) -> str:
             f'    interface "{vif.dev}" {{ type ptp; cost {vif.cost};'
             f" hello {hello}; dead {dead}; retransmit 2;{bfd} }};"
         )
-    for vif in intent.passive(router):
+    for vif in intent.passive(router, protocol):
         areas.setdefault(vif.area, []).append(f'    interface "{vif.dev}" {{ stub; cost {vif.cost}; }};')
     body = "".join(f"  area {area} {{\n" + "\n".join(lines) + "\n  };\n" for area, lines in areas.items())
     start = f"  tick {_start_s(router)};\n  graceful restart on;\n  graceful restart time 1;\n" if starting else ""
     return (
         f"protocol ospf v{2 if family == 4 else 3} {OSPF[protocol]} {{\n"
         f"  ipv{family} {{ import all; export none; }};\n"
-        "  ecmp on;\n"
+        f"  ecmp on {EQUAL_PATHS};\n"
         f"{start}"
         f"{body}"
         "}\n"
@@ -163,7 +170,7 @@ def _rip(router: Router, protocol: str) -> str:
         f'  interface "{v.dev}" {{ update time {update}; timeout time {timeout}; garbage time {garbage}; }};'
         for v in intent.active(router, protocol)
     ]
-    return _distance_vector(f"{kind} rip{family}", (family,), lines)
+    return _distance_vector(f"{kind} rip{family}", (family,), [f"  ecmp on {EQUAL_PATHS};", *lines])
 
 
 def _babel(router: Router, _: str) -> str:
@@ -176,11 +183,11 @@ def _babel(router: Router, _: str) -> str:
     return _distance_vector("babel babel1", (4, 6), lines)
 
 
-def _distance_vector(head: str, families: Iterable[int], interfaces: list[str]) -> str:
+def _distance_vector(head: str, families: Iterable[int], settings: list[str]) -> str:
     """RIP and Babel announce what they learn, the loopbacks, and every connected prefix."""
     source = "RTS_BABEL" if head.startswith("babel") else "RTS_RIP"
     channels = "".join(f"  ipv{f} {{ import all; export where source ~ [RTS_DEVICE, {source}]; }};\n" for f in families)
-    return f"protocol {head} {{\n{channels}" + "".join(f"{line}\n" for line in interfaces) + "}\n"
+    return f"protocol {head} {{\n{channels}" + "".join(f"{line}\n" for line in settings) + "}\n"
 
 
 def _originated(router: Router, family: int) -> str:

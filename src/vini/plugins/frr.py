@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -26,12 +27,21 @@ OWNER = {
     "router ospf": "ospfd", "router ospf6": "ospf6d", "router isis": "isisd", "router rip": "ripd",
     "router ripng": "ripngd", "router bgp": "bgpd", "router babel": "babeld", "bfd": "bfdd",
     "ip route": "staticd", "ipv6 route": "staticd",
+    "router eigrp": "eigrpd", "router openfabric": "fabricd", "mpls ldp": "ldpd", "segment-routing": "pathd",
 }  # fmt: skip
 # A daemon that finds no zebra tries again only 10 s later (lib/zclient.c), so it starts when zebra listens.
 AFTER_ZEBRA = ("/bin/sh", "-c", 'until [ -S "$0" ]; do sleep 0.02; done; exec "$@"', f"{DIR}/zserv.api")
 BEFORE_ALL = ("/bin/sh", "-c", 'rm -f "$0"; exec "$@"', f"{DIR}/zserv.api")  # what a killed zebra left behind
 # A daemon only logs a line that it doesn't understand, and goes on without: not what the line's author expects.
-REFUSE_MISTAKES = 'said=$("$@" -C 2>&1); case $said in *"config line"*) echo "$said"; exit 1;; esac; '
+# vtysh knows the lines of all daemons, of which an integrated file's interfaces have several's; it exits with 2 or so.
+REFUSE_UNKNOWN = f'vtysh -C --vty_socket "{DIR}" --config_dir "{DIR}" -f "{DIR}/%s" >&2 || exit 1; '
+# What a daemon itself refuses may be a mistake of meaning.  It is asked in an empty network namespace: even with -C,
+# bgpd listens and zebra sets addresses.
+REFUSE_WRONG = (
+    "said=$(unshare --net %s -C 2>&1 | uniq); "
+    'if wrong=$(echo "$said" | grep "on config line" | grep -vFf "%s"); then '
+    'echo "$said" | grep "^[^0-9]" >&2; echo "$wrong" >&2; exit 1; fi; '
+)
 INNER = {4: ("ospf", "isis", "rip"), 6: ("ospf6", "isis", "ripng")}  # what BGP tells other systems, by IP version
 # As isisd prints it: else every reload takes it away for a moment, and the change waits out the default of 30 s.
 LSP_TIMERS = "lsp-timers gen-interval 1 refresh-interval 900 max-lifetime 1200"
@@ -44,33 +54,48 @@ def objects(router: Router) -> tuple[AnyObject, ...]:
     files = [File(router.ns, f"frr/{daemon}.conf", text, mode=0o640) for daemon, text in texts.items()]
     # vtysh complains about a directory without it; reloading needs it to say "integrated" (frr-reload.py).
     vtysh = File(router.ns, "frr/vtysh.conf", "service integrated-vtysh-config\n", mode=0o640)
+    if whole := router.routing.raw.get("frr.conf"):
+        files.append(File(router.ns, "frr/frr.conf", whole, mode=0o640))
+        files.append(File(router.ns, "frr/shared-lines", _shared(whole), mode=0o640))
     return (vtysh, *files, *(_process(router, daemon, text) for daemon, text in texts.items()))
 
 
 def _process(router: Router, daemon: str, text: str) -> Process:
     conf = f"{DIR}/{daemon}.conf"
     shell, option, script, socket = BEFORE_ALL if daemon == "zebra" else AFTER_ZEBRA
-    if f"{daemon}.conf" in router.routing.raw:  # in an integrated one, an interface has lines for several daemons
-        script = REFUSE_MISTAKES + script
+    # Root, as its run directory is; FRR insists on the group that may use its terminals.  -P 0: no TCP terminal.
+    words = (
+        f"{BIN}/{daemon}", "-f", conf, "-z", f"{DIR}/zserv.api", "--vty_socket", DIR, "-i", f"{DIR}/{daemon}.pid",
+        "-u", "root", "-g", "frrvty", "-P", "0", "--log", "stdout", "--log-level", "informational",
+        *(("--bfdctl", f"{DIR}/bfdd.sock") if daemon == "bfdd" else ()),
+    )  # fmt: skip
+    reload: tuple[str, ...] = (
+        "python3", f"{BIN}/frr-reload.py", "--reload", "--stdout", "--bindir", "/usr/bin", "--confdir", DIR,
+        "--rundir", DIR, "--vty_socket", DIR, "--daemon", daemon, conf,
+    )  # fmt: skip
+    if refusals := _refusals(router, daemon, words):
+        reload = ("/bin/sh", "-c", f'{refusals}exec "$@"', "sh", *reload)
     return Process(
         ns=router.ns,
         name=daemon,
-        # Root, as its run directory is; FRR insists on the group that may use its terminals.  -P 0: no TCP terminal.
-        argv=(
-            shell, option, script, socket,
-            f"{BIN}/{daemon}", "-f", conf, "-z", f"{DIR}/zserv.api", "--vty_socket", DIR, "-i", f"{DIR}/{daemon}.pid",
-            "-u", "root", "-g", "frrvty", "-P", "0", "--log", "stdout", "--log-level", "informational",
-            *(("--bfdctl", f"{DIR}/bfdd.sock") if daemon == "bfdd" else ()),
-        ),
-        config=intent.digest(text),
-        reload=(
-            "python3", f"{BIN}/frr-reload.py", "--reload", "--stdout", "--bindir", "/usr/bin", "--confdir", DIR,
-            "--rundir", DIR, "--vty_socket", DIR, "--daemon", daemon, conf,
-        ),
+        argv=(shell, option, refusals + script, socket, *words),
+        config=intent.digest(re.sub(r"\n+", "\n", text).lstrip("\n")),  # blank ones stand for others' blocks
+        reload=reload,
         ready=Ready((*VTYSH, "-d", daemon, "-c", "show version"), r"^FRRouting"),
         after=() if daemon == "zebra" else ("zebra",),
         along=True,  # a daemon does not notice for long that its zebra is another one
-    )  # fmt: skip
+    )
+
+
+def _refusals(router: Router, daemon: str, words: tuple[str, ...]) -> str:
+    """Shell text that ends with FRR's words where the user's own file is wrong; "" where the text is ours."""
+    if f"{daemon}.conf" in router.routing.raw:
+        given, shared = f"{daemon}.conf", "/dev/null"
+    elif "frr.conf" in router.routing.raw:
+        given, shared = "frr.conf", f"{DIR}/shared-lines"
+    else:
+        return ""
+    return REFUSE_UNKNOWN % given + REFUSE_WRONG % (shlex.join(words), shared)
 
 
 # --- configuration ----------------------------------------------------------------------------
@@ -80,6 +105,7 @@ def configs(router: Router) -> dict[str, str]:
     """Daemon -> its configuration text, zebra first; the user's raw texts win over ours."""
     raw = router.routing.raw
     if whole := raw.get("frr.conf"):
+        _refuse_others(router.name, whole)
         return {d: section(whole, d) for d in ("zebra", *_named(whole), *_given(raw))} | _given(raw)
     texts = {"zebra": _zebra(router)}
     if router.routing.bfd:
@@ -105,18 +131,41 @@ def _owner(line: str) -> str:
     return "" if line[:1].isspace() else OWNER.get(" ".join(words[:2]), OWNER.get(" ".join(words[:1]), ""))
 
 
-def section(text: str, daemon: str) -> str:
-    """An integrated configuration without the blocks of other daemons.
+def _refuse_others(sliver: str, text: str) -> None:
+    """Blocks of daemons that VINI does not run would be left out in silence."""
+    for number, line in enumerate(text.splitlines(), 1):
+        daemon = _owner(line)
+        if daemon and daemon not in DAEMONS:
+            raise Unsupported(
+                f"The frr.conf of sliver {sliver} configures {daemon} (line {number}: {line.strip()}), which VINI does"
+                f" not run; remove that block, or run {daemon} by a command of the sliver."
+            )
 
-    They have to go: a daemon that skips an unknown `router rip` would take the lines below it for its own.
+
+def _owners(text: str) -> list[tuple[str, str]]:
+    """Each line of an integrated configuration with the daemon whose block it is in; "" where it is for several."""
+    owned, owner = [], ""
+    for line in text.splitlines():
+        if line.strip() and not line[0].isspace() and line.strip() != "exit":
+            owner = _owner(line)
+        owned.append((line, owner))
+    return owned
+
+
+def section(text: str, daemon: str) -> str:
+    """An integrated configuration with the blocks of other daemons emptied: a line's number stays what it is.
+
+    They have to go: a daemon that skips an unknown `router rip` would take the lines below it for its own.  So has
+    `exit`, which behind a block that isn't the daemon's leaves configuration itself; the next line ends a block too.
     """
-    kept, keep = [], True
-    for line in text.splitlines(keepends=True):
-        if line.strip() and not line[0].isspace():
-            keep = _owner(line) in ("", daemon)
-        if keep:
-            kept.append(line)
-    return "".join(kept)
+    kept = (line if owner in ("", daemon) and line.rstrip() != "exit" else "" for line, owner in _owners(text))
+    return "".join(f"{line}\n" for line in kept)
+
+
+def _shared(text: str) -> str:
+    """Patterns of the complaints about lines that are for several daemons."""
+    shared = (number for number, (_, owner) in enumerate(_owners(text), 1) if not owner)
+    return "".join(f"on config line {number}:\n" for number in shared)
 
 
 def _head(router: Router) -> str:
@@ -166,7 +215,7 @@ def _ospf(router: Router) -> str:
     for vif in intent.active(router, "ospf"):
         lines = (f"ip ospf area {vif.area}", "ip ospf network point-to-point", f"ip ospf cost {vif.cost}")
         text += _block(f"interface {vif.dev}", *lines, *timers, *bfd)
-    for vif in intent.passive(router):
+    for vif in intent.passive(router, "ospf"):
         text += _block(
             f"interface {vif.dev}", f"ip ospf area {vif.area}", f"ip ospf cost {vif.cost}", "ip ospf passive"
         )
@@ -185,7 +234,7 @@ def _ospf6(router: Router) -> str:
     for vif in intent.active(router, "ospf6"):
         lines = (f"area {vif.area}", "network point-to-point", f"cost {vif.cost}")
         text += _block(f"interface {vif.dev}", *(f"ipv6 ospf6 {line}" for line in lines), *timers, *bfd)
-    for vif in intent.passive(router):
+    for vif in intent.passive(router, "ospf6"):
         lines = (f"area {vif.area}", f"cost {vif.cost}", "passive")
         text += _block(f"interface {vif.dev}", *(f"ipv6 ospf6 {line}" for line in lines))
     return text + _block(
@@ -221,7 +270,7 @@ def _isis(router: Router) -> str:
     for vif in intent.active(router, "isis"):
         lines = ("isis circuit-type level-2-only", "isis network point-to-point", f"isis metric {vif.cost}")
         text += _block(f"interface {vif.dev}", *both, *lines, *timers, *bfd)
-    for vif in intent.passive(router):
+    for vif in intent.passive(router, "isis"):
         text += _block(f"interface {vif.dev}", *both, f"isis metric {vif.cost}", "isis passive")
     return text
 
@@ -237,7 +286,8 @@ def _ripng(router: Router) -> str:
 def _rip_block(router: Router, protocol: str, first: tuple[str, ...]) -> str:
     networks = (f"network {v.dev}" for v in intent.active(router, protocol))
     timers = "timers basic " + " ".join(map(str, intent.RIP_TIMERS))
-    return _block(f"router {protocol}", *first, *networks, "redistribute connected", timers)
+    # All other protocols, and BIRD's RIP, use equal-cost paths unasked.
+    return _block(f"router {protocol}", *first, "allow-ecmp", *networks, "redistribute connected", timers)
 
 
 def _babel(router: Router) -> str:

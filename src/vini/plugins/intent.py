@@ -21,12 +21,17 @@ def digest(*texts: str) -> str:
 
 def active(router: Router, protocol: str) -> tuple[RouterVif, ...]:
     """The vifs over which a neighbour speaking `protocol` is expected."""
-    return tuple(v for v in router.vifs if protocol in v.protocols and not v.passive)
+    return tuple(v for v in router.vifs if protocol in v.protocols)
 
 
-def passive(router: Router) -> tuple[RouterVif, ...]:
-    """The vifs whose prefixes are announced by every protocol although nobody there speaks one."""
-    return tuple(v for v in router.vifs if v.passive)
+def passive(router: Router, protocol: str) -> tuple[RouterVif, ...]:
+    """The vifs whose prefixes `protocol` announces although it is not spoken there."""
+    return tuple(v for v in router.vifs if protocol in v.passive)
+
+
+def leaves(router: Router) -> tuple[RouterVif, ...]:
+    """The vifs over which no routing protocol is spoken: to hosts."""
+    return tuple(v for v in router.vifs if not set(v.protocols) - {"static"})
 
 
 def version(address: str) -> int:
@@ -41,7 +46,7 @@ def loopback(router: Router, family: int) -> str:
 
 def originated(router: Router, family: int) -> tuple[str, ...]:
     """The prefixes that BGP originates: loopbacks, prefixes of hosts' links, and `Routing.announce`; sorted."""
-    local: Iterable[str] = (*router.loopbacks, *(a for v in passive(router) for a in v.addresses))
+    local: Iterable[str] = (*router.loopbacks, *(a for v in leaves(router) for a in v.addresses))
     prefixes = {str(ip_interface(a).network) for a in (*local, *router.routing.announce) if version(a) == family}
     return tuple(sorted(prefixes))
 

@@ -293,7 +293,10 @@ def _form(node: Node) -> str:
 
 
 def json_schema(kind: Section, title: str, identifier: str) -> Json:
-    """`kind` as a JSON Schema (draft 2020-12); each section is one of its $defs."""
+    """`kind` as a JSON Schema (draft 2020-12); each section is one of its $defs.
+
+    `identifier` is the file's own name, a relative `$id`: it stands for wherever the schema was saved.
+    """
     definitions: Json = {}
     top = _json(kind, definitions)
     return {

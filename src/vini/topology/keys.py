@@ -10,7 +10,7 @@ from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any
 
-from vini import names
+from vini import daemons, names
 from vini.model import DAEMONS, PROTOCOLS
 from vini.text import units
 from vini.text.mistakes import Wrong, quote
@@ -188,6 +188,11 @@ def _read_vif(text: str) -> str:
     return text
 
 
+def _read_daemon(text: str) -> str:
+    """A built-in daemon; or one that is installed, which is looked for only where it must be one."""
+    return text if text in DAEMONS else words(*daemons.names()).read(text)
+
+
 def _read_everyone(text: str) -> str:
     if text != "*" and not names.SLIVER_NAME.match(text):
         raise Wrong(f"{quote(text)} can't be a sliver.", 'name a sliver, or write "*" for all of them')
@@ -215,6 +220,7 @@ FILE_NAME = _text(_read_file_name, r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$")
 FILE_TEXT = Text(_read_content, {"type": ["string", "number", "boolean"]})
 COMMAND = Text(_read_command, {"type": "string", "minLength": 1})
 LABEL = Text(_read_label, {"type": ["string", "number"], "maxLength": 200})
+DAEMON = Text(_read_daemon, {"anyOf": [{"enum": list(DAEMONS)}, {"type": "string", "pattern": "^[a-z][a-z0-9-]*$"}]})
 PROTOCOL = words(*PROTOCOLS, keep=True)
 DELAY = _text(partial(units.read_ms, high=100_000.0), units.DURATION)
 HELLO = _text(partial(units.read_s, low=0.05, high=65_535.0), units.DURATION)
@@ -232,7 +238,7 @@ ROUTING = Section(
         "protocols": Key(
             ListOf(PROTOCOL, lone=True), f"Routing protocols that the sliver speaks: {', '.join(PROTOCOLS)}."
         ),
-        "daemon": Key(words(*DAEMONS), "Which routing daemon speaks them: frr (default) or bird."),
+        "daemon": Key(DAEMON, "Which routing daemon speaks them: frr (default), bird, or one that you installed."),
         "hello": Key(HELLO, "Hello interval of OSPF, IS-IS and Babel; 50ms..65535s, default 1s."),
         "dead": Key(HELLO, "A neighbour is dead after this silence; longer than hello, default 4s."),
         "area": Key(AREA, "OSPF area, as number or dotted quad; default 0."),

@@ -45,7 +45,7 @@ def parse(text: str, source: str = "", default_name: str = "") -> Topology:
 
 def schema() -> Json:
     """The format's JSON Schema (draft 2020-12), from the declaration that `parse` reads by."""
-    return json_schema(TOPOLOGY, "VINI topology", "https://vini.example/topology.schema.json")
+    return json_schema(TOPOLOGY, "VINI topology", "topology.schema.json")
 
 
 def resolve(root: Fields, source: str, default_name: str, mistakes: Mistakes) -> Topology:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from vini import daemons
 from vini.model import PROTOCOLS, SPEAKS, Command, Link, Place, Routing, Sliver, StaticRoute
 from vini.text.mistakes import Mark, Mistakes, quote
 from vini.text.schema import Fields, Found
@@ -123,9 +124,11 @@ def _check_routing(name: str, routing: Routing, found: Found, at: Mark, mistakes
             what = f"The dead interval ({routing.dead_s:g}s) must be longer than hello ({routing.hello_s:g}s)."
             mistakes.add(late.at, what, f"write 'dead: {4 * routing.hello_s:g}s'")
     for f in protocols.value if protocols else ():
-        if f.value in PROTOCOLS and f.value not in SPEAKS[routing.daemon]:
-            has = ", ".join(sorted(SPEAKS[routing.daemon]))
-            mistakes.add(f.at, f"The daemon {routing.daemon} does not speak {f.value}.", f"it speaks {has}")
+        if f.value in PROTOCOLS and f.value not in daemons.speaks(routing.daemon):
+            has = ", ".join(sorted(daemons.speaks(routing.daemon)))
+            other = next(d for d in SPEAKS if f.value in SPEAKS[d])
+            hint = f"write 'daemon: {other}', which does; {routing.daemon} speaks {has}"
+            mistakes.add(f.at, f"The daemon {routing.daemon} does not speak {f.value}.", hint)
     if "bgp" in routing.protocols and not routing.asn:
         mistakes.add(at, f"{quote(name)} speaks bgp but has no asn.", "write 'routing: {asn: 65001}' in the sliver")
     if len(set(routing.protocols)) < len(routing.protocols) and protocols:

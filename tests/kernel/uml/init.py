@@ -12,12 +12,17 @@ import time
 from pathlib import Path
 
 _FINIT_MODULE = 313  # x86_64
+_BIND = 4096  # MS_BIND
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
-def mount(kind: str, target: str) -> None:
-    if _LIBC.mount(b"none", target.encode(), kind.encode(), 0, None):
-        raise OSError(ctypes.get_errno(), f"mounting {kind} at {target}")
+def mount(kind: str, target: str, source: str = "none", flags: int = 0) -> None:
+    if _LIBC.mount(source.encode(), target.encode(), kind.encode(), flags, None):
+        raise OSError(ctypes.get_errno(), f"mounting {kind} {source} at {target}")
+
+
+def bind(source: str, target: str) -> None:
+    mount("none", target, source, _BIND)
 
 
 def insert(module: Path) -> None:
@@ -27,13 +32,18 @@ def insert(module: Path) -> None:
             raise OSError(ctypes.get_errno(), f"inserting {module}")
 
 
-def main() -> int:
+def prepare() -> None:
+    """The file systems that everything needs, the modules, and a place for what is written."""
     for kind, target in (("proc", "/proc"), ("sysfs", "/sys"), ("tmpfs", "/run")):
         mount(kind, target)
     modules = Path("/usr/lib/uml/modules") / os.uname().release / "kernel"
     for name in os.environ["MODULES"].split(","):
         insert(modules / name)
     Path("/run/tmp").mkdir()  # nothing on /tmp: the checkout, or its Python, may live there
+
+
+def main() -> int:
+    prepare()
     os.environ.update(PYTHONDONTWRITEBYTECODE="1", HOME="/run/tmp", TMPDIR="/run/tmp")
     return subprocess.run(os.environ["RUN"].split("|"), cwd=os.environ["FROM"]).returncode
 

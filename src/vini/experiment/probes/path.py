@@ -10,14 +10,15 @@ from datetime import datetime
 from ipaddress import ip_address, ip_network
 from typing import Any, ClassVar
 
-from vini.experiment.network import Fib
-from vini.experiment.paths import computed_rtt_ms, paths_seen, sequence, ways
+from vini.experiment.paths import computed_rtt_ms, paths_seen, sequence, way, ways
 from vini.experiment.probe import Probe, Stage
 from vini.experiment.process import Program
 from vini.experiment.statistics import Row, lateness_ms, rounded
 from vini.model import Topology, Value
+from vini.reach import FibEntry, NextHop
 
 MOST_MONITORS = 100  # slivers; beyond, one `ip monitor` in each would be a load of its own
+NEXT_HOP = "\tnexthop"  # begins each next hop of a multipath route (iproute2, ip/iproute.c)
 CHANGE = re.compile(r"\[(?P<at>[^]]+)\]\s*(?P<gone>Deleted )?(?P<prefix>default|[\d.]+(?:/\d+)?) ")
 
 
@@ -27,12 +28,11 @@ class RouteChange(Value, frozen=True):
     at: float
     gone: bool
     prefix: str
-    via: str
-    dev: str
+    hops: tuple[tuple[str, str], ...]  # (next hop or "", vif) of each equal-cost next hop
 
 
 class Path(Probe, frozen=True):
-    """Walks next hops from one sliver to another and back.
+    """Walks next hops from one sliver to another and back, along all equal-cost paths.
 
     It looks at snapshots of all tables at a fixed interval, and between them at each change of a
     route that matters, as the kernels report it (rtnetlink): so ways that last milliseconds are
@@ -46,7 +46,7 @@ class Path(Probe, frozen=True):
 
     columns: ClassVar[dict[str, str]] = {
         "t": "float", "there": "str", "there_arrives": "bool", "back": "str", "back_arrives": "bool",
-        "computed_rtt_ms": "float", "origin": "str", "took_ms": "float",
+        "computed_rtt_ms": "float", "computed_rtt_max_ms": "float", "origin": "str", "took_ms": "float",
     }  # fmt: skip
     tools: ClassVar[tuple[tuple[str, str], ...]] = (("ip", "iproute2"),)
 
@@ -86,7 +86,7 @@ class _Watch:
 
     def __init__(self, probe: Path, stage: Stage):
         self.probe, self.stage = probe, stage
-        self.tables: dict[str, Fib] = {}
+        self.tables: dict[str, list[FibEntry]] = {}
         self.changes = 0
         self.ends = [ip_address(stage.address(s)) for s in probe.slivers()]
 
@@ -95,7 +95,7 @@ class _Watch:
         stage, due = self.stage, self.stage.now()
         while not stage.stop.is_set():
             t, seen, topology = stage.now(), self.changes, stage.topology
-            fibs = await stage.network.fibs(topology.name)
+            fibs = await stage.network.fib_entries(topology.name)
             if seen == self.changes:
                 self.tables = {s: list(fib) for s, fib in fibs.items()}
                 self.add(topology, t, "snapshot", (stage.now() - t) * 1000)
@@ -112,15 +112,18 @@ class _Watch:
                 self.add(self.stage.topology, change.at - self.stage.zero_wall, "change", None)
 
     def add(self, topology: Topology, t: float, origin: str, took_ms: float | None) -> None:
-        there, back = ways(topology, self.tables, self.probe.source, self.probe.destination)
+        found = ways(topology, self.tables, self.probe.source, self.probe.destination)
+        there, back = map(way, found)
+        rtt_ms, rtt_max_ms = computed_rtt_ms(topology, *found)
         self.stage.rows.append(
             {
                 "t": t,
-                "there": " ".join(there.slivers),
+                "there": there.text,
                 "there_arrives": there.arrives,
-                "back": " ".join(back.slivers),
+                "back": back.text,
                 "back_arrives": back.arrives,
-                "computed_rtt_ms": computed_rtt_ms(topology, there, back),
+                "computed_rtt_ms": rtt_ms,
+                "computed_rtt_max_ms": rtt_max_ms,
                 "origin": origin,
                 "took_ms": took_ms,
             }
@@ -130,19 +133,27 @@ class _Watch:
 def parse_change(line: str) -> RouteChange | None:
     """One line of `ip -4 -o -ts monitor route`; None for other tables and for kinds that forward nothing."""
     found = CHANGE.match(line)
-    dev = re.search(r" dev (\S+)", line)
-    if not found or not dev:
+    parts = line.split(NEXT_HOP)
+    parts = [p for p in parts[1:] or parts if (found and found["gone"]) or "dead" not in p.split()]
+    hops = [(_word("via", part), _word("dev", part)) for part in parts]
+    if not found or not hops or not all(dev for _, dev in hops):
         return None
-    via = re.search(r" via (?:inet6? )?(\S+)", line)
     prefix = {"default": "0.0.0.0/0"}.get(found["prefix"], found["prefix"])
     prefix = prefix if "/" in prefix else f"{prefix}/32"
     at = datetime.fromisoformat(found["at"]).timestamp()
-    return RouteChange(at, bool(found["gone"]), prefix, via[1] if via else "", dev[1])
+    return RouteChange(at, bool(found["gone"]), prefix, tuple(hops))
 
 
-def applied(fib: Fib, change: RouteChange) -> Fib:
+def _word(name: str, text: str) -> str:
+    found = re.search(rf" {name} (?:inet6? )?(\S+)", text)
+    return found[1] if found else ""
+
+
+def applied(fib: list[FibEntry], change: RouteChange) -> list[FibEntry]:
     """The table after a change.  The end of a route that was already replaced by another changes nothing."""
-    route = (change.prefix, change.via, change.dev)
     if change.gone:
-        return [row for row in fib if row != route]
-    return [row for row in fib if row[0] != change.prefix] + [route]
+        old = set(change.hops)
+        return [e for e in fib if e.to != change.prefix or not {(hop.via, hop.dev) for hop in e.hops} <= old]
+    (via, dev), *others = change.hops
+    came = FibEntry(change.prefix, via, dev, others=tuple(NextHop(v, d) for v, d in others))
+    return [e for e in fib if e.to != change.prefix] + [came]

@@ -13,7 +13,8 @@ class Routes(Probe, frozen=True):
     """Snapshots of main routing tables at a fixed interval, kept as changes.
 
     The first snapshot's routes have change "+" and the lowest `t`; afterwards a row is a route
-    that came ("+") or went ("-") since the snapshot before.
+    that came ("+") or went ("-") since the snapshot before.  Each of a route's equal-cost next hops
+    is a row of its own.
     """
 
     of: tuple[str, ...] = ()  # slivers; (): all
@@ -31,8 +32,9 @@ class Routes(Probe, frozen=True):
         times: list[float] = []
         while not stage.stop.is_set():
             times.append(stage.now())
-            fibs = await stage.network.fibs(stage.topology.name)
-            have = {(s, *row) for s, rows in fibs.items() if not self.of or s in self.of for row in rows}
+            fibs = await stage.network.fib_entries(stage.topology.name)
+            shown = {s: entries for s, entries in fibs.items() if not self.of or s in self.of}
+            have = {(s, e.to, hop.via, hop.dev) for s, entries in shown.items() for e in entries for hop in e.hops}
             stage.rows += changes(before, have, times[-1])
             before = have
             await stage.pause(times[-1] + self.every_s - stage.now())

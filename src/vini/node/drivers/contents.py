@@ -22,6 +22,17 @@ from vini.node.place import Place
 _MANIFEST = ".files"  # names what in the run directory is a File of ours, and not a daemon's log or socket
 
 
+def furnished(place: Place) -> set[str]:
+    """`slice.sliver` of all that has a directory, a pinned root or a cgroup of ours."""
+    found = set()
+    for parent in (place.run / "slivers", cgroup.of(place)):  # the kernel puts files into the latter
+        with suppress(FileNotFoundError), os.scandir(parent) as entries:
+            found |= {e.name for e in entries if "." in e.name and e.is_dir()}
+    with suppress(FileNotFoundError):
+        found |= {p.name.removesuffix(".root") for p in (place.run / "mounts").iterdir()}
+    return found
+
+
 def forget_sliver(place: Place, ns: str) -> None:
     """End all that lives in a sliver and delete its directory; for when its namespace goes."""
     group = cgroup.of(place, ns)
@@ -215,7 +226,7 @@ class RootDriver:
         lines = ["set -e", "mount -t sysfs vini /sys", *(_image(o, run) if o.image else _overlays(o, run))]
         # Slave, not private: else this namespace would keep every network namespace alive that is pinned now.
         command = ["unshare", f"--mount={pin}", "--propagation", "slave", "sh", "-c", "\n".join(lines)]
-        with netns.inside(self._place.netns(o.ns)):  # so that /sys shows the sliver's interfaces
+        with netns.inside(self._place.pin(o.ns)):  # so that /sys shows the sliver's interfaces
             subprocess.run(command, check=True, capture_output=True, text=True, timeout=30)
         _record(self._place, o.ns).write_bytes(msgspec.json.encode(o))
 

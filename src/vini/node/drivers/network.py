@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from errno import EEXIST, ENODEV, ENOENT, ESRCH
 from itertools import groupby
-from pathlib import Path
 from socket import if_nametoindex
 
 from vini.model import SYSCTLS, Address, AnyObject, Interface, Key, Netns, Route, Sysctl, Veth, VethEnd
-from vini.node import netns, rtnl
+from vini.node import connected, netns, rtnl
 from vini.node.drivers import Failures
-from vini.node.drivers.contents import forget_sliver
+from vini.node.drivers.contents import forget_sliver, furnished
 from vini.node.netlink import Socket
+from vini.node.pins import Pins
 from vini.node.place import GROUP, ROUTE_PROTOCOL, Place
 from vini.node.procfs import NetSettings
 
@@ -41,14 +42,11 @@ class NetworkDriver:
 
     def __init__(self, place: Place):
         self._place = place
+        self._pins = Pins(place)
         self._settings = NetSettings()
         self._marks_addresses = _kernel() >= (5, 18)  # IFA_PROTO: Linux 5.18
 
     # --- observe ------------------------------------------------------------------------------
-
-    def namespaces(self) -> list[str]:
-        """Names of all namespaces that bear our mark."""
-        return netns.pinned(Path("/run/netns"), self._place.mark + ".")
 
     def observe(self, namespaces: Collection[str]) -> frozenset[AnyObject]:
         """What is there in those namespaces."""
@@ -57,7 +55,7 @@ class NetworkDriver:
         with netns.back_home():
             for ns in namespaces:
                 try:
-                    netns.enter(self._place.netns(ns))
+                    netns.enter(self._place.pin(ns))
                 except OSError:  # never made, deleted meanwhile, or only the file of a half-made one: it isn't there
                     continue
                 self._observe_one(ns, out, ends)
@@ -65,21 +63,22 @@ class NetworkDriver:
         return frozenset(out)
 
     def _observe_one(self, ns: str, out: set[AnyObject], ends: list[tuple[VethEnd, int]]) -> None:
-        out.add(Netns(ns))
+        out.add(Netns(ns, self._pins.is_named(ns)))
         with Socket() as socket:
             out.add(Sysctl(ns, _forwarding(socket)))
+            seen = _look(socket)
             ours = {}
-            for link in map(rtnl.seen_link, socket.dump(rtnl.dump_links())):
+            for link in seen.links.values():
                 if link.index != 1 and (link.group != GROUP or not link.peer):
                     continue
                 ours[link.index] = link.dev
-                out.add(Interface(ns, link.dev, _wire(ns, link), link.mtu, link.up))
+                whole = connected.is_complete(link, seen)
+                out.add(Interface(ns, link.dev, _wire(ns, link), link.mtu, link.up, whole))
                 if link.index != 1:
                     ends.append((VethEnd(ns, link.dev, link.index, link.mac), link.peer))
-            for message in socket.dump(rtnl.dump_addresses()):
-                index, cidr, mark = rtnl.seen_address(message)
-                if index in ours and self._is_ours(cidr, mark):
-                    out.add(Address(ns, ours[index], cidr))
+            for a in seen.addresses:
+                if a.index in ours and self._is_ours(a.cidr, a.mark):
+                    out.add(Address(ns, ours[a.index], a.cidr, connected.is_whole(a, seen)))
             for message in socket.dump(rtnl.dump_routes(0, ROUTE_PROTOCOL)):
                 route = rtnl.seen_route(message)
                 if route.protocol == ROUTE_PROTOCOL:
@@ -96,13 +95,13 @@ class NetworkDriver:
         """Make or change objects of one kind."""
         kind = type(objects[0])
         if kind is Netns:
-            _share(self._place.netns("").parent)
-            return self._each(objects, self._make_netns)
+            self._pins.prepare([o.slivers[0] for o in objects])
+            return self._each(objects, lambda ns, _: self._pins.make(ns, self._prepare))
         if kind is Sysctl:
             return self._each(objects, self._write_sysctls)
         if kind is Veth:
             return self._make_pairs(objects)
-        return self._requests(objects, self._ensure_request)
+        return self._requests(objects, _ensuring)
 
     def remove(self, objects: Sequence[AnyObject]) -> Failures:
         """Take objects of one kind away."""
@@ -113,7 +112,7 @@ class NetworkDriver:
             return self._delete_pairs(objects)
         if kind in (Sysctl, Interface):  # settings go with what they are settings of
             return {}
-        return self._requests(objects, self._remove_request, gone=_GONE)
+        return self._requests(objects, _removing, gone=_GONE)
 
     def _each(self, objects: Iterable[AnyObject], act: Callable[[str, AnyObject], None]) -> Failures:
         failures: Failures = {}
@@ -125,22 +124,22 @@ class NetworkDriver:
                     failures[o.key] = f"The kernel refused {' '.join(o.key)}: {e}."
         return failures
 
-    def _make_netns(self, ns: str, _: AnyObject) -> None:
-        netns.create(self._place.netns(ns), self._prepare)
-
     def _prepare(self) -> None:
         self._settings.entered()
         for name, value in _BIRTH.items():
             self._settings.write(name, value)
 
     def _delete_netns(self, objects: Sequence[AnyObject]) -> Failures:
-        failures = self._each(objects, lambda ns, _: forget_sliver(self._place, ns))
-        netns.delete_all([self._place.netns(o.slivers[0]) for o in objects if o.key not in failures])
+        inhabited = furnished(self._place)
+        failures = self._each(
+            [o for o in objects if o.slivers[0] in inhabited], lambda ns, _: forget_sliver(self._place, ns)
+        )
+        self._pins.remove([o.slivers[0] for o in objects if o.key not in failures])
         return failures
 
     def _write_sysctls(self, ns: str, o: AnyObject) -> None:
         assert isinstance(o, Sysctl)
-        netns.enter(self._place.netns(ns))
+        netns.enter(self._place.pin(ns))
         self._settings.entered()
         for name, value in o.settings:
             self._settings.write(name, value)
@@ -172,7 +171,7 @@ class NetworkDriver:
                 try:
                     for end in o.ends:
                         if end.ns not in opened:
-                            opened[end.ns] = os.open(self._place.netns(end.ns), os.O_RDONLY | os.O_CLOEXEC)
+                            opened[end.ns] = os.open(self._place.pin(end.ns), os.O_RDONLY | os.O_CLOEXEC)
                 except FileNotFoundError:
                     continue
                 a, b = o.ends
@@ -192,7 +191,7 @@ class NetworkDriver:
         if o in self.observe({end.ns for end in o.ends}):
             return 0
         for end in o.ends:
-            with netns.inside(self._place.netns(end.ns)), Socket() as there:
+            with netns.inside(self._place.pin(end.ns)), Socket() as there:
                 links = [rtnl.seen_link(m) for m in there.dump(rtnl.dump_links())]
                 stale = [x.dev for x in links if x.group == GROUP and (x.dev == end.dev or x.index == end.index)]
                 there.transact([rtnl.delete_link(dev) for dev in stale])
@@ -204,7 +203,7 @@ class NetworkDriver:
             assert isinstance(o, Veth)
             for end in o.ends:
                 try:
-                    with netns.inside(self._place.netns(end.ns)), Socket() as socket:
+                    with netns.inside(self._place.pin(end.ns)), Socket() as socket:
                         errno = socket.transact([rtnl.delete_link(end.dev)])[0]
                 except OSError:  # that namespace is gone; the pair goes with it
                     continue
@@ -218,7 +217,7 @@ class NetworkDriver:
     def _requests(
         self,
         objects: Sequence[AnyObject],
-        make: Callable[[AnyObject, dict[str, int]], bytes],
+        make: Callable[[Socket, Sequence[AnyObject]], Iterator[tuple[AnyObject, bytes]]],
         gone: Collection[int] = (),
     ) -> Failures:
         failures: Failures = {}
@@ -226,36 +225,76 @@ class NetworkDriver:
             for ns, group in groupby(objects, key=lambda o: o.slivers[0]):
                 batch = list(group)
                 try:
-                    netns.enter(self._place.netns(ns))
+                    netns.enter(self._place.pin(ns))
                 except OSError as e:
                     if ENOENT not in gone:
                         failures.update((o.key, f"Sliver {ns} has no network namespace: {e}.") for o in batch)
                     continue
                 with Socket() as socket:
-                    index = _indexes(batch)
-                    errnos = socket.transact([make(o, index) for o in batch])
+                    requests = list(make(socket, batch))
+                    errnos = socket.transact([request for _, request in requests])
                 failures.update(
-                    (o.key, _refused(o, e)) for o, e in zip(batch, errnos, strict=True) if e and e not in gone
+                    (o.key, _refused(o, e)) for (o, _), e in zip(requests, errnos, strict=True) if e and e not in gone
                 )
         return failures
 
-    def _ensure_request(self, o: AnyObject, index: dict[str, int]) -> bytes:
-        match o:
-            case Interface(_, dev, wire, mtu, up):
-                return rtnl.set_link(dev, mtu=mtu, up=up, alias="vini " + "/".join(wire))
-            case Address(_, dev, cidr):
-                return rtnl.add_address(index[dev], cidr)
-            case Route(_, to, via, dev):
-                return rtnl.add_route(to, via, index[dev])
-        raise TypeError(f"not a kind of this driver: {o}")
 
-    def _remove_request(self, o: AnyObject, index: dict[str, int]) -> bytes:
+def _ensuring(socket: Socket, batch: Sequence[AnyObject]) -> Iterator[tuple[AnyObject, bytes]]:
+    """The requests that make or change objects of one kind in one namespace, and mend what of them is there."""
+    match batch[0]:
+        case Interface():
+            return _ensuring_interfaces(socket, [o for o in batch if isinstance(o, Interface)])
+        case Address():
+            return _ensuring_addresses(socket, [o for o in batch if isinstance(o, Address)])
+    index = _indexes(batch)
+    return ((o, rtnl.add_route(o.to, o.via, index[o.dev])) for o in batch if isinstance(o, Route))
+
+
+def _ensuring_interfaces(socket: Socket, batch: Sequence[Interface]) -> Iterator[tuple[AnyObject, bytes]]:
+    seen = None if _is_new(socket) else _look(socket)
+    links = {link.dev: link for link in seen.links.values()} if seen else {}
+    for o in batch:
+        yield o, rtnl.set_link(o.dev, mtu=o.mtu, up=o.up, alias="vini " + "/".join(o.wire))
+        if seen and o.up and o.dev in links:
+            yield from ((o, request) for request in connected.mend_link(links[o.dev], seen))
+
+
+def _is_new(socket: Socket) -> bool:
+    """Whether lo is down: so a namespace is born, and nothing in it can lack what the kernel gives.  One look at
+    all would cost more than all the rest."""
+    return not rtnl.is_up(socket.ask(rtnl.get_link(1)))
+
+
+def _ensuring_addresses(socket: Socket, batch: Sequence[Address]) -> Iterator[tuple[AnyObject, bytes]]:
+    """Nothing for those that are new, which are made at once."""
+    index = _indexes(batch)
+    errnos = socket.transact([rtnl.add_address(index[o.dev], o.cidr, only_new=True) for o in batch])
+    if old := [o for o, errno in zip(batch, errnos, strict=True) if errno]:  # it is there, or refused for good
+        seen = _look(socket)
+        sent: set[bytes] = set()
+        for o in old:
+            requests = connected.mend_address(index[o.dev], o.cidr, ROUTE_PROTOCOL, seen)
+            yield from ((o, request) for request in requests if request not in sent)
+            sent.update(requests)  # two addresses of one prefix share its route
+
+
+def _removing(_: Socket, batch: Sequence[AnyObject]) -> Iterator[tuple[AnyObject, bytes]]:
+    """The requests that take objects of one kind in one namespace away."""
+    index = _indexes(batch)
+    for o in batch:
         match o:
             case Address(_, dev, cidr):
-                return rtnl.delete_address(index[dev], cidr)
+                yield o, rtnl.delete_address(index[dev], cidr)
             case Route(_, to, via, dev):
-                return rtnl.delete_route(to, via, index[dev])
-        raise TypeError(f"not a kind of this driver: {o}")
+                yield o, rtnl.delete_route(to, via, index[dev])
+
+
+def _look(socket: Socket) -> connected.Seen:
+    """The links, addresses and routes of the kernel's own in the namespace of that socket."""
+    links = {link.index: link for link in map(rtnl.seen_link, socket.dump(rtnl.dump_links()))}
+    addresses = tuple(map(rtnl.seen_address, socket.dump(rtnl.dump_addresses())))
+    routes = frozenset(rtnl.seen_kernel_route(m[16:]) for m in socket.dump(rtnl.dump_kernel_routes()))
+    return connected.Seen(links, addresses, routes, now_cs=int(time.monotonic() * 100))
 
 
 def _forwarding(socket: Socket) -> tuple[tuple[str, str], ...]:
@@ -285,10 +324,10 @@ def _wire(ns: str, link: rtnl.SeenLink) -> Key:
 
 def _indexes(batch: Sequence[AnyObject]) -> dict[str, int]:
     """Interface name -> index here; 0, which the kernel refuses, where it is missing."""
-    out = {}
+    out = {"lo": 1}
     for o in batch:
         dev = getattr(o, "dev", "")
-        if isinstance(o, Address | Route) and dev not in out:
+        if dev not in out:
             try:
                 out[dev] = if_nametoindex(dev)
             except OSError:
@@ -308,10 +347,3 @@ def _chunks(items: Sequence[Veth], size: int) -> Iterator[Sequence[Veth]]:
 def _kernel() -> tuple[int, int]:
     major, minor = os.uname().release.split(".")[:2]
     return int(major), int("".join(c for c in minor if c.isdigit()))
-
-
-def _share(directory: Path) -> None:
-    """Make /run/netns a shared mount as ip-netns(8) does, so that both see and delete each other's alike."""
-    if not netns.is_mounted(directory):
-        directory.mkdir(parents=True, exist_ok=True)
-        netns.make_shared(directory)

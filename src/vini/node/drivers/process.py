@@ -6,6 +6,7 @@ finds them again by their cgroup and by the record that was written before they 
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shlex
@@ -24,13 +25,18 @@ from vini.model import AnyObject, Key, Process, Ready, Value
 from vini.node import cgroup, netns
 from vini.node.drivers import Failures
 from vini.node.drivers.contents import enter
+from vini.node.drivers.questions import Answer, Questions
 from vini.node.place import Place
 
+log = logging.getLogger("vini.agent")
 _GRACE_S = 1.0  # between asking a process to end and ending it
 _LOG_LIMIT = 1 << 20  # bytes, of one process; beyond it the log is begun anew, the old one kept beside it
+_TOLD = "--- told to reload "
 _BEGIN = "--- started "  # a line of this in a log parts one life of a process from the next
-_PROBE_TIMEOUT_S = 5.0
-_RELOAD_TIMEOUT_S = 30.0
+_PATIENCE_S = 2.0  # for reloads, of a pass; what takes longer goes on, and the next pass hears of it
+_UNKNOWN = "?"  # the configuration of a process that is being told of another one
+_READY, _RELOAD = "ready", "reload"
+Life = tuple[int, Ready]  # of a process, by its id, and what it is asked
 
 
 class Started(Value, frozen=True):
@@ -50,13 +56,19 @@ class ProcessDriver:
         self._place = place
         self._started: dict[Key, Started] = {}
         self._children: dict[int, subprocess.Popen[bytes]] = {}
-        self._answered: dict[Key, tuple[int, Ready]] = {}  # who already answered its readiness probe
+        self._questions = Questions(self._mark)
+        self._heard: dict[Key, int] = {}  # how long a log was that had no `reload_on`, bytes
+        self._answered: dict[Key, Life] = {}  # who already answered its readiness probe
+        self._hung: dict[Key, tuple[Life, str]] = {}  # whose last probe had no answer in time
+        self._refused: dict[Key, tuple[Process, str]] = {}  # why its last reload failed
 
     # --- observe ------------------------------------------------------------------------------
 
     def observe(self, namespaces: Collection[str]) -> frozenset[AnyObject]:
         """Those that live (or, run once, have ended), as recorded at their start."""
         self._reap()
+        self._questions.poll()
+        self._forget_ended()
         out: set[AnyObject] = set()
         for ns in namespaces:
             group = cgroup.of(self._place, ns)
@@ -79,7 +91,23 @@ class ProcessDriver:
         self._trim(self._file(ns, name, "log"))
         if not self._lives_here(ns, pids[0]):
             return Process(ns, name, ())  # in a namespace of that name that is no more
-        return recorded
+        return msgspec.structs.replace(recorded, config=_UNKNOWN) if self._complains(recorded) else recorded
+
+    def _complains(self, o: Process) -> bool:
+        """Whether its log has had `reload_on` since it was started or last told to reload.
+
+        A log that is as long as when it had not is not read again.
+        """
+        if not o.reload_on:
+            return False
+        with suppress(FileNotFoundError):
+            log = self._file(o.ns, o.name, "log")
+            length = log.stat().st_size
+            if self._heard.get(o.key) != length:
+                if o.reload_on in log.read_text(errors="replace").rpartition("\n--- ")[2]:
+                    return True
+                self._heard[o.key] = length
+        return False
 
     def _trim(self, log: Path) -> None:
         """Keep a long log's end beside it and begin it anew; it is written in append mode, so its writer goes on."""
@@ -90,12 +118,16 @@ class ProcessDriver:
 
     def _lives_here(self, ns: str, pid: int) -> bool:
         try:
-            return Path(f"/proc/{pid}/ns/net").stat().st_ino == self._place.netns(ns).stat().st_ino
+            return Path(f"/proc/{pid}/ns/net").stat().st_ino == self._place.pin(ns).stat().st_ino
         except FileNotFoundError:
             return False
 
     def health(self, processes: Iterable[Process]) -> tuple[dict[str, str], dict[str, str]]:
-        """Namespace -> why: for processes that don't do their work yet, and for those that have failed at it."""
+        """Namespace -> why: for processes that don't do their work yet, and for those that have failed at it.
+
+        Told from what is known now; those that must be asked are, and `awaited` tells when they have answered.
+        """
+        self._questions.poll()
         unready: dict[str, str] = {}
         failed: dict[str, str] = {}
         for p in processes:
@@ -114,56 +146,132 @@ class ProcessDriver:
     def _silent(self, p: Process) -> str:
         if p.once and not self._file(p.ns, p.name, "status").exists():
             return f"`{p.argv[-1]}` still runs"
+        if (_RELOAD, *p.key) in self._questions.unheard():
+            return f"{p.name} is being told of its new configuration"
         if p.ready is None:
             return ""
         pids = cgroup.pids(cgroup.of(self._place, p.ns, p.name))
-        if pids and self._answered.get(p.key) == (pids[0], p.ready):
-            return ""
-        command = enter(self._place, p.ns, self._filled(p, p.ready.argv))
-        try:
-            out = subprocess.run(command, capture_output=True, text=True, timeout=_PROBE_TIMEOUT_S).stdout
-        except subprocess.TimeoutExpired:
-            out = ""
-        if len(re.findall(p.ready.expect, out, re.MULTILINE)) < p.ready.times:
-            return f"{p.name} runs but does not answer yet"
-        if pids:
-            self._answered[p.key] = (pids[0], p.ready)
-        return ""
+        if not pids:
+            return f"{p.name} is not running"
+        life = (pids[0], p.ready)
+        return "" if self._answered.get(p.key) == life else self._probed(p, p.ready, life)
+
+    def _probed(self, p: Process, ready: Ready, life: Life) -> str:
+        """Why it is not ready, as far as its probe has told; the probe is asked (again) where it isn't being asked."""
+        key = (_READY, *p.key)
+        if self._hung.get(p.key, (life,))[0] != life:
+            del self._hung[p.key]
+        answer = self._questions.answer(key, life)
+        if answer is None:
+            command = enter(self._place, p.ns, self._filled(p, ready.argv))
+            self._questions.ask(key, life, command, ready.within_s, again=p.key in self._hung)
+        elif answer.late:
+            why = (
+                f"{p.name} runs, but its readiness probe `{shlex.join(ready.argv)}` had no answer within "
+                f"{ready.within_s:g} s; the last lines of its log: {self._last_lines(p)}"
+            )
+            if p.key not in self._hung:
+                log.warning("%s: %s", p.ns, why)
+            self._hung[p.key] = (life, why)
+        else:
+            self._hung.pop(p.key, None)
+            if len(re.findall(ready.expect, answer.out, re.MULTILINE)) >= ready.times:
+                self._answered[p.key] = life
+                return ""
+        return self._hung[p.key][1] if p.key in self._hung else f"{p.name} runs but does not answer yet"
+
+    def awaited(self, namespaces: Collection[str]) -> bool:
+        """Whether processes of these slivers are being asked for their readiness, or told of a change, in time."""
+        return self._questions.awaited(namespaces)
+
+    def being_told(self, namespaces: Collection[str]) -> set[str]:
+        """Those of these slivers in which the end of a process's reload has not been told of."""
+        return {key[2] for key in self._questions.unheard() if key[0] == _RELOAD and key[2] in namespaces}
+
+    def being_asked(self, namespaces: Collection[str]) -> bool:
+        """Whether processes of these slivers were asked for their readiness since `health` told of it."""
+        return any(key[0] == _READY and key[2] in namespaces for key in self._questions.unheard())
+
+    def asking(self) -> bool:
+        """Whether any process is; then `awaited` or `observe` should be called soon.  From any thread."""
+        return bool(self._questions.without_answer())
+
+    def close(self) -> None:
+        """End what is being asked."""
+        self._questions.close()
+
+    def _mark(self, ns: str, pid: int) -> None:
+        """A command that asks falls with its sliver: else one that hangs would keep its namespace alive."""
+        with suppress(OSError):  # it has ended already
+            (cgroup.of(self._place, ns) / "cgroup.procs").write_text(str(pid))
 
     # --- change -------------------------------------------------------------------------------
 
     def ensure(self, objects: Sequence[AnyObject]) -> Failures:
-        """Start them, or tell them to reload; one that keeps failing is started ever more rarely."""
+        """Start them, or tell them to reload; one that keeps failing is started ever more rarely.
+
+        Who takes long over a reload is left to it: `awaited` tells when it is over, and the next call its result.
+        """
         failures: Failures = {}
+        told: list[Process] = []
         for o in objects:
             assert isinstance(o, Process)
             try:
-                self._ensure_one(o)
+                if not self._ensure_one(o):
+                    told.append(o)
             except (OSError, subprocess.SubprocessError, _Waits) as e:
                 failures[o.key] = str(e) if isinstance(e, _Waits) else _cannot_start(o, e)
-        return failures
+        self._questions.wait([(_RELOAD, *o.key) for o in told], _PATIENCE_S)
+        return failures | {o.key: why for o in told if (why := self._reloaded(o))}
 
-    def _ensure_one(self, o: Process) -> None:
+    def _ensure_one(self, o: Process) -> bool:
+        """False where it is being told to reload."""
         pids = cgroup.pids(cgroup.of(self._place, o.ns, o.name))
         if pids:
             old = self._observe_one(o.ns, o.name, pids)
             if old == o:
-                return
+                return True
             if old and o.argv == old.argv:
                 if old.config != o.config:
                     self._reload(o)
+                    return False
                 self._record(o)
-                return
+                return True
             self._stop([o])
         self._wait_longer_each_time(o)
         self._start(o)
+        return True
 
     def _reload(self, o: Process) -> None:
+        """From now on, and after a crash of ours too, nobody knows by what configuration it runs."""
+        if self._complains(o):
+            self._log(o, _TOLD).close()
+        self._record(msgspec.structs.replace(o, config=_UNKNOWN))
+        if self._refused.get(o.key, (o,))[0] != o:
+            del self._refused[o.key]
         command = enter(self._place, o.ns, self._filled(o, o.reload))
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_RELOAD_TIMEOUT_S)
-        if done.returncode:
-            said = (done.stderr or done.stdout).strip().splitlines()[-3:]
-            raise _Waits(f"{o.name} refused its new configuration: {' / '.join(said)}")
+        again = o.key in self._refused
+        self._questions.ask((_RELOAD, *o.key), o, command, o.reload_within_s, again=again)
+
+    def _reloaded(self, o: Process) -> str:
+        """Why it runs by another configuration; "" where it doesn't, or may take this one yet."""
+        answer = self._questions.answer((_RELOAD, *o.key), o)
+        if answer and answer.status == 0:
+            self._refused.pop(o.key, None)
+            self._record(o)
+            return ""
+        if answer:
+            self._refused[o.key] = (o, self._why_refused(o, answer))
+        return self._refused[o.key][1] if o.key in self._refused else ""
+
+    def _why_refused(self, o: Process, answer: Answer) -> str:
+        if answer.late:
+            return (
+                f"{o.name} did not take its new configuration within {o.reload_within_s:g} s; "
+                f"the last lines of its log: {self._last_lines(o)}"
+            )
+        said = (answer.err or answer.out).strip().splitlines()[-3:]
+        return f"{o.name} refused its new configuration: {' / '.join(said)}"
 
     def _its_turn(self, o: Process) -> str:
         """Shell text that waits: a command begins when the one before it has ended.
@@ -204,20 +312,21 @@ class ProcessDriver:
         argv = enter(self._place, o.ns, self._filled(o, o.argv)) if o.rooted else self._filled(o, o.argv)
         join = f"echo 0 > {group}/cgroup.procs; {self._its_turn(o)}"
         rest = f'"$@"; echo $? > {shlex.quote(str(self._file(o.ns, o.name, "status")))}' if o.once else 'exec "$@"'
-        with self._log(o) as log, netns.inside(self._place.netns(o.ns)):
+        with self._log(o) as log, netns.inside(self._place.pin(o.ns)):
             child = subprocess.Popen(
                 ["sh", "-c", join + rest, "sh", *argv],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
                 cwd="/", env=_environment(o),
             )  # fmt: skip
         self._children[child.pid] = child
+        self._questions.drop_where(lambda key: key[1:] == o.key)  # they were for the one before it
         with suppress(OSError):  # it has ended already
             (group / "cgroup.procs").write_text(str(child.pid))
 
-    def _log(self, o: Process) -> BinaryIO:
+    def _log(self, o: Process, what: str = _BEGIN) -> BinaryIO:
         at = self._file(o.ns, o.name, "log")
         log = at.open("ab")
-        log.write(f"{_BEGIN}{time.strftime('%Y-%m-%d %H:%M:%S')}\n".encode())
+        log.write(f"{what}{time.strftime('%Y-%m-%d %H:%M:%S')}\n".encode())
         log.flush()
         return log
 
@@ -241,9 +350,24 @@ class ProcessDriver:
                 continue
             for kind in ("process", "status"):
                 self._file(p.ns, p.name, kind).unlink(missing_ok=True)
-            self._answered.pop(p.key, None)
-            self._started.pop(p.key, None)
+            self._forget([p.key])
         return failures
+
+    def _forget(self, keys: Collection[Key]) -> None:
+        """Of processes that are no more, or that are others of the same name by now."""
+        for memory in (self._answered, self._heard, self._hung, self._refused, self._started):
+            for key in memory.keys() & keys:
+                del memory[key]
+        self._questions.drop_where(lambda key: key[1:] in keys)
+
+    def _forget_ended(self) -> None:
+        """Processes of slivers that are no more: what falls with its namespace is not removed one by one."""
+        if known := {*self._started, *self._answered, *self._heard, *self._hung, *self._refused}:
+            slivers: set[str] = set()
+            with suppress(FileNotFoundError), os.scandir(self._place.sliver("")) as entries:
+                slivers = {entry.name for entry in entries}
+            if gone := {key for key in known if key[1] not in slivers}:
+                self._forget(gone)
 
     # --- records ------------------------------------------------------------------------------
 

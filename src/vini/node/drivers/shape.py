@@ -78,7 +78,7 @@ class ShapeDriver:
     @contextmanager
     def _there(self, ns: str) -> Iterator[There | None]:
         """In that namespace, or None where there is none; the caller brings the thread home."""
-        path = self._place.netns(ns)
+        path = self._place.pin(ns)
         try:
             netns.enter(path)
             inode = path.stat().st_ino
