@@ -1,6 +1,7 @@
 """The link element's process: built when first needed, started detached, spoken to by a unix socket.
 
-`element.c` says what it does; docs/explanation/links.md what its messages look like.
+Its source is in `element/`, one concept per file; docs/explanation/links.md says what it does and what its messages
+look like.
 """
 
 from __future__ import annotations
@@ -15,22 +16,49 @@ from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from vini.model import DriverError, Unsupported
 
-SOURCE = Path(__file__).with_name("element.c")
+SOURCE = Path(__file__).with_name("element")
 NETNS = Path("/run/netns")
 # For packets, 2 KiB a frame; used up only as far as links hold packets, at most a quarter of the machine's.
 MEMORY_MB = min(1024, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 22)
-_FLAGS = ("-std=c11", "-O2", "-Wall", "-Wextra", "-pthread")
+_FLAGS = ("-std=c11", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-pthread")
 
 PortName = tuple[str, str]  # name of the namespace's file in /run/netns, vif
+FILES = ("table", "lose", "trace")  # settings whose value is a path, or NO_FILE
+NO_FILE = "-"
+# From here on a segment of 64 KiB is on the wire for no more than 0.1 ms, and may pass in one piece.
+WHOLE_SEGMENTS_KBIT = 5_000_000
+
+
+def needs_frames(settings: Mapping[str, Any]) -> bool:
+    """Whether the kernel must split large segments before a port with these settings.
+
+    So it is where each frame is lost, damaged, marked or put out of order by itself, or takes its turn alone at a
+    rate at which a large segment would hold up others. Delay, jitter and duplicates don't tell; a queue's limits
+    count the frames of a segment that stays whole.
+    """
+    single = ("loss_ppm", "enter_ppm", "corrupt_ppm", "reorder_ppm", "aqm")
+    if any(settings.get(name) for name in single) or not settings.get("keeps_order", 1):
+        return True
+    if any(settings.get(name, NO_FILE) != NO_FILE for name in ("lose", "trace")):
+        return True
+    return 0 < int(settings.get("rate_kbit", 0)) < WHOLE_SEGMENTS_KBIT
+
+
+def sources() -> list[Path]:
+    """The program's files, in an order that doesn't change."""
+    return sorted(SOURCE.glob("*.[ch]"))
 
 
 def build() -> Path:
     """The program for the present source; compiled once per source, kept in VINI_CACHE (/var/cache/vini)."""
-    source = SOURCE.read_bytes()
-    name = blake2b(source + " ".join(_FLAGS).encode(), digest_size=8).hexdigest()
+    digest = blake2b(" ".join(_FLAGS).encode(), digest_size=8)
+    for path in sources():
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    name = digest.hexdigest()
     program = Path(os.environ.get("VINI_CACHE", "/var/cache/vini")) / f"element-{name}"
     if program.exists():
         return program
@@ -38,7 +66,8 @@ def build() -> Path:
         raise Unsupported("This node can't build its link element: it needs gcc (`apt-get install gcc libc6-dev`).")
     program.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
     new = program.with_name(f"{program.name}.{os.getpid()}")  # renamed when whole: others may build it too
-    done = subprocess.run(["gcc", *_FLAGS, "-o", new, SOURCE, "-lm"], capture_output=True, text=True)
+    units = [path for path in sources() if path.suffix == ".c"]
+    done = subprocess.run(["gcc", *_FLAGS, "-o", new, *units, "-lm"], capture_output=True, text=True)
     if done.returncode:
         raise DriverError(f"gcc could not build the link element: {done.stderr.strip()[-400:]}")
     new.replace(program)
@@ -66,13 +95,20 @@ def is_running(run: Path) -> bool:
 
 
 class Element:
-    """A conversation with the running element; OSError where none runs or it dies meanwhile."""
+    """A conversation with the running element; OSError where none runs or it dies meanwhile.
+
+    It outlives the element's keeper: what the next one didn't hear is said once more. Every request may be repeated.
+    """
 
     def __init__(self, run: Path):
+        self._path = str(run / "element.sock")
+        self._connect()
+
+    def _connect(self) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
         self._socket.settimeout(10)
         try:
-            self._socket.connect(str(run / "element.sock"))
+            self._socket.connect(self._path)
         except OSError:
             self._socket.close()
             raise
@@ -83,8 +119,11 @@ class Element:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self._socket.close()
 
-    def set(self, port: PortName, settings: Mapping[str, int], fds: Sequence[int] = ()) -> None:
-        """Change a port's settings; with `fds`, its TAP and its packet socket, make or replace the port."""
+    def set(self, port: PortName, settings: Mapping[str, int | str], fds: Sequence[int] = ()) -> None:
+        """Change a port's settings, all at once; with `fds`, its TAP and its packet socket, make or replace the port.
+
+        A setting of FILES is an absolute path, or NO_FILE. DriverError with the place where one holds nonsense.
+        """
         words = " ".join(f"{name}={value}" for name, value in settings.items())
         self._ask(f"set {' '.join(port)} {words}", fds)
 
@@ -92,8 +131,11 @@ class Element:
         """Forget a port and the packets in it; its TAP goes within moments.  False where there is no such port."""
         return self._ask(f"remove {' '.join(port)}") == "ok removed\n"
 
-    def ports(self) -> dict[PortName, dict[str, int]]:
-        """The settings of every port, with the inode of its namespace and the index of its vif."""
+    def ports(self) -> dict[PortName, dict[str, Any]]:
+        """The settings of every port, with the inode of its namespace and the index of its vif.
+
+        Whole numbers, and paths for those of FILES.
+        """
         return dict(self._pages("list"))
 
     def stats(self) -> dict[PortName, dict[str, int]]:
@@ -101,29 +143,44 @@ class Element:
         return dict(self._pages("stats"))
 
     def state(self) -> dict[str, int]:
-        """Its process id, whether it runs with real-time priority, and how much of its memory is free."""
+        """Process ids of keeper (`pid`) and `worker`, how often each was started again, whether packets move with
+        real-time priority, how often its budget was used up, and how much of its memory is free."""
         return _numbers(self._ask("list 1000000000").split()[1:])
 
-    def _pages(self, verb: str) -> Iterator[tuple[PortName, dict[str, int]]]:
+    def _pages(self, verb: str) -> Iterator[tuple[PortName, dict[str, Any]]]:
         at = 0
         while True:
             first, *lines = self._ask(f"{verb} {at}").splitlines()
             for line in lines:
                 netns, dev, *words = line.split()
-                yield (netns, dev), _numbers(words)
+                yield (netns, dev), _values(words)
             at = _numbers(first.split()[1:])["next"]
             if not at:
                 return
 
     def _ask(self, line: str, fds: Sequence[int] = ()) -> str:
+        try:
+            answer = self._say(line, fds)
+        except ConnectionError:  # the keeper died; the socket is its successor's
+            self._socket.close()
+            self._connect()
+            answer = self._say(line, fds)
+        if not answer.startswith("ok"):
+            raise DriverError(f"The link element refused `{line}`: {answer.strip()}.")
+        return answer
+
+    def _say(self, line: str, fds: Sequence[int]) -> str:
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", fds))] if fds else []
         self._socket.sendmsg([line.encode()], rights)
         answer = self._socket.recv(1 << 16).decode()
         if not answer:
             raise ConnectionResetError("the link element went away")
-        if not answer.startswith("ok"):
-            raise DriverError(f"The link element refused `{line}`: {answer.strip()}.")
         return answer
+
+
+def _values(words: Sequence[str]) -> dict[str, Any]:
+    pairs = (w.partition("=") for w in words)
+    return {name: value if name in FILES else int(value) for name, _, value in pairs}
 
 
 def _numbers(words: Sequence[str]) -> dict[str, int]:

@@ -7,7 +7,7 @@ from collections import Counter
 from vini.experiment.network import Departures
 from vini.experiment.statistics import rounded
 
-LATE_MS = 1.0  # what the link element counts as late (LATE_NS in dataplane/element.c)
+LATE_MS = 1.0  # what the link element counts as late (LATE_NS in dataplane/element/live.h)
 WORST = 3  # so many vifs are named
 
 

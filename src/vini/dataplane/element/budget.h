@@ -1,0 +1,18 @@
+/* How much of a processor the worker may take from all others by its real-time priority.
+ *
+ * Of each 100 ms it is awake at real-time priority for at most 80; for what is left it is a process like others
+ * (SCHED_OTHER), which still runs where nobody else wants to.  So a core is never starved, and the kernel's own limit
+ * (sched_rt_runtime_us, 95 % of a second; since Linux 6.12 the fair server's 5 %) is never reached: that one would
+ * stop the worker for 50 ms at a time.  Of the 80 ms at most 30 are spent on waiting awake.
+ */
+#ifndef BUDGET_H
+#define BUDGET_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+void budget_open(void);                          /* ask for real-time priority; `shared` tells whether we have it */
+void budget_spend(uint64_t now, uint64_t awake_ns, uint64_t spun_ns);
+bool budget_may_spin(void);
+
+#endif
