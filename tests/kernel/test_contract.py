@@ -469,7 +469,9 @@ class TestProcesses:
         real.one_pass(want)
         assert real.see() == want
         before = cgroup.pids(cgroup.of(real.own.place, A, "wails"))[:1]
-        (real.own.place.sliver(A) / "loud").write_text("once\n")
+        new = real.own.place.sliver(A) / "new"
+        new.write_text("once\n")
+        new.rename(new.with_name("loud"))  # whole from its first moment
 
         def is_told() -> bool:
             real.one_pass(want)

@@ -53,7 +53,7 @@ class Agent:
         are still being told of their new configuration."""
         old = self._ledger.accept(spec)
         scope = touched(old.objects if old else frozenset(), spec.objects) | self._failed_namespaces()
-        if old is None:
+        if old is None or not spec.objects:  # also what nobody asked for goes with the slice
             scope |= {ns for ns in self._traces.namespaces() if ns.startswith(spec.slice + ".")}
         ops, now = self._pass(scope, progress)
         # Told from what the kernel acknowledged; the loop's next full look verifies it within a second or so.
