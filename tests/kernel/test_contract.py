@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -95,7 +96,14 @@ class World:
         return getattr(driver, verb)(in_order(objects))
 
     def one_pass(self, want: frozenset[AnyObject]) -> Failures:
-        return self._machine.apply(plan(want, self.see()))
+        """The kernel gives a new vif its link-local address in its own time: that is waited for."""
+        failures = self._machine.apply(plan(want, self.see()))
+        wanted = {o.key for o in want if o.key not in failures}
+        deadline = time.monotonic() + 5
+        while any(isinstance(o, Interface) and not o.whole and o.key in wanted for o in self.see()):
+            if time.monotonic() > deadline:
+                break
+        return failures
 
     def pids(self) -> dict[str, list[int]]:
         """Of every process of c.a."""
