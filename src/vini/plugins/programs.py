@@ -1,0 +1,157 @@
+"""A sliver's own data plane, from what the user wrote to objects: C, and where it is hooked in.  Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Sequence
+from hashlib import blake2b
+from pathlib import PurePosixPath
+from typing import Literal
+
+from vini import names
+from vini.elements import Compiled, compile_elements
+from vini.layout import Vif
+from vini.model import (
+    BUDGET_KPPS,
+    Bpf,
+    BpfRow,
+    BpfVif,
+    File,
+    Hook,
+    Mistake,
+    Program,
+    TopologyError,
+    Unsupported,
+    Value,
+)
+
+HookName = Literal["tc", "xdp"]
+Direction = Literal["input", "output"]
+_DIRECTIONS: dict[str, Direction] = {
+    "": "input",
+    "ingress": "input",
+    "input": "input",
+    "egress": "output",
+    "output": "output",
+}
+_SECTION = re.compile(
+    r'SEC\(\s*"(?P<hook>xdp|tc)(?:/(?P<direction>ingress|egress|input|output))?(?:/(?P<vif>[\w.-]+))?"\s*\)'
+    r"\s*(?:static\s+|__noinline\s+)*int\s+(?P<function>\w+)\s*\("
+)
+
+
+class Entrance(Value, frozen=True):
+    """A program that handles packets of a direction, of one vif or ("") of every other."""
+
+    direction: Direction
+    vif: str
+    function: str
+    hooks: tuple[HookName, ...]  # where it can run
+
+
+class Prepared(Value, frozen=True):
+    """A program that is ready for a C compiler, and where it goes."""
+
+    source: str
+    entrances: tuple[Entrance, ...]
+    hook: HookName  # of the inputs
+    why: str  # that hook was chosen, for people
+    rows: tuple[BpfRow, ...] = ()
+    inserts: bool = False  # makes packets longer
+
+
+def prepare(where: str, program: Program, vifs: Sequence[str], shaped: Collection[str]) -> Prepared:
+    """Raises TopologyError with the program's mistakes, Unsupported where its hook can't be had.
+
+    `shaped` are those vifs whose links delay, lose or limit packets: what XDP redirects would bypass that.
+    """
+    for vif in program.vifs:
+        if vif not in vifs:
+            what = f"{where} has no vif {vif!r}; its vifs are {', '.join(vifs)}."
+            raise TopologyError([Mistake(0, 0, what)], program.name)
+    if program.kind == "elements":
+        compiled = compile_elements(program.text, program.name, vifs)
+        source, entrances = compiled.source, _of_elements(compiled)
+        rows = tuple(BpfRow(r.map, r.key.hex(), r.value.hex()) for r in compiled.rows)
+        inserts = compiled.inserts
+    else:
+        source, entrances, rows, inserts = program.text, _of_c(program), (), False
+    hook, why = _choose(where, program, entrances, shaped)
+    return Prepared(source, entrances, hook, why, rows, inserts)
+
+
+def objects(
+    slice_: str, sliver: str, program: Program, prepared: Prepared, vifs: Sequence[Vif]
+) -> Iterator[File | Bpf | Hook]:
+    """The source, the programs and their hooks."""
+    ns = f"{slice_}.{sliver}"
+    name = PurePosixPath(program.name).name or "program"
+    digest = blake2b(prepared.source.encode(), digest_size=8).hexdigest()
+    path = f"program/{digest}/{name if name.endswith('.c') else name + '.c'}"
+    yield File(ns, path, prepared.source)
+    known = tuple(
+        BpfVif(v.dev, v.index, names.mac(slice_, sliver, v.dev), names.mac(slice_, v.peer, v.peer_dev)) for v in vifs
+    )
+    yield Bpf(ns, path, prepared.hook, known, prepared.rows, program.budget_kpps or BUDGET_KPPS)
+    for v in vifs:
+        if program.vifs and v.dev not in program.vifs:
+            continue
+        for entrance in _at(prepared.entrances, v.dev):
+            hook: HookName = prepared.hook if entrance.direction == "input" else "tc"
+            yield Hook(ns, v.dev, entrance.direction, hook, entrance.function)
+
+
+def _at(entrances: Sequence[Entrance], dev: str) -> Iterator[Entrance]:
+    """For each direction the program of that very vif, else that of every other."""
+    for direction in ("input", "output"):
+        here = [e for e in entrances if e.direction == direction and e.vif in (dev, "")]
+        yield from sorted(here, key=lambda e: e.vif == "")[:1]
+
+
+def _of_elements(compiled: Compiled) -> tuple[Entrance, ...]:
+    return tuple(
+        Entrance("input", e.vif, e.function, compiled.hooks)
+        if e.direction == "input"
+        else Entrance("output", e.vif, e.function, ("tc",))
+        for e in compiled.entries
+    )
+
+
+def _of_c(program: Program) -> tuple[Entrance, ...]:
+    """Its sections say where its functions go: `SEC("xdp")`, `SEC("tc/egress/to-b")`."""
+    found = []
+    for m in _SECTION.finditer(program.text):
+        direction = _DIRECTIONS[m["direction"] or ""]
+        line = program.text.count("\n", 0, m.start()) + 1
+        if m["hook"] == "xdp" and direction == "output":
+            what = "XDP sees only packets that come in."
+            raise TopologyError([Mistake(line, 1, what, 'write SEC("tc/egress")')], program.name)
+        hook: HookName = "xdp" if m["hook"] == "xdp" else "tc"
+        found.append(Entrance(direction, m["vif"] or "", m["function"], (hook,)))
+    if not found:
+        hint = 'write SEC("tc") or SEC("xdp") before `int NAME(...)`'
+        raise TopologyError([Mistake(0, 0, "There is no function in it that could be hooked in.", hint)], program.name)
+    return tuple(found)
+
+
+def _choose(
+    where: str, program: Program, entrances: Sequence[Entrance], shaped: Collection[str]
+) -> tuple[HookName, str]:
+    """XDP is faster for small packets; tc keeps large segments, and links' delay, loss and rate."""
+    able: list[HookName] = [h for h in ("xdp", "tc") if all(h in e.hooks for e in entrances if e.direction == "input")]
+    if not able:
+        what = "Its inputs are of different hooks: all of them must be xdp, or all tc."
+        raise TopologyError([Mistake(0, 0, what, "sliver " + where)], program.name)
+    if program.hook != "auto" and program.hook not in able:
+        raise Unsupported(f"The program of {where} can't run at {program.hook}; it can at {', '.join(able)}.")
+    wish = program.hook if program.hook != "auto" else able[0]
+    if wish == "xdp" and shaped:
+        if program.hook == "auto" and "tc" in able:
+            return "tc", f"links of {where} are shaped ({', '.join(sorted(shaped))}), which XDP would bypass"
+        raise Unsupported(
+            f"The program of {where} asks for XDP, whose packets would bypass the shaping of "
+            f"{', '.join(sorted(shaped))}; write `hook: tc`, or take the delay, loss and rate off its links."
+        )
+    if program.hook != "auto":
+        return program.hook, "as asked"
+    return able[0], "fastest for small packets" if able[0] == "xdp" else "its elements need it"
