@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
+import kernel_machine
 import pytest
 from own_place import OwnPlace, place_below
 
@@ -17,8 +18,9 @@ GOLDEN = Path(__file__).parent / "unit" / "golden"
 capabilities = cache(probe.capabilities)
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """A shell that starts us in the background makes us, and so all programs that tests interrupt, ignore SIGINT."""
+    config.pluginmanager.register(kernel_machine)
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -26,6 +28,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--regen-golden", action="store_true", help="write tests/unit/golden/*.txt anew, for people to review"
     )
+    parser.addoption(
+        "--whole-grid", action="store_true", help="measure links at every delay and rate, not at a sample; minutes"
+    )
+    kernel_machine.add_options(parser)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

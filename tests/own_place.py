@@ -21,6 +21,7 @@ from vini.node import cgroup, netns
 from vini.node.drivers.contents import FileDriver, RootDriver
 from vini.node.drivers.network import NetworkDriver
 from vini.node.drivers.process import ProcessDriver
+from vini.node.drivers.program import ProgramDriver
 from vini.node.drivers.shape import ShapeDriver
 from vini.node.ledger import Ledger
 from vini.node.machine import Machine
@@ -122,7 +123,7 @@ class OwnPlace:
 
     def drivers(self) -> list:
         p = self.place
-        return [NetworkDriver(p), ShapeDriver(p), FileDriver(p), RootDriver(p), ProcessDriver(p)]
+        return [NetworkDriver(p), ShapeDriver(p), FileDriver(p), RootDriver(p), ProcessDriver(p), ProgramDriver(p)]
 
     def namespaces(self) -> set[str]:
         """Every `slice.sliver` that there is a trace of."""
@@ -173,7 +174,7 @@ class OwnPlace:
         out += [f"agent {pid}" for pid in self.agents()]
         out += [f"process {pid}" for pid in self._inside_cgroup()]
         if place.run.is_dir():
-            out += [f"directory {p}" for p in place.run.iterdir() if p.is_dir() and "." in p.name]
+            out += [f"directory {p}" for p in place.run.iterdir() if p.is_dir() and ("." in p.name or p.name == "bpf")]
         return out
 
     def _mounts(self) -> list[str]:

@@ -26,9 +26,9 @@ async def up(client: Client, topology: Topology, timeout_s: float = 180.0) -> As
 
 
 async def ping(client: Client, topology: Topology, a: str, b: str, family: int = 4) -> bool:
-    """Whether an echo request, from address to address of the two slivers, is answered within 10 s."""
+    """Whether one of an echo request a second, from address to address of the two slivers, is answered within 10 s."""
     source, destination = (client.address(topology, n, family) for n in (a, b))
-    argv = ["ping", f"-{family}", "-nq", "-c1", "-W10", "-I", source, destination]
+    argv = ["ping", f"-{family}", "-nq", "-c1", "-w10", "-I", source, destination]
     return await status(client, topology, a, argv) == 0
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from vini.embed import embed
 from vini.model import (
+    BurstLoss,
     Command,
     End,
     Impairment,
@@ -18,6 +20,7 @@ from vini.model import (
     StaticRoute,
     Topology,
 )
+from vini.text import trace
 
 settings.register_profile(
     "quick", max_examples=30, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
@@ -25,7 +28,7 @@ settings.register_profile(
 settings.register_profile("thorough", settings.get_profile("quick"), max_examples=1000, derandomize=False)
 settings.load_profile("quick")  # `pytest --hypothesis-profile=thorough` for long ones
 
-CAPABLE = Node("local", frozenset({"root", "cgroup2", "netem", "element", "frr", "bird"}))
+CAPABLE = Node("local", frozenset({"root", "cgroup2", "netem", "element", "frr", "bird", "programs"}))
 NAMES = ("a", "b", "c", "denver", "kansas-city", "x" * 40, "x" * 39 + "y", "0")
 PROTOCOLS = {"bird": ("ospf", "ospf6", "rip", "ripng", "babel", "bgp"), "frr": ("ospf", "ospf6", "isis", "rip", "bgp")}
 
@@ -39,13 +42,50 @@ def spec_of(topology: Topology, generation: int = 1) -> SliceSpec:
     return embed(topology, [CAPABLE], generation)["local"]
 
 
-impairments = st.builds(
-    Impairment,
-    delay_ms=st.sampled_from([0.0, 0.5, 30.0]),
-    jitter_ms=st.sampled_from([0.0, 0.0, 1.0]),
-    loss=st.sampled_from([0.0, 0.01]),
-    rate_mbit=st.sampled_from([0.0, 10.0]),
+TRACES = (
+    "",
+    "0\n0\n7\n7\n20\n",
+    "time_ms,rate_mbit,delay_ms,loss\n0,1.5,20,0.5%\n100.5,outage,,100%\n300,repeat\n",
+    "time_ms,delay_ms\n10,1\n20,\n",
 )
+PLAIN = {
+    "delay_ms": st.sampled_from([0.0, 0.5, 30.0]),
+    "jitter_ms": st.sampled_from([0.0, 0.0, 1.0]),
+    "loss": st.sampled_from([0.0, 0.01]),
+    "rate_mbit": st.sampled_from([0.0, 10.0]),
+}
+QUEUES = ((1000, 0, 0.0), (7, 0, 0.0), (0, 64_000, 0.0), (0, 1_500, 0.0), (0, 0, 12.5))
+
+
+@st.composite
+def rich_impairments(draw: st.DrawFn) -> Impairment:
+    """Everything that a link may do at once."""
+    packets, size, wait_ms = draw(st.sampled_from(QUEUES))
+    table = draw(st.sampled_from([(), (), (0.0, 0.2, 5.0), (1.0, 1.0)]))
+    made = Impairment(
+        delay_ms=draw(st.sampled_from([2.0, 30.0])),
+        jitter_ms=0.0 if table else draw(st.sampled_from([0.0, 0.25])),
+        loss=draw(st.sampled_from([0.0, 0.001])),
+        rate_mbit=draw(st.sampled_from([1.5, 800.0])),
+        queue_packets=packets,
+        queue_bytes=size,
+        queue_ms=wait_ms,
+        aqm=draw(st.sampled_from(["", "codel"])),
+        distribution=draw(st.sampled_from(["normal", "uniform", "pareto"])),
+        jitter_table_ms=table,
+        keeps_order=draw(st.booleans()),
+        reorder=draw(st.sampled_from([0.0, 0.02])),
+        burst_loss=draw(st.sampled_from([None, BurstLoss(0.01, 0.25), BurstLoss(0.01, 0.5, 0.8, 0.001)])),
+        lose=draw(st.sampled_from([(), ((3, 3),), ((1, 4), (100, 120))])),
+        duplicate=draw(st.sampled_from([0.0, 0.01])),
+        corrupt=draw(st.sampled_from([0.0, 0.01])),
+        trace=draw(st.sampled_from(TRACES)),
+    )
+    taken = trace.parse(made.trace).gives if made.trace else frozenset()
+    return replace(made, **{field: 0.0 for field in ("delay_ms", "loss", "rate_mbit") if field in taken})
+
+
+impairments = st.builds(Impairment, **PLAIN) | rich_impairments()
 
 
 @st.composite

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from kernel_modules import in_order
 
 HERE = Path(__file__).parent
 UML = shutil.which("linux.uml")
@@ -22,6 +23,12 @@ needed = (
     pytest.mark.skipif(UML is None, reason="needs linux.uml (`apt-get install user-mode-linux`)"),
     pytest.mark.skipif(platform.machine() != "x86_64", reason="user-mode Linux is for x86_64"),
 )
+
+
+def module_files(*names: str) -> list[str]:
+    """What `boot` wants: the modules of these names, each after all that it needs."""
+    release = subprocess.run([str(UML), "--version"], capture_output=True, text=True, check=True).stdout.strip()
+    return [str(p) for p in in_order(Path("/usr/lib/uml/modules") / release, names)]
 
 
 def boot(
@@ -37,7 +44,7 @@ def boot(
     first = directory / "init"
     first.write_text(f"#!/bin/sh\nexec {sys.executable} -B {HERE / 'kernel/uml' / init}\n")
     first.chmod(0o755)
-    argv = [str(UML), "mem=512M", "root=none", "rootfstype=hostfs", "rootflags=/", "ro", "quiet"]
+    argv = [str(UML), "mem=512M", "root=none", "rootfstype=hostfs", "rootflags=/", "ro", "loglevel=1"]
     argv += ["con0=fd:0,fd:1", "con=null", f"init={first}", f"FROM={HERE.parent}"]
     argv += [f"MODULES={','.join(modules)}", f"RUN={'|'.join(command)}", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", *more]
     environment = os.environ | {"LD_PRELOAD": str(preload), "TMPDIR": "/dev/shm", "HOME": str(directory)}

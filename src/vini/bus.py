@@ -15,7 +15,18 @@ from pathlib import Path
 
 import msgspec
 
-from vini.model import Conflict, Denied, DriverError, SliceSpec, SliverStatus, Stale, Unsupported, Value, ViniError
+from vini.model import (
+    Conflict,
+    Denied,
+    DriverError,
+    NotFound,
+    SliceSpec,
+    SliverStatus,
+    Stale,
+    Unsupported,
+    Value,
+    ViniError,
+)
 from vini.reach import FibEntry
 
 _LENGTH = struct.Struct("!I")
@@ -66,6 +77,22 @@ class AskFibs(Message, frozen=True):
     slice: str
 
 
+class AskMaps(Message, frozen=True):
+    """What the maps of a sliver's program hold.  Answered by `Maps`."""
+
+    ns: str
+    names: tuple[str, ...] | None = None  # only these; None: all
+
+
+class WriteRow(Message, frozen=True):
+    """Set a row of a map of a sliver's program; without a value, take it out.  Answered by `Lines`."""
+
+    ns: str
+    map: str
+    key: bytes
+    value: bytes | None
+
+
 class Stop(Message, frozen=True):
     """End the agent; slices run on.  Answered by `Lines`."""
 
@@ -100,6 +127,25 @@ class Fibs(Message, frozen=True):
     tables: dict[str, tuple[FibEntry, ...]]
 
 
+class MapRows(Value, frozen=True):
+    """A map of a program, and what it holds: keys with their values, one or one for each processor."""
+
+    type: str  # "hash", "lpm_trie", "percpu_array", ...
+    key_size: int  # bytes
+    value_size: int
+    max_entries: int
+    rows: tuple[tuple[bytes, tuple[bytes, ...]], ...]
+
+
+class Maps(Message, frozen=True):
+    """Map name -> what it holds; and how many packets the program handled, and were beyond its budget."""
+
+    maps: dict[str, MapRows]
+    packets: int
+    over_budget: int
+    slice_kpps: int  # the budget of the whole slice in force
+
+
 class Refusal(Message, frozen=True):
     """The request can't be met; `kind` names the error class."""
 
@@ -107,13 +153,14 @@ class Refusal(Message, frozen=True):
     sentence: str
 
 
-Request = Hello | Accept | Foresee | AskStatus | AskFibs | Stop
-Reply = Greeting | Progress | Report | Lines | Fibs | Refusal
+Request = Hello | Accept | Foresee | AskStatus | AskFibs | AskMaps | WriteRow | Stop
+Reply = Greeting | Progress | Report | Lines | Fibs | Maps | Refusal
 _ERRORS: dict[str, type[ViniError]] = {
     "Stale": Stale,
     "Conflict": Conflict,
     "Unsupported": Unsupported,
     "DriverError": DriverError,
+    "NotFound": NotFound,
 }
 
 

@@ -12,18 +12,22 @@ import shlex
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vini import bus
 from vini.dataplane.element import Element
 from vini.embed import embed
 from vini.layout import address, layout
-from vini.model import Denied, Node, SliceSpec, SliverStatus, Stale, Topology, ViniError
+from vini.model import Denied, Link, Node, Shape, SliceSpec, SliverStatus, Stale, Topology, ViniError
 from vini.node import cgroup, service
 from vini.node.drivers.contents import enter
 from vini.node.place import Place, from_environment
 from vini.node.version import digest
 from vini.reach import FibEntry, expectations, lost_path, unreached
 from vini.store import Store, Stored
+
+if TYPE_CHECKING:
+    from vini.truth import Check
 
 Say = Callable[[str], None]
 OnProgress = Callable[[bus.Progress], None] | None
@@ -136,6 +140,18 @@ class Client:
         assert isinstance(reply, bus.Fibs)
         return reply.tables
 
+    async def maps(self, slice_: str, sliver: str, names: Sequence[str] | None = None) -> bus.Maps:
+        """What the maps of a sliver's program hold; these ones, or all.  Raises NotFound where it has none."""
+        await self.greeting()
+        reply = await self._ask(bus.AskMaps(f"{slice_}.{sliver}", None if names is None else tuple(names)))
+        assert isinstance(reply, bus.Maps)
+        return reply
+
+    async def write_row(self, slice_: str, sliver: str, table: str, key: bytes, value: bytes | None) -> None:
+        """Set a row of a map of a sliver's program, or with None take it out."""
+        await self.greeting()
+        await self._ask(bus.WriteRow(f"{slice_}.{sliver}", table, key, value))
+
     async def converged(self, slice_: str) -> tuple[bool, str]:
         """Whether every expected destination can be reached; and if not, an example."""
         topology = await self.topology(slice_)
@@ -189,7 +205,7 @@ class Client:
 
         None where nobody counts that: the kernel's netem does not.
         """
-        if "netem" in (await self.greeting()).capabilities:
+        if any(isinstance(o, Shape) and o.backend == "netem" for o in self.store.get(slice_).spec.objects):
             return None
         return await asyncio.to_thread(self._departures, slice_)
 
@@ -202,6 +218,22 @@ class Client:
             return {}
         of_slice = {(ns.removeprefix(ours), dev): n for (ns, dev), n in ports.items() if ns.startswith(ours)}
         return {f"{sliver}:{dev}": (n["sent"], n["late"]) for (sliver, dev), n in of_slice.items()}
+
+    async def check_links(
+        self, topology: Topology, links: Sequence[Link], load: float = 0.0, for_s: float = 0.0
+    ) -> Check:
+        """Measure what these links give: lightly, in about two seconds; or for `for_s` seconds, at `load` (a share of
+        the rate) and full.  It puts traffic on them.  Links that do nothing to packets are left out."""
+        from vini import truth  # only those who measure pay for its start
+
+        all_ = truth.to_measure(truth.directions(topology, links))
+
+        def where(sliver: str) -> Path:
+            return self.place.netns(f"{topology.name}.{sliver}")
+
+        if not for_s:
+            return await truth.check_lightly(all_, where)
+        return await truth.check_thoroughly(all_, where, load, for_s, self._say)
 
     def capabilities(self) -> frozenset[str]:
         """What the node can do; known after the first request."""

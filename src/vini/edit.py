@@ -15,10 +15,11 @@ from typing import Any
 from msgspec.structs import replace
 
 from vini.layout import link_name
-from vini.model import Fault, Impairment, Link, NotFound, Routing, Topology, ViniError
+from vini.model import Fault, Impairment, Link, NotFound, Program, Routing, Topology, ViniError
+from vini.topology.impairments import check
 from vini.topology.links import vif_name
 
-IMPAIRMENTS = ("delay_ms", "jitter_ms", "loss", "rate_mbit", "queue_packets")
+IMPAIRMENTS = Impairment.__struct_fields__
 
 
 def nearest(word: str, words: Iterable[str]) -> str:
@@ -57,16 +58,26 @@ def vifs(link: Link) -> tuple[str, str]:
     return one, other
 
 
+def set_program(topology: Topology, sliver: str, program: Program | None) -> Topology:
+    """Give a sliver this program, or with None take it away.  Raises NotFound where there is no such sliver."""
+    if sliver not in topology.slivers:
+        close = nearest(sliver, topology.slivers)
+        raise NotFound(f"There is no sliver {sliver!r}" + (f"; did you mean {close!r}?" if close else "."))
+    changed = replace(topology.slivers[sliver], program=program)
+    return replace(topology, slivers={**topology.slivers, sliver: changed})
+
+
 def set_fault(topology: Topology, a: str, b: str, fault: Fault) -> Topology:
     """The same topology with that fault on one link; "none" restores it."""
     return _with_link(topology, find_link(topology, a, b), fault=fault)
 
 
-def set_impairment(topology: Topology, a: str, b: str, *, one_way: bool = False, **wishes: float) -> Topology:
+def set_impairment(topology: Topology, a: str, b: str, *, one_way: bool = False, **wishes: Any) -> Topology:
     """The same topology with other impairments on one link; what `wishes` does not name stays.
 
     `wishes` are fields of `Impairment`.  Both directions change, or with `one_way` only packets
-    from `a` to `b`; a `sliver:vif` as `a` says it alone.  An unknown field raises ViniError with the nearest one.
+    from `a` to `b`; a `sliver:vif` as `a` says it alone.  An unknown field raises ViniError with the nearest one, and
+    wishes that exclude each other, or one that the link has already, TopologyError.
     """
     for word in wishes:
         if word not in IMPAIRMENTS:
@@ -78,7 +89,9 @@ def set_impairment(topology: Topology, a: str, b: str, *, one_way: bool = False,
         raise ViniError(f"Which way of link {a}? Name the end that packets leave by, {one} or {other}, instead.")
 
     def impaired(before: Impairment) -> Impairment:
-        return replace(before, **wishes)
+        after = replace(before, **wishes)
+        check(after)
+        return after
 
     if not one_way:
         ends = tuple(replace(e, impairment=e.impairment and impaired(e.impairment)) for e in link.ends)

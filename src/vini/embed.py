@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 
 from msgspec import structs
 
 from vini import names
+from vini.lans import has_loop
 from vini.layout import Layout, Vif, alive, carried, forwards, layout, link_name
 from vini.model import (
+    BRIDGE,
     Address,
     AnyObject,
     BgpPeer,
+    Bridge,
     CapacityError,
     File,
     Interface,
@@ -22,10 +25,12 @@ from vini.model import (
     Netns,
     Node,
     Process,
+    Program,
     Root,
     Route,
     Router,
     RouterVif,
+    Routing,
     SliceSpec,
     Sliver,
     Sysctl,
@@ -35,7 +40,10 @@ from vini.model import (
     Veth,
     VethEnd,
 )
-from vini.plugins import router_plugin
+from vini.plugins import process_program, router_plugin
+from vini.plugins.programs import Prepared, prepare
+from vini.plugins.programs import objects as hooked
+from vini.plugins.shape_files import files as shape_files
 from vini.plugins.shaping import shape
 from vini.static import static_routes
 
@@ -48,11 +56,16 @@ def embed(topology: Topology, nodes: Sequence[Node], generation: int = 1) -> dic
     """Everything each node must hold.  Raises Unsupported or CapacityError where a wish can't be met."""
     node = _place(topology, nodes)
     made = layout(topology)
+    programs = dict(_programs(topology, made, node))
     objects: set[AnyObject] = set()
     for sliver in topology.slivers.values():
         objects.update(_sliver(topology, made, node, sliver))
+    for name, ready in programs.items():
+        program = topology.slivers[name].program
+        assert program is not None
+        objects.update(hooked(topology.name, name, program, ready, made.vifs[name]))
     for link in made.links.values():
-        objects.update(_link(topology.name, made, node, link))
+        objects.update(_link(topology.name, made, node, link, programs))
     return {node.name: SliceSpec(topology.name, node.name, generation, frozenset(objects))}
 
 
@@ -77,30 +90,38 @@ def _sliver(topology: Topology, made: Layout, node: Node, sliver: Sliver) -> Ite
     ns = f"{topology.name}.{sliver.name}"
     on = "1" if forwards(sliver) else "0"
     yield Netns(ns)
-    yield Sysctl(ns, (("ipv4/ip_forward", on), ("ipv6/conf/all/forwarding", on)))
+    program = sliver.program
+    if program is not None and (program.kind == "process" or program.kind == "python"):
+        rooted = bool(sliver.files)
+        yield from process_program.objects(ns, program.kind, program.text, image=bool(sliver.image), rooted=rooted)
+    else:
+        yield Sysctl(ns, (("ipv4/ip_forward", on), ("ipv6/conf/all/forwarding", on)))
     yield Interface(ns, "lo", ("netns", ns), mtu=65536)
+    if sliver.mode == "switch":
+        lan = next(lan for lan in made.lans.values() if sliver.name in lan.switches)
+        yield Bridge(ns, stp=has_loop(lan, made.links))
     for cidr in made.loopbacks.get(sliver.name, ()):
         yield Address(ns, "lo", cidr)
-    yield from _routes(topology, made, sliver, ns)
+    yield from _routes(made, sliver, ns)
     yield from _contents(sliver, ns)
     if sliver.routing:
         yield from _daemons(topology, made, node, sliver)
 
 
-def _routes(topology: Topology, made: Layout, sliver: Sliver, ns: str) -> Iterator[Route]:
+def _routes(made: Layout, sliver: Sliver, ns: str) -> Iterator[Route]:
     vifs = made.vifs[sliver.name]
     given = {}
     for route in sliver.routes:
-        found = _next_hop(route.via, route.to, vifs)
+        found = _next_hop(route.via, route.to, made, vifs)
         if found is None:
             what = f"{sliver.name}: the route to {route.to} goes via {route.via!r}, which is no neighbour of it."
             raise TopologyError([Mistake(0, 0, what)])
         to = _destination(route.to, found[0])
         given[to] = found
     if not given and not forwards(sliver):
-        given = _default_routes(topology, made, vifs)
+        given = _default_routes(made, vifs)
     if sliver.routing and "static" in sliver.routing.protocols:
-        given = {**static_routes(topology, made, sliver.name), **given}
+        given = {**static_routes(made, sliver.name), **given}
     for to, (via, vif) in given.items():
         if alive(made, vif):
             yield Route(ns, to, via, vif.dev)
@@ -112,21 +133,22 @@ def _destination(to: str, via: str) -> str:
     return to
 
 
-def _next_hop(via: str, to: str, vifs: Iterable[Vif]) -> tuple[str, Vif] | None:
+def _next_hop(via: str, to: str, made: Layout, vifs: Iterable[Vif]) -> tuple[str, Vif] | None:
     for vif in vifs:
-        for cidr in vif.peer_addresses:
-            ip = cidr.partition("/")[0]
-            if via == ip or (via == vif.peer and (to == "default" or (":" in to) == (":" in ip))):
-                return ip, vif
+        for neighbor in made.neighbors(vif):
+            for cidr in neighbor.addresses:
+                ip = cidr.partition("/")[0]
+                if via == ip or (via == neighbor.sliver and (to == "default" or (":" in to) == (":" in ip))):
+                    return ip, vif
     return None
 
 
-def _default_routes(topology: Topology, made: Layout, vifs: Iterable[Vif]) -> dict[str, tuple[str, Vif]]:
-    """A host sends all by its first neighbour that forwards and whose link has a carrier."""
+def _default_routes(made: Layout, vifs: Iterable[Vif]) -> dict[str, tuple[str, Vif]]:
+    """A host sends all by its first neighbour that forwards, over a link that has a carrier."""
     out: dict[str, tuple[str, Vif]] = {}
     for vif in vifs:
-        if forwards(topology.slivers[vif.peer]) and alive(made, vif):
-            for cidr in vif.peer_addresses:
+        for neighbor in made.neighbors(vif) if alive(made, vif) else ():
+            for cidr in neighbor.addresses if neighbor.sliver in made.forwarding else ():
                 ip = cidr.partition("/")[0]
                 out.setdefault("::/0" if ":" in ip else "0.0.0.0/0", (ip, vif))
     return out
@@ -194,32 +216,43 @@ def router(topology: Topology, made: Layout, name: str) -> Router:
 
 
 def _router_vif(topology: Topology, made: Layout, vif: Vif) -> RouterVif:
-    link = made.links[vif.link]
-    ours, theirs = (topology.slivers[s].routing for s in (vif.sliver, vif.peer))
+    ours = topology.slivers[vif.sliver].routing
     assert ours is not None
-    spoken = set(ours.protocols) & set(theirs.protocols if theirs else ())
-    if link.protocols is not None:
-        spoken &= set(link.protocols)
-    if theirs and ours.asn and theirs.asn and ours.asn != theirs.asn:
-        spoken -= IGPS  # an IGP ends at the border of its autonomous system
-    protocols = tuple(p for p in ours.protocols if p in spoken)
+    neighbors = made.neighbors(vif)
+    speak = [_spoken(topology, made, vif, n) for n in neighbors]
+    if any(_crosses_border(ours, topology.slivers[n.sliver].routing) for n in neighbors):
+        speak = [s - IGPS for s in speak]  # an IGP ends at the border of its autonomous system
+    counts = {p: n for p in ours.protocols if (n := sum(p in s for s in speak))}
     return RouterVif(
-        vif.dev, vif.peer, vif.addresses, vif.peer_addresses, vif.cost, protocols,
-        link.area or ours.area, passive=tuple(p for p in ours.protocols if p in IGPS - spoken),
+        vif.dev, vif.peer, vif.addresses, tuple(a for n in neighbors for a in n.addresses), vif.cost, tuple(counts),
+        made.links[vif.link].area or ours.area, passive=tuple(p for p in ours.protocols if p in IGPS - counts.keys()),
+        neighbors=counts if vif.lan else {},
     )  # fmt: skip
+
+
+def _spoken(topology: Topology, made: Layout, vif: Vif, neighbor: Vif) -> set[str]:
+    """The protocols that both speak, and that the links from here to there allow."""
+    ours, theirs = (topology.slivers[v.sliver].routing for v in (vif, neighbor))
+    spoken = set(ours.protocols if ours else ()) & set(theirs.protocols if theirs else ())
+    for link in (made.links[v.link] for v in (vif, neighbor)):
+        if link.protocols is not None:
+            spoken &= set(link.protocols)
+    return spoken
+
+
+def _crosses_border(ours: Routing, theirs: Routing | None) -> bool:
+    return bool(theirs and ours.asn and theirs.asn and ours.asn != theirs.asn)
 
 
 def _peers(topology: Topology, made: Layout, name: str) -> Iterator[BgpPeer]:
     ours = topology.slivers[name].routing
     assert ours is not None
     for vif in made.vifs[name]:
-        theirs = topology.slivers[vif.peer].routing
-        allowed = made.links[vif.link].protocols
-        if not theirs or "bgp" not in theirs.protocols or (allowed is not None and "bgp" not in allowed):
-            continue
-        if theirs.asn != ours.asn:
-            for cidr in vif.peer_addresses:
-                yield BgpPeer(vif.peer, cidr.partition("/")[0], theirs.asn)
+        for neighbor in made.neighbors(vif):
+            theirs = topology.slivers[neighbor.sliver].routing
+            if theirs and theirs.asn != ours.asn and "bgp" in _spoken(topology, made, vif, neighbor):
+                for cidr in neighbor.addresses:
+                    yield BgpPeer(neighbor.sliver, cidr.partition("/")[0], theirs.asn)
     for peer, sliver in topology.slivers.items():
         if peer != name and sliver.routing and "bgp" in sliver.routing.protocols and sliver.routing.asn == ours.asn:
             yield from _internal(made, name, peer, ours.asn, carried(ours) & carried(sliver.routing))
@@ -237,21 +270,54 @@ def _internal(made: Layout, name: str, peer: str, asn: int, versions: frozenset[
 # --- links ------------------------------------------------------------------------------------
 
 
-def _link(slice_: str, made: Layout, node: Node, link: Link) -> Iterator[AnyObject]:
+def _programs(topology: Topology, made: Layout, node: Node) -> Iterator[tuple[str, Prepared]]:
+    """The eBPF programs of those slivers that have one."""
+    for name, sliver in topology.slivers.items():
+        if sliver.program is None or sliver.program.kind not in ("elements", "c"):
+            continue
+        if "programs" not in node.capabilities:
+            raise Unsupported(
+                f"Sliver {name!r} has a program, which node {node.name!r} can't compile or load; install what it "
+                "lacks with `apt-get install clang libbpf-dev libbpf1`, and look at `vini doctor`."
+            )
+        yield name, prepared(made, name, sliver.program)
+
+
+def prepared(made: Layout, name: str, program: Program) -> Prepared:
+    """A sliver's program of elements or in C, for its vifs and as their links are now."""
+    vifs = made.vifs[name]
+    return prepare(name, program, [v.dev for v in vifs], [v.dev for v in vifs if _is_shaped(made, v)])
+
+
+def _is_shaped(made: Layout, vif: Vif) -> bool:
+    link = made.links[vif.link]
+    impairment = link.ends[vif.end].impairment or link.impairment
+    return link.fault == "silent" or not impairment.does_nothing
+
+
+def _link(slice_: str, made: Layout, node: Node, link: Link, programs: Mapping[str, Prepared]) -> Iterator[AnyObject]:
     vifs = made.ends[link_name(link)]
     a, b = sorted((_veth_end(slice_, v) for v in vifs), key=lambda e: (e.ns, e.dev))
     pair = Veth((a, b))
     yield pair
     for vif, end in zip(vifs, link.ends, strict=True):
         ns = f"{slice_}.{vif.sliver}"
-        yield Interface(ns, vif.dev, pair.key, link.mtu, up=link.fault != "carrier")
+        here, there = programs.get(vif.sliver), programs.get(vif.peer)
+        # XDP hands frames to the other end, which takes them in by NAPI: it has that with XDP itself, or with GRO.
+        # And it hands on what was sent into it with no more than its bytes: the checksum must be among them.
+        finished = there is not None and there.hook == "xdp"
+        gro = finished and not (here is not None and here.hook == "xdp")
+        split = any(p is not None and p.inserts for p in (here, there))
+        up, master = link.fault != "carrier", BRIDGE if vif.sliver in made.switches else ""
+        yield Interface(ns, vif.dev, pair.key, link.mtu, up, master=master, gro=gro, split=split, finished=finished)
         for cidr in vif.addresses:
             yield Address(ns, vif.dev, cidr)
         impairment = link.impairment if end.impairment is None else end.impairment
         shaped = shape(ns, vif.dev, impairment, link.fault, node.capabilities)
         if shaped:
             yield shaped
+            yield from shape_files(ns, impairment).values()
 
 
 def _veth_end(slice_: str, vif: Vif) -> VethEnd:
-    return VethEnd(f"{slice_}.{vif.sliver}", vif.dev, vif.index, names.mac(slice_, vif.sliver, vif.dev))
+    return VethEnd(f"{slice_}.{vif.sliver}", vif.dev, vif.index, vif.mac)

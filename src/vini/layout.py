@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from ipaddress import IPv4Address, ip_interface
 
-from vini import names
+from vini import lans, names
+from vini.lans import Lan, vif_name
 from vini.model import Link, Mistake, NotFound, Routing, Sliver, Topology, TopologyError, Value
-
-_Chosen = tuple[tuple[str, str], tuple[str, str]]
 
 
 class Vif(Value, frozen=True):
@@ -15,14 +14,15 @@ class Vif(Value, frozen=True):
 
     sliver: str
     dev: str
-    peer: str
+    peer: str  # at the other end of the link: maybe a switch, and no neighbour
     peer_dev: str
     link: str
-    addresses: tuple[str, ...]
-    peer_addresses: tuple[str, ...]
+    addresses: tuple[str, ...]  # none at a switch
     cost: int
     end: int  # which end of the link: 0 or 1
     index: int  # interface index, unique in its sliver
+    mac: str
+    lan: str = ""  # the LAN that it is on; "": its link is between two slivers alone, or it is a switch's port
 
 
 class Layout(Value, frozen=True):
@@ -34,6 +34,15 @@ class Layout(Value, frozen=True):
     ends: dict[str, tuple[Vif, Vif]]  # link -> its two vifs
     forwarding: frozenset[str]  # the slivers that pass packets on
     router_ids: dict[str, str]  # router -> dotted quad: its IPv4 loopback, else made of its name (RFC 2328, C.1)
+    switches: frozenset[str]
+    lans: dict[str, Lan]
+    on_lan: dict[str, tuple[Vif, ...]]  # LAN -> the vifs on it, in the order of the links
+
+    def neighbors(self, vif: Vif) -> tuple[Vif, ...]:
+        """The vifs that packets which leave by this one may go to: the link's other end, or the others on the LAN."""
+        if vif.lan:
+            return tuple(v for v in self.on_lan[vif.lan] if v.sliver != vif.sliver)
+        return () if vif.sliver in self.switches else (self.ends[vif.link][1 - vif.end],)
 
 
 def link_name(link: Link) -> str:
@@ -60,51 +69,86 @@ def carried(routing: Routing) -> frozenset[int]:
 
 def forwards(sliver: Sliver) -> bool:
     """Whether it is a router: it passes packets on and has a loopback address."""
-    return sliver.routing is not None if sliver.forward is None else sliver.forward
+    if sliver.forward is not None:
+        return sliver.forward
+    return sliver.routing is not None or sliver.program is not None
+
+
+def switches(topology: Topology) -> frozenset[str]:
+    """The slivers that are switches."""
+    return frozenset(name for name, s in topology.slivers.items() if s.mode == "switch")
 
 
 def layout(topology: Topology) -> Layout:
-    """Raises TopologyError where an address that was given is one that another vif has."""
+    """Raises TopologyError where an address that was given is one that another vif has, or a LAN has no room."""
     links = {link_name(link): link for link in topology.links}
-    chosen = names.link_addresses(links)
-    indexes = _indexes(topology)
+    found = lans.find(switches(topology), links)
+    made = _Vifs(topology.name, links, _indexes(topology), found)
     vifs: dict[str, list[Vif]] = {name: [] for name in topology.slivers}
     ends = {}
-    for name, link in links.items():
-        ends[name] = (_vif(name, link, 0, chosen[name], indexes), _vif(name, link, 1, chosen[name], indexes))
+    for name in links:
+        ends[name] = (made.vif(name, 0), made.vif(name, 1))
         for vif in ends[name]:
             vifs[vif.sliver].append(vif)
     loopbacks = _loopbacks(topology)
     pass_on = frozenset(name for name, s in topology.slivers.items() if forwards(s))
-    out = Layout({s: tuple(v) for s, v in vifs.items()}, loopbacks, links, ends, pass_on, _router_ids(loopbacks))
+    out = Layout(
+        {s: tuple(v) for s, v in vifs.items()},
+        loopbacks,
+        links,
+        ends,
+        pass_on,
+        _router_ids(loopbacks),
+        switches(topology),
+        {lan.name: lan for lan in found},
+        {lan.name: tuple(ends[n][i] for n, i in lan.members) for lan in found},
+    )
     _refuse_duplicates(out)
     return out
 
 
-def _vif(
-    name: str, link: Link, i: int, chosen: tuple[tuple[str, str], ...], indexes: dict[tuple[str, str], int]
-) -> Vif:
-    end, peer = link.ends[i], link.ends[1 - i]
-    ours, theirs = (tuple(names.canonical(a) for a in link.ends[k].addresses) or chosen[k] for k in (i, 1 - i))
-    return Vif(
-        sliver=end.sliver,
-        dev=_dev(link, i),
-        peer=peer.sliver,
-        peer_dev=_dev(link, 1 - i),
-        link=name,
-        addresses=ours,
-        peer_addresses=theirs,
-        cost=link.cost if end.cost is None else end.cost,
-        end=i,
-        index=indexes[end.sliver, _dev(link, i)],
-    )
+class _Vifs:
+    """What is decided for all vifs together, taken apart vif by vif."""
+
+    def __init__(
+        self, slice_: str, links: dict[str, Link], indexes: dict[tuple[str, str], int], found: tuple[Lan, ...]
+    ):
+        self._slice, self._links, self._indexes = slice_, links, indexes
+        self._chosen = names.link_addresses(links)
+        self._on_lan = lans.addresses(found, links)
+        self._lan = {member: lan.name for lan in found for member in lan.members}
+        self._switches = {s for lan in found for s in lan.switches}
+
+    def vif(self, name: str, i: int) -> Vif:
+        """The vif at one end of a link."""
+        link = self._links[name]
+        end, dev = link.ends[i], vif_name(link, i)
+        if end.sliver in self._switches:
+            addresses: tuple[str, ...] = ()
+        elif (name, i) in self._lan:
+            addresses = self._on_lan[name, i]
+        else:
+            addresses = tuple(names.canonical(a) for a in end.addresses) or self._chosen[name][i]
+        return Vif(
+            sliver=end.sliver,
+            dev=dev,
+            peer=link.ends[1 - i].sliver,
+            peer_dev=vif_name(link, 1 - i),
+            link=name,
+            addresses=addresses,
+            cost=link.cost if end.cost is None else end.cost,
+            end=i,
+            index=self._indexes[end.sliver, dev],
+            mac=names.mac(self._slice, end.sliver, dev),
+            lan=self._lan.get((name, i), ""),
+        )
 
 
 def _indexes(topology: Topology) -> dict[tuple[str, str], int]:
     devs: dict[str, list[str]] = {}
     for link in topology.links:
         for i in (0, 1):
-            devs.setdefault(link.ends[i].sliver, []).append(_dev(link, i))
+            devs.setdefault(link.ends[i].sliver, []).append(vif_name(link, i))
     return {
         (sliver, dev): index
         for sliver, all_ in devs.items()
@@ -119,10 +163,6 @@ def _router_ids(loopbacks: dict[str, tuple[str, ...]]) -> dict[str, str]:
         v4 = [a for a in addresses if ":" not in a]
         out[sliver] = v4[0].partition("/")[0] if v4 else str(IPv4Address((10 << 24) + at[sliver]))
     return out
-
-
-def _dev(link: Link, end: int) -> str:
-    return link.ends[end].vif or names.vif(link.ends[1 - end].sliver)
 
 
 def _loopbacks(topology: Topology) -> dict[str, tuple[str, ...]]:
@@ -154,6 +194,8 @@ def address(made: Layout, sliver: str, family: int = 4) -> str:
     for cidr in candidates:
         if ip_interface(cidr).version == family:
             return cidr.partition("/")[0]
+    if sliver in made.switches:
+        raise NotFound(f"Sliver {sliver!r} is a switch, which has no address; name a sliver that is linked to it.")
     raise NotFound(f"Sliver {sliver!r} has no IPv{family} address; give one of its vifs one, or use the other family.")
 
 

@@ -28,14 +28,42 @@ PROTOCOLS = ("ospf", "ospf6", "isis", "rip", "ripng", "bgp", "babel", "static")
 SPEAKS = {"frr": frozenset(PROTOCOLS) - {"babel"}, "bird": frozenset(PROTOCOLS) - {"isis"}}
 
 
+class BurstLoss(Value, frozen=True):
+    """Loss in bursts (Gilbert 1960, Elliott 1963): two states, good at first, that may change at each packet."""
+
+    enter: float  # probability, per packet, that the good state turns bad
+    leave: float  # that the bad one turns good again
+    bad: float = 1.0  # probability of losing a packet in the bad state
+    good: float = 0.0  # and in the good one
+
+
 class Impairment(Value, frozen=True):
     """What one direction of a link does to packets.  The default does nothing."""
 
     delay_ms: float = 0.0  # one way
-    jitter_ms: float = 0.0  # standard deviation of a normal distribution, cut at 0; order is kept
+    jitter_ms: float = 0.0  # around the delay, cut at 0; what it measures is the distribution's
     loss: float = 0.0  # probability, 0..1, independent per packet
     rate_mbit: float = 0.0  # 10**6 bits of Ethernet frame per second; 0: unlimited
-    queue_packets: int = 1000  # waiting for their turn at `rate_mbit`; drop-tail
+    queue_packets: int = 1000  # waiting for their turn at the rate; 0: bounded by one of the next two
+    queue_bytes: int = 0  # of Ethernet frames that wait; 0: not bounded by it
+    queue_ms: float = 0.0  # the longest that a packet may have to wait; 0: not bounded by it
+    aqm: Literal["", "codel"] = ""  # who drops from the queue besides its end
+    distribution: Literal["normal", "uniform", "pareto"] = "normal"  # of the jitter: standard deviation, half-width, sd
+    jitter_table_ms: tuple[float, ...] = ()  # quantiles of an extra delay, ascending; linear between them
+    keeps_order: bool = True  # no packet departs before the one ahead of it, though its delay is shorter
+    reorder: float = 0.0  # probability that a packet departs without its delay, and so overtakes
+    burst_loss: BurstLoss | None = None
+    lose: tuple[tuple[int, int], ...] = ()  # numbers of packets that are lost, from 1; ranges, both ends included
+    duplicate: float = 0.0  # probability that a packet comes twice
+    corrupt: float = 0.0  # probability that one of its bits is flipped
+    trace: str = ""  # what the link gives over time, as `vini.text.trace` writes it
+
+    @property
+    def does_nothing(self) -> bool:
+        """Whether packets are as they would be without it; how long a queue may be matters only at a rate."""
+        chances = (self.loss, self.reorder, self.duplicate, self.corrupt, self.burst_loss, self.lose)
+        times = (self.delay_ms, self.jitter_ms, self.jitter_table_ms, self.rate_mbit, self.trace)
+        return not any(chances) and not any(times)
 
 
 class Routing(Value, frozen=True):
@@ -73,6 +101,20 @@ class Place(Value, frozen=True):
     longitude: float
 
 
+class Program(Value, frozen=True):
+    """A sliver's own data plane, in place of the kernel's forwarding."""
+
+    kind: Literal["elements", "c", "process", "python"]
+    text: str  # of the program; of "process" the shell command line
+    name: str = ""  # of the file it came from, for messages
+    hook: Literal["auto", "tc", "xdp"] = "auto"  # of "elements" and "c"
+    vifs: tuple[str, ...] = ()  # where it runs; (): at every vif
+    budget_kpps: int = 0  # 10**3 packets per second that it may handle; 0: BUDGET_KPPS
+
+
+BUDGET_KPPS = 20_000  # more than one core forwards, so that only a runaway meets it
+
+
 class Sliver(Value, frozen=True):
     """A virtual machine, router or host.  A sliver without routing is a host and does not forward."""
 
@@ -87,6 +129,8 @@ class Sliver(Value, frozen=True):
     node: str = ""  # pin to a node; "": anywhere
     place: Place | None = None
     label: str = ""  # for people: the name in another tool's file, a city
+    mode: Literal["kernel", "switch"] = "kernel"  # "switch": its vifs are ports of one bridge
+    program: Program | None = None
 
 
 class End(Value, frozen=True):
@@ -136,13 +180,14 @@ class RouterVif(Value, frozen=True):
     """One vif of a router as its routing daemon sees it; addresses with prefix length."""
 
     dev: str
-    peer: str  # the sliver at the other end
+    peer: str  # the sliver at the other end; on a LAN a switch
     addresses: tuple[str, ...]
-    peer_addresses: tuple[str, ...]
+    peer_addresses: tuple[str, ...]  # on a LAN those of all its others
     cost: int
-    protocols: tuple[str, ...]  # spoken over this vif: both ends speak them and the link allows them
+    protocols: tuple[str, ...]  # spoken over this vif: we and another speak them and the link allows them
     area: str
     passive: tuple[str, ...] = ()  # IGPs that announce its prefix though they are not spoken over it (to a host)
+    neighbors: dict[str, int] = {}  # on a LAN: how many others speak each of the protocols there; else one
 
 
 class BgpPeer(Value, frozen=True):
@@ -309,13 +354,17 @@ class Interface(Object, frozen=True):
     The interface alias carries `wire`, so that one end can be judged without seeing the other.
     """
 
-    in_place: ClassVar[frozenset[str]] = frozenset({"mtu", "up", "wire", "whole"})
+    in_place: ClassVar[frozenset[str]] = frozenset({"mtu", "up", "wire", "whole", "master", "gro", "split", "finished"})
     ns: str
     dev: str
     wire: Key  # the key of what it belongs to: its pair, or for "lo" the namespace
     mtu: int = 1500
     up: bool = True
     whole: bool = True  # with what the kernel gave it when it came up: 127.0.0.1 and ::1, or a link-local address
+    master: str = ""  # the bridge that it is a port of
+    gro: bool = False  # takes frames that XDP redirects to the other end (NAPI; ethtool's generic-receive-offload)
+    split: bool = False  # large segments are cut before they leave by it
+    finished: bool = False  # checksums are complete before a packet leaves by it: XDP forgets that one isn't
 
     @property
     def key(self) -> Key:
@@ -323,7 +372,7 @@ class Interface(Object, frozen=True):
 
     @property
     def on(self) -> tuple[Key, ...]:
-        return (self.wire,)
+        return (self.wire, *((("bridge", self.ns, self.master),) if self.master else ()))
 
 
 class Address(Object, frozen=True):
@@ -365,12 +414,17 @@ class Route(Object, frozen=True):
 class Shape(Object, frozen=True):
     """What happens to packets that leave a namespace by `dev`.
 
-    Integers, so that what a kernel gives back compares equal.  `drop` is the silent fault.
+    Whole numbers and words, so that what a kernel gives back compares equal.  `drop` is the silent fault.  The last
+    three are paths of Files of the sliver, on which it stands; "": none.
     """
 
     in_place: ClassVar[frozenset[str]] = frozenset(
-        {"delay_us", "jitter_us", "loss_ppm", "rate_kbit", "queue_packets", "drop"}
-    )
+        {
+            "delay_us", "jitter_us", "loss_ppm", "rate_kbit", "queue_packets", "drop", "queue_bytes", "queue_us", "aqm",
+            "distribution", "keeps_order", "reorder_ppm", "enter_ppm", "leave_ppm", "bad_ppm", "good_ppm",
+            "duplicate_ppm", "corrupt_ppm", "table", "lose", "trace",
+        }
+    )  # fmt: skip
     ns: str
     dev: str
     backend: Literal["netem", "element"]
@@ -378,16 +432,36 @@ class Shape(Object, frozen=True):
     jitter_us: int = 0
     loss_ppm: int = 0
     rate_kbit: int = 0  # 0: unlimited
-    queue_packets: int = 1000
+    queue_packets: int = 1000  # 0: not bounded by this
     drop: bool = False
+    queue_bytes: int = 0
+    queue_us: int = 0
+    aqm: Literal["", "codel"] = ""
+    distribution: Literal["normal", "uniform", "pareto", "table"] = "normal"
+    keeps_order: bool = True
+    reorder_ppm: int = 0
+    enter_ppm: int = 0  # of the good state into the bad one; 0: there are no states
+    leave_ppm: int = 0
+    bad_ppm: int = 0
+    good_ppm: int = 0
+    duplicate_ppm: int = 0
+    corrupt_ppm: int = 0
+    table: str = ""  # of delays that are added, for the distribution "table"
+    lose: str = ""  # numbers of packets
+    trace: str = ""  # of rate, delay and loss over time
 
     @property
     def key(self) -> Key:
         return ("shape", self.ns, self.dev)
 
     @property
+    def files(self) -> tuple[str, ...]:
+        """The paths of the files that it stands on."""
+        return tuple(path for path in (self.table, self.lose, self.trace) if path)
+
+    @property
     def on(self) -> tuple[Key, ...]:
-        return (("interface", self.ns, self.dev),)
+        return (("interface", self.ns, self.dev), *(("file", self.ns, path) for path in self.files))
 
 
 class File(Object, frozen=True):
@@ -409,6 +483,88 @@ class File(Object, frozen=True):
         return (("netns", self.ns),)
 
 
+BRIDGE = "switch"  # the name of the bridge in a sliver that is a switch
+
+
+class Bridge(Object, frozen=True):
+    """An Ethernet switch in a sliver: a bridge whose ports are Interfaces with it as `master`."""
+
+    in_place: ClassVar[frozenset[str]] = frozenset({"stp", "storm_kpps", "whole"})
+    ns: str
+    dev: str = BRIDGE
+    stp: bool = True  # Spanning Tree Protocol (IEEE 802.1D)
+    storm_kpps: int = 10  # 10**3 broadcast, multicast and unknown frames per second that a port takes in
+    whole: bool = True  # up, with our timers, and with storm control at every port
+
+    @property
+    def key(self) -> Key:
+        return ("bridge", self.ns, self.dev)
+
+    @property
+    def on(self) -> tuple[Key, ...]:
+        return (("netns", self.ns),)
+
+
+class BpfVif(Value, frozen=True):
+    """One vif of a sliver as its programs know it, by its place in the list."""
+
+    dev: str
+    index: int
+    mac: str
+    peer: str  # the MAC address of the link's other end
+
+
+class BpfRow(Value, frozen=True):
+    """What a map holds from the start; hexadecimal."""
+
+    map: str
+    key: str
+    value: str
+
+
+class Bpf(Object, frozen=True):
+    """The eBPF programs and maps of a sliver, compiled on the node from `source`, checked against the policy, loaded.
+
+    Maps of the same name and shape outlive a change of `source`.
+    """
+
+    in_place: ClassVar[frozenset[str]] = frozenset({"source", "vifs", "rows", "budget_kpps"})
+    falls: ClassVar[bool] = False
+    ns: str
+    source: str  # path of a File of the sliver, C
+    hook: Literal["tc", "xdp"]  # where its inputs run
+    vifs: tuple[BpfVif, ...]
+    rows: tuple[BpfRow, ...] = ()
+    budget_kpps: int = BUDGET_KPPS  # of all its vifs together
+
+    @property
+    def key(self) -> Key:
+        return ("bpf", self.ns)
+
+    @property
+    def on(self) -> tuple[Key, ...]:
+        return (("netns", self.ns), ("file", self.ns, self.source))
+
+
+class Hook(Object, frozen=True):
+    """One program of a sliver's Bpf at work on what enters or leaves by a vif."""
+
+    in_place: ClassVar[frozenset[str]] = frozenset({"function"})
+    ns: str
+    dev: str
+    direction: Literal["input", "output"]
+    hook: Literal["tc", "xdp"]
+    function: str
+
+    @property
+    def key(self) -> Key:
+        return ("hook", self.ns, self.dev, self.direction)
+
+    @property
+    def on(self) -> tuple[Key, ...]:
+        return (("bpf", self.ns), ("interface", self.ns, self.dev))
+
+
 class Ready(Value, frozen=True):
     """A readiness probe: `argv`, run in the sliver, prints `expect` at least `times` times, within its time.
 
@@ -424,7 +580,8 @@ class Ready(Value, frozen=True):
 class Process(Object, frozen=True):
     """A process of a sliver, kept running; with `once`, run to its end one time.
 
-    In `argv`, `reload` and `ready.argv` the text "{run}" stands for `<run>/slivers/<ns>`.  When only
+    In `argv`, `reload` and `ready.argv` the text "{run}" stands for `<run>/slivers/<ns>`, and
+    "{python}" for the agent's own Python interpreter, which knows `vini`.  When only
     `config` differs and `reload` is given, the process is told to reload; else it is restarted.
     """
 
@@ -456,9 +613,13 @@ class Process(Object, frozen=True):
         return always | {"config"} if self.reload else always
 
 
-AnyObject = Netns | Sysctl | Root | Veth | Interface | Address | Route | Shape | File | Process
+AnyObject = (
+    Netns | Sysctl | Root | Veth | Bridge | Interface | Address | Route | Shape | File | Bpf | Hook | Process
+)
 # From the ground up: a kind stands only on kinds to its left (and, for processes, on its own).
-STACK: tuple[type[Object], ...] = (Netns, Sysctl, Veth, Interface, Address, Route, Shape, File, Root, Process)
+STACK: tuple[type[Object], ...] = (
+    Netns, Sysctl, Veth, Bridge, Interface, Address, Route, File, Shape, Bpf, Hook, Root, Process,
+)  # fmt: skip
 
 
 class SliceSpec(Value, frozen=True):
@@ -491,7 +652,8 @@ class Op(Value, frozen=True):
 
     def __str__(self) -> str:
         sign = "-" if self.verb == "remove" else "~" if self.in_place else "+"
-        return f"{sign} {' '.join(self.object.key)}" + (f"  ({self.why})" if self.why else "")
+        by = f" by {self.object.backend}" if isinstance(self.object, Shape) else ""
+        return f"{sign} {' '.join(self.object.key)}{by}" + (f"  ({self.why})" if self.why else "")
 
 
 class SliverStatus(Value, frozen=True):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from hashlib import blake2b
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 
@@ -22,7 +22,11 @@ LOOPBACKS_V4 = int(IPv4Address("10.192.0.0"))  # 10.192.0.0/10, a /32 each
 LINKS_V4 = int(IPv4Address("10.0.0.0"))  # 10.0.0.0/9, a /31 each (RFC 3021)
 LOOPBACKS_V6 = int(IPv6Address("fd56:494e:4900::"))  # "VINI"; a /128 each
 LINKS_V6 = int(IPv6Address("fd56:494e:4901::"))  # a /127 each (RFC 6164)
+LANS_V4 = int(IPv4Address("10.128.0.0"))  # 10.128.0.0/10, a /24 or larger each
+LANS_V6 = int(IPv6Address("fd56:494e:4902::"))  # a /64 each
 SPACE = 1 << 22  # loopbacks, and links, that the IPv4 ranges above have room for
+LAN_BLOCKS = 1 << 14  # /24s that LANs have room for
+LAN_BLOCK = 256  # addresses
 INDEX_SPACE = 1 << 24
 
 
@@ -31,10 +35,15 @@ def digest(*parts: str) -> int:
     return int.from_bytes(blake2b("\0".join(parts).encode(), digest_size=8).digest(), "big")
 
 
-def place(names: Iterable[str], space: int, hash_of: Callable[[str], int], first: int = 0) -> dict[str, int]:
-    """Give each name its own number in first..space-1; a name keeps it whatever names join later, bar collisions."""
+def place(
+    names: Iterable[str], space: int, hash_of: Callable[[str], int], first: int = 0, given: Iterable[int] = ()
+) -> dict[str, int]:
+    """Give each name its own number in first..space-1 that is not in `given`, as long as there are enough.
+
+    A name keeps it whatever names join later, bar collisions.
+    """
     taken: dict[str, int] = {}
-    used: set[int] = set()
+    used = set(given)
     for h, name in sorted((hash_of(n), n) for n in set(names)):
         at = first + h % (space - first)
         while at in used:
@@ -60,6 +69,29 @@ def link_addresses(links: Iterable[str]) -> dict[str, tuple[tuple[str, str], tup
     return out  # type: ignore[return-value]
 
 
+def lan_span(members: int) -> int:
+    """How many addresses a LAN has: at least twice as many as it needs, so that few hosts collide, and a /24."""
+    return max(LAN_BLOCK, 1 << (2 * members + 3).bit_length())
+
+
+def lan_networks(members: Mapping[str, int]) -> dict[str, tuple[str, str]]:
+    """LAN name -> its IPv4 and its IPv6 network, by how many members each has; without those that find no room.
+
+    The largest are placed first: so each is aligned, and all room is used before one finds none.
+    """
+    blocks = {name: lan_span(n) // LAN_BLOCK for name, n in members.items()}
+    out, used = {}, set[int]()
+    for size, h, name in sorted((-size, digest("lan", name), name) for name, size in blocks.items()):
+        size, slots = -size, LAN_BLOCKS // -size
+        tries = (h % slots + i for i in range(slots))
+        at = next((t % slots * size for t in tries if t % slots * size not in used), None)
+        if at is not None:
+            used.update(range(at, at + size))
+            v4, length = _v4(LANS_V4 + at * LAN_BLOCK), 32 - (size * LAN_BLOCK).bit_length() + 1
+            out[name] = f"{v4}/{length}", _v6(LANS_V6 + (at << 64)) + "/64"
+    return out
+
+
 def _v4(number: int) -> str:
     return str(IPv4Address(number))  # f"{...}" takes 5 us longer
 
@@ -77,6 +109,12 @@ def vif(peer: str) -> str:
 def mac(slice_: str, sliver: str, dev: str) -> str:
     """A locally administered unicast MAC of slice, sliver and vif: stitched slices never share one."""
     return "02:" + (digest("mac", slice_, sliver, dev) & 0xFFFFFFFFFF).to_bytes(5, "big").hex(":")
+
+
+def link_local(mac: str) -> str:
+    """The link-local address that the kernel makes of a MAC address (RFC 4291, appendix A), without prefix length."""
+    m = bytes.fromhex(mac.replace(":", ""))
+    return str(IPv6Address(b"\xfe\x80" + bytes(6) + bytes([m[0] ^ 2]) + m[1:3] + b"\xff\xfe" + m[3:]))
 
 
 def indexes(devs: Iterable[str], slice_: str, sliver: str) -> dict[str, int]:

@@ -36,9 +36,14 @@ def _doomed(wanted: Mapping[Key, AnyObject], seen: Mapping[Key, AnyObject]) -> d
             doomed[key] = "not wanted"
         elif new != o and (stiff := _differing(o, new) - new.changeable):
             doomed[key] = f"rebuilt for another {', '.join(sorted(stiff))}"
-        elif fallen := next((k for k in o.on if k in doomed or _is_lost(k, o, wanted, seen)), None):
+        elif fallen := next((k for k in _carriers(o) if k in doomed or _is_lost(k, o, wanted, seen)), None):
             doomed[key] = f"stands on {' '.join(fallen)}"
     return doomed
+
+
+def _carriers(o: AnyObject) -> list[Key]:
+    """What takes it along when it goes.  A file doesn't: it was read when what stands on it was made."""
+    return [key for key in o.on if key[:1] != ("file",)]
 
 
 def _is_lost(key: Key, above: AnyObject, wanted: Mapping[Key, AnyObject], seen: Mapping[Key, AnyObject]) -> bool:
@@ -154,15 +159,20 @@ def outcome(have: Collection[AnyObject], ops: Iterable[Op], failures: Mapping[Ke
     """
     now = {o.key: o for o in have}
     ops = list(ops)
+    # What a look at some slivers can't see, the pair of a link that leads out of them, is neither there nor gone.
+    gone = {op.object.key for op in ops if op.verb == "ensure" and op.object.key not in now}
     for op in ops:
         if op.verb == "remove" and op.object.key not in failures:
             now.pop(op.object.key, None)
+            gone.add(op.object.key)
     for o in in_order(now.values()):
-        if any(k not in now for k in o.on):
+        if not gone.isdisjoint(o.on):
             del now[o.key]
+            gone.add(o.key)
     for op in ops:
-        if op.verb == "ensure" and op.object.key not in failures and all(k in now for k in op.object.on):
+        if op.verb == "ensure" and op.object.key not in failures and gone.isdisjoint(op.object.on):
             now[op.object.key] = op.object
+            gone.discard(op.object.key)
     return frozenset(now.values())
 
 

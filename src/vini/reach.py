@@ -6,12 +6,14 @@ pings were rejected: they take seconds, and disturb what an experiment measures.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from ipaddress import ip_address
 from itertools import islice
 from typing import Literal
 
+from vini import names
+from vini.lans import Member, Parts
 from vini.layout import Layout, address, carried, layout
 from vini.model import Expect, NotFound, Topology, Value
 
@@ -119,9 +121,12 @@ class Walker:
     def __init__(self, made: Layout, fibs: Fibs):
         self._made = made
         self._tables = {}
+        segments = _segments(made)
         for sliver, entries in fibs.items():
-            peers = {v.dev: v.peer for v in made.vifs.get(sliver, ()) if made.links[v.link].fault == "none"}
-            self._tables[sliver] = _table(entries, peers)
+            working = [v for v in made.vifs.get(sliver, ()) if made.links[v.link].fault == "none"]
+            peers = {v.dev: v.peer for v in working if not v.lan}
+            shared = {v.dev: segments[v.link, v.end] for v in working if v.lan}
+            self._tables[sliver] = _table(entries, peers, shared)
         self._owner = {a.partition("/")[0]: s for s, all_ in made.loopbacks.items() for a in all_}
         for s, vifs in made.vifs.items():
             self._owner.update({a.partition("/")[0]: s for v in vifs for a in v.addresses})
@@ -136,7 +141,7 @@ class Walker:
         for length, nets in self._tables.get(sliver, {}).get(version, ()):
             peers = nets.get(number >> (width - length) if length else 0)
             if peers is not None:
-                return peers
+                return peers.to(destination) if isinstance(peers, _OnLan) else peers
         return ()
 
     def ways(self, source: str, destination: str) -> Ways:
@@ -183,10 +188,42 @@ def _number(ip: str) -> tuple[int, int]:
     return parsed.version, int(parsed)
 
 
-_Nets = dict[int, tuple[str, ...]]  # a prefix's leading bits -> the neighbours it leads to
+_Segment = dict[str, str]  # address, also link-local -> sliver, of all that reach each other over a LAN now
 
 
-def _table(entries: Sequence[FibEntry], peers: Mapping[str, str]) -> dict[int, list[tuple[int, _Nets]]]:
+class _OnLan:
+    """Next hops of which some are whoever on a segment has the destination itself as address."""
+
+    def __init__(self, hops: Sequence[str | _Segment]):
+        self._hops = hops
+
+    def to(self, destination: str) -> tuple[str, ...]:
+        """The neighbours that packets to this destination go to."""
+        return tuple(sorted({hop if isinstance(hop, str) else hop.get(destination, "") for hop in self._hops}))
+
+
+_Nets = dict[int, tuple[str, ...] | _OnLan]  # a prefix's leading bits -> the neighbours it leads to
+
+
+def _segments(made: Layout) -> dict[Member, _Segment]:
+    """For each vif on a LAN, the part of it that it can reach while links have faults."""
+    parts = Parts()
+    for name, link in made.links.items():
+        if link.fault == "none":
+            one, other = (e.sliver if e.sliver in made.switches else (name, i) for i, e in enumerate(link.ends))
+            parts.join(one, other)
+    segments: dict[Hashable, _Segment] = {}
+    out = {}
+    for vif in (v for vifs in made.on_lan.values() for v in vifs):
+        segment = out[vif.link, vif.end] = segments.setdefault(parts.part((vif.link, vif.end)), {})
+        segment[names.link_local(vif.mac)] = vif.sliver
+        segment.update((a.partition("/")[0], vif.sliver) for a in vif.addresses)
+    return out
+
+
+def _table(
+    entries: Sequence[FibEntry], peers: Mapping[str, str], shared: Mapping[str, _Segment]
+) -> dict[int, list[tuple[int, _Nets]]]:
     """IP version -> prefix lengths, longest first, each with its prefixes.
 
     Of several routes to one prefix the first counts: kernels tell the one that they use first.
@@ -197,11 +234,27 @@ def _table(entries: Sequence[FibEntry], peers: Mapping[str, str]) -> dict[int, l
         net, _, length = entry.to.partition("/")
         version, number = _number(net)
         width = 32 if version == 4 else 128
-        hops = single.get(entry.dev, ("",))
-        if entry.others:
+        hops: tuple[str, ...] | _OnLan = single.get(entry.dev, ("",))
+        if shared:
+            hops = _hops(entry, peers, shared)
+        elif entry.others:
             hops = tuple(sorted({peers.get(hop.dev, "") for hop in entry.hops}))
         found[version].setdefault(int(length), {}).setdefault(number >> (width - int(length)), hops)
     return {v: sorted(by.items(), key=lambda item: -item[0]) for v, by in found.items()}
+
+
+def _hops(entry: FibEntry, peers: Mapping[str, str], shared: Mapping[str, _Segment]) -> tuple[str, ...] | _OnLan:
+    """The next hops of a sliver that is on a LAN: who has the next hop's address, or else the destination."""
+    found: list[str | _Segment] = []
+    for hop in entry.hops:
+        segment = shared.get(hop.dev)
+        if segment is None:
+            found.append(peers.get(hop.dev, ""))
+        else:
+            found.append(segment.get(hop.via, "") if hop.via else segment)
+    if all(isinstance(hop, str) for hop in found):
+        return tuple(sorted({hop for hop in found if isinstance(hop, str)}))
+    return _OnLan(found)
 
 
 def expectations(topology: Topology) -> tuple[Expect, ...]:
@@ -254,12 +307,14 @@ def _carried(topology: Topology, made: Layout, sliver: str) -> set[int]:
     own = topology.slivers[sliver].routing
     if own and own.protocols:
         return set(carried(own))
-    beside = [r for v in made.vifs[sliver] if (r := topology.slivers[v.peer].routing) and r.protocols]
+    around = {n.sliver for v in made.vifs[sliver] for n in made.neighbors(v)}
+    beside = [r for n in around if (r := topology.slivers[n].routing) and r.protocols]
     return set[int]().union(*(carried(r) for r in beside)) if beside else {4, 6}
 
 
 def _named(topology: Topology, pattern: str) -> Sequence[str]:
-    return list(topology.slivers) if pattern == "*" else [pattern]
+    """A switch is never among all: it has no address."""
+    return [n for n, s in topology.slivers.items() if s.mode != "switch"] if pattern == "*" else [pattern]
 
 
 def _addresses(made: Layout, sliver: str, versions: set[int]) -> Iterator[tuple[int, str]]:

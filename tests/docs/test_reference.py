@@ -109,9 +109,13 @@ slivers:
   a: {routing: {protocols: ospf}, files: {/srv/x: "x"}, commands: [cat /srv/x, "true"]}
   b: {routing: {protocols: ospf, daemon: bird}}
   h: {routes: [{to: default, via: a}]}
+  sw: {mode: switch}
+  p: {program: {elements: input -> kernel}}
 links:
-  - a -- b: {delay: 1ms}
+  - a -- b: {delay: 1ms, lose: 3}
   - h -- a
+  - h -- sw
+  - h -- p
 """,
         source="sample",
         default_name="sample",
@@ -119,7 +123,7 @@ links:
 
 
 def objects() -> frozenset[Object]:
-    capable = Node("n", frozenset({"root", "cgroup2", "netem", "element", "frr", "bird"}))
+    capable = Node("n", frozenset({"root", "cgroup2", "netem", "element", "frr", "bird", "programs"}))
     (spec,) = embed(sample(), [capable]).values()
     return spec.objects
 

@@ -10,9 +10,9 @@ import pytest
 from msgspec.structs import replace
 from pings import unanswered, up
 
+from vini.api import files
 from vini.experiment.reader import load
 from vini.model import DAEMONS, SPEAKS, Topology
-from vini.topology import parse
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 pytestmark = pytest.mark.root
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.root
 def topology(file: Path) -> Topology:
     """A topology file's, or that of an experiment file."""
     text = file.read_text()
-    return load(file).topology if "\nduration:" in text else parse(text, source=str(file), default_name=file.stem)
+    return load(file).topology if "\nduration:" in text else files.load(file)[0]
 
 
 def spoken_by(daemon: str, found: Topology) -> bool:

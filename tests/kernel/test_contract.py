@@ -16,6 +16,7 @@ from own_place import OwnPlace, eventually, run
 from vini.model import (
     Address,
     AnyObject,
+    Bridge,
     File,
     Interface,
     Netns,
@@ -35,17 +36,24 @@ from vini.node.fake import FakeDriver
 from vini.node.machine import Machine
 from vini.plan import in_order, plan
 
-A, B = "c.a", "c.b"
+A, B, C = "c.a", "c.b", "c.c"
 WIRE = Veth((VethEnd(A, "to-b", 70001, "02:00:00:00:00:0a"), VethEnd(B, "to-a", 70002, "02:00:00:00:00:0b")))
+TO_SWITCH = Veth((VethEnd(A, "to-c", 70003, "02:00:00:00:00:0c"), VethEnd(C, "to-a", 70004, "02:00:00:00:00:0d")))
+SWITCH = Bridge(C)
+PORT = Interface(C, "to-a", TO_SWITCH.key, master="switch")
 MOTD = File(A, "root/etc/motd", "hello\n")
 DAEMON = Process(A, "daemon", ("sleep", "1000"), config="1", reload=("true",))
 SECOND = Process(A, "second", ("sleep", "1000"), after=("daemon",), rooted=True)
 WHOLE: frozenset[AnyObject] = frozenset(
     {
-        *(Netns(ns) for ns in (A, B)),
-        *(Sysctl(ns, (("ipv4/ip_forward", "1"), ("ipv6/conf/all/forwarding", "1"))) for ns in (A, B)),
-        *(Interface(ns, "lo", ("netns", ns), mtu=65536) for ns in (A, B)),
+        *(Netns(ns) for ns in (A, B, C)),
+        *(Sysctl(ns, (("ipv4/ip_forward", "1"), ("ipv6/conf/all/forwarding", "1"))) for ns in (A, B, C)),
+        *(Interface(ns, "lo", ("netns", ns), mtu=65536) for ns in (A, B, C)),
         WIRE,
+        TO_SWITCH,
+        SWITCH,
+        PORT,
+        Interface(A, "to-c", TO_SWITCH.key, gro=True, split=True, finished=True),
         Interface(A, "to-b", WIRE.key),
         Interface(B, "to-a", WIRE.key, mtu=1400),
         Address(A, "lo", "192.0.2.1/32"),
@@ -66,7 +74,7 @@ WHOLE: frozenset[AnyObject] = frozenset(
         SECOND,
     }
 )
-KINDS = (Netns, Sysctl, Veth, Interface, Address, Route, File, Root, Process)
+KINDS = (Netns, Sysctl, Veth, Bridge, Interface, Address, Route, File, Root, Process)
 SETTINGS_OF_SOMETHING = (Sysctl, Interface)  # these come and go with what they are settings of
 
 
@@ -79,11 +87,11 @@ class World:
         self._machine = Machine(self._drivers)
 
     def see(self) -> frozenset[AnyObject]:
-        return self._machine.observe({A, B}).objects
+        return self._machine.observe({A, B, C}).objects
 
     def see_anew(self) -> frozenset[AnyObject]:
         """As an agent that was just started sees it."""
-        return self.own.machine().observe({A, B}).objects if self.own else self.see()
+        return self.own.machine().observe({A, B, C}).objects if self.own else self.see()
 
     def ensure(self, *objects: AnyObject) -> Failures:
         return self._call("ensure", objects)
@@ -147,6 +155,13 @@ CHANGES = [
     Sysctl(A, (("ipv4/ip_forward", "0"), ("ipv6/conf/all/forwarding", "0"))),
     Interface(A, "to-b", WIRE.key, mtu=1400),
     Interface(A, "to-b", ("other", "wire")),
+    Interface(A, "to-b", WIRE.key, gro=True),
+    Interface(A, "to-b", WIRE.key, split=True),
+    Interface(A, "to-b", WIRE.key, finished=True),
+    Interface(A, "to-c", TO_SWITCH.key),
+    replace(PORT, master=""),
+    replace(SWITCH, stp=False),
+    replace(SWITCH, storm_kpps=20),
     Route(A, "198.51.100.0/24", "10.0.0.1", "to-b"),
     replace(MOTD, text="other\n"),
     replace(MOTD, mode=0o755),
@@ -164,6 +179,13 @@ def test_a_change_in_place_touches_nothing_else(world, new):
     assert world.ensure(new) == {}
     assert world.see() == WHOLE - {old} | {new}
     assert world.pids() == before
+
+
+def test_when_a_bridge_goes_its_ports_stay_and_become_ports_again(world):
+    world.remove(SWITCH)
+    assert world.see() == WHOLE - {SWITCH, PORT} | {replace(PORT, master="")}
+    assert world.ensure(SWITCH) == world.ensure(PORT) == {}
+    assert world.see() == WHOLE
 
 
 def test_a_route_moves_to_another_next_hop_in_place(world):
@@ -281,7 +303,7 @@ class TestOthers:
         name = f"{real.own.place.mark}-by-hand"
         run("ip", "netns", "add", name)
         try:
-            assert real.own.namespaces() == {A, B}
+            assert real.own.namespaces() == {A, B, C}
             real.one_pass(frozenset())
             assert name in run("ip", "netns", "list")
         finally:

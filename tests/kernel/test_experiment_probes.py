@@ -52,7 +52,7 @@ def pair():
                     ip("-n", prefix + s, "addr", "add", cidr, "dev", dev)
         for s, vif in ends.items():
             there = next(c for c in made.loopbacks[vif.peer] if ":" not in c)
-            via = next(c for c in vif.peer_addresses if ":" not in c).partition("/")[0]
+            via = next(c for n in made.neighbors(vif) for c in n.addresses if ":" not in c).partition("/")[0]
             ip("-n", prefix + s, "route", "add", there, "via", via)
         yield prefix
     finally:
@@ -78,7 +78,7 @@ def test_cut_is_seen_by_ping_and_udp(pair, tmp_path):
     dev = layout(PAIR).vifs["b"][0].dev
     down, up = f"ip link set {dev} down", f"ip link set {dev} up"
     back = next(c for c in layout(PAIR).loopbacks["a"] if ":" not in c)
-    via = next(c for c in layout(PAIR).vifs["b"][0].peer_addresses if ":" not in c).partition("/")[0]
+    via = next(c for c in layout(PAIR).vifs["a"][0].addresses if ":" not in c).partition("/")[0]
     timeline = (
         Event(Exec("b", down), at_s=1.0),
         Event(Exec("b", f"{up}; ip route add {back} via {via}"), at_s=2.5),

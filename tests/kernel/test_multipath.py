@@ -226,7 +226,8 @@ def test_a_dead_branch_is_not_converged_and_told_with_its_path(own):
     async def look() -> None:
         async with up(own.client(), topology) as (client, _):
             made = layout(topology)
-            vias = [f"nexthop via {v.peer_addresses[0].partition('/')[0]} dev {v.dev}" for v in made.vifs["a"]]
+            first = {v.dev: made.neighbors(v)[0].addresses[0] for v in made.vifs["a"]}
+            vias = [f"nexthop via {first[v.dev].partition('/')[0]} dev {v.dev}" for v in made.vifs["a"]]
             add = f"ip route add {address(made, 'd')}/32 {' '.join(vias)}"
             run(*client.enter("hand", "a", ["sh", "-c", add]))
             assert [str(p) for p in await ways(client)] == BOTH

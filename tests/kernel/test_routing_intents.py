@@ -224,8 +224,8 @@ async def devs(client: Client, topology: Topology, sliver: str) -> list[str]:
 
 def of_link(topology: Topology, a: str, b: str) -> str:
     """The address of `b` on its link with `a`."""
-    vif = next(v for v in layout(topology).vifs[a] if v.peer == b)
-    return next(x for x in vif.peer_addresses if ":" not in x).partition("/")[0]
+    vif = next(v for v in layout(topology).vifs[b] if v.peer == a)
+    return next(x for x in vif.addresses if ":" not in x).partition("/")[0]
 
 
 @pytest.mark.usefixtures("came_up")

@@ -1,6 +1,6 @@
 """Shapes on the real kernel: one meaning, two backends, the same tests.
 
-On a kernel without netem that half is skipped here, and run in user-mode Linux (test_netem_uml.py).
+On a kernel without netem that half is skipped here, and run in user-mode Linux (kernel_machine.py).
 """
 
 from __future__ import annotations
@@ -15,24 +15,31 @@ import signal
 import socket
 import statistics
 import subprocess
+import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from own_place import eventually, unspoilt
 
 from vini.dataplane.element import Element
-from vini.model import Shape
+from vini.model import BurstLoss, Impairment, Shape, Unsupported
 from vini.node import netns, rtnl
+from vini.node.drivers.contents import FileDriver
 from vini.node.drivers.shape import ShapeDriver
 from vini.node.netlink import Socket
 from vini.node.pins import Pins
 from vini.node.place import Place
 from vini.node.probe import capabilities
+from vini.plugins.shape_files import files
+from vini.plugins.shaping import shape
+from vini.truth.meaning import delay_cdf, loss_deviation, mean_loss
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
 FRAME = 14 + 20 + 8  # bytes before the payload of a UDP datagram
@@ -83,8 +90,19 @@ class Bench:
         with netns.inside(self.path(sliver)):
             return subprocess.run(["sh", "-c", command], capture_output=True, text=True).stdout
 
-    def shape(self, sliver: str, peer: str, **fields: int) -> Shape:
+    def shape(self, sliver: str, peer: str, **fields: Any) -> Shape:
         return Shape(f"s.{sliver}", f"to-{peer}", self.backend, **fields)  # type: ignore[arg-type]
+
+    def asked(self, sliver: str, peer: str, impairment: Impairment) -> Shape:
+        """The Shape that this backend gives for it, with its files in place; skips what it refuses."""
+        ns = f"s.{sliver}"
+        try:
+            wish = shape(ns, f"to-{peer}", impairment, "none", frozenset({self.backend}))
+        except Unsupported as e:
+            pytest.skip(str(e))
+        assert wish is not None
+        assert FileDriver(self.place).ensure(list(files(ns, impairment).values())) == {}
+        return wish
 
     def ensure(self, *shapes: Shape) -> None:
         assert self.driver.ensure(shapes) == {}
@@ -123,6 +141,27 @@ class Flow:
             if i % every == every - 1:
                 time.sleep(pause_s)
 
+    def delays_ms(self, count: int, apart_s: float, size: int = 100) -> list[float]:
+        """One way, by the clock of the only kernel, of so many packets sent one after the other."""
+        out: list[float] = []
+        for i in range(count):
+            self.out.send(time.time_ns().to_bytes(8, "big") + bytes(size - 8))
+            if i % 10 == 9 or apart_s > 0.005:
+                out += self._one_way_ms()
+            time.sleep(apart_s)
+        while len(out) < count:
+            assert select.select([self.into], [], [], PATIENCE_S)[0]
+            out += self._one_way_ms()
+        return out
+
+    def _one_way_ms(self) -> list[float]:
+        out = []
+        while select.select([self.into], [], [], 0)[0]:
+            payload, notes, _, _ = self.into.recvmsg(2048, 64)
+            s, ns = (int.from_bytes(notes[0][2][i : i + 8], "little") for i in (0, 8))
+            out.append((s * 10**9 + ns - int.from_bytes(payload[:8], "big")) / 1e6)
+        return out
+
     def receive(self, count: int = 0, quiet_s: float = 1.0) -> list[tuple[int, float]]:
         """(number, arrival by the kernel's clock) of so many; 0: of what comes until it is quiet."""
         out: list[tuple[int, float]] = []
@@ -141,7 +180,7 @@ class Flow:
         self.into.close()
 
 
-@pytest.fixture(params=["element", "netem"])
+@pytest.fixture(params=["element", pytest.param("netem", marks=pytest.mark.needs_kernel("netem"))])
 def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
     if request.param not in capabilities():
         pytest.skip(f"needs {request.param}, which this kernel or machine lacks")
@@ -168,7 +207,7 @@ def only_element(bench: Bench) -> None:
 
 # --- objects: what is asked comes back -------------------------------------------------------------
 
-WISHES = [
+WISHES: list[dict[str, Any]] = [
     {"delay_us": 9100},
     {"delay_us": 9100, "jitter_us": 250, "loss_ppm": 10_000, "rate_kbit": 9_920_000, "queue_packets": 77},
     {"loss_ppm": 1},
@@ -177,6 +216,19 @@ WISHES = [
     {"drop": True},
     {"delay_us": 300_000, "drop": True},
     {"delay_us": 1},
+    {"delay_us": 9100, "jitter_us": 250, "distribution": "pareto", "keeps_order": False, "reorder_ppm": 3},
+    {"delay_us": 9100, "jitter_us": 250, "distribution": "uniform", "corrupt_ppm": 1},
+    {"duplicate_ppm": 999_999, "queue_packets": 77},
+    {"duplicate_ppm": 1, "drop": True, "delay_us": 1, "reorder_ppm": 1_000_000},
+    {"enter_ppm": 10_000, "leave_ppm": 250_000, "bad_ppm": 800_000, "good_ppm": 1, "loss_ppm": 900_000},
+    {"enter_ppm": 1, "leave_ppm": 1_000_000, "bad_ppm": 1_000_000, "rate_kbit": 10_000, "drop": True},
+]
+RICH = [
+    Impairment(delay_ms=5, jitter_table_ms=(0.0, 0.2, 5.0), loss=0.25),
+    Impairment(rate_mbit=10, queue_packets=0, queue_bytes=64_000, aqm="codel"),
+    Impairment(rate_mbit=10, queue_packets=0, queue_ms=50, lose=((3, 3), (7, 9)), duplicate=0.01),
+    Impairment(trace="0\n7\n", loss=0.25),
+    Impairment(trace="time_ms,rate_mbit,delay_ms,loss\n0,1.5,20,\n100.5,outage,,100%\n300,repeat\n"),
 ]
 
 
@@ -187,6 +239,21 @@ def test_what_was_asked_is_observed_whatever_was_before(bench: Bench) -> None:
         assert bench.observed() == {want}
         bench.ensure(want)
         assert bench.observed() == {want}
+
+
+@pytest.mark.parametrize("impairment", RICH, ids=range(len(RICH)))
+def test_files_are_observed_too(bench: Bench, impairment: Impairment) -> None:
+    plain, want = bench.shape("a", "b", delay_us=5), bench.asked("a", "b", impairment)
+    for wish in (want, plain, want, replace(want, drop=True), want):
+        bench.ensure(wish)
+        assert bench.observed() == {wish}
+
+
+def test_a_file_that_cannot_be_read_is_told(bench: Bench) -> None:
+    wish = bench.asked("a", "b", Impairment(delay_ms=5, jitter_table_ms=(0.0, 1.0)))
+    (bench.place.sliver("s.a") / wish.table).unlink()
+    failures = bench.driver.ensure([wish])
+    assert "s.a to-b" in failures[wish.key] and wish.table in failures[wish.key]
 
 
 def test_both_directions_are_different_things(bench: Bench) -> None:
@@ -290,6 +357,137 @@ def test_loss_is_within_its_confidence_interval(bench: Bench, flow: Flow) -> Non
     assert abs(n - len(got) - 0.1 * n) < 5 * math.sqrt(n * 0.1 * 0.9)
 
 
+@pytest.mark.parametrize(
+    "impairment",
+    [
+        Impairment(delay_ms=20, jitter_ms=5),
+        Impairment(delay_ms=20, jitter_ms=5, distribution="uniform"),
+        Impairment(delay_ms=20, jitter_ms=5, distribution="pareto"),
+        Impairment(delay_ms=5, jitter_table_ms=(0.0, 1.0, 20.0)),
+    ],
+    ids=["normal", "uniform", "pareto", "table"],
+)
+def test_delays_have_the_distribution_that_was_asked(bench: Bench, flow: Flow, impairment: Impairment) -> None:
+    """Kolmogorov and Smirnov's test, at 0.1 %, with room for what a machine adds to each delay."""
+    bench.ensure(bench.asked("a", "b", replace(impairment, keeps_order=False)))
+    cdf, n = delay_cdf(impairment), 500
+
+    def distance() -> float:
+        got = sorted(flow.delays_ms(n, apart_s=0.002))
+        return max(max(cdf(x - 1.0) - (i + 1) / n, i / n - cdf(x)) for i, x in enumerate(got))
+
+    unspoilt(distance, lambda found: found < 1.95 / math.sqrt(n))
+
+
+def test_jitter_reorders_only_where_it_may(bench: Bench, flow: Flow) -> None:
+    bench.ensure(bench.asked("a", "b", Impairment(delay_ms=20, jitter_ms=5, keeps_order=False)))
+    flow.send(range(500))
+    got = flow.numbers(500)
+    assert sorted(got) == list(range(500)) and got != sorted(got)
+    bench.ensure(bench.asked("a", "b", Impairment(delay_ms=20, jitter_ms=5)))
+    flow.send(range(500))
+    assert flow.numbers(500) == list(range(500))
+
+
+def test_some_overtake(bench: Bench, flow: Flow) -> None:
+    bench.ensure(bench.asked("a", "b", Impairment(delay_ms=300, reorder=0.1)))
+    n = 1000
+    flow.send(range(n))
+    got = flow.numbers(n)
+    assert sorted(got) == list(range(n))
+    late = [x for i, x in enumerate(got) if i and x < got[i - 1]]  # where the others begin
+    assert len(late) == 1
+    early = got[: got.index(late[0])]
+    assert early == sorted(early) and abs(len(early) - 0.1 * n) < 5 * math.sqrt(n * 0.1 * 0.9)
+
+
+def test_bursts_of_loss(bench: Bench, flow: Flow) -> None:
+    impairment = Impairment(burst_loss=BurstLoss(0.02, 0.2, 1.0, 0.01))
+    bench.ensure(bench.asked("a", "b", impairment))
+    n = 10_000
+    flow.send(range(n))
+    got = flow.numbers()
+    lost = sorted(set(range(n)) - set(got))
+    assert abs(len(lost) / n - mean_loss(impairment)) < 5 * loss_deviation(impairment, n)
+    bursts = sum(1 for i, x in enumerate(lost) if not i or lost[i - 1] != x - 1)
+    assert len(lost) / bursts > 2.5  # independent losses of that share: 1.1
+
+
+def test_bursts_and_single_losses_add_up(bench: Bench, flow: Flow) -> None:
+    impairment = Impairment(loss=0.1, burst_loss=BurstLoss(0.5, 0.5, 0.5))
+    bench.ensure(bench.asked("a", "b", impairment))
+    n = 5000
+    flow.send(range(n))
+    assert abs(1 - len(flow.numbers()) / n - mean_loss(impairment)) < 5 * loss_deviation(impairment, n)
+
+
+def test_packets_are_lost_by_their_numbers(bench: Bench, flow: Flow) -> None:
+    bench.run("a", "sysctl -w net.ipv6.conf.to-b.disable_ipv6=1")  # else the kernel sends some of its own
+    bench.ensure(bench.asked("a", "b", Impairment(lose=((3, 3), (7, 9), (100, 100)))))
+    flow.send(range(1, 201))
+    assert flow.numbers() == [n for n in range(1, 201) if n not in (3, 7, 8, 9, 100)]
+
+
+def test_duplicates_follow_at_once(bench: Bench, flow: Flow) -> None:
+    bench.ensure(bench.asked("a", "b", Impairment(duplicate=0.2, delay_ms=20)))
+    n = 2000
+    flow.send(range(n))
+    got = flow.numbers()
+    assert set(got) == set(range(n)) and got == sorted(got)
+    assert abs(len(got) - n - 0.2 * n) < 5 * math.sqrt(n * 0.2 * 0.8)
+
+
+def test_damaged_packets_are_dropped_by_their_receiver(bench: Bench, flow: Flow) -> None:
+    bench.ensure(bench.asked("a", "b", Impairment(corrupt=0.2)))
+    n = 2000
+    flow.send(range(n))
+    got = flow.numbers()
+    assert abs(n - len(got) - 0.2 * n) < 5 * math.sqrt(n * 0.2 * 0.8)
+
+
+@pytest.mark.parametrize("queue", [{"queue_bytes": 12_500}, {"queue_ms": 100}], ids=["bytes", "time"])
+def test_a_queue_is_bounded_in_bytes_or_time(bench: Bench, flow: Flow, queue: dict[str, Any]) -> None:
+    bench.ensure(bench.asked("a", "b", Impairment(rate_mbit=1, queue_packets=0, delay_ms=50, **queue)))
+
+    def sent_and_got() -> tuple[float, int]:
+        start = time.monotonic()
+        flow.send(range(100), size=1208, every=1000)  # 10 ms each
+        took = time.monotonic() - start
+        got = flow.numbers(quiet_s=2.0)
+        assert got[:10] == list(range(10))
+        return took, len(got)
+
+    unspoilt(sent_and_got, lambda found: 10 <= found[1] <= 12 + found[0] / 0.010)
+
+
+def test_codel_keeps_the_queue_short(bench: Bench, flow: Flow) -> None:
+    bench.ensure(bench.asked("a", "b", Impairment(rate_mbit=10, aqm="codel")))
+    for i in range(0, 2000, 2):  # 2 s at 1.2 times the rate
+        flow.send(range(i, i + 2), size=1458, every=1000)
+        time.sleep(0.002)
+    assert len(flow.numbers()) < 2000  # a queue of 1000 packets alone would have taken them all
+
+
+def test_a_trace_of_opportunities_is_followed(bench: Bench, flow: Flow) -> None:
+    """One of 1500 bytes every 20 ms: what is smaller takes it all the same."""
+    bench.ensure(bench.asked("a", "b", Impairment(trace="20\n")))
+
+    def apart_ms() -> list[float]:
+        flow.send(range(20), size=1458, every=1000)
+        at = [t for _, t in flow.receive(20)]
+        return [1000 * (b - a) for a, b in zip(at, at[1:], strict=False)]
+
+    unspoilt(apart_ms, lambda found: all(abs(ms - 20) < 5 for ms in found))
+
+
+def test_a_trace_of_steps_is_followed_and_an_outage_keeps_packets(bench: Bench, flow: Flow) -> None:
+    bench.ensure(bench.asked("a", "b", Impairment(trace="time_ms,rate_mbit,delay_ms\n0,outage,\n1500,100,30\n")))
+    flow.send(range(10))
+    assert flow.numbers(quiet_s=0.3) == []
+    assert flow.numbers(10) == list(range(10))
+    assert min(flow.delays_ms(5, apart_s=0.05)) >= 30
+
+
 @pytest.mark.parametrize(("kbit", "packets"), [(1000, 80), (10_000, 400), (100_000, 950)])
 def test_rate_holds(bench: Bench, flow: Flow, kbit: int, packets: int) -> None:
     bench.ensure(bench.shape("a", "b", rate_kbit=kbit))
@@ -351,7 +549,11 @@ def test_a_change_keeps_what_is_in_flight(bench: Bench, flow: Flow) -> None:
     flow.send(range(100, 200))
     bench.ensure(bench.shape("a", "b", delay_us=1000, jitter_us=100))
     flow.send(range(200, 300))
-    assert flow.numbers(300) == list(range(300))
+    bench.ensure(bench.asked("a", "b", Impairment(delay_ms=1, jitter_table_ms=(0.0, 1.0))))
+    flow.send(range(300, 400))
+    bench.ensure(bench.asked("a", "b", Impairment(delay_ms=1, jitter_table_ms=(0.0, 2.0))))
+    flow.send(range(400, 500))
+    assert flow.numbers(500) == list(range(500))
 
 
 def test_the_silent_fault_drops_all_and_ends(bench: Bench, flow: Flow) -> None:
@@ -361,6 +563,10 @@ def test_the_silent_fault_drops_all_and_ends(bench: Bench, flow: Flow) -> None:
     bench.ensure(bench.shape("a", "b", delay_us=1000, drop=True))
     flow.send(range(10, 20))
     assert flow.numbers(quiet_s=0.3) == []
+    bench.ensure(bench.asked("a", "b", Impairment(delay_ms=1, duplicate=0.5, reorder=0.5)))
+    bench.ensure(bench.shape("a", "b", delay_us=1000, duplicate_ppm=500_000, reorder_ppm=500_000, drop=True))
+    flow.send(range(10, 20))
+    assert [n for n in flow.numbers(quiet_s=0.3) if n >= 10] == []
     assert "LOWER_UP" in bench.run("a", "ip link show to-b")
     bench.ensure(bench.shape("a", "b", delay_us=1000))
     flow.send(range(20, 30))
@@ -430,6 +636,31 @@ def test_kill_is_seen_and_healed_and_faults_hold_meanwhile(bench: Bench, flow: F
     assert bench.observed() == {want, silent}
     flow.send(range(5, 10))
     assert flow.numbers(5) == list(range(5, 10))
+
+
+OUTDATED = """
+import os, socket, sys
+s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+s.bind(sys.argv[1])
+s.listen()
+while True:
+    c = s.accept()[0]
+    while asked := c.recv(9999):
+        port = f"{sys.argv[2]} to-b delay_us=5 jitter_us=0 netns=1 ifindex=1\\n" if asked == b"list 0" else ""
+        c.send(f"ok next=0 pid={os.getpid()}\\n{port}".encode())
+"""
+
+
+def test_an_element_of_an_earlier_version_is_replaced(bench: Bench) -> None:
+    only_element(bench)
+    at = bench.place.run / "element.sock"
+    old = subprocess.Popen([sys.executable, "-c", OUTDATED, at, bench.path("a").name])
+    eventually(at.exists)
+    assert bench.observed() == frozenset()
+    want = bench.shape("a", "b", delay_us=1000)
+    bench.ensure(want)
+    assert bench.observed() == {want}
+    assert old.wait(PATIENCE_S) == -signal.SIGTERM
 
 
 def test_a_namespace_deleted_by_hand_is_let_go(bench: Bench) -> None:

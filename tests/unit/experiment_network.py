@@ -14,6 +14,7 @@ from vini.layout import address, layout
 from vini.model import End, Impairment, Link, NotFound, Routing, Sliver, Topology
 from vini.reach import FibEntry, unreached
 from vini.static import static_routes
+from vini.truth import Check
 
 
 def link(a: str, b: str, cost: int = 10, delay_ms: float = 1.0) -> Link:
@@ -43,6 +44,8 @@ class FakeNetwork:
         self.dead_s, self.inside = dead_s, inside
         self.wanted: Topology | None = None
         self.puts: list[tuple[float, Topology]] = []
+        self.links: Check | Exception = Check()  # what its links give
+        self.checked: list[float] = []
         self.counted: list[dict[str, tuple[int, int]]] | None = None  # what links count, reading by reading
 
     async def up(self, topology: Topology, *, wait: bool = True) -> int:
@@ -69,7 +72,7 @@ class FakeNetwork:
         topology = await self.topology(slice_)
         known = replace(topology, links=tuple(x for i, x in enumerate(topology.links) if not self._noticed(i)))
         made = layout(known)
-        routes = {s: static_routes(known, made, s) for s in topology.slivers}
+        routes = {s: static_routes(made, s) for s in topology.slivers}
         return {s: tuple(FibEntry(to, via, vif.dev) for to, (via, vif) in all_.items()) for s, all_ in routes.items()}
 
     def _noticed(self, i: int) -> bool:
@@ -96,6 +99,14 @@ class FakeNetwork:
 
     def address(self, topology: Topology, sliver: str, family: int = 4) -> str:
         return address(layout(topology), sliver, family)
+
+    async def check_links(
+        self, topology: Topology, links: Sequence[Link], load: float = 0.0, for_s: float = 0.0
+    ) -> Check:
+        self.checked.append(for_s)
+        if isinstance(self.links, Exception):
+            raise self.links
+        return self.links
 
     def capabilities(self) -> frozenset[str]:
         return frozenset()

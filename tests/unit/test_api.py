@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from vini import AsyncNetwork, Network, Topology, table
+from vini import AsyncNetwork, Network, Topology, nearby, table
 from vini.api import iperf, ping, words
 from vini.api.blocking import Loop, blocking
 from vini.api.inside import CommandFailed, Completed
 from vini.api.results import PingResult
-from vini.model import NotFound, TopologyError, Unsupported, ViniError
+from vini.model import BurstLoss, Impairment, NotFound, TopologyError, Unsupported, ViniError
+from vini.text.mistakes import Wrong
 from vini.topology import parse
 from vini.topology.keys import IMPAIRMENTS, LINK, ROUTING, SLIVER
 
@@ -35,6 +36,15 @@ def triangle() -> Network:
 
 
 # --- building -------------------------------------------------------------------------------------
+
+
+def test_a_lan_in_code_is_that_of_a_file():
+    net = Network("office", routing="static")
+    switch = net.switch("sw")
+    for sliver in (net.host("ann"), net.host("ben"), net.router("gateway")):
+        net.link(sliver, switch)
+    file = "name: office\nrouting: static\nslivers: {ann: {routing: none}, ben: {routing: none}, gateway: , "
+    assert net.topology == parse(file + "sw: {mode: switch}}\nlinks: [ann -- sw, ben -- sw, gateway -- sw]")
 
 
 def test_code_and_file_make_the_same_topology():
@@ -140,13 +150,42 @@ def test_a_wrong_call_leaves_the_network_as_it_was():
 @pytest.mark.parametrize("path", TOPOLOGIES, ids=lambda p: p.stem)
 def test_examples_load_and_can_be_built_upon(path):
     net = Network.load(path)
-    assert net.topology == parse(path.read_text(), source=path.name)
+    assert net.topology == parse(path.read_text(), source=path.name, read_file=nearby.reader(path.parent))
     before = net.topology
     net.link(net.host("one-more"), next(iter(before.slivers)))
     grown = net.topology
     assert {n: s for n, s in grown.slivers.items() if n != "one-more"} == before.slivers
     assert grown.links[:-1] == before.links and grown.expect == before.expect
     assert grown.slivers["one-more"].routing is None
+
+
+def test_a_link_takes_all_words_of_a_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "cell.csv").write_text("time_ms,rate_mbit\n0,5\n")
+    said = {"burst_loss": {"enter": "1%", "leave": 0.25}, "lose": [3, "7-9"], "jitter_table": ["0ms", "1ms"]}
+    net = Network("n")
+    net.link(net.host("a"), net.host("b"), trace="cell.csv", queue="50ms", reordering=True, **said)
+    (link,) = net.topology.links
+    assert link.impairment == Impairment(
+        trace="time_ms,rate_mbit\n0,5\n", queue_packets=0, queue_ms=50, keeps_order=False,
+        burst_loss=BurstLoss(0.01, 0.25), lose=((3, 3), (7, 9)), jitter_table_ms=(0, 1),
+    )  # fmt: skip
+    read = nearby.reader(tmp_path)
+    assert words.impairments({**said, "trace": "none"}, "shape", read) == {
+        "burst_loss": BurstLoss(0.01, 0.25), "lose": ((3, 3), (7, 9)), "jitter_table_ms": (0, 1), "trace": "",
+    }  # fmt: skip
+    with pytest.raises(TopologyError, match=r"shape: The file 'x.csv' can't be read: there is no such file"):
+        words.impairments({"trace": "x.csv"}, "shape", read)
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [(b"\xff", "not text in UTF-8"), (b"1\n" * (3 << 20), "more than 4 MiB"), (None, "there is no such file")],
+)
+def test_files_beside_a_file_are_read_or_told_why_not(tmp_path, content, why):
+    (tmp_path / "trace").mkdir() if content is None else (tmp_path / "trace").write_bytes(content)
+    with pytest.raises(Wrong, match=why):
+        nearby.reader(tmp_path)("trace")
 
 
 def test_load_under_another_name_and_of_a_topology():

@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from vini.cli import choose, links, vini
-from vini.model import End, Impairment, Link, TopologyError
+from vini.model import BurstLoss, End, Impairment, Link, TopologyError
 
 COMMANDS = vini.list_commands(None)  # type: ignore[arg-type]
 
@@ -206,10 +206,41 @@ def test_who_is_not_root_is_denied_with_exit_code_4(words, tmp_path):
 
 def test_a_link_is_told_direction_by_direction():
     ends = (End("a", impairment=Impairment(delay_ms=50)), End("b", cost=7))
-    told = links._json(Link(ends=ends, cost=10, impairment=Impairment(delay_ms=5)))
-    assert [(d["from"], d["to"], d["delay_ms"], d["cost"]) for d in told["directions"]] == [
-        ("a", "b", 50, 10), ("b", "a", 5, 7),
+    told = links._json(Link(ends=ends, cost=10, impairment=Impairment(delay_ms=5)), {"a:to-b": "netem"})
+    assert [(d["from"], d["to"], d["delay_ms"], d["cost"], d["backend"]) for d in told["directions"]] == [
+        ("a", "b", 50, 10, "netem"), ("b", "a", 5, 7, ""),
     ]  # fmt: skip
+
+
+def test_what_a_link_does_is_told_on_one_line():
+    ends = (End("a", impairment=Impairment(trace="0\n12\n", queue_packets=0, queue_ms=50)), End("b"))
+    rich = Impairment(
+        delay_ms=5,
+        keeps_order=False,
+        jitter_table_ms=(0, 0.2, 5),
+        burst_loss=BurstLoss(0.01, 0.25),
+        lose=((3, 3), (7, 9)),
+    )
+    assert links._describe(Link(ends=ends, impairment=rich)) == (
+        "up; delay 5ms, jitter table 0ms 200us 5ms, reordering, burst loss (enter 1%, leave 25%), lose 3 7-9; "
+        "towards b: queue 50ms, trace (2mbit on average, 12ms long again and again)"
+    )
+
+
+def test_options_of_a_link_are_words_of_a_file(tmp_path):
+    trace = tmp_path / "t"
+    trace.write_text("1\n")
+    given = {
+        "delay": None, "burst_loss": "enter=1%, leave=25%", "lose": "3,7-9", "jitter_table": "0ms,1ms",
+        "queue": "64kB", "trace": str(trace), "aqm": "none",
+    }  # fmt: skip
+    assert links._wishes(given) == {
+        "burst_loss": BurstLoss(0.01, 0.25), "lose": ((3, 3), (7, 9)), "jitter_table_ms": (0, 1), "queue_packets": 0,
+        "queue_bytes": 64_000, "queue_ms": 0, "trace": "1\n", "aqm": "",
+    }  # fmt: skip
+    with pytest.raises(TopologyError) as caught:
+        links._wishes({"rate": "0mbit", "burst_loss": "enter=1%", "jitter_table": "none", "lose": "9-7"})
+    assert [m.what.partition(":")[0] for m in caught.value.mistakes] == ["--rate", "--burst-loss", "--lose"]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from experiment_network import SQUARE, link
 from msgspec.structs import replace
 
 from vini.edit import find_link, set_cost, set_fault, set_impairment, set_routing, set_sliver_cost
-from vini.model import End, Impairment, NotFound, ViniError
+from vini.model import End, Impairment, NotFound, TopologyError, ViniError
 
 
 def test_fault_changes_one_link_and_nothing_else():
@@ -26,6 +26,8 @@ def test_impairment_one_way_stays_one_way_when_both_change():
     one = set_impairment(SQUARE, "north", "west", one_way=True, delay_ms=50)
     west, north = one.links[0].ends
     assert west.impairment is None and north.impairment == Impairment(delay_ms=50)
+    with pytest.raises(TopologyError, match="Without a rate nothing waits"):
+        set_impairment(SQUARE, "west", "north", aqm="codel")
     both = set_impairment(one, "west", "north", loss=0.2)
     assert both.links[0].ends[1].impairment == Impairment(delay_ms=50, loss=0.2)
     assert both.links[0].impairment == Impairment(delay_ms=5, loss=0.2)

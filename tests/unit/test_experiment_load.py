@@ -12,7 +12,7 @@ from vini.experiment.probes import Capture, Counters, Iperf3, Ping, Routes, Trac
 from vini.experiment.probes import Path as PathProbe
 from vini.experiment.reader import load, parse
 from vini.experiment.timeline import Event, Experiment, occasions
-from vini.model import TopologyError
+from vini.model import BurstLoss, TopologyError
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 INLINE = """\
@@ -24,6 +24,9 @@ topology:
     - alpha -- beta: {delay: 5ms}
 duration: 30s
 """
+
+
+QUEUE_OF_50 = {"queue_packets": 50, "queue_bytes": 0, "queue_ms": 0.0}
 
 
 def read(text: str) -> Experiment:
@@ -59,13 +62,33 @@ def test_every_action_and_moment():
         Event(Fail(("alpha", "beta"), "carrier"), at_s=10),
         Event(Fail(("beta", "alpha"), "silent"), at_s=12),
         Event(Restore(("alpha--beta", "")), at_s=13),
-        Event(Shape(("alpha", "beta"), delay_ms=30, loss=0.01, rate_mbit=10), at_s=5),
-        Event(Shape(("beta", "alpha"), one_way=True, jitter_ms=2, queue_packets=50), at_s=5),
+        Event(Shape(("alpha", "beta"), wishes={"delay_ms": 30, "loss": 0.01, "rate_mbit": 10}), at_s=5),
+        Event(Shape(("beta", "alpha"), True, {"jitter_ms": 2, **QUEUE_OF_50}), at_s=5),
         Event(Exec("alpha", "ip route"), every_s=10, times=2),
         Event(Start("bulk"), after="converged"),
         Event(Reroute(("alpha", "beta"), cost=99), at_s=20),
         Event(Reroute(sliver="beta", cost=5, wishes={"hello_s": 2.0, "protocols": ("isis",)}), at_s=21),
     )
+
+
+def test_links_follow_traces_and_lose_bursts(tmp_path):
+    (tmp_path / "cell.csv").write_text("time_ms,rate_mbit\n0,5\n")
+    shapes = timeline(
+        "{at: 5s, shape: {link: [alpha, beta], trace: cell.csv}}",
+        "{at: 6s, shape: {link: [alpha, beta], trace: none, burst_loss: {enter: 1%, leave: 9%}, queue: 50ms}}",
+    )
+    first, second = (e.action for e in parse(INLINE + shapes, tmp_path / "x.yaml").timeline)
+    assert first.wishes == {"trace": "time_ms,rate_mbit\n0,5\n"}
+    assert second.wishes["trace"] == "" and second.wishes["burst_loss"] == BurstLoss(0.01, 0.09)
+    assert str(first).endswith("shaped: trace (rate 5mbit)")
+    assert str(second).endswith("shaped: burst loss (enter 1%, leave 9%), queue 50ms, trace none")
+
+
+def test_events_that_would_ask_for_what_excludes_each_other_are_told_before_the_run():
+    events = "{at: 9s, shape: {link: [alpha, beta], aqm: codel}}", "{at: 5s, shape: {link: [alpha, beta], rate: 1mbit}}"
+    assert read(timeline(*events))  # in the order of their times
+    (told,) = mistakes(timeline("{at: 9s, shape: {link: [alpha, beta], aqm: codel}}"))
+    assert "shaped: aqm codel: Without a rate nothing waits" in told
 
 
 def test_every_probe():

@@ -34,7 +34,7 @@ def fibs(*informed: str) -> dict[str, list[FibEntry]]:
 
 
 def _routes(known: Topology, sliver: str) -> list[FibEntry]:
-    found = static_routes(known, layout(known), sliver)
+    found = static_routes(layout(known), sliver)
     return [FibEntry(to, via, vif.dev) for to, (via, vif) in found.items()]
 
 

@@ -24,6 +24,7 @@ from vini.experiment.runner import run
 from vini.experiment.timeline import Event, Experiment
 from vini.model import Unsupported, ViniError
 from vini.reach import FibEntry
+from vini.truth import Check, Judgement, Noise, Verdict
 
 CALM = Limits(load_per_core=1e9, busy=2, steal=2, memory_free_mb=0)
 NORTH = ["west", "north", "east"]
@@ -110,6 +111,54 @@ def test_csv_and_parquet_hold_the_same(tmp_path):
     assert lines[1].split(",")[1] == rows[0]["there"]
 
 
+GOOD = Verdict("delay", "5ms", "median 5.01 ms", "0.1 ms", "true", "", 0.01, 0.1)
+BAD = Verdict("rate", "10mbit", "8mbit", "2%", "off", "", 0.2, 0.02)
+UNSURE = Verdict("loss", "1%", "", "", "can't tell", "Too few packets.")
+
+
+def checked(*verdicts: Verdict) -> FakeNetwork:
+    network = FakeNetwork()
+    network.links = Check((Judgement("west", "to-north", "north", verdicts),), Noise(0.03, 0.1), 1.4)
+    return network
+
+
+def test_an_untrue_link_marks_the_run(tmp_path):
+    done = play(tmp_path, checked(GOOD, BAD))
+    found = summary(done)
+    assert not found["trustworthy"]
+    assert "The link from west to north is off: rate asked 10mbit, got 8mbit (tolerance 2%)." in found["reasons"]
+    assert found["links"]["outcome"] == "off" and found["links"]["off"] == 1
+    rows = pq.read_table(done / "links.parquet").to_pylist()
+    assert [(r["wish"], r["outcome"], r["value"]) for r in rows] == [("delay", "true", 0.01), ("rate", "off", 0.2)]
+    page = (done / "report.html").read_text()
+    assert "The links before the run" in page and "8mbit" in page
+    assert any("1 did not" in line for line in digest(found))
+
+
+def test_links_of_which_nobody_can_tell_are_told_but_do_not_mark_the_run(tmp_path):
+    found = summary(play(tmp_path, checked(GOOD, UNSURE)))
+    assert found["trustworthy"] and found["links"]["outcome"] == "can't tell"
+    doubt = "Whether the link from west to north gives its loss can't be told: Too few packets."
+    assert found["links"]["doubts"] == [doubt]
+    assert f"  {doubt}" in digest(found)
+
+
+def test_links_that_could_not_be_measured_are_never_passed_over_in_silence(tmp_path):
+    network = FakeNetwork()
+    network.links = Unsupported("This machine has no gcc.")
+    found = summary(play(tmp_path, network))
+    assert found["trustworthy"] and found["links"]["outcome"] == "can't tell"
+    assert any("not checked: This machine has no gcc." in line for line in digest(found))
+
+
+@pytest.mark.parametrize(("mode", "seconds"), [("off", []), ("light", [0.0]), ("load", [3.0])])
+def test_links_are_checked_as_the_experiment_asks(tmp_path, mode, seconds):
+    network = FakeNetwork()
+    found = summary(play(tmp_path, network, check_links=mode))
+    assert network.checked == seconds
+    assert found["links"]["mode"] == mode and ("not checked" in found["links"]["sentence"]) == (mode == "off")
+
+
 def test_slice_is_taken_down_after_the_run(tmp_path):
     network = FakeNetwork()
     play(tmp_path, network)
@@ -176,7 +225,7 @@ def test_after_converged_waits_for_calm_though_all_is_reachable(tmp_path):
 
 
 def test_phases_split_where_delays_change(tmp_path):
-    timeline = (Event(Shape(("west", "north"), delay_ms=25), at_s=3.0),)
+    timeline = (Event(Shape(("west", "north"), wishes={"delay_ms": 25}), at_s=3.0),)
     found = summary(play(tmp_path, timeline=timeline))["paths"]["way"]
     assert [p["computed_rtt_ms"] for p in found["phases"]] == [20, 60]
     assert found["sequence"] == [NORTH]

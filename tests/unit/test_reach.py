@@ -299,6 +299,6 @@ def everywhere(made) -> dict[str, list[FibEntry]]:
     for sliver, vifs in made.vifs.items():
         out[sliver] = [FibEntry(f"{net}/0", "x", vifs[0].dev) for net in ("0.0.0.0", "::")]
     for vif in made.vifs["a"]:
-        own = [*made.loopbacks.get(vif.peer, ()), *vif.peer_addresses]
+        own = [*made.loopbacks.get(vif.peer, ()), *made.neighbors(vif)[0].addresses]
         out["a"] += [FibEntry(f"{a.partition('/')[0]}/{128 if ':' in a else 32}", "x", vif.dev) for a in own]
     return out

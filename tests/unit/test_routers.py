@@ -75,13 +75,40 @@ def test_configuration_with_bfd_and_slow_timers(daemon: str) -> None:
     assert_golden(f"{daemon}-bfd.txt", files(router(daemon, "ospf", "bgp", bfd=True, hello_s=5, dead_s=10)))
 
 
+ON_A_LAN = [("frr", "ospf"), ("frr", "ospf6"), ("frr", "isis"), ("bird", "ospf"), ("bird", "ospf6")]
+
+
+def on_lan(daemon: str, protocol: str) -> Router:
+    """The same, whose first vif is on a LAN with three others that speak the protocol, the second with one."""
+    denver = router(daemon, protocol)
+    first, second, host = denver.vifs
+    several, one = ({"neighbors": {protocol: n}} for n in (3, 1))
+    vifs = (msgspec.structs.replace(first, **several), msgspec.structs.replace(second, **one), host)
+    return msgspec.structs.replace(denver, vifs=vifs)
+
+
+@pytest.mark.parametrize(("daemon", "protocol"), ON_A_LAN)
+def test_configuration_on_a_lan(daemon: str, protocol: str) -> None:
+    assert_golden(f"{daemon}-{protocol}-lan.txt", files(on_lan(daemon, protocol)))
+    assert expected_adjacencies(on_lan(daemon, protocol)) == 4
+
+
 @pytest.mark.parametrize(("daemon", "protocol"), PAIRS)
 @pytest.mark.parametrize("bfd", [False, True])
 def test_the_daemon_itself_accepts_it(daemon: str, protocol: str, bfd: bool, tmp_path: Path) -> None:
+    accepts(daemon, router(daemon, protocol, bfd=bfd), tmp_path)
+
+
+@pytest.mark.parametrize(("daemon", "protocol"), ON_A_LAN)
+def test_the_daemon_itself_accepts_it_on_a_lan(daemon: str, protocol: str, tmp_path: Path) -> None:
+    accepts(daemon, on_lan(daemon, protocol), tmp_path)
+
+
+def accepts(daemon: str, asked: Router, tmp_path: Path) -> None:
     program = frr.BIN + "/zebra" if daemon == "frr" else "bird"
     if not shutil.which(program):
         pytest.skip(f"{daemon} is not installed")
-    for path, text in files(router(daemon, protocol, bfd=bfd)).items():
+    for path, text in files(asked).items():
         conf = tmp_path / Path(path).name
         conf.write_text(text)
         if daemon == "bird" and conf.suffix == ".conf":
@@ -105,6 +132,26 @@ def test_the_papers_timers_are_given_as_they_are(daemon: str) -> None:
     text = files(router(daemon, "ospf", hello_s=5, dead_s=10))[conf]
     wanted = ("hello-interval 5", "dead-interval 10") if daemon == "frr" else ("hello 5;", "dead 10;")
     assert [text.count(w) for w in wanted] == [2, 2]
+
+
+TWO_WAY = {
+    "frr": """{"neighbors": {
+        "10.0.0.2": [{"ifaceName": "to-sw:10.1.0.1", "nbrState": "Full/DR", "converged": "Full"}],
+        "10.0.0.3": [{"ifaceName": "to-sw:10.1.0.1", "nbrState": "2-Way/DROther", "converged": "2-Way"}],
+        "10.0.0.4": [{"ifaceName": "to-x:10.2.0.1", "nbrState": "2-Way/DROther", "converged": "2-Way"}]}}""",
+    "bird": """ospf4:
+Router ID   Pri  State      DTime  Interface  Router IP
+10.0.0.2      1  Full/DR    3.456  to-sw      10.1.0.2
+10.0.0.3      1  2-Way/Other 3.4   to-sw      10.1.0.3
+10.0.0.4      1  2-Way/Other 3.4   to-x       10.2.0.4
+""",
+}
+
+
+@pytest.mark.parametrize("daemon", ["frr", "bird"])
+def test_two_way_is_enough_with_those_that_are_not_designated_once_there_is_one_that_is(daemon: str) -> None:
+    found = ROUTERS[daemon].adjacencies("ospf", TWO_WAY[daemon])
+    assert {a.neighbor: a.up for a in found} == {"10.0.0.2": True, "10.0.0.3": True, "10.0.0.4": False}
 
 
 def test_hellos_below_a_second_are_frrs_alone() -> None:

@@ -10,11 +10,13 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from vini import names
+from vini import names, nearby
 from vini.layout import link_name
 from vini.model import (
     SPEAKS,
+    BurstLoss,
     Command,
     End,
     Expect,
@@ -28,7 +30,7 @@ from vini.model import (
     Topology,
     TopologyError,
 )
-from vini.text import units
+from vini.text import trace, units
 from vini.text.mistakes import SHOWN, Wrong
 from vini.text.schema import Either, Headed, ListOf, MapOf, Section
 from vini.text.yamlplaces import MOST_NODES
@@ -303,7 +305,7 @@ BAD = [
     (AB + "  - a -- b: {groups: g}\ngroups: {g: {node: x}}", 3, 22, "sets 'node'"),
     # values
     (AB + "  - a -- b: {delay: 10}", 3, 21, "write 10ms or 10s"),
-    (AB + "  - a -- b: {delay: -5ms}", 3, 21, "not a duration"),
+    (AB + "  - a -- b: {delay: -5ms}", 3, 21, "is negative"),
     (AB + "  - a -- b: {delay: 101s}", 3, 21, "in 0ms..100s"),
     (AB + "  - a -- b: {delay: 1e999s}", 3, 21, "out of range"),
     (AB + "  - a -- b: {delay: .nan}", 3, 21, "not a duration"),
@@ -689,6 +691,160 @@ def test_units_refuse_with_a_sentence() -> None:
         units.read_ms("5 ms")
 
 
+# --- what links do to packets -----------------------------------------------------------------
+
+
+def test_all_that_a_link_may_do() -> None:
+    text = (
+        AB
+        + """
+  - ends: [{sliver: a, trace: cell.csv, lose: [120, 100-119, 3, 7], jitter: 0ms}, b]
+    delay: 10ms
+    jitter: 1ms
+    distribution: pareto
+    reordering: true
+    reorder: 2%
+    burst_loss: {enter: 1%, leave: 25%, good: 0.1%}
+    duplicate: 1%
+    corrupt: 0.5%
+    rate: 10mbit
+    queue: 64kB
+    aqm: codel
+"""
+    )
+    files = {"cell.csv": "time_ms,loss\n0,1%\n5,\n"}
+    found = parse(text, "x", read_file=files.__getitem__).links[0]
+    both = Impairment(
+        delay_ms=10,
+        jitter_ms=1,
+        distribution="pareto",
+        keeps_order=False,
+        reorder=0.02,
+        burst_loss=BurstLoss(0.01, 0.25, good=0.001),
+        duplicate=0.01,
+        corrupt=0.005,
+        rate_mbit=10,
+        queue_packets=0,
+        queue_bytes=64_000,
+        aqm="codel",
+    )
+    assert found.impairment == both
+    own = replace(both, jitter_ms=0.0, trace=files["cell.csv"], lose=((3, 3), (7, 7), (100, 120)))
+    assert found.ends[0].impairment == own and found.ends[1].impairment is None
+    assert parse(dump(parse(text, "x", read_file=files.__getitem__))).links[0] == found
+
+
+def test_what_is_inherited_can_be_taken_back() -> None:
+    text = """
+slivers: [a, b]
+defaults:
+  link:
+    {burst_loss: {enter: 1%, leave: 9%}, lose: 3, jitter_table: [0ms, 1ms], trace: "1\\n", aqm: codel, reordering: true}
+links:
+  - a -- b: {burst_loss: none, lose: none, jitter_table: none, trace: none, aqm: none, reordering: false}
+"""
+    assert link(text).impairment == Impairment()
+
+
+@pytest.mark.parametrize(
+    ("queue", "packets", "size", "wait_ms"),
+    [("50", 50, 0, 0), ("64kB", 0, 64_000, 0), ("1500B", 0, 1500, 0), ("2MB", 0, 2_000_000, 0), ("12.5ms", 0, 0, 12.5)],
+)
+def test_a_queue_is_bounded_in_packets_bytes_or_time(queue: str, packets: int, size: int, wait_ms: float) -> None:
+    found = link(AB + f"  - a -- b: {{queue: {queue}}}").impairment
+    assert (found.queue_packets, found.queue_bytes, found.queue_ms) == (packets, size, wait_ms)
+
+
+@pytest.mark.parametrize(
+    ("keys", "sentence", "hint"),
+    [
+        ("rate: 0mbit", "'0mbit' is out of range.", "1kbit..100gbit"),
+        ("delay: -1ms", "'-1ms' is negative.", "0ms..100s"),
+        ("loss: 200%", "The loss '200%' is out of range.", "0%..100%"),
+        ("loss: -1%", "The loss '-1%' is negative.", "0%..100%"),
+        ("duplicate: 1", "The share '1' needs a percent sign.", "write 1%"),
+        ("queue: 0", "The queue '0' is out of range.", "1..1000000 packets"),
+        ("queue: 5 apples", "'5 apples' is not a queue's length.", "64kB"),
+        ("queue: 0ms", "'0ms' is out of range.", ""),
+        ("lose: [0]", "There is no packet '0'.", "the first packet is 1"),
+        ("lose: [9-7]", "The range '9-7' ends before it begins.", "did you mean '7-9'?"),
+        ("lose: [x]", "'x' is no number of a packet.", "100-120"),
+        ("distribution: gauss", "'gauss' is not a valid word here.", "normal"),
+        ("aqm: red", "'red' is not a valid word here.", "codel"),
+        ("aqm: codel", "Without a rate nothing waits, so an 'aqm' has nothing to do.", "add 'rate'"),
+        ("reorder: 1%", "Without a delay no packet can overtake.", "add 'delay'"),
+        ("jitter_table: [1ms]", "One quantile is no distribution.", "two at least"),
+        ("jitter_table: [2ms, 1ms]", "1ms comes after 2ms, and quantiles ascend.", "sort them"),
+        ("jitter_table: [0ms, 0ms]", "This table adds no delay at all.", "none"),
+        ("jitter: 1ms, jitter_table: [0ms, 1ms]", "'jitter_table' and 'jitter' both say how the delay varies.", "none"),
+        ("jitter: 2ms, delay: 1ms, distribution: uniform", "A uniform jitter of 2ms is larger than the delay", "1ms"),
+        ("burst_loss: {enter: 1%}", "The key 'leave' is missing in a burst loss.", "leave"),
+        ("burst_loss: {enter: 0%, leave: 1%}", "With this 'enter', no burst ever begins.", "none"),
+        ("burst_loss: {enter: 1%, leave: 0%}", "With this 'leave', the first burst never ends.", "1%"),
+        ("burst_loss: {enter: 1%, leave: 1%, bad: 5%, good: 5%}", "A burst must lose more than 5%", "larger"),
+        ("trace: nowhere.csv", "The file 'nowhere.csv' can't be read here.", "its text"),
+        ('rate: 1mbit, trace: "1\\n"', "The trace and 'rate' both say it.", "write 'rate: unlimited'"),
+        ('loss: 1%, trace: "time_ms,loss\\n0,1%\\n"', "The trace and 'loss' both say it.", "write 'loss: 0%'"),
+        ('trace: "5\\n4\\n"', "the trace, line 2: The time goes back, from 5 ms to 4 ms.", "sort"),
+    ],
+)
+def test_what_a_link_cannot_do_is_told(keys: str, sentence: str, hint: str) -> None:
+    (found,) = mistakes(AB + f"  - a -- b: {{{keys}}}")
+    assert found.line == 3 and sentence in found.what and hint in found.hint
+
+
+def test_all_mistakes_of_a_trace_are_told_with_its_lines() -> None:
+    files = {"t.csv": "time_ms,rate_mbit\n0,0\n10,1\n5,1\nx,1\n20\n30,-1\n40,outage\n50,repeat\n60,1\n"}
+    with pytest.raises(TopologyError) as caught:
+        parse(AB + "  - a -- b: {trace: t.csv}", "x", read_file=files.__getitem__)
+    assert [m.what for m in caught.value.mistakes] == [
+        "t.csv, line 2: A rate of 0 lets nothing through.",
+        "t.csv, line 4: The time does not go on, from 10 ms to 5 ms.",
+        "t.csv, line 5: 'x' is not a time in ms.",
+        "t.csv, line 6: This row has 1 cells, but the header has 2.",
+        "t.csv, line 7: The rate -1 is out of range.",
+        "t.csv, line 10: There is a row after 'repeat'.",
+    ]
+    assert {m.line for m in caught.value.mistakes} == {3}
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "The trace is empty."),
+        ("# only this\n\n", "The trace is empty."),
+        ("0\n0\n", "All opportunities are at 0 ms"),
+        ("1\n2.5\n", "'2.5' is not a time in whole milliseconds."),
+        ("-1\n", "'-1' is not a time in whole milliseconds."),
+        ("time,rate\n", "'time,rate' is not a trace's header."),
+        ("time_ms\n0\n", "The trace speaks about nothing."),
+        ("time_ms,loss,loss\n0,1%,1%\n", "The column loss is there twice."),
+        ("time_ms,rate_mbti\n0,1\n", "'rate_mbti' is not a column."),
+        ("time_ms,loss\n", "The trace has no rows."),
+        ("time_ms,loss\n0,\n", "All cells are empty."),
+        ("time_ms,loss\n0,200%\n", "The loss '200%' is out of range."),
+        ("time_ms,delay_ms\n0,-1\n", "The delay -1 is out of range."),
+        ("time_ms,rate_mbit\n0,outage\n", "Nothing ever gets through"),
+        ("1\n" * (trace.MOST_BYTES // 2 + 1), "The trace is longer than 4 MiB"),
+    ],
+)
+def test_a_trace_that_makes_no_sense_is_told(text: str, sentence: str) -> None:
+    with pytest.raises(TopologyError) as caught:
+        trace.parse(text)
+    assert sentence in str(caught.value)
+
+
+@given(st.text("0123456789.,-%\noutagerpm_sdly#", max_size=60).map(lambda t: "time_ms,rate_mbit,loss\n" + t))
+def test_a_trace_is_read_or_refused_and_its_canonical_text_is_itself(text: str) -> None:
+    try:
+        made = trace.parse(text)
+    except TopologyError as e:
+        assert all(m.what.endswith(".") for m in e.mistakes)
+    else:
+        assert trace.parse(trace.canonical(made)) == made
+        assert trace.summary(made)
+
+
 # --- what is published ------------------------------------------------------------------------
 
 jsonschema = pytest.importorskip("jsonschema", reason="checks the published schema; pip install jsonschema")
@@ -708,7 +864,7 @@ def validator() -> object:
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.stem)
 def test_examples_are_valid_for_parser_and_schema(path: Path) -> None:
     text = path.read_text()
-    topology = parse(text, str(path))
+    topology = parse(text, str(path), read_file=nearby.reader(path.parent))
     assert topology.name == path.stem and topology.expect
     assert parse(dump(topology)) == topology
     validator().validate(json_value(text))  # type: ignore[attr-defined]
@@ -759,7 +915,7 @@ def test_every_key_is_documented_in_its_section() -> None:
     parts = dict(re.findall(r"^## ([^\n]+)\n(.*?)(?=^## |\Z)", text, re.M | re.S))
     for section in SECTIONS:
         part = parts[section.name.split(" ", 1)[1].capitalize()]
-        documented = set(re.findall(r"^\| `([a-z]+)` \|", part, re.M))
+        documented = set(re.findall(r"^\| `([a-z_]+)` \|", part, re.M))
         assert documented == set(section.keys), section.name
     named = {s.name for s in SECTIONS} | {"the sliver defaults", "the link defaults", "a group"}
     assert {s.name for s in reachable(TOPOLOGY)} == named

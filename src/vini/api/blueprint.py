@@ -10,6 +10,7 @@ from typing import Any, Generic, Protocol, Self, TypeVar, Unpack
 
 import yaml
 
+from vini import nearby
 from vini.api import files
 from vini.api.words import LinkWords, RouterWords, RoutingWords, SliverWords, Words, check, complete, folded
 from vini.edit import nearest
@@ -129,6 +130,10 @@ class Blueprint(Generic[S_co]):
         """Add several alike."""
         return tuple(self.host(name, **words) for name in names)
 
+    def switch(self, name: str, **words: Unpack[SliverWords]) -> S_co:
+        """Add an Ethernet switch: what is linked to it, or to others that it is linked to, is on one LAN."""
+        return self._add(name, {"mode": "switch", **words})
+
     def link(
         self, a: SliverName | Mapping[str, Any], b: SliverName | Mapping[str, Any], **words: Unpack[LinkWords]
     ) -> str:
@@ -188,7 +193,7 @@ class Blueprint(Generic[S_co]):
         """All of it, frozen.  Raises TopologyError where the whole does not fit together."""
         if self._topology is None:
             assert self._words is not None
-            self._topology = complete(self._words, self.name)
+            self._topology = complete(self._words, self.name, nearby.reader(Path.cwd()))
         return self._topology
 
     def address(self, sliver: SliverName, family: int = 4) -> str:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from msgspec import structs
 
-from vini import formats, names, topology
+from vini import formats, names, nearby, topology
 from vini.api.words import Words, check, complete
 from vini.model import Mistake, Topology, TopologyError
+from vini.topology.impairments import no_files
 from vini.topology.keys import SLICE_NAME
 
 
@@ -18,7 +19,7 @@ def load(path: Path) -> tuple[Topology, tuple[str, ...]]:
     text = _text(path)
     if not formats.detect(text, path.name):
         stem = names.slug(path.name.partition(".")[0])
-        return topology.parse(text, source=str(path), default_name=stem), ()
+        return topology.parse(text, str(path), stem, nearby.reader(path.parent)), ()
     bound = {w: path.parent / w for w in formats.wanted_files(text, path.name)}
     there = {w: p.read_text(encoding="utf-8", errors="replace") for w, p in bound.items() if p.is_file()}
     imported = formats.read(text, path.name, there)
@@ -39,12 +40,12 @@ def _text(path: Path) -> str:
 
 def parse(text: str, default_name: str) -> Topology:
     """The topology that a text in our format describes."""
-    return topology.parse(text, source="", default_name=default_name)
+    return topology.parse(text, "", default_name, nearby.reader(Path.cwd()))
 
 
 def generate(spec: str, seed: int, words: Words) -> Topology:
     """A generated topology; with the routing `none` its slivers forward, and nothing more."""
-    alike = complete({"name": "alike", **words, "slivers": {"a": None}}, f"generate({spec!r})").slivers["a"]
+    alike = complete({"name": "alike", **words, "slivers": {"a": None}}, f"generate({spec!r})", no_files).slivers["a"]
     made = formats.generate(spec, seed, routing=alike.routing)
     if alike.routing is not None:
         return made

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, Unpack
 
-from vini import edit
+from vini import edit, nearby
 from vini.api import files, inside, iperf, ping
 from vini.api.blueprint import Blueprint, SliverName, name_of
 from vini.api.inside import AsyncProcess, Command, Completed
@@ -25,6 +25,7 @@ from vini.model import Conflict, Mistake, NotFound, SliverStatus, Topology, Topo
 from vini.reach import MOST_LISTED, FibEntry, Walker, Ways
 from vini.text import units
 from vini.text.mistakes import Wrong
+from vini.topology.impairments import no_files
 
 Seconds = float | str  # 0.1, or "100ms"
 PINGS_AT_ONCE = 64
@@ -185,8 +186,11 @@ class AsyncNetwork(Blueprint[AsyncSliver]):
     async def shape(
         self, a: SliverName, b: SliverName = "", *, one_way: bool = False, **words: Unpack[ImpairmentWords]
     ) -> None:
-        """Give a link another delay, jitter, loss, rate or queue; with `one_way` only from `a` to `b`."""
-        wishes = impairments(words, f"shape {name_of(a)} -- {name_of(b)}")
+        """Give a link another delay, loss, rate, trace and so on; with `one_way` only from `a` to `b`.
+
+        What is not named stays. A trace's path is relative to the working directory.
+        """
+        wishes = impairments(words, f"shape {name_of(a)} -- {name_of(b)}", nearby.reader(Path.cwd()))
         change = lambda t: edit.set_impairment(t, name_of(a), name_of(b), one_way=one_way, **wishes)  # noqa: E731
         await self._edit("shape", change)
 
@@ -342,7 +346,7 @@ class AsyncNetwork(Blueprint[AsyncSliver]):
         what the sender offers, e.g. "10mbit".  Raises CommandFailed with what iperf3 said.
         """
         a, b, port = name_of(source), name_of(destination), self._ports(1)
-        offered = impairments({"rate": rate}, "iperf")["rate_mbit"] if rate else 0.0
+        offered = impairments({"rate": rate}, "iperf", no_files)["rate_mbit"] if rate else 0.0
         client = iperf.client_argv(self.address(a), self.address(b), port, seconds, window, offered)
         async with self.popen(b, iperf.server_argv(self.address(b), port)) as server:
             await server.wait_for(iperf.LISTENING)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import count
-from typing import Any, TypedDict
+from typing import Any, Required, TypedDict
 
 from vini.model import Topology
 from vini.text import yamlplaces
 from vini.text.mistakes import Mistakes
 from vini.text.schema import Fields, Kind, Section, read
-from vini.topology import IMPAIRMENT_FIELDS, resolve
+from vini.topology import ReadFile, resolve
+from vini.topology.impairments import impairment_fields
 from vini.topology.keys import IMPAIRMENTS, TOPOLOGY
 
 
@@ -44,6 +45,8 @@ class SliverWords(TypedDict, total=False):
     node: str
     place: tuple[float, float]
     addresses: str | Sequence[str]
+    mode: str
+    program: str | Mapping[str, Any]
     label: str
     groups: str | Sequence[str]
 
@@ -52,14 +55,33 @@ class RouterWords(SliverWords, RoutingWords, total=False):
     """Properties of a router; those of its routing need no mapping of their own."""
 
 
+class BurstLossWords(TypedDict, total=False):
+    """Loss in bursts."""
+
+    enter: Required[str | float]
+    leave: Required[str | float]
+    bad: str | float
+    good: str | float
+
+
 class ImpairmentWords(TypedDict, total=False):
-    """What a link does to packets."""
+    """What a link does to packets; docs/reference/topology.md says what each means."""
 
     delay: str
     jitter: str
+    distribution: str
+    jitter_table: str | Sequence[str]
+    reordering: bool
+    reorder: str | float
     loss: str | float
+    burst_loss: str | BurstLossWords
+    lose: int | str | Sequence[int | str]
+    duplicate: str | float
+    corrupt: str | float
     rate: str
-    queue: int
+    queue: int | str
+    aqm: str
+    trace: str
 
 
 class LinkWords(ImpairmentWords, total=False):
@@ -101,10 +123,14 @@ def check(kind: Kind, value: Any, name: str, source: str) -> Any:
     return found.value
 
 
-def impairments(words: ImpairmentWords, source: str) -> dict[str, float]:
-    """Fields of `Impairment` for those words."""
+def impairments(words: Mapping[str, Any], source: str, read_file: ReadFile) -> dict[str, Any]:
+    """Fields of `Impairment` for those words.  Raises TopologyError with every mistake, each after `source`."""
     fields: Fields = check(Section("an impairment", IMPAIRMENTS), words, "impairment", source)
-    return {IMPAIRMENT_FIELDS[word]: found.value for word, found in fields.items()}
+    mistakes = Mistakes()
+    wishes = impairment_fields(fields, read_file, mistakes)
+    if mistakes.found:
+        raise mistakes.error(source)
+    return wishes
 
 
 def folded(words: Mapping[str, Any]) -> Words:
@@ -118,11 +144,11 @@ def folded(words: Mapping[str, Any]) -> Words:
     return out
 
 
-def complete(words: Words, source: str) -> Topology:
+def complete(words: Words, source: str, read_file: ReadFile) -> Topology:
     """The topology that the words of a whole file make.  Raises TopologyError with every mistake."""
     mistakes = Mistakes()
     found = read(TOPOLOGY, tree(words), mistakes, "topology")
-    topology = resolve(found.value if found else {}, source, "", mistakes)
+    topology = resolve(found.value if found else {}, source, "", mistakes, read_file)
     if mistakes.found:
         raise mistakes.error(source)
     return topology

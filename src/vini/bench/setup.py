@@ -49,9 +49,14 @@ def measure(quick: bool, say: Say, sizes: Sizes | None = None) -> dict[str, Any]
     A target that speaks of a size is judged at that size only, so not by `quick`.
     """
     chosen = sizes or (QUICK if quick else FULL)
-    started, load = time.time(), os.getloadavg()[0]
     with ours.alone():
-        found = asyncio.run(_all(chosen, say))
+        return told(chosen, lambda: asyncio.run(_all(chosen, say)))
+
+
+def told(sizes: Value, find: Callable[[], Found]) -> dict[str, Any]:
+    """What a benchmark finds, with when, on which machine, and at which sizes."""
+    started, load = time.time(), os.getloadavg()[0]
+    found = find()
     return {
         "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
         "seconds": round(time.time() - started, 1),
@@ -62,7 +67,7 @@ def measure(quick: bool, say: Say, sizes: Sizes | None = None) -> dict[str, Any]
             "load_before": load,
             "load_after": os.getloadavg()[0],
         },
-        "sizes": msgspec.to_builtins(chosen),
+        "sizes": msgspec.to_builtins(sizes),
         "rows": [msgspec.structs.asdict(r) for r in found if isinstance(r, Row)],
         "missing": [msgspec.structs.asdict(r) for r in found if isinstance(r, Missing)],
     }
@@ -95,6 +100,8 @@ def show(results: dict[str, Any]) -> None:
     console.print(table)
     for missing in results["missing"]:
         console.print(f"{'FAILED' if missing['failed'] else 'Not measured'}: {missing['name']}: {missing['why']}.")
+    if results.get("summary"):
+        console.print(results["summary"])
     machine = results["machine"]
     console.print(
         f"Linux {machine['kernel']}, Python {machine['python']}, {machine['cores']} cores, "

@@ -15,7 +15,7 @@ from vini.cli.out import complain
 from vini.model import ViniError
 
 _SECTIONS = {
-    "Slices": ("up", "plan", "status", "link", "down", "log"),
+    "Slices": ("up", "plan", "status", "link", "program", "down", "log"),
     "Inside": ("exec", "shell", "ping", "routes", "neighbors", "top", "capture"),
     "Experiments": ("run", "compare"),
     "Files": ("import", "schema"),
@@ -24,6 +24,7 @@ _SECTIONS = {
 _MODULES = {
     "vini.cli.slices": ("up", "plan", "status", "down", "log"),
     "vini.cli.links": ("link",),
+    "vini.cli.program": ("program",),
     "vini.cli.slivers": ("exec", "shell", "ping", "capture"),
     "vini.cli.views": ("routes", "neighbors", "top"),
     "vini.cli.runs": ("run", "compare"),

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 from msgspec import structs
 
-from vini import formats, names
+from vini import formats, names, nearby
 from vini.cli.out import note
 from vini.client import Client
 from vini.edit import nearest
@@ -81,7 +81,7 @@ def read_topology(path: str, *, slice_: str | None = None) -> Topology:
             note(f"note: {remark}")
         topology = found.topology
     else:
-        topology = parse(text, source=path, default_name=stem)
+        topology = parse(text, path, stem, nearby.reader(Path(path).parent if path != "-" else Path.cwd()))
     return renamed(topology, slice_)
 
 

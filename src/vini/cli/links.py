@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import click
+from msgspec import structs
 
-from vini import edit
+from vini import edit, nearby
+from vini.api.words import impairments
 from vini.cli.choose import slice_option, the_slice
 from vini.cli.out import dump, json_option, line, table
 from vini.client import Client
 from vini.layout import link_name
-from vini.model import End, Impairment, Link, Mistake, Topology, TopologyError
-from vini.text import units
-from vini.text.mistakes import Wrong
+from vini.model import End, Link, Mistake, Shape, Topology, TopologyError
+from vini.topology.impairments import told
+from vini.topology.keys import NOTHING
 
 
 @click.command("link", short_help="Show links, or change one: fail it, restore it, shape it.")
@@ -27,16 +31,29 @@ from vini.text.mistakes import Wrong
 )
 @click.option("--restore", is_flag=True, help="End the fault.")
 @click.option("--delay", help="One way, e.g. 30ms; 0ms for none.")
-@click.option("--jitter", help="Standard deviation of the delay, e.g. 2ms.")
+@click.option("--jitter", help="How far the delay varies, e.g. 2ms.")
+@click.option("--distribution", help="Of the jitter: normal, uniform or pareto.")
+@click.option("--jitter-table", help="Quantiles of an extra delay instead, e.g. 0ms,0.2ms,5ms; or none.")
+@click.option("--reordering", help="Whether jitter may reorder packets: true or false.")
+@click.option("--reorder", help="Share of packets that depart without their delay, e.g. 1%.")
 @click.option("--loss", help="Share of packets lost, e.g. 1%.")
+@click.option("--burst-loss", help="Loss in bursts, e.g. enter=1%,leave=25%; or none.")
+@click.option("--lose", help="Packets to lose, by number, e.g. 3,7,100-120; or none.")
+@click.option("--duplicate", help="Share of packets that come twice, e.g. 1%.")
+@click.option("--corrupt", help="Share of packets of which one bit is flipped, e.g. 1%.")
 @click.option("--rate", help="Of Ethernet frames, e.g. 10mbit; `unlimited` for no limit.")
-@click.option("--queue", type=click.IntRange(1, 1_000_000), help="Packets that may wait for their turn.")
+@click.option("--queue", help="What may wait for its turn: packets, e.g. 1000; 64kB; or 50ms.")
+@click.option("--aqm", help="Who drops from the queue besides its end: codel or none.")
+@click.option("--trace", help="A file of what the link gives over time; or none.")
 @click.option("--cost", type=click.IntRange(1, 65535), help="Routing metric, both directions.")
 @click.option("--one-way", is_flag=True, help="Shape only packets from A to B, or those that leave by the vif A.")
+@click.option("--verify", is_flag=True, help="Measure what the link, or all links, really give; puts traffic on them.")
+@click.option("--load", default="80%", show_default=True, help="With --verify: how much of the rate to use.")
+@click.option("--for", "for_", default="5s", show_default=True, help="With --verify: how long to measure.")
 @json_option
-def link_command(a: str | None, b: str | None, slice_: str | None, fail: str | None, restore: bool, delay: str | None,
-                 jitter: str | None, loss: str | None, rate: str | None, queue: int | None, cost: int | None,
-                 one_way: bool, as_json: bool) -> None:  # fmt: skip
+def link_command(a: str | None, b: str | None, slice_: str | None, fail: str | None, restore: bool, cost: int | None,
+                 one_way: bool, verify: bool, load: str, for_: str, as_json: bool,
+                 **words: str | None) -> None:  # fmt: skip
     """Show links, or change the one between slivers A and B, live.
 
     One of several parallel links is named by its name alone, or by a vif: `vini link west:eth1`.
@@ -46,13 +63,23 @@ def link_command(a: str | None, b: str | None, slice_: str | None, fail: str | N
     vini link denver kansas-city --fail silent
     vini link denver kansas-city --delay 30ms --rate 10mbit --loss 1%
     vini link denver kansas-city --rate 1mbit --one-way    only from denver to kansas-city
+    vini link denver kansas-city --burst-loss enter=1%,leave=25%
+    vini link denver kansas-city --trace cell.csv
     vini link denver kansas-city --restore
+    vini link denver kansas-city --verify        what it really gives
     """
     client = Client()
     topology = the_slice(client, slice_)
-    wishes = _wishes(delay, jitter, loss, rate, queue)
+    wishes = _wishes(words)
+    if verify:
+        if fail or restore or wishes or cost:
+            raise click.UsageError("Change the link first, then `vini link A B --verify`.")
+        from vini.cli.truth import verify as verify_links
+
+        verify_links(client, topology, [_find(topology, a, b or "")] if a else topology.links, load, for_, as_json)
+        return
     if not (fail or restore or wishes or cost):
-        _show(topology, [_find(topology, a, b or "")] if a else topology.links, as_json)
+        _show(topology, [_find(topology, a, b or "")] if a else topology.links, _backends(client, topology), as_json)
         return
     if a is None:
         raise click.UsageError("Which link? Name its two slivers: `vini link A B --fail silent`.")
@@ -71,7 +98,7 @@ def link_command(a: str | None, b: str | None, slice_: str | None, fail: str | N
     ops, topology = asyncio.run(_edit(client, topology.name, change, f"link {link_name(link)}: {_describe(link)}"))
     link = _find(topology, first, second)
     if as_json:
-        dump({**_json(link), "ops": ops})
+        dump({**_json(link, _backends(client, topology)), "ops": ops})
     else:
         line(f"{link_name(link)}: {_describe(link)}")
 
@@ -86,24 +113,41 @@ async def _edit(client: Client, slice_: str, change: Callable[[Topology], Topolo
     return report.ops, await client.topology(slice_)
 
 
-def _wishes(
-    delay: str | None, jitter: str | None, loss: str | None, rate: str | None, queue: int | None
-) -> dict[str, float]:
-    readers = {"delay_ms": (units.read_ms, delay), "jitter_ms": (units.read_ms, jitter),
-               "loss": (units.read_loss, loss), "rate_mbit": (units.read_mbit, rate)}  # fmt: skip
-    out: dict[str, float] = {"queue_packets": queue} if queue else {}
-    for name, (read, text) in readers.items():
+def _wishes(words: Mapping[str, str | None]) -> dict[str, Any]:
+    """The fields of `Impairment` that the options name.  Raises TopologyError with the mistakes of all of them."""
+    out: dict[str, Any] = {}
+    mistakes: list[Mistake] = []
+    for word, text in words.items():
         if text is not None:
             try:
-                out[name] = read(text)
-            except Wrong as e:
-                raise TopologyError([Mistake(0, 0, f"--{name.partition('_')[0]}: {e}", e.hint)]) from e
+                out |= impairments({word: _value(word, text)}, "", nearby.reader(Path.cwd()))
+            except TopologyError as e:
+                option = f"--{word.replace('_', '-')}"
+                mistakes += [Mistake(0, 0, f"{option}: {m.what}", m.hint) for m in e.mistakes]
+    if mistakes:
+        raise TopologyError(mistakes)
     return out
 
 
-def _show(topology: Topology, links: Sequence[Link], as_json: bool) -> None:
+def _value(word: str, text: str) -> str | list[str] | dict[str, str]:
+    """As a topology file would have it."""
+    if text == NOTHING or word not in ("jitter_table", "lose", "burst_loss"):
+        return text
+    parts = [part.strip() for part in text.split(",")]
+    if word != "burst_loss":
+        return parts
+    return {key.strip(): value.strip() for key, _, value in (part.partition("=") for part in parts)}
+
+
+def _backends(client: Client, topology: Topology) -> dict[str, str]:
+    """`sliver:vif` -> who shapes what leaves by it; without those that nobody does."""
+    shapes = (o for o in client.store.get(topology.name).spec.objects if isinstance(o, Shape))
+    return {f"{o.ns.partition('.')[2]}:{o.dev}": o.backend for o in shapes}
+
+
+def _show(topology: Topology, links: Sequence[Link], backends: Mapping[str, str], as_json: bool) -> None:
     if as_json:
-        dump([_json(link) for link in links])
+        dump([_json(link, backends) for link in links])
         return
     pairs = Counter(frozenset(e.sliver for e in link.ends) for link in topology.links)
     rows = []
@@ -111,45 +155,33 @@ def _show(topology: Topology, links: Sequence[Link], as_json: bool) -> None:
         a, b = (e.sliver for e in link.ends)
         if pairs[frozenset((a, b))] > 1:  # what tells parallel links apart, and may be typed as it stands here
             a, b = edit.vifs(link)
-        rows.append((a, b, str(link.cost), _describe(link)))
-    table(("A", "B", "COST", "STATE"), rows, right=("COST",))
+        by = sorted({backends[vif] for vif in edit.vifs(link) if vif in backends})
+        rows.append((a, b, str(link.cost), ", ".join(by) or "-", _describe(link)))
+    table(("A", "B", "COST", "BY", "STATE"), rows, right=("COST",))
 
 
-def _json(link: Link) -> dict[str, object]:
+def _json(link: Link, backends: Mapping[str, str]) -> dict[str, object]:
     a, b = link.ends
+    by = [backends.get(vif, "") for vif in edit.vifs(link)]
     return {
         "name": link_name(link), "ends": [a.sliver, b.sliver], "vifs": edit.vifs(link), "fault": link.fault,
-        "directions": [_direction(link, a, b), _direction(link, b, a)],
+        "directions": [_direction(link, a, b, by[0]), _direction(link, b, a, by[1])],
     }  # fmt: skip
 
 
-def _direction(link: Link, end: End, other: End) -> dict[str, object]:
-    """What packets from `end` to `other` meet; the names of its fields are those of `Impairment`."""
+def _direction(link: Link, end: End, other: End, backend: str) -> dict[str, object]:
+    """What packets from `end` to `other` meet, given by `backend`; other names are those of `Impairment`."""
     i = end.impairment or link.impairment
     return {
         "from": end.sliver, "to": other.sliver, "cost": link.cost if end.cost is None else end.cost,
-        "delay_ms": i.delay_ms, "jitter_ms": i.jitter_ms, "loss": i.loss, "rate_mbit": i.rate_mbit,
-        "queue_packets": i.queue_packets,
+        "backend": backend, **structs.asdict(i), "burst_loss": i.burst_loss and structs.asdict(i.burst_loss),
     }  # fmt: skip
 
 
 def _describe(link: Link) -> str:
     state = "up" if link.fault == "none" else f"failed ({link.fault})"
-    parts = [state, _impairment(link.impairment)]
+    parts = [state, told(link.impairment)]
     for end, other in (link.ends, link.ends[::-1]):
         if end.impairment:
-            parts.append(f"towards {other.sliver}: {_impairment(end.impairment) or 'nothing'}")
+            parts.append(f"towards {other.sliver}: {told(end.impairment) or 'nothing'}")
     return "; ".join(p for p in parts if p)
-
-
-def _impairment(i: Impairment) -> str:
-    words = []
-    if i.delay_ms:
-        words.append(f"delay {units.duration(i.delay_ms)}")
-    if i.jitter_ms:
-        words.append(f"jitter {units.duration(i.jitter_ms)}")
-    if i.loss:
-        words.append(f"loss {units.loss(i.loss)}")
-    if i.rate_mbit:
-        words.append(f"rate {units.rate(i.rate_mbit)}, queue {i.queue_packets}")
-    return ", ".join(words)

@@ -84,17 +84,26 @@ def _stop() -> None:
 
 
 @click.command("bench", short_help="Measure VINI on this machine, beside its peers.")
-@click.argument("what", type=click.Choice(["setup"]), default="setup")
-@click.option("--quick", is_flag=True, help="Smaller sizes, about 20 s.")
+@click.argument("what", type=click.Choice(["setup", "forward", "link"]), default="setup")
+@click.option("--quick", is_flag=True, help="Smaller sizes, about half a minute.")
 @json_option
 def bench_command(what: str, quick: bool, as_json: bool) -> None:
     """Measure VINI on this machine, as ratios against peers in the same run (docs/reference/benchmarks.md)."""
-    from vini.bench import setup
+    from vini.bench import forward, link, setup
 
-    del what
     if os.geteuid() != 0:
         raise Denied("Benchmarks make network namespaces, which only root may; run this with sudo.")
-    results = setup.measure(quick=quick, say=lambda text: print(text, file=sys.stderr))
+
+    def say(text: str) -> None:
+        print(text, file=sys.stderr)
+
+    match what:
+        case "forward":
+            results = forward.measure(quick, say)
+        case "link":
+            results = link.measure(quick, say)
+        case _:
+            results = setup.measure(quick, say)
     if as_json:
         dump(results)
     else:

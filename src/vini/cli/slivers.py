@@ -99,8 +99,9 @@ def ping_command(slice_: str | None, all_: bool, count: int, six: bool, source: 
         raise click.UsageError("Name two slivers, or give --all: `vini ping seattle denver`.")
     if not all_ and not destination:
         raise click.UsageError(f"Ping whom? `vini ping {source} SLIVER`.")
+    everyone = [n for n, s in topology.slivers.items() if s.mode != "switch"]
     pairs = [(the_sliver(topology, source), the_sliver(topology, destination))] if source and destination else [
-        (a, b) for a in topology.slivers for b in topology.slivers if a != b]  # fmt: skip
+        (a, b) for a in everyone for b in everyone if a != b]  # fmt: skip
     results = asyncio.run(_ping_all(client, topology, pairs, count, 6 if six else 4))
     _print_pings(results, as_json)
     raise click.exceptions.Exit(0 if all(rtt is not None for *_, rtt in results) else 1)
@@ -109,7 +110,7 @@ def ping_command(slice_: str | None, all_: bool, count: int, six: bool, source: 
 async def _ping_all(client: Client, topology: Topology, pairs: list[tuple[str, str]], count: int, family: int
                     ) -> list[tuple[str, str, float | None]]:  # fmt: skip
     addresses = {}
-    for name in topology.slivers:
+    for name in {name for pair in pairs for name in pair}:
         with suppress(NotFound):
             addresses[name] = client.address(topology, name, family)
     gate = asyncio.Semaphore(_PINGS_AT_ONCE)

@@ -16,12 +16,12 @@ from vini.cli.programs import output
 from vini.client import Client
 from vini.embed import router
 from vini.layout import layout
-from vini.model import Adjacency, Topology
+from vini.model import Adjacency, NotFound, Topology
 from vini.node import cgroup
 from vini.plugins import expected_adjacencies, router_plugin
 from vini.reach import MOST_LISTED, FibEntry, Walker, Ways
 
-Sample = dict[str, tuple[float, dict[str, tuple[int, ...]], float, int]]
+Sample = dict[str, tuple[float, dict[str, tuple[int, ...]], float, int, tuple[int, ...]]]
 
 
 @click.command("routes", short_help="Forwarding tables of all slivers, of one, or the path to one.")
@@ -156,7 +156,7 @@ async def _neighbors(client: Client, topology: Topology) -> dict[str, tuple[int,
 @click.option("-d", "delay_s", type=float, default=1.0, show_default=True, help="Seconds between looks.")
 @json_option
 def top_command(slice_: str | None, times: int, delay_s: float, as_json: bool) -> None:
-    """Traffic of every vif, and memory and CPU of every sliver, refreshed until Ctrl-C."""
+    """Traffic of every vif, memory and CPU of every sliver, and packets of its program, refreshed until Ctrl-C."""
     client = Client()
     topology = the_slice(client, slice_)
     before = _sample(client, topology)
@@ -173,7 +173,7 @@ def top_command(slice_: str | None, times: int, delay_s: float, as_json: bool) -
 
 
 def _sample(client: Client, topology: Topology) -> Sample:
-    """Sliver -> time, counters of its vifs, CPU seconds and memory (bytes) of its processes."""
+    """Sliver -> time, counters of its vifs, CPU seconds and memory (bytes) of its processes, packets of its program."""
     out: Sample = {}
     vifs = {name: {v.dev for v in vs} for name, vs in layout(topology).vifs.items()}
     for name in topology.slivers:
@@ -187,8 +187,20 @@ def _sample(client: Client, topology: Topology) -> Sample:
             if dev.strip() in vifs[name]:
                 counters[dev.strip()] = (fields[0], fields[1], fields[8], fields[9])
         cpu, memory = _usage(client, f"{topology.name}.{name}")
-        out[name] = (time.monotonic(), counters, cpu, memory)
+        out[name] = (time.monotonic(), counters, cpu, memory, _handled(client, topology, name))
     return out
+
+
+def _handled(client: Client, topology: Topology, sliver: str) -> tuple[int, ...]:
+    """Packets that its program in the kernel saw, and packets over its budget; () where none is loaded."""
+    program = topology.slivers[sliver].program
+    if program is None or program.kind not in ("elements", "c"):
+        return ()
+    try:
+        maps = asyncio.run(client.maps(topology.name, sliver, ()))
+    except NotFound:
+        return ()
+    return maps.packets, maps.over_budget
 
 
 def _usage(client: Client, ns: str) -> tuple[float, int]:
@@ -208,28 +220,35 @@ def _usage(client: Client, ns: str) -> tuple[float, int]:
 def _rates(before: Sample,
            now: Sample) -> list[dict[str, object]]:  # fmt: skip
     rows: list[dict[str, object]] = []
-    for name, (at, counters, cpu, memory) in now.items():
-        was, old, old_cpu, _ = before[name]
+    for name, (at, counters, cpu, memory, handled) in now.items():
+        was, old, old_cpu, _, old_handled = before[name]
         span = at - was
         vifs = {}
         for dev, new in counters.items():
             rx_bytes, rx, tx_bytes, tx = ((n - o) / span for n, o in zip(new, old.get(dev, new), strict=True))
             vifs[dev] = {"rx_mbit": rx_bytes * 8e-6, "rx_pps": rx, "tx_mbit": tx_bytes * 8e-6, "tx_pps": tx}
-        rows.append(
-            {"sliver": name, "cpu_pct": 100 * (cpu - old_cpu) / span, "memory_mib": memory / 2**20, "vifs": vifs}
-        )
+        row = {"sliver": name, "cpu_pct": 100 * (cpu - old_cpu) / span, "memory_mib": memory / 2**20, "vifs": vifs}
+        if handled:  # both counters begin at 0 when a program is unloaded and loaded again
+            passed, dropped = (max(0, n - o) / span for n, o in zip(handled, old_handled or handled, strict=True))
+            row["program"] = {"pps": passed, "over_budget_pps": dropped}
+        rows.append(row)
     return rows
 
 
 def _print_top(topology: Topology, rows: list[dict[str, object]]) -> None:
     line(f"{topology.name}   {time.strftime('%H:%M:%S')}")
     shown = []
+    programs = any("program" in row for row in rows)
     for row in rows:
         vifs: dict[str, dict[str, float]] = row["vifs"]  # type: ignore[assignment]
-        first = (str(row["sliver"]), f"{row['cpu_pct']:.1f}", f"{row['memory_mib']:.1f}")
+        first: tuple[str, ...] = (str(row["sliver"]), f"{row['cpu_pct']:.1f}", f"{row['memory_mib']:.1f}")
+        if programs:
+            program: dict[str, float] = row.get("program", {})  # type: ignore[assignment]
+            first += (f"{program['pps']:.0f}", f"{program['over_budget_pps']:.0f}") if program else ("", "")
         for dev, r in vifs.items():
             traffic = (f"{r['rx_mbit']:.3f}", f"{r['rx_pps']:.0f}", f"{r['tx_mbit']:.3f}", f"{r['tx_pps']:.0f}")
             shown.append((*first, dev, *traffic))
-            first = ("", "", "")
-    head = ("SLIVER", "CPU%", "MiB", "VIF", "RX Mbit/s", "RX p/s", "TX Mbit/s", "TX p/s")
+            first = ("",) * len(first)
+    of_programs = ("PROGRAM p/s", "OVER BUDGET p/s") if programs else ()
+    head = ("SLIVER", "CPU%", "MiB", *of_programs, "VIF", "RX Mbit/s", "RX p/s", "TX Mbit/s", "TX p/s")
     table(head, shown, right=[h for h in head if h not in ("SLIVER", "VIF")])

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from vini.edit import set_cost, set_fault, set_impairment, set_routing, set_sliver_cost
 from vini.model import Topology, Value
+from vini.topology.impairments import told_change
 
 LinkEnds = tuple[str, str]  # two slivers, or the link's name and ""
 
@@ -46,27 +47,17 @@ class Restore(Action, frozen=True):
 
 
 class Shape(Action, frozen=True):
-    """Other impairments of a link; what is None stays.  With `one_way` only from the first sliver to the second."""
+    """Other impairments of a link; the rest stays.  With `one_way` only from the first sliver to the second."""
 
     link: LinkEnds
     one_way: bool = False
-    delay_ms: float | None = None
-    jitter_ms: float | None = None
-    loss: float | None = None
-    rate_mbit: float | None = None
-    queue_packets: int | None = None
-
-    def wishes(self) -> dict[str, Any]:
-        """The fields of `Impairment` that change."""
-        named = ("delay_ms", "jitter_ms", "loss", "rate_mbit", "queue_packets")
-        return {k: getattr(self, k) for k in named if getattr(self, k) is not None}
+    wishes: dict[str, Any] = {}  # fields of `Impairment`
 
     def edit(self, topology: Topology) -> Topology:
-        return set_impairment(topology, *self.link, one_way=self.one_way, **self.wishes())
+        return set_impairment(topology, *self.link, one_way=self.one_way, **self.wishes)
 
     def __str__(self) -> str:
-        what = ", ".join(f"{k} {v:g}" for k, v in self.wishes().items())
-        return f"{_link(self.link, ' to ' if self.one_way else '–')} shaped: {what}"
+        return f"{_link(self.link, ' to ' if self.one_way else '–')} shaped: {told_change(self.wishes)}"
 
 
 class Reroute(Action, frozen=True, tag="routing"):

@@ -34,6 +34,8 @@ def _verdict(summary: dict[str, Any]) -> Iterator[str]:
         yield from (f"  {reason}" for reason in summary["reasons"])
     else:
         yield summary["timeliness"]
+    yield summary["links"]["sentence"]
+    yield from (f"  {doubt}" for doubt in summary["links"]["doubts"])
 
 
 def _events(summary: dict[str, Any]) -> Iterator[str]:

@@ -194,6 +194,10 @@ EXPERIMENT = Section(
         "settle": Key(SETTLE, "What t = 0 waits for: `converged` (default), or a duration."),
         "patience": Key(_duration(1.0), "How long `settle: converged` may take; default 120s."),
         "calm": Key(MOMENT, "Converged means too that no route has changed for this long; default 6s."),
+        "check_links": Key(
+            words("off", "light", "load"),
+            "Measure before t = 0 what shaped links give: `light` (default, about 2 s), under `load`, or not.",
+        ),
         "timeline": Key(ListOf(EVENT), "What happens, and when."),
         "probes": Key(MapOf(SLICE_NAME, PROBE), "What is measured, from t = 0 to the end; by names of your choice."),
         "traffic": Key(MapOf(SLICE_NAME, PROBE), "As probes, but begun by a `start` action."),

@@ -103,7 +103,7 @@ def delays_ms(topology: Topology, found: Ways) -> tuple[float, float] | None:
     made = layout(topology)
     spans: dict[str, tuple[float, float]] = {}
     for at in TopologicalSorter(found.hops).static_order():  # those that it sends to come before a sliver
-        further = [(_delay_ms(made, _vif(made, at, hop)), *spans[hop]) for hop in found.hops.get(at, ())]
+        further = [(_delay_ms(made, at, hop), *spans[hop]) for hop in found.hops.get(at, ())]
         spans[at] = (min((d + x for d, x, _ in further), default=0), max((d + x for d, _, x in further), default=0))
     return spans[found.source]
 
@@ -183,10 +183,25 @@ def _measured(pings: Sequence[Row]) -> dict[str, Any]:
     }
 
 
-def _vif(made: Layout, sliver: str, peer: str) -> Vif:
-    return min((v for v in made.vifs[sliver] if v.peer == peer), key=lambda v: (v.cost, v.link))
+def _delay_ms(made: Layout, sliver: str, neighbor: str) -> float:
+    """Of the link to that neighbour; on a LAN of all links on the way, of which there are the least that lead there."""
+    pairs = [(v, n) for v in made.vifs[sliver] for n in made.neighbors(v) if n.sliver == neighbor]
+    vif, other = min(pairs, key=lambda pair: (pair[0].cost, pair[0].link))
+    return sum(_leaving_ms(made, v) for v in (_across(made, vif, other) if vif.lan else (vif,)))
 
 
-def _delay_ms(made: Layout, vif: Vif) -> float:
+def _across(made: Layout, vif: Vif, other: Vif) -> Sequence[Vif]:
+    """The vifs by which a frame leaves on its way over a LAN."""
+    ways: dict[str, tuple[Vif, ...]] = {vif.peer: (vif,)}
+    queue = [vif.peer]
+    for at in queue:
+        for port in made.vifs[at]:
+            if port.peer in made.switches and port.peer not in ways and made.links[port.link].fault == "none":
+                ways[port.peer] = (*ways[at], port)
+                queue.append(port.peer)
+    return (*ways.get(other.peer, ()), made.ends[other.link][1 - other.end])
+
+
+def _leaving_ms(made: Layout, vif: Vif) -> float:
     link = made.links[vif.link]
     return (link.ends[vif.end].impairment or link.impairment).delay_ms

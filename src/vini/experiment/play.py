@@ -11,7 +11,7 @@ from typing import Any
 
 from msgspec import to_builtins
 
-from vini.experiment import conditions, summary
+from vini.experiment import conditions, links, summary
 from vini.experiment.actions import Exec, Start, Stop
 from vini.experiment.lateness import Lateness
 from vini.experiment.network import Departures, Network
@@ -24,6 +24,7 @@ from vini.experiment.statistics import Row, rounded
 from vini.experiment.summary import EVENT_COLUMNS, Measured
 from vini.experiment.timeline import Experiment, Occasion, occasions
 from vini.model import ViniError
+from vini.truth import Check
 
 Say = Callable[[str], None]
 FIRST_PORT = 5201  # iperf3's own; ten for each probe
@@ -32,8 +33,17 @@ FIRST_PORT = 5201  # iperf3's own; ten for each probe
 class Play:
     """One play of the timeline, with all that is measured meanwhile."""
 
-    def __init__(self, experiment: Experiment, network: Network, record: Record, say: Say, limits: conditions.Limits):
+    def __init__(
+        self,
+        experiment: Experiment,
+        network: Network,
+        record: Record,
+        say: Say,
+        limits: conditions.Limits,
+        check: Check,
+    ):
         self.experiment, self.network, self.record, self.say, self.limits = experiment, network, record, say, limits
+        self.check = check  # of the links, before this
         self.topology = experiment.topology
         self.loop = asyncio.get_running_loop()
         self.zero, self.zero_wall = self.loop.time(), time.time()
@@ -190,12 +200,13 @@ class Play:
         for name, measured in all_.items():
             self.record.table(f"probes/{name}", measured.probe.columns, measured.rows)
         self.record.table("events", EVENT_COLUMNS, self.events)
+        self.record.table("links", links.COLUMNS, links.rows(self.check))
         self.record.table("conditions", conditions.COLUMNS, self.samples)
         self.record.json("limits.json", to_builtins(self.limits))
         found = self._summary(all_)
         self.record.json("summary.json", found)
         self.say("drawing the report")
-        self.record.text("report.html", report(found, all_, self.events, self.samples))
+        self.record.text("report.html", report(found, all_, self.events, self.samples, links.rows(self.check)))
         run = self.record.seal()
         for task in self.tasks.values():
             if not task.cancelled() and (bug := task.exception()):
@@ -218,6 +229,7 @@ class Play:
             "interrupted": self.interrupted,
             "trustworthy": not reasons,
             "reasons": reasons,
+            "links": links.summary(self.experiment.check_links, self.check),
             "timeliness": self.lateness.sentence(),
             "latest_vifs": [{"vif": vif, "share": rounded(share, 5)} for vif, share in self.lateness.worst()],
             "failure_kinds": summary.failure_kinds(self.events),
@@ -230,6 +242,7 @@ class Play:
 
     def _reasons(self, probes: dict[str, dict[str, Any]]) -> list[str]:
         reasons = ["The run was interrupted before its end."] if self.interrupted else []
+        reasons += self.check.reasons()
         reasons += [f"The event '{e['what']}' {e['outcome']}." for e in self.events if e["outcome"]]
         timed = [e for e in self.events if e["t"] is not None and e["planned_s"] is not None]
         late = {e["what"]: (e["t"] - e["planned_s"]) * 1000 for e in timed}

@@ -11,26 +11,39 @@ from vini.experiment.places import Places
 from vini.experiment.timeline import Event
 from vini.text.mistakes import Mistakes, quote
 from vini.text.schema import Fields, Found
+from vini.topology import ReadFile
+from vini.topology.impairments import impairment_fields
+from vini.topology.keys import IMPAIRMENTS
 
-IMPAIRMENTS = {
-    "delay": "delay_ms", "jitter": "jitter_ms", "loss": "loss", "rate": "rate_mbit", "queue": "queue_packets",
-}  # fmt: skip
 INTENT = {"protocols": "protocols", "daemon": "daemon", "hello": "hello_s", "dead": "dead_s", "bfd": "bfd"}
 
 
 def read_timeline(
-    found: Found | None, places: Places, duration_s: float, probes: frozenset[str], traffic: frozenset[str]
+    found: Found | None,
+    places: Places,
+    duration_s: float,
+    probes: frozenset[str],
+    traffic: frozenset[str],
+    read_file: ReadFile,
 ) -> tuple[Event, ...]:
-    """The events; wrong ones are noted and left out."""
-    reader = _Reader(places, duration_s, probes, traffic)
+    """The events; wrong ones are noted and left out.  `read_file` gives the text of a trace."""
+    reader = _Reader(places, duration_s, probes, traffic, read_file)
     all_: list[Found] = found.value if found else []
     events = [reader.event(one, after) for one, after in zip_longest(all_, all_[1:])]
     return tuple(e for e in events if e)
 
 
 class _Reader:
-    def __init__(self, places: Places, duration_s: float, probes: frozenset[str], traffic: frozenset[str]):
+    def __init__(
+        self,
+        places: Places,
+        duration_s: float,
+        probes: frozenset[str],
+        traffic: frozenset[str],
+        read_file: ReadFile,
+    ):
         self.places, self.duration_s, self.probes, self.traffic = places, duration_s, probes, traffic
+        self.read_file = read_file
         self.mistakes: Mistakes = places.mistakes
 
     def event(self, one: Found, after: Found | None) -> Event | None:
@@ -85,7 +98,7 @@ class _Reader:
                 return self._traffic(name, fields)
 
     def _shape(self, found: Found, fields: Fields) -> Shape | None:
-        wishes: dict[str, Any] = {IMPAIRMENTS[k]: f.value for k, f in fields.items() if k in IMPAIRMENTS}
+        wishes = impairment_fields(fields, self.read_file, self.mistakes)
         if not wishes:
             self.mistakes.add(found.at, "Nothing about the link changes.", f"add one of: {', '.join(IMPAIRMENTS)}")
         one_way = {"from", "to"} <= fields.keys()
@@ -94,7 +107,7 @@ class _Reader:
             self.mistakes.add(found.at, "It must say which link.", hint)
             return None
         link = self.places.ends(fields["from"], fields["to"]) if one_way else self.places.link(fields["link"])
-        return Shape(link, one_way, **wishes) if link else None
+        return Shape(link, one_way, wishes) if link else None
 
     def _reroute(self, found: Found, fields: Fields) -> Reroute | None:
         wishes = {INTENT[k]: _plain(f.value) for k, f in fields.items() if k in INTENT}

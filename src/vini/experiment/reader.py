@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vini import names, topology
+from vini import names, nearby, topology
 from vini.edit import set_routing
+from vini.experiment.actions import Shape
 from vini.experiment.keys import EXPERIMENT
 from vini.experiment.places import Places
 from vini.experiment.read_probe import read_probes
 from vini.experiment.read_timeline import read_timeline
-from vini.experiment.timeline import Experiment
+from vini.experiment.timeline import Event, Experiment
 from vini.model import Mistake, Topology, TopologyError
-from vini.text.mistakes import Mistakes
+from vini.text.mistakes import Mark, Mistakes
 from vini.text.schema import Fields, Found, read
 from vini.text.yamlplaces import Mapping
 from vini.text.yamlplaces import load as load_yaml
@@ -60,9 +62,12 @@ def _experiment(
     for name in probes.keys() & traffic.keys():
         mistakes.add(fields["traffic"].value[name].key_at, f"There is a probe {name} too.", "rename one of the two")
     duration = fields["duration"].value if "duration" in fields else 0.0
-    timeline = read_timeline(fields.get("timeline"), places, duration, frozenset(probes), frozenset(traffic))
+    named = frozenset(probes), frozenset(traffic)
+    timeline = read_timeline(fields.get("timeline"), places, duration, *named, nearby.reader(path.parent))
     if slice_ is None:
         return None
+    if "timeline" in fields:
+        _rehearse(slice_, timeline, fields["timeline"].key_at, mistakes)
     settle = fields["settle"].value if "settle" in fields else None
     return Experiment(
         name=_value(fields, "name", names.slug(path.stem) or "experiment"),
@@ -72,11 +77,23 @@ def _experiment(
         settle="converged" if settle is None else "none",
         settle_s=_value(fields, "patience", 120.0) if settle is None else settle,
         calm_s=_value(fields, "calm", 6.0),
+        check_links=_value(fields, "check_links", "light"),
         timeline=timeline,
         probes=probes,
         traffic=traffic,
         inputs=inputs,
     )
+
+
+def _rehearse(slice_: Topology, timeline: Sequence[Event], at: Mark, mistakes: Mistakes) -> None:
+    """Note where links would be asked for what excludes each other, as far as the order of events is known."""
+    for event in sorted(timeline, key=lambda e: (bool(e.after), e.at_s)):
+        if isinstance(event.action, Shape):
+            try:
+                slice_ = event.action.edit(slice_)
+            except TopologyError as e:
+                for mistake in e.mistakes:
+                    mistakes.add(at, f"{event.action}: {mistake.what}", mistake.hint)
 
 
 def _topology(
@@ -87,7 +104,7 @@ def _topology(
         return None, {}, None
     if not isinstance(found.value, str):
         before = len(mistakes.found)
-        inline = topology.resolve(found.value, str(path), path.stem, mistakes)
+        inline = topology.resolve(found.value, str(path), path.stem, mistakes, nearby.reader(path.parent))
         return (inline if len(mistakes.found) == before else None), {}, None
     file = path.parent / found.value
     try:
@@ -97,7 +114,7 @@ def _topology(
             mistakes.add(found.at, mistake.what, mistake.hint)
         return None, {}, None
     try:
-        return topology.parse(text, str(file), file.stem), {file.name: text}, None
+        return topology.parse(text, str(file), file.stem, nearby.reader(file.parent)), {file.name: text}, None
     except TopologyError as e:
         return None, {}, e
 

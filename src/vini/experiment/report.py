@@ -31,7 +31,13 @@ TITLES = {
 PLAIN = (int, float, str, bool)
 
 
-def report(summary: dict[str, Any], all_: dict[str, Measured], events: Sequence[Row], samples: Sequence[Row]) -> str:
+def report(
+    summary: dict[str, Any],
+    all_: dict[str, Measured],
+    events: Sequence[Row],
+    samples: Sequence[Row],
+    links: Sequence[Row] = (),
+) -> str:
     """The whole page.  Every text from a user is escaped."""
     end_s = summary["measured_s"]
     title = f"{summary['name']}: run of {summary['started']}"
@@ -43,6 +49,7 @@ def report(summary: dict[str, Any], all_: dict[str, Measured], events: Sequence[
         *(_paths(name, found) for name, found in summary["paths"].items()),
         *(_probe(name, summary["probes"][name], plots.plot(name, m, events, end_s)) for name, m in all_.items()),
         _epochs(summary["epochs"]),
+        _links(summary["links"], links),
         "<h2>The machine</h2>" + plots.machine(samples, events, end_s) + _values(summary["conditions"]),
         "<p>All numbers are in this directory as Parquet and CSV; <code>sha256sum -c SHA256SUMS</code> "
         "tells whether it is as it was written.</p>",
@@ -108,6 +115,15 @@ def _probe(name: str, found: dict[str, Any], svg: str) -> str:
     notes = "".join(f'<p class="note">{escape(n)}</p>' for n in found["notes"])
     title = f"<h2>{TITLES[found['kind']]}: {escape(name)}</h2><p>{escape(found['kind'])} {escape(where)}</p>"
     return title + notes + svg + _values(found["statistics"])
+
+
+def _links(found: dict[str, Any], links: Sequence[Row]) -> str:
+    """What they gave before the run, wish by wish."""
+    head = ("from", "to", "wish", "asked", "got", "tolerance", "verdict", "")
+    rows = ((r["source"], r["destination"], *(r[c] for c in ("wish", "asked", "got", "tolerance", "outcome", "why")))
+            for r in links)  # fmt: skip
+    doubts = "".join(f'<p class="note">{escape(d)}</p>' for d in found["doubts"])
+    return f"<h2>The links before the run</h2><p>{escape(found['sentence'])}</p>{doubts}" + _table(head, rows)
 
 
 def _epochs(epochs: list[dict[str, Any]]) -> str:

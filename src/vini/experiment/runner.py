@@ -11,6 +11,7 @@ from pathlib import Path
 from msgspec import to_builtins
 
 from vini.experiment.conditions import Limits
+from vini.experiment.links import check
 from vini.experiment.network import Network
 from vini.experiment.play import Play
 from vini.experiment.record import Record, arrow
@@ -48,8 +49,9 @@ async def run(
         _record_inputs(record, experiment)
         record.json("versions.json", await versions())
         await _settle(experiment, network, say)
+        links = await check(experiment, network, say)
         began = True
-        play = Play(experiment, network, record, say, limits or Limits())
+        play = Play(experiment, network, record, say, limits or Limits(), links)
         await play.play()
         return await asyncio.to_thread(play.finish)
     finally:

@@ -36,6 +36,7 @@ class Experiment(Value, frozen=True):
     settle: Literal["converged", "none"] = "converged"
     settle_s: float = 120.0  # converged: give up after this; none: just wait for this
     calm_s: float = 6.0  # converged, and no route changed for this long; OSPF's MinLSInterval is 5 s
+    check_links: Literal["off", "light", "load"] = "light"  # before t = 0: what they really give
     timeline: tuple[Event, ...] = ()
     probes: dict[str, AnyProbe] = {}
     traffic: dict[str, AnyProbe] = {}  # as probes, but begun by a `start` action

@@ -13,10 +13,12 @@ from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from vini.bus import Fibs, Lines, Report
-from vini.model import AnyObject, Key, Netns, SliceSpec, SliverStatus, State
+from vini.bus import Fibs, Lines, MapRows, Maps, Report
+from vini.model import AnyObject, Key, Netns, NotFound, SliceSpec, SliverStatus, State
+from vini.node.guard import Guard
 from vini.node.ledger import Ended, Ledger
 from vini.node.machine import Machine, Progress
+from vini.node.programs import Programs
 from vini.node.trace import Traces
 from vini.plan import outcome, plan, status, touched, within
 
@@ -31,8 +33,8 @@ _LONGEST_S = 5.0  # however dear a look is: what breaks is healed within seconds
 class Agent:
     """Keeps one machine as its ledger says.  `work` runs in one thread only: it enters namespaces."""
 
-    def __init__(self, machine: Machine, ledger: Ledger, traces: Traces):
-        self._machine, self._ledger, self._traces = machine, ledger, traces
+    def __init__(self, machine: Machine, ledger: Ledger, traces: Traces, programs: Programs):
+        self._machine, self._ledger, self._traces, self._programs = machine, ledger, traces, programs
         self._work = ThreadPoolExecutor(1, thread_name_prefix="machine")
         self._failures: dict[Key, str] = {}
 
@@ -121,10 +123,52 @@ class Agent:
         ended, up = self._ledger.ended, self._ledger.specs
         return Ended({s: g for s, g in ended.generations.items() if s not in up}, ended.forgotten)
 
+    # --- programs -----------------------------------------------------------------------------
+
+    async def maps(self, ns: str, names: tuple[str, ...] | None) -> Maps:
+        """What the maps of a sliver's program hold.  NotFound where it has none."""
+        return await self._in_thread(lambda: self._maps(ns, names))
+
+    def _maps(self, ns: str, names: tuple[str, ...] | None) -> Maps:
+        if not self._programs.loaded(ns):
+            raise NotFound(f"No program is loaded in {ns}; `vini status` says why.")
+        heads = {m.name: m for m in self._programs.tables(ns)}
+        found = {}
+        for name in sorted(heads) if names is None else names:
+            rows = tuple((key, tuple(values)) for key, values in self._programs.read(ns, name))
+            head = heads[name]
+            found[name] = MapRows(head.type, head.key_size, head.value_size, head.max_entries, rows)
+        spent = self._programs.spent(ns)
+        return Maps(found, spent.passed, spent.dropped, self._programs.slice_kpps(ns.partition(".")[0]))
+
+    async def write_row(self, ns: str, table: str, key: bytes, value: bytes | None) -> Lines:
+        """Set a row of a map, or with None take it out."""
+
+        def write() -> Lines:
+            if value is not None:
+                self._programs.write(ns, table, key, value)
+            elif not self._programs.delete(ns, table, key):
+                raise NotFound(f"The table {table} of {ns} has no such key.")
+            return Lines(())
+
+        return await self._in_thread(write)
+
     # --- the loop -----------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Look, act, wait; until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._keep())
+            tasks.create_task(self._guard())
+
+    async def _guard(self) -> None:
+        """Keep slices' programs within their share of a processor."""
+        guard = Guard(self._programs)
+        while True:
+            await asyncio.to_thread(guard.look)
+            await asyncio.sleep(_PERIOD_S)
+
+    async def _keep(self) -> None:
         while True:
             started = time.monotonic()
             await self._in_thread(self._full_pass)

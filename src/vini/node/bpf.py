@@ -19,9 +19,10 @@ MARK = GROUP  # the socket mark of what the element sends: it has been delayed a
 TAP_BIT = 1 << 25  # a vif's TAP has the vif's index with this bit; the indexes that we choose are below 2**24
 
 _SYSCALL = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "s390x": 351, "ppc64le": 361}
-_PROG_LOAD, _SCHED_CLS = 5, 3
+_MAP_CREATE, _PROG_LOAD, _PROG_GET_FD_BY_ID, _SCHED_CLS = 0, 5, 13, 3
 _SKB_MARK, _SKB_IFINDEX = 8, 40  # offsets in struct __sk_buff
 _REDIRECT_CALL = 23  # bpf_redirect(ifindex, flags)
+_LOG_BYTES = 1 << 18  # room for what the verifier says of a program that it takes, too
 _UNSPEC, _SHOT = -1, 2  # TC_ACT_: go on as if there were no filter; drop
 
 
@@ -60,13 +61,18 @@ PROGRAMS = {
 
 def load(name: str) -> int:
     """A descriptor of that program, the caller's to close.  OSError with the verifier's words if refused."""
-    instructions = ctypes.create_string_buffer(PROGRAMS[name])
+    return load_instructions(name, PROGRAMS[name])
+
+
+def load_instructions(name: str, program: bytes) -> int:
+    """The same, of a program for traffic control that somebody else made."""
+    instructions = ctypes.create_string_buffer(program)
     licence = ctypes.create_string_buffer(b"Apache-2.0")
-    log = ctypes.create_string_buffer(4096)
+    log = ctypes.create_string_buffer(_LOG_BYTES)
     attributes = struct.pack(
         "=IIQQIIQII16s",
         _SCHED_CLS,
-        len(PROGRAMS[name]) // 8,
+        len(program) // 8,
         ctypes.addressof(instructions),
         ctypes.addressof(licence),
         1,
@@ -76,10 +82,32 @@ def load(name: str) -> int:
         0,
         name.encode(),
     )
-    libc = ctypes.CDLL(None, use_errno=True)
-    number = _SYSCALL[platform.machine()]
-    fd: int = libc.syscall(number, _PROG_LOAD, ctypes.c_char_p(attributes), len(attributes))
+    fd = _bpf(_PROG_LOAD, attributes)
     if fd < 0:
         errno = ctypes.get_errno()
         raise OSError(errno, f"bpf(2) refused {name}: {os.strerror(errno)} {log.value.decode()}".strip())
+    return fd
+
+
+def create_map(kind: int, key_bytes: int, value_bytes: int, entries: int, flags: int = 0) -> int:
+    """A descriptor of a new map, the caller's to close."""
+    return _opened("a map", _MAP_CREATE, struct.pack("=IIIII", kind, key_bytes, value_bytes, entries, flags))
+
+
+def by_id(program: int) -> int:
+    """A descriptor of the loaded program that has this number, the caller's to close."""
+    return _opened(f"program {program}", _PROG_GET_FD_BY_ID, struct.pack("=III", program, 0, 0))
+
+
+def _opened(what: str, command: int, attributes: bytes) -> int:
+    fd = _bpf(command, attributes)
+    if fd < 0:
+        errno = ctypes.get_errno()
+        raise OSError(errno, f"bpf(2) refused {what}: {os.strerror(errno)}")
+    return fd
+
+
+def _bpf(command: int, attributes: bytes) -> int:
+    libc = ctypes.CDLL(None, use_errno=True)
+    fd: int = libc.syscall(_SYSCALL[platform.machine()], command, ctypes.c_char_p(attributes), len(attributes))
     return fd

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
-from ipaddress import IPv6Address, ip_interface
+from ipaddress import ip_interface
 
+from vini import names
 from vini.model import Value
 from vini.node import rtnl
 from vini.node.rtnl import KernelRoute, SeenAddress, SeenLink
@@ -49,7 +50,7 @@ def _lacking(address: SeenAddress, seen: Seen) -> frozenset[KernelRoute]:
 
 def is_complete(link: SeenLink, seen: Seen) -> bool:
     """It has what the kernel gave it when it came up: lo 127.0.0.1 and ::1, a vif its link-local address."""
-    if not link.running:
+    if not link.running or link.master:  # a switch's port needs no address
         return True
     here = [a for a in seen.addresses if a.index == link.index and is_whole(a, seen)]
     if link.index == _LO:
@@ -100,7 +101,7 @@ def mend_link(link: SeenLink, seen: Seen) -> list[bytes]:
         more = []
     else:
         there = [a.cidr for a in seen.addresses if a.index == link.index and a.cidr.startswith("fe80:")]
-        due = [(cidr, rtnl.BY_KERNEL_LL) for cidr in there or [_link_local(link.mac)]]
+        due = [(cidr, rtnl.BY_KERNEL_LL) for cidr in there or [f"{names.link_local(link.mac)}/64"]]
         more = [rtnl.add_kernel_route(_multicast(link.index))] if _multicast(link.index) not in seen.routes else []
     return more + [m for cidr, mark in due for m in mend_address(link.index, cidr, mark, seen)]
 
@@ -131,10 +132,3 @@ def _routes_again(address: SeenAddress, seen: Seen) -> list[bytes]:
     source = ip_interface(first.cidr).ip.packed
     lacking = sorted(_lacking(first, seen) | _lacking(address, seen), key=lambda r: (r.to != source, -r.length, r))
     return [rtnl.add_kernel_route(r, source) for r in lacking]
-
-
-def _link_local(mac: str) -> str:
-    """The link-local address of a MAC address (RFC 4291, appendix A)."""
-    m = bytes.fromhex(mac.replace(":", ""))
-    packed = b"\xfe\x80" + bytes(6) + bytes([m[0] ^ 2]) + m[1:3] + b"\xff\xfe" + m[3:]
-    return f"{IPv6Address(packed)}/64"

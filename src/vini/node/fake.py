@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 
-from vini.model import STACK, AnyObject, Interface, Key, Process, Veth
+from msgspec.structs import replace
+
+from vini.model import STACK, AnyObject, Bridge, Interface, Key, Process, Veth
 from vini.node.drivers import Failures
 
 
@@ -55,6 +57,10 @@ class FakeDriver:
         if isinstance(gone, Veth):
             for end in gone.ends:
                 self._remove(("interface", end.ns, end.dev))
+        if isinstance(gone, Bridge):  # what were its ports stay
+            for k, o in list(self.have.items()):
+                if isinstance(o, Interface) and key in o.on:
+                    self.have[k] = replace(o, master="")
         for k, o in list(self.have.items()):
-            if key in o.on and not (isinstance(o, Process) and key[0] == "process"):
+            if key in o.on and key[:1] != ("file",) and not (isinstance(o, Process) and key[0] == "process"):
                 self._remove(k)

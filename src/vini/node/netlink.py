@@ -89,6 +89,10 @@ class Socket:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self._socket.close()
 
+    def fileno(self) -> int:
+        """For ioctl(2)."""
+        return self._socket.fileno()
+
     def transact(self, requests: Sequence[bytes]) -> list[int]:
         """Do all requests, in order; the errno of each (0: done).  One failing does not stop the next."""
         errors: list[int] = []

@@ -111,6 +111,11 @@ def mount_memory(directory: Path) -> None:
     _check(_libc.mount(b"vini", bytes(directory), b"tmpfs", 0, b"mode=755"), f"mounting {directory}")
 
 
+def mount_programs(directory: Path) -> None:
+    """Mount an empty file system there for pins of eBPF programs and maps, which only root may enter (bpf(2))."""
+    _check(_libc.mount(b"vini", bytes(directory), b"bpf", 0, b"mode=700"), f"mounting {directory}")
+
+
 def share(mount: Path) -> None:
     """Let what is mounted below appear in, and vanish from, the mount namespaces that are made from now on."""
     _check(_libc.mount(b"", bytes(mount), b"none", MS_SHARED | MS_REC, None), f"sharing {mount}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import subprocess
@@ -26,6 +27,7 @@ FEATURES = (
     Feature("cgroup2", "keeping track of processes", "boot with systemd.unified_cgroup_hierarchy=1"),
     Feature("netem", "link emulation by the kernel", "`modprobe sch_netem` (package linux-modules-extra-$(uname -r))"),
     Feature("element", "link emulation without netem", "`apt-get install gcc libc6-dev` (and /dev/net/tun)"),
+    Feature("programs", "programs in slivers", "`apt-get install clang libbpf-dev libbpf1`"),
     Feature("frr", "routing by FRR", "`apt-get install frr frr-pythontools`"),
     Feature("bird", "routing by BIRD", "`apt-get install bird2`"),
     Feature("iperf3", "throughput probes", "`apt-get install iperf3`"),
@@ -66,6 +68,19 @@ def _element() -> bool:
     return Path("/dev/net/tun").exists() and shutil.which("gcc") is not None
 
 
+def _programs() -> bool:
+    """A compiler, the headers of programs, and the library that loads them; `vini.node.libbpf` wants that version."""
+    return bool(shutil.which("clang")) and Path("/usr/include/bpf/bpf_helpers.h").exists() and _library("libbpf.so.1")
+
+
+def _library(name: str) -> bool:
+    try:
+        ctypes.CDLL(name)
+    except OSError:
+        return False
+    return True
+
+
 def _program(*names: str) -> Callable[[], bool]:
     return lambda: any(shutil.which(n) or Path(n).exists() for n in names)
 
@@ -75,6 +90,7 @@ _PROBES: dict[str, Callable[[], bool]] = {
     "cgroup2": _cgroup2,
     "netem": _netem,
     "element": _element,
+    "programs": _programs,
     "frr": _program("/usr/lib/frr/zebra"),
     "bird": _program("bird", "/usr/sbin/bird"),
     "iperf3": _program("iperf3"),

@@ -20,7 +20,12 @@ IFF_UP = 1
 _IFF_RUNNING = 0x40
 # Attribute numbers: linux/if_link.h, linux/if_addr.h, linux/rtnetlink.h, linux/veth.h.
 _ADDRESS, _IFNAME, _MTU, _LINK, _LINKINFO, _IFALIAS, _AF_SPEC, _IFGROUP, _NS_FD = 1, 3, 4, 5, 18, 20, 26, 27, 28
-_EXT_MASK = 29
+_EXT_MASK, _MASTER, _GSO_MAX_SIZE = 29, 10, 41
+# Attributes of bridges, linux/if_link.h; the timers in 1/100 s, each the least that the kernel takes: forward delay,
+# hello time, and how long a bridge believes what it heard from another.
+_BR_STP, _BR_MULTICAST_SNOOPING = 5, 23
+BRIDGE_TIMERS = {1: 200, 2: 100, 3: 600}
+WHOLE, SPLIT = 65536, 512  # IFLA_GSO_MAX_SIZE of an interface by which large segments leave as they are, or cut
 _INFO_KIND, _INFO_DATA, _VETH_PEER = 1, 2, 1
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_CACHEINFO, _IFA_FLAGS, _IFA_PROTO = 1, 2, 6, 8, 11
 _IFA_F_NODAD, _IFA_F_TENTATIVE, _IFA_F_NOPREFIXROUTE = 2, 0x40, 0x200
@@ -57,6 +62,17 @@ class SeenLink(Value, frozen=True):
     peer: int
     running: bool
     families: bytes
+    master: int = 0  # the index of the bridge that it is a port of
+    gso_max: int = WHOLE  # bytes of the largest segment that leaves by it uncut
+    info: bytes = b""  # IFLA_LINKINFO as it came
+
+
+class SeenBridge(Value, frozen=True):
+    """What is particular to a bridge; `timers` by their attributes, as BRIDGE_TIMERS."""
+
+    stp: bool
+    timers: dict[int, int]
+    snoops: bool  # keeps multicast from ports where nobody asked for it
 
 
 class SeenAddress(Value, frozen=True):
@@ -164,6 +180,9 @@ def seen_link(message: bytes) -> SeenLink:
         peer=_u32(a.get(_LINK)),
         running=flags & (IFF_UP | _IFF_RUNNING) == IFF_UP | _IFF_RUNNING,
         families=a.get(_AF_SPEC, b""),
+        master=_u32(a.get(_MASTER)),
+        gso_max=_u32(a.get(_GSO_MAX_SIZE)),
+        info=a.get(_LINKINFO, b""),
     )
 
 
@@ -251,10 +270,46 @@ def add_veth(fds: tuple[int, int], devs: tuple[str, str], indexes: tuple[int, in
     return nl.message(nl.NEWLINK, nl.CREATE | nl.EXCL, ends[0] + info)
 
 
-def set_link(dev: str, *, mtu: int, up: bool, alias: str) -> bytes:
-    """Set MTU, administrative state and alias of an interface."""
+def set_link(
+    dev: str, *, mtu: int, up: bool, alias: str, master: int | None = None, gso_max: int | None = None
+) -> bytes:
+    """Set MTU, administrative state and alias of an interface; and unless None the index of the bridge that it is a
+    port of (0: of none), and the bytes of the largest segment that leaves by it uncut."""
     body = _LINK_BODY.pack(0, 0, 0, IFF_UP if up else 0, IFF_UP) + nl.text(_IFNAME, dev)
-    return nl.message(nl.NEWLINK, 0, body + nl.u32(_MTU, mtu) + nl.text(_IFALIAS, alias))
+    body += nl.u32(_MTU, mtu) + nl.text(_IFALIAS, alias)
+    body += nl.u32(_MASTER, master) if master is not None else b""
+    body += nl.u32(_GSO_MAX_SIZE, gso_max) if gso_max is not None else b""
+    return nl.message(nl.NEWLINK, 0, body)
+
+
+def set_master(index: int, master: int) -> bytes:
+    """Make an interface a port of that bridge (0: of none)."""
+    return nl.message(nl.SETLINK, 0, _LINK_BODY.pack(0, 0, index, 0, 0) + nl.u32(_MASTER, master))
+
+
+def add_bridge(dev: str, mac: str) -> bytes:
+    """Make a bridge that is down, with our mark from the first."""
+    body = _LINK_BODY.pack(0, 0, 0, 0, 0) + nl.text(_IFNAME, dev) + nl.u32(_IFGROUP, GROUP)
+    body += nl.attribute(_ADDRESS, bytes.fromhex(mac.replace(":", "")))
+    return nl.message(nl.NEWLINK, nl.CREATE | nl.EXCL, body + nl.nest(_LINKINFO, nl.text(_INFO_KIND, "bridge")))
+
+
+def set_bridge(dev: str, *, stp: bool, alias: str) -> bytes:
+    """Bring a bridge up, with our timers, and with the Spanning Tree Protocol or without."""
+    body = _LINK_BODY.pack(0, 0, 0, IFF_UP, IFF_UP) + nl.text(_IFNAME, dev) + nl.text(_IFALIAS, alias)
+    timers = [nl.u32(kind, value) for kind, value in BRIDGE_TIMERS.items()]
+    settings = nl.nest(_INFO_DATA, *timers, nl.attribute(_BR_MULTICAST_SNOOPING, b"\0"), nl.u32(_BR_STP, int(stp)))
+    return nl.message(nl.NEWLINK, 0, body + nl.nest(_LINKINFO, nl.text(_INFO_KIND, "bridge"), settings))
+
+
+def seen_bridge(link: SeenLink) -> SeenBridge | None:
+    """What is particular to a bridge; None where it is another kind of interface."""
+    info = nl.attributes(link.info, 0)
+    if info.get(_INFO_KIND, b"").rstrip(b"\0") != b"bridge":
+        return None
+    settings = nl.attributes(info.get(_INFO_DATA, b""), 0)
+    timers = {kind: _u32(settings.get(kind)) for kind in BRIDGE_TIMERS}
+    return SeenBridge(bool(_u32(settings.get(_BR_STP))), timers, settings.get(_BR_MULTICAST_SNOOPING) == b"\1")
 
 
 def delete_link(dev: str) -> bytes:

@@ -22,11 +22,13 @@ from vini.node.drivers import Driver
 from vini.node.drivers.contents import FileDriver, RootDriver
 from vini.node.drivers.network import NetworkDriver
 from vini.node.drivers.process import ProcessDriver
+from vini.node.drivers.program import ProgramDriver
 from vini.node.drivers.shape import ShapeDriver
 from vini.node.ledger import Ledger
 from vini.node.machine import Machine
 from vini.node.pins import Pins
 from vini.node.place import Place, from_environment
+from vini.node.programs import Programs
 from vini.node.trace import Traces
 from vini.node.version import digest
 
@@ -37,8 +39,11 @@ _LOOK_S = 1.0  # between looks whether the socket is still ours
 def build(place: Place) -> Agent:
     """An agent over the real drivers."""
     processes = ProcessDriver(place)
-    drivers: list[Driver] = [NetworkDriver(place), ShapeDriver(place), FileDriver(place), RootDriver(place), processes]
-    return Agent(Machine(drivers), Ledger(place.state / "ledger"), Traces(place, processes))
+    drivers: list[Driver] = [
+        NetworkDriver(place), ShapeDriver(place), FileDriver(place), ProgramDriver(place), RootDriver(place), processes
+    ]  # fmt: skip
+    traces = Traces(place, processes)
+    return Agent(Machine(drivers), Ledger(place.state / "ledger"), traces, Programs(place))
 
 
 async def serve(place: Place) -> None:
@@ -143,6 +148,10 @@ async def _answer(
             return await agent.status(slice_)
         case bus.AskFibs(slice_):
             return await agent.fibs(slice_)
+        case bus.AskMaps(ns, names):
+            return await agent.maps(ns, names)
+        case bus.WriteRow(ns, map_, key, value):
+            return await agent.write_row(ns, map_, key, value)
         case bus.Stop(pid):
             if pid not in (0, greeting.pid):
                 return bus.Lines((f"Process {pid} is not the agent any more.",))

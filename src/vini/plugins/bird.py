@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from vini.model import Adjacency, AnyObject, BgpPeer, File, Process, Ready, Router, Unsupported
+from vini.model import Adjacency, AnyObject, BgpPeer, File, Process, Ready, Router, RouterVif, Unsupported
 from vini.plugins import intent
 
 CONF, SOCKET = "bird/bird.conf", "{run}/bird/bird.ctl"
@@ -62,9 +62,10 @@ def objects(router: Router) -> tuple[AnyObject, ...]:
     spoken = [p for p in router.routing.protocols if p in OSPF]
     if spoken and "bird.conf" not in router.routing.raw:
         # What changes with the links stands in the script, not in argv: another argv would restart BIRD.
-        neighbours = sum(len(intent.active(router, p)) for p in spoken)
+        alone = [] if _on_lan(router) else spoken
+        neighbours = sum(len(intent.active(router, p)) for p in alone)
         script = START % (neighbours, _start_s(router), " ".join(OSPF[p] for p in spoken))
-        files.append(File(router.ns, "bird/start.conf", config(router, starting=True)))
+        files.append(File(router.ns, "bird/start.conf", config(router, starting=bool(alone))))
         files.append(File(router.ns, "bird/start", script, mode=0o755))
         argv = ("/bin/sh", "{run}/bird/start", "{run}")
     bird = Process(
@@ -77,6 +78,12 @@ def objects(router: Router) -> tuple[AnyObject, ...]:
         ready=Ready((*BIRDC, "show", "status"), r"^Daemon is up and running"),
     )
     return (*files, bird)
+
+
+def _on_lan(router: Router) -> bool:
+    """Whether OSPF must elect designated routers, which a graceful restart does not do (RFC 3623, 2): then BIRD starts
+    as it is, and its first useful router LSA comes MinLSInterval (5 s) after the first one."""
+    return any(intent.shared(v, p) for v in router.vifs for p in OSPF)
 
 
 def _start_s(router: Router) -> int:
@@ -146,7 +153,7 @@ def _ospf(router: Router, protocol: str, starting: bool) -> str:
     for vif in intent.active(router, protocol):
         bfd = " bfd;" if router.routing.bfd else ""
         areas.setdefault(vif.area, []).append(
-            f'    interface "{vif.dev}" {{ type ptp; cost {vif.cost};'
+            f'    interface "{vif.dev}" {{ type {_network(vif, protocol, 2 * hello)}; cost {vif.cost};'
             f" hello {hello}; dead {dead}; retransmit 2;{bfd} }};"
         )
     for vif in intent.passive(router, protocol):
@@ -161,6 +168,11 @@ def _ospf(router: Router, protocol: str, starting: bool) -> str:
         f"{body}"
         "}\n"
     )
+
+
+def _network(vif: RouterVif, protocol: str, wait_s: int) -> str:
+    """What OSPF takes a vif for.  Before the first election on a broadcast network it waits until it has heard all."""
+    return f"broadcast; wait {wait_s}" if intent.shared(vif, protocol) else "ptp"
 
 
 def _rip(router: Router, protocol: str) -> str:
@@ -258,7 +270,7 @@ def adjacencies_argv(router: Router) -> tuple[tuple[str, tuple[str, ...]], ...]:
 
 def adjacencies(protocol: str, output: str) -> tuple[Adjacency, ...]:
     """The adjacencies in what birdc printed."""
-    return _sessions(output) if protocol == "bgp" else tuple(_neighbours(protocol, output))
+    return _sessions(output) if protocol == "bgp" else intent.settled(_neighbours(protocol, output))
 
 
 def _neighbours(protocol: str, output: str) -> Iterable[Adjacency]:

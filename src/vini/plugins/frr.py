@@ -12,7 +12,7 @@ import shlex
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from vini.model import Adjacency, AnyObject, BgpPeer, File, Process, Ready, Router, Unsupported
+from vini.model import Adjacency, AnyObject, BgpPeer, File, Process, Ready, Router, RouterVif, Unsupported
 from vini.plugins import intent
 
 BIN = "/usr/lib/frr"  # Debian's place; not on PATH
@@ -208,12 +208,18 @@ def _hello(router: Router) -> tuple[str, ...]:
     )
 
 
+def _network(vif: RouterVif, protocol: str) -> str:
+    """What OSPF takes a vif for.  On a broadcast network it waits for the dead interval before the first election
+    (RFC 2328, 9.1, WaitTimer), which FRR can't shorten."""
+    return "broadcast" if intent.shared(vif, protocol) else "point-to-point"
+
+
 def _ospf(router: Router) -> str:
     bfd = ("ip ospf bfd", "ip ospf bfd profile vini") if router.routing.bfd else ()
     timers = tuple(f"ip ospf {line}" for line in (*_hello(router), "retransmit-interval 2"))
     text = _block("interface lo", f"ip ospf area {router.routing.area}")
     for vif in intent.active(router, "ospf"):
-        lines = (f"ip ospf area {vif.area}", "ip ospf network point-to-point", f"ip ospf cost {vif.cost}")
+        lines = (f"ip ospf area {vif.area}", f"ip ospf network {_network(vif, 'ospf')}", f"ip ospf cost {vif.cost}")
         text += _block(f"interface {vif.dev}", *lines, *timers, *bfd)
     for vif in intent.passive(router, "ospf"):
         text += _block(
@@ -232,7 +238,7 @@ def _ospf6(router: Router) -> str:
     timers = tuple(f"ipv6 ospf6 {line}" for line in (*hello, "retransmit-interval 2"))
     text = _block("interface lo", f"ipv6 ospf6 area {router.routing.area}")
     for vif in intent.active(router, "ospf6"):
-        lines = (f"area {vif.area}", "network point-to-point", f"cost {vif.cost}")
+        lines = (f"area {vif.area}", f"network {_network(vif, 'ospf6')}", f"cost {vif.cost}")
         text += _block(f"interface {vif.dev}", *(f"ipv6 ospf6 {line}" for line in lines), *timers, *bfd)
     for vif in intent.passive(router, "ospf6"):
         lines = (f"area {vif.area}", f"cost {vif.cost}", "passive")
@@ -268,7 +274,9 @@ def _isis(router: Router) -> str:
     level = ("is-type level-2-only", f"net {net(router)}", "metric-style wide", LSP_TIMERS, "spf-interval 1")
     text = _block("router isis vini", *level) + _block("interface lo", *both, "isis passive")
     for vif in intent.active(router, "isis"):
-        lines = ("isis circuit-type level-2-only", "isis network point-to-point", f"isis metric {vif.cost}")
+        # On a LAN only the designated router tells what all others' databases should hold, 10 s apart by default.
+        kind = "isis csnp-interval 1" if intent.shared(vif, "isis") else "isis network point-to-point"
+        lines = ("isis circuit-type level-2-only", kind, f"isis metric {vif.cost}")
         text += _block(f"interface {vif.dev}", *both, *lines, *timers, *bfd)
     for vif in intent.passive(router, "isis"):
         text += _block(f"interface {vif.dev}", *both, f"isis metric {vif.cost}", "isis passive")
@@ -368,7 +376,7 @@ def adjacencies(protocol: str, output: str) -> tuple[Adjacency, ...]:
 
 
 def _ospf_rows(shown: dict[str, Any]) -> tuple[Adjacency, ...]:
-    return tuple(
+    return intent.settled(
         Adjacency("ospf", router_id, row["ifaceName"].partition(":")[0], row["nbrState"], row["converged"] == "Full")
         for router_id, rows in shown.get("neighbors", {}).items()
         for row in rows
@@ -376,7 +384,7 @@ def _ospf_rows(shown: dict[str, Any]) -> tuple[Adjacency, ...]:
 
 
 def _ospf6_rows(shown: dict[str, Any]) -> tuple[Adjacency, ...]:
-    return tuple(
+    return intent.settled(
         Adjacency("ospf6", row["neighborId"], row["interfaceName"], row["state"], row["state"] == "Full")
         for row in shown.get("neighbors", [])
     )

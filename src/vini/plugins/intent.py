@@ -6,11 +6,14 @@ from collections.abc import Iterable
 from hashlib import blake2b
 from ipaddress import ip_interface
 
-from vini.model import BgpPeer, Router, RouterVif, Unsupported
+from msgspec.structs import replace
+
+from vini.model import Adjacency, BgpPeer, Router, RouterVif, Unsupported
 
 RIP_TIMERS = (5, 15, 10)  # s: update, timeout, garbage collection; RFC 2453 3.8 says 30, 180, 120
 BFD_INTERVAL_MS = 100  # between control packets, both ways
 BFD_MULTIPLIER = 3  # packets lost in a row that mean "down" (RFC 5880 6.8.1)
+TWO_WAY = ("2-Way", "Twoway")  # as the daemons print that state
 BGP_KEEPALIVE_S, BGP_HOLD_S = 1, 3  # 3 s is the least that RFC 4271 4.2 allows
 
 
@@ -32,6 +35,16 @@ def passive(router: Router, protocol: str) -> tuple[RouterVif, ...]:
 def leaves(router: Router) -> tuple[RouterVif, ...]:
     """The vifs over which no routing protocol is spoken: to hosts."""
     return tuple(v for v in router.vifs if not set(v.protocols) - {"static"})
+
+
+def neighbors(vif: RouterVif, protocol: str) -> int:
+    """How many neighbours speak `protocol` over a vif."""
+    return vif.neighbors.get(protocol, 1) if protocol in vif.protocols else 0
+
+
+def shared(vif: RouterVif, protocol: str) -> bool:
+    """Whether more than two routers speak `protocol` there: a broadcast network, else a link from point to point."""
+    return neighbors(vif, protocol) > 1
 
 
 def version(address: str) -> int:
@@ -57,10 +70,18 @@ def peers(router: Router, family: int) -> tuple[BgpPeer, ...]:
 
 
 def expected_adjacencies(router: Router) -> int:
-    """How many adjacencies are up once every neighbour is: one a protocol and vif, one a BGP session."""
+    """How many adjacencies are up once every neighbour is: one a protocol and neighbour, one a BGP session."""
     igps = (p for p in router.routing.protocols if p not in ("bgp", "static"))
     sessions = len(router.peers) if "bgp" in router.routing.protocols else 0
-    return sum(len(active(router, p)) for p in igps) + sessions
+    return sum(neighbors(v, p) for p in igps for v in router.vifs) + sessions
+
+
+def settled(found: Iterable[Adjacency]) -> tuple[Adjacency, ...]:
+    """OSPF's neighbours, in which those that need no more than two-way communication are up too: on a LAN whose
+    designated router is fully adjacent to us (RFC 2328, 10.4)."""
+    found = tuple(found)
+    full = {a.dev for a in found if a.up}
+    return tuple(replace(a, up=a.up or (a.state.startswith(TWO_WAY) and a.dev in full)) for a in found)
 
 
 def whole_seconds(router: Router, what: str, value: float) -> int:

@@ -16,12 +16,18 @@ NUMBER = r"[0-9]{1,24}(\.[0-9]{1,24})?([eE][+-]?[0-9]{1,3})?"
 DURATION = rf"^{NUMBER}(us|ms|s|min|h)$"
 RATE = rf"^({NUMBER}[kmg]bit|unlimited)$"
 LOSS = rf"^{NUMBER}%?$"
+SIZE = rf"^{NUMBER}(B|kB|MB)$"
+QUEUE = rf"^{NUMBER}(B|kB|MB|us|ms|s)$"
+PACKETS = r"^[0-9]{1,12}(-[0-9]{1,12})?$"
 
 MS = {"us": Decimal("0.001"), "ms": Decimal(1), "s": Decimal(1000), "min": Decimal(60_000), "h": Decimal(3_600_000)}
 MBIT = {"kbit": Decimal("0.001"), "mbit": Decimal(1), "gbit": Decimal(1000)}
 
+BYTES = {"B": Decimal(1), "kB": Decimal(1000), "MB": Decimal(1_000_000)}
+
 _NUMBER = re.compile(NUMBER)
-_WITH_UNIT = re.compile(rf"({NUMBER})([a-z%]*)")
+_WITH_UNIT = re.compile(rf"({NUMBER})([A-Za-z%]*)")
+_MOST_PACKETS, _MOST_BYTES, _MOST_WAIT_MS = 1_000_000, 1_000_000_000, 100_000.0
 
 
 def read_ms(text: str, low: float = 0.0, high: float = 86_400_000.0) -> float:
@@ -42,17 +48,51 @@ def read_mbit(text: str) -> float:
     return _read(text, MBIT, 0.001, 100_000.0, "a rate", "10mbit, 500kbit or 1gbit (decimal, bits per second)", rate)
 
 
-def read_loss(text: str) -> float:
-    """A probability: `1%`, or 0.01.  A bare 1 is refused: one person's 1 % is another's 100 %."""
+def read_loss(text: str, what: str = "loss") -> float:
+    """A probability, called `what`: `1%`, or 0.01.  A bare 1 is refused: one person's 1 % is another's 100 %."""
     number = text.removesuffix("%")
+    if number.startswith("-") and _NUMBER.fullmatch(number[1:]):
+        raise Wrong(f"The {what} {quote(text)} is negative.", "it must be in 0%..100%")
     if not _NUMBER.fullmatch(number):
-        raise Wrong(f"{quote(text)} is not a loss.", "write it like 1% or 0.01")
+        raise Wrong(f"{quote(text)} is not a {what}.", "write it like 1% or 0.01")
     if number == text and Decimal(number) >= 1:
-        raise Wrong(f"The loss {quote(text)} needs a percent sign.", f"write {number}% if you mean that")
+        raise Wrong(f"The {what} {quote(text)} needs a percent sign.", f"write {number}% if you mean that")
     value = float(Decimal(number) / 100 if number != text else Decimal(number))
     if value > 1:
-        raise Wrong(f"The loss {quote(text)} is out of range.", "it must be in 0%..100%")
+        raise Wrong(f"The {what} {quote(text)} is out of range.", "it must be in 0%..100%")
     return value
+
+
+def read_queue(text: str) -> tuple[int, int, float]:
+    """The bound of a queue in packets, in bytes and in ms of waiting; two of them are 0."""
+    example = f"{quote(text)} is not a queue's length."
+    hint = "write packets such as 1000, bytes such as 64kB, or a time such as 50ms"
+    if re.fullmatch(r"[0-9]{1,24}", text):
+        packets, size, wait_ms = int(text), 0, 0.0
+        most = _MOST_PACKETS
+    elif (parts := _WITH_UNIT.fullmatch(text)) and (unit := parts[parts.re.groups]) in BYTES:
+        packets, size, wait_ms = 0, int(Decimal(parts[1]) * BYTES[unit]), 0.0
+        most = _MOST_BYTES
+    elif parts and unit in ("us", "ms", "s"):
+        return 0, 0, read_ms(text, low=0.001, high=_MOST_WAIT_MS)
+    else:
+        raise Wrong(example, hint)
+    if not 1 <= packets + size <= most:
+        bounds = f"1..{_MOST_PACKETS} packets, 1B..{queue(0, _MOST_BYTES, 0.0)}"
+        raise Wrong(f"The queue {quote(text)} is out of range.", f"it must be in {bounds}")
+    return packets, size, wait_ms
+
+
+def read_packets(text: str) -> tuple[int, int]:
+    """A packet's number, from 1, or a range of them: `7`, `100-120`."""
+    if not re.fullmatch(PACKETS, text):
+        raise Wrong(f"{quote(text)} is no number of a packet.", "write one such as 7, or a range such as 100-120")
+    first, _, last = text.partition("-")
+    if int(first) < 1:
+        raise Wrong(f"There is no packet {quote(text)}.", "the first packet is 1")
+    if last and int(last) < int(first):
+        raise Wrong(f"The range {quote(text)} ends before it begins.", f"did you mean '{last}-{first}'?")
+    return int(first), int(last or first)
 
 
 def _read(
@@ -69,6 +109,8 @@ def _read(
         if parts and not unit:
             first, second = list(units)[1], list(units)[2]
             raise Wrong(f"{quote(text)} has no unit.", f"write {text}{first} or {text}{second}")
+        if text.startswith("-") and _WITH_UNIT.fullmatch(text[1:]):
+            raise Wrong(f"{quote(text)} is negative.", f"it must be in {write(low)}..{write(high)}")
         raise Wrong(f"{quote(text)} is not {what}.", f"write it like {example}")
     value = float(Decimal(parts[1]) * units[unit])
     if not low <= value <= high:
@@ -113,3 +155,18 @@ def loss(probability: float) -> str:
     """A probability as percentage where that is exact, else as a fraction."""
     text = number(float(Decimal(repr(probability)) * 100)) + "%"
     return text if read_loss(text) == probability else number(probability)
+
+
+def queue(packets: int, size: int, wait_ms: float) -> int | str:
+    """A queue's bound, of which two are 0: 1000, 64kB, 50ms."""
+    if packets:
+        return packets
+    if wait_ms:
+        return duration(wait_ms)
+    unit, factor = next((u, int(f)) for u, f in reversed(BYTES.items()) if size % int(f) == 0)
+    return f"{size // factor}{unit}"
+
+
+def packets(first: int, last: int) -> int | str:
+    """A packet's number, or a range of them."""
+    return first if first == last else f"{first}-{last}"

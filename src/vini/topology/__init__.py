@@ -7,8 +7,8 @@ which those import who take the same values.  `docs/reference/topology.md` descr
 from __future__ import annotations
 
 from vini.topology.addresses import LEAST_MTU_V6
-from vini.topology.links import IMPAIRMENT_FIELDS
+from vini.topology.impairments import ReadFile
 from vini.topology.reader import parse, resolve, schema
 from vini.topology.writer import dump
 
-__all__ = ["IMPAIRMENT_FIELDS", "LEAST_MTU_V6", "dump", "parse", "resolve", "schema"]
+__all__ = ["LEAST_MTU_V6", "ReadFile", "dump", "parse", "resolve", "schema"]

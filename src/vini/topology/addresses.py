@@ -7,8 +7,9 @@ from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 
 from msgspec import Struct
 
-from vini import names
+from vini import lans, names
 from vini.layout import link_name
+from vini.model import Link, TopologyError
 from vini.text.mistakes import Mark, Mistakes, quote
 from vini.text.schema import Found
 from vini.topology.links import PlacedLink
@@ -31,17 +32,24 @@ class Block(Struct, frozen=True):
     at: Mark | None
 
 
-def check_addresses(placed: list[PlacedLink], slivers: dict[str, Found], mistakes: Mistakes) -> None:
+def check_addresses(
+    placed: list[PlacedLink], slivers: dict[str, Found], switches: frozenset[str], mistakes: Mistakes
+) -> None:
     """Note what is wrong with given addresses; those that VINI would choose only count against them."""
     blocks = [*_loopbacks(slivers)]
     for p in placed:
+        if switches.intersection(end.sliver for end in p.link.ends):
+            continue
         given = (_given(p.ends[0]), _given(p.ends[1]))
         _check_twice([*given[0], *given[1]], mistakes)
         _check_same_subnet(p, given, mistakes)
         _check_mtu(p, given, mistakes)
         blocks += _networks(p, given)
+    on_lans = _check_lans(placed, switches, mistakes)
+    blocks += (b for b in on_lans if b.at)
     if blocks:
-        _check_overlap(blocks + _chosen(placed, slivers), mistakes)
+        blocks += (b for b in on_lans if not b.at)
+        _check_overlap(blocks + _chosen(placed, slivers, switches), mistakes)
 
 
 def _given(end: Found) -> list[Given]:
@@ -84,6 +92,47 @@ def _check_mtu(p: PlacedLink, given: tuple[list[Given], list[Given]], mistakes: 
         mistakes.add(p.at, what, f"write {LEAST_MTU_V6} or more, or give the link IPv4 addresses only")
 
 
+# --- LANs -------------------------------------------------------------------------------------
+
+
+def _check_lans(placed: list[PlacedLink], switches: frozenset[str], mistakes: Mistakes) -> list[Block]:
+    """Note where the members of a LAN don't fit together; the networks of all LANs."""
+    by_name = {link_name(p.link): p for p in placed}
+    links = {name: p.link for name, p in by_name.items()}
+    blocks = []
+    found = lans.find(switches, links)
+    chosen = names.lan_networks({lan.name: len(lan.members) for lan in found})
+    for lan in found:
+        given = [g for name, i in lan.members for g in _given(by_name[name].ends[i])]
+        owner = f"the LAN of {quote(lan.name)}"
+        if given:
+            once = {interface.network: at for interface, at in given[::-1]}
+            blocks += [_block(str(network), owner, at) for network, at in once.items()]
+        else:
+            blocks += [_block(text, owner, None) for text in chosen.get(lan.name, ())]
+        _check_twice(given, mistakes)
+        _check_mtus(lan, by_name, given, mistakes)
+        if len({interface.ip for interface, _ in given}) == len(given):
+            _check_fit(lan, links, given, by_name, mistakes)
+    return blocks
+
+
+def _check_fit(
+    lan: lans.Lan, links: dict[str, Link], given: list[Given], by_name: dict[str, PlacedLink], mistakes: Mistakes
+) -> None:
+    try:
+        lans.addresses([lan], links)
+    except TopologyError as e:
+        at = given[-1][1] if given else by_name[lan.members[0][0]].at
+        for mistake in e.mistakes:
+            mistakes.add(at, mistake.what)
+
+
+def _check_mtus(lan: lans.Lan, by_name: dict[str, PlacedLink], given: list[Given], mistakes: Mistakes) -> None:
+    for p in dict.fromkeys(name for name, _ in lan.members):
+        _check_mtu(by_name[p], (given, []), mistakes)
+
+
 # --- overlap ----------------------------------------------------------------------------------
 
 
@@ -100,9 +149,9 @@ def _loopbacks(slivers: dict[str, Found]) -> Iterable[Block]:
         yield from (_block(f.value, f"the sliver {quote(name)}", f.at) for f in (addresses.value if addresses else ()))
 
 
-def _chosen(placed: list[PlacedLink], slivers: dict[str, Found]) -> list[Block]:
+def _chosen(placed: list[PlacedLink], slivers: dict[str, Found], switches: frozenset[str]) -> list[Block]:
     """What VINI chooses for those who give no address."""
-    automatic = {link_name(p.link) for p in placed if not any(e.addresses for e in p.link.ends)}
+    automatic = {link_name(p.link) for p in placed if not any(e.addresses or e.sliver in switches for e in p.link.ends)}
     everyone = names.link_addresses(link_name(p.link) for p in placed)  # collisions depend on all names
     blocks = [
         _block(first, f"the link {quote(name)}", None)
@@ -110,7 +159,7 @@ def _chosen(placed: list[PlacedLink], slivers: dict[str, Found]) -> list[Block]:
         if name in automatic
         for first in one
     ]
-    plain = [name for name, found in slivers.items() if not (found.value and "addresses" in found.value)]
+    plain = [n for n, found in slivers.items() if not (found.value and "addresses" in found.value or n in switches)]
     for name, both in names.loopbacks(plain).items():
         blocks += (_block(a, f"the sliver {quote(name)}", None) for a in both)
     return blocks

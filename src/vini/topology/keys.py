@@ -17,6 +17,8 @@ from vini.text.mistakes import Wrong, quote
 from vini.text.schema import BOOLEAN, Either, Headed, Json, Key, ListOf, MapOf, Section, Text, integer, real, words
 
 NO_ROUTING = "none"
+NOTHING = "none"  # takes back what a link would inherit
+DISTRIBUTIONS = ("normal", "uniform", "pareto")
 LINE = r"^\S+\s+--\s+\S+$"
 RESERVED_VIFS = ("lo", "all", "default")  # the loopback; and /proc/sys/net has directories of these names
 CLOSED_DIRECTORIES = ("proc", "sys", "dev")  # the kernel's own, in every sliver
@@ -162,6 +164,13 @@ def _read_content(text: str) -> str:
     return text
 
 
+def _read_trace(text: str) -> str:
+    """A file's path, `none`, or the trace's own lines; what is in it is looked at where it can be read."""
+    if not text or "\0" in text:
+        raise Wrong("A trace is a file's path.", "write it like traces/cell.csv, or 'none'")
+    return text
+
+
 def _read_end(text: str) -> tuple[str, str]:
     """`sliver` or `sliver:vif`."""
     sliver, colon, dev = text.partition(":")
@@ -226,7 +235,17 @@ DELAY = _text(partial(units.read_ms, high=100_000.0), units.DURATION)
 HELLO = _text(partial(units.read_s, low=0.05, high=65_535.0), units.DURATION)
 WITHIN = _text(partial(units.read_s, low=0.1, high=86_400.0), units.DURATION)
 RATE = _text(units.read_mbit, units.RATE)
-LOSS = Text(units.read_loss, {"anyOf": [{"type": "string", "pattern": units.LOSS}, {"type": "number"}]})
+_SHARE: Json = {"anyOf": [{"type": "string", "pattern": units.LOSS}, {"type": "number"}]}
+LOSS = Text(units.read_loss, _SHARE)
+SHARE = Text(partial(units.read_loss, what="share"), _SHARE)
+QUEUE = Text(
+    units.read_queue,
+    {"anyOf": [{"type": "integer", "minimum": 1, "maximum": 1_000_000}, {"type": "string", "pattern": units.QUEUE}]},
+)
+PACKETS = Text(
+    units.read_packets, {"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": units.PACKETS}]}
+)
+TRACE = Text(_read_trace, {"type": ["string", "integer"], "minLength": 1})
 END = Text(_read_end, {"type": ["string", "integer"], "pattern": r"^[a-z0-9-]+(:.+)?$"})
 
 
@@ -268,11 +287,30 @@ COMMANDS = Section(
     short="run",
 )
 
+PROGRAM = Section(
+    "a program",
+    {
+        "file": Key(TRACE, "The file that it is in: NAME.elements, NAME.c or NAME.py."),
+        "elements": Key(FILE_TEXT, "A graph of elements."),
+        "c": Key(FILE_TEXT, "eBPF in C."),
+        "python": Key(FILE_TEXT, "A Python program that handles raw packets (`vini.packets`)."),
+        "process": Key(COMMAND, "A shell command line: a process that handles raw packets."),
+        "name": Key(LABEL, "What it is called in messages; default: its file's name."),
+        "hook": Key(words("auto", "tc", "xdp"), "Where it runs (of elements and c): auto (default), tc or xdp."),
+        "vifs": Key(ListOf(VIF_NAME, lone=True), "The vifs at which it runs; default: all."),
+        "budget": Key(integer(1, 100_000), "At most so many 1000 packets per second; default 20000."),
+    },
+    short="file",
+    none="none",
+)
+
 SLIVER_PROPERTIES = {
     "routing": Key(ROUTING, "Routing intent: `none` (a host), a protocol, a list of them, or a mapping."),
     "routes": Key(ListOf(ROUTE), "Static routes that you give."),
     "image": Key(PATH, "A directory on the node, the sliver's own root file system; default: the node's root."),
     "files": Key(MapOf(PATH, FILE_TEXT), "Files to place in the sliver: absolute path to text."),
+    "mode": Key(words("kernel", "switch"), "`switch`: an Ethernet switch, whose links are all ports; default kernel."),
+    "program": Key(PROGRAM, "Its own data plane, in place of the kernel's forwarding: a file, or a mapping."),
     "commands": Key(ListOf(COMMANDS, lone=True), "Commands that run once the sliver is up, in this order."),
     "forward": Key(BOOLEAN, "Forward packets; default: routers do, hosts do not."),
     "node": Key(NODE_NAME, "The physical node to run on; default: anywhere."),
@@ -291,12 +329,41 @@ SLIVER = Section(
     },
 )
 
+BURST_LOSS = Section(
+    "a burst loss",
+    {
+        "enter": Key(SHARE, "Probability, at each packet, that a burst begins.", required=True),
+        "leave": Key(SHARE, "Probability, at each packet, that it ends.", required=True),
+        "bad": Key(SHARE, "Share of packets lost in a burst; default 100%."),
+        "good": Key(SHARE, "Share of packets lost between bursts; default 0%."),
+    },
+    none=NOTHING,
+)
+
 IMPAIRMENTS = {
     "delay": Key(DELAY, "One-way delay, 0ms..100s; default 0ms."),
-    "jitter": Key(DELAY, "Standard deviation of the delay, 0ms..100s; packets keep their order; default 0ms."),
+    "jitter": Key(DELAY, "How far the delay varies, 0ms..100s, by its `distribution`; default 0ms."),
+    "distribution": Key(
+        words(*DISTRIBUTIONS),
+        "Of the jitter: normal (it is the standard deviation; default), uniform (delay +- jitter), or pareto.",
+    ),
+    "jitter_table": Key(
+        ListOf(DELAY, lone=True, none=NOTHING),
+        "Measured instead: quantiles of an extra delay, ascending, at equal distances from the least to the largest.",
+    ),
+    "reordering": Key(BOOLEAN, "Let packets overtake each other by jitter; default false."),
+    "reorder": Key(SHARE, "Share of packets that depart without their delay, and so overtake; default 0%."),
     "loss": Key(LOSS, "Share of packets lost at random, 0%..100%; default 0%."),
+    "burst_loss": Key(BURST_LOSS, "Loss in bursts (Gilbert-Elliott), or `none`."),
+    "lose": Key(
+        ListOf(PACKETS, lone=True, none=NOTHING), "Packets to lose, by number from 1: `[3, 7, 100-120]`, or `none`."
+    ),
+    "duplicate": Key(SHARE, "Share of packets that come twice; default 0%."),
+    "corrupt": Key(SHARE, "Share of packets of which one bit is flipped; default 0%."),
     "rate": Key(RATE, "Rate, 1kbit..100gbit, of 10^n bits of Ethernet frame per second; default unlimited."),
-    "queue": Key(integer(1, 1_000_000), "Packets that may wait for their turn at `rate`; default 1000."),
+    "queue": Key(QUEUE, "What may wait for its turn at `rate`: packets, bytes (`64kB`) or a time; default 1000."),
+    "aqm": Key(words("none", "codel"), "Who drops from the queue besides its end: `codel` (RFC 8289); default none."),
+    "trace": Key(TRACE, "A file of what the link gives over time: mahimahi's format, or CSV; or `none`."),
 }
 
 COST = Key(integer(1, 65535), "Routing metric, 1..65535; default 10.")
@@ -373,4 +440,4 @@ TOPOLOGY = Section(
     },
 )
 
-SECTIONS = (TOPOLOGY, DEFAULTS, SLIVER, ROUTING, ROUTE, COMMANDS, LINK, END_SECTION, EXPECT)
+SECTIONS = (TOPOLOGY, DEFAULTS, SLIVER, ROUTING, ROUTE, PROGRAM, COMMANDS, LINK, END_SECTION, BURST_LOSS, EXPECT)

@@ -11,16 +11,9 @@ from vini.layout import link_name
 from vini.model import End, Impairment, Link
 from vini.text.mistakes import Mark, Mistakes, Wrong, quote
 from vini.text.schema import Fields, Found
-from vini.topology.keys import END, LINK_PROPERTIES
+from vini.topology.impairments import ReadFile, read_impairment
+from vini.topology.keys import END, IMPAIRMENTS, LINK_PROPERTIES
 from vini.topology.merge import inherit, section
-
-IMPAIRMENT_FIELDS = {
-    "delay": "delay_ms",
-    "jitter": "jitter_ms",
-    "loss": "loss",
-    "rate": "rate_mbit",
-    "queue": "queue_packets",
-}
 
 
 class PlacedLink(Struct, frozen=True):
@@ -36,7 +29,7 @@ def vif_name(link: Link, i: int) -> str:
     return link.ends[i].vif or names.vif(link.ends[1 - i].sliver)
 
 
-def read_links(root: Fields, known: frozenset[str], mistakes: Mistakes) -> list[PlacedLink]:
+def read_links(root: Fields, known: frozenset[str], read: ReadFile, mistakes: Mistakes) -> list[PlacedLink]:
     """All links whose ends could be read.  `known` are the slivers' names."""
     defaults = section(section(root, "defaults"), "link")
     allowed = frozenset(LINK_PROPERTIES)
@@ -45,7 +38,9 @@ def read_links(root: Fields, known: frozenset[str], mistakes: Mistakes) -> list[
     for found in root["links"].value if "links" in root else ():
         fields = inherit(found.value, defaults, groups, allowed, mistakes)
         if (ends := _two_ends(fields, found.at, mistakes)) is not None:
-            placed.append(PlacedLink(_link(fields, ends, known, mistakes), found.at, ends))
+            link = _link(fields, ends, found.at, read, mistakes)
+            _check_slivers(ends, known, mistakes)
+            placed.append(PlacedLink(link, found.at, ends))
     _check_names(placed, mistakes)
     _check_vifs(placed, mistakes)
     return placed
@@ -60,7 +55,8 @@ def _two_ends(fields: Fields, at: Mark, mistakes: Mistakes) -> tuple[Found, Foun
         return _end_of_line(a, ends.at, mistakes), _end_of_line(b, ends.at, mistakes)
     if len(ends.value) != 2:
         what = f"A link has two ends, this one has {len(ends.value)}."
-        mistakes.add(ends.key_at if ends.key_at[0] else at, what, "for a shared network, link each sliver to a hub")
+        hint = "for a shared network, link each to a sliver with 'mode: switch'"
+        mistakes.add(ends.key_at if ends.key_at[0] else at, what, hint)
         return None
     return (ends.value[0], ends.value[1]) if all("sliver" in e.value for e in ends.value) else None
 
@@ -73,7 +69,7 @@ def _end_of_line(text: str, at: Mark, mistakes: Mistakes) -> Found:
         return Found({"sliver": Found((text.partition(":")[0], ""), at, at)}, at, at)
 
 
-def _link(fields: Fields, ends: tuple[Found, Found], known: frozenset[str], mistakes: Mistakes) -> Link:
+def _check_slivers(ends: tuple[Found, Found], known: frozenset[str], mistakes: Mistakes) -> None:
     a, b = (e.value["sliver"] for e in ends)
     for found in (a, b):
         if found.value[0] not in known:
@@ -81,20 +77,18 @@ def _link(fields: Fields, ends: tuple[Found, Found], known: frozenset[str], mist
             mistakes.unknown(found.at, what, found.value[0], known)
     if a.value[0] == b.value[0]:
         mistakes.add(a.at, f"This links {quote(a.value[0])} to itself.", "a link needs two different slivers")
-    impairment = _impairment(fields, Impairment())
+
+
+def _link(fields: Fields, ends: tuple[Found, Found], at: Mark, read: ReadFile, mistakes: Mistakes) -> Link:
+    impairment = read_impairment(fields, Impairment(), read, at, mistakes)
     optional: dict[str, Any] = {k: fields[k].value for k in ("name", "cost", "mtu", "fault", "area") if k in fields}
     if "protocols" in fields:
         optional["protocols"] = tuple(f.value for f in fields["protocols"].value)
-    one, other = (_end(e.value, impairment, mistakes) for e in ends)
+    one, other = (_end(e.value, impairment, read, e.at, mistakes) for e in ends)
     return Link((one, other), impairment=impairment, **optional)
 
 
-def _impairment(fields: Fields, below: Impairment) -> Impairment:
-    own = {field: fields[key].value for key, field in IMPAIRMENT_FIELDS.items() if key in fields}
-    return Impairment(**{f: own.get(f, getattr(below, f)) for f in IMPAIRMENT_FIELDS.values()})
-
-
-def _end(fields: Fields, below: Impairment, mistakes: Mistakes) -> End:
+def _end(fields: Fields, below: Impairment, read: ReadFile, at: Mark, mistakes: Mistakes) -> End:
     sliver, dev = fields["sliver"].value
     if "vif" in fields:
         if dev and dev != fields["vif"].value:
@@ -106,7 +100,7 @@ def _end(fields: Fields, below: Impairment, mistakes: Mistakes) -> End:
         dev,
         tuple(a.value for a in fields["addresses"].value) if "addresses" in fields else (),
         fields["cost"].value if "cost" in fields else None,
-        _impairment(fields, below) if IMPAIRMENT_FIELDS.keys() & fields.keys() else None,
+        read_impairment(fields, below, read, at, mistakes) if IMPAIRMENTS.keys() & fields.keys() else None,
     )
 
 

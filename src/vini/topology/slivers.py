@@ -6,15 +6,16 @@ from collections.abc import Iterable
 from typing import Any
 
 from vini import daemons
-from vini.model import PROTOCOLS, SPEAKS, Command, Link, Place, Routing, Sliver, StaticRoute
+from vini.model import PROTOCOLS, SPEAKS, Command, Link, Place, Program, Routing, Sliver, StaticRoute
 from vini.text.mistakes import Mark, Mistakes, quote
 from vini.text.schema import Fields, Found
+from vini.topology.impairments import ReadFile
 from vini.topology.keys import SLIVER_PROPERTIES
 from vini.topology.merge import inherit, overlay, section
+from vini.topology.programs import read_program
+from vini.topology.switches import NOT_OF_A_SWITCH, Versions, neighbors
 
 DEFAULT_ROUTES = {4: "0.0.0.0/0", 6: "::/0"}
-
-Neighbors = dict[str, dict[str, frozenset[int]]]  # sliver -> neighbour -> IP versions of the way there
 
 
 def sliver_names(root: Fields) -> dict[str, Found]:
@@ -37,33 +38,33 @@ def check_list(root: Fields, mistakes: Mistakes) -> None:
             mistakes.add(f.at, what, "remove one of them")
 
 
-def neighbors(links: Iterable[Link]) -> Neighbors:
-    """Who is linked to whom, and by which IP versions: given addresses tell, chosen ones are of both."""
-    out: Neighbors = {}
-    for link in links:
-        for end, peer in (link.ends, link.ends[::-1]):
-            versions = frozenset(_version(a) for a in peer.addresses) or frozenset((4, 6))
-            there = out.setdefault(end.sliver, {})
-            there[peer.sliver] = there.get(peer.sliver, frozenset()) | versions
-    return out
-
-
-def read_slivers(root: Fields, links: Iterable[Link], mistakes: Mistakes) -> dict[str, Sliver]:
+def read_slivers(
+    root: Fields, links: Iterable[Link], switches: frozenset[str], read_file: ReadFile, mistakes: Mistakes
+) -> dict[str, Sliver]:
     """All slivers, by name, with what they inherit."""
     defaults = section(section(root, "defaults"), "sliver")
     if "routing" in root:
         defaults = overlay({"routing": root["routing"]}, defaults)
     groups, allowed = section(root, "groups"), frozenset(SLIVER_PROPERTIES)
-    there = neighbors(links)
+    inherited = {
+        name: inherit(found.value, defaults, groups, allowed, mistakes) for name, found in sliver_names(root).items()
+    }
+    there = neighbors(links, switches, {name for name, fields in inherited.items() if "routes" in fields})
     slivers = {}
     for name, found in sliver_names(root).items():
-        fields = inherit(found.value, defaults, groups, allowed, mistakes)
-        slivers[name] = _sliver(name, fields, found.key_at, there.get(name, {}), mistakes)
+        fields = inherited[name]
+        if name in switches:
+            fields = {key: f for key, f in fields.items() if key not in NOT_OF_A_SWITCH}
+        program = read_program(fields.get("program"), read_file, mistakes)
+        slivers[name] = _sliver(name, fields, found.key_at, there.get(name, {}), program, mistakes)
     return slivers
 
 
-def _sliver(name: str, fields: Fields, at: Mark, there: dict[str, frozenset[int]], mistakes: Mistakes) -> Sliver:
-    optional: dict[str, Any] = {k: fields[k].value for k in ("forward", "node", "label", "image") if k in fields}
+def _sliver(
+    name: str, fields: Fields, at: Mark, there: Versions, program: Program | None, mistakes: Mistakes
+) -> Sliver:
+    plain = ("forward", "node", "label", "image", "mode")
+    optional: dict[str, Any] = {k: fields[k].value for k in plain if k in fields}
     return Sliver(
         name,
         routing=_routing(name, fields.get("routing"), at, mistakes),
@@ -72,6 +73,7 @@ def _sliver(name: str, fields: Fields, at: Mark, there: dict[str, frozenset[int]
         files={path: f.value for path, f in section(fields, "files").items() if isinstance(f.value, str)},
         commands=_commands(fields),
         place=_place(fields.get("place"), mistakes),
+        program=program,
         **optional,
     )
 
@@ -138,7 +140,7 @@ def _check_routing(name: str, routing: Routing, found: Found, at: Mark, mistakes
 # --- static routes ----------------------------------------------------------------------------
 
 
-def _routes(name: str, fields: Fields, there: dict[str, frozenset[int]], mistakes: Mistakes) -> tuple[StaticRoute, ...]:
+def _routes(name: str, fields: Fields, there: Versions, mistakes: Mistakes) -> tuple[StaticRoute, ...]:
     routes: dict[str, StaticRoute] = {}
     for found in fields["routes"].value if "routes" in fields else ():
         if "to" not in found.value or "via" not in found.value:
@@ -151,9 +153,7 @@ def _routes(name: str, fields: Fields, there: dict[str, frozenset[int]], mistake
     return tuple(routes.values())
 
 
-def _resolve(
-    name: str, to: Found, via: Found, there: dict[str, frozenset[int]], mistakes: Mistakes
-) -> list[StaticRoute]:
+def _resolve(name: str, to: Found, via: Found, there: Versions, mistakes: Mistakes) -> list[StaticRoute]:
     """The routes that one line stands for: `default` by way of a neighbour is one for each IP version."""
     if _is_address(via.value):
         versions = frozenset((_version(via.value),))

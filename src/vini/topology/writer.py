@@ -8,8 +8,9 @@ from typing import Any
 
 import yaml
 
-from vini.model import End, Expect, Impairment, Link, Routing, Sliver, Topology
+from vini.model import End, Expect, Impairment, Link, Program, Routing, Sliver, Topology
 from vini.text import units
+from vini.topology.impairments import impairment_keys
 
 WIDTH = 120
 FOLDED = re.compile("[\r\x85\u2028\u2029]")  # line breaks that YAML turns into others unless they are escaped
@@ -74,8 +75,15 @@ def dump(topology: Topology) -> str:
 
 def _one_line(written: Written) -> Written:
     """As {...} where it has no mapping and no text of several lines inside."""
-    long = any(isinstance(v, dict) or (isinstance(v, list) and not all(map(_short, v))) for v in written.values())
-    return written if long else _OneLine(written)
+    return written if any(map(_long, written.values())) else _OneLine(written)
+
+
+def _long(value: Any) -> bool:
+    if isinstance(value, str):
+        return "\n" in value
+    if isinstance(value, dict):
+        return not isinstance(value, _OneLine)
+    return isinstance(value, list) and not all(map(_short, value))
 
 
 def _short(item: Any) -> bool:
@@ -137,9 +145,11 @@ def _sliver(sliver: Sliver, usual: Routing | None) -> Written:
         written["label"] = sliver.label
     if sliver.place is not None:
         written["place"] = [sliver.place.latitude, sliver.place.longitude]
+    if sliver.mode != "kernel":
+        written["mode"] = sliver.mode
     if sliver.node:
         written["node"] = sliver.node
-    if sliver.routing is None and usual is not None:
+    if sliver.routing is None and usual is not None and sliver.mode != "switch":
         written["routing"] = "none"
     elif sliver.routing is not None and (own := _differences(sliver.routing, usual or Routing())):
         written["routing"] = _short_routing(own)
@@ -153,12 +163,27 @@ def _sliver(sliver: Sliver, usual: Routing | None) -> Written:
         written["image"] = sliver.image
     if sliver.files:
         written["files"] = dict(sliver.files)
+    if sliver.program is not None:
+        written["program"] = _program(sliver.program)
     if sliver.commands:
         written["commands"] = [{"run": c.run, "service": True} if c.service else c.run for c in sliver.commands]
     return written
 
 
 # --- links ------------------------------------------------------------------------------------
+
+
+def _program(program: Program) -> Written:
+    """With its text: the file that it came from may be elsewhere."""
+    written: Written = {"name": program.name} if program.name else {}
+    written[program.kind] = program.text
+    if program.hook != "auto":
+        written["hook"] = program.hook
+    if program.vifs:
+        written["vifs"] = list(program.vifs)
+    if program.budget_kpps:
+        written["budget"] = program.budget_kpps
+    return written
 
 
 def _link(link: Link) -> str | Written:
@@ -188,18 +213,8 @@ def _properties(link: Link) -> Written:
 
 
 def _impairment(impairment: Impairment, below: Impairment) -> Written:
-    write: dict[str, tuple[str, Any]] = {
-        "delay_ms": ("delay", units.duration),
-        "jitter_ms": ("jitter", units.duration),
-        "loss": ("loss", units.loss),
-        "rate_mbit": ("rate", units.rate),
-        "queue_packets": ("queue", int),
-    }
-    return {
-        key: to_text(getattr(impairment, field))
-        for field, (key, to_text) in write.items()
-        if getattr(impairment, field) != getattr(below, field)
-    }
+    written = impairment_keys(impairment, below)
+    return {key: _OneLine(value) if isinstance(value, dict) else value for key, value in written.items()}
 
 
 def _end_name(end: End) -> str:

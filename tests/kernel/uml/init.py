@@ -8,7 +8,10 @@ The last line of output is "exit status N".
 import ctypes
 import os
 import subprocess
+import sys
+import termios
 import time
+import traceback
 from pathlib import Path
 
 _FINIT_MODULE = 313  # x86_64
@@ -51,6 +54,9 @@ def main() -> int:
 if __name__ == "__main__":
     try:
         print(f"exit status {main()}", flush=True)
+    except Exception:
+        traceback.print_exc()
     finally:
+        termios.tcdrain(sys.stdout)  # the power goes off at once
         Path("/proc/sysrq-trigger").write_text("o")
         time.sleep(60)  # PID 1 must not end before the power is off

@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from vini.model import AnyObject, File, Root
-from vini.node import cgroup, netns
+from vini.node import cgroup, netns, shelf
 from vini.node.drivers import Failures
 from vini.node.place import Place
 
@@ -23,14 +23,14 @@ _MANIFEST = ".files"  # names what in the run directory is a File of ours, and n
 
 
 def furnished(place: Place) -> set[str]:
-    """`slice.sliver` of all that has a directory, a pinned root or a cgroup of ours."""
+    """`slice.sliver` of all that has a directory, a pinned root, pinned programs or a cgroup of ours."""
     found = set()
     for parent in (place.run / "slivers", cgroup.of(place)):  # the kernel puts files into the latter
         with suppress(FileNotFoundError), os.scandir(parent) as entries:
             found |= {e.name for e in entries if "." in e.name and e.is_dir()}
     with suppress(FileNotFoundError):
         found |= {p.name.removesuffix(".root") for p in (place.run / "mounts").iterdir()}
-    return found
+    return found | shelf.slivers(place)
 
 
 def forget_sliver(place: Place, ns: str) -> None:
@@ -42,6 +42,8 @@ def forget_sliver(place: Place, ns: str) -> None:
             raise OSError(f"some processes of {ns} would not die: {cgroup.pids(group)}")
     if _pin(place, ns).parent.exists():
         _unmount(place, ns)
+    if shelf.Shelf(place, ns).exists():
+        shelf.Shelf(place, ns).remove()
     if place.sockets(ns).is_symlink():
         place.sockets(ns).unlink()
     if place.sliver(ns).exists():

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from errno import EEXIST, ENODEV, ENOENT, ESRCH
 from itertools import groupby
 from socket import if_nametoindex
 
-from vini.model import SYSCTLS, Address, AnyObject, Interface, Key, Netns, Route, Sysctl, Veth, VethEnd
-from vini.node import connected, netns, rtnl
-from vini.node.drivers import Failures
+from vini.model import SYSCTLS, Address, AnyObject, Bridge, Interface, Key, Netns, Route, Sysctl, Veth, VethEnd
+from vini.node import connected, ethtool, netns, rtnl
+from vini.node.drivers import Failures, bridge
 from vini.node.drivers.contents import forget_sliver, furnished
 from vini.node.netlink import Socket
 from vini.node.pins import Pins
@@ -22,6 +22,8 @@ from vini.node.procfs import NetSettings
 _GONE = frozenset({ENODEV, ENOENT, ESRCH, 99})  # 99: EADDRNOTAVAIL
 # Set once in a new namespace. No duplicate address detection: it would keep addresses tentative for a second.
 # IPv6 addresses stay when a link fails, as IPv4 ones do. Packets may come back by another way than they went.
+# No redirects on a LAN: hosts would go by ways that no table shows, for minutes after those have failed; and ping(8)
+# takes one for an error.
 _BIRTH = {
     "ipv6/conf/all/accept_dad": "0",
     "ipv6/conf/default/accept_dad": "0",
@@ -30,6 +32,9 @@ _BIRTH = {
     "ipv6/conf/default/accept_ra": "0",
     "ipv4/conf/all/rp_filter": "0",
     "ipv4/conf/default/rp_filter": "0",
+    "ipv4/conf/all/send_redirects": "0",
+    "ipv4/conf/default/send_redirects": "0",
+    "ipv6/conf/default/accept_redirects": "0",
     "ipv4/fib_multipath_hash_policy": "1",
     "ipv4/ping_group_range": "0 2147483647",
 }
@@ -38,7 +43,7 @@ _BIRTH = {
 class NetworkDriver:
     """Holds nothing between calls: entering a namespace costs 4 us, a socket 7 us."""
 
-    kinds = (Netns, Sysctl, Veth, Interface, Address, Route)
+    kinds = (Netns, Sysctl, Veth, Bridge, Interface, Address, Route)
 
     def __init__(self, place: Place):
         self._place = place
@@ -72,10 +77,10 @@ class NetworkDriver:
                 if link.index != 1 and (link.group != GROUP or not link.peer):
                     continue
                 ours[link.index] = link.dev
-                whole = connected.is_complete(link, seen)
-                out.add(Interface(ns, link.dev, _wire(ns, link), link.mtu, link.up, whole))
+                out.add(_interface(ns, link, seen, socket))
                 if link.index != 1:
                     ends.append((VethEnd(ns, link.dev, link.index, link.mac), link.peer))
+            out.update(bridge.observe(ns, socket, seen.links))
             for a in seen.addresses:
                 if a.index in ours and self._is_ours(a.cidr, a.mark):
                     out.add(Address(ns, ours[a.index], a.cidr, connected.is_whole(a, seen)))
@@ -101,7 +106,12 @@ class NetworkDriver:
             return self._each(objects, self._write_sysctls)
         if kind is Veth:
             return self._make_pairs(objects)
-        return self._requests(objects, _ensuring)
+        if kind is Bridge:
+            return self._each(objects, self._ensure_bridge)
+        failures = self._requests(objects, _ensuring)
+        if taking_in := [o for o in objects if isinstance(o, Interface) and o.gro and o.key not in failures]:
+            failures |= self._requests(taking_in, _taking_in)
+        return failures
 
     def remove(self, objects: Sequence[AnyObject]) -> Failures:
         """Take objects of one kind away."""
@@ -110,6 +120,8 @@ class NetworkDriver:
             return self._delete_netns(objects)
         if kind is Veth:
             return self._delete_pairs(objects)
+        if kind is Bridge:
+            return self._each(objects, self._delete_bridge)
         if kind in (Sysctl, Interface):  # settings go with what they are settings of
             return {}
         return self._requests(objects, _removing, gone=_GONE)
@@ -143,6 +155,21 @@ class NetworkDriver:
         self._settings.entered()
         for name, value in o.settings:
             self._settings.write(name, value)
+
+    def _ensure_bridge(self, ns: str, o: AnyObject) -> None:
+        assert isinstance(o, Bridge)
+        netns.enter(self._place.pin(ns))
+        with Socket() as socket:
+            bridge.ensure(socket, o)
+
+    def _delete_bridge(self, ns: str, o: AnyObject) -> None:
+        assert isinstance(o, Bridge)
+        try:
+            netns.enter(self._place.pin(ns))
+        except OSError:  # that namespace is gone, with all that was in it
+            return
+        with Socket() as socket:
+            bridge.remove(socket, o)
 
     # --- pairs: one socket makes all, each end is born in its namespace ------------------------
 
@@ -231,12 +258,29 @@ class NetworkDriver:
                         failures.update((o.key, f"Sliver {ns} has no network namespace: {e}.") for o in batch)
                     continue
                 with Socket() as socket:
-                    requests = list(make(socket, batch))
+                    try:
+                        requests = list(make(socket, batch))
+                    except OSError as e:
+                        failures.update((o.key, f"The kernel refused {' '.join(o.key)}: {e}.") for o in batch)
+                        continue
                     errnos = socket.transact([request for _, request in requests])
                 failures.update(
                     (o.key, _refused(o, e)) for (o, _), e in zip(requests, errnos, strict=True) if e and e not in gone
                 )
         return failures
+
+
+def _taking_in(socket: Socket, batch: Sequence[AnyObject]) -> Iterator[tuple[AnyObject, bytes]]:
+    """Let vifs take the frames that XDP redirects to them.
+
+    That makes the *other* end a target of redirects (veth_set_features in the kernel's veth.c), but only while both
+    ends are up: an end that comes up afterwards forgets it.  So it is done anew, once all ends are up.
+    """
+    for o in batch:
+        if isinstance(o, Interface) and o.gro:
+            ethtool.set_gro(socket.fileno(), o.dev, False)
+            ethtool.set_gro(socket.fileno(), o.dev, True)
+    yield from ()
 
 
 def _ensuring(socket: Socket, batch: Sequence[AnyObject]) -> Iterator[tuple[AnyObject, bytes]]:
@@ -251,12 +295,63 @@ def _ensuring(socket: Socket, batch: Sequence[AnyObject]) -> Iterator[tuple[AnyO
 
 
 def _ensuring_interfaces(socket: Socket, batch: Sequence[Interface]) -> Iterator[tuple[AnyObject, bytes]]:
-    seen = None if _is_new(socket) else _look(socket)
+    seen = _look(socket) if any(o.master for o in batch) or not _is_new(socket) else None
     links = {link.dev: link for link in seen.links.values()} if seen else {}
+    if seen:
+        _bridge_ports(socket, batch, links, seen.links)
     for o in batch:
-        yield o, rtnl.set_link(o.dev, mtu=o.mtu, up=o.up, alias="vini " + "/".join(o.wire))
+        old = links.get(o.dev)
+        if o.dev != "lo" and (old is not None or seen is None):
+            _set_offloads(socket.fileno(), o, is_new=old is None)
+        alias, master = "vini " + "/".join(o.wire), links[o.master].index if o.master in links else None
+        yield o, rtnl.set_link(o.dev, mtu=o.mtu, up=o.up, alias=alias, master=master, gso_max=_gso_max(o, old))
         if seen and o.up and o.dev in links:
             yield from ((o, request) for request in connected.mend_link(links[o.dev], seen))
+
+
+def _set_offloads(socket: int, o: Interface, is_new: bool) -> None:
+    """What of ethtool's settings differs; a new veth has neither.  GRO is turned on later, once all is up."""
+    if not is_new and not o.gro and ethtool.has_gro(socket, o.dev):
+        ethtool.set_gro(socket, o.dev, False)
+    if o.finished != (not is_new and ethtool.finishes_checksums(socket, o.dev)):
+        ethtool.set_finishing_checksums(socket, o.dev, o.finished)
+
+
+def _bridge_ports(
+    socket: Socket, batch: Sequence[Interface], links: Mapping[str, rtnl.SeenLink], seen: bridge.Links
+) -> None:
+    """Police those that are to be ports, before; take those off that are not."""
+    for master in {o.master for o in batch} & links.keys():
+        joining = [links[o.dev].index for o in batch if o.master == master and o.dev in links]
+        bridge.police_ports(socket, links[master], seen, joining)
+    bridge.leave(socket, [links[o.dev] for o in batch if not o.master and o.dev in links and links[o.dev].master])
+
+
+def _splits(link: rtnl.SeenLink) -> bool:
+    return link.gso_max == rtnl.SPLIT
+
+
+def _gso_max(o: Interface, old: rtnl.SeenLink | None) -> int | None:
+    """What is to be set; None where it is so."""
+    if o.split == (old is not None and _splits(old)):
+        return None
+    return rtnl.SPLIT if o.split else rtnl.WHOLE
+
+
+def _interface(ns: str, link: rtnl.SeenLink, seen: connected.Seen, socket: Socket) -> Interface:
+    master = seen.links.get(link.master)
+    return Interface(
+        ns,
+        link.dev,
+        _wire(ns, link),
+        link.mtu,
+        link.up,
+        connected.is_complete(link, seen),
+        master.dev if master else f"#{link.master}" if link.master else "",
+        link.index != 1 and ethtool.has_gro(socket.fileno(), link.dev),
+        _splits(link),
+        link.index != 1 and ethtool.finishes_checksums(socket.fileno(), link.dev),
+    )
 
 
 def _is_new(socket: Socket) -> bool:

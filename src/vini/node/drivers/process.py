@@ -13,6 +13,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
@@ -381,7 +382,8 @@ class ProcessDriver:
         new.rename(at)
 
     def _filled(self, o: Process, argv: Sequence[str]) -> list[str]:
-        return [a.replace("{run}", str(self._place.sockets(o.ns))) for a in argv]
+        run = str(self._place.sockets(o.ns))
+        return [a.replace("{run}", run).replace("{python}", sys.executable) for a in argv]
 
     def _last_lines(self, o: Process, n: int = 3) -> str:
         try:

@@ -21,13 +21,13 @@ from vini.node.place import Place
 
 
 class ShapeDriver:
-    """Holds nothing but two loaded programs; all else is asked of the kernel and of the element."""
+    """Holds nothing but loaded programs; all else is asked of the kernel and of the element."""
 
     kinds = (Shape,)
 
     def __init__(self, place: Place):
         self._place = place
-        self._netem = NetemShapes()
+        self._netem = NetemShapes(place)
         self._element = ElementShapes(place)
 
     def observe(self, namespaces: Collection[str]) -> frozenset[AnyObject]:
@@ -48,6 +48,7 @@ class ShapeDriver:
     def ensure(self, objects: Sequence[AnyObject]) -> Failures:
         """Make or change them.  A change loses nothing that is in flight."""
         failures: Failures = {}
+        self._element.end_outdated()
         shaped = self._element.ports_by_namespace()
         with netns.back_home():
             for ns, shapes in _by_namespace(objects):

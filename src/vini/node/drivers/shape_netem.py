@@ -4,50 +4,78 @@ Two netem qdiscs, one in the other, because one limit can't bound both: the oute
 (loss, delay, jitter) and its limit only bounds memory; the inner one is the sender (rate, queue).
 A single one would count the packets on the wire as queued, and drop them: the trap of netem's
 default limit of 1000.
+
+Where packets are duplicated, which it can't with another netem in it (Linux 6.17, and stable ones since 2025), there
+is no rate either, and the wire is alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from errno import EINVAL, ENODEV, ENOENT
+from pathlib import Path
+from typing import Any, Literal
 
 from vini.model import Shape
-from vini.node import tc
+from vini.node import netem, tc
 from vini.node.drivers import Failures
 from vini.node.drivers.there import There
+from vini.node.netem import Netem
+from vini.node.place import Place
 
 WIRE = 0x56490000  # handle "VI": how we know our own
 SENDER = 0x564A0000
-_SENDER_PARENT = WIRE | 1
+FAULT = 0x564B0000  # takes all packets that a wire without a sender hands over
+_INSIDE = WIRE | 1  # a parent
 # netem keeps order, under jitter or when a delay is lowered, only at a rate (it starts a packet when the last
-# one is through); so the wire gets one at which a frame takes no nanosecond.
-_KEEPS_ORDER = 1 << 50  # bytes/s
+# one is through); so the wire gets one at which a frame takes no nanosecond, with the notes for its overhead.
+_KEEPS_ORDER = 1 << 62  # bytes/s
 # Without a rate nothing waits, but packets that become due together are in the inner qdisc together.
 _NO_LIMIT = 1 << 30
 _GONE = frozenset({ENOENT, ENODEV, EINVAL})  # EINVAL: another root qdisc took its place
+_Distribution = Literal["normal", "uniform", "pareto", "table"]
+_DISTRIBUTIONS: tuple[_Distribution, ...] = ("normal", "uniform", "pareto", "table")  # by number in the first note
 
 
 class NetemShapes:
     """Stateless."""
 
+    def __init__(self, place: Place):
+        self._place = place
+
     def observe(self, there: There, qdiscs: Sequence[tc.SeenQdisc]) -> Iterator[Shape]:
         """Our netem pairs, exactly as they were asked for; half a pair as what it does."""
-        inner = {q.index: tc.seen_netem(q.options) for q in qdiscs if q.handle == SENDER and q.kind == "netem"}
+        inner = {q.index: q for q in qdiscs if q.parent == _INSIDE and q.handle in (SENDER, FAULT)}
         for q in qdiscs:
             if q.handle == WIRE and q.parent == tc.ROOT and q.kind == "netem":
-                yield _shape(there.ns, there.links[q.index].dev, tc.seen_netem(q.options), inner.get(q.index))
+                outer = netem.seen_netem(q.options)
+                yield _shape(there.ns, there.links[q.index].dev, outer, inner.get(q.index))
 
     def ensure(self, there: There, shapes: Sequence[Shape]) -> Failures:
         """Make or change them; netem keeps what it holds."""
         if not shapes:
             return {}
         failures = there.missing(shapes)
-        requests = []
+        requests, unneeded = [], []
         for o in shapes:
-            if o.key not in failures:
-                index = there.indexes[o.dev]
-                requests.append((o, tc.set_netem(index, WIRE, tc.ROOT, wire(o))))
-                requests.append((o, tc.set_netem(index, SENDER, _SENDER_PARENT, sender(o))))
+            if o.key in failures:
+                continue
+            index = there.indexes[o.dev]
+            try:
+                whole = netem.set_netem(index, WIRE, tc.ROOT, wire(o, self._table_us(o)))
+            except (OSError, ValueError) as e:
+                failures[o.key] = f"The table of delays of {o.ns} {o.dev} can't be read: {e}."
+                continue
+            if o.duplicate_ppm:
+                unneeded.append((o, tc.delete_qdisc(index, SENDER, _INSIDE)))
+                requests.append((o, whole))
+                if o.drop:
+                    requests.append((o, tc.set_qdisc(index, FAULT, _INSIDE, "blackhole")))
+                else:
+                    unneeded.append((o, tc.delete_qdisc(index, FAULT, _INSIDE)))
+            else:
+                requests += [(o, whole), (o, netem.set_netem(index, SENDER, _INSIDE, sender(o)))]
+        failures |= there.apply(unneeded, _GONE)
         return failures | there.apply(requests)
 
     def remove(self, there: There, shapes: Sequence[Shape]) -> Failures:
@@ -57,34 +85,107 @@ class NetemShapes:
         requests = [(o, tc.delete_qdisc(there.indexes[o.dev], WIRE)) for o in shapes if o.dev in there.indexes]
         return there.apply(requests, _GONE)
 
+    def _table_us(self, o: Shape) -> tuple[float, ...]:
+        if not o.table:
+            return ()
+        path: Path = self._place.sliver(o.ns) / o.table
+        return tuple(float(line) for line in path.read_text().splitlines())
 
-def wire(o: Shape) -> tc.Netem:
+
+def wire(o: Shape, table_us: tuple[float, ...] = ()) -> Netem:
     """The outer qdisc.  Its limit has room for a packet per microsecond of delay, which no sender here exceeds."""
-    return tc.Netem(
-        limit=o.queue_packets + o.delay_us + 4 * o.jitter_us + 1000,
+    if table_us:
+        jitter_ns, table = netem.empirical(table_us)
+    else:
+        jitter_ns = o.jitter_us * 1000 * netem.WIDTHS[o.distribution]
+        table = netem.table(o.distribution) if jitter_ns else ()
+    return Netem(
+        limit=o.queue_packets + _room(o.delay_us * 1000, jitter_ns),
         delay_ns=o.delay_us * 1000,
-        jitter_ns=o.jitter_us * 1000,
-        loss=tc.probability(o.loss_ppm),
-        rate=_KEEPS_ORDER,
+        jitter_ns=jitter_ns,
+        table=table,
+        loss=netem.probability(o.loss_ppm),
+        bursts=_bursts(o),
+        duplicate=netem.probability(o.duplicate_ppm),
+        corrupt=netem.probability(o.corrupt_ppm),
+        reorder=netem.probability(o.reorder_ppm),
+        gap=1 if o.reorder_ppm and not o.drop else 0,  # who overtakes would pass the fault by
+        rate=_KEEPS_ORDER if o.keeps_order else 0,
+        notes=_notes(o),
     )
 
 
-def sender(o: Shape) -> tc.Netem:
+def _room(delay_ns: int, jitter_ns: int) -> int:
+    return (delay_ns + 4 * jitter_ns) // 1000 + 1000
+
+
+def sender(o: Shape) -> Netem:
     """The inner qdisc.  The silent fault is here, so that what was on the wire when it began is lost too."""
-    loss = tc.probability(1_000_000) if o.drop else 0
+    loss = netem.ALWAYS if o.drop else 0
     limit = o.queue_packets | (0 if o.rate_kbit else _NO_LIMIT)
-    return tc.Netem(limit=limit, loss=loss, rate=o.rate_kbit * 125)
+    return Netem(limit=limit, loss=loss, rate=o.rate_kbit * 125)
 
 
-def _shape(ns: str, dev: str, outer: tc.Netem, inner: tc.Netem | None) -> Shape:
+def _shape(ns: str, dev: str, outer: Netem, inside: tc.SeenQdisc | None) -> Shape:
+    inner = netem.seen_netem(inside.options) if inside and inside.kind == "netem" else None
+    code, digest = outer.notes[0] & 3, (outer.notes[0] >> 8) << 32 | outer.notes[1]
+    distribution = _DISTRIBUTIONS[code]
+    if inner:
+        queue_packets = inner.limit & ~_NO_LIMIT
+    else:
+        queue_packets = max(0, outer.limit - _room(outer.delay_ns, outer.jitter_ns)) if outer.duplicate else 0
     return Shape(
         ns,
         dev,
         "netem",
         delay_us=outer.delay_ns // 1000,
-        jitter_us=outer.jitter_ns // 1000,
-        loss_ppm=tc.parts_per_million(outer.loss),
+        jitter_us=0 if code == 3 else outer.jitter_ns // 1000 // netem.WIDTHS[distribution],
+        loss_ppm=netem.parts_per_million(outer.loss),
         rate_kbit=inner.rate // 125 if inner else 0,
-        queue_packets=inner.limit & ~_NO_LIMIT if inner else 0,
-        drop=bool(inner and inner.loss),
+        queue_packets=queue_packets,
+        drop=inner.loss != 0 if inner else inside is not None,
+        distribution=distribution,
+        keeps_order=outer.rate != 0,
+        reorder_ppm=netem.parts_per_million(outer.reorder),
+        duplicate_ppm=netem.parts_per_million(outer.duplicate),
+        corrupt_ppm=netem.parts_per_million(outer.corrupt),
+        table=f"shape/{digest:012x}.table" if code == 3 else "",
+        **_seen_bursts(outer),
     )
+
+
+# --- bursts of loss -----------------------------------------------------------------------------
+#
+# With states, netem has no loss that is independent of them, so the states' own hold both; the independent one is told
+# as well, which the kernel keeps and doesn't use.
+
+
+def _bursts(o: Shape) -> tuple[int, int, int, int] | None:
+    if not o.enter_ppm:
+        return None
+    p, r = netem.probability(o.enter_ppm), netem.probability(o.leave_ppm)
+    passes_bad, passes_good = (_passes(ppm, o.loss_ppm) for ppm in (o.bad_ppm, o.good_ppm))
+    return p, r, passes_bad, netem.ALWAYS - passes_good
+
+
+def _passes(bad_ppm: int, loss_ppm: int) -> int:
+    return round((1_000_000 - bad_ppm) * (1_000_000 - loss_ppm) * netem.ALWAYS / 10**12)
+
+
+def _seen_bursts(outer: Netem) -> dict[str, Any]:
+    if outer.bursts is None:
+        return {}
+    p, r, passes_bad, lost_good = outer.bursts
+    passes = 1_000_000 - netem.parts_per_million(outer.loss)
+    bad, good = (
+        1_000_000 - round(n * 10**12 / netem.ALWAYS / passes) if passes else 0
+        for n in (passes_bad, netem.ALWAYS - lost_good)
+    )
+    to_bad, to_good = (netem.parts_per_million(n) for n in (p, r))
+    return {"enter_ppm": to_bad, "leave_ppm": to_good, "bad_ppm": bad, "good_ppm": good}
+
+
+def _notes(o: Shape) -> tuple[int, int]:
+    """The distribution, and the 48 bits by which its table's file is named."""
+    digest = int(Path(o.table).stem, 16) if o.table else 0
+    return _DISTRIBUTIONS.index(o.distribution) | digest >> 32 << 8, digest & 0xFFFFFFFF

@@ -1,0 +1,339 @@
+"""`vini bench forward`: how fast slivers forward, in each mode, beside the kernel's own forwarding in one namespace.
+
+Packets of 64 bytes from a generator in the kernel to a counter in the kernel; the same two ends for every row, so that
+only what is between them differs.  What the ends cost by themselves is measured too, over one veth pair: taking it off
+gives the forwarder alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import platform
+import shutil
+import subprocess
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from socket import if_nametoindex
+from typing import Any
+
+import msgspec
+
+from vini import names
+from vini.bench import ours
+from vini.bench.generator import Ends, Flow, take_off
+from vini.bench.native import Path3, native
+from vini.bench.process_forwarding import process_forwarding
+from vini.bench.result import Found, Missing, Row, ratios, row
+from vini.client import Client
+from vini.edit import set_program
+from vini.layout import layout
+from vini.model import End, Link, Program, Routing, Sliver, Topology, Value, ViniError
+from vini.node import netns
+
+Say = Callable[[str], None]
+
+
+class Sizes(Value, frozen=True):
+    """How much is measured."""
+
+    rounds: int
+    seconds: float  # for each figure of packets
+    tcp_seconds: float
+    chain: int  # routers between the ends of the long chain; 0: left out
+
+
+FULL = Sizes(rounds=5, seconds=1.0, tcp_seconds=3.0, chain=16)
+QUICK = Sizes(rounds=2, seconds=0.4, tcp_seconds=1.0, chain=4)
+
+LOOKUP = """input -> l :: lookup -> t :: dec-ttl -> out
+l[kernel] -> kernel
+t[expired] -> kernel
+"""
+TABLE = """input -> t :: dec-ttl -> r :: route4(routes={{default = {out}}}) -> out
+t[expired] -> kernel
+r[none] -> kernel
+"""
+TUNNEL = {
+    "b0": """input(to-a) -> t :: dec-ttl -> e
+e :: vxlan-encap(vni=7, local=192.0.2.1, remote=192.0.2.2) -> out(to-b1)
+t[expired] -> kernel
+""",
+    "b1": """input(to-b0) -> d :: vxlan-decap(vni=7, local=192.0.2.2) -> out(to-c)
+d[other] -> kernel
+""",
+}
+
+
+def measure(quick: bool, say: Say, sizes: Sizes | None = None) -> dict[str, Any]:
+    """All figures, as values that JSON knows: `machine`, `rows`, `missing`."""
+    chosen = sizes or (QUICK if quick else FULL)
+    started, load = time.time(), os.getloadavg()[0]
+    with ours.alone():
+        found = asyncio.run(_all(chosen, say))
+    return {
+        "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
+        "seconds": round(time.time() - started, 1),
+        "machine": {
+            "kernel": platform.release(), "python": platform.python_version(), "cores": os.cpu_count(),
+            "load_before": load, "load_after": os.getloadavg()[0],
+        },
+        "sizes": msgspec.to_builtins(chosen),
+        "summary": summary(found),
+        "rows": [msgspec.structs.asdict(r) for r in found if isinstance(r, Row)],
+        "missing": [msgspec.structs.asdict(r) for r in found if isinstance(r, Missing)],
+    }  # fmt: skip
+
+
+async def _all(sizes: Sizes, say: Say) -> Found:
+    async with ours.agent() as client:
+        packets = await _packets(client, sizes, say)
+        return [
+            *_rows(packets), *_processes(sizes, say), *await _streams(client, sizes, say),
+            *await _chains(client, sizes, say),
+        ]  # fmt: skip
+
+
+def _processes(sizes: Sizes, say: Say) -> Found:
+    """A process in place of the kernel, in the native path's middle."""
+    say("a process that forwards, in C and in Python")
+    with native() as raw:
+        _speak(raw)
+
+        def kernel_forwards(on: bool) -> None:
+            with netns.inside(raw.middle):
+                subprocess.run(["sysctl", "-qw", f"net.ipv4.ip_forward={int(on)}"], check=True)
+
+        with ends(raw, takes_in=True) as made:
+            return process_forwarding(
+                raw.middle, kernel_forwards, lambda s: made.run(raw.first, s), sizes.seconds, sizes.rounds
+            )
+
+
+def summary(found: Found) -> str:
+    """The comparison that the first VINI's authors drew, with today's figures."""
+    at = {r.name: r.value for r in found if isinstance(r, Row)}
+    names = {"user space": "forwarding by C", "programmable": "64-byte packets: program, kernel's table, XDP",
+             "kernel": "64-byte packets: kernel", "native": "64-byte packets: native"}  # fmt: skip
+    told = [f"{word} {at[name]:.0f}" for word, name in names.items() if name in at]
+    return f"10^3 packets/s: {', '.join(told)} (2006: user space 20, kernel 500, native 750)"
+
+
+# --- 64-byte packets --------------------------------------------------------------------------
+
+
+def line(count: int) -> Topology:
+    """`a`, then `count` routers, then `c`; the kernel forwards."""
+    inner = ["b"] if count == 1 else [f"b{i}" for i in range(count)]
+    routers = {n: Sliver(n, routing=Routing(("static",))) for n in inner}
+    slivers = {"a": Sliver("a"), **routers, "c": Sliver("c")}
+    order = list(slivers)
+    links = tuple(Link((End(x), End(y))) for x, y in zip(order, order[1:], strict=False))
+    return Topology(ours.SLICE, slivers, links)
+
+
+def path(client: Client, topology: Topology) -> Path3:
+    """From `a` to `c` through a slice."""
+    made = layout(topology)
+    first, last = made.vifs["a"][0], made.vifs["c"][0]
+    where = {s: client.place.netns(f"{topology.name}.{s}") for s in ("a", first.peer, "c")}
+    flow = Flow(
+        _mac(topology, "a", first.dev), _mac(topology, first.peer, first.peer_dev),
+        _ip4(first.addresses), _ip4(last.addresses),
+    )  # fmt: skip
+    return Path3(where["a"], first.dev, where[first.peer], first.peer_dev, where["c"], last.dev, flow)
+
+
+def _mac(topology: Topology, sliver: str, dev: str) -> str:
+    return names.mac(topology.name, sliver, dev)
+
+
+def _ip4(addresses: tuple[str, ...]) -> str:
+    return next(a.partition("/")[0] for a in addresses if ":" not in a)
+
+
+@contextmanager
+def ends(of: Path3, *, takes_in: bool) -> Iterator[Ends]:
+    """A generator at the first vif and a sink at the last; with `takes_in`, the kernel gets what enters the middle."""
+    with netns.inside(of.first):
+        made = Ends(if_nametoindex(of.first_dev), of.flow)
+    made.put_sink(of.last, of.last_dev)
+    if takes_in:
+        made.take_in(of.middle, of.middle_dev)
+    try:
+        yield made
+    finally:
+        take_off(of.last, of.last_dev)
+        if takes_in:
+            take_off(of.middle, of.middle_dev)
+        made.close()
+
+
+def _speak(of: Path3) -> None:
+    """A ping, so that every neighbour on the way is known."""
+    argv = ["ping", "-c", "1", "-w", "10", of.flow.destination]
+    with netns.inside(of.first):
+        subprocess.run(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
+
+
+def kpps(of: Path3, seconds: float, *, takes_in: bool) -> float:
+    """10**3 packets per second that arrive."""
+    _speak(of)
+    with ends(of, takes_in=takes_in) as made:
+        return made.run(of.first, seconds).arrived_kpps
+
+
+def _one_hop(of: Path3, seconds: float) -> float:
+    """What the ends can do by themselves: the first vif's packets end at the next one."""
+    with netns.inside(of.first):
+        made = Ends(if_nametoindex(of.first_dev), of.flow)
+    made.put_sink(of.middle, of.middle_dev)
+    try:
+        return made.run(of.first, seconds).arrived_kpps
+    finally:
+        take_off(of.middle, of.middle_dev)
+        made.close()
+
+
+async def _packets(client: Client, sizes: Sizes, say: Say) -> dict[str, list[float]]:
+    """Name of a way -> 10**3 packets per second, round by round."""
+    out: dict[str, list[float]] = defaultdict(list)
+    topology = line(1)
+    await ours.put(client, topology)
+    programs = {
+        "program, kernel's table, XDP": Program("elements", LOOKUP, hook="xdp"),
+        "program, kernel's table, tc": Program("elements", LOOKUP, hook="tc"),
+        "program, table of its own, XDP": Program("elements", TABLE.format(out="to-c"), hook="xdp"),
+    }
+    for i in range(sizes.rounds):
+        say(f"64-byte packets, round {i + 1} of {sizes.rounds}")
+        with native() as raw:
+            out["the two ends alone"].append(_one_hop(raw, sizes.seconds))
+            out["native"].append(kpps(raw, sizes.seconds, takes_in=True))
+        await client.edit(topology.name, lambda t: set_program(t, "b", None))
+        out["kernel"].append(kpps(path(client, topology), sizes.seconds, takes_in=True))
+        for name, program in programs.items():
+            changed = set_program(topology, "b", program)
+            await ours.put(client, changed)
+            of = path(client, changed)
+            if "kernel's" in name:  # the others know one direction only, and need no neighbours
+                _speak(of)
+            with ends(of, takes_in="tc" in name) as made:
+                out[name].append(made.run(of.first, sizes.seconds).arrived_kpps)
+        await client.down(topology.name)
+        out[_TUNNEL].append(await _tunnel(client, sizes.seconds))
+        await ours.put(client, topology)
+    await client.down(topology.name)
+    return out
+
+
+async def _tunnel(client: Client, seconds: float) -> float:
+    """Into a VXLAN tunnel at one sliver, out of it at the next."""
+    topology = line(2)
+    for name, text in TUNNEL.items():
+        topology = set_program(topology, name, Program("elements", text, hook="xdp"))
+    await ours.put(client, topology)
+    of = path(client, topology)
+    with ends(of, takes_in=False) as made:
+        found = made.run(of.first, seconds).arrived_kpps
+    await client.down(topology.name)
+    return found
+
+
+_TUNNEL = "program, a VXLAN tunnel in and out, XDP"
+_TARGETS = {"kernel": 0.97, "program, kernel's table, XDP": 2.0, "program, table of its own, XDP": 3.0,
+            _TUNNEL: 2.0}  # fmt: skip
+
+
+def _rows(packets: dict[str, list[float]]) -> Found:
+    alone, base = packets.pop("the two ends alone"), packets["native"]
+    out: Found = [row("64-byte packets: the two ends alone", alone, "kpps")]
+    out += [row(f"64-byte packets: {name}", found, "kpps") for name, found in packets.items()]
+    for name, found in packets.items():
+        if name != "native":
+            out.append(row(f"{name} / native, ends included", ratios(found, base), "x", _TARGETS.get(name), "at least"))
+            out.append(row(f"{name} / native, the forwarder alone", _alone(found, base, alone), "x",
+                           note="what the two ends cost by themselves taken off both"))  # fmt: skip
+    return out
+
+
+def _alone(found: list[float], base: list[float], ends_alone: list[float]) -> list[float]:
+    """Ratios of what a packet costs beyond the two ends; a forwarder that costs nothing measurable counts as 1 ns."""
+    return [(1e6 / b - 1e6 / e) / max(1e6 / f - 1e6 / e, 1.0) for f, b, e in zip(found, base, ends_alone, strict=True)]
+
+
+# --- one bulk TCP stream ----------------------------------------------------------------------
+
+
+async def _streams(client: Client, sizes: Sizes, say: Say) -> Found:
+    if shutil.which("iperf3") is None:
+        return [Missing("one TCP stream", "there is no iperf3 (`apt-get install iperf3`)")]
+    base, kernel, program = [], [], []
+    topology = line(1)
+    for i in range(sizes.rounds):
+        say(f"one TCP stream, round {i + 1} of {sizes.rounds}")
+        with native() as raw:
+            base.append(_gbit(raw, sizes.tcp_seconds))
+        await ours.put(client, topology)
+        kernel.append(_gbit(path(client, topology), sizes.tcp_seconds))
+        changed = set_program(topology, "b", Program("elements", LOOKUP, hook="tc"))
+        await ours.put(client, changed)
+        program.append(_gbit(path(client, changed), sizes.tcp_seconds))
+    await client.down(topology.name)
+    return [
+        row("one TCP stream: native", base, "Gbit/s"),
+        row("one TCP stream: kernel", kernel, "Gbit/s"),
+        row("one TCP stream: program, kernel's table, tc", program, "Gbit/s"),
+        row("one TCP stream: kernel / native", ratios(kernel, base), "x"),
+        row("one TCP stream: program at tc / native", ratios(program, base), "x", 0.95, "at least"),
+    ]
+
+
+def _gbit(of: Path3, seconds: float) -> float:
+    """Of one stream from the first namespace to the last.  Raises ViniError where none comes about."""
+    with netns.inside(of.last):
+        server = subprocess.Popen(["iperf3", "-s"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    argv = ["iperf3", "-c", of.flow.destination, "-t", f"{seconds:g}", "-J", "--connect-timeout", "3000"]
+    try:
+        _speak(of)
+        for _ in range(20):
+            with netns.inside(of.first):
+                done = subprocess.run(argv, capture_output=True, text=True, check=False)
+            found = json.loads(done.stdout).get("end", {}).get("sum_received")
+            if found:
+                return float(found["bits_per_second"]) / 1e9
+            time.sleep(0.1)  # the server is not listening yet
+        raise ViniError(f"iperf3 gave no figure: {json.loads(done.stdout).get('error', 'it does not say why')}.")
+    finally:
+        server.kill()
+        server.wait()
+
+
+# --- chains -----------------------------------------------------------------------------------
+
+
+async def _chains(client: Client, sizes: Sizes, say: Say) -> Found:
+    if not sizes.chain:
+        return []
+    kernel, program = [], []
+    topology = line(sizes.chain)
+    programmed = topology
+    for name, sliver in topology.slivers.items():
+        if sliver.routing:
+            programmed = set_program(programmed, name, Program("elements", LOOKUP, hook="xdp"))
+    for i in range(sizes.rounds):
+        say(f"chain of {sizes.chain} routers, round {i + 1} of {sizes.rounds}")
+        await ours.put(client, topology)
+        kernel.append(kpps(path(client, topology), sizes.seconds, takes_in=True))
+        await ours.put(client, programmed)
+        program.append(kpps(path(client, programmed), sizes.seconds, takes_in=False))
+    await client.down(topology.name)
+    name = f"chain of {sizes.chain} routers"
+    return [
+        row(f"{name}: kernel", kernel, "kpps"),
+        row(f"{name}: program, kernel's table, XDP", program, "kpps"),
+        row(f"{name}: program / kernel", ratios(program, kernel), "x", 2.5, "at least"),
+    ]

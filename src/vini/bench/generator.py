@@ -1,0 +1,122 @@
+"""A packet generator and a sink at the ends of a path, both in the kernel, so that the path is what is measured.
+
+The idea is that of xdp-trafficgen (xdp-tools): frames that BPF_PROG_TEST_RUN makes are redirected to a vif.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import time
+from ipaddress import IPv4Address
+from pathlib import Path
+
+from vini.model import Value, ViniError
+from vini.node import ethtool, libbpf, netns, xdp
+from vini.node.compile import compile_program
+from vini.node.libbpf import XDP, BpfObject
+from vini.node.netlink import Socket
+
+FRAME = 60  # bytes; 64 with the frame check sequence
+_CHUNK = 1 << 20  # frames for one call into the kernel, each of which takes some 20 ms besides
+_HERE = Path(__file__).parent
+
+
+class Flow(Value, frozen=True):
+    """UDP packets over IPv4 from a vif to the next hop behind it."""
+
+    source_mac: str
+    next_mac: str
+    source: str
+    destination: str
+
+
+class Rate(Value, frozen=True):
+    """10**3 packets per second that left, and that arrived."""
+
+    sent_kpps: float
+    arrived_kpps: float
+
+
+class Ends:
+    """The loaded generator and the sink."""
+
+    def __init__(self, ifindex: int, flow: Flow):
+        self._frame = frame(flow)
+        source = (_HERE / "generator.c").read_text()
+        self._object = BpfObject(compile_program(source, "generator.c", "xdp", _HERE))
+        constants = next(m for m in self._object.maps() if m.name.endswith(".rodata"))
+        initial = struct.pack("=I4x", ifindex) + self._frame[:56]
+        self._object.set_initial(constants.name, initial.ljust(constants.value_size, b"\0"))
+        self._object.choose({"generate": XDP, "count_and_drop": XDP, "take_in": XDP})
+        self._object.load()
+        self._arrived = self._object.map_fd("arrived")
+        self._head = libbpf.map_record(self._arrived)
+
+    def put_sink(self, namespace: Path, dev: str) -> None:
+        """What arrives at that vif is counted, and ends there."""
+        _put(namespace, dev, self._object.program_fd("count_and_drop"))
+
+    def take_in(self, namespace: Path, dev: str) -> None:
+        """That vif hands what is sent to it to the kernel."""
+        _put(namespace, dev, self._object.program_fd("take_in"))
+
+    def run(self, namespace: Path, seconds: float) -> Rate:
+        """Send as fast as it goes from the first vif, which is in that namespace."""
+        with netns.inside(namespace):
+            return self._run(seconds)
+
+    def _run(self, seconds: float) -> Rate:
+        program, before, sent = self._object.program_fd("generate"), self._count(), 0
+        started = time.perf_counter()
+        while (took := time.perf_counter() - started) < seconds:
+            libbpf.send_live(program, self._frame, _CHUNK)
+            sent += _CHUNK
+        return Rate(sent / took / 1000, (self._count() - before) / took / 1000)
+
+    def _count(self) -> int:
+        values = libbpf.lookup(self._arrived, self._head, bytes(4)) or []
+        total = 0
+        for value in values:
+            total += int.from_bytes(value, "little")
+        return total
+
+    def close(self) -> None:
+        """Unload both."""
+        self._object.__exit__(None, None, None)
+
+
+def frame(flow: Flow) -> bytes:
+    """An Ethernet frame of the least size."""
+    addresses = IPv4Address(flow.source).packed + IPv4Address(flow.destination).packed
+    ip = struct.pack(">BBHHHBBH", 0x45, 0, FRAME - 14, 0, 0, 64, 17, 0) + addresses
+    ip = ip[:10] + _checksum(ip).to_bytes(2, "big") + ip[12:]
+    macs = bytes.fromhex((flow.next_mac + flow.source_mac).replace(":", ""))
+    udp = struct.pack(">HHHH", 1024, 9, FRAME - 34, 0)
+    return (macs + b"\x08\x00" + ip + udp).ljust(FRAME, b"\0")
+
+
+def _checksum(header: bytes) -> int:
+    total: int = sum(struct.unpack(f">{len(header) // 2}H", header))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
+
+
+def take_off(namespace: Path, dev: str) -> None:
+    """No program of ours at that vif any more."""
+    _put(namespace, dev, -1)
+    with netns.inside(namespace), socket.socket() as any_socket:
+        # Without its program a veth says that nobody may redirect to it, also where GRO would take the frames in.
+        if ethtool.has_gro(any_socket.fileno(), dev):
+            ethtool.set_gro(any_socket.fileno(), dev, False)
+            ethtool.set_gro(any_socket.fileno(), dev, True)
+
+
+def _put(namespace: Path, dev: str, program: int) -> None:
+    with netns.inside(namespace), Socket() as rtnetlink:
+        request = xdp.set_program(socket.if_nametoindex(dev), program)
+        (errno,) = rtnetlink.transact([request])
+        if errno:
+            raise ViniError(f"The kernel refused the measuring program at {dev}: {os.strerror(errno)}.")

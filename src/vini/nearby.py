@@ -1,0 +1,29 @@
+"""The files that a file names: their texts, found beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from vini.text.mistakes import Wrong, quote
+from vini.text.trace import MOST_BYTES
+
+
+def reader(directory: Path) -> Callable[[str], str]:
+    """Reads a named file's text, relative to `directory`; Wrong, with a sentence, where it can't be had."""
+
+    def read(name: str) -> str:
+        path = directory / name
+        try:
+            if not path.is_file():
+                raise FileNotFoundError(2, "there is no such file")
+            if path.stat().st_size > MOST_BYTES:
+                raise Wrong(f"The file {quote(name)} has more than {MOST_BYTES >> 20} MiB.", "take a part of it")
+            return path.read_text(encoding="utf-8")
+        except (OSError, ValueError) as e:
+            if isinstance(e, Wrong):
+                raise
+            why = e.strerror if isinstance(e, OSError) else "it is not text in UTF-8"
+            raise Wrong(f"The file {quote(name)} can't be read: {why}.", f"its path is relative to {directory}") from e
+
+    return read

@@ -1,0 +1,310 @@
+"""Whether a direction of a link gave what was asked of it, wish by wish.  Pure.
+
+Every verdict may be wrong by chance with probability `alpha` at most; whoever asks for many divides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from statistics import NormalDist, fmean
+
+from vini.model import Fault, Impairment, Value
+from vini.text import units
+from vini.truth.chance import distance, most_distance, quantile, share_interval
+from vini.truth.meaning import (
+    delay_cdf,
+    delay_quantile_ms,
+    frame_s,
+    is_spread,
+    loss_deviation,
+    mean_burst,
+    mean_loss,
+)
+from vini.truth.seen import Frame, Noise, Passage, Seen, overtaken, passages
+from vini.truth.verdict import Verdict, compared, unknown
+
+FEW = 20  # with fewer packets nothing is said about a delay
+ENOUGH = 100  # from here on there is a 99th percentile to speak of
+ENOUGH_SPREAD = 40  # and from here on a distribution
+NOISE_FACTOR = 3.0  # the noise of a link's packets may be so many times that of the control's
+OTHERS_SHARE = 0.01  # of the rate: more of other people's packets hold up ours
+PHASES = {"idle": "", "load": " under load"}
+
+
+class Tolerance(Value, frozen=True):
+    """How far from what was asked is still the same."""
+
+    median_ms: float = 0.1
+    p99_ms: float = 1.0
+    rate: float = 0.02
+    spread: float = 0.01  # of the distance between distributions, beside what chance does
+
+
+def judge(
+    asked: Impairment,
+    seen: Seen,
+    noise: Noise,
+    alpha: float = 1e-4,
+    tolerance: Tolerance | None = None,
+    fault: Fault = "none",
+) -> tuple[Verdict, ...]:
+    """A verdict for each wish that there is, and for what nobody asked for but must hold."""
+    if fault != "none":
+        return (_fault(fault, seen),)
+    judged = _Judge(asked, seen, noise, alpha, tolerance or Tolerance())
+    return tuple(judged.all())
+
+
+def _fault(fault: Fault, seen: Seen) -> Verdict:
+    arrived = sum(f.arrived_ns is not None for f in seen.frames)
+    got = f"{arrived} of {len(seen.frames)} packets arrived"
+    return compared("fault", f"{fault}: nothing arrives", got, "0 packets", arrived, 0, 0, "")
+
+
+class _Judge:
+    def __init__(self, asked: Impairment, seen: Seen, noise: Noise, alpha: float, tolerance: Tolerance):
+        self.asked, self.seen, self.noise, self.alpha, self.tolerance = asked, seen, noise, alpha, tolerance
+        self.passages = [] if asked.trace else passages(asked, seen.frames)
+        self.paced = [f for f in seen.frames if f.phase in PHASES]
+
+    def all(self) -> Iterator[Verdict]:
+        if self.asked.trace:
+            yield unknown("trace", self.asked.trace.partition("\n")[0], "What follows a trace has no single value.")
+        else:
+            yield from self._delays()
+            yield from self._rate()
+        yield from self._losses()
+        yield from self._order()
+        yield from self._shares()
+
+    # --- delay ------------------------------------------------------------------------------------
+
+    def _delays(self) -> Iterator[Verdict]:
+        for phase, words in PHASES.items():
+            found = self._punctual(phase)
+            sent = sum(f.phase == phase for f in self.seen.frames)
+            if not sent or (phase == "load" and is_spread(self.asked)):  # packets that hold each other up
+                continue
+            if why := self._in_the_way():
+                yield unknown(f"delay{words}", self._asked_delay(), why, "can't tell")
+            elif len(found) < FEW:
+                why = f"Only {len(found)} of {sent} packets arrived undisturbed; measure for longer."
+                yield unknown(f"delay{words}", self._asked_delay(), why, "can't tell")
+            elif is_spread(self.asked):
+                yield self._spread(found)
+            else:
+                yield from self._fixed(f"delay{words}", found)
+
+    def _punctual(self, phase: str) -> list[float]:
+        """Delays in ms of the frames of a phase that nothing held up: chosen by what was before them."""
+        out, before_ns = [], 0
+        least_ms = delay_quantile_ms(self.asked, 0.001) if is_spread(self.asked) else 0.0
+        for p in self.passages:
+            held_up = is_spread(self.asked) and self.asked.keeps_order and before_ns > p.frame.sent_ns + least_ms * 1e6
+            if p.frame.phase == phase and not held_up and not self._overtook(p):
+                out.append(p.delay_ms)
+            before_ns = max(before_ns, p.frame.arrived_ns or 0)
+        return sorted(out)
+
+    def _in_the_way(self) -> str:
+        if abs(self.noise.step_ms) > self.tolerance.median_ms / 2:
+            return f"The machine's clock was set by {self.noise.step_ms:.3f} ms meanwhile; measure again."
+        if self.asked.rate_mbit and self._others_share() > OTHERS_SHARE:
+            return f"Other traffic took {self._others_share():.1%} of the link's rate meanwhile."
+        return ""
+
+    def _others_share(self) -> float:
+        span_s = (self.seen.frames[-1].sent_ns - self.seen.frames[0].sent_ns) / 1e9
+        return self.seen.other_bytes * 8 / 1e6 / span_s / self.asked.rate_mbit if span_s else 0.0
+
+    def _fixed(self, wish: str, found: Sequence[float]) -> Iterator[Verdict]:
+        asked, most = self.asked.delay_ms, self.tolerance
+        middle = quantile(found, 0.5)
+        noisy = f"the machine is too noisy: it wakes by {self.noise.median_ms:.3f} ms late (median)."
+        yield compared(
+            wish, self._asked_delay(), f"median {middle:.3f} ms", f"{most.median_ms:g} ms",
+            abs(middle - asked), most.median_ms, NOISE_FACTOR * self.noise.median_ms if middle > asked else 0.0, noisy,
+        )  # fmt: skip
+        if len(found) >= ENOUGH:
+            late = quantile(found, 0.99) - asked
+            noisy = f"the machine is too noisy: 1 % of its wake-ups are {self.noise.p99_ms:.3f} ms late or more."
+            yield compared(
+                f"{wish}, 99th percentile", self._asked_delay(), f"{late + asked:.3f} ms", f"{most.p99_ms:g} ms",
+                abs(late), most.p99_ms, NOISE_FACTOR * self.noise.p99_ms, noisy,
+            )  # fmt: skip
+
+    def _spread(self, found: Sequence[float]) -> Verdict:
+        """Kolmogorov and Smirnov's test; each packet may be late by what a link without jitter may be."""
+        n, cdf, most = len(found), delay_cdf(self.asked), self.tolerance
+        deviation = fmean((x - fmean(found)) ** 2 for x in found) ** 0.5
+        limit = most.spread + most_distance(n, self.alpha)
+        near = distance(found, cdf, 0.001, most.median_ms)
+        far = distance(found, cdf, 0.001, most.median_ms + NOISE_FACTOR * self.noise.p99_ms)
+        got = f"median {quantile(found, 0.5):.3f} ms, deviation {deviation:.3f} ms, distance {near:.3f}"
+        why = f"the machine is too noisy: 1 % of its wake-ups are {self.noise.p99_ms:.3f} ms late or more."
+        if n < ENOUGH_SPREAD:
+            few = f"{n} packets are too few for a distribution; measure for longer."
+            return unknown("delay", self._asked_delay(), few, "can't tell", got)
+        noise = 1.0 if far <= limit else 0.0
+        within = f"distance {limit:.3f} ({n} packets)"
+        return compared("delay", self._asked_delay(), got, within, near, limit, noise, why)
+
+    def _asked_delay(self) -> str:
+        a, delay = self.asked, units.duration(self.asked.delay_ms)
+        if a.jitter_table_ms:
+            return f"{delay}, jitter by table"
+        return f"{delay}, {a.distribution} jitter {units.duration(a.jitter_ms)}" if a.jitter_ms else delay
+
+    # --- rate and queue -------------------------------------------------------------------------
+
+    def _rate(self) -> Iterator[Verdict]:
+        if not self.asked.rate_mbit:
+            return
+        asked = units.rate(self.asked.rate_mbit)
+        arrived = [p for p in self.passages if p.frame.phase == "full"]
+        if len(arrived) < 3:
+            yield unknown("rate", asked, "Too few packets of a full link arrived; measure for longer.", "can't tell")
+            return
+        if why := self._in_the_way():
+            yield unknown("rate", asked, why, "can't tell")
+            return
+        got, took_s, empty = self._full_rate(arrived)
+        spread_ms = delay_quantile_ms(self.asked, 0.999) - delay_quantile_ms(self.asked, 0.001)
+        noise = (NOISE_FACTOR * self.noise.p99_ms + spread_ms) / 1000 / took_s if took_s else 1.0
+        why = f"{took_s * 1000:.0f} ms of a full link are too short on a machine this noisy, or with this jitter."
+        if self.noise.overrun or (empty > noise and got < self.asked.rate_mbit):
+            noise, why = 1.0 if self.noise.overrun else empty, "this machine can't send so much without a pause."
+        yield compared(
+            "rate", asked, units.rate(round(got, 4)), f"{self.tolerance.rate:.0%}",
+            abs(got / self.asked.rate_mbit - 1), self.tolerance.rate, noise, why,
+        )  # fmt: skip
+        yield from self._queue(arrived)
+
+    def _full_rate(self, arrived: Sequence[Passage]) -> tuple[float, float, float]:
+        """Mbit/s between the first arrival and the last; seconds between them; and in which share of them the link
+        had nothing to send, since the sender was held up."""
+        times = [p.frame.arrived_ns or 0 for p in arrived]
+        first, last = min(times), max(times)
+        took_s = (last - first) / 1e9
+        if not took_s:
+            return 0.0, 0.0, 1.0
+        bits = 8 * sum(p.frame.frame_bytes * p.frame.copies for p in arrived)
+        bits -= 8 * arrived[times.index(first)].frame.frame_bytes
+        ends = [(t - first) / 1e9 - p.delay_ms / 1e3 for t, p in zip(times, arrived, strict=True)]
+        empty_s = max(0.0, max(ends) - min(ends) - bits / 1e6 / self.asked.rate_mbit)
+        return bits / 1e6 / took_s, took_s, min(1.0, empty_s / took_s)
+
+    def _queue(self, arrived: Sequence[Passage]) -> Iterator[Verdict]:
+        """Only where it overflowed, and nothing else loses or takes packets out of it."""
+        limit = self.asked.queue_packets
+        full = [f for f in self.seen.frames if f.phase == "full"]
+        if not limit or mean_loss(self.asked) or self.asked.aqm or len(arrived) == len(full) or self.seen.missed:
+            return
+        asked_ms = self.asked.delay_ms
+        waits_ms = sorted(((p.frame.arrived_ns or 0) - p.frame.sent_ns) / 1e6 - asked_ms for p in arrived)
+        frame_ms = 1000 * frame_s(self.asked, full[0].frame_bytes)
+        most = round(quantile(waits_ms, 0.99) / frame_ms) - 1  # its own time on the wire is none of waiting
+        yield compared(
+            "queue", f"{limit} packets", f"{most} packets", "2 packets or 5%",
+            abs(most - limit), max(2.0, 0.05 * limit), 1e9 if self.noise.overrun else 0.0,
+            "this machine can't send so much without a pause.",
+        )  # fmt: skip
+
+    # --- loss -----------------------------------------------------------------------------------
+
+    def _losses(self) -> Iterator[Verdict]:
+        frames = self._unqueued()
+        lost, n = sum(f.arrived_ns is None for f in frames), len(frames)
+        if self.asked.lose or self.asked.trace:
+            why = "Which packets are lost by number depends on all that were sent before."
+            yield unknown("loss", "by number" if self.asked.lose else "by trace", why, got=f"{lost} of {n}")
+            return
+        if self.seen.missed:
+            why = f"the measuring program was too slow to read {self.seen.missed} packets that came."
+            yield unknown("loss", units.loss(mean_loss(self.asked)), why, "can't tell", f"{lost} of {n}")
+        elif self.asked.burst_loss:
+            yield self._bursty_share(lost, n)
+            yield self._burst_length(frames)
+        else:
+            hidden = self.asked.corrupt * 2 / 60  # a flipped bit in the Ethernet type hides the frame from us
+            yield self._share("loss", lost, n, self.asked.loss, self.asked.loss + hidden)
+
+    def _unqueued(self) -> list[Frame]:
+        """The frames that no queue may have refused: those that came when it was less than half full."""
+        a = self.asked
+        if not a.rate_mbit:
+            return self.paced
+        out, waiting, wait_ms = [], 0, 0.0
+        known = {id(p.frame): p for p in self.passages}
+        for f in self.paced:
+            if p := known.get(id(f)):
+                waiting, wait_ms = p.waiting, p.wait_ms
+            full = a.queue_packets and 2 * waiting >= a.queue_packets or a.queue_ms and 2 * wait_ms >= a.queue_ms
+            if not full and not (a.queue_bytes and 2 * wait_ms * a.rate_mbit * 125 >= a.queue_bytes):
+                out.append(f)
+        return out
+
+    def _share(self, wish: str, hits: int, of: int, least: float, most: float) -> Verdict:
+        """Whether chance alone explains so many; also with the control's own losses taken off."""
+        asked, got = units.loss(least), f"{hits / of:.3%} ({hits} of {of})" if of else "nothing"
+        if of < FEW:
+            return unknown(wish, asked, f"{of} packets are too few; measure for longer.", "can't tell", got)
+        low, high = share_interval(hits, of, self.alpha)
+        away = max(low - most, least - high, 0.0)
+        forgiven = share_interval(max(0, hits - self.noise.lost), of, self.alpha)[0]
+        excused = self.noise.lost and forgiven <= most
+        why = f"the machine lost {self.noise.lost} packets on its own loopback."
+        if crowded := self.asked.rate_mbit and self._others_share() > OTHERS_SHARE:
+            why = "other traffic may have filled the queue."
+        noise = 1.0 if wish == "loss" and hits / of > most and (excused or crowded) else 0.0
+        return compared(wish, asked, got, f"{low:.3%} to {high:.3%}", away, 0.0, noise, why)
+
+    def _bursty_share(self, lost: int, n: int) -> Verdict:
+        mean, z = mean_loss(self.asked), NormalDist().inv_cdf(1 - self.alpha / 2)
+        got = f"{lost / n:.3%} ({lost} of {n})" if n else "nothing"
+        if n * mean < ENOUGH:
+            return unknown("loss", units.loss(mean), f"{n} packets are too few; measure for longer.", "can't tell", got)
+        limit = z * loss_deviation(self.asked, n)
+        return compared("loss", f"{mean:.3%} in bursts", got, f"{limit:.3%}", abs(lost / n - mean), limit, 0, "")
+
+    def _burst_length(self, frames: Sequence[Frame]) -> Verdict:
+        mean, z = mean_burst(self.asked), NormalDist().inv_cdf(1 - self.alpha / 2)
+        bursts = [len(list(g)) for is_lost, g in groupby(frames, lambda f: f.arrived_ns is None) if is_lost]
+        asked = f"{mean:.2f} packets"
+        if len(bursts) < ENOUGH_SPREAD:
+            why = f"{len(bursts)} bursts are too few; measure for longer."
+            return unknown("length of bursts", asked, why, "can't tell", f"{len(bursts)} bursts")
+        limit = z * (max(mean * (mean - 1), 0.01) / len(bursts)) ** 0.5
+        got = fmean(bursts)
+        return compared("length of bursts", asked, f"{got:.2f} packets", f"{limit:.2f}", abs(got - mean), limit, 0, "")
+
+    # --- order, duplicates, damage ----------------------------------------------------------------
+
+    def _order(self) -> Iterator[Verdict]:
+        count = overtaken(self.seen.frames)
+        got = f"{count} of {len(self.seen.frames)} packets out of order"
+        if self.asked.reorder:
+            idle = [p for p in self.passages if p.frame.phase == "idle"]
+            if self.asked.delay_ms < 1 or delay_quantile_ms(self.asked, 0.0001) < self.asked.delay_ms / 2:
+                why = "Packets that overtake can't be told from others where the delay is short or its jitter wide."
+                yield unknown("reorder", units.loss(self.asked.reorder), why, got=got)
+            else:
+                early = sum(self._overtook(p) for p in idle)
+                yield self._share("reorder", early, len(idle), self.asked.reorder, self.asked.reorder)
+        elif self.asked.keeps_order:
+            yield compared("order", "kept", got, "0 packets", count, 0, 0, "")
+
+    def _overtook(self, p: Passage) -> bool:
+        return bool(self.asked.reorder) and p.delay_ms < self.asked.delay_ms / 2
+
+    def _shares(self) -> Iterator[Verdict]:
+        arrived = [f for f in self.seen.frames if f.arrived_ns is not None and f.phase in PHASES]
+        twice, damaged = sum(f.copies > 1 for f in arrived), sum(f.corrupted for f in arrived)
+        if twice or self.asked.duplicate:
+            # a copy may be lost again, or find the queue full
+            least = self.asked.duplicate * (1 - mean_loss(self.asked))
+            yield self._share("duplicate", twice, len(arrived), least, self.asked.duplicate)
+        if damaged or self.asked.corrupt:
+            most = 1 - (1 - self.asked.corrupt) ** (2 if self.asked.duplicate else 1)
+            yield self._share("corrupt", damaged, len(arrived), self.asked.corrupt * (1 - 2 / 60), most)

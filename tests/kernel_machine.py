@@ -1,0 +1,139 @@
+"""`needs_kernel(feature)`: such tests run here, or in a machine with another kernel where this one lacks the feature.
+
+A pytest plugin, registered by conftest.py.  Two tests (test_in_user_mode_linux.py, test_in_qemu.py) boot a machine
+each and run in it, by `--kernel-machine`, all tests that need something that this kernel lacks and that one has.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+TESTS = Path(__file__).parent
+
+
+class Feature(NamedTuple):
+    """Something a kernel may lack."""
+
+    trial: str  # a command; succeeds in a throw-away network namespace of a kernel that has it
+    modules: tuple[str, ...]  # that provide it, without those that they name as needed
+
+
+FEATURES = {
+    "netem": Feature("ip link set lo up && tc qdisc add dev lo root netem delay 1ms", ("sch_netem",)),
+    "gretap": Feature("ip link add trial type gretap local 127.0.0.1 remote 127.0.0.1", ("ip_gre",)),
+    "vrf": Feature("ip link add trial type vrf table 10", ("vrf",)),
+    "wireguard": Feature("ip link add trial type wireguard", ("wireguard",)),
+    "nft_inet": Feature(
+        "nft 'table inet t { chain c { type filter hook input priority 0; counter; }; }'",
+        ("crc32c_generic", "nf_tables"),  # the latter asks for CRC-32C by an alias
+    ),
+}
+MACHINES = {  # by the time that a boot takes
+    "user-mode-linux": frozenset({"netem", "gretap", "vrf"}),
+    "qemu": frozenset(FEATURES),
+}
+OUTCOMES = pytest.StashKey[list[str]]()  # "MACHINE: TEST OUTCOME", of tests that ran in a machine
+
+
+@cache
+def here() -> frozenset[str]:
+    """The features that the kernel we run on has, found out by trying."""
+    return frozenset(name for name, feature in FEATURES.items() if _succeeds(feature.trial))
+
+
+def _succeeds(command: str) -> bool:
+    return subprocess.run(["unshare", "-n", "sh", "-c", command], capture_output=True).returncode == 0
+
+
+def needs(item: pytest.Item) -> frozenset[str]:
+    """The features in a test's marks; a word that is none of them ends the session."""
+    words = frozenset(word for mark in item.iter_markers("needs_kernel") for word in mark.args)
+    if unknown := sorted(words - FEATURES.keys()):
+        raise pytest.UsageError(f"{item.nodeid} needs_kernel({', '.join(unknown)}); known are: {', '.join(FEATURES)}")
+    return words
+
+
+def machine_for(features: frozenset[str]) -> str:
+    """The quickest one that has them all."""
+    return next(name for name, has in MACHINES.items() if features <= has)
+
+
+# --- hooks of pytest -------------------------------------------------------------------------------
+
+
+def add_options(parser: pytest.Parser) -> None:
+    parser.addoption("--kernel-machine", choices=[*MACHINES], help="what the tests run in: only those made for it")
+    parser.addoption("--lacked", default="", help="with it: only tests that need one of these features: a,b")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    machine, lacked = config.getoption("--kernel-machine"), set(config.getoption("--lacked").split(","))
+    wanted = []
+    for item in items:
+        features = needs(item)
+        if not machine or (features & lacked and machine_for(features) == machine):
+            wanted.append(item)
+    if len(wanted) < len(items):
+        config.hook.pytest_deselected(items=[i for i in items if i not in wanted])
+        items[:] = wanted
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A machine that lacks what it is for fails the test; so trials that find nothing anywhere come to light."""
+    features = needs(item)
+    if lacks := ", ".join(sorted(features - here())):
+        if machine := item.config.getoption("--kernel-machine"):
+            pytest.fail(f"{machine} should have {lacks}; the trial in tests/kernel_machine.py fails there")
+        pytest.skip(f"this kernel lacks {lacks}: tests/kernel/test_in_*.py, in {machine_for(features)}")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if lines := config.stash.get(OUTCOMES, []):
+        terminalreporter.section("tests on other kernels")
+        for line in lines:
+            terminalreporter.write_line(line)
+
+
+# --- for the tests that boot a machine --------------------------------------------------------------
+
+
+def own(machine: str) -> frozenset[str]:
+    """The features that no quicker machine has: each test made for this one names at least one of them."""
+    names = list(MACHINES)
+    return MACHINES[machine].difference(*(MACHINES[quicker] for quicker in names[: names.index(machine)]))
+
+
+def modules(machine: str) -> list[str]:
+    """The names of those that its tests need."""
+    return ["veth", *(module for feature in sorted(MACHINES[machine]) for module in FEATURES[feature].modules)]
+
+
+def run_in(machine: str, boot: Callable[[Sequence[str]], tuple[int, str]], config: pytest.Config) -> None:
+    """Boot it for all tests made for it, tell how each ended, and fail when one failed or none passed."""
+    lacked = sorted(MACHINES[machine] - here())
+    if not lacked:
+        pytest.skip(f"this kernel has all that {machine} is for: such tests ran on it")
+    argv = ["env", "COLUMNS=250", sys.executable, "-m", "pytest", "-vv", "--color=no", "-p", "no:cacheprovider"]
+    argv += [f"--kernel-machine={machine}", f"--lacked={','.join(lacked)}", *_files(own(machine))]
+    status, output = boot(argv)
+    if status == pytest.ExitCode.NO_TESTS_COLLECTED:
+        pytest.skip(f"no test for {machine} needs any of {', '.join(lacked)}")
+    told = output.replace("\r", "")
+    ended = re.findall(r"^(tests/\S+::.*?) ((?:PASSED|FAILED|ERROR|SKIPPED).*?) *\[", told, re.MULTILINE)
+    config.stash.setdefault(OUTCOMES, []).extend(f"{machine}: {test} {outcome}" for test, outcome in ended)
+    assert status == 0, output
+    assert "PASSED" in {outcome for _, outcome in ended}, output
+
+
+def _files(features: frozenset[str]) -> list[str]:
+    """The test files that name one of them in a mark; reading only these saves a slow machine seconds."""
+    mark = re.compile(r"needs_kernel\([^)]*\"(?:" + "|".join(sorted(features)) + r")\"")
+    return [str(p.relative_to(TESTS.parent)) for p in sorted(TESTS.rglob("test_*.py")) if mark.search(p.read_text())]
