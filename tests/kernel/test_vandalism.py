@@ -360,6 +360,6 @@ def test_impairments_come_back_with_the_element_that_gives_them(own):
 
 
 def _capabilities() -> frozenset[str]:
-    from conftest import capabilities
+    from vini.node.probe import capabilities
 
     return capabilities()
