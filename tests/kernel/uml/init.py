@@ -1,6 +1,6 @@
-"""PID 1 of a user-mode Linux whose root is this machine's, read-only: load modules, run one command, power off.
+"""PID 1 of user-mode Linux or QEMU on this machine's files, read-only: load modules, run one command, power off.
 
-Environment, from the kernel's command line: MODULES (paths below the modules' directory, comma-separated),
+Environment: MODULES (paths, or paths below user-mode Linux's directory of modules; comma-separated),
 RUN (the command, its words separated by "|"), FROM (the directory to run it in), PATH.
 The last line of output is "exit status N".
 """
