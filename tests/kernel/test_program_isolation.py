@@ -92,7 +92,7 @@ def no_processor_idle() -> Iterator[None]:
     with ExitStack() as stack:
         for _ in range(os.cpu_count() or 1):
             hog = stack.enter_context(
-                subprocess.Popen([sys.executable, "-c", "import os\nos.nice(10)\nwhile True: pass"])
+                subprocess.Popen([sys.executable, "-c", "import os\nos.nice(19)\nwhile True: pass"])
             )
             stack.callback(hog.kill)
         yield

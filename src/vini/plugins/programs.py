@@ -154,4 +154,6 @@ def _choose(
         )
     if program.hook != "auto":
         return program.hook, "as asked"
-    return able[0], "fastest for small packets" if able[0] == "xdp" else "its elements need it"
+    if able[0] == "xdp":
+        return "xdp", "fastest for small packets"
+    return "tc", "its elements need it" if program.kind == "elements" else "its sections say so"
