@@ -41,14 +41,14 @@ links: [x -- y]
 
 
 class Two(Shell):
-    """A slice `bad`, of what its slivers x and y do with packets, and its neighbour `good`."""
+    """A slice `bad`, of what its slivers do with packets, and its neighbour `good`."""
 
     def inside(self, ns: str, command: str) -> subprocess.Popen[str]:
         with netns.inside(self.own.place.pin(ns)):
             return subprocess.Popen(command.split(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
-    def up(self, x: str, y: str) -> None:
-        for name, text in (("good", GOOD), ("bad", BAD.replace("{X}", x).replace("{Y}", y))):
+    def up(self, bad: str) -> None:
+        for name, text in (("good", GOOD), ("bad", bad)):
             (self.directory / f"{name}.yaml").write_text(text)
             self.vini("up", f"{name}.yaml")
 
@@ -98,21 +98,40 @@ def no_processor_idle() -> Iterator[None]:
         yield
 
 
+LOOPS = """\
+name: bad
+slivers:
+  x: {routes: [{to: 10.9.2.2/32, via: y}], program: {elements: "ROUND(to-y)"}}
+  y: {addresses: 10.9.2.2, program: {elements: "ROUND(to-x)"}}
+  u: {routes: [{to: 10.9.2.3/32, via: v}], program: {elements: "ROUND(to-v)"}}
+  v: {addresses: 10.9.2.3, program: {elements: "ROUND(to-u)"}}
+links: [x -- y, u -- v]
+""".replace("ROUND", "input -> s :: classify(arp); s[arp] -> kernel; s[other] -> out")
+
+
 @pytest.mark.needs("iperf3")
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="one processor that others want too is never a slice's alone")
 def test_packets_that_go_round_for_ever_are_slowed_down(two):
-    two.up(x="out(to-y)", y="out(to-x)")
-    assert two.fare("x")["hook"] == two.fare("y")["hook"] == "xdp"
-    with two.running("bad.x", "ping -n -q -i 0.01 -W 1 10.9.2.2"), no_processor_idle():
-        eventually(lambda: two.fare("x")["packets"] > 1_000_000)
+    """One loop stays on its processor, where the scheduler alone gives it less than its share while others wait; two
+    loops on two processors take more than one slice's share, and only the guard ends that."""
+    two.up(LOOPS)
+    assert two.fare("x")["hook"] == two.fare("u")["hook"] == "xdp"
+    first, second = sorted(os.sched_getaffinity(0))[:2]
+    with (
+        two.running("bad.x", f"taskset -c {first} ping -n -q -i 0.01 -W 1 10.9.2.2"),
+        two.running("bad.u", f"taskset -c {second} ping -n -q -i 0.01 -W 1 10.9.2.3"),
+        no_processor_idle(),
+    ):
+        eventually(lambda: two.fare("x")["packets"] > 1_000_000 and two.fare("u")["packets"] > 1_000_000)
         eventually(lambda: two.fare("x")["slice_kpps"] < BUDGET_KPPS)
         assert two.neighbour_is_well()
-        eventually(lambda: two.fare("x")["over_budget"] + two.fare("y")["over_budget"] > 0)
-    assert "2 of 2" in two.vini("status", "-s", "bad"), "a lowered budget is no fault to heal"
+        eventually(lambda: sum(two.fare(s)["over_budget"] for s in "xyuv") > 0)
+    assert "4 of 4" in two.vini("status", "-s", "bad"), "a lowered budget is no fault to heal"
 
 
 @pytest.mark.needs("iperf3")
 def test_what_is_beyond_a_budget_is_dropped_and_counted(two):
-    two.up(x="kernel", y="kernel")
+    two.up(BAD.replace("{X}", "kernel").replace("{Y}", "kernel"))
     two.vini("program", "load", "-s", "bad", "y", "--budget", "1", _kernel_only(two))
     with two.running("bad.x", "ping -n -q -f 10.9.2.2"):
         eventually(lambda: two.fare("y")["over_budget"] > 100)
@@ -128,7 +147,7 @@ def _kernel_only(two: Two) -> str:
 
 @pytest.mark.needs("iperf3")
 def test_a_program_that_drops_all_cuts_off_its_own_slice_only(two):
-    two.up(x="kernel", y="drop")
+    two.up(BAD.replace("{X}", "kernel").replace("{Y}", "drop"))
     assert " 0 received" in two.said("bad.x", "ping -n -q -i 0.05 -W 1 -c 5 10.9.2.2")
     assert two.neighbour_is_well()
     two.vini("program", "load", "-s", "bad", "y", _kernel_only(two))
