@@ -128,7 +128,8 @@ def test_it_ends_when_nothing_is_left_to_do_and_leaves_no_file(run: Path, monkey
     with Element(run) as e:
         Wire(e)
         pid = e.state()["pid"]
-    # the wire's ends are gone, so its port goes
+    # the wire's ends are gone, so its port goes; who asks meanwhile, as an agent does, does not keep it
+    eventually(lambda: not element.is_running(run))
     eventually(lambda: not Path(f"/proc/{pid}/fd").exists() or not (run / "element.sock").exists())
     assert list(run.iterdir()) == [run / "netns"]
 

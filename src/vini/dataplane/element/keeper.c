@@ -281,10 +281,10 @@ static void tick_ready(struct watch *w, uint32_t events)
 	timer_set(&tick, now + TICK_NS);
 	if (is_hung(now))
 		worker_lost();
-	if (ports.count || clients || closer_is_busy())
+	if (ports.count || closer_is_busy())
 		idle_since = now;
-	else if (now - idle_since > IDLE_NS)
-		end();
+	else if (!clients && now - idle_since > IDLE_NS)
+		end(); /* also where an agent asks every second what there is */
 }
 
 /* ---- the end ------------------------------------------------------------------------------------------- */
@@ -322,7 +322,6 @@ static void terminate_ready(struct watch *w, uint32_t events)
 void keeper_client(int change)
 {
 	clients += (unsigned)change;
-	idle_since = clock_ns();
 }
 
 /* ---- namespaces that are deleted by hand --------------------------------------------------------------- */
