@@ -201,7 +201,7 @@ class Client:
             await asyncio.sleep(max(0.05, 2 * (time.monotonic() - started)))
 
     async def departures(self, slice_: str) -> dict[str, tuple[int, int]] | None:
-        """"sliver:vif" -> packets that left by a shaped vif so far, and how many of them more than 1 ms late.
+        """ "sliver:vif" -> packets that left by a shaped vif so far, and how many of them more than 1 ms late.
 
         None where nobody counts that: the kernel's netem does not.
         """

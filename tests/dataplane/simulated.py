@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vini.dataplane import element
+from vini.dataplane.build import FLAGS
 
 MODEL = ("pool", "wire", "random", "shape", "series", "rate", "chance", "queue", "codel", "frame", "line", "pace")
 MS = 1_000_000  # ns
@@ -23,7 +24,7 @@ def library(directory: Path) -> ctypes.CDLL:
     out = directory / "simulated.so"
     own = Path(__file__).with_name("simulated.c")
     units = [element.SOURCE / f"{name}.c" for name in MODEL]
-    flags = [*element._FLAGS, "-Werror", "-shared", "-fPIC", f"-I{element.SOURCE}"]
+    flags = [*FLAGS, "-Werror", "-shared", "-fPIC", f"-I{element.SOURCE}"]
     subprocess.run(["gcc", *flags, "-o", out, own, *units, "-lm"], check=True)
     lib = ctypes.CDLL(str(out))
     pointer, u64, u32, text = ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32, ctypes.c_char_p

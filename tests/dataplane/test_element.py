@@ -21,6 +21,7 @@ import pytest
 from own_place import eventually, unspoilt
 
 from vini.dataplane import element
+from vini.dataplane.build import FLAGS, sources
 from vini.dataplane.element import Element
 from vini.model import DriverError
 
@@ -104,8 +105,8 @@ def running(run: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Element]:
 
 
 def test_the_source_compiles_without_a_warning(tmp_path: Path) -> None:
-    units = [path for path in element.sources() if path.suffix == ".c"]
-    subprocess.run(["gcc", *element._FLAGS, "-Werror", "-o", tmp_path / "element", *units, "-lm"], check=True)
+    units = [path for path in sources(element.SOURCE) if path.suffix == ".c"]
+    subprocess.run(["gcc", *FLAGS, "-Werror", "-o", tmp_path / "element", *units, "-lm"], check=True)
 
 
 def test_the_program_is_built_once_per_source() -> None:

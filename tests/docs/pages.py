@@ -27,9 +27,7 @@ def pages() -> list[Path]:
 def blocks(page: Path) -> list[Block]:
     """In the order of the page."""
     text = page.read_text()
-    return [
-        Block(m[1], m[2], text[: m.start()].rstrip().rpartition("\n\n")[2]) for m in _FENCE.finditer(text)
-    ]
+    return [Block(m[1], m[2], text[: m.start()].rstrip().rpartition("\n\n")[2]) for m in _FENCE.finditer(text)]
 
 
 def links(page: Path) -> list[str]:

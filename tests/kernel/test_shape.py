@@ -531,9 +531,7 @@ def test_a_loaded_link_does_not_delay_another(bench: Bench) -> None:
     loader = threading.Thread(target=load)
     loader.start()
     try:
-        trips = unspoilt(
-            lambda: bench.round_trips_ms("a", "10.0.1.2", 50), lambda found: statistics.median(found) < 22
-        )
+        trips = unspoilt(lambda: bench.round_trips_ms("a", "10.0.1.2", 50), lambda found: statistics.median(found) < 22)
     finally:
         stop.set()
         loader.join()

@@ -24,6 +24,7 @@ pytestmark = [
     pytest.mark.skipif(not SYSTEMD.exists(), reason="needs systemd (`apt-get install systemd`)"),
     pytest.mark.skipif(MKE2FS is None, reason="needs mke2fs (`apt-get install e2fsprogs`)"),
     pytest.mark.needs("frr", "element"),
+    pytest.mark.other_kernel,
 ]
 
 

@@ -382,7 +382,15 @@ def test_probe_that_fails_is_noted_and_the_run_goes_on(tmp_path):
 
 
 def test_no_child_is_left(tmp_path):
-    wish = experiment(timeline=(Event(Exec("west", "sleep 4321"),),), probes={}, duration_s=0.3)
+    wish = experiment(
+        timeline=(
+            Event(
+                Exec("west", "sleep 4321"),
+            ),
+        ),
+        probes={},
+        duration_s=0.3,
+    )
     asyncio.run(run(wish, FakeNetwork(), tmp_path, lambda _: None, limits=CALM))
     left = [p for p in Path("/proc").glob("[0-9]*/cmdline") if b"4321" in _bytes(p)]
     assert left == []

@@ -9,25 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import platform
 import shutil
 import subprocess
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from socket import if_nametoindex
 from typing import Any
 
-import msgspec
-
 from vini import names
-from vini.bench import ours
+from vini.bench import ours, setup
 from vini.bench.generator import Ends, Flow, take_off
 from vini.bench.native import Path3, native
 from vini.bench.process_forwarding import process_forwarding
-from vini.bench.result import Found, Missing, Row, ratios, row
+from vini.bench.result import Found, Missing, ratios, row
 from vini.client import Client
 from vini.edit import set_program
 from vini.layout import layout
@@ -69,23 +65,11 @@ d[other] -> kernel
 
 
 def measure(quick: bool, say: Say, sizes: Sizes | None = None) -> dict[str, Any]:
-    """All figures, as values that JSON knows: `machine`, `rows`, `missing`."""
+    """All figures, as values that JSON knows: `machine`, `rows`, `missing`, and the comparison of 2006 as `summary`."""
     chosen = sizes or (QUICK if quick else FULL)
-    started, load = time.time(), os.getloadavg()[0]
     with ours.alone():
-        found = asyncio.run(_all(chosen, say))
-    return {
-        "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
-        "seconds": round(time.time() - started, 1),
-        "machine": {
-            "kernel": platform.release(), "python": platform.python_version(), "cores": os.cpu_count(),
-            "load_before": load, "load_after": os.getloadavg()[0],
-        },
-        "sizes": msgspec.to_builtins(chosen),
-        "summary": summary(found),
-        "rows": [msgspec.structs.asdict(r) for r in found if isinstance(r, Row)],
-        "missing": [msgspec.structs.asdict(r) for r in found if isinstance(r, Missing)],
-    }  # fmt: skip
+        results = setup.told(chosen, lambda: asyncio.run(_all(chosen, say)))
+    return results | {"summary": summary(results["rows"])}
 
 
 async def _all(sizes: Sizes, say: Say) -> Found:
@@ -113,9 +97,9 @@ def _processes(sizes: Sizes, say: Say) -> Found:
             )
 
 
-def summary(found: Found) -> str:
+def summary(rows: Sequence[Mapping[str, Any]]) -> str:
     """The comparison that the first VINI's authors drew, with today's figures."""
-    at = {r.name: r.value for r in found if isinstance(r, Row)}
+    at = {r["name"]: r["value"] for r in rows}
     names = {"user space": "forwarding by C", "programmable": "64-byte packets: program, kernel's table, XDP",
              "kernel": "64-byte packets: kernel", "native": "64-byte packets: native"}  # fmt: skip
     told = [f"{word} {at[name]:.0f}" for word, name in names.items() if name in at]

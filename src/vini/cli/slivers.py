@@ -14,9 +14,9 @@ from pathlib import Path
 
 import click
 
+from vini.cli.child import output
 from vini.cli.choose import slice_option, the_slice, the_sliver
 from vini.cli.out import dump, json_option, line, note, table
-from vini.cli.programs import output
 from vini.client import Client
 from vini.layout import address, layout
 from vini.model import NotFound, Topology, Unsupported, ViniError

@@ -11,13 +11,18 @@ from pathlib import Path
 
 from vini.model import DriverError, Unsupported
 
-_FLAGS = ("-std=c11", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-pthread")
+FLAGS = ("-std=c11", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-pthread")
+
+
+def sources(directory: Path) -> list[Path]:
+    """A program's files, in an order that doesn't change."""
+    return sorted(directory.glob("*.[ch]"))
 
 
 def build(name: str, source: Path, libraries: Sequence[str] = ()) -> Path:
     """The program made of all `*.c` in a directory.  Unsupported without a compiler; DriverError with what it says."""
-    files = sorted(source.glob("*.[ch]"))
-    digest = blake2b(" ".join((*_FLAGS, *libraries)).encode(), digest_size=8)
+    files = sources(source)
+    digest = blake2b(" ".join((*FLAGS, *libraries)).encode(), digest_size=8)
     for path in files:
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     program = Path(os.environ.get("VINI_CACHE", "/var/cache/vini")) / f"{name}-{digest.hexdigest()}"
@@ -28,7 +33,7 @@ def build(name: str, source: Path, libraries: Sequence[str] = ()) -> Path:
     program.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
     new = program.with_name(f"{program.name}.{os.getpid()}")  # renamed when whole: others may build it too
     units = [path for path in files if path.suffix == ".c"]
-    done = subprocess.run(["gcc", *_FLAGS, "-o", new, *units, *libraries], capture_output=True, text=True)
+    done = subprocess.run(["gcc", *FLAGS, "-o", new, *units, *libraries], capture_output=True, text=True)
     if done.returncode:
         raise DriverError(f"gcc could not build the link {name}: {done.stderr.strip()[-400:]}")
     new.replace(program)

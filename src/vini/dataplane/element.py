@@ -7,24 +7,22 @@ look like.
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import subprocess
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from hashlib import blake2b
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from vini.model import DriverError, Unsupported
+from vini.dataplane.build import build as built
+from vini.model import DriverError
 
 SOURCE = Path(__file__).with_name("element")
 NETNS = Path("/run/netns")
 # For packets, 2 KiB a frame; used up only as far as links hold packets, at most a quarter of the machine's.
 MEMORY_MB = min(1024, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 22)
-_FLAGS = ("-std=c11", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-pthread")
 
 PortName = tuple[str, str]  # name of the namespace's file in /run/netns, vif
 FILES = ("table", "lose", "trace")  # settings whose value is a path, or NO_FILE
@@ -48,30 +46,9 @@ def needs_frames(settings: Mapping[str, Any]) -> bool:
     return 0 < int(settings.get("rate_kbit", 0)) < WHOLE_SEGMENTS_KBIT
 
 
-def sources() -> list[Path]:
-    """The program's files, in an order that doesn't change."""
-    return sorted(SOURCE.glob("*.[ch]"))
-
-
 def build() -> Path:
-    """The program for the present source; compiled once per source, kept in VINI_CACHE (/var/cache/vini)."""
-    digest = blake2b(" ".join(_FLAGS).encode(), digest_size=8)
-    for path in sources():
-        digest.update(path.name.encode() + b"\0" + path.read_bytes())
-    name = digest.hexdigest()
-    program = Path(os.environ.get("VINI_CACHE", "/var/cache/vini")) / f"element-{name}"
-    if program.exists():
-        return program
-    if shutil.which("gcc") is None:
-        raise Unsupported("This node can't build its link element: it needs gcc (`apt-get install gcc libc6-dev`).")
-    program.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
-    new = program.with_name(f"{program.name}.{os.getpid()}")  # renamed when whole: others may build it too
-    units = [path for path in sources() if path.suffix == ".c"]
-    done = subprocess.run(["gcc", *_FLAGS, "-o", new, *units, "-lm"], capture_output=True, text=True)
-    if done.returncode:
-        raise DriverError(f"gcc could not build the link element: {done.stderr.strip()[-400:]}")
-    new.replace(program)
-    return program
+    """The program for the present source."""
+    return built("element", SOURCE, ("-lm",))
 
 
 def start(run: Path) -> None:

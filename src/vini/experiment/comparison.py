@@ -112,8 +112,7 @@ def _load(run: Path) -> dict[str, Any]:
 def _inputs(run: Path, experiment: dict[str, Any]) -> dict[str, Any]:
     """The experiment as it was read, and a digest of each file as it was given."""
     files = {
-        f"file {f.name}": hashlib.sha256(f.read_bytes()).hexdigest()[:12]
-        for f in sorted((run / "inputs").glob("*"))
+        f"file {f.name}": hashlib.sha256(f.read_bytes()).hexdigest()[:12] for f in sorted((run / "inputs").glob("*"))
     }
     return {k: v for k, v in experiment.items() if k != "inputs"} | files
 

@@ -186,9 +186,14 @@ class Play:
                 blank = dict.fromkeys(EVENT_COLUMNS)
                 self.events.append(
                     {
-                        **blank, "number": occasion.number, "event": occasion.event, "what": str(occasion.action),
-                        "action": to_builtins(occasion.action)["action"], "edits": occasion.action.edits,
-                        "planned_s": occasion.at_s, "outcome": "did not happen",
+                        **blank,
+                        "number": occasion.number,
+                        "event": occasion.event,
+                        "what": str(occasion.action),
+                        "action": to_builtins(occasion.action)["action"],
+                        "edits": occasion.action.edits,
+                        "planned_s": occasion.at_s,
+                        "outcome": "did not happen",
                     }  # fmt: skip
                 )
 

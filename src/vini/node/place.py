@@ -65,7 +65,5 @@ def from_environment() -> Place:
     )
     for directory in (run, state):
         if not _DIRECTORY.fullmatch(str(directory)):
-            raise ViniError(
-                f"The directory {str(directory)!r} can't be mounted; use letters and digits."
-            )
+            raise ViniError(f"The directory {str(directory)!r} can't be mounted; use letters and digits.")
     return Place(mark, run, state)

@@ -1,4 +1,4 @@
-"""Programs that a command runs and listens to."""
+"""Child processes that a command runs and listens to."""
 
 from __future__ import annotations
 

@@ -1,0 +1,78 @@
+"""The nouns: what a person writes, what a node must hold, and the error tree.
+
+Frozen values without I/O; this package imports nothing of ours.  A person writes a `Topology`;
+`embed` turns it into one `SliceSpec` per node: a set of `Object`s drawn from a closed list of
+kinds.  That list is the narrow waist: link backends and routing daemons compile down to it, and
+a node understands nothing else.
+"""
+
+from __future__ import annotations
+
+from vini.model.asked import (
+    BUDGET_KPPS,
+    DAEMONS,
+    PROTOCOLS,
+    SPEAKS,
+    BurstLoss,
+    Command,
+    End,
+    Expect,
+    Fault,
+    Impairment,
+    Link,
+    Place,
+    Program,
+    Routing,
+    Sliver,
+    StaticRoute,
+    Topology,
+)
+from vini.model.errors import (
+    CapacityError,
+    Conflict,
+    Denied,
+    DriverError,
+    Mistake,
+    NotFound,
+    Stale,
+    TopologyError,
+    Unsupported,
+    ViniError,
+)
+from vini.model.objects import (
+    BRIDGE,
+    STACK,
+    SYSCTLS,
+    Address,
+    AnyObject,
+    Bpf,
+    BpfRow,
+    BpfVif,
+    Bridge,
+    File,
+    Hook,
+    Interface,
+    Netns,
+    Object,
+    Process,
+    Ready,
+    Root,
+    Route,
+    Shape,
+    Sysctl,
+    Veth,
+    VethEnd,
+)
+from vini.model.router import Adjacency, BgpPeer, Router, RouterVif
+from vini.model.spec import Capabilities, Node, Op, SliceSpec, SliverStatus, State
+from vini.model.value import Key, Value
+
+__all__ = [
+    "Address", "Adjacency", "AnyObject", "BRIDGE", "BUDGET_KPPS", "BgpPeer", "Bpf", "BpfRow", "BpfVif", "Bridge",
+    "BurstLoss", "Capabilities", "CapacityError", "Command", "Conflict", "DAEMONS", "Denied", "DriverError", "End",
+    "Expect", "Fault", "File", "Hook", "Impairment", "Interface", "Key", "Link", "Mistake", "Netns", "Node",
+    "NotFound", "Object", "Op", "PROTOCOLS", "Place", "Process", "Program", "Ready", "Root", "Route", "Router",
+    "RouterVif", "Routing", "SPEAKS", "STACK", "SYSCTLS", "Shape", "SliceSpec", "Sliver", "SliverStatus", "Stale",
+    "State", "StaticRoute", "Sysctl", "Topology", "TopologyError", "Unsupported", "Value", "Veth", "VethEnd",
+    "ViniError",
+]  # fmt: skip

@@ -1,0 +1,391 @@
+"""What a node must hold: the closed list of objects."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from vini.model.asked import BUDGET_KPPS
+from vini.model.value import Key, Value
+
+
+class Object(Value, frozen=True, tag_field="kind", tag=str.lower):
+    """One thing in a kernel or a process table.
+
+    `key` says which one, `on` names the keys it stands on, `in_place` the fields that may change
+    under a living object; another difference means that it is rebuilt.  An object that `falls`
+    vanishes by itself when all that it stands on is removed.
+    """
+
+    in_place: ClassVar[frozenset[str]] = frozenset()
+    falls: ClassVar[bool] = True
+
+    @property
+    def key(self) -> Key:
+        raise NotImplementedError
+
+    @property
+    def on(self) -> tuple[Key, ...]:
+        return ()
+
+    @property
+    def changeable(self) -> frozenset[str]:
+        """The fields that may differ without a rebuild; by default the kind's `in_place`."""
+        return self.in_place
+
+    @property
+    def slivers(self) -> tuple[str, ...]:
+        """The namespaces (`slice.sliver`) whose users notice when this object is unwell."""
+        return (self.ns,)  # type: ignore[attr-defined]
+
+
+class Netns(Object, frozen=True):
+    """A network namespace: `slice.sliver`; on the machine `<mark>.slice.sliver` in /run/netns."""
+
+    in_place: ClassVar[frozenset[str]] = frozenset({"named"})
+    falls: ClassVar[bool] = False
+    ns: str
+    named: bool = True  # whether that name leads to it; always wanted so
+
+    @property
+    def key(self) -> Key:
+        return ("netns", self.ns)
+
+
+class Sysctl(Object, frozen=True):
+    """The settings below /proc/sys/net that we care for, of one namespace."""
+
+    in_place: ClassVar[frozenset[str]] = frozenset({"settings"})
+    ns: str
+    settings: tuple[tuple[str, str], ...]  # sorted; names of SYSCTLS
+
+    @property
+    def key(self) -> Key:
+        return ("sysctl", self.ns)
+
+    @property
+    def on(self) -> tuple[Key, ...]:
+        return (("netns", self.ns),)
+
+
+SYSCTLS = ("ipv4/ip_forward", "ipv6/conf/all/forwarding")
+
+
+class Root(Object, frozen=True):
+    """A pinned mount namespace: the sliver's own view of the file system.
+
+    Without `image`, the node's root, in which `dirs` are private to the sliver: each is an overlay
+    over the node's.  With `image`, a directory on the node, that is the root, and all of it is
+    private.  What the slice's files put there lies in `<run>/slivers/<ns>/root/`.
+    """
+
+    ns: str
+    dirs: tuple[str, ...] = ()  # top-level directories, sorted: "/etc", "/root"
+    image: str = ""  # absolute path of a root file system
+
+    @property
+    def key(self) -> Key:
+        return ("root", self.ns)
+
+    @property
+    def on(self) -> tuple[Key, ...]:
+        return (("netns", self.ns),)
+
+
+class VethEnd(Value, frozen=True):
+    """One end of a veth pair; `index` is the interface index, unique inside its namespace."""
+
+    ns: str
+    dev: str
+    index: int
+    mac: str
+
+
+class Veth(Object, frozen=True):
+    """A veth pair.  It is recognised by its two interface indexes, which name-derived hashes choose."""
+
+    ends: tuple[VethEnd, VethEnd]
+
+    @property
+    def key(self) -> Key:
+        a, b = self.ends
+        return ("veth", a.ns, a.dev, b.ns, b.dev)
+
+    @property
+    def on(self) -> tuple[Key, ...]:
+        return tuple(("netns", e.ns) for e in self.ends)
+
+    @property
+    def slivers(self) -> tuple[str, ...]:
+        return tuple(e.ns for e in self.ends)
+
+
+class Interface(Object, frozen=True):
+    """The settings of one vif, or of "lo"; it comes and goes with what it belongs to.
+
+    The interface alias carries `wire`, so that one end can be judged without seeing the other.
+    """
+
+    in_place: ClassVar[frozenset[str]] = frozenset({"mtu", "up", "wire", "whole", "master", "gro", "split", "finished"})
+    ns: str
+    dev: str
+    wire: Key  # the key of what it belongs to: its pair, or for "lo" the namespace
+    mtu: int = 1500
+    up: bool = True
+    whole: bool = True  # with what the kernel gave it when it came up: 127.0.0.1 and ::1, or a link-local address
+    master: str = ""  # the bridge that it is a port of
+    gro: bool = False  # takes frames that XDP redirects to the other end (NAPI; ethtool's generic-receive-offload)
+    split: bool = False  # large segments are cut before they leave by it
+    finished: bool = False  # checksums are complete before a packet leaves by it: XDP forgets that one isn't
+
+    @property
+    def key(self) -> Key:
+        return ("interface", self.ns, self.dev)
+
+    @property
+    def on(self) -> tuple[Key, ...]:
+        return (self.wire, *((("bridge", self.ns, self.master),) if self.master else ()))
+
+
+class Address(Object, frozen=True):
+    """An address of a vif or of "lo", in canonical form with its prefix length."""
+
+    in_place: ClassVar[frozenset[str]] = frozenset({"whole"})
+    ns: str
+    dev: str
+    cidr: str
+    whole: bool = True  # with what the kernel gave it: the routes to itself and to its prefix
+
+    @property
+    def key(self) -> Key:
+        return ("address", self.ns, self.dev, self.cidr)
+
+    @property
+    def on(self) -> tuple[Key, ...]:
+        return (("interface", self.ns, self.dev),)
+
+
+class Route(Object, frozen=True):
+    """A static route in the main table, with our protocol number.  `to` is a canonical prefix."""
+
+    in_place: ClassVar[frozenset[str]] = frozenset({"via", "dev"})
+    ns: str
+    to: str
+    via: str
+    dev: str
+
+    @property
+    def key(self) -> Key:
+        return ("route", self.ns, self.to)
+
+    @property
+    def on(self) -> tuple[Key, ...]:
+        return (("interface", self.ns, self.dev),)
+
+
+class Shape(Object, frozen=True):
+    """What happens to packets that leave a namespace by `dev`.
+
+    Whole numbers and words, so that what a kernel gives back compares equal.  `drop` is the silent fault.  The last
+    three are paths of Files of the sliver, on which it stands; "": none.
+    """
+
+    in_place: ClassVar[frozenset[str]] = frozenset(
+        {
+            "delay_us", "jitter_us", "loss_ppm", "rate_kbit", "queue_packets", "drop", "queue_bytes", "queue_us", "aqm",
+            "distribution", "keeps_order", "reorder_ppm", "enter_ppm", "leave_ppm", "bad_ppm", "good_ppm",
+            "duplicate_ppm", "corrupt_ppm", "table", "lose", "trace",
+        }
+    )  # fmt: skip
+    ns: str
+    dev: str
+    backend: Literal["netem", "element"]
+    delay_us: int = 0
+    jitter_us: int = 0
+    loss_ppm: int = 0
+    rate_kbit: int = 0  # 0: unlimited
+    queue_packets: int = 1000  # 0: not bounded by this
+    drop: bool = False
+    queue_bytes: int = 0
+    queue_us: int = 0
+    aqm: Literal["", "codel"] = ""
+    distribution: Literal["normal", "uniform", "pareto", "table"] = "normal"
+    keeps_order: bool = True
+    reorder_ppm: int = 0
+    enter_ppm: int = 0  # of the good state into the bad one; 0: there are no states
+    leave_ppm: int = 0
+    bad_ppm: int = 0
+    good_ppm: int = 0
+    duplicate_ppm: int = 0
+    corrupt_ppm: int = 0
+    table: str = ""  # of delays that are added, for the distribution "table"
+    lose: str = ""  # numbers of packets
+    trace: str = ""  # of rate, delay and loss over time
+
+    @property
+    def key(self) -> Key:
+        return ("shape", self.ns, self.dev)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The paths of the files that it stands on."""
+        return tuple(path for path in (self.table, self.lose, self.trace) if path)
+
+    @property
+    def on(self) -> tuple[Key, ...]:
+        return (("interface", self.ns, self.dev), *(("file", self.ns, path) for path in self.files))
+
+
+class File(Object, frozen=True):
+    """A file of a sliver.  `path` is relative to `<run>/slivers/<ns>/`; below `root/` the sliver sees it as its own."""
+
+    in_place: ClassVar[frozenset[str]] = frozenset({"text", "mode", "owner"})
+    ns: str
+    path: str
+    text: str
+    mode: int = 0o644
+    owner: str = "root"
+
+    @property
+    def key(self) -> Key:
+        return ("file", self.ns, self.path)
+
+    @property
+    def on(self) -> tuple[Key, ...]:
+        return (("netns", self.ns),)
+
+
+BRIDGE = "switch"  # the name of the bridge in a sliver that is a switch
+
+
+class Bridge(Object, frozen=True):
+    """An Ethernet switch in a sliver: a bridge whose ports are Interfaces with it as `master`."""
+
+    in_place: ClassVar[frozenset[str]] = frozenset({"stp", "storm_kpps", "whole"})
+    ns: str
+    dev: str = BRIDGE
+    stp: bool = True  # Spanning Tree Protocol (IEEE 802.1D)
+    storm_kpps: int = 10  # 10**3 broadcast, multicast and unknown frames per second that a port takes in
+    whole: bool = True  # up, with our timers, and with storm control at every port
+
+    @property
+    def key(self) -> Key:
+        return ("bridge", self.ns, self.dev)
+
+    @property
+    def on(self) -> tuple[Key, ...]:
+        return (("netns", self.ns),)
+
+
+class BpfVif(Value, frozen=True):
+    """One vif of a sliver as its programs know it, by its place in the list."""
+
+    dev: str
+    index: int
+    mac: str
+    peer: str  # the MAC address of the link's other end
+
+
+class BpfRow(Value, frozen=True):
+    """What a map holds from the start; hexadecimal."""
+
+    map: str
+    key: str
+    value: str
+
+
+class Bpf(Object, frozen=True):
+    """The eBPF programs and maps of a sliver, compiled on the node from `source`, checked against the policy, loaded.
+
+    Maps of the same name and shape outlive a change of `source`.
+    """
+
+    in_place: ClassVar[frozenset[str]] = frozenset({"source", "vifs", "rows", "budget_kpps"})
+    falls: ClassVar[bool] = False
+    ns: str
+    source: str  # path of a File of the sliver, C
+    hook: Literal["tc", "xdp"]  # where its inputs run
+    vifs: tuple[BpfVif, ...]
+    rows: tuple[BpfRow, ...] = ()
+    budget_kpps: int = BUDGET_KPPS  # of all its vifs together
+
+    @property
+    def key(self) -> Key:
+        return ("bpf", self.ns)
+
+    @property
+    def on(self) -> tuple[Key, ...]:
+        return (("netns", self.ns), ("file", self.ns, self.source))
+
+
+class Hook(Object, frozen=True):
+    """One program of a sliver's Bpf at work on what enters or leaves by a vif."""
+
+    in_place: ClassVar[frozenset[str]] = frozenset({"function"})
+    ns: str
+    dev: str
+    direction: Literal["input", "output"]
+    hook: Literal["tc", "xdp"]
+    function: str
+
+    @property
+    def key(self) -> Key:
+        return ("hook", self.ns, self.dev, self.direction)
+
+    @property
+    def on(self) -> tuple[Key, ...]:
+        return (("bpf", self.ns), ("interface", self.ns, self.dev))
+
+
+class Ready(Value, frozen=True):
+    """A readiness probe: `argv`, run in the sliver, prints `expect` at least `times` times, within its time.
+
+    `expect` is a regular expression in which ^ and $ match at every line.
+    """
+
+    argv: tuple[str, ...]
+    expect: str = ""
+    times: int = 1
+    within_s: float = 5.0
+
+
+class Process(Object, frozen=True):
+    """A process of a sliver, kept running; with `once`, run to its end one time.
+
+    In `argv`, `reload` and `ready.argv` the text "{run}" stands for `<run>/slivers/<ns>`, and
+    "{python}" for the agent's own Python interpreter, which knows `vini`.  When only
+    `config` differs and `reload` is given, the process is told to reload; else it is restarted.
+    """
+
+    ns: str
+    name: str
+    argv: tuple[str, ...]
+    config: str = ""  # digest of the files it reads
+    reload: tuple[str, ...] = ()
+    reload_within_s: float = 30.0
+    reload_on: str = ""  # what its log says when it must be told to reload, though nothing else changed; "": nothing
+    ready: Ready | None = None
+    once: bool = False
+    after: tuple[str, ...] = ()  # names of processes of the same sliver that start before it
+    along: bool = False  # when one of those ends, this one is started again too
+    rooted: bool = False  # runs in the sliver's private Root
+
+    @property
+    def key(self) -> Key:
+        return ("process", self.ns, self.name)
+
+    @property
+    def on(self) -> tuple[Key, ...]:
+        root: tuple[Key, ...] = (("root", self.ns),) if self.rooted else ()
+        return (("netns", self.ns), *root, *(("process", self.ns, p) for p in self.after))
+
+    @property
+    def changeable(self) -> frozenset[str]:
+        always = frozenset({"ready", "reload", "reload_within_s", "reload_on"})
+        return always | {"config"} if self.reload else always
+
+
+AnyObject = Netns | Sysctl | Root | Veth | Bridge | Interface | Address | Route | Shape | File | Bpf | Hook | Process
+# From the ground up: a kind stands only on kinds to its left (and, for processes, on its own).
+STACK: tuple[type[Object], ...] = (
+    Netns, Sysctl, Veth, Bridge, Interface, Address, Route, File, Shape, Bpf, Hook, Root, Process,
+)  # fmt: skip

@@ -1,0 +1,59 @@
+"""Specs, states, steps and statuses: how objects travel between a slice and its nodes."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from vini.model.objects import AnyObject, Shape
+from vini.model.value import Value
+
+Capabilities = frozenset[str]  # words of node/probe.py: "netem", "element", "cgroup2", "frr", "bird", ...
+
+
+class Node(Value, frozen=True):
+    """A physical machine (or a test host), run by one agent."""
+
+    name: str
+    capabilities: Capabilities = frozenset()
+
+
+class SliceSpec(Value, frozen=True):
+    """Everything that one node must hold for one slice; immutable and complete.
+
+    A node never goes back to a lower generation.  An empty `objects` asks for the slice's end.
+    """
+
+    slice: str
+    node: str
+    generation: int
+    objects: frozenset[AnyObject] = frozenset()
+
+
+class State(Value, frozen=True):
+    """What was observed on a node, bearing our mark."""
+
+    objects: frozenset[AnyObject] = frozenset()
+    unready: dict[str, str] = {}  # namespace -> why, for what exists but does not work yet
+    failed: dict[str, str] = {}  # namespace -> why, for what has failed and won't be tried again
+
+
+class Op(Value, frozen=True):
+    """One step of a plan, and the reason for it."""
+
+    verb: Literal["ensure", "remove"]
+    object: AnyObject
+    why: str = ""
+    in_place: bool = False  # an ensure that changes what is there
+
+    def __str__(self) -> str:
+        sign = "-" if self.verb == "remove" else "~" if self.in_place else "+"
+        by = f" by {self.object.backend}" if isinstance(self.object, Shape) else ""
+        return f"{sign} {' '.join(self.object.key)}{by}" + (f"  ({self.why})" if self.why else "")
+
+
+class SliverStatus(Value, frozen=True):
+    """How one sliver is: a view of the plan, and of its readiness probes."""
+
+    sliver: str
+    state: Literal["ready", "configuring", "failed"]
+    why: str = ""
