@@ -59,7 +59,8 @@ def embed(topology: Topology, nodes: Sequence[Node], generation: int = 1) -> dic
     programs = dict(_programs(topology, made, node))
     objects: set[AnyObject] = set()
     for sliver in topology.slivers.values():
-        objects.update(_sliver(topology, made, node, sliver))
+        ready = programs.get(sliver.name)
+        objects.update(_sliver(topology, made, node, sliver, ready.adds_to_own if ready else 0))
     for name, ready in programs.items():
         program = topology.slivers[name].program
         assert program is not None
@@ -86,7 +87,8 @@ def _place(topology: Topology, nodes: Sequence[Node]) -> Node:
 # --- slivers ----------------------------------------------------------------------------------
 
 
-def _sliver(topology: Topology, made: Layout, node: Node, sliver: Sliver) -> Iterator[AnyObject]:
+def _sliver(topology: Topology, made: Layout, node: Node, sliver: Sliver, added: int) -> Iterator[AnyObject]:
+    """`added`: bytes by which the sliver's program may make what it sends longer."""
     ns = f"{topology.name}.{sliver.name}"
     on = "1" if forwards(sliver) else "0"
     yield Netns(ns)
@@ -102,13 +104,13 @@ def _sliver(topology: Topology, made: Layout, node: Node, sliver: Sliver) -> Ite
         yield Bridge(ns, stp=has_loop(lan, made.links))
     for cidr in made.loopbacks.get(sliver.name, ()):
         yield Address(ns, "lo", cidr)
-    yield from _routes(made, sliver, ns)
+    yield from _routes(made, sliver, ns, added)
     yield from _contents(sliver, ns)
     if sliver.routing:
         yield from _daemons(topology, made, node, sliver)
 
 
-def _routes(made: Layout, sliver: Sliver, ns: str) -> Iterator[Route]:
+def _routes(made: Layout, sliver: Sliver, ns: str, added: int) -> Iterator[Route]:
     vifs = made.vifs[sliver.name]
     given = {}
     for route in sliver.routes:
@@ -124,7 +126,7 @@ def _routes(made: Layout, sliver: Sliver, ns: str) -> Iterator[Route]:
         given = {**static_routes(made, sliver.name), **given}
     for to, (via, vif) in given.items():
         if alive(made, vif):
-            yield Route(ns, to, via, vif.dev)
+            yield Route(ns, to, via, vif.dev, made.links[vif.link].mtu - added if added else 0)
 
 
 def _destination(to: str, via: str) -> str:

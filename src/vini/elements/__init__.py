@@ -43,7 +43,7 @@ class Compiled(Value, frozen=True):
     cells: tuple[Cell, ...]
     rows: tuple[Row, ...]
     hooks: tuple[HookName, ...]  # where its inputs can run: of "xdp", "tc"; () : there is no such hook
-    inserts: bool  # makes packets longer by what the kernel can't cut: large segments must be cut before it
+    inserts: int  # bytes by which packets may get longer, in a way that the kernel can't cut: it must cut before
 
 
 def compile_elements(text: str, name: str, vifs: Vifs) -> Compiled:
@@ -62,7 +62,7 @@ def compile_elements(text: str, name: str, vifs: Vifs) -> Compiled:
         cells(settled),
         _rows(settled),
         hooks(graph, settled),
-        any(s.kind.inserts for s in settled.values()),
+        sum(s.kind.inserts for s in settled.values()),
     )
 
 

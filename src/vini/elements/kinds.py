@@ -72,7 +72,7 @@ class Kind(Value, frozen=True):
     counters: tuple[Counter, ...]
     tables: tuple[Table, ...]
     hooks: tuple[HookName, ...]
-    inserts: bool  # makes packets longer by what the kernel can't cut: large segments must be cut before it
+    inserts: int  # bytes by which packets get longer, in a way that the kernel can't cut: it must cut before
     example: str
     body: str  # C
 
@@ -110,7 +110,7 @@ def read_kind(text: str) -> Kind:
         counters=tuple(Counter(*_two(c)) for c in said.get("counters", [])),
         tables=tuple(_table(t, written) for t in said.get("tables", [])),
         hooks=tuple(h for h in HOOKS if h in " ".join(said.get("hooks", HOOKS)).split()),
-        inserts="inserts" in said,
+        inserts=int(said.get("inserts", ["0"])[0].split()[0]),
         example="\n".join(said.get("example", [])),
         body=text[comment.end() :].strip() + "\n",
     )

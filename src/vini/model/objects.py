@@ -167,11 +167,12 @@ class Address(Object, frozen=True):
 class Route(Object, frozen=True):
     """A static route in the main table, with our protocol number.  `to` is a canonical prefix."""
 
-    in_place: ClassVar[frozenset[str]] = frozenset({"via", "dev"})
+    in_place: ClassVar[frozenset[str]] = frozenset({"via", "dev", "mtu"})
     ns: str
     to: str
     via: str
     dev: str
+    mtu: int = 0  # longest packet that is sent by it, where that is less than the interface's; 0: the interface's
 
     @property
     def key(self) -> Key:

@@ -20,17 +20,20 @@ IFF_UP = 1
 _IFF_RUNNING = 0x40
 # Attribute numbers: linux/if_link.h, linux/if_addr.h, linux/rtnetlink.h, linux/veth.h.
 _ADDRESS, _IFNAME, _MTU, _LINK, _LINKINFO, _IFALIAS, _AF_SPEC, _IFGROUP, _NS_FD = 1, 3, 4, 5, 18, 20, 26, 27, 28
-_EXT_MASK, _MASTER, _GSO_MAX_SIZE = 29, 10, 41
+_EXT_MASK, _MASTER, _GSO_MAX_SEGS = 29, 10, 40
 # Attributes of bridges, linux/if_link.h; the timers in 1/100 s, each the least that the kernel takes: forward delay,
 # hello time, and how long a bridge believes what it heard from another.
 _BR_STP, _BR_MULTICAST_SNOOPING = 5, 23
 BRIDGE_TIMERS = {1: 200, 2: 100, 3: 600}
-WHOLE, SPLIT = 65536, 512  # IFLA_GSO_MAX_SIZE of an interface by which large segments leave as they are, or cut
+# IFLA_GSO_MAX_SEGS of an interface by which large segments leave as they are, or cut.  A bound of their size would not
+# do: TCP makes them of two packets at least, and programs at the exit see them before they are cut.
+WHOLE, SPLIT = 65535, 1
 _INFO_KIND, _INFO_DATA, _VETH_PEER = 1, 2, 1
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_CACHEINFO, _IFA_FLAGS, _IFA_PROTO = 1, 2, 6, 8, 11
 _IFA_F_NODAD, _IFA_F_TENTATIVE, _IFA_F_NOPREFIXROUTE = 2, 0x40, 0x200
 _SCOPE_LINK, _SCOPE_HOST = 253, 254
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_PREFSRC, _RTA_MULTIPATH, _RTA_VIA = 1, 4, 5, 6, 7, 9, 18
+_RTA_METRICS, _RTAX_MTU = 8, 2
 _RTNH_F_DEAD = 1
 MAIN_TABLE, LOCAL_TABLE = 254, 255
 UNICAST, LOCAL, BROADCAST, MULTICAST = 1, 2, 3, 5  # kinds of routes (rtm_type)
@@ -63,7 +66,7 @@ class SeenLink(Value, frozen=True):
     running: bool
     families: bytes
     master: int = 0  # the index of the bridge that it is a port of
-    gso_max: int = WHOLE  # bytes of the largest segment that leaves by it uncut
+    gso_max: int = WHOLE  # packets in the largest segment that leaves by it uncut
     info: bytes = b""  # IFLA_LINKINFO as it came
 
 
@@ -110,6 +113,7 @@ class SeenRoute(Value, frozen=True):
     to: str
     protocol: int
     hops: tuple[SeenHop, ...]
+    mtu: int = 0  # 0: the interface's
 
     @property
     def via(self) -> str:
@@ -181,7 +185,7 @@ def seen_link(message: bytes) -> SeenLink:
         running=flags & (IFF_UP | _IFF_RUNNING) == IFF_UP | _IFF_RUNNING,
         families=a.get(_AF_SPEC, b""),
         master=_u32(a.get(_MASTER)),
-        gso_max=_u32(a.get(_GSO_MAX_SIZE)),
+        gso_max=_u32(a.get(_GSO_MAX_SEGS)),
         info=a.get(_LINKINFO, b""),
     )
 
@@ -220,7 +224,8 @@ def seen_route(message: bytes) -> SeenRoute:
     several = a.get(_RTA_MULTIPATH)
     hops = tuple(_hops(several)) if several else (_hop(a, _u32(a.get(_RTA_OIF)), 1, flags),)
     destination = a.get(_RTA_DST, b"\0" * (4 if family == 2 else 16))
-    return SeenRoute(f"{_ip(family, destination)}/{length}", protocol, hops)
+    mtu = _u32(nl.attributes(a[_RTA_METRICS], 0).get(_RTAX_MTU)) if _RTA_METRICS in a else 0
+    return SeenRoute(f"{_ip(family, destination)}/{length}", protocol, hops, mtu)
 
 
 def _hops(several: bytes) -> Iterator[SeenHop]:
@@ -278,7 +283,7 @@ def set_link(
     body = _LINK_BODY.pack(0, 0, 0, IFF_UP if up else 0, IFF_UP) + nl.text(_IFNAME, dev)
     body += nl.u32(_MTU, mtu) + nl.text(_IFALIAS, alias)
     body += nl.u32(_MASTER, master) if master is not None else b""
-    body += nl.u32(_GSO_MAX_SIZE, gso_max) if gso_max is not None else b""
+    body += nl.u32(_GSO_MAX_SEGS, gso_max) if gso_max is not None else b""
     return nl.message(nl.NEWLINK, 0, body)
 
 
@@ -346,9 +351,10 @@ def delete_address(index: int, cidr: str) -> bytes:
     return nl.message(nl.DELADDR, 0, body + nl.attribute(_IFA_LOCAL, packed) + nl.attribute(_IFA_ADDRESS, packed))
 
 
-def add_route(to: str, via: str, index: int) -> bytes:
+def add_route(to: str, via: str, index: int, mtu: int = 0) -> bytes:
     """Add or replace a route in the main table, with our protocol number."""
-    return nl.message(nl.NEWROUTE, nl.CREATE | nl.REPLACE, _route(to, via, index))
+    metrics = nl.nest(_RTA_METRICS, nl.u32(_RTAX_MTU, mtu)) if mtu else b""
+    return nl.message(nl.NEWROUTE, nl.CREATE | nl.REPLACE, _route(to, via, index) + metrics)
 
 
 def add_kernel_route(route: KernelRoute, source: bytes = b"") -> bytes:

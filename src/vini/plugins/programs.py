@@ -57,7 +57,12 @@ class Prepared(Value, frozen=True):
     hook: HookName  # of the inputs
     why: str  # that hook was chosen, for people
     rows: tuple[BpfRow, ...] = ()
-    inserts: bool = False  # makes packets longer
+    inserts: int = 0  # bytes by which packets may get longer
+
+    @property
+    def adds_to_own(self) -> int:
+        """Bytes by which packets that the sliver itself sends may get longer."""
+        return self.inserts if any(e.direction == "output" for e in self.entrances) else 0
 
 
 def prepare(where: str, program: Program, vifs: Sequence[str], shaped: Collection[str]) -> Prepared:
@@ -75,7 +80,7 @@ def prepare(where: str, program: Program, vifs: Sequence[str], shaped: Collectio
         rows = tuple(BpfRow(r.map, r.key.hex(), r.value.hex()) for r in compiled.rows)
         inserts = compiled.inserts
     else:
-        source, entrances, rows, inserts = program.text, _of_c(program), (), False
+        source, entrances, rows, inserts = program.text, _of_c(program), (), 0
     hook, why = _choose(where, program, entrances, shaped)
     return Prepared(source, entrances, hook, why, rows, inserts)
 

@@ -122,7 +122,7 @@ class _Tree:
                 self.check_tag(event, at)
                 self.count(1, at)
                 if len(self.open) >= DEEPEST:
-                    self.stop(at, f"The file is nested more than {DEEPEST} levels deep.", "make it flatter")
+                    self.stop(at, *TOO_DEEP)
                 self.open.append(_Open(at, isinstance(event, yaml.MappingStartEvent), event.anchor))
             case yaml.MappingEndEvent() | yaml.SequenceEndEvent():
                 self.close()
@@ -207,7 +207,9 @@ class _Tree:
 
 CLOSE_QUOTE = "close the quotes"
 INDENT = "is the indentation the same as that of the line above, and is each value after 'key: '?"
+TOO_DEEP = (f"The file is nested more than {DEEPEST} levels deep.", "make it flatter")
 SENTENCES = {
+    "exceeded maximum nesting depth": TOO_DEEP,  # libyaml's own limit, where it reads ahead of us
     "mapping values are not allowed in this context": ("A ': ' may not stand here.", INDENT),
     "block sequence entries are not allowed in this context": ("A list item ('- ') may not start here.", INDENT),
     "could not find expected ':'": ("A ':' is missing after this key, or the line is indented wrongly.", INDENT),

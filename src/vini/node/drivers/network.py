@@ -87,7 +87,7 @@ class NetworkDriver:
             for message in socket.dump(rtnl.dump_routes(0, ROUTE_PROTOCOL)):
                 route = rtnl.seen_route(message)
                 if route.protocol == ROUTE_PROTOCOL:
-                    out.add(Route(ns, route.to, route.via, ours.get(route.index, f"#{route.index}")))
+                    out.add(Route(ns, route.to, route.via, ours.get(route.index, f"#{route.index}"), route.mtu))
 
     def _is_ours(self, cidr: str, mark: int | None) -> bool:
         if self._marks_addresses:
@@ -291,7 +291,7 @@ def _ensuring(socket: Socket, batch: Sequence[AnyObject]) -> Iterator[tuple[AnyO
         case Address():
             return _ensuring_addresses(socket, [o for o in batch if isinstance(o, Address)])
     index = _indexes(batch)
-    return ((o, rtnl.add_route(o.to, o.via, index[o.dev])) for o in batch if isinstance(o, Route))
+    return ((o, rtnl.add_route(o.to, o.via, index[o.dev], o.mtu)) for o in batch if isinstance(o, Route))
 
 
 def _ensuring_interfaces(socket: Socket, batch: Sequence[Interface]) -> Iterator[tuple[AnyObject, bytes]]:
