@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -110,7 +111,7 @@ class OwnPlace:
         """SIGKILL, and wait until nothing is left of it."""
         for pid in self.agents():
             with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+                _kill(pid)
             with suppress(ChildProcessError):
                 os.waitpid(pid, 0)
         eventually(lambda: not self.agents())
@@ -214,6 +215,16 @@ class OwnPlace:
             with suppress(OSError):
                 if socket in (process / "cmdline").read_bytes().split(b"\0"):
                     os.kill(int(process.name), signal.SIGTERM)
+
+
+def _kill(pid: int) -> None:
+    """Returns when its files are closed too: its command line is gone before that, and mounts are still busy."""
+    process = os.pidfd_open(pid)
+    try:
+        os.kill(pid, signal.SIGKILL)
+        assert select.select([process], [], [], 60)[0], f"process {pid} does not end"
+    finally:
+        os.close(process)
 
 
 @contextmanager

@@ -44,7 +44,7 @@ def test_a_daemon_of_another_package_converges_beside_bird(ours):
 
     async def live() -> None:
         async with up(ours.client(), topology) as (client, _):
-            assert await client.converged(topology.name) == (True, "")
+            await client.wait_converged(topology.name)
             assert await unanswered(client, topology) == []
             west, east = router(topology, layout(topology), "west"), client.address(topology, "east")
             assert f"{east} via" in (routes := run(*client.enter(topology.name, "west", ["ip", "route"])))

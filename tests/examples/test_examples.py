@@ -55,7 +55,9 @@ def test_example_comes_up_keeps_its_promises_and_leaves_nothing(ours, file, daem
     async def live() -> None:
         async with up(ours.client(), wanted) as (client, report):  # ready, and all that it expects can be reached
             assert report.ops > 0
-            assert await client.converged(wanted.name) == (True, "")
+            # Routers that have first ways go on to learn better ones, and while some have and others have not, a
+            # packet may go round in a loop for a moment: so they are asked more than once.
+            await client.wait_converged(wanted.name)
             assert await unanswered(client, wanted) == []
             again = await client.up(wanted)
             assert again.ops == 0

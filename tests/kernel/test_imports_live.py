@@ -64,7 +64,7 @@ def live(ours: OwnPlace, imported: Imported) -> None:
     async def look() -> None:
         async with up(ours.client(), topology) as (client, report):
             assert report.ops > len(topology.slivers)
-            assert await client.converged("imported") == (True, "")
+            await client.wait_converged("imported")
             assert await unanswered(client, topology, sorted(topology.slivers)[:3]) == []
             assert (await client.put(topology)).ops == 0
 

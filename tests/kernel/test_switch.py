@@ -249,7 +249,7 @@ def test_routers_on_a_lan_learn_from_each_other_in_every_protocol(own):
         client = own.client()
         await asyncio.gather(*(client.up(t, timeout_s=90) for t in LANS))
         for topology in LANS:
-            assert await client.converged(topology.name) == (True, ""), topology.name
+            await client.wait_converged(topology.name)
             assert await unanswered(client, topology) == [], topology.name
         for topology in LANS:
             await client.down(topology.name)
