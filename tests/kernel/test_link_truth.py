@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from kernel_machine import ROUGH
 from own_place import unspoilt
 
 from vini.bench.pair import Pairs, pairs
@@ -28,7 +29,6 @@ LOAD, FOR_S = 0.8, 3.0
 DELAYS_MS, RATES_MBIT = (1, 10, 100, 300), (1, 10, 100, 1000)
 # User-mode Linux is interrupted for milliseconds at a time by its own machine: there the suite is about what is done
 # to packets, not about microseconds.
-ROUGH = "User Mode Linux" in Path("/proc/cpuinfo").read_text()
 TOLERANCE = Tolerance(median_ms=2.0, p99_ms=100.0) if ROUGH else Tolerance()
 ACCEPTED = {"true", "can't tell"} if ROUGH else {"true"}
 SAMPLE = ((1, 1000), (10, 100), (100, 10), (300, 1))

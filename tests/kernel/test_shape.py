@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kernel_machine import ROUGH
 from msgspec.structs import replace
 from own_place import eventually, unspoilt
 
@@ -490,6 +491,8 @@ def test_a_trace_of_steps_is_followed_and_an_outage_keeps_packets(bench: Bench, 
 
 @pytest.mark.parametrize(("kbit", "packets"), [(1000, 80), (10_000, 400), (100_000, 950)])
 def test_rate_holds(bench: Bench, flow: Flow, kbit: int, packets: int) -> None:
+    if ROUGH and kbit > 10_000:
+        pytest.skip("a Python program in user-mode Linux can't receive 10,000 packets a second beside other work")
     bench.ensure(bench.shape("a", "b", rate_kbit=kbit))
 
     def rate() -> float:
