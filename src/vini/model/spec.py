@@ -15,6 +15,11 @@ class Node(Value, frozen=True):
 
     name: str
     capabilities: Capabilities = frozenset()
+    site: str = ""  # the `login_base` of its site
+    address: str = ""  # by which other nodes reach it: IPv4 or IPv6; "": it has no neighbours
+    mtu: int = 1500  # of the network between nodes, bytes of IP packet
+    cores: float = 0.0  # that slivers may use; 0: not bounded
+    memory_mib: int = 0  # the same; 0: not bounded
 
 
 class SliceSpec(Value, frozen=True):
@@ -27,6 +32,8 @@ class SliceSpec(Value, frozen=True):
     node: str
     generation: int
     objects: frozenset[AnyObject] = frozenset()
+    not_before: float = 0.0  # Unix time, s: until then the node keeps what it has; 0: at once
+    expires: float = 0.0  # Unix time, s: then the node ends the slice by itself; 0: never
 
 
 class State(Value, frozen=True):
