@@ -1,0 +1,143 @@
+"""Who may do what: one table, and one function that reads it.
+
+An action is "verb noun".  Who may is said by relations between the caller and the target: what role he has at the
+target's site, whether he is a member of the slice, whether the target is himself.  An admin may everything.  His token
+must have the action's scope besides.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from vini.model import Denied, NotFound, Value
+from vini.rules.caller import Caller, Scope
+
+RELATIONS = {
+    "anyone": "anyone with an account",
+    "self": "the person himself",
+    "member": "a member of the slice",
+    "pi": "a PI of the site",
+    "tech": "a technical contact of the site",
+    "user": "a user of the site",
+    "admin": "an admin",
+}
+
+
+class Rule(NamedTuple):
+    """Which relations let a caller do it, and which scope his token needs."""
+
+    scope: Scope
+    who: tuple[str, ...]
+
+
+class Target(Value, frozen=True):
+    """What an action is about, as far as the rules must know it."""
+
+    kind: str
+    name: str
+    sites: frozenset[str] = frozenset()  # where the roles that count are held
+    members: frozenset[str] = frozenset()  # e-mail addresses
+    person: str = ""  # whose it is
+
+
+def _rule(scope: Scope, *who: str) -> Rule:
+    return Rule(scope, (*who, "admin"))
+
+
+ACTIONS: dict[str, Rule] = {
+    "see site": _rule("read", "anyone"),
+    "add site": _rule("admin"),
+    "change site": _rule("write", "pi"),
+    "set quota of site": _rule("admin"),
+    "delete site": _rule("admin"),
+    "see person": _rule("read", "self", "pi", "tech"),
+    "add person": _rule("write", "pi"),
+    "change person": _rule("write", "self"),
+    "enable person": _rule("write", "pi"),
+    "delete person": _rule("admin"),
+    "grant user": _rule("write", "pi"),
+    "grant tech": _rule("write", "pi"),
+    "grant pi": _rule("admin"),
+    "grant admin": _rule("admin"),
+    "see key": _rule("read", "self", "pi", "tech"),
+    "add key": _rule("write", "self"),
+    "delete key": _rule("write", "self"),
+    "blacklist key": _rule("admin"),
+    "see node": _rule("read", "anyone"),
+    "add node": _rule("write", "pi", "tech"),
+    "change node": _rule("write", "pi", "tech"),
+    "delete node": _rule("write", "pi", "tech"),
+    "tag node": _rule("write", "pi", "tech"),
+    "see slice": _rule("read", "member", "pi", "tech"),
+    "create slice": _rule("write", "pi"),
+    "change slice": _rule("write", "member", "pi"),
+    "use slice": _rule("write", "member", "pi"),
+    "enter slice": _rule("write", "member"),
+    "renew slice": _rule("write", "member", "pi"),
+    "delete slice": _rule("write", "pi"),
+    "change members of slice": _rule("write", "pi"),
+    "set quota of slice": _rule("admin"),
+    "tag slice": _rule("admin"),
+    "lease node": _rule("write", "member", "pi"),
+    "end lease": _rule("write", "member", "pi"),
+    "see lease": _rule("read", "anyone"),
+    "see nodegroup": _rule("read", "anyone"),
+    "change nodegroup": _rule("admin"),
+    "see initscript": _rule("read", "anyone"),
+    "change initscript": _rule("admin"),
+    "see conf file": _rule("read", "anyone"),
+    "change conf file": _rule("admin"),
+    "see event": _rule("read", "anyone"),
+    "see token": _rule("read", "self"),
+    "add token": _rule("write", "self"),
+    "delete token": _rule("write", "self"),
+}
+
+
+def may(caller: Caller, action: str, target: Target) -> bool:
+    """Whether the rules let him; an action that the table doesn't name is nobody's."""
+    rule = ACTIONS.get(action)
+    return rule is not None and rule.scope in caller.scopes and any(_is(caller, who, target) for who in rule.who)
+
+
+def must(caller: Caller, action: str, target: Target) -> None:
+    """Raises Denied, saying who may."""
+    if may(caller, action, target):
+        return
+    rule = ACTIONS.get(action)
+    if rule is None:
+        raise Denied(f"Nobody may {action}.")
+    allowed = [RELATIONS[who] for who in rule.who]
+    if any(_is(caller, who, target) for who in rule.who):
+        raise Denied(f"This token lacks the scope {rule.scope!r}, which `{action}` needs; make one that has it.")
+    who = allowed[0] if len(allowed) == 1 else f"{', '.join(allowed[:-1])} or {allowed[-1]}"
+    raise Denied(f"{caller.email} may not {_sentence(action, target)}; {who} may.")
+
+
+def seen(caller: Caller, target: Target) -> None:
+    """Raises NotFound where he may not even know that it is there: in the words for what isn't."""
+    if not may(caller, f"see {target.kind}", target):
+        raise NotFound(absent(target.kind, target.name))
+
+
+def absent(kind: str, name: str) -> str:
+    """What to say of what is not there, or not for him."""
+    return f"There is no {kind} {name!r} that you may see."
+
+
+def _is(caller: Caller, relation: str, target: Target) -> bool:
+    match relation:
+        case "anyone":
+            return True
+        case "admin":
+            return caller.is_admin
+        case "self":
+            return bool(target.person) and caller.email == target.person
+        case "member":
+            return caller.email in target.members
+        case _:
+            return not target.sites.isdisjoint(caller.sites(relation))
+
+
+def _sentence(action: str, target: Target) -> str:
+    return f"{action} {target.name!r}" if action.endswith(target.kind) else f"{action} ({target.kind} {target.name!r})"

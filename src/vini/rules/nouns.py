@@ -1,0 +1,196 @@
+"""The nouns of accounts, as the store gives them and the API shows them.  Times are Unix time, s."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from vini.model import Node, Topology, Value, ViniError
+
+BootState = Literal["boot", "safeboot", "reinstall", "disabled"]
+
+
+class Row(Value, frozen=True, omit_defaults=False):
+    """What is in the database; all of it is shown."""
+
+
+class Site(Row, frozen=True):
+    """A place that hosts nodes and people.  A quota of 0 is none, but for `max_slices`: then it may have no slice."""
+
+    id: int
+    login_base: str
+    name: str
+    latitude: float | None
+    longitude: float | None
+    enabled: bool
+    max_slices: int
+    max_slivers: int  # of one slice
+    cores: float  # of all its slices together, as the next two
+    memory_mib: int
+    link_mbit: float
+
+
+class Person(Row, frozen=True):
+    """Somebody with an account."""
+
+    id: int
+    email: str
+    name: str
+    enabled: bool
+    roles: tuple[tuple[str, str], ...] = ()  # (role, site), sorted; site "": everywhere
+
+
+class Key(Row, frozen=True):
+    """A person's public SSH key."""
+
+    id: int
+    person: str
+    key: str
+    comment: str
+
+
+class NodeSaid(Value, frozen=True):
+    """What a node says of itself when it joins, and each time that it is heard."""
+
+    capabilities: frozenset[str] = frozenset()
+    address: str = ""
+    mtu: int = 1500
+    cores: float = 0.0
+    memory_mib: int = 0
+    version: str = ""
+
+
+class NodeRow(Row, frozen=True):
+    """A physical machine that has joined."""
+
+    id: int
+    name: str
+    site: str
+    boot_state: str
+    public_key: bytes  # Ed25519, raw
+    capabilities: frozenset[str]
+    address: str
+    mtu: int
+    cores: float
+    memory_mib: int
+    version: str
+    joined: float
+    last_heard: float
+    clock_offset_s: float
+
+    @property
+    def node(self) -> Node:
+        """As `embed` takes it."""
+        return Node(self.name, self.capabilities, self.site, self.address, self.mtu, self.cores, self.memory_mib)
+
+
+class SliceRow(Row, frozen=True):
+    """A user's share of the network."""
+
+    id: int
+    name: str
+    site: str
+    description: str
+    url: str
+    creator: str
+    created: float
+    expires: float
+    max_slivers: int  # 0: as its site's
+    updated: float  # when something else was asked for
+    generation: int
+    members: tuple[str, ...] = ()  # e-mail addresses, sorted
+    blob: bytes = b""  # the topology as JSON; empty: none, or not looked up
+
+    @property
+    def topology(self) -> Topology:
+        """What is asked for; without slivers where nothing is.  Raises ViniError where another version stored it."""
+        if not self.blob:
+            return Topology(self.name)
+        try:
+            return msgspec.json.decode(self.blob, type=Topology)
+        except msgspec.DecodeError as e:
+            raise ViniError(
+                f"Slice {self.name!r} was stored by another version of VINI, which this one can't read ({e}). "
+                "Bring it up anew from its file; that changes it in place."
+            ) from e
+
+
+class Lease(Row, frozen=True):
+    """A node for one slice, for whole hours."""
+
+    id: int
+    slice: str
+    node: str
+    start: int
+    end: int
+
+
+class Tag(Row, frozen=True):
+    """A name and a value of a node, of a slice, of a slice in a nodegroup, or of a sliver (a slice on a node)."""
+
+    id: int
+    name: str
+    value: str
+    slice: str = ""
+    node: str = ""
+    nodegroup: str = ""
+
+
+class NodeGroup(Row, frozen=True):
+    """All nodes whose tag has this value."""
+
+    id: int
+    name: str
+    tag: str
+    value: str
+    nodes: tuple[str, ...] = ()  # sorted; computed
+
+
+class InitScript(Row, frozen=True):
+    """What a new sliver runs once."""
+
+    id: int
+    name: str
+    enabled: bool
+    script: str
+
+
+class ConfFile(Row, frozen=True):
+    """A file that nodes get: one node, those of a nodegroup, or all."""
+
+    id: int
+    path: str
+    text: str
+    mode: int
+    owner: str
+    enabled: bool
+    node: str = ""
+    nodegroup: str = ""
+
+
+class Event(Row, frozen=True):
+    """Something that was asked for: by whom, of what, from where, and with what result."""
+
+    id: int
+    at: float
+    who: str
+    what: str
+    kind: str
+    target: str
+    source: str
+    result: str  # "ok", or the kind of the error
+    detail: str
+    duration_s: float
+
+
+class Token(Row, frozen=True):
+    """What is known of an API token or a session; its secret was shown once."""
+
+    id: int
+    kind: str
+    person: str
+    name: str
+    scopes: tuple[str, ...]
+    created: float
+    expires: float

@@ -1,0 +1,43 @@
+"""What names and texts may look like; said once, for those who check and for the API's description."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta
+
+LOGIN_BASE = r"^[a-z0-9]{1,20}$"
+SLICE = r"^[a-z0-9]{1,20}_[a-z0-9_-]{0,37}[a-z0-9]$"
+NODE = r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$"  # a DNS name (RFC 1123)
+WORD = r"^[A-Za-z0-9_.-]{1,64}$"
+LINE = r"^[^\x00-\x1f\x7f]*$"
+TEXT = r"^[^\x00]*$"  # PostgreSQL can't store NUL
+EMAIL = r"^[^@\s\x00-\x1f\x7f]{1,64}@[A-Za-z0-9.-]{1,190}$"
+URL = r"^(https?://[^\s\x00-\x1f\x7f]{1,2000})?$"
+SSH_KEY = (
+    r"^(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)|sk-ssh-ed25519@openssh\.com"
+    r"|sk-ecdsa-sha2-nistp256@openssh\.com) [A-Za-z0-9+/]{40,4000}={0,3}( [^\x00-\x1f\x7f]{0,255})?$"
+)
+MOST = 2**31 - 1  # of a whole number in the database
+
+LoginBase = Annotated[str, Meta(pattern=LOGIN_BASE)]
+SliceName = Annotated[str, Meta(pattern=SLICE, max_length=40)]
+NodeName = Annotated[str, Meta(pattern=NODE)]
+Word = Annotated[str, Meta(pattern=WORD)]
+Line = Annotated[str, Meta(pattern=LINE, max_length=254)]
+Email = Annotated[str, Meta(pattern=EMAIL)]
+Url = Annotated[str, Meta(pattern=URL)]
+Text = Annotated[str, Meta(pattern=TEXT, max_length=65_536)]
+Password = Annotated[str, Meta(min_length=10, max_length=256)]
+SshKey = Annotated[str, Meta(pattern=SSH_KEY)]
+Count = Annotated[int, Meta(ge=0, le=MOST)]
+Amount = Annotated[float, Meta(ge=0, le=1e12)]
+Latitude = Annotated[float, Meta(ge=-90, le=90)]
+Longitude = Annotated[float, Meta(ge=-180, le=180)]
+Time = Annotated[float, Meta(ge=0, le=1e11)]  # Unix time, s
+
+
+def site_of(slice_: str) -> str:
+    """The site that a slice's name says it belongs to; "" where it says none."""
+    site, line, _ = slice_.partition("_")
+    return site if line else ""

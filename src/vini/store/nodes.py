@@ -1,0 +1,130 @@
+"""Nodes: the machines that joined, and what they last said of themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from ipaddress import ip_address
+from typing import Any
+
+from sqlalchemy import delete as delete_rows
+from sqlalchemy import insert, select, update
+
+from vini.model import Conflict, NotFound
+from vini.rules.access import absent
+from vini.rules.nouns import BootState, NodeRow, NodeSaid
+from vini.store import sites
+from vini.store.database import Tx
+from vini.store.page import AnyRow, matches, page
+from vini.store.tables import nodes, specs
+from vini.store.tables import sites as sites_table
+
+_QUERY = select(*(c for c in nodes.c if c.name != "site_id"), sites_table.c.login_base.label("site")).select_from(
+    nodes.join(sites_table)
+)
+
+
+def join(tx: Tx, name: str, site: str, public_key: bytes, said: NodeSaid, at: float = 0.0) -> NodeRow:
+    """A machine becomes a node, or with a new key the one of its name that was to be reinstalled.
+
+    Asked again with the same key it changes nothing.  Raises Conflict where another node has the name, the key, or
+    the address.
+    """
+    site_id = sites.number(tx, site)
+    row = tx.execute(select(nodes).where(nodes.c.name == name).with_for_update()).one_or_none()
+    if row is not None and row.public_key != public_key:
+        _may_replace(row, site_id)
+    _check_unclaimed(tx, name, public_key, said.address)
+    values = {**_columns(said), "site_id": site_id, "public_key": public_key}
+    if row is None:
+        fresh = {"name": name, "boot_state": "boot", "joined": at, "last_heard": 0.0, "clock_offset_s": 0.0}
+        tx.execute(insert(nodes).values({**values, **fresh}))
+    elif row.public_key != public_key:
+        tx.execute(update(nodes).where(nodes.c.id == row.id).values({**values, "boot_state": "boot", "joined": at}))
+        tx.execute(update(specs).where(specs.c.node_id == row.id).values(acked=0))  # it holds nothing of before
+    return get(tx, name)
+
+
+def _may_replace(row: AnyRow, site_id: int) -> None:
+    if row.site_id != site_id:
+        raise Conflict(f"There is a node {row.name!r} at another site; give this machine another name.")
+    if row.boot_state != "reinstall":
+        raise Conflict(
+            f"There is a node {row.name!r} already. If this machine takes its place, set that one's boot state to "
+            "reinstall first; else give this machine another name."
+        )
+
+
+def _check_unclaimed(tx: Tx, name: str, public_key: bytes, address: str) -> None:
+    if other := tx.scalar(select(nodes.c.name).where(nodes.c.public_key == public_key, nodes.c.name != name)):
+        raise Conflict(f"Node {other!r} has this key: was the disk copied? Remove the key on this machine, join again.")
+    if not address or ip_address(address).is_loopback:
+        return
+    if other := tx.scalar(select(nodes.c.name).where(nodes.c.address == address, nodes.c.name != name)):
+        raise Conflict(f"Node {other!r} has the address {address}; give this one its own, or delete {other!r}.")
+
+
+def heard(tx: Tx, name: str, at: float, said: NodeSaid, clock_offset_s: float = 0.0) -> None:
+    """It is alive, and this is how it is.  Raises NotFound for one that was deleted."""
+    values = {**_columns(said), "last_heard": at, "clock_offset_s": clock_offset_s}
+    if not tx.execute(update(nodes).where(nodes.c.name == name).values(values)).rowcount:
+        raise NotFound(absent("node", name))
+
+
+def get(tx: Tx, name: str, lock: bool = False) -> NodeRow:
+    """Raises NotFound."""
+    query = _QUERY.where(nodes.c.name == name)
+    row = tx.execute(query.with_for_update(of=nodes) if lock else query).one_or_none()
+    if row is None:
+        raise NotFound(absent("node", name))
+    return _node(row)
+
+
+def all(tx: Tx) -> list[NodeRow]:
+    """By name."""
+    return [_node(row) for row in tx.execute(_QUERY.order_by(nodes.c.name))]
+
+
+def some(
+    tx: Tx, after: str | None, limit: int, name: str = "", site: str = "", boot_state: str = ""
+) -> tuple[list[NodeRow], bool]:
+    """One page by name, and whether more follow."""
+    query = _QUERY.where(matches(nodes.c.name, name), matches(sites_table.c.login_base, site))
+    rows, more = page(tx, query.where(matches(nodes.c.boot_state, boot_state)), nodes.c.name, after, limit)
+    return [_node(row) for row in rows], more
+
+
+def set_state(tx: Tx, name: str, state: BootState) -> NodeRow:
+    """Raises NotFound."""
+    tx.execute(update(nodes).where(nodes.c.name == name).values(boot_state=state))
+    return get(tx, name)
+
+
+def delete(tx: Tx, name: str) -> None:
+    """With its specs, tags and leases.  Raises NotFound."""
+    if not tx.execute(delete_rows(nodes).where(nodes.c.name == name)).rowcount:
+        raise NotFound(absent("node", name))
+
+
+def numbers(tx: Tx, names: Collection[str]) -> dict[str, int]:
+    """Name -> id.  Raises NotFound for the first that there isn't."""
+    found = {name: i for i, name in tx.execute(select(nodes.c.id, nodes.c.name)) if name in names}
+    for name in sorted(set(names) - set(found)):
+        raise NotFound(absent("node", name))
+    return found
+
+
+def number(tx: Tx, name: str) -> int:
+    """Its id.  Raises NotFound."""
+    found = tx.scalar(select(nodes.c.id).where(nodes.c.name == name))
+    if found is None:
+        raise NotFound(absent("node", name))
+    return int(found)
+
+
+def _columns(said: NodeSaid) -> dict[str, Any]:
+    values = {field: getattr(said, field) for field in said.__struct_fields__}
+    return {**values, "capabilities": " ".join(sorted(said.capabilities))}
+
+
+def _node(row: AnyRow) -> NodeRow:
+    return NodeRow(**{**row._mapping, "capabilities": frozenset(row.capabilities.split())})

@@ -1,0 +1,204 @@
+"""Slices: whose they are, until when, and what is asked of them.  What nodes hold of them is in `specs`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+from sqlalchemy import ColumnElement, Select, func, insert, literal, or_, select, union_all, update
+from sqlalchemy import delete as delete_rows
+
+from vini.model import Conflict, NotFound, SliceSpec, Stale, Topology
+from vini.rules import expiry
+from vini.rules.access import absent
+from vini.rules.caller import Caller
+from vini.rules.errors import Invalid
+from vini.rules.nouns import SliceRow
+from vini.rules.words import site_of
+from vini.store import members, sites, specs, tunnels
+from vini.store.database import Tx
+from vini.store.page import AnyRow, matches, page
+from vini.store.specs import (
+    acknowledge,
+    behind,
+    changed_since,
+    generations_of_node,
+    reports,
+    spec,
+    specs_of_node,
+)
+from vini.store.tables import ended, persons, slice_members, slices
+from vini.store.tables import sites as sites_table
+
+__all__ = [
+    "acknowledge", "add", "all", "behind", "change", "changed_since", "delete", "expired", "generation",
+    "generations_of_node", "get", "next_generation", "put_topology", "renew", "reports", "some", "spec", "specs_of_node", "visible",
+]  # fmt: skip
+
+_LIGHT = (*(c for c in slices.c if c.name not in ("site_id", "topology")), sites_table.c.login_base.label("site"))
+_JOINED = slices.join(sites_table)
+
+
+def add(tx: Tx, name: str, creator: str, now: float, description: str = "", url: str = "") -> SliceRow:
+    """A slice without anything in it.  Raises Denied where its site may have no more, Conflict where there is one."""
+    site = sites.get(tx, site_of(name), lock=True)
+    if tx.scalar(select(slices.c.id).where(slices.c.name == name)):
+        raise Conflict(f"There is a slice {name!r} already; take another name.")
+    expiry.may_add(site.login_base, sites.slice_count(tx, site.id), site.max_slices)
+    before = tx.scalar(select(ended.c.generation).where(ended.c.name == name)) or 0
+    tx.execute(
+        insert(slices).values(
+            name=name, site_id=site.id, description=description, url=url, creator=creator, created=now,
+            expires=expiry.first(now), max_slivers=0, updated=now, generation=before, topology=b"",
+        )
+    )  # fmt: skip
+    return get(tx, name)
+
+
+def get(tx: Tx, name: str, lock: bool = False) -> SliceRow:
+    """Raises NotFound.  With `lock` nobody else changes it until this transaction ends."""
+    query = select(*_LIGHT, slices.c.topology.label("blob")).select_from(_JOINED).where(slices.c.name == name)
+    row = tx.execute(query.with_for_update(of=slices) if lock else query).one_or_none()
+    if row is None:
+        raise NotFound(absent("slice", name))
+    return _slices(tx, [row])[0]
+
+
+def all(tx: Tx) -> list[SliceRow]:
+    """By name, with what is asked of them."""
+    query = select(*_LIGHT, slices.c.topology.label("blob")).select_from(_JOINED).order_by(slices.c.name)
+    return _slices(tx, tx.execute(query))
+
+
+def some(
+    tx: Tx,
+    after: str | None,
+    limit: int,
+    name: str = "",
+    site: str = "",
+    member: str = "",
+    caller: Caller | None = None,
+) -> tuple[list[SliceRow], bool]:
+    """One page by name, without topologies, and whether more follow; with `caller` only those that he may see."""
+    query = select(*_LIGHT).select_from(_JOINED)
+    query = query.where(matches(slices.c.name, name), matches(sites_table.c.login_base, site))
+    if member:
+        query = query.where(_has_member(member))
+    if caller is not None and not caller.is_admin:
+        query = query.where(_seen_by(caller))
+    rows, more = page(tx, query, slices.c.name, after, limit)
+    return _slices(tx, rows), more
+
+
+def visible(caller: Caller) -> Select[Any]:
+    """The names of the slices that he may see, as a subquery."""
+    query = select(slices.c.name).select_from(_JOINED)
+    return query if caller.is_admin else query.where(_seen_by(caller))
+
+
+def change(tx: Tx, name: str, values: dict[str, Any]) -> SliceRow:
+    """Columns -> what they are from now on."""
+    if values:
+        tx.execute(update(slices).where(slices.c.name == name).values(values))
+    return get(tx, name)
+
+
+def renew(tx: Tx, name: str, now: float, until: float) -> SliceRow:
+    """It lives until then, on its nodes too.  Raises Denied or Invalid where the rules are against it."""
+    row = get(tx, name, lock=True)
+    site = sites.get(tx, row.site)
+    until = expiry.renewed(
+        name, now, row.expires, until, description=row.description, url=row.url, max_slices=site.max_slices
+    )
+    values: dict[str, Any] = {"expires": until}
+    if row.blob:
+        values["generation"] = row.generation + 1
+        specs.prolong(tx, name, row.generation + 1, until)
+    return change(tx, name, values)
+
+
+def expired(tx: Tx, now: float) -> list[str]:
+    """The names of those whose time is over."""
+    return list(tx.scalars(select(slices.c.name).where(slices.c.expires <= now).order_by(slices.c.name)))
+
+
+def delete(tx: Tx, name: str) -> None:
+    """It ends on all its nodes; its name goes on counting.  Raises NotFound."""
+    above = next_generation(tx, name)
+    tunnels.lease(tx, name, ())
+    specs.end(tx, name, above)
+    tx.execute(delete_rows(slices).where(slices.c.name == name))
+    tx.execute(delete_rows(ended).where(ended.c.name == name))
+    tx.execute(insert(ended).values(name=name, generation=above))
+
+
+def next_generation(tx: Tx, name: str) -> int:
+    """What its next desired state is numbered; until this transaction ends nobody else gets a number for it.
+
+    Of one that has nothing, above every generation that any slice ever had: nodes that forgot it refuse less.
+    """
+    query = select(slices.c.generation, slices.c.topology).where(slices.c.name == name).with_for_update()
+    row = tx.execute(query).one_or_none()
+    if row is None:
+        raise NotFound(absent("slice", name))
+    if _has_slivers(row.topology):
+        return int(row.generation) + 1
+    known = union_all(select(func.max(slices.c.generation).label("g")), select(func.max(ended.c.generation)))
+    return int(tx.scalar(select(func.max(known.subquery().c.g))) or 0) + 1
+
+
+def generation(tx: Tx, name: str) -> int:
+    """The newest that a slice of this name ever had, be it gone; 0: there was none."""
+    found = tx.scalar(select(slices.c.generation).where(slices.c.name == name))
+    return found or tx.scalar(select(ended.c.generation).where(ended.c.name == name)) or 0
+
+
+def put_topology(
+    tx: Tx, name: str, topology: Topology, wanted: Mapping[str, SliceSpec], at: float, above: int | None = None
+) -> int:
+    """Store a new desired state; the generation is that of its specs, or without any `above`, or the next.
+
+    On nodes that held the slice and are not named in `wanted`, it ends.  Raises Stale unless it is newer than what is
+    stored, and Invalid where two specs differ in generation.
+    """
+    row = get(tx, name, lock=True)
+    numbers = {spec.generation for spec in wanted.values()}
+    if len(numbers) > 1:
+        raise Invalid(f"The specs of slice {name!r} are of several generations: {sorted(numbers)}.")
+    number = numbers.pop() if numbers else above if above is not None else next_generation(tx, name)
+    if number <= row.generation:
+        raise Stale(
+            f"Slice {name!r} is at generation {row.generation} already, and this is {number}; look, then retry."
+        )
+    change(tx, name, {"generation": number, "updated": at, "topology": msgspec.json.encode(topology)})
+    specs.put(tx, name, number, wanted)
+    return number
+
+
+class _Slivers(msgspec.Struct):
+    slivers: dict[str, msgspec.Raw] = {}
+
+
+def _has_slivers(topology: bytes) -> bool:
+    """As far as it can be known of what another version wrote."""
+    try:
+        return bool(topology) and bool(msgspec.json.decode(topology, type=_Slivers).slivers)
+    except msgspec.DecodeError:
+        return True
+
+
+def _has_member(email: str) -> ColumnElement[bool]:
+    who = select(persons.c.id).where(persons.c.email == email).scalar_subquery()
+    return slices.c.id.in_(select(slice_members.c.slice_id).where(slice_members.c.person_id == who))
+
+
+def _seen_by(caller: Caller) -> ColumnElement[bool]:
+    """As the rules have it for "see slice", in SQL; a test compares the two."""
+    return or_(_has_member(caller.email), sites_table.c.login_base.in_(caller.sites("pi", "tech")), literal(False))
+
+
+def _slices(tx: Tx, rows: Iterable[AnyRow]) -> list[SliceRow]:
+    found = list(rows)
+    who = members.of(tx, [row.id for row in found])
+    return [SliceRow(**row._mapping, members=tuple(who.get(row.id, ()))) for row in found]

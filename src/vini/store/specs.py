@@ -1,0 +1,136 @@
+"""Specs: what each node must hold for each slice, and what it said of it last.
+
+A spec that asks for the slice's end on a node stays until the node reported that it is so: also when the slice, or the
+whole topology, is long gone.  Each write has a number (`seq`), by which others learn what changed since they looked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from sqlalchemy import delete, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from vini.model import SliceSpec, ViniError
+from vini.store import counters, nodes
+from vini.store.database import Tx
+from vini.store.tables import nodes as nodes_table
+from vini.store.tables import specs
+
+_JOINED = specs.join(nodes_table)
+
+
+def put(tx: Tx, slice_: str, generation: int, wanted: Mapping[str, SliceSpec]) -> None:
+    """These specs are what the slice is; on every other node that may hold something of it, it ends."""
+    query = select(nodes_table.c.name).select_from(_JOINED).where(specs.c.slice == slice_)
+    leaves = {name: SliceSpec(slice_, name, generation) for name in tx.scalars(query) if name not in wanted}
+    every = {**wanted, **leaves}
+    if not every:
+        return
+    numbers = nodes.numbers(tx, every.keys())
+    seq = counters.add(tx, "specs")
+    rows = [{"node_id": numbers[name], "seq": seq, **_columns(spec)} for name, spec in sorted(every.items())]
+    made: Any = (sqlite if tx.dialect.name == "sqlite" else postgresql).insert(specs)
+    changed = {c: made.excluded[c] for c in ("generation", "body", "ends", "seq")}
+    tx.execute(made.on_conflict_do_update(index_elements=["node_id", "slice"], set_=changed), rows)
+
+
+def end(tx: Tx, slice_: str, generation: int) -> None:
+    """The slice ends on every node that may hold something of it."""
+    put(tx, slice_, generation, {})
+
+
+def prolong(tx: Tx, slice_: str, generation: int, expires: float) -> None:
+    """The same objects until another time, as a new generation."""
+    found = {s.node: s for s in of_slice(tx, slice_).values() if s.objects}
+    put(
+        tx,
+        slice_,
+        generation,
+        {n: msgspec.structs.replace(s, generation=generation, expires=expires) for n, s in found.items()},
+    )
+
+
+def of_slice(tx: Tx, slice_: str) -> dict[str, SliceSpec]:
+    """Node -> its newest spec, also one that asks for the end and is not acknowledged."""
+    query = select(nodes_table.c.name, specs.c.body).select_from(_JOINED).where(specs.c.slice == slice_)
+    return {name: _spec(body) for name, body in tx.execute(query.order_by(nodes_table.c.name))}
+
+
+def specs_of_node(tx: Tx, node: str) -> list[SliceSpec]:
+    """The newest of each slice, also those that ask for its end and are not acknowledged."""
+    query = select(specs.c.body).select_from(_JOINED).where(nodes_table.c.name == node).order_by(specs.c.slice)
+    return [_spec(body) for body in tx.scalars(query)]
+
+
+def generations_of_node(tx: Tx, node: str) -> dict[str, int]:
+    """Slice -> generation of the same; without reading the specs."""
+    query = select(specs.c.slice, specs.c.generation).select_from(_JOINED).where(nodes_table.c.name == node)
+    return dict(tx.execute(query).all())
+
+
+def spec(tx: Tx, slice_: str, node: str) -> SliceSpec | None:
+    """The newest of a slice for a node; None where it holds nothing of it."""
+    query = select(specs.c.body).select_from(_JOINED)
+    body = tx.scalar(query.where(nodes_table.c.name == node, specs.c.slice == slice_))
+    return None if body is None else _spec(body)
+
+
+def acknowledge(tx: Tx, slice_: str, node: str, generation: int, report: bytes, at: float) -> None:
+    """The node has made a pass at this generation; what it said of an older one, or of what isn't its, is dropped."""
+    mine = (specs.c.slice == slice_) & (
+        specs.c.node_id == select(nodes_table.c.id).where(nodes_table.c.name == node).scalar_subquery()
+    )
+    done = update(specs).where(mine, specs.c.acked <= generation, specs.c.generation >= generation)
+    tx.execute(done.values(acked=generation, report=report, reported_at=at))
+    tx.execute(delete(specs).where(mine, specs.c.ends, specs.c.generation == generation))
+
+
+def reports(tx: Tx, slice_: str) -> dict[str, tuple[int, bytes, float]]:
+    """Node -> generation, report and time of the last that it said; only of nodes that said something."""
+    query = (
+        select(nodes_table.c.name, specs.c.acked, specs.c.report, specs.c.reported_at)
+        .select_from(_JOINED)
+        .where(specs.c.slice == slice_, specs.c.acked > 0)
+    )
+    return {name: (generation, report, at) for name, generation, report, at in tx.execute(query)}
+
+
+def behind(tx: Tx, slice_: str) -> dict[str, int]:
+    """Node -> the generation that it has not reported of yet."""
+    query = select(nodes_table.c.name, specs.c.generation).select_from(_JOINED)
+    rows = tx.execute(query.where(specs.c.slice == slice_, specs.c.acked < specs.c.generation))
+    return dict(rows.all())
+
+
+def changed_since(tx: Tx, seq: int) -> tuple[int, set[str]]:
+    """The number of the newest change, and the nodes that changes after `seq` are for."""
+    newest = counters.value(tx, "specs")
+    if newest <= seq:
+        return newest, set()
+    query = select(nodes_table.c.name).distinct().select_from(_JOINED).where(specs.c.seq > seq, specs.c.seq <= newest)
+    return newest, set(tx.scalars(query))
+
+
+def _columns(spec: SliceSpec) -> dict[str, Any]:
+    return {
+        "slice": spec.slice,
+        "generation": spec.generation,
+        "body": msgspec.json.encode(spec),
+        "ends": not spec.objects,
+        "acked": 0,
+        "report": b"",
+        "reported_at": 0.0,
+    }
+
+
+def _spec(body: bytes) -> SliceSpec:
+    try:
+        return msgspec.json.decode(body, type=SliceSpec)
+    except msgspec.DecodeError as e:
+        raise ViniError(
+            f"A spec was stored by another version of VINI, which this one can't read ({e}). "
+            "Bring its slice up anew; that changes it in place."
+        ) from e

@@ -1,0 +1,91 @@
+"""Tags of nodes, slices, slices in a nodegroup, and slivers."""
+
+from __future__ import annotations
+
+from sqlalchemy import delete as delete_rows
+from sqlalchemy import insert, select, update
+
+from vini.model import NotFound
+from vini.rules.access import absent
+from vini.rules.errors import Invalid
+from vini.rules.nouns import Tag
+from vini.rules.tags import effective, nodegroups_of
+from vini.store import nodegroups, nodes
+from vini.store.database import Tx
+from vini.store.page import AnyRow, matches, page
+from vini.store.tables import nodegroups as nodegroups_table
+from vini.store.tables import nodes as nodes_table
+from vini.store.tables import slices as slices_table
+from vini.store.tables import tags
+
+_JOINED = tags.outerjoin(slices_table).outerjoin(nodes_table, nodes_table.c.id == tags.c.node_id)
+_JOINED = _JOINED.outerjoin(nodegroups_table, nodegroups_table.c.id == tags.c.nodegroup_id)
+_QUERY = select(
+    tags.c.id,
+    tags.c.name,
+    tags.c.value,
+    slices_table.c.name.label("slice"),
+    nodes_table.c.name.label("node"),
+    nodegroups_table.c.name.label("nodegroup"),
+).select_from(_JOINED)
+
+
+def put(tx: Tx, name: str, value: str, *, slice_: str = "", node: str = "", nodegroup: str = "") -> Tag:
+    """It has that value afterwards, whether or not there was one.  Raises Invalid where that is no target of a tag."""
+    if not (slice_ or node) or (node and nodegroup) or (nodegroup and not slice_):
+        raise Invalid("A tag is of a node, of a slice, of a slice in a nodegroup, or of a slice on a node.")
+    target = {
+        "slice_id": _slice(tx, slice_) if slice_ else None,
+        "node_id": nodes.number(tx, node) if node else None,
+        "nodegroup_id": nodegroups.get(tx, nodegroup).id if nodegroup else None,
+    }
+    same = [tags.c.name == name, *(tags.c[c].is_not_distinct_from(v) for c, v in target.items())]
+    number = tx.execute(update(tags).where(*same).values(value=value).returning(tags.c.id)).scalar_one_or_none()
+    if number is None:
+        made = tx.execute(insert(tags).values(name=name, value=value, **target).returning(tags.c.id))
+        number = made.scalar_one()
+    return get(tx, number)
+
+
+def get(tx: Tx, number: int) -> Tag:
+    """Raises NotFound."""
+    row = tx.execute(_QUERY.where(tags.c.id == number)).one_or_none()
+    if row is None:
+        raise NotFound(absent("tag", str(number)))
+    return _tag(row)
+
+
+def some(
+    tx: Tx, after: int | None, limit: int, *, name: str = "", slice_: str = "", node: str = "", nodegroup: str = ""
+) -> tuple[list[Tag], bool]:
+    """One page by number, and whether more follow."""
+    query = _QUERY.where(matches(tags.c.name, name))
+    for column, wanted in ((slices_table, slice_), (nodes_table, node), (nodegroups_table, nodegroup)):
+        query = query.where(matches(column.c.name, wanted))
+    rows, more = page(tx, query, tags.c.id, after, limit)
+    return [_tag(row) for row in rows], more
+
+
+def delete(tx: Tx, number: int) -> None:
+    """Raises NotFound."""
+    if not tx.execute(delete_rows(tags).where(tags.c.id == number)).rowcount:
+        raise NotFound(absent("tag", str(number)))
+
+
+def of_sliver(tx: Tx, slice_: str, node: str) -> dict[str, str]:
+    """Name -> the value that holds for a slice on a node: sliver > nodegroup > slice."""
+    mine = [_tag(row) for row in tx.execute(_QUERY.where(slices_table.c.name == slice_))]
+    of_node = tx.execute(_QUERY.where(nodes_table.c.name == node, tags.c.slice_id.is_(None)))
+    groups = nodegroups_of({row.name: row.value for row in of_node}, nodegroups.all(tx))
+    return effective(mine, slice_, node, groups)
+
+
+def _slice(tx: Tx, name: str) -> int:
+    found = tx.scalar(select(slices_table.c.id).where(slices_table.c.name == name))
+    if found is None:
+        raise NotFound(absent("slice", name))
+    return int(found)
+
+
+def _tag(row: AnyRow) -> Tag:
+    return Tag(row.id, row.name, row.value, row.slice or "", row.node or "", row.nodegroup or "")
