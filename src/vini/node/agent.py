@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TypeVar
 
 from vini.bus import Fibs, Lines, MapRows, Maps, Report
-from vini.model import AnyObject, Key, Netns, NotFound, SliceSpec, SliverStatus, State
+from vini.model import AnyObject, DriverError, Key, Netns, NotFound, SliceSpec, SliverStatus, State
 from vini.node.guard import Guard
-from vini.node.ledger import Ended, Ledger
+from vini.node.ledger import Change, Ended
+from vini.node.ledgers import Asker, Ledgers
 from vini.node.machine import Machine, Progress
 from vini.node.programs import Programs
 from vini.node.trace import Traces
@@ -33,35 +36,57 @@ _LONGEST_S = 5.0  # however dear a look is: what breaks is healed within seconds
 class Agent:
     """Keeps one machine as its ledger says.  `work` runs in one thread only: it enters namespaces."""
 
-    def __init__(self, machine: Machine, ledger: Ledger, traces: Traces, programs: Programs):
-        self._machine, self._ledger, self._traces, self._programs = machine, ledger, traces, programs
+    def __init__(self, machine: Machine, ledgers: Ledgers, traces: Traces, programs: Programs):
+        self._machine, self._ledgers, self._traces, self._programs = machine, ledgers, traces, programs
         self._work = ThreadPoolExecutor(1, thread_name_prefix="machine")
         self._failures: dict[Key, str] = {}
+        self._woken = asyncio.Event()
+        self._stuck = False  # the ledger could not be written when a spec's time had come
+        self.listener: Callable[[Sequence[Report]], None] | None = None  # hears how the central's slices are, often
 
     # --- requests -----------------------------------------------------------------------------
 
-    async def accept(self, spec: SliceSpec, progress: Progress) -> Report:
-        """Take over a new desired state, and make one pass over what it changes."""
+    async def accept(self, spec: SliceSpec, progress: Progress, asker: Asker = "here") -> Report:
+        """Take over a new desired state, and make one pass over what it changes; where it is for a later time,
+        the report is of the one that holds until then."""
         started = time.monotonic()
-        ops, own, have, told = await self._in_thread(lambda: self._accept(spec, progress))
+        ops, own, have, told = await self._in_thread(lambda: self._accept(spec, progress, asker))
+        self._woken.set()  # the next moment may be an earlier one now
         if told:
             await self._answers(told)
             have = await self._in_thread(lambda: self._hear(told, own))
-        rows = await self._rows(spec, own, have)
-        return Report(rows, ops, time.monotonic() - started)
+        rows = await self._rows(self._objects(spec.slice, asker), own, have)
+        return self._report(spec.slice, rows, asker, ops, time.monotonic() - started)
 
-    def _accept(self, spec: SliceSpec, progress: Progress) -> tuple[int, set[str], frozenset[AnyObject], set[str]]:
+    def _accept(
+        self, spec: SliceSpec, progress: Progress, asker: Asker
+    ) -> tuple[int, set[str], frozenset[AnyObject], set[str]]:
         """How many steps it took, the slivers that were concerned, what is in them now, and in which of them daemons
         are still being told of their new configuration."""
-        old = self._ledger.accept(spec)
-        scope = touched(old.objects if old else frozenset(), spec.objects) | self._failed_namespaces()
-        if old is None or not spec.objects:  # also what nobody asked for goes with the slice
-            scope |= {ns for ns in self._traces.namespaces() if ns.startswith(spec.slice + ".")}
+        old = self._ledgers.accept(spec, asker)
+        new = self._objects(spec.slice, asker)
+        scope = touched(old.objects if old else frozenset(), new) | self._failed_namespaces()
+        if old is None or not new:  # also what nobody asked for goes with the slice
+            scope |= self._traced(spec.slice)
         ops, now = self._pass(scope, progress)
         # Told from what the kernel acknowledged; the loop's next full look verifies it within a second or so.
         own = {ns for ns in scope if ns.startswith(spec.slice + ".")}  # others were only tried once more
         log.info("slice %s generation %d: %d steps", spec.slice, spec.generation, ops)
         return ops, own, within(now, own), self._traces.being_told(own)
+
+    def _objects(self, slice_: str, asker: Asker) -> frozenset[AnyObject]:
+        """What this asker wants of a slice now."""
+        spec = self._ledgers.of(asker).wanted().get(slice_)
+        return spec.objects if spec else frozenset()
+
+    def _traced(self, slice_: str) -> set[str]:
+        return {ns for ns in self._traces.namespaces() if ns.startswith(slice_ + ".")}
+
+    def _report(
+        self, slice_: str, rows: tuple[SliverStatus, ...], asker: Asker, ops: int = 0, seconds: float = 0.0
+    ) -> Report:
+        ledger = self._ledgers.of(asker)
+        return Report(rows, ops, seconds, slice_, ledger.in_force(slice_), ledger.accepted(slice_))
 
     def _hear(self, told: set[str], own: set[str]) -> frozenset[AnyObject]:
         """What is there after daemons took, or did not take, their new configuration."""
@@ -78,21 +103,23 @@ class Agent:
 
         return await self._in_thread(look)
 
-    async def status(self, slice_: str) -> Report:
-        """How the slivers of a slice are, by a fresh look."""
-        spec = self._ledger.specs.get(slice_)
-        if spec is None:
-            return Report(())
-        spaces = {ns for o in spec.objects for ns in o.slivers}
+    async def status(self, slice_: str, asker: Asker = "here") -> Report:
+        """How the slivers of a slice are, by a fresh look; none where it is not one of the asker's."""
+        want = self._objects(slice_, asker)
+        if not want:
+            return self._report(slice_, (), asker)
+        spaces = {ns for o in want for ns in o.slivers}
         have = await self._in_thread(lambda: self._machine.observe(spaces).objects)
-        return Report(await self._rows(spec, spaces, have))
+        return self._report(slice_, await self._rows(want, spaces, have), asker)
 
-    async def _rows(self, spec: SliceSpec, spaces: set[str], have: frozenset[AnyObject]) -> tuple[SliverStatus, ...]:
+    async def _rows(
+        self, want: frozenset[AnyObject], spaces: set[str], have: frozenset[AnyObject]
+    ) -> tuple[SliverStatus, ...]:
         """The status that follows from what is there."""
 
         def look() -> tuple[list[SliverStatus], bool]:
             state = State(have, *self._traces.health(have))
-            rows = status(within(spec.objects, spaces), state, self._failures)
+            rows = status(within(want, spaces), state, self._failures)
             return rows, self._traces.being_asked(spaces)
 
         rows, asked = await self._in_thread(look)
@@ -107,21 +134,38 @@ class Agent:
         while await self._in_thread(lambda: self._traces.awaited(spaces)):
             await asyncio.sleep(_TICK_S)
 
-    async def fibs(self, slice_: str) -> Fibs:
+    async def fibs(self, slice_: str, asker: Asker = "here") -> Fibs:
         """The main forwarding tables of a slice's slivers, by sliver name."""
-        spec = self._ledger.specs.get(slice_)
-        spaces = sorted({ns for o in spec.objects for ns in o.slivers}) if spec else []
+        spaces = sorted({ns for o in self._objects(slice_, asker) for ns in o.slivers})
         tables = await self._in_thread(lambda: self._traces.fibs(spaces))
         return Fibs({ns.partition(".")[2]: table for ns, table in tables.items()})
 
-    def generations(self) -> dict[str, int]:
+    def generations(self, asker: Asker = "here") -> dict[str, int]:
         """The newest accepted generation of each slice that is asked for."""
-        return {s.slice: s.generation for s in list(self._ledger.specs.values())}
+        ledger = self._ledgers.of(asker)
+        names = ledger.wanted().keys() | ledger.later.keys()
+        return {n: ledger.accepted(n) for n in sorted(names)}
 
-    def ended(self) -> Ended:
+    def ended(self, asker: Asker = "here") -> Ended:
         """The generations of the ends of those that are not."""
-        ended, up = self._ledger.ended, self._ledger.specs
-        return Ended({s: g for s, g in ended.generations.items() if s not in up}, ended.forgotten)
+        ledger = self._ledgers.of(asker)
+        ended = ledger.ended.generations | ledger.expired()
+        up = ledger.wanted().keys() | ledger.later.keys()
+        return Ended({s: g for s, g in ended.items() if s not in up}, ledger.ended.forgotten)
+
+    def expired(self, asker: Asker = "here") -> dict[str, int]:
+        """Those of the ended that the node ended by itself, by its clock."""
+        ledger = self._ledgers.of(asker)
+        return {n: g for n, g in ledger.expired().items() if n not in ledger.later}
+
+    def holds(self, slice_: str, asker: Asker) -> bool:
+        """Whether the slice is one that this asker asked for."""
+        return slice_ in self._ledgers.of(asker).wanted()
+
+    async def belong(self, owner: str) -> None:
+        """From now on the central's slices are those of this one; those of another end with the next full look."""
+        if await self._in_thread(lambda: self._ledgers.belong(owner)):
+            log.info("this machine's central is another one now; what the one before asked for ends")
 
     # --- programs -----------------------------------------------------------------------------
 
@@ -171,38 +215,87 @@ class Agent:
     async def _keep(self) -> None:
         while True:
             started = time.monotonic()
-            await self._in_thread(self._full_pass)
+            reports = await self._in_thread(self._full_pass)
+            if self.listener:
+                self.listener(reports)
             await self._rest(min(_LONGEST_S, max(_PERIOD_S, _SHARE * (time.monotonic() - started))))
 
     async def _rest(self, seconds: float) -> None:
-        """Wait; meanwhile, what takes too long to answer is ended, and what waits its turn is asked."""
+        """Wait; meanwhile, what takes too long to answer is ended, what waits its turn is asked, and specs whose time
+        has come are put in force at that moment."""
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
+            self._woken.clear()
             asking = self._traces.asking()
-            await asyncio.sleep(min(left, _TICK_S) if asking else left)
+            await self._until_woken(min(left, self._moment(), _TICK_S if asking else math.inf))
+            if self._moment() == 0:
+                await self._in_thread(self._advance)
             if asking:
                 await self._in_thread(lambda: self._traces.awaited(()))
+
+    def _moment(self) -> float:
+        return math.inf if self._stuck else self._ledgers.moment()
+
+    async def _until_woken(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._woken.wait(), seconds)
+
+    def _advance(self) -> None:
+        """One pass over what the time that has come changes."""
+        changes = self._advanced()
+        scope: set[str] = set()
+        for old, new in changes:
+            scope |= touched(old.objects if old else frozenset(), new.objects)
+            if old is None or not new.objects:
+                scope |= self._traced(new.slice)
+        if scope:
+            self._pass(scope, lambda *_: None)
+
+    def _advanced(self) -> list[Change]:
+        """What is wanted from now on; nothing new where the disk does not take it, which the next full look tries."""
+        try:
+            changes = self._ledgers.advance()
+        except DriverError as e:
+            log.warning("%s", e)
+            self._stuck = True
+            return []
+        self._stuck = False
+        for old, new in changes:
+            over = old is not None and old.generation == new.generation
+            what = "its time is over, it ends" if over else "its time has come"
+            log.info("slice %s generation %d: %s", new.slice, new.generation, what)
+        return changes
 
     def close(self) -> None:
         """Wait for what is being done; afterwards nothing touches the machine any more."""
         self._work.shutdown(wait=True, cancel_futures=True)
         self._traces.close()
 
-    def _full_pass(self) -> None:
+    def _full_pass(self) -> list[Report]:
+        """How the slices are afterwards that the central asked for, where somebody listens."""
+        self._advanced()
         wanted = {ns for o in self._want() for ns in o.slivers}
         try:
             scope = wanted | self._known()
             self._failures = {k: v for k, v in self._failures.items() if _concerns(k, scope)}  # of those that are gone
-            ops, _ = self._pass(scope, lambda *_: None)
+            ops, have = self._pass(scope, lambda *_: None)
         except OSError:  # what we looked at went away in that moment; the next look comes soon
             log.exception("a look at the machine failed")
-            return
+            return []
         if ops:
             log.info("healed: %d steps", ops)
+        return self._reports(have) if self.listener else []
+
+    def _reports(self, have: frozenset[AnyObject]) -> list[Report]:
+        rows: dict[str, list[SliverStatus]] = {n: [] for n in sorted(self._ledgers.central.specs)}
+        for row in status(self._want(), State(have, *self._traces.health(have)), self._failures):
+            if (slice_ := row.sliver.partition(".")[0]) in rows:
+                rows[slice_].append(row)
+        return [self._report(slice_, tuple(of_it), "central") for slice_, of_it in rows.items()]
 
     def _known(self) -> set[str]:
         """Every sliver that there is a trace of, but for those of which we can't tell what is wanted."""
-        return {ns for ns in self._traces.namespaces() if ns.partition(".")[0] not in self._ledger.unreadable}
+        return {ns for ns in self._traces.namespaces() if ns.partition(".")[0] not in self._ledgers.unreadable}
 
     def _pass(self, scope: Collection[str], progress: Progress) -> tuple[int, frozenset[AnyObject]]:
         want = within(self._want(), scope)
@@ -226,7 +319,7 @@ class Agent:
         return self._machine.observe(wanted & traces).objects | {Netns(ns) for ns in unwanted}
 
     def _want(self) -> frozenset[AnyObject]:
-        specs = [s.objects for s in self._ledger.specs.values()]
+        specs = [s.objects for s in self._ledgers.wanted().values()]
         return specs[0] if len(specs) == 1 else frozenset().union(*specs)
 
     def _failed_namespaces(self) -> set[str]:

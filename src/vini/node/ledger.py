@@ -1,18 +1,26 @@
-"""The agent's one memory: the newest spec that it accepted of each slice, on disk."""
+"""The agent's one memory: the newest spec that it accepted of each slice, on disk.
+
+And those that it accepted for a later time (`not_before`), until then.
+"""
 
 from __future__ import annotations
 
 import logging
+import math
 import os
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
+from msgspec.structs import replace
 
 from vini.model import Conflict, DriverError, SliceSpec, Stale, Value
 
 log = logging.getLogger("vini.agent")
 _ENDED = ".ended"  # no slice has such a name
 KEPT = 100  # ended slices that are still known by name
+Change = tuple[SliceSpec | None, SliceSpec]  # what was wanted of a slice, and what is wanted now
 
 
 class Ended(Value, frozen=True):
@@ -25,6 +33,9 @@ class Ended(Value, frozen=True):
 class Ledger:
     """A file per slice that is asked for, and one for all that ended.  What `accept` returned for has reached the disk.
 
+    `specs` is what is in force; of one that is not to be yet, the slice's `.later` file tells.  A spec that has expired
+    stays, and is not wanted: by the clock as it is at each moment, so that a clock that was wrong does no lasting harm.
+
     No slice goes back to a generation that it had, nor to one before its end.  Of slices that ended the newest KEPT
     are known by name; what a slice that isn't known may begin with is above all that was forgotten.
 
@@ -32,8 +43,9 @@ class Ledger:
     be left as it is until it is sent anew.
     """
 
-    def __init__(self, directory: Path):
-        self._directory = directory
+    def __init__(self, directory: Path, clock: Callable[[], float] = time.time):
+        self._directory, self._clock = directory, clock
+        self._expired: set[str] = set()  # of which `advance` has told
         directory.mkdir(parents=True, exist_ok=True)
         self.ended = self._read_ended()
         self.specs: dict[str, SliceSpec] = {}
@@ -43,6 +55,7 @@ class Ledger:
             except msgspec.DecodeError as e:
                 log.warning("The ledger %s can't be read (%s); slice %s is left alone for now.", path, e, path.stem)
                 path.rename(path.with_suffix(".json.bad"))
+        self.later = {p.stem: later for p in sorted(directory.glob("*.later")) if (later := self._read_later(p))}
         self.unreadable = {p.name.removesuffix(".json.bad") for p in directory.glob("*.json.bad")} - self.specs.keys()
 
     def _read_ended(self) -> Ended:
@@ -65,10 +78,98 @@ class Ledger:
         else:  # as earlier versions told of an end
             self.ended = _with(self.ended, spec)
 
+    def _read_later(self, path: Path) -> tuple[SliceSpec, ...]:
+        """Those that have not been overtaken: a crash may have come between two files."""
+        try:
+            specs = msgspec.json.decode(path.read_bytes(), type=tuple[SliceSpec, ...])
+        except msgspec.DecodeError as e:
+            log.warning("The ledger %s can't be read (%s); what was to come later has to be sent again.", path, e)
+            path.rename(path.with_suffix(".later.bad"))
+            return ()
+        newest = self.in_force(path.stem)
+        return tuple(s for s in specs if s.slice == path.stem and s.generation > newest)
+
     def accept(self, spec: SliceSpec) -> SliceSpec | None:
-        """Remember it; the one that it replaces, where that has not ended.  Raises Stale for an older generation."""
+        """Remember it; the one that was in force, where its slice had not ended.  Raises Stale for an older generation.
+
+        One for a later time is in force only when `advance` says so; of those that waited already, it replaces
+        those that were to come after it.
+        """
         old = self.specs.get(spec.slice)
-        self._refuse_older(spec, old)
+        waiting = self.later.get(spec.slice, ())
+        self._refuse_older(spec, waiting[-1] if waiting else old)
+        if waiting and spec.generation == waiting[-1].generation:
+            return old
+        if spec.not_before > self._clock() and not (old and old.generation == spec.generation):
+            self._wait(spec.slice, (*(s for s in waiting if s.not_before < spec.not_before), spec))
+        else:
+            self._hold(spec)
+        return old
+
+    def advance(self) -> list[Change]:
+        """Put in force what was accepted for a time that has come, and tell of what has expired since the last call."""
+        now = self._clock()
+        changes: list[Change] = []
+        for slice_, waiting in list(self.later.items()):
+            if due := [s for s in waiting if s.not_before <= now]:
+                changes.append((self.specs.get(slice_), due[-1]))
+                self._hold(due[-1])
+        expired = set(self.expired())
+        for slice_ in expired - self._expired:
+            spec = self.specs[slice_]
+            changes.append((spec, replace(spec, objects=frozenset())))
+        for slice_ in self._expired - expired & self.specs.keys():  # renewed, or the clock was set back
+            changes.append((None, self.specs[slice_]))
+        for slice_ in sorted(expired, key=lambda n: self.specs[n].expires)[:-KEPT]:
+            self._end(replace(self.specs[slice_], objects=frozenset()))
+        self._expired = expired & self.specs.keys()
+        return changes
+
+    def moment(self) -> float:
+        """When `advance` will have something to do, in s from now; 0 where it has, infinite where nothing will come."""
+        if self._expired != set(self.expired()):
+            return 0.0
+        now = self._clock()
+        times = [w[0].not_before for w in list(self.later.values())]
+        times += [s.expires for s in list(self.specs.values()) if s.expires > now]
+        return max(0.0, min(times, default=math.inf) - now)
+
+    def wanted(self) -> dict[str, SliceSpec]:
+        """What is in force now: all `specs` but for those that have expired."""
+        now = self._clock()
+        return {n: s for n, s in list(self.specs.items()) if not 0 < s.expires <= now}
+
+    def expired(self) -> dict[str, int]:
+        """Slice -> generation, of those that are not wanted any more since their time is over."""
+        now = self._clock()
+        return {n: s.generation for n, s in list(self.specs.items()) if 0 < s.expires <= now}
+
+    def accepted(self, slice_: str) -> int:
+        """The newest generation on disk, whether in force or not; 0: none that is known."""
+        waiting = self.later.get(slice_)
+        return waiting[-1].generation if waiting else self.in_force(slice_)
+
+    def in_force(self, slice_: str) -> int:
+        """The generation of what is asked for, or of the end."""
+        spec = self.specs.get(slice_)
+        return spec.generation if spec else self.ended.generations.get(slice_, 0)
+
+    def clear(self) -> None:
+        """Forget all, as if nothing had ever been asked for."""
+        for path in self._directory.iterdir():
+            path.unlink()
+        self.ended, self.specs, self.later, self.unreadable = Ended(), {}, {}, set()
+
+    def _wait(self, slice_: str, specs: Sequence[SliceSpec]) -> None:
+        path = self._directory / f"{slice_}.later"
+        if specs:
+            self._write(path.name, tuple(specs))
+            self.later[slice_] = tuple(specs)
+        else:
+            path.unlink(missing_ok=True)
+            self.later.pop(slice_, None)
+
+    def _hold(self, spec: SliceSpec) -> None:
         bad = self._directory / f"{spec.slice}.json.bad"
         if spec.objects:
             self._write(f"{spec.slice}.json", spec)
@@ -78,7 +179,8 @@ class Ledger:
             bad.unlink(missing_ok=True)  # first: with neither file the slice isn't wanted, as is asked here
             self._end(spec)
         self.unreadable.discard(spec.slice)
-        return old
+        if waiting := self.later.get(spec.slice):  # last: until then, the generations tell that they were overtaken
+            self._wait(spec.slice, [s for s in waiting if s.generation > spec.generation])
 
     def _refuse_older(self, spec: SliceSpec, old: SliceSpec | None) -> None:
         end = None if old else self.ended.generations.get(spec.slice)
@@ -101,7 +203,7 @@ class Ledger:
             if path.stem not in self.specs:
                 path.unlink(missing_ok=True)
 
-    def _write(self, name: str, value: SliceSpec | Ended) -> None:
+    def _write(self, name: str, value: SliceSpec | Ended | tuple[SliceSpec, ...]) -> None:
         path = self._directory / name
         new = self._directory / f"{name.removesuffix('.json')}.new"
         try:

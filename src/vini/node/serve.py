@@ -12,24 +12,23 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 
-import msgspec
-
 from vini import bus
-from vini.model import ViniError
-from vini.node import probe
+from vini.node import ledgers, probe
 from vini.node.agent import Agent
+from vini.node.answers import Answers
 from vini.node.drivers import Driver
 from vini.node.drivers.contents import FileDriver, RootDriver
 from vini.node.drivers.network import NetworkDriver
 from vini.node.drivers.process import ProcessDriver
 from vini.node.drivers.program import ProgramDriver
 from vini.node.drivers.shape import ShapeDriver
-from vini.node.ledger import Ledger
 from vini.node.machine import Machine
 from vini.node.pins import Pins
 from vini.node.place import Place, from_environment
 from vini.node.programs import Programs
+from vini.node.running import in_sliver
 from vini.node.trace import Traces
+from vini.node.uplink import Uplink
 from vini.node.version import digest
 
 log = logging.getLogger("vini.agent")
@@ -43,7 +42,7 @@ def build(place: Place) -> Agent:
         NetworkDriver(place), ShapeDriver(place), FileDriver(place), ProgramDriver(place), RootDriver(place), processes
     ]  # fmt: skip
     traces = Traces(place, processes)
-    return Agent(Machine(drivers), Ledger(place.state / "ledger"), traces, Programs(place))
+    return Agent(Machine(drivers), ledgers.below(place.state), traces, Programs(place))
 
 
 async def serve(place: Place) -> None:
@@ -57,16 +56,20 @@ async def serve(place: Place) -> None:
     path = place.run / "agent.socket"
     path.unlink(missing_ok=True)
     mask = os.umask(0o177)  # from its first moment, the socket is for root only
-    server = await asyncio.start_unix_server(lambda r, w: _converse(agent, greeting, stop, r, w), path)
+    answers = Answers(agent, greeting, in_sliver(place), stop)
+    server = await asyncio.start_unix_server(lambda r, w: _converse(answers, r, w), path)
     os.umask(mask)
     log.info("agent %s listens on %s; capabilities: %s", os.getpid(), path, ", ".join(sorted(greeting.capabilities)))
     watch = asyncio.create_task(agent.run())
+    uplink = asyncio.create_task(Uplink(agent, answers, place.state).run())
     ends = [asyncio.create_task(stop.wait()), asyncio.create_task(_displaced(path))]
     await asyncio.wait([watch, *ends], return_when=asyncio.FIRST_COMPLETED)
     server.close()
+    uplink.cancel()
     watch.cancel()
-    with suppress(asyncio.CancelledError):
-        await watch
+    for task in (uplink, watch):
+        with suppress(asyncio.CancelledError):
+            await task
     agent.close()  # while we still hold the lock: no other agent may start before our last step is done
 
 
@@ -85,24 +88,14 @@ def _inode(path: Path) -> int:
         return 0
 
 
-async def _converse(
-    agent: Agent,
-    greeting: bus.Greeting,
-    stop: asyncio.Event,
-    reader: asyncio.StreamReader,
-    writer: asyncio.StreamWriter,
-) -> None:
+async def _converse(answers: Answers, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     progress = _progress(writer)
     try:
         while (request := await bus.receive_request(reader)) is not None:
-            try:
-                reply = await _answer(agent, greeting, stop, request, progress)
-            except ViniError as e:
-                reply = bus.Refusal(type(e).__name__, str(e))
-            except Exception as e:  # the request boundary; the client gets a sentence, the log the traceback
-                log.exception("%s failed", type(request).__name__)
-                reply = bus.Refusal("ViniError", f"The agent failed at this: {e!r}; its log says where.")
-            await bus.send(writer, reply)
+            if isinstance(request, bus.Run):
+                await answers.run(request, "here", bus.LineChannel(reader, writer, bus.ToNode))
+                break
+            await bus.send(writer, await answers.to(request, "here", progress))
     except (ConnectionError, asyncio.CancelledError):  # they hung up, or we end
         pass
     finally:
@@ -125,38 +118,6 @@ def _progress(writer: asyncio.StreamWriter) -> Callable[[int, int, str], None]:
 async def _try(sending: Awaitable[None]) -> None:
     with suppress(ConnectionError):
         await sending
-
-
-async def _answer(
-    agent: Agent,
-    greeting: bus.Greeting,
-    stop: asyncio.Event,
-    request: bus.Request,
-    progress: Callable[[int, int, str], None],
-) -> bus.Reply:
-    match request:
-        case bus.Hello():
-            ended = agent.ended()
-            return msgspec.structs.replace(
-                greeting, generations=agent.generations(), ended=ended.generations, forgotten=ended.forgotten
-            )
-        case bus.Accept(spec):
-            return await agent.accept(spec, progress)
-        case bus.Foresee(spec):
-            return await agent.foresee(spec)
-        case bus.AskStatus(slice_):
-            return await agent.status(slice_)
-        case bus.AskFibs(slice_):
-            return await agent.fibs(slice_)
-        case bus.AskMaps(ns, names):
-            return await agent.maps(ns, names)
-        case bus.WriteRow(ns, map_, key, value):
-            return await agent.write_row(ns, map_, key, value)
-        case bus.Stop(pid):
-            if pid not in (0, greeting.pid):
-                return bus.Lines((f"Process {pid} is not the agent any more.",))
-            stop.set()
-            return bus.Lines(("The agent ends; slices run on.",))
 
 
 def main() -> None:

@@ -1,0 +1,60 @@
+"""How specs reach nodes and reports come back.
+
+`messages` is what is said; `unix` carries it between a command and the agent of one machine, `frames` are what carries
+it between a central and its nodes; `seam` is what a central asks of whatever reaches them.
+"""
+
+from __future__ import annotations
+
+from vini.bus.errors import AgentGone, AgentHangs, Foreign, NodeAway, refusal, refused
+from vini.bus.messages import (
+    WIRE,
+    Accept,
+    AskClock,
+    AskFibs,
+    AskMaps,
+    AskStatus,
+    Cancel,
+    Challenge,
+    Clock,
+    Credit,
+    Exited,
+    Fibs,
+    Foresee,
+    Greeting,
+    Hello,
+    Input,
+    Lines,
+    MapRows,
+    Maps,
+    Message,
+    Offset,
+    Output,
+    Progress,
+    Proof,
+    Refusal,
+    Reply,
+    Report,
+    Request,
+    Resize,
+    Run,
+    Said,
+    Signal,
+    Stop,
+    ToCentral,
+    ToNode,
+    Typed,
+    Welcome,
+    WriteRow,
+)
+from vini.bus.unix import Line, LineChannel, receive_request, send
+
+Bus = Line  # until its users say Line: then this is the one of `seam`
+
+__all__ = [
+    "Accept", "AgentGone", "AgentHangs", "AskClock", "AskFibs", "AskMaps", "AskStatus", "Bus", "Cancel", "Challenge",
+    "Clock", "Credit", "Exited", "Fibs", "Foreign", "Foresee", "Greeting", "Hello", "Input", "Line", "LineChannel",
+    "Lines", "MapRows", "Maps", "Message", "NodeAway", "Offset", "Output", "Progress", "Proof", "Refusal", "Reply",
+    "Report", "Request", "Resize", "Run", "Said", "Signal", "Stop", "ToCentral", "ToNode", "Typed", "WIRE", "Welcome",
+    "WriteRow", "receive_request", "refusal", "refused", "send",
+]  # fmt: skip

@@ -1,0 +1,57 @@
+"""Frames between machines: one binary WebSocket message each, a MessagePack pair of a number and a message.
+
+Requests that the central makes on one connection have different numbers; whatever belongs to one bears its number.
+What a node says unasked bears 0.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from vini.bus.errors import Foreign
+from vini.bus.messages import WIRE, Message
+
+UNASKED = 0
+LARGEST = 16 << 20  # bytes of a frame: a spec of some 8000 slivers, the forwarding tables of some hundred routers
+STRANGER = 1 << 20  # of one from somebody who has not proved yet who he is
+PATH = "/v1/uplink"
+REFUSED, DISPLACED, MISBEHAVED = 4401, 4409, 4400  # close codes (RFC 6455, 7.4.2: 4000-4999 are ours)
+
+
+def encode(number: int, message: Message) -> bytes:
+    """A frame.  Raises Foreign where it would be too large for the other side to take."""
+    body = msgspec.msgpack.encode((number, message))
+    if len(body) > LARGEST:
+        kind = type(message).__name__
+        raise Foreign(f"A {kind} of {len(body) >> 20} MiB is more than the {LARGEST >> 20} MiB that fit in a message; "
+                      "ask for less at a time.")  # fmt: skip
+    return body
+
+
+def decode(body: bytes) -> tuple[int, msgspec.Raw]:
+    """The number, and a message that is still to be understood.  Raises Foreign where it is no frame."""
+    try:
+        number, message = msgspec.msgpack.decode(body, type=tuple[int, msgspec.Raw])
+    except msgspec.DecodeError as e:
+        raise Foreign("What came is no frame of VINI's.") from e
+    return number, message
+
+
+def understood(message: msgspec.Raw, of: Any) -> Any:
+    """The message, of one of these types.  Raises Foreign where it is none of them, or has fields that are wrong."""
+    try:
+        return msgspec.msgpack.decode(message, type=of)
+    except msgspec.DecodeError as e:
+        raise Foreign(f"A message of another version can't be understood: {e}.") from e
+
+
+def speaks(wire: int) -> bool:
+    """Whether we understand those who speak this version: one older, or one newer."""
+    return abs(wire - WIRE) <= 1
+
+
+def statement(nonce: bytes, node: str) -> bytes:
+    """What a node signs to prove that it is who it says; nothing else that is ever signed looks like it."""
+    return b"VINI uplink 1\0" + nonce + b"\0" + node.encode()

@@ -1,0 +1,245 @@
+"""What a central, a command and an agent say to each other, whatever carries it.
+
+A request is answered by any number of `Progress` and then by one final reply.  What a message of another version has
+in addition is passed over; what it lacks has the default.  So fields are only ever added, with a default, at the end.
+"""
+
+from __future__ import annotations
+
+from vini.model import SliceSpec, SliverStatus, Value
+from vini.reach import FibEntry
+
+WIRE = 1  # the version of these messages, and of the frames that carry them between machines
+
+
+class Message(Value, frozen=True, tag=str.lower, tag_field="message", forbid_unknown_fields=False):
+    """What goes over the bus."""
+
+
+class Hello(Message, frozen=True):
+    """Who are you?  Answered by `Greeting`."""
+
+
+class Greeting(Message, frozen=True):
+    """An agent presents itself."""
+
+    version: str
+    pid: int
+    node: str
+    capabilities: frozenset[str]
+    generations: dict[str, int]  # slice -> newest accepted generation, of slices that are asked for
+    ended: dict[str, int] = {}  # the same, of slices whose end was asked for
+    forgotten: int = 0  # the highest generation of those that ended and are not named in `ended` any more
+    expired: dict[str, int] = {}  # slice -> generation, of those in `ended` that the node ended itself, by its clock
+    uplink: str = ""  # whether the node is connected to its central, and if not why; "": it has joined none
+
+
+class Accept(Message, frozen=True):
+    """A new desired state.  Answered by `Report` when one pass has been made."""
+
+    spec: SliceSpec
+
+
+class Foresee(Message, frozen=True):
+    """What would this desired state change?  Answered by `Lines`; nothing is touched."""
+
+    spec: SliceSpec
+
+
+class AskStatus(Message, frozen=True):
+    """How is this slice?  Answered by `Report`."""
+
+    slice: str
+
+
+class AskFibs(Message, frozen=True):
+    """The main forwarding tables of a slice.  Answered by `Fibs`."""
+
+    slice: str
+
+
+class AskMaps(Message, frozen=True):
+    """What the maps of a sliver's program hold.  Answered by `Maps`."""
+
+    ns: str
+    names: tuple[str, ...] | None = None  # only these; None: all
+
+
+class WriteRow(Message, frozen=True):
+    """Set a row of a map of a sliver's program; without a value, take it out.  Answered by `Lines`."""
+
+    ns: str
+    map: str
+    key: bytes
+    value: bytes | None
+
+
+class Stop(Message, frozen=True):
+    """End the agent; slices run on.  Answered by `Lines`."""
+
+    pid: int = 0  # only if it is this process (its successor may listen by now); 0: whichever it is
+
+
+class Progress(Message, frozen=True):
+    """A step of something longer."""
+
+    done: int
+    total: int
+    what: str
+
+
+class Report(Message, frozen=True):
+    """How the slivers of a slice are, after a pass of `seconds` that made `ops` steps."""
+
+    slivers: tuple[SliverStatus, ...]
+    ops: int = 0
+    seconds: float = 0.0
+    slice: str = ""
+    generation: int = 0  # the one that the node holds, which this tells of
+    accepted: int = 0  # the newest that it has on disk: higher where that waits for its `not_before`
+    refused: str = ""  # why the node did not take over a newer one, where it didn't
+
+
+class Lines(Message, frozen=True):
+    """Text for a person."""
+
+    lines: tuple[str, ...]
+
+
+class Fibs(Message, frozen=True):
+    """Sliver name -> its main table."""
+
+    tables: dict[str, tuple[FibEntry, ...]]
+
+
+class MapRows(Value, frozen=True):
+    """A map of a program, and what it holds: keys with their values, one or one for each processor."""
+
+    type: str  # "hash", "lpm_trie", "percpu_array", ...
+    key_size: int  # bytes
+    value_size: int
+    max_entries: int
+    rows: tuple[tuple[bytes, tuple[bytes, ...]], ...]
+
+
+class Maps(Message, frozen=True):
+    """Map name -> what it holds; and how many packets the program handled, and were beyond its budget."""
+
+    maps: dict[str, MapRows]
+    packets: int
+    over_budget: int
+    slice_kpps: int  # the budget of the whole slice in force
+
+
+class Refusal(Message, frozen=True):
+    """The request can't be met; `kind` names the error class."""
+
+    kind: str
+    sentence: str
+
+
+# --- clocks and greetings between machines ---------------------------------------------------------
+
+
+class Challenge(Message, frozen=True):
+    """A central to whoever dials: prove who you are.  Answered by `Proof`."""
+
+    nonce: bytes
+    wire: int = WIRE
+
+
+class Proof(Message, frozen=True):
+    """A node's answer: its name, and `frames.statement` of both signed with its key."""
+
+    node: str
+    signature: bytes
+    greeting: Greeting
+    wire: int = WIRE
+
+
+class Welcome(Message, frozen=True):
+    """The central knows the node now; its requests may come at any time."""
+
+
+class AskClock(Message, frozen=True):
+    """What time is it there?  Answered by `Clock`."""
+
+
+class Clock(Message, frozen=True):
+    """Unix times (s) by the node's clock: when it received the question, and when it answered."""
+
+    received: float
+    answered: float
+
+
+class Offset(Message, frozen=True):
+    """How far a node's clock is ahead of the central's, as measured by the exchange that took `rtt_s` on the way."""
+
+    ahead_s: float
+    rtt_s: float
+
+
+# --- commands in slivers -----------------------------------------------------------------------------
+
+
+class Run(Message, frozen=True):
+    """Run a command in a sliver.  Answered by `Output`s and then by `Exited`; meanwhile `Input`, `Resize` and
+    `Signal` may be sent.  Whoever sends data waits for `Credit` when a window of it is under way."""
+
+    ns: str
+    argv: tuple[str, ...]
+    tty: bool = False
+    rows: int = 24
+    columns: int = 80
+    environment: dict[str, str] = {}  # in addition to what every command in a sliver is given
+    hosts: str = ""  # hosts(5) of the slice, in addition to the node's own
+
+
+class Input(Message, frozen=True):
+    """Bytes for its standard input; none: the end of it."""
+
+    data: bytes = b""
+
+
+class Resize(Message, frozen=True):
+    """The terminal has another size now."""
+
+    rows: int
+    columns: int
+
+
+class Signal(Message, frozen=True):
+    """Send it, and what it started in the foreground, a signal (signal(7))."""
+
+    number: int
+
+
+class Output(Message, frozen=True):
+    """Bytes from its standard output (1; of a terminal all) or its standard error (2)."""
+
+    fd: int
+    data: bytes
+
+
+class Exited(Message, frozen=True):
+    """It ended; with 128 + n where signal n ended it."""
+
+    code: int
+
+
+class Credit(Message, frozen=True):
+    """The other side has passed on what cost so much (`streams.cost`): as much more may be sent."""
+
+    amount: int
+
+
+class Cancel(Message, frozen=True):
+    """Whoever asked has gone: what is under way for him ends."""
+
+
+Request = Hello | Accept | Foresee | AskStatus | AskFibs | AskMaps | WriteRow | Stop | AskClock | Run
+Reply = Greeting | Progress | Report | Lines | Fibs | Maps | Refusal | Clock
+Typed = Input | Resize | Signal  # what goes to a running command
+Said = Output | Exited  # what comes from it
+ToNode = Request | Typed | Credit | Cancel | Challenge | Welcome | Refusal
+ToCentral = Reply | Said | Credit | Proof

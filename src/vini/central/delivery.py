@@ -1,0 +1,195 @@
+"""Brings one connected node up to what is asked of it, and the desk up to what the node says.
+
+Level-triggered: what is sent follows from what the node has and what the desk has, whenever either may have changed;
+nothing is queued that a crash could lose.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from contextlib import suppress
+from itertools import groupby
+from typing import Protocol, TypeVar
+
+from msgspec.structs import replace
+
+from vini import bus
+from vini.bus import frames
+from vini.central.connection import Connection
+from vini.model import SliceSpec, Stale, Value, ViniError
+
+T = TypeVar("T")
+log = logging.getLogger("vini.hub")
+_AT_ONCE = 8  # slices that one node is sent at a time
+_UNTOLD = 1000  # reports that wait for the desk; a node with more is not listened to until there are fewer
+
+
+class Identity(Value, frozen=True):
+    """What the desk knows of a node by its name."""
+
+    public_key: bytes  # Ed25519, 32 bytes
+    allowed: bool = True
+    why: str = ""  # a sentence for the node, where it is not
+
+
+class Desk(Protocol):
+    """What a central decides about nodes.  Called in threads, so it may wait for a database; one that fails is asked
+    again."""
+
+    def identity(self, node: str) -> Identity | None:
+        """None where there is no such node."""
+        ...
+
+    def newer(self, node: str, greeting: bus.Greeting) -> list[SliceSpec]:
+        """What the node lacks or holds at a lower generation, empty specs that end a slice among them."""
+        ...
+
+    def reported(self, node: str, message: bus.Greeting | bus.Report | bus.Offset) -> None:
+        """What the node says: who it is, how a slice is there, how its clock goes.  Newer words replace older ones."""
+        ...
+
+
+class Rhythm(Value, frozen=True):
+    """How often things are done, in s."""
+
+    beat: float = 10.0  # between two measurements of the clock, which also show that the node is there
+    patience: float = 20.0  # for the answer to one, and for a stranger's proof
+    first: float = 0.5  # before what failed is tried again; then twice as long each time
+    longest: float = 60.0
+
+
+class Delivery:
+    """One connection's."""
+
+    def __init__(self, connection: Connection, greeting: bus.Greeting, desk: Desk, rhythm: Rhythm):
+        self._connection, self._greeting, self._desk, self._rhythm = connection, greeting, desk, rhythm
+        self._node = connection.node
+        self._woken = asyncio.Event()
+        self._woken.set()
+        self._under_way: dict[str, asyncio.Task[None]] = {}
+        self._waits: dict[str, float] = {}  # slice -> how long it waits after the failure before
+        self._resting: set[str] = set()  # slices that wait
+        self._gate = asyncio.Semaphore(_AT_ONCE)
+        self._untold: dict[str, bus.Greeting | bus.Report | bus.Offset] = {}
+        self._news, self._room = asyncio.Event(), asyncio.Event()
+
+    def wake(self) -> None:
+        """What is asked of the node may have changed."""
+        self._woken.set()
+
+    # --- to the node ----------------------------------------------------------------------------
+
+    async def deliver(self, still: Callable[[], bool]) -> None:
+        """Send what is newer, whenever there may be something; ends when the node is not to be talked to any more."""
+        try:
+            while True:
+                await self._woken.wait()
+                self._woken.clear()
+                await self._send_newer(still)
+        finally:
+            for task in self._under_way.values():
+                task.cancel()
+            await asyncio.gather(*self._under_way.values(), return_exceptions=True)
+
+    async def _send_newer(self, still: Callable[[], bool]) -> None:
+        if not await asked(still, self._rhythm):
+            self._connection.end("This node may not connect any more.", frames.REFUSED)
+            return
+        newer = await asked(lambda: self._desk.newer(self._node, self._greeting), self._rhythm)
+        newer = sorted((s for s in newer if s.generation > self._known(s.slice)), key=lambda s: (s.slice, s.generation))
+        for slice_, specs in groupby(newer, key=lambda s: s.slice):
+            if slice_ not in self._under_way and slice_ not in self._resting:
+                self._under_way[slice_] = asyncio.create_task(self._send(slice_, list(specs)))
+
+    def _known(self, slice_: str) -> int:
+        return max(self._greeting.generations.get(slice_, 0), self._greeting.ended.get(slice_, 0))
+
+    async def _send(self, slice_: str, specs: list[SliceSpec]) -> None:
+        """In the order of their generations; afterwards it is looked again what is newer."""
+        try:
+            async with self._gate:
+                for spec in specs:
+                    await self._accept(spec)
+            self._waits.pop(slice_, None)
+        except bus.NodeAway:
+            return
+        except ViniError as e:
+            await self._failed(slice_, specs[-1], e)
+        finally:
+            self._under_way.pop(slice_, None)
+            self._woken.set()
+
+    async def _accept(self, spec: SliceSpec) -> None:
+        try:
+            reply = await self._connection.ask(bus.Accept(spec))
+        except Stale:  # it has a newer one than it greeted with
+            reply = await self._connection.ask(bus.Hello())
+            assert isinstance(reply, bus.Greeting)
+            self._greeting = reply
+            raise
+        if not isinstance(reply, bus.Report):
+            raise bus.Foreign(f"Node {self._node} answered a spec with a {type(reply).__name__}.")
+        self._greeting = _with(self._greeting, spec)
+        await self.tell(replace(reply, slice=spec.slice, generation=reply.generation or spec.generation))
+
+    async def _failed(self, slice_: str, spec: SliceSpec, error: ViniError) -> None:
+        waits = self._waits.get(slice_, self._rhythm.first)
+        if slice_ not in self._waits:
+            log.warning("node %s did not take slice %s generation %d: %s", self._node, slice_, spec.generation, error)
+        self._waits[slice_] = min(2 * waits, self._rhythm.longest)
+        self._resting.add(slice_)
+        asyncio.get_running_loop().call_later(waits * random.uniform(0.5, 1.0), self._rested, slice_)
+        have = self._greeting.generations.get(slice_, 0)
+        await self.tell(bus.Report((), slice=slice_, generation=have, accepted=have, refused=str(error)))
+
+    def _rested(self, slice_: str) -> None:
+        self._resting.discard(slice_)
+        self._woken.set()
+
+    # --- to the desk ----------------------------------------------------------------------------
+
+    async def tell(self, message: bus.Greeting | bus.Report | bus.Offset) -> None:
+        """Have the desk told; of one slice only the newest report counts."""
+        while len(self._untold) >= _UNTOLD:
+            self._room.clear()
+            await self._room.wait()
+        of = message.slice if isinstance(message, bus.Report) else f"/{type(message).__name__}"
+        self._untold.pop(of, None)
+        self._untold[of] = message
+        self._news.set()
+
+    async def telling(self) -> None:
+        """Tell it, as fast as it takes it."""
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            while self._untold:
+                of = next(iter(self._untold))
+                message = self._untold.pop(of)
+                self._room.set()
+                await asked(lambda m=message: self._desk.reported(self._node, m), self._rhythm)  # type: ignore[misc]
+
+
+async def asked(question: Callable[[], T], rhythm: Rhythm) -> T:
+    """The desk's answer; asked again for as long as it fails."""
+    waits = rhythm.first
+    while True:
+        try:
+            return await asyncio.to_thread(question)
+        except Exception as e:  # a database that is away, full or locked, or a mistake of ours: nodes stay connected
+            log.warning("the central's database can't be asked: %s", e, exc_info=waits == rhythm.first)
+        await asyncio.sleep(waits * random.uniform(0.5, 1.0))
+        waits = min(2 * waits, rhythm.longest)
+
+
+def _with(greeting: bus.Greeting, spec: SliceSpec) -> bus.Greeting:
+    """The node has this one too now."""
+    generations, ended = dict(greeting.generations), dict(greeting.ended)
+    with suppress(KeyError):
+        del ended[spec.slice]
+    generations.pop(spec.slice, None)
+    (generations if spec.objects else ended)[spec.slice] = spec.generation
+    return replace(greeting, generations=generations, ended=ended)

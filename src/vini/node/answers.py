@@ -1,0 +1,112 @@
+"""What an agent answers to a request, whichever way it came: over the socket of this machine, or from the central."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+from msgspec.structs import replace
+
+from vini import bus
+from vini.bus.streams import Channel
+from vini.model import Denied, NotFound, ViniError
+from vini.node import running
+from vini.node.agent import Agent
+from vini.node.ledgers import Asker
+from vini.node.machine import Progress
+
+log = logging.getLogger("vini.agent")
+
+
+class Answers:
+    """One agent's.  The central is answered about its own slices only; root on this machine about all."""
+
+    def __init__(
+        self, agent: Agent, greeting: bus.Greeting, prepare: running.Prepare, stop: asyncio.Event,
+        clock: Callable[[], float] = time.time,
+    ):  # fmt: skip
+        self._agent, self._greeting, self._prepare, self._stop, self._clock = agent, greeting, prepare, stop, clock
+        self.node = greeting.node  # the name by which the machine joined; else "local"
+        self.uplink = ""  # whether it is connected to its central, and if not why
+
+    def greeting(self, asker: Asker) -> bus.Greeting:
+        """Who we are, and what we hold of what this asker asked for."""
+        ended = self._agent.ended(asker)
+        return replace(
+            self._greeting,
+            node=self.node,
+            generations=self._agent.generations(asker),
+            ended=ended.generations,
+            forgotten=ended.forgotten,
+            expired=self._agent.expired(asker),
+            uplink=self.uplink,
+        )
+
+    async def to(self, request: bus.Request, asker: Asker, progress: Progress) -> bus.Reply:
+        """The final reply; where the request can't be met, a Refusal."""
+        try:
+            self._may(request, asker)
+            return await self._answer(request, asker, progress)
+        except ViniError as e:
+            return bus.refusal(e)
+        except Exception as e:  # the request boundary; whoever asked gets a sentence, the log the traceback
+            log.exception("%s failed", type(request).__name__)
+            return bus.Refusal("ViniError", f"The agent failed at this: {e!r}; its log says where.")
+
+    async def run(self, command: bus.Run, asker: Asker, channel: Channel) -> None:
+        """Run a command in a sliver, until it has exited or its asker has gone."""
+        try:
+            self._may(command, asker)
+            await running.run(command, channel, self._prepare)
+        except ConnectionError:
+            pass
+        except ViniError as e:
+            await channel.send(bus.refusal(e))
+        except Exception as e:  # the request boundary
+            log.exception("a command failed")
+            await channel.send(bus.Refusal("ViniError", f"The agent failed at this: {e!r}; its log says where."))
+
+    def _may(self, request: bus.Request, asker: Asker) -> None:
+        if asker == "here":
+            return
+        match request:
+            case bus.Stop():
+                raise Denied("Only root on the machine itself ends its agent: `vini agent stop` there.")
+            case bus.AskStatus(slice_) | bus.AskFibs(slice_):
+                pass
+            case bus.AskMaps(ns=ns) | bus.WriteRow(ns=ns) | bus.Run(ns=ns):
+                slice_ = ns.partition(".")[0]
+                if not self._agent.holds(slice_, asker):
+                    raise NotFound(f"Node {self.node} holds nothing of slice {slice_!r} now; `vini status` says why.")
+            case _:
+                pass
+
+    async def _answer(self, request: bus.Request, asker: Asker, progress: Progress) -> bus.Reply:
+        agent = self._agent
+        match request:
+            case bus.Hello():
+                return self.greeting(asker)
+            case bus.Accept(spec):
+                return await agent.accept(spec, progress, asker)
+            case bus.Foresee(spec):
+                return await agent.foresee(spec)
+            case bus.AskStatus(slice_):
+                return await agent.status(slice_, asker)
+            case bus.AskFibs(slice_):
+                return await agent.fibs(slice_, asker)
+            case bus.AskMaps(ns, names):
+                return await agent.maps(ns, names)
+            case bus.WriteRow(ns, map_, key, value):
+                return await agent.write_row(ns, map_, key, value)
+            case bus.AskClock():
+                received = self._clock()
+                return bus.Clock(received, self._clock())
+            case bus.Stop(pid):
+                if pid not in (0, self._greeting.pid):
+                    return bus.Lines((f"Process {pid} is not the agent any more.",))
+                self._stop.set()
+                return bus.Lines(("The agent ends; slices run on.",))
+            case bus.Run():
+                raise AssertionError("a command is a stream: see `run`")

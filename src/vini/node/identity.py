@@ -1,0 +1,77 @@
+"""Who a node is to its central: a key pair, its name, where the central is, and by what it knows the central."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+
+from vini.bus.frames import statement
+from vini.model import Value, ViniError
+
+
+class Identity(Value, frozen=True):
+    """What a machine got when it joined; `key` never leaves it."""
+
+    node: str
+    site: str
+    central: str  # URL, https://central.example[:port]
+    key: bytes  # Ed25519 (RFC 8032), the private half, 32 bytes
+    ca: str  # PEM; whoever shows a certificate by it is the central, and nobody else
+
+    def sign(self, nonce: bytes) -> bytes:
+        """Proves to a central that we are this node."""
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+        return Ed25519PrivateKey.from_private_bytes(self.key).sign(statement(nonce, self.node))
+
+
+def public_half(key: bytes) -> bytes:
+    """Of a private key."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    return Ed25519PrivateKey.from_private_bytes(key).public_key().public_bytes_raw()
+
+
+def directory(state: Path) -> Path:
+    """Where a place keeps all that concerns its central."""
+    return state / "uplink"
+
+
+def _path(state: Path) -> Path:
+    return directory(state) / "identity.json"
+
+
+def read(state: Path) -> Identity | None:
+    """None where the machine has joined no central.  Raises ViniError where the file can't be read."""
+    path = _path(state)
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Identity)
+    except FileNotFoundError:
+        return None
+    except (OSError, msgspec.DecodeError) as e:
+        raise ViniError(f"The node's identity {path} can't be read ({e}); `vini node join` makes a new one.") from e
+
+
+def write(state: Path, identity: Identity) -> None:
+    """It is complete on disk, for root only, or the one before it is."""
+    path = _path(state)
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    new = path.with_suffix(".new")
+    try:
+        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as f:
+            f.write(msgspec.json.encode(identity))
+            f.flush()
+            os.fsync(f.fileno())
+        new.rename(path)
+    except OSError as e:
+        raise ViniError(f"The node's identity {path} can't be written: {e.strerror}; nothing was changed.") from e
+
+
+def forget(state: Path) -> bool:
+    """Leave the central: the agent then ends what it asked for.  Whether there was one."""
+    path = _path(state)
+    there = path.exists()
+    path.unlink(missing_ok=True)
+    return there

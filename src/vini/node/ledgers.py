@@ -1,0 +1,74 @@
+"""Two ledgers: what people on this machine ask for, and what the central asks for that it has joined.
+
+Each has its own generations and its own ends, so neither can end or overtake what the other asked for.  They share the
+names of slices: whoever came first has it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from vini.model import Conflict, SliceSpec
+from vini.node.ledger import Change, Ledger
+
+Asker = Literal["here", "central"]
+_OWNER = ".owner"  # which central, and as which node, what is in its ledger was asked for
+
+
+class Ledgers:
+    """All that is wanted of one machine."""
+
+    def __init__(self, here: Ledger, central: Ledger, owner: Path | None = None):
+        self.here, self.central, self._owner = here, central, owner
+
+    def of(self, asker: Asker) -> Ledger:
+        """The one of whoever asks."""
+        return self.here if asker == "here" else self.central
+
+    def accept(self, spec: SliceSpec, asker: Asker) -> SliceSpec | None:
+        """As `Ledger.accept`.  Raises Conflict where the other asker has a slice of this name."""
+        other = self.of("central" if asker == "here" else "here")
+        if spec.objects and (spec.slice in other.specs or spec.slice in other.later):
+            raise Conflict(_TAKEN[asker].format(spec.slice))
+        return self.of(asker).accept(spec)
+
+    def wanted(self) -> dict[str, SliceSpec]:
+        """What is in force now, by the name of its slice."""
+        return self.here.wanted() | self.central.wanted()
+
+    def advance(self) -> list[Change]:
+        """As `Ledger.advance`."""
+        return self.here.advance() + self.central.advance()
+
+    def moment(self) -> float:
+        """As `Ledger.moment`."""
+        return min(self.here.moment(), self.central.moment())
+
+    @property
+    def unreadable(self) -> set[str]:
+        """Slices of which we can't tell what is wanted."""
+        return self.here.unreadable | self.central.unreadable
+
+    def belong(self, owner: str) -> bool:
+        """From now on this central asks ("": none); what another one asked for is wanted no more.  Is it new?"""
+        if self._owner is None:
+            return False
+        before = self._owner.read_text() if self._owner.exists() else ""
+        if before == owner:
+            return False
+        self.central.clear()
+        self._owner.write_text(owner)
+        return True
+
+
+_TAKEN = {
+    "here": "Slice {0!r} on this machine is the central's that it has joined; choose another name.",
+    "central": "People on the node itself have a slice {0!r} there; `vini down {0}` on that machine ends theirs.",
+}
+
+
+def below(state: Path) -> Ledgers:
+    """Those of a place's state directory."""
+    central = state / "uplink" / "ledger"
+    return Ledgers(Ledger(state / "ledger"), Ledger(central), central.parent / _OWNER)

@@ -1,0 +1,252 @@
+"""Commands in slivers for whoever isn't on this machine, or wants their output as it comes: a stream each.
+
+A command is a process group of its own, in the sliver's cgroup.  When its asker goes, all of it ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import itertools
+import os
+import signal
+import struct
+import termios
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from vini.bus.messages import Cancel, Credit, Exited, Input, Output, Resize, Run, Signal
+from vini.bus.streams import CHUNK, Channel, Window, cost
+from vini.model import NotFound, Value, ViniError
+from vini.node import cgroup
+from vini.node.drivers.contents import enter
+from vini.node.place import Place
+
+_GRACE_S = 2.0  # between asking a command to end and ending it
+_SETTLED_S = 0.2  # without output: what a command that has ended left in the background keeps its output for itself
+_BIN = Path(__file__).parent.parent / "cli" / "bin"  # vtysh and birdc that talk to the sliver's own daemons
+_numbers = itertools.count(1)
+
+
+class Prepared(Value, frozen=True):
+    """A command line as the node runs it, and what ends all that it started."""
+
+    argv: tuple[str, ...]
+    environment: dict[str, str]
+    end: Callable[[bool], None] = lambda _: None  # with True; with False it only clears away what is empty
+
+
+Prepare = Callable[[Run], Prepared]  # raises ViniError where it can't be run
+
+
+def in_sliver(place: Place) -> Prepare:
+    """Runs commands inside this place's slivers: their network, private root, cgroup, names and tools."""
+
+    def prepare(run: Run) -> Prepared:
+        slice_, _, sliver = run.ns.partition(".")
+        if not sliver or "/" in run.ns or not place.netns(run.ns).exists():
+            raise NotFound(f"Sliver {sliver!r} of {slice_!r} is not there at the moment; `vini status` says why.")
+        argv = run.argv
+        if run.hosts:  # without, as where an image brings its own: names and tools are its maker's business
+            home = place.sliver(run.ns)
+            home.mkdir(parents=True, exist_ok=True)
+            own = Path("/etc/hosts").read_text() if Path("/etc/hosts").exists() else ""
+            (home / "hosts").write_text(own + run.hosts)
+            argv = ("unshare", "--mount", "--uts", f"{_BIN}/inside", *argv)
+        group = cgroup.of(place, run.ns, "exec") / f"run-{next(_numbers)}"
+        group.mkdir(parents=True, exist_ok=True)
+        join = f'echo 0 > "{group / "cgroup.procs"}" && exec "$@"'
+        command = ("sh", "-c", join, "sh", *enter(place, run.ns, argv))
+        return Prepared(command, _environment(place, run, sliver), lambda kill: _end(group, kill))
+
+    return prepare
+
+
+def _environment(place: Place, run: Run, sliver: str) -> dict[str, str]:
+    return {
+        "PATH": f"{_BIN}:{os.environ.get('PATH', os.defpath)}",
+        "HOME": "/root",
+        "TERM": "xterm-256color",
+        "VINI_SLIVER": run.ns,
+        "VINI_NAME": sliver,
+        "VINI_SLIVER_DIR": str(place.sockets(run.ns)),
+        "PS1": f"{sliver}# ",
+        "debian_chroot": sliver,
+        **run.environment,
+    }
+
+
+def _end(group: Path, kill: bool) -> None:
+    if kill:
+        cgroup.kill(group)
+    cgroup.delete(group, patience_s=1.0 if kill else 0.0)
+
+
+async def run(command: Run, channel: Channel, prepare: Prepare) -> None:
+    """Run it, until it has exited or its asker has gone.  Raises ViniError where it can't be started."""
+    prepared = prepare(command)
+    running = await _start(command, prepared)
+    try:
+        await _attend(running, channel)
+    finally:
+        await asyncio.shield(running.end(prepared.end))
+
+
+class _Running:
+    """A command that runs, and our ends of its input and output."""
+
+    def __init__(self, process: asyncio.subprocess.Process, stdin: asyncio.StreamWriter,
+                 outputs: Mapping[int, asyncio.StreamReader], terminal: BinaryIO | None):  # fmt: skip
+        self.process, self.stdin, self.outputs, self._terminal = process, stdin, outputs, terminal
+        self.passed_on = 0  # bytes
+        self.passing_on = 0  # outputs of which some is on its way to the asker
+
+    def send(self, number: int) -> None:
+        """To its group; on a terminal, to what is in the foreground there."""
+        group = self.process.pid
+        if self._terminal:
+            with suppress(OSError):
+                group = os.tcgetpgrp(self._terminal.fileno())
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(group, number)
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Tell the terminal, and by SIGWINCH those in its foreground."""
+        if self._terminal:
+            _resize(self._terminal.fileno(), rows, columns)
+
+    async def end(self, rest: Callable[[bool], None]) -> None:
+        """Nothing of it is left when this returns, if it has not exited by itself."""
+        self.stdin.close()
+        alive = self.process.returncode is None
+        if alive:
+            self._to_group(signal.SIGHUP)
+            self._to_group(signal.SIGTERM)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.process.wait(), _GRACE_S)
+            self._to_group(signal.SIGKILL)
+        await asyncio.to_thread(rest, alive)
+        await self.process.wait()
+        if self._terminal:
+            self._terminal.close()
+
+    def _to_group(self, number: signal.Signals) -> None:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, number)
+
+
+async def _start(command: Run, prepared: Prepared) -> _Running:
+    try:
+        return await (_on_terminal if command.tty else _on_pipes)(command, prepared)
+    except OSError as e:
+        raise ViniError(f"{prepared.argv[0]!r} can't be started on the node: {e.strerror}.") from e
+
+
+async def _on_pipes(_: Run, prepared: Prepared) -> _Running:
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(
+        *prepared.argv, stdin=pipe, stdout=pipe, stderr=pipe, env=prepared.environment, start_new_session=True, cwd="/"
+    )
+    assert process.stdin and process.stdout and process.stderr
+    return _Running(process, process.stdin, {1: process.stdout, 2: process.stderr}, None)
+
+
+async def _on_terminal(command: Run, prepared: Prepared) -> _Running:
+    """In a session of its own that a new pseudo-terminal controls (pty(7), setsid(1))."""
+    ours, theirs = os.openpty()
+    terminal = os.fdopen(ours, "r+b", buffering=0)
+    _resize(ours, command.rows, command.columns)
+    try:
+        process = await asyncio.create_subprocess_exec(
+            "setsid", "--ctty", *prepared.argv, stdin=theirs, stdout=theirs, stderr=theirs,
+            env=prepared.environment, cwd="/",
+        )  # fmt: skip
+    except OSError:
+        terminal.close()
+        raise
+    finally:
+        os.close(theirs)
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(os.dup(ours), "rb", 0))
+    to, flow = await loop.connect_write_pipe(asyncio.streams.FlowControlMixin, os.fdopen(os.dup(ours), "wb", 0))
+    return _Running(process, asyncio.StreamWriter(to, flow, None, loop), {1: reader}, terminal)
+
+
+def _resize(terminal: int, rows: int, columns: int) -> None:
+    with suppress(OSError, struct.error):
+        fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+
+async def _attend(running: _Running, channel: Channel) -> None:
+    """Returns when it has exited and its output is passed on, or when its asker has gone."""
+    window = Window()
+    inputs: asyncio.Queue[bytes] = asyncio.Queue()
+    pumps = [asyncio.create_task(_pump(running, fd, r, channel, window)) for fd, r in running.outputs.items()]
+    obeying = asyncio.create_task(_obey(running, channel, window, inputs))
+    typing = asyncio.create_task(_type(running, channel, inputs))
+    ending = asyncio.create_task(_exited(running, pumps))
+    tasks: Sequence[asyncio.Task[object]] = [*pumps, obeying, typing, ending]
+    try:
+        await asyncio.wait({obeying, ending}, return_when=asyncio.FIRST_COMPLETED)
+        if ending.done():
+            with suppress(ConnectionError):
+                await channel.send(Exited(ending.result()))
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _pump(running: _Running, fd: int, reader: asyncio.StreamReader, channel: Channel, window: Window) -> None:
+    with suppress(OSError):  # EIO: nobody holds the terminal's other end any more
+        while data := await reader.read(CHUNK):
+            said = Output(fd, data)
+            running.passing_on += 1
+            await window.take(said)
+            await channel.send(said)
+            running.passing_on -= 1
+            running.passed_on += len(data)
+
+
+async def _obey(running: _Running, channel: Channel, window: Window, inputs: asyncio.Queue[bytes]) -> None:
+    """Returns when the asker has gone."""
+    while True:
+        match await channel.receive():
+            case Input(data):
+                inputs.put_nowait(data)  # no more than a window of it: we give credit when it was passed on
+            case Credit(amount):
+                window.give(amount)
+            case Resize(rows, columns):
+                running.resize(rows, columns)
+            case Signal(number):
+                running.send(number)
+            case Cancel() | None:
+                return
+
+
+async def _type(running: _Running, channel: Channel, inputs: asyncio.Queue[bytes]) -> None:
+    """Pass input on, at the pace at which it is read; what is sent to one that reads no more is lost, as by a pipe."""
+    while data := await inputs.get():
+        with suppress(OSError):
+            running.stdin.write(data)
+            await running.stdin.drain()
+        with suppress(ConnectionError):
+            await channel.send(Credit(cost(Input(data))))
+    if 2 in running.outputs:
+        running.stdin.close()
+    else:
+        running.stdin.write(b"\x04")  # termios(3), VEOF
+
+
+async def _exited(running: _Running, pumps: Sequence[asyncio.Task[None]]) -> int:
+    """Its exit code, when its output is passed on; what it left in the background is not waited for."""
+    code = await running.process.wait()
+    while any(not p.done() for p in pumps):
+        before = running.passed_on
+        await asyncio.wait(pumps, timeout=_SETTLED_S)
+        if running.passed_on == before and not running.passing_on:
+            break
+    return code if code >= 0 else 128 - code
