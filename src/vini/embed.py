@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 
 from msgspec import structs
 
 from vini import names
 from vini.lans import has_loop
-from vini.layout import Layout, Vif, alive, carried, forwards, layout, link_name
+from vini.layout import Layout, Vif, alive, carried, forwards, layout
 from vini.model import (
     BRIDGE,
     Address,
@@ -20,7 +20,6 @@ from vini.model import (
     CapacityError,
     File,
     Interface,
-    Link,
     Mistake,
     Netns,
     Node,
@@ -37,14 +36,13 @@ from vini.model import (
     Topology,
     TopologyError,
     Unsupported,
-    Veth,
-    VethEnd,
 )
 from vini.plugins import process_program, router_plugin
 from vini.plugins.programs import Prepared, prepare
 from vini.plugins.programs import objects as hooked
 from vini.plugins.shape_files import files as shape_files
 from vini.plugins.shaping import shape
+from vini.plugins.wires import Wire, wires
 from vini.static import static_routes
 
 IGPS = frozenset({"ospf", "ospf6", "isis", "rip", "ripng", "babel"})
@@ -52,42 +50,61 @@ _MOUNTABLE = re.compile(r"[\w./+@-]+")  # what needs no escaping in a mount opti
 _UNCHANGEABLE = ("/proc", "/sys", "/dev", "/run")
 
 
-def embed(topology: Topology, nodes: Sequence[Node], generation: int = 1) -> dict[str, SliceSpec]:
-    """Everything each node must hold.  Raises Unsupported or CapacityError where a wish can't be met."""
-    node = _place(topology, nodes)
+def embed(
+    topology: Topology,
+    nodes: Sequence[Node],
+    generation: int = 1,
+    *,
+    placed: Mapping[str, str] | None = None,
+    vnis: Mapping[str, int] | None = None,
+) -> dict[str, SliceSpec]:
+    """Everything each node must hold.  Raises Unsupported or CapacityError where a wish can't be met.
+
+    `placed` has each sliver's node (None: all are on the first one); `vnis` has the tunnel's number of each link that
+    leads from one to another (`placement.crossing`).
+    """
+    where = _where(topology, nodes, placed)
     made = layout(topology)
-    programs = dict(_programs(topology, made, node))
-    objects: set[AnyObject] = set()
-    for sliver in topology.slivers.values():
-        ready = programs.get(sliver.name)
-        objects.update(_sliver(topology, made, node, sliver, ready.adds_to_own if ready else 0))
-    for name, ready in programs.items():
-        program = topology.slivers[name].program
-        assert program is not None
-        objects.update(hooked(topology.name, name, program, ready, made.vifs[name]))
-    for link in made.links.values():
-        objects.update(_link(topology.name, made, node, link, programs))
-    return {node.name: SliceSpec(topology.name, node.name, generation, frozenset(objects))}
+    wired = wires(topology.name, made, where, vnis or {})
+    programs = dict(_programs(topology, made, where, wired))
+    holders = {node.name for node in where.values()} if placed is not None else {nodes[0].name}
+    objects: dict[str, set[AnyObject]] = {name: set() for name in sorted(holders)}
+    for name, sliver in topology.slivers.items():
+        own = objects[where[name].name]
+        ready = programs.get(name)
+        own.update(_sliver(topology, made, where[name], sliver, wired, ready.adds_to_own if ready else 0))
+        if ready and sliver.program:
+            own.update(hooked(topology.name, name, sliver.program, ready, made.vifs[name]))
+    for link, wire in wired.items():
+        for vif in made.ends[link]:
+            objects[where[vif.sliver].name].update(_end(topology.name, made, where, vif, wire, programs))
+    return {name: SliceSpec(topology.name, name, generation, frozenset(own)) for name, own in objects.items()}
 
 
-def _place(topology: Topology, nodes: Sequence[Node]) -> Node:
-    """One machine so far: all slivers on the first node; a pin to another is refused, not ignored."""
+def _where(topology: Topology, nodes: Sequence[Node], placed: Mapping[str, str] | None) -> dict[str, Node]:
+    """Each sliver's node.  A pin to another is refused, not ignored."""
     if not nodes:
         raise CapacityError("There is no node to place this slice on; start an agent with `vini agent`.")
-    for sliver in topology.slivers.values():
-        if sliver.node and sliver.node != nodes[0].name:
-            known = ", ".join(n.name for n in nodes)
+    by_name = {node.name: node for node in nodes}
+    where = {}
+    for name, sliver in topology.slivers.items():
+        chosen = placed[name] if placed is not None else nodes[0].name
+        if chosen not in by_name or (sliver.node and sliver.node != chosen):
+            known = ", ".join(by_name)
             raise CapacityError(
-                f"Sliver {sliver.name!r} is pinned to node {sliver.node!r}, which this central does not have "
+                f"Sliver {name!r} is pinned to node {sliver.node or chosen!r}, which this central does not have "
                 f"(it has: {known}); remove `node:` or name one of these."
             )
-    return nodes[0]
+        where[name] = by_name[chosen]
+    return where
 
 
 # --- slivers ----------------------------------------------------------------------------------
 
 
-def _sliver(topology: Topology, made: Layout, node: Node, sliver: Sliver, added: int) -> Iterator[AnyObject]:
+def _sliver(
+    topology: Topology, made: Layout, node: Node, sliver: Sliver, wired: Mapping[str, Wire], added: int
+) -> Iterator[AnyObject]:
     """`added`: bytes by which the sliver's program may make what it sends longer."""
     ns = f"{topology.name}.{sliver.name}"
     on = "1" if forwards(sliver) else "0"
@@ -104,13 +121,13 @@ def _sliver(topology: Topology, made: Layout, node: Node, sliver: Sliver, added:
         yield Bridge(ns, stp=has_loop(lan, made.links))
     for cidr in made.loopbacks.get(sliver.name, ()):
         yield Address(ns, "lo", cidr)
-    yield from _routes(made, sliver, ns, added)
+    yield from _routes(made, sliver, ns, wired, added)
     yield from _contents(sliver, ns)
     if sliver.routing:
         yield from _daemons(topology, made, node, sliver)
 
 
-def _routes(made: Layout, sliver: Sliver, ns: str, added: int) -> Iterator[Route]:
+def _routes(made: Layout, sliver: Sliver, ns: str, wired: Mapping[str, Wire], added: int) -> Iterator[Route]:
     vifs = made.vifs[sliver.name]
     given = {}
     for route in sliver.routes:
@@ -126,7 +143,7 @@ def _routes(made: Layout, sliver: Sliver, ns: str, added: int) -> Iterator[Route
         given = {**static_routes(made, sliver.name), **given}
     for to, (via, vif) in given.items():
         if alive(made, vif):
-            yield Route(ns, to, via, vif.dev, made.links[vif.link].mtu - added if added else 0)
+            yield Route(ns, to, via, vif.dev, wired[vif.link].mtu - added if added else 0)
 
 
 def _destination(to: str, via: str) -> str:
@@ -272,23 +289,27 @@ def _internal(made: Layout, name: str, peer: str, asn: int, versions: frozenset[
 # --- links ------------------------------------------------------------------------------------
 
 
-def _programs(topology: Topology, made: Layout, node: Node) -> Iterator[tuple[str, Prepared]]:
+def _programs(
+    topology: Topology, made: Layout, where: Mapping[str, Node], wired: Mapping[str, Wire]
+) -> Iterator[tuple[str, Prepared]]:
     """The eBPF programs of those slivers that have one."""
     for name, sliver in topology.slivers.items():
         if sliver.program is None or sliver.program.kind not in ("elements", "c"):
             continue
-        if "programs" not in node.capabilities:
+        if "programs" not in where[name].capabilities:
             raise Unsupported(
-                f"Sliver {name!r} has a program, which node {node.name!r} can't compile or load; install what it "
-                "lacks with `apt-get install clang libbpf-dev libbpf1`, and look at `vini doctor`."
+                f"Sliver {name!r} has a program, which node {where[name].name!r} can't compile or load; install what "
+                "it lacks with `apt-get install clang libbpf-dev libbpf1`, and look at `vini doctor`."
             )
-        yield name, prepared(made, name, sliver.program)
+        yield name, prepared(made, name, sliver.program, [n for n, wire in wired.items() if wire.is_tunnel])
 
 
-def prepared(made: Layout, name: str, program: Program) -> Prepared:
-    """A sliver's program of elements or in C, for its vifs and as their links are now."""
+def prepared(made: Layout, name: str, program: Program, tunnels: Collection[str] = ()) -> Prepared:
+    """A sliver's program of elements or in C, for its vifs and as their links are now; `tunnels` are the links that
+    lead from node to node."""
     vifs = made.vifs[name]
-    return prepare(name, program, [v.dev for v in vifs], [v.dev for v in vifs if _is_shaped(made, v)])
+    shaped = [v.dev for v in vifs if _is_shaped(made, v)]
+    return prepare(name, program, [v.dev for v in vifs], shaped, [v.dev for v in vifs if v.link in tunnels])
 
 
 def _is_shaped(made: Layout, vif: Vif) -> bool:
@@ -297,29 +318,25 @@ def _is_shaped(made: Layout, vif: Vif) -> bool:
     return link.fault == "silent" or not impairment.does_nothing
 
 
-def _link(slice_: str, made: Layout, node: Node, link: Link, programs: Mapping[str, Prepared]) -> Iterator[AnyObject]:
-    vifs = made.ends[link_name(link)]
-    a, b = sorted((_veth_end(slice_, v) for v in vifs), key=lambda e: (e.ns, e.dev))
-    pair = Veth((a, b))
-    yield pair
-    for vif, end in zip(vifs, link.ends, strict=True):
-        ns = f"{slice_}.{vif.sliver}"
-        here, there = programs.get(vif.sliver), programs.get(vif.peer)
-        # XDP hands frames to the other end, which takes them in by NAPI: it has that with XDP itself, or with GRO.
-        # And it hands on what was sent into it with no more than its bytes: the checksum must be among them.
-        finished = there is not None and there.hook == "xdp"
-        gro = finished and not (here is not None and here.hook == "xdp")
-        split = any(p is not None and p.inserts for p in (here, there))
-        up, master = link.fault != "carrier", BRIDGE if vif.sliver in made.switches else ""
-        yield Interface(ns, vif.dev, pair.key, link.mtu, up, master=master, gro=gro, split=split, finished=finished)
-        for cidr in vif.addresses:
-            yield Address(ns, vif.dev, cidr)
-        impairment = link.impairment if end.impairment is None else end.impairment
-        shaped = shape(ns, vif.dev, impairment, link.fault, node.capabilities)
-        if shaped:
-            yield shaped
-            yield from shape_files(ns, impairment).values()
-
-
-def _veth_end(slice_: str, vif: Vif) -> VethEnd:
-    return VethEnd(f"{slice_}.{vif.sliver}", vif.dev, vif.index, vif.mac)
+def _end(
+    slice_: str, made: Layout, where: Mapping[str, Node], vif: Vif, wire: Wire, programs: Mapping[str, Prepared]
+) -> Iterator[AnyObject]:
+    """One end of a link: what its vif belongs to, and all that makes up the vif."""
+    ns, link, below = f"{slice_}.{vif.sliver}", made.links[vif.link], wire.ends[vif.end]
+    yield below
+    here, there = programs.get(vif.sliver), programs.get(vif.peer)
+    # XDP hands frames to the other end, which takes them in by NAPI: it has that with XDP itself, or with GRO.
+    # And it hands on what was sent into it with no more than its bytes: the checksum must be among them.
+    finished = there is not None and there.hook == "xdp"
+    gro = finished and not (here is not None and here.hook == "xdp")
+    split = any(p is not None and p.inserts for p in (here, there))
+    up, master = link.fault != "carrier", BRIDGE if vif.sliver in made.switches else ""
+    yield Interface(ns, vif.dev, below.key, wire.mtu, up, master=master, gro=gro, split=split, finished=finished)
+    for cidr in vif.addresses:
+        yield Address(ns, vif.dev, cidr)
+    own = link.ends[vif.end].impairment
+    impairment = link.impairment if own is None else own
+    shaped = shape(ns, vif.dev, impairment, link.fault, where[vif.sliver].capabilities)
+    if shaped:
+        yield shaped
+        yield from shape_files(ns, impairment).values()

@@ -123,9 +123,11 @@ links:
 
 
 def objects() -> frozenset[Object]:
-    capable = Node("n", frozenset({"root", "cgroup2", "netem", "element", "frr", "bird", "programs"}))
-    (spec,) = embed(sample(), [capable]).values()
-    return spec.objects
+    can = frozenset({"root", "cgroup2", "netem", "element", "frr", "bird", "programs", "vxlan"})
+    nodes = [Node("n", can, address="192.0.2.1"), Node("m", can, address="192.0.2.2")]
+    placed = {name: "m" if name == "b" else "n" for name in sample().slivers}
+    made = embed(sample(), nodes, placed=placed, vnis={"a--b": 1})
+    return frozenset().union(*(spec.objects for spec in made.values()))
 
 
 def test_every_kind_of_object_has_a_section_in_the_order_of_the_stack() -> None:

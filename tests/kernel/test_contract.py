@@ -28,6 +28,7 @@ from vini.model import (
     Sysctl,
     Veth,
     VethEnd,
+    Vxlan,
 )
 from vini.node import cgroup
 from vini.node.drivers import Failures
@@ -39,6 +40,10 @@ from vini.plan import in_order, plan
 A, B, C = "c.a", "c.b", "c.c"
 WIRE = Veth((VethEnd(A, "to-b", 70001, "02:00:00:00:00:0a"), VethEnd(B, "to-a", 70002, "02:00:00:00:00:0b")))
 TO_SWITCH = Veth((VethEnd(A, "to-c", 70003, "02:00:00:00:00:0c"), VethEnd(C, "to-a", 70004, "02:00:00:00:00:0d")))
+# Numbers of tunnels are the whole machine's: these are the test process's own.
+VNI = 0x560000 + os.getpid() % 0x10000 * 2
+TUNNEL = Vxlan(B, "to-d", 70005, "02:00:00:00:00:0e", VNI, "192.0.2.1", "192.0.2.2")
+TUNNEL_V6 = Vxlan(B, "to-e", 70006, "02:00:00:00:00:0f", VNI + 1, "2001:db8::1", "2001:db8::2", port=4790)
 SWITCH = Bridge(C)
 PORT = Interface(C, "to-a", TO_SWITCH.key, master="switch")
 MOTD = File(A, "root/etc/motd", "hello\n")
@@ -53,6 +58,12 @@ WHOLE: frozenset[AnyObject] = frozenset(
         TO_SWITCH,
         SWITCH,
         PORT,
+        TUNNEL,
+        TUNNEL_V6,
+        Interface(B, "to-d", TUNNEL.key, mtu=1450),
+        Interface(B, "to-e", TUNNEL_V6.key, mtu=1430, split=True, finished=True),
+        Address(B, "to-d", "10.1.0.0/31"),
+        Address(B, "to-d", "fd01::/127"),
         Interface(A, "to-c", TO_SWITCH.key, gro=True, split=True, finished=True),
         Interface(A, "to-b", WIRE.key),
         Interface(B, "to-a", WIRE.key, mtu=1400),
@@ -74,7 +85,7 @@ WHOLE: frozenset[AnyObject] = frozenset(
         SECOND,
     }
 )
-KINDS = (Netns, Sysctl, Veth, Bridge, Interface, Address, Route, File, Root, Process)
+KINDS = (Netns, Sysctl, Veth, Vxlan, Bridge, Interface, Address, Route, File, Root, Process)
 SETTINGS_OF_SOMETHING = (Sysctl, Interface)  # these come and go with what they are settings of
 
 
@@ -159,6 +170,10 @@ CHANGES = [
     Interface(A, "to-b", WIRE.key, split=True),
     Interface(A, "to-b", WIRE.key, finished=True),
     Interface(A, "to-c", TO_SWITCH.key),
+    Interface(B, "to-e", TUNNEL_V6.key, mtu=1280),
+    replace(TUNNEL, remote="192.0.2.3"),
+    replace(TUNNEL, local="192.0.2.4", remote="192.0.2.3"),
+    replace(TUNNEL_V6, remote="2001:db8::3"),
     replace(PORT, master=""),
     replace(SWITCH, stp=False),
     replace(SWITCH, storm_kpps=20),
@@ -359,9 +374,11 @@ class TestOthers:
         other = OwnPlace(tmp_path)
         try:
             second = World(other)
-            second.one_pass(WHOLE)
+            theirs = frozenset(o for o in WHOLE if not {TUNNEL.key, TUNNEL_V6.key} & {o.key, *o.on})
+            theirs -= {o for o in of(Address) if o.ns == B and o.dev == "to-d"}
+            second.one_pass(theirs)
             real.one_pass(frozenset())
-            assert second.see() == WHOLE
+            assert second.see() == theirs
             assert real.see() == frozenset()
             real.one_pass(WHOLE)
             second.one_pass(frozenset())
@@ -385,6 +402,68 @@ class TestOthers:
         real.one_pass(WHOLE)
         real.ensure(replace(MOTD, text="seen by the sliver only"))
         assert look() == before
+
+
+class TestTunnels:
+    """Each heals in one pass, and what stands on it stays where it can."""
+
+    pytestmark = [*root, pytest.mark.needs("vxlan")]
+
+    DEEDS = (
+        "ip link set to-d type vxlan id {vni} remote 192.0.2.9",
+        "ip link set to-d type vxlan id {vni} learning",
+        "bridge fdb delete 00:00:00:00:00:00 dev to-d",
+        "bridge fdb append 00:00:00:00:00:00 dev to-d dst 192.0.2.9",
+        "bridge fdb add 02:00:00:00:00:99 dev to-d dst 192.0.2.9 vni 7",
+        "ip link delete to-d",
+        "ip link set to-d name elsewhere",
+        "ip link set to-d down",
+        "ip link set to-d mtu 1280",
+        "ip link set to-d address 02:00:00:00:00:98",
+        "ip link set to-d group default",
+        "ip link delete to-d; ip link add to-d index 70005 address 02:00:00:00:00:0e group 1447644745 type vxlan"
+        " id {vni} local 192.0.2.1 remote 192.0.2.2 dstport 4789 nolearning",  # its socket is the sliver's own
+    )
+
+    @pytest.mark.parametrize("deed", DEEDS)
+    def test_is_healed_in_one_pass(self, real, deed):
+        inside(real, "sh", "-c", deed.format(vni=VNI), ns=B)
+        assert real.see() != WHOLE
+        failures = real.one_pass(WHOLE)
+        if "group default" in deed:  # it is nobody's now, and has our tunnel's name
+            assert set(failures) == {TUNNEL.key}
+            inside(real, "ip", "link", "delete", "to-d", ns=B)
+            failures = real.one_pass(WHOLE)
+        assert failures == {}
+        assert real.see_anew() == WHOLE
+
+    def test_is_made_anew_over_the_other_ip_version_within_two_passes(self, real):
+        other = replace(TUNNEL, local="2001:db8::1", remote="2001:db8::2")
+        want = WHOLE - {TUNNEL} | {other}
+        real.one_pass(want)
+        assert real.one_pass(want) == {}
+        assert real.see_anew() == want
+
+    def test_its_number_is_told_where_another_has_it(self, real):
+        other = Vxlan(B, "to-f", 70009, "02:00:00:00:00:10", VNI, "192.0.2.1", "192.0.2.2")
+        failures = real.ensure(other)
+        assert failures == {
+            other.key: f"The kernel refused vxlan {B} to-f: this node has another tunnel with the number {VNI}."
+        }
+        assert real.see() == WHOLE
+
+    def test_a_tunnel_made_by_hand_is_not_ours(self, real):
+        more = "ip link add hand type vxlan id 5 local 192.0.2.1 remote 192.0.2.2 dstport 4791"
+        inside(real, "sh", "-c", more, ns=B)
+        assert real.see() == WHOLE
+        assert real.one_pass(WHOLE) == {}
+        assert "hand" in inside(real, "ip", "link", ns=B)
+
+    def test_its_number_is_free_again_when_its_namespace_was_made_anew(self, real):
+        for _ in range(3):
+            run("ip", "netns", "delete", real.own.place.netns(B).name)
+            assert real.one_pass(WHOLE) == {}
+            assert real.see() == WHOLE
 
 
 class TestWhatTheKernelAdds:

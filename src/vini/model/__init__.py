@@ -62,6 +62,7 @@ from vini.model.objects import (
     Sysctl,
     Veth,
     VethEnd,
+    Vxlan,
 )
 from vini.model.router import Adjacency, BgpPeer, Router, RouterVif
 from vini.model.spec import Capabilities, Node, Op, SliceSpec, SliverStatus, State
@@ -74,5 +75,5 @@ __all__ = [
     "NotFound", "Object", "Op", "PROTOCOLS", "Place", "Process", "Program", "Ready", "Root", "Route", "Router",
     "RouterVif", "Routing", "SPEAKS", "STACK", "SYSCTLS", "Shape", "SliceSpec", "Sliver", "SliverStatus", "Stale",
     "State", "StaticRoute", "Sysctl", "Topology", "TopologyError", "Unsupported", "Value", "Veth", "VethEnd",
-    "ViniError",
+    "ViniError", "Vxlan",
 ]  # fmt: skip

@@ -119,6 +119,33 @@ class Veth(Object, frozen=True):
         return tuple(e.ns for e in self.ends)
 
 
+class Vxlan(Object, frozen=True):
+    """One end of a link whose other end is on another node: a VXLAN tunnel that no other link uses (RFC 7348).
+
+    The interface is in the sliver's namespace, the tunnel's UDP socket in the node's own.  All that leaves by it goes
+    to `remote`; it learns nothing, since there is nobody else.
+    """
+
+    in_place: ClassVar[frozenset[str]] = frozenset({"local", "remote", "whole"})
+    ns: str
+    dev: str
+    index: int  # interface index, unique inside its namespace
+    mac: str
+    vni: int  # VXLAN network identifier, 1..2**24-1; unique in the testbed
+    local: str  # address of this node, IPv4 or IPv6, as `ipaddress` prints it
+    remote: str  # and of the other one, of the same IP version
+    port: int = 4789  # UDP, at both
+    whole: bool = True  # everything goes to `remote`, and nothing is learned; always wanted so
+
+    @property
+    def key(self) -> Key:
+        return ("vxlan", self.ns, self.dev)
+
+    @property
+    def on(self) -> tuple[Key, ...]:
+        return (("netns", self.ns),)
+
+
 class Interface(Object, frozen=True):
     """The settings of one vif, or of "lo"; it comes and goes with what it belongs to.
 
@@ -128,12 +155,12 @@ class Interface(Object, frozen=True):
     in_place: ClassVar[frozenset[str]] = frozenset({"mtu", "up", "wire", "whole", "master", "gro", "split", "finished"})
     ns: str
     dev: str
-    wire: Key  # the key of what it belongs to: its pair, or for "lo" the namespace
+    wire: Key  # the key of what it belongs to: its pair or tunnel, or for "lo" the namespace
     mtu: int = 1500
     up: bool = True
     whole: bool = True  # with what the kernel gave it when it came up: 127.0.0.1 and ::1, or a link-local address
     master: str = ""  # the bridge that it is a port of
-    gro: bool = False  # takes frames that XDP redirects to the other end (NAPI; ethtool's generic-receive-offload)
+    gro: bool = False  # of a pair: takes frames that XDP redirects to the other end (NAPI; ethtool's GRO)
     split: bool = False  # large segments are cut before they leave by it
     finished: bool = False  # checksums are complete before a packet leaves by it: XDP forgets that one isn't
 
@@ -385,8 +412,10 @@ class Process(Object, frozen=True):
         return always | {"config"} if self.reload else always
 
 
-AnyObject = Netns | Sysctl | Root | Veth | Bridge | Interface | Address | Route | Shape | File | Bpf | Hook | Process
+AnyObject = (
+    Netns | Sysctl | Root | Veth | Vxlan | Bridge | Interface | Address | Route | Shape | File | Bpf | Hook | Process
+)
 # From the ground up: a kind stands only on kinds to its left (and, for processes, on its own).
 STACK: tuple[type[Object], ...] = (
-    Netns, Sysctl, Veth, Bridge, Interface, Address, Route, File, Shape, Bpf, Hook, Root, Process,
+    Netns, Sysctl, Veth, Vxlan, Bridge, Interface, Address, Route, File, Shape, Bpf, Hook, Root, Process,
 )  # fmt: skip

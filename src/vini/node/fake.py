@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 from msgspec.structs import replace
 
-from vini.model import STACK, AnyObject, Bridge, Interface, Key, Process, Veth
+from vini.model import STACK, AnyObject, Bridge, Interface, Key, Process, Veth, Vxlan
 from vini.node.drivers import Failures
 
 
@@ -33,12 +33,12 @@ class FakeDriver:
             if missing and not self._is_born_with(o):
                 failures[o.key] = f"The kernel refused {' '.join(o.key)}: nothing at {' '.join(missing[0])}."
                 continue
-            new = self.have.get(o.key) != o
+            old = self.have.get(o.key)
+            new = old is None or (isinstance(o, Veth) and old != o)
             self.have[o.key] = o
-            if isinstance(o, Veth) and new:
-                for end in o.ends:
-                    born = Interface(end.ns, end.dev, (), up=False)
-                    self.have[born.key] = born
+            for ns, dev in _vifs(o) if new else ():
+                born = Interface(ns, dev, (), up=False)
+                self.have[born.key] = born
         return failures
 
     def _is_born_with(self, o: AnyObject) -> bool:
@@ -54,9 +54,8 @@ class FakeDriver:
         gone = self.have.pop(key, None)
         if gone is None:
             return
-        if isinstance(gone, Veth):
-            for end in gone.ends:
-                self._remove(("interface", end.ns, end.dev))
+        for ns, dev in _vifs(gone):
+            self._remove(("interface", ns, dev))
         if isinstance(gone, Bridge):  # what were its ports stay
             for k, o in list(self.have.items()):
                 if isinstance(o, Interface) and key in o.on:
@@ -64,3 +63,10 @@ class FakeDriver:
         for k, o in list(self.have.items()):
             if key in o.on and key[:1] != ("file",) and not (isinstance(o, Process) and key[0] == "process"):
                 self._remove(k)
+
+
+def _vifs(o: AnyObject) -> tuple[tuple[str, str], ...]:
+    """The interfaces that come and go with an object."""
+    if isinstance(o, Veth):
+        return tuple((end.ns, end.dev) for end in o.ends)
+    return ((o.ns, o.dev),) if isinstance(o, Vxlan) else ()

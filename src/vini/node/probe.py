@@ -25,6 +25,7 @@ class Feature(Value, frozen=True):
 FEATURES = (
     Feature("root", "making network namespaces", "run it as root: `sudo ./vini ...`"),
     Feature("cgroup2", "keeping track of processes", "boot with systemd.unified_cgroup_hierarchy=1"),
+    Feature("vxlan", "links to other nodes", "`modprobe vxlan` (package linux-modules-extra-$(uname -r))"),
     Feature("netem", "link emulation by the kernel", "`modprobe sch_netem` (package linux-modules-extra-$(uname -r))"),
     Feature("element", "link emulation without netem", "`apt-get install gcc libc6-dev` (and /dev/net/tun)"),
     Feature("programs", "programs in slivers", "`apt-get install clang libbpf-dev libbpf1`"),
@@ -64,6 +65,13 @@ def _netem() -> bool:
     return subprocess.run(["unshare", "-n", "sh", "-c", command], capture_output=True).returncode == 0
 
 
+def _vxlan() -> bool:
+    """Tries it likewise: a tunnel that leads out of a namespace, and one over IPv6."""
+    four = "ip link add v4 type vxlan id 1 local 127.0.0.1 remote 127.0.0.2 dstport 4789"
+    six = "ip link add v6 type vxlan id 2 local ::1 remote ::2 dstport 4789"
+    return subprocess.run(["unshare", "-n", "sh", "-c", f"{four} && {six}"], capture_output=True).returncode == 0
+
+
 def _element() -> bool:
     return Path("/dev/net/tun").exists() and shutil.which("gcc") is not None
 
@@ -88,6 +96,7 @@ def _program(*names: str) -> Callable[[], bool]:
 _PROBES: dict[str, Callable[[], bool]] = {
     "root": _root,
     "cgroup2": _cgroup2,
+    "vxlan": _vxlan,
     "netem": _netem,
     "element": _element,
     "programs": _programs,

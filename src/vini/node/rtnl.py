@@ -20,7 +20,7 @@ IFF_UP = 1
 _IFF_RUNNING = 0x40
 # Attribute numbers: linux/if_link.h, linux/if_addr.h, linux/rtnetlink.h, linux/veth.h.
 _ADDRESS, _IFNAME, _MTU, _LINK, _LINKINFO, _IFALIAS, _AF_SPEC, _IFGROUP, _NS_FD = 1, 3, 4, 5, 18, 20, 26, 27, 28
-_EXT_MASK, _MASTER, _GSO_MAX_SEGS = 29, 10, 40
+_EXT_MASK, _MASTER, _GSO_MAX_SEGS, _LINK_NETNSID = 29, 10, 40, 37
 # Attributes of bridges, linux/if_link.h; the timers in 1/100 s, each the least that the kernel takes: forward delay,
 # hello time, and how long a bridge believes what it heard from another.
 _BR_STP, _BR_MULTICAST_SNOOPING = 5, 23
@@ -68,6 +68,7 @@ class SeenLink(Value, frozen=True):
     master: int = 0  # the index of the bridge that it is a port of
     gso_max: int = WHOLE  # packets in the largest segment that leaves by it uncut
     info: bytes = b""  # IFLA_LINKINFO as it came
+    apart: bool = False  # what it stands on, as a tunnel's socket, is in another namespace
 
 
 class SeenBridge(Value, frozen=True):
@@ -187,6 +188,7 @@ def seen_link(message: bytes) -> SeenLink:
         master=_u32(a.get(_MASTER)),
         gso_max=_u32(a.get(_GSO_MAX_SEGS)),
         info=a.get(_LINKINFO, b""),
+        apart=_LINK_NETNSID in a,
     )
 
 

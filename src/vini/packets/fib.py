@@ -26,12 +26,17 @@ _SOL_NETLINK, _ADD_MEMBERSHIP = 270, 1
 
 
 class Link(NamedTuple):
-    """An interface of the sliver; `kind` is "veth" for a vif."""
+    """An interface of the sliver."""
 
     name: str
     mac: bytes
     mtu: int
     kind: str
+
+    @property
+    def is_vif(self) -> bool:
+        """Whether it is a link's end; else the sliver's own affair."""
+        return self.kind in ("veth", "vxlan")
 
 
 class Hop(NamedTuple):
@@ -107,7 +112,7 @@ class Fib:
             return None
         a = nl.attributes(answer, 28)
         link = self.links().get(int.from_bytes(a.get(_RTA_OIF, b""), "little"))
-        if link is None or link.kind != "veth":
+        if link is None or not link.is_vif:
             return None
         via = a.get(_RTA_GATEWAY) or a.get(_RTA_VIA, b"")[2:] or destination
         mac = self._neighbour(int.from_bytes(a[_RTA_OIF], "little"), via)

@@ -109,7 +109,7 @@ class _Loop:
     def _look_at_links(self) -> None:
         """Open the vifs that are new, close those that went."""
         vifs = self._router.vifs
-        links = {index: link for index, link in self._router.fib.links().items() if link.kind == "veth"}
+        links = {index: link for index, link in self._router.fib.links().items() if link.is_vif}
         for name, vif in list(vifs.items()):
             link = links.get(vif.index)
             if link is None or (link.name, link.mac) != (name, vif.mac):

@@ -65,10 +65,13 @@ class Prepared(Value, frozen=True):
         return self.inserts if any(e.direction == "output" for e in self.entrances) else 0
 
 
-def prepare(where: str, program: Program, vifs: Sequence[str], shaped: Collection[str]) -> Prepared:
+def prepare(
+    where: str, program: Program, vifs: Sequence[str], shaped: Collection[str], tunnels: Collection[str] = ()
+) -> Prepared:
     """Raises TopologyError with the program's mistakes, Unsupported where its hook can't be had.
 
     `shaped` are those vifs whose links delay, lose or limit packets: what XDP redirects would bypass that.
+    `tunnels` are those whose links lead to other nodes: a tunnel runs no XDP, and takes nothing from it.
     """
     for vif in program.vifs:
         if vif not in vifs:
@@ -81,7 +84,7 @@ def prepare(where: str, program: Program, vifs: Sequence[str], shaped: Collectio
         inserts = compiled.inserts
     else:
         source, entrances, rows, inserts = program.text, _of_c(program), (), 0
-    hook, why = _choose(where, program, entrances, shaped)
+    hook, why = _choose(where, program, entrances, shaped, tunnels)
     return Prepared(source, entrances, hook, why, rows, inserts)
 
 
@@ -140,7 +143,7 @@ def _of_c(program: Program) -> tuple[Entrance, ...]:
 
 
 def _choose(
-    where: str, program: Program, entrances: Sequence[Entrance], shaped: Collection[str]
+    where: str, program: Program, entrances: Sequence[Entrance], shaped: Collection[str], tunnels: Collection[str]
 ) -> tuple[HookName, str]:
     """XDP is faster for small packets; tc keeps large segments, and links' delay, loss and rate."""
     able: list[HookName] = [h for h in ("xdp", "tc") if all(h in e.hooks for e in entrances if e.direction == "input")]
@@ -150,6 +153,14 @@ def _choose(
     if program.hook != "auto" and program.hook not in able:
         raise Unsupported(f"The program of {where} can't run at {program.hook}; it can at {', '.join(able)}.")
     wish = program.hook if program.hook != "auto" else able[0]
+    if wish == "xdp" and tunnels:
+        leading = f"links of {where} lead to other nodes ({', '.join(sorted(tunnels))})"
+        if program.hook == "auto" and "tc" in able:
+            return "tc", f"{leading}, where XDP can't send"
+        raise Unsupported(
+            f"The program of {where} asks for XDP, but {leading}, and tunnels have none; write it for tc "
+            "(`hook: tc`), or keep the slivers on one node with `node:`."
+        )
     if wish == "xdp" and shaped:
         if program.hook == "auto" and "tc" in able:
             return "tc", f"links of {where} are shaped ({', '.join(sorted(shaped))}), which XDP would bypass"

@@ -86,9 +86,9 @@ def _partner(interface: Interface) -> str:
 
 
 def _check_mtu(p: PlacedLink, given: tuple[list[Given], list[Given]], mistakes: Mistakes) -> None:
-    addresses = [*given[0], *given[1]]
-    if p.link.mtu < LEAST_MTU_V6 and (not addresses or any(i.version == 6 for i, _ in addresses)):
-        what = f"The mtu {p.link.mtu} is too small for IPv6, which this link carries."
+    addresses, mtu = [*given[0], *given[1]], p.link.mtu
+    if mtu is not None and mtu < LEAST_MTU_V6 and (not addresses or any(i.version == 6 for i, _ in addresses)):
+        what = f"The mtu {mtu} is too small for IPv6, which this link carries."
         mistakes.add(p.at, what, f"write {LEAST_MTU_V6} or more, or give the link IPv4 addresses only")
 
 

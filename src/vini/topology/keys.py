@@ -371,7 +371,10 @@ COST = Key(integer(1, 65535), "Routing metric, 1..65535; default 10.")
 LINK_PROPERTIES = {
     "cost": COST,
     **IMPAIRMENTS,
-    "mtu": Key(integer(68, 65535), "Largest packet in bytes, 68..65535; with IPv6 1280 at least; default 1500."),
+    "mtu": Key(
+        integer(68, 65535),
+        "Largest packet in bytes, 68..65535; with IPv6 1280 at least; default 1500, or what fits between nodes.",
+    ),
     "fault": Key(
         words("none", "carrier", "silent"), "`carrier`: both ends are down; `silent`: packets vanish; default none."
     ),

@@ -201,7 +201,7 @@ def _properties(link: Link) -> Written:
     if link.cost != 10:
         written["cost"] = link.cost
     written |= _impairment(link.impairment, Impairment())
-    if link.mtu != 1500:
+    if link.mtu is not None:
         written["mtu"] = link.mtu
     if link.fault != "none":
         written["fault"] = link.fault

@@ -1,4 +1,4 @@
-"""Namespaces, their settings, veth pairs, vifs, addresses and static routes of this machine."""
+"""Namespaces, their settings, veth pairs, tunnels, vifs, addresses and static routes of this machine."""
 
 from __future__ import annotations
 
@@ -10,9 +10,22 @@ from errno import EEXIST, ENODEV, ENOENT, ESRCH
 from itertools import groupby
 from socket import if_nametoindex
 
-from vini.model import SYSCTLS, Address, AnyObject, Bridge, Interface, Key, Netns, Route, Sysctl, Veth, VethEnd
+from vini.model import (
+    SYSCTLS,
+    Address,
+    AnyObject,
+    Bridge,
+    Interface,
+    Key,
+    Netns,
+    Route,
+    Sysctl,
+    Veth,
+    VethEnd,
+    Vxlan,
+)
 from vini.node import connected, ethtool, netns, rtnl
-from vini.node.drivers import Failures, bridge
+from vini.node.drivers import Failures, bridge, tunnel
 from vini.node.drivers.contents import forget_sliver, furnished
 from vini.node.netlink import Socket
 from vini.node.pins import Pins
@@ -43,7 +56,7 @@ _BIRTH = {
 class NetworkDriver:
     """Holds nothing between calls: entering a namespace costs 4 us, a socket 7 us."""
 
-    kinds = (Netns, Sysctl, Veth, Bridge, Interface, Address, Route)
+    kinds = (Netns, Sysctl, Veth, Vxlan, Bridge, Interface, Address, Route)
 
     def __init__(self, place: Place):
         self._place = place
@@ -74,12 +87,17 @@ class NetworkDriver:
             seen = _look(socket)
             ours = {}
             for link in seen.links.values():
-                if link.index != 1 and (link.group != GROUP or not link.peer):
+                is_tunnel = tunnel.is_ours(link)
+                if link.index != 1 and not is_tunnel and (link.group != GROUP or not link.peer):
+                    continue
+                try:
+                    out.add(_interface(ns, link, seen, socket))
+                except OSError:  # it vanished meanwhile, as its other end was taken down with a namespace
                     continue
                 ours[link.index] = link.dev
-                out.add(_interface(ns, link, seen, socket))
-                if link.index != 1:
+                if link.index != 1 and not is_tunnel:
                     ends.append((VethEnd(ns, link.dev, link.index, link.mac), link.peer))
+            out.update(tunnel.observe(ns, socket, seen.links))
             out.update(bridge.observe(ns, socket, seen.links))
             for a in seen.addresses:
                 if a.index in ours and self._is_ours(a.cidr, a.mark):
@@ -106,6 +124,8 @@ class NetworkDriver:
             return self._each(objects, self._write_sysctls)
         if kind is Veth:
             return self._make_pairs(objects)
+        if kind is Vxlan:
+            return self._make_tunnels(objects)
         if kind is Bridge:
             return self._each(objects, self._ensure_bridge)
         failures = self._requests(objects, _ensuring)
@@ -239,6 +259,20 @@ class NetworkDriver:
                 break
         return failures
 
+    def _make_tunnels(self, objects: Sequence[AnyObject]) -> Failures:
+        failures: Failures = {}
+        tunnels = [o for o in objects if isinstance(o, Vxlan)]
+        with Socket() as home, netns.back_home():
+            for ns, group in groupby(tunnels, key=lambda o: o.ns):
+                batch, pin = list(group), self._place.pin(ns)
+                try:
+                    netns.enter(pin)
+                    with Socket() as there:
+                        failures |= tunnel.ensure(home, there, pin, batch)
+                except OSError as e:
+                    failures.update((o.key, f"The kernel refused {' '.join(o.key)}: {e}.") for o in batch)
+        return failures
+
     # --- vifs, addresses, routes: a batch per namespace -----------------------------------------
 
     def _requests(
@@ -310,8 +344,9 @@ def _ensuring_interfaces(socket: Socket, batch: Sequence[Interface]) -> Iterator
 
 
 def _set_offloads(socket: int, o: Interface, is_new: bool) -> None:
-    """What of ethtool's settings differs; a new veth has neither.  GRO is turned on later, once all is up."""
-    if not is_new and not o.gro and ethtool.has_gro(socket, o.dev):
+    """What of ethtool's settings differs; a new veth has neither.  GRO is turned on later, once all is up.  A tunnel
+    always has it."""
+    if not is_new and not o.gro and o.wire[:1] != ("vxlan",) and ethtool.has_gro(socket, o.dev):
         ethtool.set_gro(socket, o.dev, False)
     if o.finished != (not is_new and ethtool.finishes_checksums(socket, o.dev)):
         ethtool.set_finishing_checksums(socket, o.dev, o.finished)
@@ -348,7 +383,7 @@ def _interface(ns: str, link: rtnl.SeenLink, seen: connected.Seen, socket: Socke
         link.up,
         connected.is_complete(link, seen),
         master.dev if master else f"#{link.master}" if link.master else "",
-        link.index != 1 and ethtool.has_gro(socket.fileno(), link.dev),
+        link.index != 1 and not tunnel.is_ours(link) and ethtool.has_gro(socket.fileno(), link.dev),
         _splits(link),
         link.index != 1 and ethtool.finishes_checksums(socket.fileno(), link.dev),
     )
@@ -380,6 +415,8 @@ def _removing(_: Socket, batch: Sequence[AnyObject]) -> Iterator[tuple[AnyObject
         match o:
             case Address(_, dev, cidr):
                 yield o, rtnl.delete_address(index[dev], cidr)
+            case Vxlan(_, dev):
+                yield o, rtnl.delete_link(dev)
             case Route(_, to, via, dev):
                 yield o, rtnl.delete_route(to, via, index[dev])
 
