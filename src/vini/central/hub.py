@@ -8,16 +8,14 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import suppress
-from typing import TYPE_CHECKING
+
+from starlette.websockets import WebSocket
 
 from vini import bus
 from vini.bus import frames, streams
 from vini.central.connection import Connection, Misbehaves
 from vini.central.delivery import Delivery, Desk, Identity, Rhythm
 from vini.model import ViniError
-
-if TYPE_CHECKING:
-    from starlette.websockets import WebSocket
 
 __all__ = ["Desk", "Hub", "Identity", "Rhythm"]
 log = logging.getLogger("vini.hub")
@@ -175,10 +173,11 @@ class Hub:
         ]  # fmt: skip
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                if error := task.exception():
-                    log.warning("node %s: %s", connection.node, error, exc_info=not isinstance(error, Misbehaves))
-                    connection.end(str(error), frames.MISBEHAVED if isinstance(error, Misbehaves) else 1011)
+            for error in (task.exception() for task in done):
+                if error and not isinstance(error, (bus.NodeAway, ConnectionError)):
+                    expected = isinstance(error, Misbehaves)
+                    log.warning("node %s: %s", connection.node, error, exc_info=None if expected else error)
+                    connection.end(str(error), frames.MISBEHAVED if expected else 1011)
                     await ending
         finally:
             for task in tasks:

@@ -288,6 +288,8 @@ class Uplink:
         return first
 
     async def _talk(self, socket: ClientConnection, identity: Identity) -> None:
+        from websockets.exceptions import ConnectionClosed
+
         self._say(f"connected to {identity.central} as {identity.node}")
         self._sent, self._unsent = {}, {}
         self._agent.listener = self._hear
@@ -296,13 +298,13 @@ class Uplink:
             asyncio.create_task(talk.run()), asyncio.create_task(self._push(talk)), asyncio.create_task(
                 self._watch(identity))]  # fmt: skip
         try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in tasks:
                 task.cancel()
             ended = await asyncio.gather(*tasks, return_exceptions=True)
         for error in ended:
-            if isinstance(error, Exception):
+            if isinstance(error, Exception) and not isinstance(error, (ConnectionClosed, ConnectionError)):
                 raise error
         raise _closed(socket.close_code, socket.close_reason)
 
@@ -343,7 +345,7 @@ def _closed(code: int | None, reason: str | None) -> ViniError:
         return Denied("another connection took this node's place: does a second machine use a copy of its identity?")
     if code == frames.REFUSED:
         return Denied(f"the central closed the connection: {reason}")
-    return ViniError(f"the central closed the connection{': ' + reason if reason else ''}.")
+    return ViniError(f"the central closed the connection: {reason}" if reason else "the central hung up.")
 
 
 def trusting(ca: str) -> ssl.SSLContext:

@@ -1,0 +1,266 @@
+"""A central on loopback with TLS and a desk in memory, and agents that are real but for their machine."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+import uvicorn
+from fastapi import FastAPI
+from msgspec.structs import replace
+from strategies import spec_of
+
+from vini import bus
+from vini.bus import frames
+from vini.central.ca import Authority
+from vini.central.hub import Hub, Identity, Rhythm
+from vini.central.join import join_router
+from vini.model import SliceSpec, Sliver, Topology
+from vini.node import identity as identities
+from vini.node import uplink
+from vini.node.agent import Agent
+from vini.node.answers import Answers
+from vini.node.fake import FakeDriver
+from vini.node.ledgers import Ledgers
+from vini.node.ledger import Ledger
+from vini.node.machine import Machine
+from vini.node.running import Prepared
+
+T = TypeVar("T")
+QUICK = Rhythm(beat=0.2, patience=5.0, first=0.05, longest=0.2)
+QUICK_UPLINK = uplink.Rhythm(first=0.02, longest=0.2, patience=5.0, look=0.05, push=0.01, lasting=0.5)
+
+
+async def eventually(check: Callable[[], T], within: float = 10.0) -> T:
+    """The first true value of `check`; fails with its last one.  The time is what a busy machine may need."""
+    deadline = time.monotonic() + within
+    while not (found := check()):
+        assert time.monotonic() < deadline, f"not within {within:g} s; last: {found!r}"
+        await asyncio.sleep(0.005)
+    return found
+
+
+def spec(slice_: str, generation: int, *slivers: str, **fields: Any) -> SliceSpec:
+    """One for a node, with some slivers; without, the slice's end."""
+    return replace(spec_of(Topology(slice_, {n: Sliver(n) for n in slivers}), generation), **fields)
+
+
+class FakeDesk:
+    """Nodes and specs in dicts; `broken` makes every question fail."""
+
+    def __init__(self) -> None:
+        self.nodes: dict[str, Identity] = {}
+        self.specs: dict[str, dict[str, list[SliceSpec]]] = {}
+        self.heard: list[tuple[str, bus.Message]] = []
+        self.broken = False
+        self.asked = 0
+
+    def identity(self, node: str) -> Identity | None:
+        self._may_break()
+        return self.nodes.get(node)
+
+    def newer(self, node: str, greeting: bus.Greeting) -> list[SliceSpec]:
+        self._may_break()
+        have = greeting.ended | greeting.generations
+        return [s for of in self.specs.get(node, {}).values() for s in of if s.generation > have.get(s.slice, 0)]
+
+    def reported(self, node: str, message: bus.Message) -> None:
+        self._may_break()
+        self.heard.append((node, message))
+
+    def _may_break(self) -> None:
+        self.asked += 1
+        if self.broken:
+            raise OSError("the disk is full")
+
+    def put(self, node: str, *specs: SliceSpec) -> None:
+        self.specs.setdefault(node, {})[specs[-1].slice] = list(specs)
+
+    def said(self, node: str, kind: type[T]) -> list[T]:
+        """What was heard of a node, of one kind."""
+        return [m for n, m in list(self.heard) if n == node and isinstance(m, kind)]
+
+    def last(self, node: str, slice_: str) -> bus.Report | None:
+        """The newest report of a slice."""
+        return next((r for r in reversed(self.said(node, bus.Report)) if r.slice == slice_), None)
+
+    def holds(self, node: str, slice_: str, generation: int) -> bool:
+        """Whether the node has said so, and that all of it is ready."""
+        r = self.last(node, slice_)
+        return bool(r and r.generation == generation and not r.refused and all(s.state == "ready" for s in r.slivers))
+
+
+class _Server(uvicorn.Server):
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class Central:
+    """An ASGI server on loopback; `stop` and `start` as its machine's reboot."""
+
+    def __init__(self, directory: Path, desk: FakeDesk | None = None, rhythm: Rhythm = QUICK,
+                 take: Callable[[Any], Any] | None = None):  # fmt: skip
+        self.desk, self._rhythm = desk or FakeDesk(), rhythm
+        self.authority = Authority(directory / "ca")
+        self._take = take or _nobody
+        self.port = 0
+        self.clock = time.time
+        self._serving: asyncio.Task[None] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"https://127.0.0.1:{self.port}"
+
+    async def start(self) -> None:
+        self.hub = Hub(self.desk, rhythm=self._rhythm, clock=lambda: self.clock())
+        app = FastAPI()
+        app.include_router(join_router(self._take, self.authority.pem))
+        app.add_api_websocket_route(frames.PATH, self.hub.endpoint)
+        served = self.authority.serve(["127.0.0.1", "localhost"])
+        config = uvicorn.Config(
+            app, log_level="error", lifespan="off", ssl_certfile=served.certificate, ssl_keyfile=served.key,
+            timeout_graceful_shutdown=1, ws_max_size=frames.LARGEST, ws_per_message_deflate=False,
+        )  # fmt: skip
+        self._server = _Server(config)
+        listening = socket.socket()
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(("127.0.0.1", self.port))
+        self.port = listening.getsockname()[1]
+        self._serving = asyncio.create_task(self._server.serve([listening]))
+        await eventually(lambda: self._server.started)
+
+    async def stop(self) -> None:
+        self._server.should_exit = self._server.force_exit = True
+        if self._serving:
+            await self._serving
+
+    def admit(self, name: str) -> identities.Identity:
+        """As if it had joined."""
+        key = os.urandom(32)
+        self.desk.nodes[name] = Identity(identities.public_half(key))
+        return identities.Identity(name, "site", self.url, key, self.authority.pem)
+
+
+def _nobody(_: object) -> object:
+    raise AssertionError("nobody joins in this test")
+
+
+@asynccontextmanager
+async def central(directory: Path, **how: Any) -> AsyncIterator[Central]:
+    """One that runs."""
+    it = Central(directory, **how)
+    await it.start()
+    try:
+        yield it
+    finally:
+        await it.stop()
+
+
+class _Traces:
+    def __init__(self, driver: FakeDriver):
+        self._driver = driver
+
+    def namespaces(self) -> set[str]:
+        return {ns for o in list(self._driver.have.values()) for ns in o.slivers}
+
+    def health(self, _: object) -> tuple[dict[str, str], dict[str, str]]:
+        return {}, {}
+
+    def awaited(self, _: object) -> bool:
+        return False
+
+    def being_told(self, _: object) -> set[str]:
+        return set()
+
+    def being_asked(self, _: object) -> bool:
+        return False
+
+    def asking(self) -> bool:
+        return False
+
+    def fibs(self, namespaces: list[str]) -> dict[str, tuple[()]]:
+        return {ns: () for ns in namespaces}
+
+    def close(self) -> None:
+        pass
+
+
+class _Programs:
+    def slivers(self) -> list[str]:
+        return []
+
+    def loaded(self, _: str) -> bool:
+        return False
+
+
+class FakeNode:
+    """A real agent, with its ledgers on disk and its uplink, over a machine in a dict."""
+
+    def __init__(self, directory: Path, clock: Callable[[], float] = time.time):
+        self.state, self._clock = directory, clock
+        self.driver = FakeDriver()
+        self.tasks: list[asyncio.Task[None]] = []
+
+    def start(self, *, loop: bool = True) -> FakeNode:
+        """The agent as a process that has just begun."""
+        identities.directory(self.state).mkdir(parents=True, exist_ok=True)
+        self.ledgers = Ledgers(
+            Ledger(self.state / "ledger", self._clock),
+            Ledger(identities.directory(self.state) / "ledger", self._clock),
+            identities.directory(self.state) / ".owner",
+        )
+        machine = Machine([self.driver])
+        self.agent = Agent(machine, self.ledgers, _Traces(self.driver), _Programs())  # type: ignore[arg-type]
+        greeting = bus.Greeting("test", os.getpid(), "local", frozenset({"netem"}), {})
+        self.answers = Answers(self.agent, greeting, _as_it_is, asyncio.Event(), self._clock)
+        self.uplink = uplink.Uplink(self.agent, self.answers, self.state, QUICK_UPLINK)
+        self.tasks = [asyncio.create_task(self.uplink.run())]
+        if loop:
+            self.tasks.append(asyncio.create_task(self.agent.run()))
+        return self
+
+    async def stop(self) -> None:
+        """Its end, as by SIGTERM; the machine stays as it is."""
+        for task in self.tasks:
+            task.cancel()
+        for task in self.tasks:
+            with suppress(asyncio.CancelledError):
+                await task
+        self.agent.close()
+
+    def slivers(self) -> set[str]:
+        """What there is on its machine."""
+        return {ns for o in list(self.driver.have.values()) for ns in o.slivers}
+
+
+def _as_it_is(run: bus.Run) -> Prepared:
+    return Prepared(run.argv, {"PATH": os.environ["PATH"], **run.environment})
+
+
+@asynccontextmanager
+async def node(directory: Path, identity: identities.Identity | None, **how: Any) -> AsyncIterator[FakeNode]:
+    """One that runs, and has joined."""
+    it = FakeNode(directory, **{k: v for k, v in how.items() if k == "clock"})
+    if identity:
+        identities.write(directory, identity)
+    it.start(loop=how.get("loop", True))
+    try:
+        yield it
+    finally:
+        await it.stop()
+
+
+async def typed(*messages: bus.Typed | Awaitable[object]) -> AsyncIterator[bus.Typed]:
+    """Input for a command; what can be waited for is."""
+    for message in messages:
+        if isinstance(message, (bus.Input, bus.Resize, bus.Signal)):
+            yield message
+        else:
+            await message
