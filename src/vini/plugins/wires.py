@@ -112,5 +112,3 @@ def _tunnel(slice_: str, vifs: tuple[Vif, Vif], nodes: tuple[Node, Node], vni: i
         for v, local, remote in zip(vifs, (a, b), (b, a), strict=True)
     )
     return one, other
-
-
