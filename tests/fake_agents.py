@@ -27,8 +27,8 @@ from vini.node import uplink
 from vini.node.agent import Agent
 from vini.node.answers import Answers
 from vini.node.fake import FakeDriver
-from vini.node.ledgers import Ledgers
 from vini.node.ledger import Ledger
+from vini.node.ledgers import Ledgers
 from vini.node.machine import Machine
 from vini.node.running import Prepared
 
@@ -186,7 +186,7 @@ class _Traces:
         return False
 
     def fibs(self, namespaces: list[str]) -> dict[str, tuple[()]]:
-        return {ns: () for ns in namespaces}
+        return dict.fromkeys(namespaces, ())
 
     def close(self) -> None:
         pass

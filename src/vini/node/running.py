@@ -6,9 +6,11 @@ A command is a process group of its own, in the sliver's cgroup.  When its asker
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import itertools
 import os
+import shutil
 import signal
 import struct
 import termios
@@ -95,13 +97,26 @@ async def run(command: Run, channel: Channel, prepare: Prepare) -> None:
 
 
 class _Running:
-    """A command that runs, and our ends of its input and output."""
+    """A command that runs, and our ends of its input and output.
 
-    def __init__(self, process: asyncio.subprocess.Process, stdin: asyncio.StreamWriter,
-                 outputs: Mapping[int, asyncio.StreamReader], terminal: BinaryIO | None):  # fmt: skip
+    They are ours and not asyncio's: its `wait` waits for whoever else holds the other ends, too.
+    """
+
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process,
+        stdin: asyncio.StreamWriter,
+        outputs: Mapping[int, _Output],
+        terminal: BinaryIO | None,
+    ):
         self.process, self.stdin, self.outputs, self._terminal = process, stdin, outputs, terminal
         self.passed_on = 0  # bytes
         self.passing_on = 0  # outputs of which some is on its way to the asker
+
+    @property
+    def on_terminal(self) -> bool:
+        """Whether its input and output are a terminal's."""
+        return self._terminal is not None
 
     def send(self, number: int) -> None:
         """To its group; on a terminal, to what is in the foreground there."""
@@ -120,6 +135,10 @@ class _Running:
     async def end(self, rest: Callable[[bool], None]) -> None:
         """Nothing of it is left when this returns, if it has not exited by itself."""
         self.stdin.close()
+        for output in self.outputs.values():
+            output.transport.close()
+        if self._terminal:
+            self._terminal.close()
         alive = self.process.returncode is None
         if alive:
             self._to_group(signal.SIGHUP)
@@ -129,12 +148,17 @@ class _Running:
             self._to_group(signal.SIGKILL)
         await asyncio.to_thread(rest, alive)
         await self.process.wait()
-        if self._terminal:
-            self._terminal.close()
 
     def _to_group(self, number: signal.Signals) -> None:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, number)
+
+
+class _Output:
+    """One of its outputs: our end."""
+
+    def __init__(self, reader: asyncio.StreamReader, transport: asyncio.ReadTransport):
+        self.reader, self.transport = reader, transport
 
 
 async def _start(command: Run, prepared: Prepared) -> _Running:
@@ -145,34 +169,58 @@ async def _start(command: Run, prepared: Prepared) -> _Running:
 
 
 async def _on_pipes(_: Run, prepared: Prepared) -> _Running:
-    pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(
-        *prepared.argv, stdin=pipe, stdout=pipe, stderr=pipe, env=prepared.environment, start_new_session=True, cwd="/"
-    )
-    assert process.stdin and process.stdout and process.stderr
-    return _Running(process, process.stdin, {1: process.stdout, 2: process.stderr}, None)
+    theirs_in, ours_in = os.pipe()
+    (ours_out, theirs_out), (ours_err, theirs_err) = os.pipe(), os.pipe()
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *prepared.argv, stdin=theirs_in, stdout=theirs_out, stderr=theirs_err,
+            env=prepared.environment, start_new_session=True, cwd="/",
+        )  # fmt: skip
+    except OSError:
+        _close(ours_in, ours_out, ours_err)
+        raise
+    finally:
+        _close(theirs_in, theirs_out, theirs_err)
+    outputs = {1: await _output(ours_out), 2: await _output(ours_err)}
+    return _Running(process, await _input(ours_in), outputs, None)
 
 
 async def _on_terminal(command: Run, prepared: Prepared) -> _Running:
     """In a session of its own that a new pseudo-terminal controls (pty(7), setsid(1))."""
     ours, theirs = os.openpty()
-    terminal = os.fdopen(ours, "r+b", buffering=0)
     _resize(ours, command.rows, command.columns)
+    argv = prepared.argv if shutil.which(prepared.argv[0], path=prepared.environment.get("PATH")) else ()
     try:
+        if not argv:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         process = await asyncio.create_subprocess_exec(
-            "setsid", "--ctty", *prepared.argv, stdin=theirs, stdout=theirs, stderr=theirs,
-            env=prepared.environment, cwd="/",
-        )  # fmt: skip
+            "setsid", "--ctty", *argv, stdin=theirs, stdout=theirs, stderr=theirs, env=prepared.environment, cwd="/"
+        )
     except OSError:
-        terminal.close()
+        _close(ours)
         raise
     finally:
-        os.close(theirs)
+        _close(theirs)
+    outputs = {1: await _output(os.dup(ours))}
+    return _Running(process, await _input(os.dup(ours)), outputs, os.fdopen(ours, "r+b", buffering=0))
+
+
+async def _output(fd: int) -> _Output:
+    reader = asyncio.StreamReader(limit=CHUNK)
     loop = asyncio.get_running_loop()
-    reader = asyncio.StreamReader()
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(os.dup(ours), "rb", 0))
-    to, flow = await loop.connect_write_pipe(asyncio.streams.FlowControlMixin, os.fdopen(os.dup(ours), "wb", 0))
-    return _Running(process, asyncio.StreamWriter(to, flow, None, loop), {1: reader}, terminal)
+    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(fd, "rb", 0))
+    return _Output(reader, transport)
+
+
+async def _input(fd: int) -> asyncio.StreamWriter:
+    loop = asyncio.get_running_loop()
+    transport, flow = await loop.connect_write_pipe(asyncio.streams.FlowControlMixin, os.fdopen(fd, "wb", 0))
+    return asyncio.StreamWriter(transport, flow, None, loop)
+
+
+def _close(*fds: int) -> None:
+    for fd in fds:
+        os.close(fd)
 
 
 def _resize(terminal: int, rows: int, columns: int) -> None:
@@ -184,7 +232,7 @@ async def _attend(running: _Running, channel: Channel) -> None:
     """Returns when it has exited and its output is passed on, or when its asker has gone."""
     window = Window()
     inputs: asyncio.Queue[bytes] = asyncio.Queue()
-    pumps = [asyncio.create_task(_pump(running, fd, r, channel, window)) for fd, r in running.outputs.items()]
+    pumps = [asyncio.create_task(_pump(running, fd, o.reader, channel, window)) for fd, o in running.outputs.items()]
     obeying = asyncio.create_task(_obey(running, channel, window, inputs))
     typing = asyncio.create_task(_type(running, channel, inputs))
     ending = asyncio.create_task(_exited(running, pumps))
@@ -235,10 +283,10 @@ async def _type(running: _Running, channel: Channel, inputs: asyncio.Queue[bytes
             await running.stdin.drain()
         with suppress(ConnectionError):
             await channel.send(Credit(cost(Input(data))))
-    if 2 in running.outputs:
-        running.stdin.close()
-    else:
+    if running.on_terminal:
         running.stdin.write(b"\x04")  # termios(3), VEOF
+    else:
+        running.stdin.close()
 
 
 async def _exited(running: _Running, pumps: Sequence[asyncio.Task[None]]) -> int:
