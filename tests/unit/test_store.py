@@ -121,7 +121,7 @@ def test_of_many_slices_that_ended_the_newest_are_left_and_none_begins_below_an_
 def test_a_slice_that_comes_up_is_above_all_that_it_was_and_all_that_ended(steps):
     store, was, ended = Store(Path(":memory:")), {}, 0
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("vini.store.KEPT", 1)
+        patch.setattr("vini.store.local.KEPT", 1)
         for name, up in steps:
             was_up = store.find(name) is not None and bool(store.find(name).topology.slivers)
             generation = next_generation(store, name)
@@ -134,7 +134,7 @@ def test_a_slice_that_comes_up_is_above_all_that_it_was_and_all_that_ended(steps
 
 
 def test_of_one_slices_events_the_newest_are_kept(store, monkeypatch):
-    monkeypatch.setattr("vini.store.EVENTS", 3)
+    monkeypatch.setattr("vini.store.local.EVENTS", 3)
     put(store, Topology("other", {"a": Sliver("a")}), 1, "up")
     for generation in range(1, 8):
         put(store, PAIR, generation, f"edit {generation}")

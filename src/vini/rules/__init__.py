@@ -6,11 +6,11 @@ Clients share both with the central.
 
 from __future__ import annotations
 
-from vini.rules.access import ACTIONS, Target, may, must, seen
+from vini.rules.access import ACTIONS, Target, allows, may, of_node, of_person, of_site, of_slice, seen
 from vini.rules.caller import EVERYWHERE, SCOPES, Caller
 from vini.rules.errors import Invalid, Mismatch, Unauthenticated
 
 __all__ = [
-    "ACTIONS", "Caller", "EVERYWHERE", "Invalid", "Mismatch", "SCOPES", "Target", "Unauthenticated", "may", "must",
-    "seen",
+    "ACTIONS", "Caller", "EVERYWHERE", "Invalid", "Mismatch", "SCOPES", "Target", "Unauthenticated", "allows", "may",
+    "of_node", "of_person", "of_site", "of_slice", "seen",
 ]  # fmt: skip

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from vini.model import Denied, NotFound, Value
 from vini.rules.caller import Caller, Scope
+from vini.rules.nouns import NodeRow, Person, Slice
 
 RELATIONS = {
     "anyone": "anyone with an account",
@@ -38,6 +39,27 @@ class Target(Value, frozen=True):
     sites: frozenset[str] = frozenset()  # where the roles that count are held
     members: frozenset[str] = frozenset()  # e-mail addresses
     person: str = ""  # whose it is
+
+
+def of_slice(row: Slice) -> Target:
+    """What counts of a slice: its members, and who is what at its site."""
+    return Target("slice", row.name, frozenset({row.site}), frozenset(row.members))
+
+
+def of_site(login_base: str) -> Target:
+    """Roles at the site itself."""
+    return Target("site", login_base, frozenset({login_base}))
+
+
+def of_person(person: Person) -> Target:
+    """He himself, and who is what at one of his sites; nobody there has a say over an admin."""
+    sites = {site for _, site in person.roles}
+    return Target("person", person.email, frozenset() if "" in sites else frozenset(sites), person=person.email)
+
+
+def of_node(row: NodeRow) -> Target:
+    """Roles at its site."""
+    return Target("node", row.name, frozenset({row.site}))
 
 
 def _rule(scope: Scope, *who: str) -> Rule:
@@ -94,15 +116,15 @@ ACTIONS: dict[str, Rule] = {
 }
 
 
-def may(caller: Caller, action: str, target: Target) -> bool:
+def allows(caller: Caller, action: str, target: Target) -> bool:
     """Whether the rules let him; an action that the table doesn't name is nobody's."""
     rule = ACTIONS.get(action)
     return rule is not None and rule.scope in caller.scopes and any(_is(caller, who, target) for who in rule.who)
 
 
-def must(caller: Caller, action: str, target: Target) -> None:
+def may(caller: Caller, action: str, target: Target) -> None:
     """Raises Denied, saying who may."""
-    if may(caller, action, target):
+    if allows(caller, action, target):
         return
     rule = ACTIONS.get(action)
     if rule is None:
@@ -116,7 +138,7 @@ def must(caller: Caller, action: str, target: Target) -> None:
 
 def seen(caller: Caller, target: Target) -> None:
     """Raises NotFound where he may not even know that it is there: in the words for what isn't."""
-    if not may(caller, f"see {target.kind}", target):
+    if not allows(caller, f"see {target.kind}", target):
         raise NotFound(absent(target.kind, target.name))
 
 

@@ -85,7 +85,7 @@ class NodeRow(Row, frozen=True):
         return Node(self.name, self.capabilities, self.site, self.address, self.mtu, self.cores, self.memory_mib)
 
 
-class SliceRow(Row, frozen=True):
+class Slice(Row, frozen=True):
     """A user's share of the network."""
 
     id: int
@@ -100,7 +100,17 @@ class SliceRow(Row, frozen=True):
     updated: float  # when something else was asked for
     generation: int
     members: tuple[str, ...] = ()  # e-mail addresses, sorted
-    blob: bytes = b""  # the topology as JSON; empty: none, or not looked up
+
+
+class SliceRow(Slice, frozen=True):
+    """The same with what is asked of it."""
+
+    blob: bytes = b""  # the topology as JSON; empty: nothing was ever asked for
+
+    @property
+    def shown(self) -> Slice:
+        """Without."""
+        return Slice(*(getattr(self, field) for field in Slice.__struct_fields__))
 
     @property
     def topology(self) -> Topology:

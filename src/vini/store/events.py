@@ -11,8 +11,10 @@ from vini.rules.caller import Caller
 from vini.rules.nouns import Event
 from vini.store import slices
 from vini.store.database import Tx
-from vini.store.page import matches, page
+from vini.store.page import MOST, matches, page
 from vini.store.tables import events
+
+__all__ = ["MOST", "add", "failures", "forget", "newest", "settled", "since", "some"]
 
 
 def add(
@@ -70,6 +72,13 @@ def newest(tx: Tx) -> int:
 def settled(tx: Tx, before: float) -> int:
     """The highest number of those that are older than that: nothing can come in below it any more."""
     return tx.scalar(select(func.max(events.c.id)).where(events.c.at < before)) or 0
+
+
+def failures(tx: Tx, who: str, source: str, what: str, since_: float) -> int:
+    """How often that was refused to him from there since then."""
+    mine = (events.c.who == who) & (events.c.source == source) & (events.c.what == what)
+    query = select(func.count()).select_from(events)
+    return tx.scalar(query.where(mine, events.c.result != "ok", events.c.at >= since_)) or 0
 
 
 def forget(tx: Tx, before: float) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import delete as delete_rows
-from sqlalchemy import exists, insert, select, update
+from sqlalchemy import insert, select, update
 
 from vini.model import Conflict, NotFound
 from vini.rules.access import absent
@@ -89,7 +89,9 @@ def password_hash(tx: Tx, email: str) -> str:
 
 def any_admin(tx: Tx) -> bool:
     """Whether somebody may administer this testbed."""
-    return bool(tx.scalar(select(exists().where(roles_table.c.role == "admin", roles_table.c.site_id.is_(None)))))
+    join = roles_table.join(persons)
+    admins = select(persons.c.id).select_from(join).where(roles_table.c.role == "admin", persons.c.enabled)
+    return tx.scalar(admins.limit(1)) is not None
 
 
 def _at(login_bases: Iterable[str]) -> Any:

@@ -14,7 +14,7 @@ from vini.rules import expiry
 from vini.rules.access import absent
 from vini.rules.caller import Caller
 from vini.rules.errors import Invalid
-from vini.rules.nouns import SliceRow
+from vini.rules.nouns import Slice, SliceRow
 from vini.rules.words import site_of
 from vini.store import members, sites, specs, tunnels
 from vini.store.database import Tx
@@ -33,7 +33,8 @@ from vini.store.tables import sites as sites_table
 
 __all__ = [
     "acknowledge", "add", "all", "behind", "change", "changed_since", "delete", "expired", "generation",
-    "generations_of_node", "get", "next_generation", "put_topology", "renew", "reports", "some", "spec", "specs_of_node", "visible",
+    "generations_of_node", "get", "next_generation", "put_topology", "renew", "reports", "some", "spec", "specs_of_node",
+    "visible",
 ]  # fmt: skip
 
 _LIGHT = (*(c for c in slices.c if c.name not in ("site_id", "topology")), sites_table.c.login_base.label("site"))
@@ -79,7 +80,7 @@ def some(
     site: str = "",
     member: str = "",
     caller: Caller | None = None,
-) -> tuple[list[SliceRow], bool]:
+) -> tuple[list[Slice], bool]:
     """One page by name, without topologies, and whether more follow; with `caller` only those that he may see."""
     query = select(*_LIGHT).select_from(_JOINED)
     query = query.where(matches(slices.c.name, name), matches(sites_table.c.login_base, site))
@@ -88,7 +89,7 @@ def some(
     if caller is not None and not caller.is_admin:
         query = query.where(_seen_by(caller))
     rows, more = page(tx, query, slices.c.name, after, limit)
-    return _slices(tx, rows), more
+    return [row.shown for row in _slices(tx, rows)], more
 
 
 def visible(caller: Caller) -> Select[Any]:

@@ -7,10 +7,11 @@ from sqlalchemy import insert, select, update
 
 from vini.model import NotFound
 from vini.rules.access import absent
+from vini.rules.caller import Caller
 from vini.rules.errors import Invalid
 from vini.rules.nouns import Tag
 from vini.rules.tags import effective, nodegroups_of
-from vini.store import nodegroups, nodes
+from vini.store import nodegroups, nodes, slices
 from vini.store.database import Tx
 from vini.store.page import AnyRow, matches, page
 from vini.store.tables import nodegroups as nodegroups_table
@@ -56,10 +57,20 @@ def get(tx: Tx, number: int) -> Tag:
 
 
 def some(
-    tx: Tx, after: int | None, limit: int, *, name: str = "", slice_: str = "", node: str = "", nodegroup: str = ""
+    tx: Tx,
+    after: int | None,
+    limit: int,
+    *,
+    name: str = "",
+    slice_: str = "",
+    node: str = "",
+    nodegroup: str = "",
+    caller: Caller | None = None,
 ) -> tuple[list[Tag], bool]:
-    """One page by number, and whether more follow."""
+    """One page by number, and whether more follow; with `caller` without those of slices that he may not see."""
     query = _QUERY.where(matches(tags.c.name, name))
+    if caller is not None:
+        query = query.where(tags.c.slice_id.is_(None) | slices_table.c.name.in_(slices.visible(caller)))
     for column, wanted in ((slices_table, slice_), (nodes_table, node), (nodegroups_table, nodegroup)):
         query = query.where(matches(column.c.name, wanted))
     rows, more = page(tx, query, tags.c.id, after, limit)

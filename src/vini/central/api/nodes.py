@@ -1,0 +1,67 @@
+"""Nodes: they join by themselves (`join.py`); here they are looked at, switched, and deleted."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Depends, Response
+
+from vini.central.api.call import Asked, Cursor, Like, Limit, NodeName, paged
+from vini.central.api.describe import body, route, routes
+from vini.rules import Caller, Target, may, of_node
+from vini.rules.nouns import NodeRow
+from vini.rules.wishes import ChangeNode, Page
+from vini.store import nodes
+from vini.store.database import Tx
+
+router = routes("nodes")
+
+
+@route(router, "GET", "/nodes", gives=Page[NodeRow])
+def list_nodes(
+    call: Asked, limit: Limit = 100, cursor: Cursor = "", name: Like = "", site: Like = "", boot_state: Like = ""
+) -> Response:
+    """Nodes by name."""
+
+    def ask(tx: Tx, caller: Caller) -> Page[NodeRow]:
+        may(caller, "see node", Target("node", "any"))
+        return paged(nodes.some(tx, cursor or None, limit, name, site, boot_state), "name")
+
+    return call.read(ask)
+
+
+@route(router, "GET", "/nodes/{name}", gives=NodeRow)
+def get_node(call: Asked, name: NodeName) -> Response:
+    """One node."""
+
+    def ask(tx: Tx, caller: Caller) -> NodeRow:
+        may(caller, "see node", Target("node", name))
+        return nodes.get(tx, name)
+
+    return call.read(ask)
+
+
+@route(router, "PATCH", "/nodes/{name}", takes=ChangeNode, gives=NodeRow)
+def change_node(call: Asked, name: NodeName, wish: Annotated[ChangeNode, Depends(body(ChangeNode))]) -> Response:
+    """Set a node's boot state; one that is disabled is cut off, one in reinstall may join anew with another key."""
+
+    def do(tx: Tx, caller: Caller) -> NodeRow:
+        node = nodes.get(tx, name, lock=True)
+        may(caller, "change node", of_node(node))
+        call.same(node)
+        return nodes.set_state(tx, name, wish.boot_state)
+
+    return call.write("change node", "node", name, do)
+
+
+@route(router, "DELETE", "/nodes/{name}", status=204)
+def delete_node(call: Asked, name: NodeName) -> Response:
+    """A node, with its tags and leases; what slices have on it is lost."""
+
+    def do(tx: Tx, caller: Caller) -> None:
+        node = nodes.get(tx, name, lock=True)
+        may(caller, "delete node", of_node(node))
+        call.same(node)
+        nodes.delete(tx, name)
+
+    return call.write("delete node", "node", name, do)

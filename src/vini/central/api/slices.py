@@ -1,0 +1,127 @@
+"""Slices: whose they are and until when.  What is asked of them is `desired.py`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Depends, Response
+from msgspec import UNSET
+from msgspec.structs import asdict
+
+from vini.central.api.call import Asked, Cursor, Like, Limit, PersonName, SliceName, paged
+from vini.central.api.describe import body, route, routes
+from vini.rules import Caller, Invalid, expiry, may, of_site, of_slice, seen
+from vini.rules.nouns import Slice, SliceRow
+from vini.rules.wishes import ChangeSlice, NewSlice, Page, Renewal
+from vini.rules.words import site_of
+from vini.store import members, sites, slices
+from vini.store.database import Tx
+
+router = routes("slices")
+
+
+@route(router, "GET", "/slices", gives=Page[Slice])
+def list_slices(
+    call: Asked, limit: Limit = 100, cursor: Cursor = "", name: Like = "", site: Like = "", member: Like = ""
+) -> Response:
+    """The slices that the caller may see, by name: his own, and those of sites where he is PI or tech."""
+
+    def ask(tx: Tx, caller: Caller) -> Page[Slice]:
+        return paged(slices.some(tx, cursor or None, limit, name, site, member, caller), "name")
+
+    return call.read(ask)
+
+
+@route(router, "GET", "/slices/{name}", gives=Slice)
+def get_slice(call: Asked, name: SliceName) -> Response:
+    """One slice."""
+    return call.read(lambda tx, caller: seen_slice(tx, caller, name).shown)
+
+
+@route(router, "POST", "/slices", takes=NewSlice, gives=Slice, status=201)
+def add_slice(call: Asked, wish: Annotated[NewSlice, Depends(body(NewSlice))]) -> Response:
+    """A new slice, with its creator as a member; it lives for two weeks, and longer when it is renewed."""
+
+    def do(tx: Tx, caller: Caller) -> Slice:
+        site = sites.get(tx, site_of(wish.name), lock=True)
+        may(caller, "create slice", of_site(site.login_base))
+        if not site.enabled:
+            raise Invalid(f"Site {site.login_base!r} is disabled; ask an admin to enable it.")
+        row = slices.add(tx, wish.name, caller.email, call.now, wish.description, wish.url)
+        members.add(tx, row.id, caller.email)
+        return slices.get(tx, wish.name).shown
+
+    return call.write("create slice", "slice", wish.name, do, 201)
+
+
+@route(router, "PATCH", "/slices/{name}", takes=ChangeSlice, gives=Slice)
+def change_slice(call: Asked, name: SliceName, wish: Annotated[ChangeSlice, Depends(body(ChangeSlice))]) -> Response:
+    """Change what is named of a slice; how many slivers it may have only as an admin."""
+
+    def do(tx: Tx, caller: Caller) -> Slice:
+        row = seen_slice(tx, caller, name, lock=True)
+        may(caller, "change slice" if wish.max_slivers is UNSET else "set quota of slice", of_slice(row))
+        call.same(row.shown)
+        return slices.change(tx, name, {k: v for k, v in asdict(wish).items() if v is not UNSET}).shown
+
+    return call.write("change slice", "slice", name, do)
+
+
+@route(router, "POST", "/slices/{name}/renewals", takes=Renewal, gives=Slice)
+def renew_slice(call: Asked, name: SliceName, wish: Annotated[Renewal, Depends(body(Renewal))]) -> Response:
+    """Let a slice live longer: up to eight weeks from now.  It needs a description and a URL."""
+
+    def do(tx: Tx, caller: Caller) -> Slice:
+        row = seen_slice(tx, caller, name, lock=True)
+        may(caller, "renew slice", of_slice(row))
+        until = call.now + expiry.AHEAD_S if wish.expires is UNSET else float(wish.expires)
+        return slices.renew(tx, name, call.now, until).shown
+
+    return call.write("renew slice", "slice", name, do)
+
+
+@route(router, "DELETE", "/slices/{name}", status=204)
+def delete_slice(call: Asked, name: SliceName) -> Response:
+    """End a slice on all its nodes, and forget it."""
+
+    def do(tx: Tx, caller: Caller) -> None:
+        row = seen_slice(tx, caller, name, lock=True)
+        may(caller, "delete slice", of_slice(row))
+        call.same(row.shown)
+        slices.delete(tx, name)
+
+    return call.write("delete slice", "slice", name, do)
+
+
+@route(router, "PUT", "/slices/{name}/members/{email}", gives=Slice)
+def add_member(call: Asked, name: SliceName, email: PersonName) -> Response:
+    """Let somebody use a slice."""
+
+    def do(tx: Tx, caller: Caller) -> Slice:
+        row = seen_slice(tx, caller, name, lock=True)
+        may(caller, "change members of slice", of_slice(row))
+        members.add(tx, row.id, email)
+        return slices.get(tx, name).shown
+
+    return call.write("add member", "slice", name, do)
+
+
+@route(router, "DELETE", "/slices/{name}/members/{email}", gives=Slice)
+def remove_member(call: Asked, name: SliceName, email: PersonName) -> Response:
+    """Somebody may not use a slice any more."""
+
+    def do(tx: Tx, caller: Caller) -> Slice:
+        row = seen_slice(tx, caller, name, lock=True)
+        may(caller, "change members of slice", of_slice(row))
+        call.same(row.shown)
+        members.remove(tx, row.id, email)
+        return slices.get(tx, name).shown
+
+    return call.write("remove member", "slice", name, do)
+
+
+def seen_slice(tx: Tx, caller: Caller, name: str, lock: bool = False) -> SliceRow:
+    """Raises NotFound where there is none that he may know of."""
+    row = slices.get(tx, name, lock)
+    seen(caller, of_slice(row))
+    return row

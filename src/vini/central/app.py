@@ -1,0 +1,50 @@
+"""One ASGI app: the API's routers over one database."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+
+from fastapi import APIRouter, FastAPI
+
+from vini import __version__
+from vini.central import faults
+from vini.central.api import (
+    describe,
+    events,
+    files,
+    keys,
+    leases,
+    nodegroups,
+    nodes,
+    persons,
+    sessions,
+    sites,
+    slices,
+    tags,
+    tokens,
+)
+from vini.store.database import Database
+
+_OURS = (sessions, tokens, sites, persons, keys, nodes, nodegroups, slices, tags, leases, files, events)
+
+
+def make_app(
+    database: Database, *, clock: Callable[[], float] = time.time, routers: Iterable[APIRouter] = ()
+) -> FastAPI:
+    """The API.  The database is migrated by whoever runs it; `routers` are those that need more than the store."""
+    app = FastAPI(
+        title="VINI",
+        version=__version__,
+        description="A testbed's accounts, nodes and slices.",
+        docs_url=None,  # it would load its scripts from elsewhere
+        redoc_url=None,
+        openapi_url="/v1/openapi.json",
+        redirect_slashes=False,
+    )
+    app.state.database, app.state.clock = database, clock
+    faults.install(app)
+    for router in (*(module.router for module in _OURS), *routers):
+        app.include_router(router)
+    app.openapi = lambda: describe.document(app)  # type: ignore[method-assign]
+    return app

@@ -1,0 +1,27 @@
+"""Passwords: what is kept is what argon2id makes of them (RFC 9106)."""
+
+from __future__ import annotations
+
+from threading import Semaphore
+
+from argon2 import PasswordHasher
+from argon2.exceptions import Argon2Error, InvalidHashError
+
+_hasher = PasswordHasher()
+_NOBODYS = _hasher.hash("nobody has this one")
+_turns = Semaphore(2)  # each takes 64 MiB and 50 ms of a core: many at once must not take the machine
+
+
+def hashed(password: str) -> str:
+    """What to keep of a new one."""
+    with _turns:
+        return _hasher.hash(password)
+
+
+def fits(kept: str, password: str) -> bool:
+    """Whether it is the one; takes as long where there is none (`kept` is "")."""
+    with _turns:
+        try:
+            return _hasher.verify(kept or _NOBODYS, password) and bool(kept)
+        except (Argon2Error, InvalidHashError):
+            return False

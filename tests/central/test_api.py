@@ -1,0 +1,474 @@
+"""The API: who may what, one shape for all errors, nothing lost between two who change at once, nothing done twice."""
+
+from __future__ import annotations
+
+import pytest
+from testbed_api import KEY, PASSWORD, ROLES, Api, email, populated
+
+from vini.model import Netns, SliceSpec, Sliver, Topology
+from vini.rules.access import ACTIONS
+from vini.rules.nouns import NodeSaid
+from vini.store import events, nodes, slices, tokens
+
+
+@pytest.fixture
+def api(database) -> Api:
+    return populated(database)
+
+
+SLICE = "/slices/princeton_iias"
+NODE = "/nodes/n1.princeton.example"
+
+
+@pytest.mark.parametrize(
+    "method, path, body, may",
+    [
+        ("GET", "/sites", None, "admin pi tech user outsider"),
+        ("GET", "/sites/princeton", None, "admin pi tech user outsider"),
+        ("POST", "/sites", {"login_base": "ucsd"}, "admin"),
+        ("PATCH", "/sites/princeton", {"name": "Princeton"}, "admin pi"),
+        ("PATCH", "/sites/princeton", {"max_slices": 7}, "admin"),
+        ("DELETE", "/sites/mit", None, "admin"),
+        ("GET", f"/persons/{email('user')}", None, "admin pi tech user"),
+        ("POST", "/persons", {"email": "new@x.example", "site": "princeton"}, "admin pi"),
+        ("POST", "/persons", {"email": "new@x.example", "site": "princeton", "role": "pi"}, "admin"),
+        ("POST", "/persons", {"email": "new@x.example"}, "admin"),
+        ("PATCH", f"/persons/{email('user')}", {"name": "Me"}, "admin user"),
+        ("PATCH", f"/persons/{email('user')}", {"enabled": False}, "admin pi"),
+        ("PATCH", f"/persons/{email('admin')}", {"name": "Me"}, "admin"),
+        ("DELETE", f"/persons/{email('user')}", None, "admin"),
+        ("POST", f"/persons/{email('user')}/roles", {"role": "tech", "site": "princeton"}, "admin pi"),
+        ("POST", f"/persons/{email('user')}/roles", {"role": "pi", "site": "princeton"}, "admin"),
+        ("POST", f"/persons/{email('user')}/roles", {"role": "admin"}, "admin"),
+        ("DELETE", f"/persons/{email('user')}/roles/user?site=princeton", None, "admin pi"),
+        ("GET", f"/persons/{email('user')}/keys", None, "admin pi tech user"),
+        ("POST", f"/persons/{email('user')}/keys", {"key": KEY}, "admin user"),
+        ("POST", "/key-blacklist", {"key": KEY}, "admin"),
+        ("GET", "/nodes", None, "admin pi tech user outsider"),
+        ("PATCH", NODE, {"boot_state": "disabled"}, "admin pi tech"),
+        ("DELETE", NODE, None, "admin pi tech"),
+        ("POST", "/join-tokens", {"site": "princeton"}, "admin pi tech"),
+        ("GET", SLICE, None, "admin pi tech user"),
+        ("POST", "/slices", {"name": "princeton_new"}, "admin pi"),
+        ("PATCH", SLICE, {"description": "x"}, "admin pi user"),
+        ("PATCH", SLICE, {"max_slivers": 5}, "admin"),
+        ("PUT", f"{SLICE}/members/{email('tech')}", None, "admin pi"),
+        ("DELETE", f"{SLICE}/members/{email('user')}", None, "admin pi"),
+        ("DELETE", SLICE, None, "admin pi"),
+        ("POST", "/tags", {"name": "arch", "value": "arm", "node": "n1.princeton.example"}, "admin pi tech"),
+        ("POST", "/tags", {"name": "cpu", "value": "3", "slice": "princeton_iias"}, "admin"),
+        ("POST", "/nodegroups", {"name": "arm", "tag": "arch", "value": "arm"}, "admin"),
+        (
+            "POST",
+            "/leases",
+            {"slice": "princeton_iias", "node": "n1.princeton.example", "start": 1_000_000, "end": 1_010_000},
+            "admin pi user",
+        ),
+        ("POST", "/initscripts", {"name": "motd", "script": "#!/bin/sh"}, "admin"),
+        ("POST", "/conf-files", {"path": "/etc/motd", "text": "hello"}, "admin"),
+    ],
+)
+def test_who_may(api, method, path, body, may):
+    """Everybody else is refused first, so that what is asked for is still there."""
+    allowed = may.split()
+    for who in [w for w in ROLES if w not in allowed]:
+        answer = api(who, method, path, body)
+        assert answer.status_code in (403, 404), (who, answer.text)
+        assert answer.json()["error"] in ("Denied", "NotFound")
+    answer = api(allowed[-1], method, path, body)
+    assert answer.is_success, answer.text
+    answer = api("", method, path, body)
+    assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
+
+
+def test_what_one_may_not_know_of_looks_like_what_is_not_there(api):
+    there, not_there = api("outsider", "GET", SLICE), api("outsider", "GET", "/slices/princeton_nothing")
+    assert there.status_code == not_there.status_code == 404
+    assert there.json()["sentence"].replace("iias", "nothing") == not_there.json()["sentence"]
+
+
+def test_lists_show_what_the_rules_let_one_see(api):
+    for who in ROLES:
+        listed = {s["name"] for s in api(who, "GET", "/slices").json()["items"]}
+        assert listed == ({"princeton_iias"} if api(who, "GET", SLICE).is_success else set())
+        people = {p["email"] for p in api(who, "GET", "/persons").json()["items"]}
+        for other in ROLES:
+            seen = api(who, "GET", f"/persons/{email(other)}").is_success
+            assert not (seen and email(other) not in people), (who, other)
+
+
+class TestLogin:
+    def test_a_password_gives_a_session_that_can_be_ended(self, api):
+        answer = api("", "POST", "/sessions", {"email": "USER@princeton.example", "password": PASSWORD})
+        assert answer.status_code == 201
+        secret = answer.json()["secret"]
+        assert api(secret, "GET", "/me").json()["email"] == email("user")
+        assert api(secret, "DELETE", "/sessions/current").status_code == 204
+        answer = api(secret, "GET", "/me")
+        assert (answer.status_code, answer.json()["error"]) == (401, "Denied")
+
+    def test_a_session_ends_by_itself(self, api):
+        secret = api("", "POST", "/sessions", {"email": email("user"), "password": PASSWORD}).json()["secret"]
+        api.now[0] += tokens.SESSION_S
+        assert "expired" in api(secret, "GET", "/me").json()["sentence"]
+
+    def test_a_wrong_password_and_no_account_look_the_same(self, api):
+        wrong = api("", "POST", "/sessions", {"email": email("user"), "password": "x"})
+        nobody = api("", "POST", "/sessions", {"email": "nobody@x.example", "password": "x"})
+        assert wrong.status_code == nobody.status_code == 401
+        assert wrong.json() == nobody.json()
+
+    def test_guessing_is_slowed_down(self, api):
+        for _ in range(10):
+            api("", "POST", "/sessions", {"email": email("user"), "password": "x"})
+        right = {"email": email("user"), "password": PASSWORD}
+        assert api("", "POST", "/sessions", right).status_code == 403
+        api.now[0] += 601
+        assert api("", "POST", "/sessions", right).status_code == 201
+
+    def test_who_is_disabled_is_out_at_once(self, api):
+        assert api("pi", "PATCH", f"/persons/{email('user')}", {"enabled": False}).is_success
+        assert "disabled" in api("user", "GET", "/me").json()["sentence"]
+        assert api("", "POST", "/sessions", {"email": email("user"), "password": PASSWORD}).status_code == 401
+
+    def test_roles_at_a_disabled_site_are_worth_nothing(self, api):
+        assert api("admin", "PATCH", "/sites/princeton", {"enabled": False}).is_success
+        assert api("pi", "PATCH", "/sites/princeton", {"name": "x"}).status_code == 403
+
+    def test_a_token_can_do_what_its_scopes_say(self, api):
+        secret = api("pi", "POST", "/tokens", {"name": "reads", "scopes": ["read"]}).json()["secret"]
+        assert api(secret, "GET", SLICE).is_success
+        answer = api(secret, "PATCH", SLICE, {"description": "x"})
+        assert (answer.status_code, "scope 'write'" in answer.json()["sentence"]) == (403, True)
+        assert api(secret, "POST", "/tokens", {"scopes": ["admin"]}).status_code == 403
+
+    def test_no_token_gives_more_than_itself(self, api):
+        secret = api("pi", "POST", "/tokens", {"scopes": ["read", "write"]}).json()["secret"]
+        assert api(secret, "POST", "/tokens", {"scopes": ["read", "admin"]}).status_code == 403
+        listed = api("pi", "GET", "/tokens").json()["items"]
+        assert [t["scopes"] for t in listed] == [["admin", "read", "write"], ["read", "write"]]
+        assert api("user", "DELETE", f"/tokens/{listed[1]['id']}").status_code == 404
+        assert api("pi", "DELETE", f"/tokens/{listed[1]['id']}").status_code == 204
+        assert api(secret, "GET", "/me").status_code == 401
+
+    def test_secrets_are_not_kept(self, api):
+        from sqlalchemy import select
+
+        from vini.store.tables import tokens as table
+
+        with api.database.reading() as tx:
+            assert not set(tx.scalars(select(table.c.secret))) & set(api.secrets.values())
+
+
+class TestJoinTokens:
+    def test_one_is_good_once(self, api):
+        secret = api("tech", "POST", "/join-tokens", {"site": "princeton"}).json()["secret"]
+        with api.database.transaction() as tx:
+            assert tokens.use_join(tx, secret, api.now[0] + 5) == "princeton"
+        said = [self._refused(api, s, 6.0) for s in (secret, secret + "x")]
+        late = api("tech", "POST", "/join-tokens", {"site": "princeton"}).json()["secret"]
+        said.append(self._refused(api, late, 3600.0))
+        assert [word in text for word, text in zip(("used", "wrong", "expired"), said, strict=True)] == [True] * 3
+
+    def _refused(self, api, secret, after_s):
+        from vini.model import Denied
+
+        with pytest.raises(Denied) as told, api.database.transaction() as tx:
+            tokens.use_join(tx, secret, api.now[0] + after_s)
+        return str(told.value)
+
+
+class TestSlices:
+    def test_a_new_one_lives_two_weeks_and_is_renewed_with_a_reason(self, api):
+        made = api("pi", "POST", "/slices", {"name": "princeton_new"}).json()
+        assert made["members"] == [email("pi")]
+        assert made["expires"] == api.now[0] + 14 * 86400
+        path = "/slices/princeton_new/renewals"
+        answer = api("pi", "POST", path, {})
+        assert (answer.status_code, answer.json()["error"]) == (400, "Invalid")
+        api("pi", "PATCH", "/slices/princeton_new", {"description": "BGP", "url": "https://x.example"})
+        assert api("pi", "POST", path, {}).json()["expires"] == api.now[0] + 56 * 86400
+        assert api("pi", "POST", path, {"expires": api.now[0] + 57 * 86400}).status_code == 400
+
+    def test_a_site_without_slices_can_not_renew(self, api):
+        api("user", "PATCH", SLICE, {"description": "BGP", "url": "https://x.example"})
+        api("admin", "PATCH", "/sites/princeton", {"max_slices": 0})
+        answer = api("user", "POST", f"{SLICE}/renewals", {})
+        assert (answer.status_code, "max_slices is 0" in answer.json()["sentence"]) == (403, True)
+
+    def test_one_that_is_deleted_ends_on_its_nodes(self, api):
+        node = "n1.princeton.example"
+        spec = SliceSpec("princeton_iias", node, 1, frozenset({Netns("princeton_iias.a")}))
+        with api.database.transaction() as tx:
+            slices.put_topology(tx, "princeton_iias", Topology("princeton_iias", {"a": Sliver("a")}), {node: spec}, 1.0)
+        assert api("pi", "DELETE", SLICE).status_code == 204
+        with api.database.reading() as tx:
+            assert slices.specs_of_node(tx, node) == [SliceSpec("princeton_iias", node, 2)]
+
+    def test_who_is_no_member_any_more_is_out(self, api):
+        assert api("user", "GET", SLICE).is_success
+        assert api("pi", "DELETE", f"{SLICE}/members/{email('user')}").json()["members"] == []
+        assert api("user", "GET", SLICE).status_code == 404
+
+
+class TestChangingTogether:
+    def test_nobody_overwrites_what_he_has_not_seen(self, api):
+        seen = api("pi", "GET", SLICE).headers["ETag"]
+        assert api("user", "PATCH", SLICE, {"description": "mine"}, If_Match=seen).is_success
+        answer = api("pi", "PATCH", SLICE, {"description": "no, mine"}, If_Match=seen)
+        assert (answer.status_code, answer.json()["error"]) == (412, "Conflict")
+        assert api("pi", "DELETE", SLICE, If_Match=seen).status_code == 412
+        assert api("pi", "GET", SLICE).json()["description"] == "mine"
+
+    def test_a_heartbeat_is_no_change_of_a_node(self, api):
+        seen = api("tech", "GET", NODE).headers["ETag"]
+        with api.database.transaction() as tx:
+            row = nodes.get(tx, "n1.princeton.example")
+            nodes.heard(tx, row.name, 2e6, NodeSaid(row.capabilities), 0.5)
+        assert api("tech", "PATCH", NODE, {"boot_state": "safeboot"}, If_Match=seen).is_success
+        assert api("tech", "PATCH", NODE, {"boot_state": "boot"}, If_Match=seen).status_code == 412
+
+    def test_what_is_sent_again_is_done_once(self, api):
+        first = api("pi", "POST", "/slices", {"name": "princeton_new"}, Idempotency_Key="a")
+        again = api("pi", "POST", "/slices", {"name": "princeton_new"}, Idempotency_Key="a")
+        assert (first.status_code, first.content) == (again.status_code, again.content)
+        assert first.status_code == 201
+        other = api("pi", "POST", "/slices", {"name": "princeton_more"}, Idempotency_Key="a")
+        assert (other.status_code, other.json()["error"]) == (400, "Invalid")
+        assert api("pi", "POST", "/slices", {"name": "princeton_new"}, Idempotency_Key="b").status_code == 409
+        assert api("admin", "POST", "/slices", {"name": "princeton_more"}, Idempotency_Key="a").status_code == 201
+
+    def test_what_failed_may_be_tried_again_under_the_same_key(self, api):
+        assert api("pi", "POST", f"{SLICE}/renewals", {}, Idempotency_Key="k").status_code == 400
+        api("pi", "PATCH", SLICE, {"description": "BGP", "url": "https://x.example"})
+        assert api("pi", "POST", f"{SLICE}/renewals", {}, Idempotency_Key="k").status_code == 200
+
+    def test_the_last_admin_stays(self, api):
+        me = f"/persons/{email('admin')}"
+        for answer in (
+            api("admin", "DELETE", me),
+            api("admin", "PATCH", me, {"enabled": False}),
+            api("admin", "DELETE", f"{me}/roles/admin"),
+        ):
+            assert (answer.status_code, answer.json()["error"]) == (409, "Conflict")
+        api("admin", "POST", f"/persons/{email('pi')}/roles", {"role": "admin"})
+        assert api("admin", "DELETE", me).status_code == 204
+
+
+def test_pages_have_everything_once(api):
+    for i in range(7):
+        api("admin", "POST", "/sites", {"login_base": f"site{i}", "enabled": i % 2 == 0})
+    names, cursor = [], ""
+    while True:
+        page = api("user", "GET", f"/sites?limit=2&cursor={cursor}").json()
+        names += [s["login_base"] for s in page["items"]]
+        assert len(page["items"]) <= 2
+        if not (cursor := page["next"]):
+            break
+    assert names == ["mit", "princeton", *(f"site{i}" for i in range(7))]
+    found = api("user", "GET", "/sites?name=site*&enabled=true").json()["items"]
+    assert [s["login_base"] for s in found] == ["site0", "site2", "site4", "site6"]
+
+
+def test_tags_hold_by_precedence_and_nodegroups_are_computed(api):
+    node = "n1.princeton.example"
+    api("tech", "POST", "/tags", {"name": "arch", "value": "arm", "node": node})
+    api("admin", "POST", "/nodegroups", {"name": "arm", "tag": "arch", "value": "arm"})
+    assert api("user", "GET", "/nodegroups").json()["items"][0]["nodes"] == [node]
+    of = {"slice": "princeton_iias"}
+    for target in (of, {**of, "nodegroup": "arm"}, {**of, "node": node}):
+        effective = api("user", "GET", f"{SLICE}/nodes/{node}/tags").json()
+        value = str(len(target)) + target.get("node", target.get("nodegroup", ""))
+        assert effective.get("cpu") != value
+        made = api("admin", "POST", "/tags", {"name": "cpu", "value": value, **target})
+        assert made.is_success
+        assert api("user", "GET", f"{SLICE}/nodes/{node}/tags").json() == {"cpu": value}
+    assert api("user", "GET", f"{SLICE}/nodes/n2.princeton.example/tags").json() == {"cpu": "1"}
+    api("admin", "DELETE", f"/tags/{made.json()['id']}")
+    assert api("user", "GET", f"{SLICE}/nodes/{node}/tags").json() == {"cpu": "2arm"}
+    assert len(api("user", "GET", "/tags?name=cpu").json()["items"]) == 2
+    assert api("outsider", "GET", "/tags?name=cpu").json()["items"] == []
+    answer = api("admin", "POST", "/tags", {"name": "cpu", "value": "1", "nodegroup": "arm"})
+    assert answer.json()["error"] == "Invalid"
+
+
+def test_leases_of_a_node_do_not_overlap(api):
+    def lease(start: float, end: float):
+        body = {"slice": "princeton_iias", "node": "n1.princeton.example", "start": start, "end": end}
+        return api("user", "POST", "/leases", body)
+
+    hour = 3600
+    first = lease(1_000_001, 1_000_800 + 3 * hour)
+    assert (first.json()["start"], first.json()["end"]) == (1_000_800, 1_000_800 + 3 * hour)
+    assert lease(1_000_800 + 2 * hour, 1_000_800 + 4 * hour).status_code == 409
+    assert lease(1_000_800 + 3 * hour, 1_000_800 + 4 * hour).status_code == 201
+    assert lease(1_000_801, 1_000_900).status_code == 400
+    assert len(api("outsider", "GET", "/leases").json()["items"]) == 2
+    assert api("outsider", "DELETE", f"/leases/{first.json()['id']}").status_code == 403
+    assert api("user", "DELETE", f"/leases/{first.json()['id']}").status_code == 204
+
+
+class TestKeys:
+    def test_one_on_the_blacklist_is_taken_and_never_comes_back(self, api):
+        path = f"/persons/{email('user')}/keys"
+        assert api("user", "POST", path, {"key": f"{KEY} me@laptop"}).json()["comment"] == "me@laptop"
+        assert api("user", "POST", path, {"key": KEY}).status_code == 409
+        assert api("admin", "POST", "/key-blacklist", {"key": KEY}).status_code == 204
+        assert api("user", "GET", path).json()["items"] == []
+        assert api("user", "POST", path, {"key": f"{KEY} another name"}).status_code == 403
+
+    @pytest.mark.parametrize("key", ["", "hello", "ssh-dss " + "A" * 60, KEY + "\nssh-rsa AAAA", f'command="x" {KEY}'])
+    def test_what_is_no_key_is_refused(self, api, key):
+        assert api("user", "POST", f"/persons/{email('user')}/keys", {"key": key}).status_code == 400
+
+
+class TestEvents:
+    def test_every_write_is_one_with_its_result(self, api):
+        api("user", "PATCH", SLICE, {"description": "x"})
+        api("user", "DELETE", SLICE)
+        items = api("user", "GET", "/events").json()["items"]
+        assert [(e["who"], e["what"], e["target"], e["result"]) for e in items] == [
+            (email("user"), "delete slice", "princeton_iias", "Denied"),
+            (email("user"), "change slice", "princeton_iias", "ok"),
+        ]
+        assert "a PI of the site" in items[0]["detail"]
+        assert items[0]["source"]
+
+    def test_others_see_those_of_their_slices(self, api):
+        api("user", "PATCH", SLICE, {"description": "x"})
+        api("admin", "PATCH", "/sites/mit", {"name": "MIT"})
+        seen = {who: len(api(who, "GET", "/events").json()["items"]) for who in ROLES}
+        assert seen == {"admin": 2, "pi": 1, "tech": 1, "user": 1, "outsider": 0}
+
+    def test_the_stream_begins_after_what_one_has_seen(self, api):
+        for text in "abc":
+            api("user", "PATCH", SLICE, {"description": text})
+        first = api("user", "GET", "/events").json()["items"][-1]["id"]
+        text = api("user", "GET", "/events/stream?for_s=0", Last_Event_ID=str(first)).text
+        assert [line for line in text.splitlines() if line.startswith("id: ")] == [
+            f"id: {first + 1}",
+            f"id: {first + 2}",
+        ]
+        assert "event: slice\ndata: {" in text
+        assert "id: " not in api("user", "GET", "/events/stream?for_s=0").text
+        assert api("", "GET", "/events/stream").status_code == 401
+
+    def test_the_stream_has_what_comes_while_it_is_open(self, api):
+        import threading
+
+        later = threading.Timer(0.3, lambda: api("user", "PATCH", SLICE, {"description": "late"}))
+        later.start()
+        text = api("pi", "GET", "/events/stream?for_s=1.5").text
+        later.join()
+        assert text.count("id: ") == 1
+
+    def test_they_are_forgotten_when_asked(self, api):
+        api("user", "PATCH", SLICE, {"description": "x"})
+        with api.database.transaction() as tx:
+            assert events.forget(tx, api.now[0] + 1) == 1
+            assert events.newest(tx) == 0
+
+
+class TestBadInput:
+    @pytest.mark.parametrize(
+        "content, says",
+        [
+            (b"", "truncated"),
+            (b"{", "truncated"),
+            (b"[]", "Expected `object`"),
+            (b'{"login_base": 7}', "Expected `str`"),
+            (b'{"login_base": "x", "max_slices": true}', "got `bool`"),
+            (b'{"login_base": "x", "max_slices": -1}', ">= 0"),
+            (b'{"login_base": "x", "max_slices": 99999999999}', "<= 2147483647"),
+            (b'{"login_base": "x", "latitude": 91}', "<= 90"),
+            (b'{"login_base": "X Y"}', "regex"),
+            (b'{"login_base": "x", "nmae": "y"}', "unknown field `nmae`"),
+            (b'{"login_base": "x", "name": "a\\u0000b"}', "regex"),
+            (b'{"login_base": "x", "name": "\xff"}', "UTF-8"),
+            (b'{"login_base": "x", "cores": NaN}', "malformed"),
+            (b'{"nmae": ' + b"[" * 100_000, "unknown field|recursion|depth"),
+            (b"[" * 100_000, "got `array`"),
+        ],
+    )
+    def test_a_body_that_makes_no_sense_says_where(self, api, content, says):
+        import re
+
+        headers = {"Authorization": f"Bearer {api.secrets['admin']}"}
+        answer = api.http.post("/v1/sites", content=content, headers=headers)
+        assert answer.status_code == 400
+        told = answer.json()
+        assert (told["error"], bool(told["mistakes"])) == ("Invalid", True)
+        assert re.search(says, told["sentence"], re.IGNORECASE), told
+
+    def test_a_body_that_is_too_large_is_not_read_to_its_end(self, api):
+        answer = api("admin", "POST", "/sites", {"login_base": "x", "name": "y" * (1 << 20)})
+        assert answer.status_code == 413
+
+    @pytest.mark.parametrize(
+        "path, status",
+        [
+            ("/sites?limit=0", 400),
+            ("/sites?limit=many", 400),
+            ("/events?cursor=x", 400),
+            ("/events?cursor=99999999999999999999", 400),
+            ("/sites/No%00pe", 400),
+            ("/nothing", 404),
+            ("/sites/", 404),
+            ("/sites?cursor=%00", 400),
+            ("/keys/99999999999999999999", 405),
+        ],
+    )
+    def test_parameters_that_make_no_sense_are_told_in_the_same_shape(self, api, path, status):
+        answer = api("admin", "GET", path)
+        assert answer.status_code == status
+        assert set(answer.json()) == {"error", "sentence", "mistakes"}
+
+    @pytest.mark.parametrize("header", ["", "Bearer", "Basic dXNlcjpwdw==", "Bearer \xff\xfe", "Bearer " + "x" * 5000])
+    def test_tokens_that_are_none(self, api, header):
+        headers = {"Authorization": header.encode("latin-1")}
+        assert api.http.get("/v1/me", headers=headers).status_code == 401
+
+    def test_an_unforeseen_error_is_a_sentence_too(self, api, monkeypatch):
+        monkeypatch.setattr("vini.store.sites.get", lambda *_, **__: 1 / 0)
+        answer = api("admin", "GET", "/sites/princeton")
+        assert answer.status_code == 500
+        assert "bug in VINI (ZeroDivisionError)" in answer.json()["sentence"]
+
+    def test_a_database_that_is_gone_is_a_503(self, api, database, monkeypatch):
+        from vini.store.database import DatabaseError
+
+        def refuse(*_, **__):
+            raise DatabaseError("The database refused; see that it runs.")
+
+        monkeypatch.setattr("vini.store.sites.get", refuse)
+        answer = api("admin", "PATCH", "/sites/princeton", {"name": "x"})
+        assert (answer.status_code, answer.json()["error"]) == (503, "DatabaseError")
+
+
+def test_the_description_is_complete(api):
+    document = api("", "GET", "/openapi.json").json()
+    operations = [o for path in document["paths"].values() for o in path.values()]
+    ids = [o["operationId"] for o in operations]
+    assert len(ids) == len(set(ids)) > 40
+    for operation in operations:
+        assert operation["summary"].endswith((".", ";", ":")) or operation["description"]
+        assert operation["tags"]
+        assert {"400", "401"} <= operation["responses"].keys()
+        assert "422" not in operation["responses"]
+    text = str(document)
+    for name in ("Fault", "Site", "Page_Slice_", "NodeRow", "Event"):
+        assert name in document["components"]["schemas"], name
+    assert "#/$defs" not in text
+
+
+def test_every_action_of_the_rules_is_asked_for_somewhere():
+    """A rule that nobody asks protects nothing."""
+    import re
+    from pathlib import Path
+
+    import vini.central
+
+    text = "".join(p.read_text() for p in Path(vini.central.__file__).parent.rglob("*.py"))
+    asked = set(re.findall(r'"((?:[a-z]+ )*[a-z]+)"', text))
+    dynamic = {a for a in ACTIONS if a.startswith(("grant ", "see "))} | {"use slice", "enter slice"}
+    assert set(ACTIONS) - asked - dynamic == set()
