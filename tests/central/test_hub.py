@@ -339,8 +339,7 @@ async def test_two_hundred_agents_on_one_hub(tmp_path):
             replies = await asyncio.gather(*(c.hub.ask(n, bus.Hello()) for n in names))
             assert [r.node for r in replies] == names
         finally:
-            for n in nodes:
-                await n.__aexit__(None, None, None)
+            await asyncio.gather(*(n.__aexit__(None, None, None) for n in nodes))
 
 
 def test_without_a_loop_there_is_nobody_to_wake():

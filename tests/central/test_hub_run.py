@@ -80,9 +80,10 @@ async def test_a_signal_reaches_the_whole_group_and_the_code_tells_of_it(ask):
         yield bus.Signal(signal.SIGTERM)
         await asyncio.Event().wait()
 
-    async for said in ask(sh("echo ready; sleep 1000 | sleep 1000"), interrupt()):
+    last = None
+    async for last in ask(sh("echo ready; sleep 1000 | sleep 1000"), interrupt()):  # noqa: B007
         ready.set()
-    assert said == bus.Exited(128 + signal.SIGTERM)
+    assert last == bus.Exited(128 + signal.SIGTERM)
 
 
 async def test_huge_output_arrives_whole(ask):
@@ -186,9 +187,10 @@ async def test_ctrl_c_on_a_terminal_ends_what_is_in_the_foreground(ask):
         yield bus.Input(b"\x03")
         await asyncio.Event().wait()
 
-    async for said in ask(sh("echo begun; sleep 1000", tty=True), hands()):
+    last = None
+    async for last in ask(sh("echo begun; sleep 1000", tty=True), hands()):  # noqa: B007
         begun.set()
-    assert said == bus.Exited(128 + signal.SIGINT)
+    assert last == bus.Exited(128 + signal.SIGINT)
 
 
 async def test_many_commands_at_once(ask):

@@ -17,7 +17,6 @@ from typing import Protocol, TypeVar
 from msgspec.structs import replace
 
 from vini import bus
-from vini.bus import frames
 from vini.central.connection import Connection
 from vini.model import SliceSpec, Stale, Value, ViniError
 
@@ -56,6 +55,7 @@ class Rhythm(Value, frozen=True):
     """How often things are done, in s."""
 
     beat: float = 10.0  # between two measurements of the clock, which also show that the node is there
+    review: float = 60.0  # between two looks whether something is newer that nobody woke for, and words to the desk
     patience: float = 20.0  # for the answer to one, and for a stranger's proof
     first: float = 0.5  # before what failed is tried again; then twice as long each time
     longest: float = 60.0
@@ -82,22 +82,20 @@ class Delivery:
 
     # --- to the node ----------------------------------------------------------------------------
 
-    async def deliver(self, still: Callable[[], bool]) -> None:
-        """Send what is newer, whenever there may be something; ends when the node is not to be talked to any more."""
+    async def deliver(self) -> None:
+        """Send what is newer, whenever there may be something."""
         try:
             while True:
                 await self._woken.wait()
                 self._woken.clear()
-                await self._send_newer(still)
+                await self._send_newer()
         finally:
-            for task in self._under_way.values():
+            under_way = list(self._under_way.values())
+            for task in under_way:
                 task.cancel()
-            await asyncio.gather(*self._under_way.values(), return_exceptions=True)
+            await asyncio.gather(*under_way, return_exceptions=True)
 
-    async def _send_newer(self, still: Callable[[], bool]) -> None:
-        if not await asked(still, self._rhythm):
-            self._connection.end("This node may not connect any more.", frames.REFUSED)
-            return
+    async def _send_newer(self) -> None:
         newer = await asked(lambda: self._desk.newer(self._node, self._greeting), self._rhythm)
         newer = sorted((s for s in newer if s.generation > self._known(s.slice)), key=lambda s: (s.slice, s.generation))
         for slice_, specs in groupby(newer, key=lambda s: s.slice):

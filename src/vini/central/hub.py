@@ -14,11 +14,13 @@ from starlette.websockets import WebSocket
 from vini import bus
 from vini.bus import frames, streams
 from vini.central.connection import Connection, Misbehaves
-from vini.central.delivery import Delivery, Desk, Identity, Rhythm
+from vini.central.delivery import Delivery, Desk, Identity, Rhythm, asked
 from vini.model import ViniError
 
 __all__ = ["Desk", "Hub", "Identity", "Rhythm"]
 log = logging.getLogger("vini.hub")
+_CUT = "This node may not connect any more."
+_DRIFT_S = 0.001  # a clock that moved by more, beyond what the way there makes uncertain, is told of
 
 
 class _Line:
@@ -80,7 +82,7 @@ class Hub:
 
     # --- who may connect ------------------------------------------------------------------------
 
-    def drop(self, node: str, why: str = "This node may not connect any more.") -> None:
+    def drop(self, node: str, why: str = _CUT) -> None:
         """Cut it off at once.  It may come back if the desk allows it."""
 
         def drop() -> None:
@@ -160,16 +162,12 @@ class Hub:
                 log.info("node %s is not connected any more", node)
 
     async def _until_over(self, line: _Line, identity: Identity) -> None:
-        def still() -> bool:
-            now = self._desk.identity(line.connection.node)
-            return now is not None and now.allowed and now.public_key == identity.public_key
-
         connection, delivery = line.connection, line.delivery
         reading = asyncio.create_task(connection.read(delivery.tell))
         ending = asyncio.create_task(connection.ended())
         tasks = [
-            reading, ending, asyncio.create_task(delivery.deliver(still)), asyncio.create_task(delivery.telling()),
-            asyncio.create_task(self._beat(line)),
+            reading, ending, asyncio.create_task(delivery.deliver()), asyncio.create_task(delivery.telling()),
+            asyncio.create_task(self._beat(line)), asyncio.create_task(self._guard(line, identity)),
         ]  # fmt: skip
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -178,29 +176,49 @@ class Hub:
                     expected = isinstance(error, Misbehaves)
                     log.warning("node %s: %s", connection.node, error, exc_info=None if expected else error)
                     connection.end(str(error), frames.MISBEHAVED if expected else 1011)
-                    await ending
+            if not reading.done():
+                connection.end("The central ends this connection.")
+                await ending
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _beat(self, line: _Line) -> None:
-        """Measure the node's clock, as NTP does (RFC 5905, 8); a node that does not answer has gone."""
+    async def _guard(self, line: _Line, identity: Identity) -> None:
+        """Returns when the node may not connect any more: what another central decided is noticed by looking."""
         while True:
-            asked_at, started = self._clock(), time.monotonic()
+            now = await asked(lambda: self._desk.identity(line.connection.node), self._rhythm)
+            if now is None or not now.allowed or now.public_key != identity.public_key:
+                line.connection.end(_CUT, frames.REFUSED)
+                return
+            await asyncio.sleep(self._rhythm.beat)
+
+    async def _beat(self, line: _Line) -> None:
+        """Measure the node's clock; one that does not answer has gone."""
+        told, told_at = bus.Offset(0.0, 0.0), -self._rhythm.review
+        while True:
             try:
                 async with asyncio.timeout(self._rhythm.patience):
-                    reply = await line.connection.ask(bus.AskClock())
+                    offset = await self._offset(line.connection)
             except TimeoutError:
                 line.connection.end("This node does not answer.", 1001)
                 return
-            if isinstance(reply, bus.Clock):
-                took = time.monotonic() - started
-                ahead = (reply.received + reply.answered) / 2 - (asked_at + took / 2)
-                rtt = max(0.0, took - (reply.answered - reply.received))
-                await line.delivery.tell(bus.Offset(ahead, rtt))
+            now = time.monotonic()
+            if now - told_at >= self._rhythm.review or abs(offset.ahead_s - told.ahead_s) > offset.rtt_s + _DRIFT_S:
+                told, told_at = offset, now
+                await line.delivery.tell(offset)
+                line.delivery.wake()
             await asyncio.sleep(self._rhythm.beat)
-            line.delivery.wake()  # also what another central changed, or took back, is noticed
+
+    async def _offset(self, connection: Connection) -> bus.Offset:
+        """By four moments, as NTP does it (RFC 5905, 8)."""
+        asked_at, started = self._clock(), time.monotonic()
+        reply = await connection.ask(bus.AskClock())
+        took = time.monotonic() - started
+        if not isinstance(reply, bus.Clock):
+            raise Misbehaves(f"Asked for its clock, the node answered with a {type(reply).__name__}.")
+        ahead = (reply.received + reply.answered) / 2 - (asked_at + took / 2)
+        return bus.Offset(ahead, max(0.0, took - (reply.answered - reply.received)))
 
 
 def _refusal(identity: Identity | None, proof: bus.Proof, nonce: bytes) -> str:

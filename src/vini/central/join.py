@@ -12,10 +12,12 @@ import msgspec
 from fastapi import APIRouter, Request, Response
 
 from vini.bus.joining import JoinAsked, Joined
-from vini.model import Conflict, Denied, NotFound, ViniError
+from vini.central import faults
+from vini.model import ViniError
+from vini.rules.errors import Invalid
+from vini.rules.wishes import Fault
 
 _LARGEST = 1 << 16  # bytes of what a machine says of itself
-_STATUS: list[tuple[type[ViniError], int]] = [(Denied, 403), (NotFound, 404), (Conflict, 409)]
 
 
 def join_router(take: Callable[[JoinAsked], Joined], ca_pem: str) -> APIRouter:
@@ -34,9 +36,9 @@ def join_router(take: Callable[[JoinAsked], Joined], ca_pem: str) -> APIRouter:
             asked = _asked(await _body(request), request.client.host if request.client else "")
             joined = await asyncio.to_thread(take, asked)
         except ViniError as e:
-            status = next((code for kind, code in _STATUS if isinstance(e, kind)), 400)
-            return _json({"error": type(e).__name__, "message": str(e)}, status)
-        return _json(joined, 200)
+            status, kind = faults.status_and_kind(e)
+            return faults.answer(status, Fault(kind, str(e)))
+        return Response(msgspec.json.encode(joined), media_type="application/json")
 
     return router
 
@@ -46,7 +48,7 @@ async def _body(request: Request) -> bytes:
     async for part in request.stream():
         body += part
         if len(body) > _LARGEST:
-            raise ViniError("What the machine says of itself is too long to be that.")
+            raise Invalid("What the machine says of itself is too long to be that.")
     return body
 
 
@@ -55,11 +57,7 @@ def _asked(body: bytes, seen: str) -> JoinAsked:
     try:
         asked = msgspec.json.decode(body, type=JoinAsked)
     except msgspec.DecodeError as e:
-        raise ViniError(f"What the machine says of itself can't be understood: {e}; is its VINI of this age?") from e
+        raise Invalid(f"What the machine says of itself can't be understood: {e}; is its VINI of this age?") from e
     if len(asked.key) != 32:
-        raise ViniError("The machine's public key is none of Ed25519: that takes 32 bytes.")
+        raise Invalid("The machine's public key is none of Ed25519: that takes 32 bytes.")
     return asked if asked.address else msgspec.structs.replace(asked, address=seen)
-
-
-def _json(what: object, status: int) -> Response:
-    return Response(msgspec.json.encode(what), status, media_type="application/json")

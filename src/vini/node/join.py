@@ -95,8 +95,8 @@ def _talk(
 
 def _error(central: str, status: int, body: bytes) -> ViniError:
     try:
-        said = msgspec.json.decode(body, type=dict[str, str])
-        return _ERRORS.get(said["error"], ViniError)(said["message"])
+        said = msgspec.json.decode(body, type=dict[str, object])
+        return _ERRORS.get(str(said["error"]), ViniError)(str(said["sentence"]))
     except (msgspec.DecodeError, KeyError):
         return ViniError(f"{central} can't take a node at the moment (HTTP status {status}); its log says why.")
 

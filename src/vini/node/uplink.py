@@ -178,6 +178,7 @@ class Uplink:
         self._unsent: dict[str, bus.Report] = {}
         self._news = asyncio.Event()
         self._told = ""
+        self._owner: str | None = None  # whose the slices of the central's ledger are
 
     async def run(self) -> None:
         """Dial, talk, wait; until cancelled."""
@@ -193,9 +194,14 @@ class Uplink:
                 waits = min(self._rhythm.longest, 2 * waits)
             else:
                 if identity is None:
-                    await self._agent.belong("")
+                    await self._belong("")
                     self._answers.node, self._answers.uplink = "local", ""
                 await self._pause(identity, self._rhythm.look)
+
+    async def _belong(self, owner: str) -> None:
+        if owner != self._owner:
+            await self._agent.belong(owner)
+            self._owner = owner
 
     def _identity(self) -> Identity | str | None:
         """Who we are; None where we have joined no central, a sentence where that can't be told."""
@@ -215,7 +221,7 @@ class Uplink:
     async def _once(self, identity: Identity) -> bool:
         """One connection from its beginning to its end; whether trying again soon is of no use."""
         self._answers.node = identity.node
-        await self._agent.belong(f"{sha256(identity.ca.encode()).hexdigest()} {identity.node}")
+        await self._belong(f"{sha256(identity.ca.encode()).hexdigest()} {identity.node}")
         try:
             await self._connected(identity)
         except Denied as e:

@@ -1,0 +1,178 @@
+"""What the ledger holds back, and what it lets go, by the clock; whatever is sent, and whenever it is restarted."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+from strategies import spec_of
+
+from vini.model import Conflict, SliceSpec, Sliver, Stale, Topology
+from vini.node.ledger import KEPT, Ledger
+
+
+def one(generation: int, *slivers: str, name: str = "s", **times: float) -> SliceSpec:
+    return replace(spec_of(Topology(name, {n: Sliver(n) for n in slivers}), generation), **times)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def ledger(tmp_path, clock):
+    return Ledger(tmp_path, clock)
+
+
+def test_a_spec_for_later_is_on_disk_and_not_in_force(tmp_path, ledger, clock):
+    ledger.accept(one(1, "a"))
+    assert ledger.accept(one(2, "b", not_before=1010.0)) == one(1, "a")
+    for each in (ledger, Ledger(tmp_path, clock)):
+        assert each.wanted() == {"s": one(1, "a")}
+        assert (each.accepted("s"), each.in_force("s"), each.moment()) == (2, 1, 10.0)
+        assert each.advance() == []
+    clock.now = 1010.0
+    assert ledger.moment() == 0.0
+    assert ledger.advance() == [(one(1, "a"), one(2, "b", not_before=1010.0))]
+    assert Ledger(tmp_path, clock).wanted() == {"s": one(2, "b", not_before=1010.0)}
+    assert ledger.moment() == math.inf
+
+
+def test_a_first_spec_and_an_end_may_be_for_later(tmp_path, ledger, clock):
+    ledger.accept(one(1, "a", not_before=1010.0))
+    ledger.accept(one(2, not_before=1020.0))
+    assert ledger.wanted() == {}
+    clock.now = 1015.0
+    again = Ledger(tmp_path, clock)
+    assert [new.generation for _, new in again.advance()] == [1]
+    clock.now = 1020.0
+    assert [new.generation for _, new in again.advance()] == [2]
+    assert (again.wanted(), again.ended.generations) == ({}, {"s": 2})
+    assert [p.name for p in tmp_path.iterdir()] == [".ended"]
+
+
+def test_a_newer_one_replaces_those_that_were_to_come_after_it(ledger, clock):
+    for generation, at in ((1, 0.0), (2, 1010.0), (3, 1020.0), (4, 1030.0)):
+        ledger.accept(one(generation, "a", not_before=at))
+    ledger.accept(one(5, "b", not_before=1015.0))
+    assert [s.generation for s in ledger.later["s"]] == [2, 5]
+    clock.now = 2000.0
+    assert [(old.generation, new.generation) for old, new in ledger.advance()] == [(1, 5)]
+    ledger.accept(one(6, "c", not_before=3000.0))
+    ledger.accept(one(7, "d"))
+    assert (ledger.later, ledger.wanted()) == ({}, {"s": one(7, "d")})
+
+
+def test_the_same_again_is_welcome_another_of_its_generation_is_not(ledger):
+    later = one(2, "b", not_before=1010.0)
+    ledger.accept(one(1, "a"))
+    ledger.accept(later)
+    ledger.accept(later)
+    with pytest.raises(Conflict):
+        ledger.accept(one(2, "c", not_before=1010.0))
+    with pytest.raises(Stale):
+        ledger.accept(one(1, "a"))
+
+
+def test_a_slice_ends_when_its_time_is_over_and_comes_back_when_it_is_renewed(tmp_path, ledger, clock):
+    ledger.accept(one(1, "a", expires=1010.0))
+    assert ledger.moment() == 10.0
+    clock.now = 1010.0
+    assert ledger.wanted() == {}
+    assert ledger.expired() == {"s": 1}
+    assert ledger.moment() == 0.0
+    assert ledger.advance() == [(one(1, "a", expires=1010.0), one(1, expires=1010.0))]
+    assert ledger.advance() == []
+    assert Ledger(tmp_path, clock).wanted() == {}
+    ledger.accept(one(2, "a", expires=2000.0))
+    assert ledger.wanted() == {"s": one(2, "a", expires=2000.0)}
+
+
+def test_a_clock_that_was_wrong_for_a_while_does_no_lasting_harm(ledger, clock):
+    ledger.accept(one(1, "a", expires=5000.0))
+    clock.now = 1e9
+    assert len(ledger.advance()) == 1
+    clock.now = 1001.0
+    assert ledger.moment() == 0.0
+    assert ledger.advance() == [(None, one(1, "a", expires=5000.0))]
+    assert ledger.wanted() == {"s": one(1, "a", expires=5000.0)}
+
+
+def test_what_has_expired_takes_no_more_room_for_ever(tmp_path, ledger, clock):
+    for i in range(KEPT + 20):
+        ledger.accept(one(1, "a", name=f"s{i}", expires=1010.0 + i))
+    clock.now = 1e6
+    ledger.advance()
+    assert len(list(tmp_path.glob("*.json"))) == KEPT
+    with pytest.raises(Conflict):
+        ledger.accept(one(1, "a", name="s0", expires=1010.0))
+
+
+def test_a_list_for_later_that_can_not_be_read_is_set_aside(tmp_path, ledger, clock):
+    ledger.accept(one(1, "a"))
+    ledger.accept(one(2, "b", not_before=1010.0))
+    (tmp_path / "s.later").write_bytes(b"{")
+    again = Ledger(tmp_path, clock)
+    assert (again.wanted(), again.accepted("s")) == ({"s": one(1, "a")}, 1)
+    assert (tmp_path / "s.later.bad").exists()
+    again.accept(one(2, "b", not_before=1010.0))
+    assert again.accepted("s") == 2
+
+
+def test_a_crash_between_two_files_brings_back_nothing_that_was_overtaken(tmp_path, ledger, clock):
+    ledger.accept(one(1, "a"))
+    ledger.accept(one(2, "b", not_before=1010.0))
+    left = (tmp_path / "s.later").read_bytes()
+    ledger.accept(one(3, "c"))
+    (tmp_path / "s.later").write_bytes(left)
+    clock.now = 2000.0
+    again = Ledger(tmp_path, clock)
+    assert again.advance() == []
+    assert again.wanted() == {"s": one(3, "c")}
+
+
+SENT = st.lists(
+    st.tuples(st.integers(1, 8), st.sampled_from([0.0, 1005.0, 1010.0, 1020.0]), st.booleans(),
+              st.sampled_from([0.0, 0.0, 4.0, 9.0]), st.booleans()),
+    max_size=20,
+)  # fmt: skip
+
+
+@given(SENT)
+def test_in_force_is_the_newest_whose_time_has_come_of_all_that_was_accepted(tmp_path_factory, sent):
+    """By a model that remembers everything; over restarts, and however time passes."""
+    clock = Clock()
+    directory = tmp_path_factory.mktemp("ledger")
+    ledger = Ledger(directory, clock)
+    accepted: dict[int, SliceSpec] = {}
+    forced = 0
+    for generation, at, up, passes, restarted in sent:
+        wanted = one(generation, *(["a"] if up else []), not_before=at)
+        try:
+            ledger.accept(wanted)
+        except (Stale, Conflict):
+            assert accepted and generation <= max(accepted)
+        else:
+            accepted[generation] = wanted
+        clock.now += passes
+        if restarted:
+            ledger = Ledger(directory, clock)
+        ledger.advance()
+        due = [g for g, s in accepted.items() if s.not_before <= clock.now]
+        forced = max([forced, *due])
+        want = accepted.get(forced)
+        assert ledger.wanted() == ({"s": want} if want and want.objects else {})
+        assert ledger.in_force("s") == forced
+        assert ledger.accepted("s") == max(accepted, default=0)
