@@ -20,6 +20,7 @@ from vini.model import (
     StaticRoute,
     Topology,
 )
+from vini.placement import crossing
 from vini.text import trace
 
 settings.register_profile(
@@ -28,14 +29,33 @@ settings.register_profile(
 settings.register_profile("thorough", settings.get_profile("quick"), max_examples=1000, derandomize=False)
 settings.load_profile("quick")  # `pytest --hypothesis-profile=thorough` for long ones
 
-CAPABLE = Node("local", frozenset({"root", "cgroup2", "netem", "element", "frr", "bird", "programs"}))
+ABLE = frozenset({"root", "cgroup2", "netem", "element", "frr", "bird", "programs", "vxlan"})
+CAPABLE = Node("local", ABLE, address="192.0.2.1", mtu=9000)
+OTHER = replace(CAPABLE, name="other", address="192.0.2.2")
 NAMES = ("a", "b", "c", "denver", "kansas-city", "x" * 40, "x" * 39 + "y", "0")
 PROTOCOLS = {"bird": ("ospf", "ospf6", "rip", "ripng", "babel", "bgp"), "frr": ("ospf", "ospf6", "isis", "rip", "bgp")}
 
 
 def specs(slice_: str = "s") -> st.SearchStrategy[SliceSpec]:
-    """What one node must hold for some topology."""
-    return topologies(slice_).map(spec_of)
+    """What one node must hold for some topology, all of it or a part."""
+    return topologies(slice_).map(spec_of) | placed_topologies(slice_).map(lambda pair: specs_of(*pair)["local"])
+
+
+def placed_topologies(slice_: str = "s") -> st.SearchStrategy[tuple[Topology, dict[str, str]]]:
+    """With a node for each sliver, of two; some sliver is on the local one."""
+
+    def places(topology: Topology) -> st.SearchStrategy[tuple[Topology, dict[str, str]]]:
+        names = sorted(topology.slivers)
+        free = st.lists(st.sampled_from(["local", "other"]), min_size=len(names) - 1, max_size=len(names) - 1)
+        return free.map(lambda nodes: (topology, dict(zip(names, ["local", *nodes], strict=True))))
+
+    return topologies(slice_).flatmap(places)
+
+
+def specs_of(topology: Topology, placed: dict[str, str], generation: int = 1) -> dict[str, SliceSpec]:
+    """What each of two nodes must hold."""
+    vnis = {link: 1 + i for i, link in enumerate(crossing(topology, placed))}
+    return embed(topology, [CAPABLE, OTHER], generation, placed=placed, vnis=vnis)
 
 
 def spec_of(topology: Topology, generation: int = 1) -> SliceSpec:
@@ -146,7 +166,7 @@ def links(draw: st.DrawFn, a: str, b: str, number: int, parallel: bool) -> Link:
         name=f"{a}--{b}-{number}"[:60] if parallel else "",
         cost=draw(st.integers(1, 20)),
         impairment=draw(impairments),
-        mtu=draw(st.sampled_from([1400, 1500])),
+        mtu=draw(st.sampled_from([None, 1400, 1500])),
         fault=draw(st.sampled_from(["none", "none", "carrier", "silent"])),
     )
 

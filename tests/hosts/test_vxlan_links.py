@@ -251,7 +251,8 @@ def test_a_lan_spans_hosts_and_all_on_it_have_one_mtu(pair):
 @pytest.mark.needs("programs")
 def test_a_program_forwards_over_it_by_tc(pair):
     topology = line()
-    text = "input -> sort :: classify(ip)\nsort[ip] -> fib :: lookup -> out\nfib[kernel] -> kernel\nsort[other] -> kernel\n"
+    sorts = "input -> sort :: classify(ip)\nsort[ip] -> fib :: lookup -> out\n"
+    text = sorts + "fib[kernel] -> kernel\nsort[other] -> kernel\n"
     router = Sliver("b", routing=STATIC, program=Program("elements", text))
     pair.up(Topology("v", {**topology.slivers, "b": router}, topology.links))
     eventually(lambda: pair.pings("a", "d"))

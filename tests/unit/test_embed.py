@@ -11,27 +11,31 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
-from strategies import CAPABLE, impairments, spec_of, specs, topologies
+from strategies import CAPABLE, OTHER, impairments, placed_topologies, spec_of, specs, specs_of, topologies
 
 from vini import nearby
 from vini.embed import embed, router
 from vini.layout import address, forwards, layout, link_name
 from vini.model import (
+    STACK,
     Address,
     CapacityError,
     Command,
     End,
     File,
+    Hook,
     Impairment,
     Interface,
     Link,
     Node,
     NotFound,
     Process,
+    Program,
     Root,
     Route,
     Routing,
     Shape,
+    SliceSpec,
     Sliver,
     StaticRoute,
     Sysctl,
@@ -39,7 +43,10 @@ from vini.model import (
     TopologyError,
     Unsupported,
     Veth,
+    VethEnd,
+    Vxlan,
 )
+from vini.placement import crossing
 from vini.plan import in_order, plan
 from vini.plugins.intent import originated
 from vini.topology import parse
@@ -477,3 +484,173 @@ def test_every_example_can_be_embedded(path):
     assert {o.ns for o in spec.objects if o.key[0] == "netns"} == {f"{topology.name}.{s}" for s in topology.slivers}
     assert {link_name(x) for x in topology.links} == set(layout(topology).links)
     assert CAPABLE.name == spec.node
+
+
+# --- over several nodes ---------------------------------------------------------------------------
+
+
+@given(placed_topologies())
+def test_all_nodes_together_hold_what_one_would_but_for_the_pairs_that_became_tunnels(pair):
+    topology, placed = pair
+    parts = specs_of(topology, placed)
+    assert set(parts) == set(placed.values())
+    together = [o for spec in parts.values() for o in spec.objects]
+    assert len({o.key for o in together}) == len(together)
+    whole = spec_of(topology).objects
+    assert {_without_wire(o) for o in whole if not isinstance(o, Veth)} == {
+        _without_wire(o) for o in together if not isinstance(o, Veth | Vxlan)
+    }
+    assert {(e.ns, e.dev, e.index, e.mac) for o in whole if isinstance(o, Veth) for e in o.ends} == {
+        (e.ns, e.dev, e.index, e.mac) for o in together for e in _vifs(o)
+    }
+
+
+def _without_wire(o):
+    return replace(o, wire=()) if isinstance(o, Interface) else o
+
+
+def _vifs(o) -> list[VethEnd | Vxlan]:
+    return list(o.ends) if isinstance(o, Veth) else [o] if isinstance(o, Vxlan) else []
+
+
+@given(placed_topologies())
+def test_a_node_holds_what_is_of_its_slivers_and_all_that_it_stands_on(pair):
+    topology, placed = pair
+    for node, spec in specs_of(topology, placed).items():
+        assert {placed[ns.partition(".")[2]] for o in spec.objects for ns in o.slivers} == {node}
+        keys = {o.key for o in spec.objects}
+        assert all(key in keys for o in spec.objects for key in o.on)
+        assert {type(o) for o in spec.objects} <= set(STACK)
+
+
+@given(placed_topologies())
+def test_a_link_that_leads_to_another_node_has_one_tunnel_end_on_each_and_both_agree(pair):
+    topology, placed = pair
+    ends: dict[int, list[tuple[str, Vxlan]]] = {}
+    for node, spec in specs_of(topology, placed).items():
+        for o in spec.objects:
+            if isinstance(o, Vxlan):
+                ends.setdefault(o.vni, []).append((node, o))
+    assert len(ends) == len(crossing(topology, placed))
+    for (one, a), (other, b) in ends.values():
+        assert one != other
+        assert (a.local, a.remote, a.port) == (b.remote, b.local, b.port)
+
+
+def across(link: Link | None = None, a: Node = CAPABLE, b: Node = OTHER) -> dict[str, SliceSpec]:
+    """r1 on one node, r2 and r3 on another."""
+    topology = line("r1", "r2", "r3")
+    topology = replace(topology, links=(link or topology.links[0], *topology.links[1:]))
+    placed = {"r1": a.name, "r2": b.name, "r3": b.name}
+    return embed(topology, [a, b], placed=placed, vnis={"r1--r2": 4711})
+
+
+def test_what_two_nodes_hold_is_as_it_was_reviewed(golden):
+    parts = across(a=replace(CAPABLE, mtu=1500))
+    text = "\n".join(f"{n}\n" + "".join(f"  {o}\n" for o in plan(s.objects, ())) for n, s in sorted(parts.items()))
+    tunnels = [f"{o}\n" for _, s in sorted(parts.items()) for o in in_order(s.objects) if isinstance(o, Vxlan)]
+    golden("two-nodes", text + "\n" + "".join(tunnels))
+
+
+FOUR, SIX = ("192.0.2.1", "192.0.2.2"), ("2001:db8::1", "2001:db8:0::2")
+
+
+@pytest.mark.parametrize(
+    ("addresses", "mtus", "asked", "given_"),
+    [
+        (FOUR, (1500, 1500), None, 1450),
+        (SIX, (1500, 1500), None, 1430),
+        (FOUR, (1500, 1400), None, 1350),
+        (FOUR, (9000, 9000), None, 1500),
+        (FOUR, (9000, 9000), 8950, 8950),
+        (FOUR, (1500, 1500), 1450, 1450),
+        (FOUR, (1500, 1500), 1300, 1300),
+    ],
+)
+def test_a_links_mtu_is_what_was_asked_or_what_fits_at_both_ends(addresses, mtus, asked, given_):
+    a, b = (
+        replace(node, address=address, mtu=mtu)
+        for node, address, mtu in zip((CAPABLE, OTHER), addresses, mtus, strict=True)
+    )
+    parts = across(Link((End("r1"), End("r2")), mtu=asked), a, b)
+    vifs = {(o.ns, o.dev): o.mtu for spec in parts.values() for o in spec.objects if isinstance(o, Interface)}
+    assert vifs["s.r1", "to-r2"] == vifs["s.r2", "to-r1"] == given_
+    assert vifs["s.r2", "to-r3"] == 1500
+
+
+@pytest.mark.parametrize(
+    ("change", "link", "words"),
+    [
+        ({"mtu": 1500}, {"mtu": 1500}, ("'r1--r2'", "1500", "1450", "the tunnel takes 50")),
+        ({"address": "2001:db8::2"}, {}, ("'r1--r2'", "different IP versions", "`node:`")),
+        ({"address": ""}, {}, ("'other'", "no address")),
+        ({"capabilities": CAPABLE.capabilities - {"vxlan"}}, {}, ("'other'", "modprobe vxlan")),
+        ({"mtu": 1300}, {}, ("IPv6", "1280", "1250")),
+    ],
+)
+def test_a_link_that_cannot_lead_there_is_refused_with_the_reason(change, link, words):
+    with pytest.raises(Unsupported) as refused:
+        across(Link((End("r1"), End("r2")), **link), b=replace(OTHER, **change))
+    assert all(word in str(refused.value) for word in words), str(refused.value)
+
+
+def test_a_link_without_a_tunnels_number_is_refused():
+    with pytest.raises(CapacityError, match="'r1--r2'"):
+        embed(line("r1", "r2"), [CAPABLE, OTHER], placed={"r1": "local", "r2": "other"})
+
+
+def test_all_vifs_of_a_lan_that_spans_nodes_have_the_mtu_of_its_tunnels():
+    everyone = {"sw": Sliver("sw", mode="switch"), "g": Sliver("g"), "h": Sliver("h"), "far": Sliver("far")}
+    links = (Link((End("g"), End("sw"))), Link((End("h"), End("sw"))), Link((End("g"), End("far"))))
+    a, b = (replace(n, mtu=1500) for n in (CAPABLE, OTHER))
+    placed = {"sw": "local", "g": "local", "h": "other", "far": "local"}
+    parts = embed(Topology("s", everyone, links), [a, b], placed=placed, vnis={"h--sw": 1})
+    mtus = {o.key[1:]: o.mtu for spec in parts.values() for o in spec.objects if isinstance(o, Interface)}
+    assert {key: mtu for key, mtu in mtus.items() if key[1] != "lo"} == {
+        ("s.g", "to-sw"): 1450, ("s.sw", "to-g"): 1450, ("s.h", "to-sw"): 1450, ("s.sw", "to-h"): 1450,
+        ("s.g", "to-far"): 1500, ("s.far", "to-g"): 1500,
+    }  # fmt: skip
+
+
+def test_each_end_is_shaped_by_what_its_own_node_has():
+    element = replace(OTHER, capabilities=OTHER.capabilities - {"netem"})
+    parts = across(Link((End("r1"), End("r2")), impairment=Impairment(delay_ms=3.0)), b=element)
+    shapes = {o.ns: o.backend for spec in parts.values() for o in spec.objects if isinstance(o, Shape)}
+    assert shapes == {"s.r1": "netem", "s.r2": "element"}
+
+
+def test_a_daemon_is_wanted_of_the_node_that_its_sliver_is_on():
+    lacking = replace(OTHER, capabilities=OTHER.capabilities - {"bird"})
+    with pytest.raises(Unsupported, match="'other' lacks"):
+        across(b=lacking)
+    topology, placed = line("r1", "r2"), {"r1": "local", "r2": "local"}
+    assert set(embed(topology, [lacking, CAPABLE], placed=placed)) == {"local"}
+
+
+XDP = 'SEC("xdp") int all(struct xdp_md *p) { return 2; }'
+
+
+def test_a_program_whose_links_lead_to_other_nodes_runs_at_tc():
+    """A tunnel takes nothing that XDP redirects."""
+    sorts = "input -> sort :: classify(ip)\nsort[ip] -> fib :: lookup -> out\n"
+    elements = Program("elements", sorts + "fib[kernel] -> kernel\nsort[other] -> kernel")
+    topology = line("r1", "r2", "r3", r2=Sliver("r2", routing=OSPF, program=elements))
+    hooks = {o.hook for o in of(Hook, topology)}
+    assert hooks == {"xdp"}
+    placed = {"r1": "local", "r2": "other", "r3": "other"}
+    parts = embed(topology, [CAPABLE, OTHER], placed=placed, vnis={"r1--r2": 1})
+    assert {o.hook for o in parts["other"].objects if isinstance(o, Hook)} == {"tc"}
+    vifs = [o for spec in parts.values() for o in spec.objects if isinstance(o, Interface)]
+    assert not any(o.gro or o.finished for o in vifs)
+    only_xdp = replace(topology.slivers["r2"], program=Program("c", XDP))
+    with pytest.raises(Unsupported, match="to-r1.*other nodes|other nodes.*to-r1"):
+        embed(
+            replace(topology, slivers={**topology.slivers, "r2": only_xdp}), [CAPABLE, OTHER],
+            placed=placed, vnis={"r1--r2": 1},
+        )  # fmt: skip
+
+
+def test_a_sliver_that_is_placed_elsewhere_than_it_is_pinned_is_refused():
+    topology = line("r1", "r2", r1=Sliver("r1", node="other"))
+    with pytest.raises(CapacityError, match="'other'"):
+        embed(topology, [CAPABLE, OTHER], placed={"r1": "local", "r2": "local"})

@@ -47,9 +47,14 @@ def wires(slice_: str, made: Layout, where: Mapping[str, Node], vnis: Mapping[st
     return out
 
 
-def joinable(a: Node, b: Node) -> bool:
-    """Whether a link may lead from one node to the other."""
-    return a.name == b.name or next(_apart("", a, b), None) is None
+def reach(node: Node) -> int:
+    """The IP version of the tunnels that a node can have to others of the same; 0: it can have none."""
+    return ip_address(node.address).version if node.address and "vxlan" in node.capabilities else 0
+
+
+def most(a: Node, b: Node) -> int:
+    """The longest packet that a tunnel between two nodes of the same reach can carry."""
+    return min(a.mtu, b.mtu) - OVERHEAD[reach(a)]
 
 
 def _room(name: str, made: Layout, where: Mapping[str, Node]) -> int:
@@ -59,7 +64,7 @@ def _room(name: str, made: Layout, where: Mapping[str, Node]) -> int:
         return 65535
     for why in _apart(name, a, b):
         raise Unsupported(why)
-    return min(a.mtu, b.mtu) - OVERHEAD[ip_address(a.address).version]
+    return most(a, b)
 
 
 def _apart(name: str, a: Node, b: Node) -> Iterator[str]:
