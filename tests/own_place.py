@@ -157,8 +157,8 @@ class OwnPlace:
 
         async def end() -> None:
             client = self.client()
-            for stored in client.slices():
-                await client.down(stored.name)
+            for name in client.topologies():
+                await client.down(name)
             with suppress(bus.AgentGone):
                 await bus.Bus(self.place.run / "agent.socket").ask(bus.Stop())
 

@@ -30,7 +30,7 @@ class _Deaf(Client):
 
 @pytest.fixture
 def client(tmp_path, monkeypatch):
-    monkeypatch.setattr("vini.client._need_root", lambda: None)
+    monkeypatch.setattr("vini.client.local._need_root", lambda: None)
     return _Deaf(Place("t", tmp_path / "run", tmp_path / "state"))
 
 

@@ -98,7 +98,7 @@ class AsyncNetwork(Blueprint[AsyncSliver]):
             raise ViniError(f"Network {self.name} is up already.")
         topology = self.topology
         client = Client(say=self._say)
-        if topology.name in [*(s.name for s in client.slices()), *client.store.unreadable()]:
+        if topology.name in [*client.topologies(), *client.unreadable()]:
             raise Conflict(
                 f"A slice {topology.name!r} is up already. Give this network another name, "
                 f"or take that one down: `vini down -s {topology.name}`."

@@ -67,8 +67,8 @@ async def agent(place: Place = PLACE) -> AsyncIterator[Client]:
 
 
 async def _end_slices(client: Client) -> None:
-    for stored in client.slices():
-        await client.down(stored.name)
+    for name in client.topologies():
+        await client.down(name)
 
 
 def _is_zombie(pid: int) -> bool:

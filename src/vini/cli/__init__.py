@@ -20,6 +20,7 @@ _SECTIONS = {
     "Experiments": ("run", "compare"),
     "Files": ("import", "schema"),
     "This machine": ("doctor", "agent", "bench"),
+    "A testbed": ("login", "logout", "slice", "nodes", "node", "site", "person", "central"),
 }
 _MODULES = {
     "vini.cli.slices": ("up", "plan", "status", "down", "log"),
@@ -30,6 +31,10 @@ _MODULES = {
     "vini.cli.runs": ("run", "compare"),
     "vini.cli.files": ("import", "schema"),
     "vini.cli.machine": ("doctor", "agent", "bench"),
+    "vini.cli.account": ("login", "logout"),
+    "vini.cli.testbed": ("slice", "nodes", "site", "person"),
+    "vini.cli.node": ("node",),
+    "vini.cli.central": ("central",),
 }
 
 

@@ -11,34 +11,32 @@ from msgspec import structs
 
 from vini import formats, names, nearby
 from vini.cli.out import note
-from vini.client import Client
+from vini.client import Slices
 from vini.edit import nearest
 from vini.model import PROTOCOLS, SPEAKS, Mistake, NotFound, Routing, Topology, TopologyError, ViniError
-from vini.store import Stored
 from vini.topology import parse
 
 slice_option = click.option("-s", "--slice", "slice_", help="Which slice; needed when several are up. (VINI_SLICE)")
 
 
-def the_slice(client: Client, given: str | None) -> Topology:
+def the_slice(client: Slices, given: str | None) -> Topology:
     """The slice that was named, or the only one that is up.  Raises NotFound or ViniError."""
     name = given or os.environ.get("VINI_SLICE")
     if name:
-        return client.store.get(name).topology
+        return client.asked(name)
     slices = readable(client)
     if not slices:
         raise NotFound("No slice is up; `vini up FILE` brings one up, for example `vini up examples/abilene.yaml`.")
     if len(slices) > 1:
-        known = ", ".join(s.name for s in slices)
-        raise ViniError(f"Several slices are up ({known}); say which with `--slice NAME`.")
-    return slices[0].topology
+        raise ViniError(f"Several slices are up ({', '.join(slices)}); say which with `--slice NAME`.")
+    return next(iter(slices.values()))
 
 
-def readable(client: Client) -> list[Stored]:
+def readable(client: Slices) -> dict[str, Topology]:
     """The slices that are up, with a note of those that only another version of VINI can read."""
-    for name in client.store.unreadable():
+    for name in client.unreadable():
         note(f"note: slice {name!r} is left out: another version of VINI stored it. `vini down -s {name}` ends it.")
-    return client.slices()
+    return client.topologies()
 
 
 def the_sliver(topology: Topology, name: str) -> str:

@@ -15,9 +15,9 @@ from vini import edit, nearby
 from vini.api.words import impairments
 from vini.cli.choose import slice_option, the_slice
 from vini.cli.out import dump, json_option, line, table
-from vini.client import Client
+from vini.client import Slices, connect
 from vini.layout import link_name
-from vini.model import End, Link, Mistake, Shape, Topology, TopologyError
+from vini.model import End, Link, Mistake, Topology, TopologyError
 from vini.topology.impairments import told
 from vini.topology.keys import NOTHING
 
@@ -68,7 +68,7 @@ def link_command(a: str | None, b: str | None, slice_: str | None, fail: str | N
     vini link denver kansas-city --restore
     vini link denver kansas-city --verify        what it really gives
     """
-    client = Client()
+    client = connect()
     topology = the_slice(client, slice_)
     wishes = _wishes(words)
     if verify:
@@ -79,7 +79,7 @@ def link_command(a: str | None, b: str | None, slice_: str | None, fail: str | N
         verify_links(client, topology, [_find(topology, a, b or "")] if a else topology.links, load, for_, as_json)
         return
     if not (fail or restore or wishes or cost):
-        _show(topology, [_find(topology, a, b or "")] if a else topology.links, _backends(client, topology), as_json)
+        _show(topology, [_find(topology, a, b or "")] if a else topology.links, client.backends(topology.name), as_json)
         return
     if a is None:
         raise click.UsageError("Which link? Name its two slivers: `vini link A B --fail silent`.")
@@ -98,7 +98,7 @@ def link_command(a: str | None, b: str | None, slice_: str | None, fail: str | N
     ops, topology = asyncio.run(_edit(client, topology.name, change, f"link {link_name(link)}: {_describe(link)}"))
     link = _find(topology, first, second)
     if as_json:
-        dump({**_json(link, _backends(client, topology)), "ops": ops})
+        dump({**_json(link, client.backends(topology.name)), "ops": ops})
     else:
         line(f"{link_name(link)}: {_describe(link)}")
 
@@ -107,7 +107,7 @@ def _find(topology: Topology, a: str, b: str) -> Link:
     return topology.links[edit.find_link(topology, a, b)]
 
 
-async def _edit(client: Client, slice_: str, change: Callable[[Topology], Topology], what: str) -> tuple[int, Topology]:
+async def _edit(client: Slices, slice_: str, change: Callable[[Topology], Topology], what: str) -> tuple[int, Topology]:
     report = await client.edit(slice_, change, what)
     await client.wait_ready(slice_, 30.0, report)
     return report.ops, await client.topology(slice_)
@@ -137,12 +137,6 @@ def _value(word: str, text: str) -> str | list[str] | dict[str, str]:
     if word != "burst_loss":
         return parts
     return {key.strip(): value.strip() for key, _, value in (part.partition("=") for part in parts)}
-
-
-def _backends(client: Client, topology: Topology) -> dict[str, str]:
-    """`sliver:vif` -> who shapes what leaves by it; without those that nobody does."""
-    shapes = (o for o in client.store.get(topology.name).spec.objects if isinstance(o, Shape))
-    return {f"{o.ns.partition('.')[2]}:{o.dev}": o.backend for o in shapes}
 
 
 def _show(topology: Topology, links: Sequence[Link], backends: Mapping[str, str], as_json: bool) -> None:

@@ -11,7 +11,7 @@ import click
 from vini import edit, nearby
 from vini.cli.choose import slice_option, the_slice, the_sliver
 from vini.cli.out import dump, json_option, line, table
-from vini.client import Client
+from vini.client import Slices, connect
 from vini.elements import manual
 from vini.model import Mistake, NotFound, Program, Topology, TopologyError, ViniError
 from vini.node import policy
@@ -50,7 +50,7 @@ def load_command(sliver: str, file: str, slice_: str | None, hook: Literal["auto
     """
     found = program_of(file)
     wanted = Program(found.kind, found.text, found.name, hook, vifs, budget or 0)
-    client = Client()
+    client = connect()
     topology = the_slice(client, slice_)
     the_sliver(topology, sliver)
     _change(client, topology, sliver, wanted, f"program {sliver}: {file}")
@@ -61,13 +61,13 @@ def load_command(sliver: str, file: str, slice_: str | None, hook: Literal["auto
 @slice_option
 def unload_command(sliver: str, slice_: str | None) -> None:
     """Take SLIVER's program away: the kernel forwards again."""
-    client = Client()
+    client = connect()
     topology = the_slice(client, slice_)
     the_sliver(topology, sliver)
     _change(client, topology, sliver, None, f"program {sliver}: none")
 
 
-def _change(client: Client, topology: Topology, sliver: str, wanted: Program | None, what: str) -> None:
+def _change(client: Slices, topology: Topology, sliver: str, wanted: Program | None, what: str) -> None:
     edit.set_program(topology, sliver, wanted)  # a mistake is told before the agent is asked
     report = asyncio.run(client.edit(topology.name, lambda now: edit.set_program(now, sliver, wanted), what))
     bad = [r for r in report.slivers if r.state == "failed" and r.sliver == f"{topology.name}.{sliver}"]
@@ -98,7 +98,7 @@ def _describe(found: Program | None) -> str:
 @json_option
 def list_command(slice_: str | None, as_json: bool) -> None:
     """Which slivers have a program, where it runs, and how many packets it has seen."""
-    client = Client()
+    client = connect()
     topology = the_slice(client, slice_)
     rows = []
     for name, sliver in topology.slivers.items():
@@ -114,7 +114,7 @@ def list_command(slice_: str | None, as_json: bool) -> None:
     table(head, [[str(r.get(h, "-")) for h in head] for r in rows], right=("packets", "over_budget"))
 
 
-def _fare(client: Client, topology: Topology, sliver: str) -> dict[str, object]:
+def _fare(client: Slices, topology: Topology, sliver: str) -> dict[str, object]:
     found = topology.slivers[sliver].program
     if found is None or found.kind not in ("elements", "c"):
         return {}
@@ -139,7 +139,7 @@ def _fare(client: Client, topology: Topology, sliver: str) -> dict[str, object]:
 @json_option
 def read_command(sliver: str, name: str, slice_: str | None, as_json: bool) -> None:
     """Read the counter or table NAME of SLIVER's program, or all of them: `vini program read denver lookup.hits`."""
-    client = Client()
+    client = connect()
     topology = the_slice(client, slice_)
     view = View(topology, the_sliver(topology, sliver))
     names = ((view.cell(name).map if view.cells else name),) if name else None
@@ -174,7 +174,7 @@ def write_command(sliver: str, name: str, key: str, values: tuple[str, ...], del
 
     It holds until the sliver's end; what must be there from the start stands in the program itself.
     """
-    client = Client()
+    client = connect()
     topology = the_slice(client, slice_)
     view = View(topology, the_sliver(topology, sliver))
     if delete:

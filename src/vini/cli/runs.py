@@ -11,7 +11,7 @@ from msgspec import to_builtins
 
 from vini.cli.choose import read_text
 from vini.cli.out import Ticker, dump, json_option, line, note
-from vini.client import Client
+from vini.client import connect
 
 
 @click.command("run")
@@ -32,7 +32,7 @@ def run_command(file: str, out: str, keep: bool, as_json: bool) -> None:
     experiment = load(Path(file))
     ticker = Ticker(experiment.name)
     with ticker.shown():
-        directory = asyncio.run(run(experiment, Client(say=ticker.say), Path(out), ticker.say, keep=keep))
+        directory = asyncio.run(run(experiment, connect(ticker.say), Path(out), ticker.say, keep=keep))
     summary = json.loads((directory / "summary.json").read_text())
     if as_json:
         dump({"directory": str(directory), **summary})

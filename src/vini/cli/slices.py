@@ -13,7 +13,7 @@ from msgspec import structs
 
 from vini.cli.choose import generated, read_topology, readable, slice_option, the_slice
 from vini.cli.out import Ticker, count, dump, json_option, line, note, table
-from vini.client import Client
+from vini.client import connect
 from vini.model import Conflict, Link, NotFound, Routing, SliverStatus, Topology, ViniError
 from vini.reach import expectations
 
@@ -77,7 +77,7 @@ def up_command(file: str | None, spec: str | None, seed: int, routing: str | Non
 async def _up(topology: Topology, wait: bool, timeout_s: float, as_json: bool) -> None:
     started = time.monotonic()
     ticker = Ticker(topology.name)
-    client = Client(say=ticker.say)
+    client = connect(ticker.say)
     with ticker.shown():
         report = await client.put(topology, "up", ticker.progress)
         made_s = ready_s = time.monotonic() - started
@@ -101,7 +101,7 @@ async def _up(topology: Topology, wait: bool, timeout_s: float, as_json: bool) -
         times += f", converged after {done_s:.1f} s" if expectations(topology) else ""
     line(f"{topology.name} is up: {size}; {times}.")
     first = next(iter(topology.slivers))
-    which = f" -s {topology.name}" if len(client.slices()) > 1 else ""
+    which = f" -s {topology.name}" if len(client.topologies()) > 1 else ""
     note(f"Next: vini status | vini exec{which} {first} -- ip route | vini ping{which} --all | vini down{which}")
 
 
@@ -113,7 +113,7 @@ def plan_command(file: str | None, spec: str | None, seed: int, routing: str | N
                  slice_: str | None, as_json: bool) -> None:  # fmt: skip
     """Show what `up` would change, and the reason for each change.  Nothing is touched."""
     topology = _source(file, spec, seed, routing, daemon, slice_)
-    steps = asyncio.run(Client().foresee(topology))
+    steps = asyncio.run(connect().foresee(topology))
     if as_json:
         dump({"slice": topology.name, "steps": steps})
         return
@@ -139,9 +139,9 @@ def status_command(slice_: str | None, verbose: bool, wait_s: float | None, as_j
 
 
 async def _status(slice_: str | None, verbose: bool, wait_s: float | None, as_json: bool) -> bool:
-    client = Client()
+    client = connect()
     named = slice_ or os.environ.get("VINI_SLICE")
-    slices = [the_slice(client, named)] if named else [s.topology for s in readable(client)]
+    slices = [the_slice(client, named)] if named else list(readable(client).values())
     if not slices:
         the_slice(client, None)
     everything = []
@@ -196,11 +196,11 @@ def down_command(slice_: str | None, all_: bool) -> None:
 
 async def _down(slice_: str | None, all_: bool) -> None:
     started = time.monotonic()
-    client = Client()
-    unreadable = client.store.unreadable()
+    client = connect()
+    unreadable = client.unreadable()
     named = slice_ or os.environ.get("VINI_SLICE")
     if all_:
-        ends = sorted([*(s.name for s in client.slices()), *unreadable])
+        ends = sorted([*client.topologies(), *unreadable])
     else:
         ends = [named if named and named in unreadable else the_slice(client, slice_).name]
     if not ends:
@@ -221,11 +221,11 @@ async def _down(slice_: str | None, all_: bool) -> None:
 @json_option
 def log_command(slice_: str | None, limit: int, as_json: bool) -> None:
     """What was asked of a slice: when, by whom."""
-    client = Client()
+    client = connect()
     topology = the_slice(client, slice_)
-    rows = list(reversed(client.store.events(topology.name, limit)))
+    rows = list(reversed(client.events(topology.name, limit)))
     if as_json:
-        dump([{"at": at, "who": who, "what": what, "generation": g} for at, who, what, g in rows])
+        dump([{"at": e.at, "who": e.who, "what": e.what, "generation": e.generation} for e in rows])
         return
-    stamped = [(f"{datetime.fromtimestamp(at):%Y-%m-%d %H:%M:%S}", who, what, str(g)) for at, who, what, g in rows]
+    stamped = [(f"{datetime.fromtimestamp(e.at):%Y-%m-%d %H:%M:%S}", e.who, e.what, str(e.generation)) for e in rows]
     table(("TIME", "WHO", "WHAT", "GENERATION"), stamped)

@@ -17,7 +17,7 @@ import click
 from vini.cli.child import output
 from vini.cli.choose import slice_option, the_slice, the_sliver
 from vini.cli.out import dump, json_option, line, note, table
-from vini.client import Client
+from vini.client import Client, Slices, connect
 from vini.layout import address, layout
 from vini.model import NotFound, Topology, Unsupported, ViniError
 from vini.pcapng import convert
@@ -46,9 +46,13 @@ def shell_command(slice_: str | None, sliver: str) -> None:
 
 def _become(slice_: str | None, sliver: str, argv: tuple[str, ...]) -> None:
     """Turn this very process into the command, inside the sliver and its cgroup, so that `down` ends it too."""
-    client = Client()
+    client = connect()
     topology = the_slice(client, slice_)
     ns = f"{topology.name}.{the_sliver(topology, sliver)}"
+    if not isinstance(client, Client):  # on another machine, which knows what a sliver's own commands see
+        command = client.enter(topology.name, sliver, argv)
+        sys.stdout.flush()
+        os.execvp(command[0], command)
     if not client.place.netns(ns).exists():
         raise ViniError(f"Sliver {sliver!r} is not there at the moment; `vini status` says why.")
     environment = {
@@ -93,7 +97,7 @@ def _hosts(topology: Topology) -> str:
 def ping_command(slice_: str | None, all_: bool, count: int, six: bool, source: str | None, destination: str | None,
                  as_json: bool) -> None:  # fmt: skip
     """Ping between slivers: `vini ping seattle denver`, or `vini ping --all`.  Exit code 1 when one fails."""
-    client = Client()
+    client = connect()
     topology = the_slice(client, slice_)
     if all_ == bool(source):
         raise click.UsageError("Name two slivers, or give --all: `vini ping seattle denver`.")
@@ -107,7 +111,7 @@ def ping_command(slice_: str | None, all_: bool, count: int, six: bool, source: 
     raise click.exceptions.Exit(0 if all(rtt is not None for *_, rtt in results) else 1)
 
 
-async def _ping_all(client: Client, topology: Topology, pairs: list[tuple[str, str]], count: int, family: int
+async def _ping_all(client: Slices, topology: Topology, pairs: list[tuple[str, str]], count: int, family: int
                     ) -> list[tuple[str, str, float | None]]:  # fmt: skip
     addresses = {}
     for name in {name for pair in pairs for name in pair}:
@@ -173,7 +177,7 @@ def capture_command(
     """
     if shutil.which("tcpdump") is None and not Path("/usr/bin/tcpdump").exists():
         raise Unsupported("Capturing needs tcpdump; install it with `apt-get install tcpdump`.")
-    client = Client()
+    client = connect()
     topology = the_slice(client, slice_)
     sliver, _, vif = where.partition(":")
     vifs = [v.dev for v in layout(topology).vifs[the_sliver(topology, sliver)]]

@@ -9,7 +9,7 @@ import click
 from msgspec.structs import asdict
 
 from vini.cli.out import Ticker, count, dump, line, note, table
-from vini.client import Client
+from vini.client import Slices, connect
 from vini.model import Link, Mistake, Topology, TopologyError
 from vini.text import units
 from vini.text.mistakes import Wrong
@@ -20,7 +20,7 @@ _SAID = {"true": "true", "off": "OFF", "can't tell": "can't tell", "not measured
 
 
 def verify(
-    client: Client, topology: Topology, links: Sequence[Link], load_text: str, for_text: str, as_json: bool
+    client: Slices, topology: Topology, links: Sequence[Link], load_text: str, for_text: str, as_json: bool
 ) -> None:
     """Measure these links and tell what each gives; exit code 1 where one is off."""
     load, for_s = _read(load_text, for_text)
@@ -34,7 +34,7 @@ def verify(
         "the full rate where there is one. What else uses these links is held up meanwhile."
     )
     ticker = Ticker("verifying")
-    client = Client(client.place, say=ticker.say)
+    client = connect(ticker.say)
     with ticker.shown():
         check = asyncio.run(client.check_links(topology, links, load, for_s))
     if as_json:

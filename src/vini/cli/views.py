@@ -13,7 +13,7 @@ import click
 from vini.cli.child import output
 from vini.cli.choose import slice_option, the_slice, the_sliver
 from vini.cli.out import dump, json_option, line, table
-from vini.client import Client
+from vini.client import Client, Slices, connect
 from vini.embed import router
 from vini.layout import layout
 from vini.model import Adjacency, NotFound, Topology
@@ -31,7 +31,7 @@ Sample = dict[str, tuple[float, dict[str, tuple[int, ...]], float, int, tuple[in
 @json_option
 def routes_command(slice_: str | None, sliver: str | None, destination: str | None, as_json: bool) -> None:
     """Summarise the forwarding tables of all slivers, print SLIVER's, or follow the path `--to` a sliver."""
-    client = Client()
+    client = connect()
     topology = the_slice(client, slice_)
     if sliver:
         the_sliver(topology, sliver)
@@ -61,7 +61,7 @@ def _summary(name: str, routes: list[tuple[str, str, str]]) -> tuple[str, ...]:
     return name, str(four), str(six), str(len({to for to, _, _ in learned})), spread
 
 
-def _paths(client: Client, topology: Topology, source: str | None, destination: str, as_json: bool) -> None:
+def _paths(client: Slices, topology: Topology, source: str | None, destination: str, as_json: bool) -> None:
     walker = Walker(layout(topology), asyncio.run(client.fib_entries(topology.name)))
     address = client.address(topology, destination)
     sources = [source] if source else [s for s in topology.slivers if s != destination]

@@ -1,7 +1,4 @@
-"""The way to a slice: everything that a command, an experiment or a Python program asks for goes through here.
-
-On one machine the central is this object, in the caller's process: store -> embed -> bus -> agent.
-"""
+"""The slices of this machine: the central is this object, in the caller's process: store -> embed -> bus -> agent."""
 
 from __future__ import annotations
 
@@ -15,32 +12,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vini import bus
+from vini.client.slices import Event, OnProgress, Say, Slices
 from vini.dataplane.element import Element
 from vini.embed import embed
-from vini.layout import address, layout
 from vini.model import Denied, Link, Node, Shape, SliceSpec, SliverStatus, Stale, Topology, ViniError
 from vini.node import cgroup, service
 from vini.node.drivers.contents import enter
 from vini.node.place import Place, from_environment
 from vini.node.version import digest
-from vini.reach import FibEntry, expectations, lost_path, unreached
-from vini.store import Store, Stored
+from vini.reach import FibEntry
+from vini.store import Store
 
 if TYPE_CHECKING:
     from vini.truth import Check
 
-Say = Callable[[str], None]
-OnProgress = Callable[[bus.Progress], None] | None
 _START_TIMEOUT_S = 20.0
-_FAILED_S = 5.0  # a sliver that has failed for so long won't recover by waiting
 
 
-class Client:
+class Client(Slices):
     """Talks to the store and the agent of one place."""
 
     def __init__(self, place: Place | None = None, say: Say = lambda _: None):
+        super().__init__(say)
         self.place = place or from_environment()
-        self._say = say
         self._bus = bus.Bus(self.place.run / "agent.socket", self.place.state / "agent.log")
         self._opened: Store | None = None
         self._greeting: bus.Greeting | None = None
@@ -92,14 +86,6 @@ class Client:
         assert isinstance(reply, bus.Report)
         return reply
 
-    async def up(self, topology: Topology, *, wait: bool = True, timeout_s: float = 120.0) -> bus.Report:
-        """Bring a slice up, or change it into this; with `wait`, return when it has converged."""
-        report = await self.put(topology, "up")
-        if wait:
-            await self.wait_ready(topology.name, timeout_s, report)
-            await self.wait_converged(topology.name, timeout_s)
-        return report
-
     async def down(self, slice_: str, progress: OnProgress = None) -> bus.Report:
         """Ask for the empty desired state; also of a slice that only another version can read."""
         try:
@@ -118,13 +104,33 @@ class Client:
 
     # --- observed states ----------------------------------------------------------------------
 
-    def slices(self) -> list[Stored]:
-        """All slices that are asked for."""
-        return self.store.slices()
+    def topologies(self) -> dict[str, Topology]:
+        """All slices of this machine that are asked for."""
+        return {s.name: s.topology for s in self.store.slices()}
 
-    async def topology(self, slice_: str) -> Topology:
+    def asked(self, slice_: str) -> Topology:
         """The desired state of a slice as it is now, with all changes since its file."""
         return self.store.get(slice_).topology
+
+    async def topology(self, slice_: str) -> Topology:
+        """The same: the store is this thread's, and quick."""
+        return self.asked(slice_)
+
+    def unreadable(self) -> list[str]:
+        """The names of slices that another version stored so that this one can't read them."""
+        return self.store.unreadable()
+
+    def events(self, slice_: str, limit: int = 50) -> list[Event]:
+        """What was asked of a slice; the newest first."""
+        return [Event(*row) for row in self.store.events(slice_, limit)]
+
+    def backends(self, slice_: str) -> dict[str, str]:
+        """`sliver:vif` -> who shapes what leaves by it; without those that nobody does."""
+        shapes = (o for o in self.store.get(slice_).spec.objects if isinstance(o, Shape))
+        return {f"{o.ns.partition('.')[2]}:{o.dev}": o.backend for o in shapes}
+
+    def _where_logs_are(self, slice_: str) -> str:
+        return f"; what the daemons say is in {self.place.sliver(slice_)}.SLIVER/*.log"
 
     async def status(self, slice_: str) -> list[SliverStatus]:
         """One row per sliver, by a fresh look."""
@@ -151,54 +157,6 @@ class Client:
         """Set a row of a map of a sliver's program, or with None take it out."""
         await self.greeting()
         await self._ask(bus.WriteRow(f"{slice_}.{sliver}", table, key, value))
-
-    async def converged(self, slice_: str) -> tuple[bool, str]:
-        """Whether every expected destination can be reached; and if not, an example."""
-        topology = await self.topology(slice_)
-        if not expectations(topology):
-            return True, ""
-        tables = await self.fib_entries(slice_)
-        missing = list(unreached(topology, tables))
-        if not missing:
-            return True, ""
-        source, destination = missing[0]
-        where = lost_path(topology, tables, source, destination)
-        example = f"{source} -> {destination}" + (f", by {where}" if where else "")
-        return False, f"{len(missing)} of the expected pairs can't be reached yet, e.g. {example}"
-
-    async def wait_ready(self, slice_: str, timeout_s: float = 60.0, first: bus.Report | None = None) -> None:
-        """Return when all slivers are ready.  Raises ViniError with the cause when one isn't in time."""
-        deadline = time.monotonic() + timeout_s
-        failing: dict[str, float] = {}  # sliver -> when it failed first; between two attempts it looks well
-        rows = list(first.slivers) if first else await self.status(slice_)
-        while bad := [r for r in rows if r.state != "ready"]:
-            now = time.monotonic()
-            failed = [r for r in bad if r.state == "failed"]
-            failing = {r.sliver: failing.get(r.sliver, now) for r in bad if r in failed or r.sliver in failing}
-            if now > deadline or any(now - failing[r.sliver] > _FAILED_S for r in failed):
-                raise ViniError(_not_ready(slice_, failed or bad))
-            self._say(
-                f"{len(rows) - len(bad)} of {len(rows)} slivers ready; {bad[0].sliver.partition('.')[2]}: {bad[0].why}"
-            )
-            await asyncio.sleep(0.05 if len(rows) < 50 else 0.2)
-            rows = await self.status(slice_)
-
-    async def wait_converged(self, slice_: str, timeout_s: float = 60.0) -> None:
-        """Return when the slice has converged.  Raises ViniError with an example when it hasn't in time."""
-        deadline = time.monotonic() + timeout_s
-        while True:
-            started = time.monotonic()
-            good, why = await self.converged(slice_)
-            if good:
-                return
-            if time.monotonic() > deadline:
-                raise ViniError(
-                    f"Slice {slice_!r} has not converged after {timeout_s:g} s: {why}. "
-                    "`vini neighbors` and `vini routes` show how far routing is; what the daemons say is in "
-                    f"{self.place.sliver(slice_)}.SLIVER/*.log."
-                )
-            self._say(why)
-            await asyncio.sleep(max(0.05, 2 * (time.monotonic() - started)))
 
     async def departures(self, slice_: str) -> dict[str, tuple[int, int]] | None:
         """ "sliver:vif" -> packets that left by a shaped vif so far, and how many of them more than 1 ms late.
@@ -251,10 +209,6 @@ class Client:
         group.mkdir(parents=True, exist_ok=True)
         join = f'echo 0 > {shlex.quote(str(group / "cgroup.procs"))} && exec "$@"'
         return ["sh", "-c", join, "sh", *command]
-
-    def address(self, topology: Topology, sliver: str, family: int = 4) -> str:
-        """The address that stands for a sliver."""
-        return address(layout(topology), sliver, family)
 
     # --- the agent ----------------------------------------------------------------------------
 
@@ -332,10 +286,3 @@ def _who() -> str:
 
 def _tail(path: Path) -> str:
     return " / ".join(path.read_text(errors="replace").strip().splitlines()[-3:]) or "(empty)"
-
-
-def _not_ready(slice_: str, bad: Sequence[SliverStatus]) -> str:
-    lines = [f"  {r.sliver.partition('.')[2]}: {r.why}" for r in bad[:10]]
-    more = [f"  ... and {len(bad) - 10} more"] if len(bad) > 10 else []
-    title = f"{len(bad)} sliver{'s' if len(bad) > 1 else ''} of {slice_!r} not ready (`vini status` looks again):"
-    return "\n".join([title, *lines, *more])

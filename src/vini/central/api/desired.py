@@ -1,0 +1,228 @@
+"""What is asked of a slice, how it is, and what runs in it: routes that need the nodes, and not only the store."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Callable
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import APIRouter, Depends, Query, Request, Response, WebSocket, WebSocketDisconnect
+
+from vini import bus
+from vini.central.api.call import Asked, SliceName, WordName, shown
+from vini.central.api.describe import body, route, routes
+from vini.central.faults import status_and_kind
+from vini.central.testbed import Asked as AskedFor
+from vini.central.testbed import Seen, Testbed
+from vini.model import Mistake, Topology, TopologyError, Value, ViniError
+from vini.reach import FibEntry
+from vini.rules.caller import Caller
+from vini.rules.errors import Invalid
+from vini.store import events, tokens
+from vini.store.database import Database
+
+_MOST_BYTES = 32 << 20  # of a topology
+_LONGEST_WAIT_S = 120.0
+_TAG = re.compile(r'"(\d{1,18})"\Z')
+_TYPED: msgspec.msgpack.Decoder[bus.Run | bus.Typed] = msgspec.msgpack.Decoder(bus.Run | bus.Typed)
+_ENCODE = msgspec.msgpack.Encoder()
+
+
+class Logged(Value, frozen=True):
+    """Something that was asked of a slice."""
+
+    at: float
+    who: str
+    what: str
+    generation: int
+
+
+class Row(Value, frozen=True):
+    """A row of a program's table, in hexadecimal digits; without a value it is taken out."""
+
+    key: str
+    value: str | None = None
+
+
+Wait = Annotated[float, Query(ge=0, le=_LONGEST_WAIT_S, description="How long to wait for the nodes, s.")]
+What = Annotated[str, Query(pattern=r"^[^\x00]{1,200}$", description="What the slice's log calls it.")]
+Wanted = Annotated[Topology, Depends(body(Topology, _MOST_BYTES))]
+
+
+def desired_router(testbed: Testbed, database: Database, clock: Callable[[], float]) -> APIRouter:
+    """The routes of one testbed."""
+    router = routes("desired states")
+    _asked(router, testbed)
+    _observed(router, testbed)
+    _programs(router, testbed)
+
+    @router.websocket("/slices/{name}/slivers/{sliver}/run")
+    async def run(socket: WebSocket, name: str, sliver: str) -> None:
+        """A command in a sliver: first a `Run`, then what is typed; back comes what it says (MessagePack)."""
+        await _Running(socket, testbed, database, clock).serve(name, sliver)
+
+    return router
+
+
+def _asked(router: APIRouter, testbed: Testbed) -> None:
+    @route(router, "GET", "/topologies", gives=dict[str, Topology])
+    def list_topologies(call: Asked) -> Response:
+        """What is asked for, of all slices that the caller may see and that have something in them."""
+        return shown(testbed.topologies(call.who()))
+
+    @route(router, "GET", "/slices/{name}/topology", gives=AskedFor)
+    def get_topology(call: Asked, name: SliceName) -> Response:
+        """What is asked of a slice now.  The ETag is its generation."""
+        found = testbed.asked(call.who(), name)
+        return Response(msgspec.json.encode(found), headers={"ETag": f'"{found.generation}"'}, media_type=_JSON)
+
+    @route(router, "PUT", "/slices/{name}/topology", takes=Topology, gives=bus.Report, faults=(422, 507))
+    async def put_topology(
+        call: Asked, request: Request, name: SliceName, topology: Wanted, what: What = "put", wait_s: Wait = 0.0
+    ) -> Response:
+        """Ask for this of a slice, on top of `If-Match` where that is given; without slivers it ends.
+
+        Answered when all its nodes that are connected have taken it, or after `wait_s`.
+        """
+        caller = await asyncio.to_thread(call.who)
+        try:
+            _check_name(name, topology)
+            report = await testbed.put(caller, topology, what, _generation(request), wait_s)
+        except ViniError as e:
+            await asyncio.to_thread(call.note_fault, caller.email, what, "slice", name, e)
+            raise
+        return shown(report)
+
+    @route(router, "POST", "/slices/{name}/plan", takes=Topology, gives=list[str], faults=(422, 507))
+    async def plan_topology(call: Asked, name: SliceName, topology: Wanted) -> Response:
+        """What asking for this would change, step by step; nothing is touched."""
+        _check_name(name, topology)
+        return shown(await testbed.foresee(await asyncio.to_thread(call.who), topology))
+
+    @route(router, "GET", "/slices/{name}/log", gives=list[Logged])
+    def get_log(call: Asked, name: SliceName, limit: Annotated[int, Query(ge=1, le=1000)] = 50) -> Response:
+        """What was asked of a slice, the newest first."""
+
+        def ask(tx: Any, caller: Caller) -> list[Logged]:
+            found, _ = events.some(tx, None, limit, kind="slice", target=name, caller=caller)
+            done = [e for e in found if e.result == "ok" and e.detail.isdigit()]
+            return [Logged(e.at, e.who, e.what, int(e.detail)) for e in done]
+
+        return call.read(ask)
+
+
+def _observed(router: APIRouter, testbed: Testbed) -> None:
+    @route(router, "GET", "/slices/{name}/status", gives=Seen)
+    async def get_status(call: Asked, name: SliceName) -> Response:
+        """How a slice's slivers are, by a fresh look at each of its nodes."""
+        return shown(await testbed.status(await asyncio.to_thread(call.who), name))
+
+    @route(router, "GET", "/slices/{name}/fibs", gives=dict[str, tuple[FibEntry, ...]])
+    async def get_fibs(call: Asked, name: SliceName) -> Response:
+        """The main forwarding tables of a slice's slivers."""
+        return shown(await testbed.fibs(await asyncio.to_thread(call.who), name))
+
+
+def _programs(router: APIRouter, testbed: Testbed) -> None:
+    @route(router, "GET", "/slices/{name}/slivers/{sliver}/maps", gives=bus.Maps)
+    async def get_maps(call: Asked, name: SliceName, sliver: WordName, only: str | None = None) -> Response:
+        """What the maps of a sliver's program hold: all, or `only` these (a,b)."""
+        names = None if only is None else tuple(n for n in only.split(",") if n)
+        caller = await asyncio.to_thread(call.who)
+        return shown(await testbed.ask_sliver(caller, name, sliver, bus.AskMaps(f"{name}.{sliver}", names)))
+
+    @route(router, "PUT", "/slices/{name}/slivers/{sliver}/maps/{table}", takes=Row, status=204)
+    async def put_row(
+        call: Asked, name: SliceName, sliver: WordName, table: str, row: Annotated[Row, Depends(body(Row))]
+    ) -> Response:
+        """Set a row of a map of a sliver's program, or take it out."""
+        try:
+            key = bytes.fromhex(row.key)
+            value = None if row.value is None else bytes.fromhex(row.value)
+        except ValueError as e:
+            raise Invalid("A key and a value are bytes, each two hexadecimal digits.") from e
+        caller = await asyncio.to_thread(call.who)
+        await testbed.ask_sliver(caller, name, sliver, bus.WriteRow(f"{name}.{sliver}", table, key, value))
+        return shown(None)
+
+
+_JSON = "application/json"
+
+
+def _check_name(name: str, topology: Topology) -> None:
+    if topology.name != name:
+        what = f"This topology is named {topology.name!r}, and is asked of slice {name!r}."
+        raise TopologyError([Mistake(0, 0, what, "they have one name")])
+
+
+def _generation(request: Request) -> int | None:
+    """The one that the change goes on top of; None: whatever is there."""
+    tag = request.headers.get("If-Match", "*").strip()
+    if tag == "*":
+        return None
+    found = _TAG.match(tag)
+    if not found:
+        raise Invalid('If-Match is the ETag of the topology that you saw: its generation in quotes, or "*".')
+    return int(found[1])
+
+
+class _Running:
+    """One command over one WebSocket."""
+
+    def __init__(self, socket: WebSocket, testbed: Testbed, database: Database, clock: Callable[[], float]):
+        self._socket, self._testbed, self._database, self._clock = socket, testbed, database, clock
+
+    async def serve(self, name: str, sliver: str) -> None:
+        """From its first byte to its exit code; refusals come as a `Refusal`."""
+        await self._socket.accept()
+        try:
+            caller = await asyncio.to_thread(self._who)
+            node = await self._testbed.node_of(caller, name, sliver, "enter slice")
+            command = _TYPED.decode(await self._socket.receive_bytes())
+            if not isinstance(command, bus.Run):
+                raise Invalid("The first message of a command is `Run`.")
+            command = msgspec.structs.replace(command, ns=f"{name}.{sliver}")
+            await self._relay(node, command)
+        except ViniError as e:
+            await self._say(bus.Refusal(status_and_kind(e)[1], str(e)))
+        except (WebSocketDisconnect, msgspec.DecodeError, KeyError):
+            return
+        await self._socket.close()
+
+    def _who(self) -> Caller:
+        secret = self._socket.headers.get("Authorization", "").partition(" ")[2].strip()
+        with self._database.reading() as tx:
+            return tokens.whose(tx, secret, self._clock())
+
+    async def _relay(self, node: str, command: bus.Run) -> None:
+        """Whoever goes first, the command ends with him."""
+        self._gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        telling = asyncio.ensure_future(self._tell(self._testbed.run(node, command, self._typed())))
+        await asyncio.wait({telling, self._gone}, return_when=asyncio.FIRST_COMPLETED)
+        telling.cancel()
+        try:
+            await telling
+        except asyncio.CancelledError:
+            raise WebSocketDisconnect from None
+
+    async def _tell(self, said: AsyncIterator[bus.Said]) -> None:
+        async for message in said:
+            await self._say(message)
+
+    async def _typed(self) -> AsyncIterator[bus.Typed]:
+        while True:
+            try:
+                message = _TYPED.decode(await self._socket.receive_bytes())
+            except (WebSocketDisconnect, msgspec.DecodeError, KeyError, RuntimeError):
+                if not self._gone.done():
+                    self._gone.set_result(None)
+                return
+            if not isinstance(message, bus.Run):
+                yield message
+
+    async def _say(self, message: bus.Message) -> None:
+        await self._socket.send_bytes(_ENCODE.encode(message))
+
+

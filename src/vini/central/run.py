@@ -1,0 +1,144 @@
+"""A central as one process: the API, the hub that nodes dial, and what has to be done from time to time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+from starlette.routing import WebSocketRoute
+
+from vini.bus.joining import JoinAsked, Joined
+from vini.central import settings as settings_file
+from vini.central.api.desired import desired_router
+from vini.central.app import make_app
+from vini.central.ca import Authority
+from vini.central.desk import StoredDesk
+from vini.central.hub import Hub
+from vini.central.join import join_router
+from vini.central.testbed import Testbed
+from vini.model import ViniError
+from vini.rules.nouns import NodeSaid
+from vini.store import events, nodes, slices, specs, tokens
+from vini.store.database import Database
+
+log = logging.getLogger("vini.central")
+_LOOK_S = 0.2  # between looks what other centrals on the same database changed
+_TIDY_S = 60.0  # between looks what has expired
+_KEEP_S = 30 * 86400.0  # tokens that expired are remembered so long, so that their users are told why
+
+
+class Central:
+    """Everything of one central, over a database that is migrated."""
+
+    def __init__(self, database: Database, authority: Authority, clock: Callable[[], float] = time.time):
+        self._database, self._clock = database, clock
+        self.hub = Hub(StoredDesk(database, clock), clock=clock)
+        self.testbed = Testbed(database, self.hub, clock)
+        self.app: FastAPI = make_app(
+            database,
+            clock=clock,
+            routers=(join_router(self._take, authority.pem), desired_router(self.testbed, database, clock)),
+        )
+        self.app.router.routes.append(WebSocketRoute("/v1/uplink", self.hub.endpoint))
+
+    def _take(self, asked: JoinAsked) -> Joined:
+        """A machine becomes a node, in one transaction with its token and its event."""
+        now = self._clock()
+        said = NodeSaid(
+            asked.capabilities, asked.address, asked.mtu, asked.cores, asked.memory_mib, asked.version
+        )  # fmt: skip
+        with self._database.transaction() as tx:
+            site = tokens.use_join(tx, asked.secret, now)
+            row = nodes.join(tx, asked.name, site, asked.key, said, now)
+            events.add(
+                tx, at=now, who=f"node {row.name}", what="join", kind="node", target=row.name, source=asked.address
+            )
+        return Joined(row.name, row.site)
+
+    # --- from time to time --------------------------------------------------------------------
+
+    async def tend(self) -> None:
+        """Until cancelled.  A database that is away is asked again."""
+        await asyncio.gather(self._again(_TIDY_S, self._tidy), self._follow())
+
+    async def _again(self, every_s: float, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        while True:
+            try:
+                await work()
+            except ViniError as e:
+                log.warning("%s", e)
+            await asyncio.sleep(every_s)
+
+    async def _follow(self) -> None:
+        """Wake the nodes that another central on this database has something new for."""
+        seen = 0
+
+        async def look() -> None:
+            nonlocal seen
+            newest, concerned = await asyncio.to_thread(self._changed, seen)
+            if seen and concerned:
+                self.hub.wake(concerned)
+            seen = newest
+
+        await self._again(_LOOK_S, look)
+
+    def _changed(self, seen: int) -> tuple[int, set[str]]:
+        with self._database.reading() as tx:
+            return specs.changed_since(tx, seen)
+
+    async def _tidy(self) -> None:
+        ended = await asyncio.to_thread(self._end_expired)
+        if ended:
+            self.hub.wake(self.hub.connected())
+
+    def _end_expired(self) -> list[str]:
+        """Slices whose time is over end; their nodes did that by themselves already, or do it now."""
+        now = self._clock()
+        with self._database.transaction() as tx:
+            over = slices.expired(tx, now)
+            for name in over:
+                slices.delete(tx, name)
+                events.add(tx, at=now, who="central", what="expire", kind="slice", target=name)
+            tokens.forget(tx, now - _KEEP_S)
+        return over
+
+
+def run(directory: Path, listen: str, say: Callable[[str], None]) -> None:
+    """Serve until told to stop (SIGTERM, Ctrl-C)."""
+    settings = settings_file.read(directory)
+    database = Database(settings.database_url(directory))
+    database.migrate()
+    authority = Authority(directory / "ca")
+    central = Central(database, authority)
+    served = authority.serve(settings.names)
+    config = uvicorn.Config(
+        central.app, host=listen, port=settings.port, ssl_certfile=served.certificate, ssl_keyfile=served.key,
+        log_level="warning", ws="websockets-sansio", ws_max_size=1 << 24, timeout_graceful_shutdown=2,
+    )  # fmt: skip
+    say(f"The central answers at {settings.url}; its database is {database}.")
+    asyncio.run(_serve(uvicorn.Server(config), central, authority, settings.names))
+
+
+async def _serve(server: uvicorn.Server, central: Central, authority: Authority, names: tuple[str, ...]) -> None:
+    server.config.load()
+    assert server.config.ssl is not None
+    tending = [
+        asyncio.create_task(central.tend()),
+        asyncio.create_task(authority.keep(server.config.ssl, names)),
+    ]
+    try:
+        await server.serve()
+    finally:
+        for task in tending:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+    if not server.started:
+        raise ViniError(f"The port {server.config.port} can't be opened; does another central run here?")

@@ -1,0 +1,59 @@
+"""What a central is started with: one file in its directory, written by `vini central init`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+
+from vini.model import Conflict, NotFound, Value, ViniError
+
+DIRECTORY = Path("/var/lib/vini-central")
+PORT = 8443
+
+
+class Settings(Value, frozen=True):
+    """The file may be edited by hand; `vini central run` reads it once."""
+
+    names: tuple[str, ...]  # by which others reach it: DNS names and addresses; the first is told to them
+    port: int = PORT
+    database: str = ""  # a URL of SQLAlchemy's; "": SQLite in the same directory
+
+    @property
+    def url(self) -> str:
+        """What nodes and people are told."""
+        name = f"[{self.names[0]}]" if ":" in self.names[0] else self.names[0]
+        return f"https://{name}:{self.port}"
+
+    def database_url(self, directory: Path) -> str:
+        """Where accounts and slices are."""
+        return self.database or f"sqlite:///{directory / 'central.db'}"
+
+
+def _path(directory: Path) -> Path:
+    return directory / "settings.json"
+
+
+def read(directory: Path) -> Settings:
+    """Raises NotFound where there is no central."""
+    path = _path(directory)
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Settings)
+    except FileNotFoundError as e:
+        raise NotFound(f"There is no central in {directory}; `vini central init` makes one.") from e
+    except (OSError, msgspec.DecodeError) as e:
+        raise ViniError(f"The central's settings {path} can't be read ({e}); mend the file.") from e
+
+
+def write(directory: Path, settings: Settings) -> None:
+    """Raises Conflict where there is a central already."""
+    path = _path(directory)
+    try:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as f:
+            f.write(msgspec.json.format(msgspec.json.encode(settings), indent=2) + b"\n")
+    except FileExistsError as e:
+        raise Conflict(f"There is a central in {directory} already; `vini central run` starts it.") from e
+    except OSError as e:
+        raise ViniError(f"The central's settings {path} can't be written: {e.strerror}; choose another --dir.") from e

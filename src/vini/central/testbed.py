@@ -1,0 +1,290 @@
+"""What a central does with slices: authorise, embed over the nodes, store, tell the nodes, and ask them how it is."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from typing import TypeVar
+
+import msgspec
+
+from vini import bus, placement
+from vini.bus.seam import Bus
+from vini.embed import embed
+from vini.model import (
+    CapacityError,
+    Conflict,
+    Netns,
+    Node,
+    NotFound,
+    SliceSpec,
+    SliverStatus,
+    Topology,
+    Value,
+    ViniError,
+)
+from vini.plan import plan
+from vini.reach import FibEntry
+from vini.rules import access
+from vini.rules.caller import Caller
+from vini.rules.nouns import NodeRow, SliceRow
+from vini.store import events, nodes, slices, specs, tunnels
+from vini.store.database import Database, Tx
+
+T = TypeVar("T")
+_POLL_S = 0.02  # between looks whether the nodes have taken a change
+
+
+class Asked(Value, frozen=True):
+    """A slice's desired state, and which one it is."""
+
+    generation: int
+    topology: Topology
+
+
+class Seen(Value, frozen=True):
+    """How the slivers of a slice are; and of which nodes only an older report is known, with the reason."""
+
+    slivers: tuple[SliverStatus, ...]
+    away: dict[str, str] = {}
+
+
+class Change(Value, frozen=True):
+    """A desired state that is stored: its generation, and the nodes that hold some of it or are to give it up."""
+
+    generation: int
+    nodes: frozenset[str]
+
+
+class Testbed:
+    """Slices over nodes.  What touches the database runs in a thread; no transaction is open while nodes are asked."""
+
+    def __init__(self, database: Database, talk: Bus, clock: Callable[[], float] = time.time):
+        self._database, self._bus, self._clock = database, talk, clock
+
+    # --- what is asked for --------------------------------------------------------------------
+
+    def topologies(self, caller: Caller) -> dict[str, Topology]:
+        """Of all slices that he may see and that have something in them."""
+        with self._database.reading() as tx:
+            rows = [row for row in slices.all(tx) if access.allows(caller, "see slice", access.of_slice(row))]
+        return {row.name: topology for row in rows if (topology := row.topology).slivers}
+
+    def asked(self, caller: Caller, name: str) -> Asked:
+        """What is asked of a slice now.  NotFound where it has nothing, or he may not know."""
+        with self._database.reading() as tx:
+            row = _seen(tx, caller, name)
+        if not row.topology.slivers:
+            raise NotFound(f"Slice {name!r} is not up; `vini up FILE --slice {name}` brings it up.")
+        return Asked(row.generation, row.topology)
+
+    # --- desired states -----------------------------------------------------------------------
+
+    async def put(
+        self, caller: Caller, topology: Topology, what: str, after: int | None = None, wait_s: float = 0.0
+    ) -> bus.Report:
+        """Store a new desired state, tell its nodes, and return how it is there, after `wait_s` at the latest.
+
+        With `after`, only on top of that generation: Conflict where somebody was faster.
+        """
+        started = time.monotonic()
+        change = await asyncio.to_thread(self._put, caller, topology, what, after)
+        self._bus.wake(change.nodes)
+        await self._taken(topology.name, change, started + wait_s)
+        rows = await asyncio.to_thread(self._last_heard, topology.name)
+        return bus.Report(rows, len(change.nodes), time.monotonic() - started, topology.name, change.generation)
+
+    def _put(self, caller: Caller, topology: Topology, what: str, after: int | None) -> Change:
+        name, now = topology.name, self._clock()
+        with self._database.transaction() as tx:
+            _seen(tx, caller, name)
+            row = slices.get(tx, name, lock=True)
+            access.may(caller, "use slice", access.of_slice(row))
+            if after is not None and after != row.generation:
+                raise Conflict(f"Slice {name!r} is at generation {row.generation}, not {after}; look, and try again.")
+            generation = slices.next_generation(tx, name)
+            held = specs.of_slice(tx, name)
+            wanted = self._embedded(tx, topology, generation, row, held)
+            slices.put_topology(tx, name, topology, wanted, now, above=generation)
+            events.add(tx, at=now, who=caller.email, what=what, kind="slice", target=name, detail=f"{generation}")
+        return Change(generation, frozenset(wanted) | {n for n, s in held.items() if s.objects})
+
+    def _embedded(
+        self, tx: Tx, topology: Topology, generation: int, row: SliceRow, held: dict[str, SliceSpec]
+    ) -> dict[str, SliceSpec]:
+        """The specs of the nodes that hold some of it."""
+        if not topology.slivers:
+            tunnels.lease(tx, topology.name, ())
+            return {}
+        able = _able(nodes.all(tx))
+        _check_size(topology, row)
+        placed = placement.place(topology, able, self._used(tx, topology.name), _places(held), None)
+        vnis = tunnels.lease(tx, topology.name, placement.crossing(topology, placed))
+        made = embed(topology, able, generation, placed=placed, vnis=vnis)
+        return {n: msgspec.structs.replace(s, expires=row.expires) for n, s in made.items() if s.objects}
+
+    def _used(self, tx: Tx, but: str) -> dict[str, placement.Use]:
+        """What other slices take of each node."""
+        out: dict[str, placement.Use] = {}
+        for row in slices.all(tx):
+            if row.name != but and row.blob:
+                placed = _places(specs.of_slice(tx, row.name))
+                for node, use in placement.use(row.topology, placed).items():
+                    out[node] = out[node] + use if node in out else use
+        return out
+
+    async def foresee(self, caller: Caller, topology: Topology) -> list[str]:
+        """What `put` would change, step by step, as far as is known from what is stored; nothing is touched."""
+        return await asyncio.to_thread(self._foresee, caller, topology)
+
+    def _foresee(self, caller: Caller, topology: Topology) -> list[str]:
+        steps: list[str] = []
+        try:
+            with self._database.transaction() as tx:
+                row = _seen(tx, caller, topology.name)
+                access.may(caller, "use slice", access.of_slice(row))
+                held = specs.of_slice(tx, topology.name)
+                wanted = self._embedded(tx, topology, row.generation + 1, row, held)
+                for node in sorted({*held, *wanted}):
+                    want = wanted[node].objects if node in wanted else frozenset()
+                    have = held[node].objects if node in held else frozenset()
+                    steps += [f"{node}: {op}" for op in plan(want, have)]
+                raise _Undone
+        except _Undone:
+            return steps
+
+    # --- observed states ----------------------------------------------------------------------
+
+    async def _taken(self, name: str, change: Change, deadline: float) -> None:
+        """Until all nodes of a change that are connected have taken it, or a newer one."""
+        while time.monotonic() < deadline:
+            behind = await asyncio.to_thread(self._behind, name, change.generation)
+            if not behind & self._bus.connected():
+                return
+            await asyncio.sleep(_POLL_S)
+
+    def _behind(self, name: str, generation: int) -> frozenset[str]:
+        with self._database.reading() as tx:
+            return frozenset(n for n, g in specs.behind(tx, name).items() if g <= generation)
+
+    def _last_heard(self, name: str) -> tuple[SliverStatus, ...]:
+        """What the nodes reported of the newest change; of a node that did not yet, that."""
+        with self._database.reading() as tx:
+            reports = specs.reports(tx, name)
+            held = specs.of_slice(tx, name)
+        rows: list[SliverStatus] = []
+        for node, spec in sorted(held.items()):
+            generation, body, _ = reports.get(node, (0, b"", 0.0))
+            if generation >= spec.generation and body:
+                rows += msgspec.json.decode(body, type=bus.Report).slivers
+            else:
+                rows += _waiting(spec, self._why_waiting(node, body))
+        return tuple(rows)
+
+    def _why_waiting(self, node: str, body: bytes) -> str:
+        if node not in self._bus.connected():
+            return f"node {node} is not connected"
+        refused = msgspec.json.decode(body, type=bus.Report).refused if body else ""
+        return f"node {node} refuses: {refused}" if refused else f"node {node} has not taken it yet"
+
+    async def status(self, caller: Caller, name: str) -> Seen:
+        """By a fresh look at each node; of a node that is away its slivers as `configuring`, with the reason."""
+        held = await asyncio.to_thread(self._held, caller, name, "see slice")
+        replies = await self._each(held, lambda node: self._bus.ask(node, bus.AskStatus(name)))
+        rows: list[SliverStatus] = []
+        away: dict[str, str] = {}
+        for node, reply in replies.items():
+            if isinstance(reply, bus.Report) and reply.generation >= held[node].generation:
+                rows += reply.slivers
+            else:
+                why = str(reply) if isinstance(reply, ViniError) else f"node {node} has not taken the newest change yet"
+                away[node] = why
+                rows += _waiting(held[node], why)
+        return Seen(tuple(sorted(rows, key=lambda r: r.sliver)), away)
+
+    async def fibs(self, caller: Caller, name: str) -> dict[str, tuple[FibEntry, ...]]:
+        """Sliver -> its main forwarding table; without those whose node is away."""
+        held = await asyncio.to_thread(self._held, caller, name, "see slice")
+        replies = await self._each(held, lambda node: self._bus.ask(node, bus.AskFibs(name)))
+        tables: dict[str, tuple[FibEntry, ...]] = {}
+        for reply in replies.values():
+            if isinstance(reply, bus.Fibs):
+                tables |= reply.tables
+        return tables
+
+    async def _each(
+        self, held: Iterable[str], ask: Callable[[str], Coroutine[object, object, T]]
+    ) -> dict[str, T | ViniError]:
+        """Every node's answer, or why there is none; all are asked at once."""
+
+        async def one(node: str) -> T | ViniError:
+            try:
+                return await ask(node)
+            except ViniError as e:
+                return e
+
+        names = sorted(held)
+        return dict(zip(names, await asyncio.gather(*(one(n) for n in names)), strict=True))
+
+    def _held(self, caller: Caller, name: str, action: str) -> dict[str, SliceSpec]:
+        """Node -> the spec of it, of those that hold something of the slice."""
+        with self._database.reading() as tx:
+            row = _seen(tx, caller, name)
+            access.may(caller, action, access.of_slice(row))
+            return {n: s for n, s in specs.of_slice(tx, name).items() if s.objects}
+
+    # --- inside slivers -----------------------------------------------------------------------
+
+    async def node_of(self, caller: Caller, name: str, sliver: str, action: str = "use slice") -> str:
+        """The node that a sliver is on.  Raises NotFound, or Denied where he may not."""
+        held = await asyncio.to_thread(self._held, caller, name, action)
+        for node, spec in held.items():
+            if Netns(f"{name}.{sliver}").key in {o.key for o in spec.objects if isinstance(o, Netns)}:
+                return node
+        raise NotFound(f"There is no sliver {sliver!r} in slice {name!r}; `vini status -s {name} -v` lists them.")
+
+    async def ask_sliver(self, caller: Caller, name: str, sliver: str, request: bus.Request) -> bus.Reply:
+        """The reply of the node that a sliver is on."""
+        return await self._bus.ask(await self.node_of(caller, name, sliver), request)
+
+    def run(self, node: str, command: bus.Run, typed: AsyncIterator[bus.Typed]) -> AsyncIterator[bus.Said]:
+        """A command in a sliver on that node."""
+        return self._bus.run(node, command, typed)
+
+
+class _Undone(Exception):
+    """Whatever the transaction did is not to be."""
+
+
+def _seen(tx: Tx, caller: Caller, name: str) -> SliceRow:
+    """Raises NotFound where it is not there, or he may not know that it is."""
+    row = slices.get(tx, name)
+    access.seen(caller, access.of_slice(row))
+    return row
+
+
+def _able(rows: Iterable[NodeRow]) -> list[Node]:
+    """The nodes that may be given something."""
+    able = [row.node for row in rows if row.boot_state == "boot"]
+    if not able:
+        raise CapacityError(
+            "No node of this testbed may be given slivers; let a machine join it: `vini node token`, `vini node join`, "
+            "or look at `vini nodes`."
+        )
+    return able
+
+
+def _check_size(topology: Topology, row: SliceRow) -> None:
+    if 0 < row.max_slivers < (n := len(topology.slivers)):
+        raise CapacityError(f"Slice {row.name!r} may have {row.max_slivers} slivers, and this asks for {n}.")
+
+
+def _places(held: dict[str, SliceSpec]) -> dict[str, str]:
+    """Sliver -> the node that it is on."""
+    spaces = ((node, o.ns) for node, spec in held.items() for o in spec.objects if isinstance(o, Netns))
+    return {ns.partition(".")[2]: node for node, ns in spaces}
+
+
+def _waiting(spec: SliceSpec, why: str) -> list[SliverStatus]:
+    return [SliverStatus(o.ns, "configuring", why) for o in spec.objects if isinstance(o, Netns)]

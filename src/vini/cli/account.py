@@ -1,0 +1,126 @@
+"""Who one is at a testbed's central: login, logout, and the client that commands about a testbed use."""
+
+from __future__ import annotations
+
+import os
+import ssl
+import sys
+from urllib.parse import urlsplit
+
+import click
+
+from vini.cli.out import called, line, note
+from vini.client import login as logins
+from vini.client.login import Login
+from vini.client.remote import RemoteClient
+from vini.model import Denied, ViniError
+
+
+def remote() -> RemoteClient:
+    """The central that this user has logged in to.  Raises Denied where there is none."""
+    login = logins.current()
+    if login is None:
+        raise Denied("This is about a testbed, and nobody is logged in to one; `vini login URL`, e.g. https://central:8443.")
+    return RemoteClient(login)
+
+
+def authority_of(login: Login) -> str:
+    """The fingerprint of the central's own authority, of which join tokens tell."""
+    from vini.central.ca import fingerprint
+
+    return fingerprint(login.ca or _offered(login.url))
+
+
+@click.command("login", short_help="Log in to a testbed's central; commands then go there.")
+@click.argument("url")
+@click.option("--email", help="Your account; asked for where it is not given.")
+@click.option("--fingerprint", default="", help="Of the central's authority, as its administrator tells it.")
+@click.option("--token", default="", help="An API token, instead of a password.")
+def login_command(url: str, email: str | None, fingerprint: str, token: str) -> None:
+    """Log in to the central at URL.  From then on `vini up`, `status`, `exec` ... are about that testbed.
+
+    The password is asked for, or read from VINI_PASSWORD.  `vini logout` brings commands back to this machine.
+    """
+    from vini.rules.nouns import Person
+    from vini.rules.wishes import Secret
+
+    url = _checked(url)
+    ca = _believed(url, fingerprint)
+    if not token:
+        email = email or click.prompt("E-mail", err=True)
+        password = os.environ.get("VINI_PASSWORD") or click.prompt("Password", hide_input=True, err=True)
+        stranger = RemoteClient(Login(url, "", "", ca))
+        token = stranger.call("POST", "/sessions", Secret, {"email": email, "password": password}).secret
+    me = RemoteClient(Login(url, "", token, ca)).call("GET", "/me", Person)
+    logins.keep(Login(url, me.email, token, ca))
+    line(f"You are {me.email} at {url}; commands go there until `{called('vini logout')}`.")
+
+
+@click.command("logout")
+def logout_command() -> None:
+    """Log out: commands are about this machine again."""
+    login = logins.current()
+    if login is not None:
+        try:
+            RemoteClient(login).call("DELETE", "/sessions/current", type(None))
+        except ViniError as e:
+            note(f"note: the central could not be told: {e}")
+    line("Logged out; commands are about this machine." if logins.forget() else "Nobody was logged in.")
+
+
+def _checked(url: str) -> str:
+    parts = urlsplit(url if "//" in url else f"https://{url}")
+    if parts.scheme != "https" or not parts.hostname:
+        raise ViniError(f"{url!r} is no address of a central; it looks like https://central.example:8443.")
+    return f"https://{parts.netloc}"
+
+
+def _believed(url: str, fingerprint: str) -> str:
+    """The authority that the central shows, where it is the one that was told, or that somebody confirms.
+
+    "" where this machine's own authorities vouch for the central.
+    """
+    from vini.central.ca import fingerprint as of
+
+    if not fingerprint and _is_vouched_for(url):
+        return ""
+    ca = _offered(url)
+    if not fingerprint:
+        if not sys.stdin.isatty():
+            raise Denied(
+                f"Nobody vouches for {url}; its authority has the fingerprint {of(ca)}. "
+                "If its administrator says so too: --fingerprint."
+            )
+        click.confirm(f"The central's authority has the fingerprint {of(ca)}. Do you trust it?", abort=True, err=True)
+    elif of(ca) != fingerprint.lower():
+        raise Denied(f"The authority of {url} has the fingerprint {of(ca)}, not the one given; is that the central?")
+    return ca
+
+
+def _is_vouched_for(url: str) -> bool:
+    import httpx
+
+    try:
+        httpx.get(f"{url}/v1/ca", timeout=10)
+    except httpx.HTTPError as e:
+        if isinstance(e.__cause__, ssl.SSLError) or "CERTIFICATE" in str(e):
+            return False
+        from vini.client.remote import unreachable
+
+        raise unreachable(url, e) from e
+    return True
+
+
+def _offered(url: str) -> str:
+    """The authority that whoever answers there shows; not to be believed yet."""
+    import httpx
+
+    from vini.client.remote import unreachable
+
+    try:
+        answer = httpx.get(f"{url}/v1/ca", verify=False, timeout=10)
+    except httpx.HTTPError as e:
+        raise unreachable(url, e) from e
+    if "BEGIN CERTIFICATE" not in answer.text:
+        raise ViniError(f"{url} answers, but is no VINI central; check the address and the port.")
+    return answer.text

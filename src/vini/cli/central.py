@@ -1,0 +1,109 @@
+"""A testbed of one's own: the central."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+import time
+from pathlib import Path
+
+import click
+
+from vini.cli.out import called, line, note
+from vini.model import Denied, ViniError
+
+_DIRECTORY = "/var/lib/vini-central"
+directory_option = click.option(
+    "--dir", "directory", type=click.Path(path_type=Path), default=_DIRECTORY, show_default=True,
+    help="Where it keeps its settings, its certificates and, without --database, its data.",
+)  # fmt: skip
+
+
+@click.group("central")
+def central_command() -> None:
+    """The central of a testbed of your own: accounts, slices, and the nodes that join it.
+
+    \b
+    vini central init --name central.example --admin ada@example.org
+    vini central run
+    """
+
+
+@central_command.command("init")
+@directory_option
+@click.option("--name", "names", multiple=True, required=True, help="A DNS name or address that others reach it by.")
+@click.option("--port", type=click.IntRange(1, 65535), default=8443, show_default=True)
+@click.option("--database", default="", help="URL, e.g. postgresql+psycopg:///vini; default: SQLite in --dir.")
+@click.option("--admin", required=True, metavar="EMAIL", help="Who administers it.")
+@click.option("--site", default="home", show_default=True, help="The first site.")
+def _init(directory: Path, names: tuple[str, ...], port: int, database: str, admin: str, site: str) -> None:
+    """Make a central: settings, certificates, the database, an administrator and a site."""
+    from vini.central import settings
+    from vini.central.ca import Authority
+
+    wanted = settings.Settings(names, port, database)
+    _check_new(directory)
+    password = secrets.token_urlsafe(12)
+    _fill(wanted.database_url(_made(directory)), admin, password, site)
+    authority = Authority(directory / "ca")
+    authority.serve(names)
+    settings.write(directory, wanted)  # last: so a central that is there is whole
+    line(f"The central {wanted.url} is made in {directory}.")
+    line(f"Administrator: {admin}, password: {password}")
+    line("The password is shown once. Next:")
+    where = "" if str(directory) == _DIRECTORY else f" --dir {directory}"
+    line(called(f"  vini central run{where}"))
+    line(called(f"  vini login {wanted.url} --email {admin} --fingerprint {authority.fingerprint}"))
+    line(called(f"  vini node token --site {site}"))
+
+
+def _check_new(directory: Path) -> None:
+    from vini.model import Conflict
+
+    if (directory / "settings.json").exists():
+        raise Conflict(f"There is a central in {directory} already; `vini central run` starts it.")
+
+
+def _made(directory: Path) -> Path:
+    try:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except PermissionError as e:
+        raise Denied(f"The directory {directory} can't be made; run this with sudo, or choose another --dir.") from e
+    except OSError as e:
+        raise ViniError(f"The directory {directory} can't be made: {e.strerror}; choose another --dir.") from e
+    return directory
+
+
+def _fill(url: str, admin: str, password: str, site: str) -> None:
+    """A database that has an administrator keeps it: so `init` may be repeated after a crash, and only then."""
+    from vini.central.passwords import hashed
+    from vini.rules.wishes import NewSite
+    from vini.store import events, persons, roles, sites
+    from vini.store.database import Database
+
+    database = Database(url)
+    database.migrate()
+    with database.transaction() as tx:
+        if site not in {s.login_base for s in sites.all(tx)}:
+            sites.add(tx, NewSite(site))
+        try:
+            person = persons.change(tx, admin, {"password": hashed(password)})
+        except ViniError:
+            person = persons.add(tx, admin, password_hash=hashed(password))
+        roles.grant(tx, person.id, "admin")
+        roles.grant(tx, person.id, "pi", site)
+        events.add(tx, at=time.time(), who=person.email, what="init", kind="central", target="")
+    database.close()
+
+
+@central_command.command("run")
+@directory_option
+@click.option("--listen", default="0.0.0.0", show_default=True, help="The address to listen at.")
+def _run(directory: Path, listen: str) -> None:
+    """Run it, until Ctrl-C or SIGTERM.  Slices run on while it is away."""
+    import logging
+
+    from vini.central.run import run
+
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
+    run(directory, listen, note)

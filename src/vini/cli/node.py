@@ -1,0 +1,158 @@
+"""Nodes of a testbed: a machine joins, and administrators look after them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import socket
+from contextlib import suppress
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import click
+
+from vini.cli.account import remote
+from vini.cli.out import called, dump, json_option, line, note
+from vini.client import Client
+from vini.model import Denied
+from vini.names import slug
+from vini.node import identity, probe, service
+from vini.node.place import from_environment
+from vini.node.version import digest
+
+
+@click.group("node")
+def node_command() -> None:
+    """Nodes of a testbed.
+
+    \b
+    vini node token --site home                  on your machine: a token, good once
+    sudo vini node join https://central:8443 TOKEN    on the machine that joins
+    """
+
+
+@node_command.command("token")
+@click.option("--site", required=True, help="The site that the machine will belong to.")
+@click.option("--hours", type=click.FloatRange(0.01, 168), default=1.0, show_default=True, help="How long it is good.")
+@json_option
+def _token(site: str, hours: float, as_json: bool) -> None:
+    """Make a token with which one machine may join, once."""
+    from vini.bus.joining import Token
+    from vini.cli.account import authority_of
+    from vini.rules.wishes import Secret
+
+    client = remote()
+    made = client.call("POST", "/join-tokens", Secret, {"site": site, "lifetime_s": hours * 3600})
+    token = str(Token(made.secret, authority_of(client.login)))
+    if as_json:
+        dump({"token": token, "expires": made.expires})
+        return
+    line(token)
+    note(f"Next, on the machine that joins: sudo vini node join {client.login.url} TOKEN")
+
+
+@node_command.command("join")
+@click.argument("url")
+@click.argument("token")
+@click.option("--name", help="The node's name; default: this machine's.")
+@click.option("--address", default="", help="By which other nodes reach it; default: the one towards the central.")
+def _join(url: str, token: str, name: str | None, address: str) -> None:
+    """Let this machine join the testbed of the central at URL."""
+    from vini.node.join import join
+
+    if os.geteuid() != 0:
+        raise Denied("A node makes network namespaces, which only root may; run this with sudo.")
+    place = from_environment()
+    place.state.mkdir(parents=True, exist_ok=True)
+    address = address or _own_address(url)
+
+    def said(asked: object) -> object:
+        from msgspec.structs import replace
+
+        return replace(
+            asked, capabilities=probe.capabilities(), address=address, mtu=_mtu(address), version=digest(),
+            cores=float(os.cpu_count() or 0), memory_mib=_memory_mib(),
+        )  # type: ignore[type-var]  # fmt: skip
+
+    made = asyncio.run(join(url, token, name or slug(platform.node()), said))  # type: ignore[arg-type]
+    identity.write(place.state, made)
+    greeting = asyncio.run(Client(say=note).greeting())
+    line(f"This machine is node {made.node} of site {made.site} now; its agent runs as process {greeting.pid}.")
+    if not service.has_systemd():
+        note("There is no systemd here: after a reboot, `vini agent start` brings the agent back.")
+
+
+@node_command.command("leave")
+def _leave() -> None:
+    """Leave the testbed: what its slices have here ends."""
+    if identity.forget(from_environment().state):
+        line("This machine is no node any more; what slices of the testbed had here ends.")
+    else:
+        line(called("This machine is no node of a testbed; `vini node join URL TOKEN` makes it one."))
+
+
+def _own_address(url: str) -> str:
+    """The one from which packets to the central would leave (no packet is sent: connect(2) of UDP)."""
+    parts = urlsplit(url)
+    with suppress(OSError, ValueError):
+        for family, *_, to in socket.getaddrinfo(parts.hostname, parts.port or 443, type=socket.SOCK_DGRAM):
+            with socket.socket(family, socket.SOCK_DGRAM) as s:
+                s.connect(to)
+                return str(s.getsockname()[0])
+    return ""
+
+
+def _mtu(address: str) -> int:
+    """Of the interface that has that address."""
+    from vini.node.underlay import mtu_of
+
+    return mtu_of(address)
+
+
+def _memory_mib() -> int:
+    text = Path("/proc/meminfo").read_text()
+    return int(text.split("MemTotal:")[1].split()[0]) // 1024
+
+
+def _set_state(name: str, state: str, said: str) -> None:
+    from vini.rules.nouns import NodeRow
+
+    row = remote().call("PATCH", f"/nodes/{name}", NodeRow, {"boot_state": state})
+    line(f"Node {row.name} {said}.")
+
+
+@node_command.command("disable")
+@click.argument("name")
+def _disable(name: str) -> None:
+    """Cut a node off at once: it gets nothing new.  What runs there runs on until it expires."""
+    _set_state(name, "disabled", "is disabled: it is cut off, and gets no slivers")
+
+
+@node_command.command("enable")
+@click.argument("name")
+def _enable(name: str) -> None:
+    """Let a node be used (again)."""
+    _set_state(name, "boot", "is enabled: it may be given slivers")
+
+
+@node_command.command("drain")
+@click.argument("name")
+def _drain(name: str) -> None:
+    """Give a node no new slivers; those that it has stay until their slices change."""
+    _set_state(name, "safeboot", "gets no new slivers")
+
+
+@node_command.command("reinstall")
+@click.argument("name")
+def _reinstall(name: str) -> None:
+    """Let a machine join anew under this name, with a key of its own."""
+    _set_state(name, "reinstall", "may join anew, with a new token")
+
+
+@node_command.command("delete")
+@click.argument("name")
+def _delete(name: str) -> None:
+    """Forget a node, and what slices have on it."""
+    remote().call("DELETE", f"/nodes/{name}", type(None))
+    line(f"Node {name} is deleted.")

@@ -1,0 +1,174 @@
+"""A testbed's nodes, sites, people and slices."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime
+
+import click
+
+from vini.cli.account import remote
+from vini.cli.out import dump, json_option, line, note, table
+from vini.rules.nouns import NodeRow, Person, Site, Slice
+from vini.rules.wishes import Page
+
+_SILENT_S = 30.0  # a node that wasn't heard for so long is away
+
+
+def _time(seconds: float) -> str:
+    return f"{datetime.fromtimestamp(seconds):%Y-%m-%d %H:%M}" if seconds else "-"
+
+
+@click.command("nodes")
+@click.option("--site", default="", help="Only those of this site.")
+@json_option
+def nodes_command(site: str, as_json: bool) -> None:
+    """The nodes of the testbed."""
+    rows = remote().pages("/nodes", Page[NodeRow], site=site)
+    if as_json:
+        dump([{**_fields(row), "public_key": row.public_key.hex()} for row in rows])
+        return
+    table(("NODE", "SITE", "STATE", "HEARD", "ADDRESS", "CORES", "MEMORY", "CLOCK"), [_node(row) for row in rows])
+    if not rows:
+        note("No machine has joined; `vini node token --site SITE` makes a token for one.")
+
+
+def _fields(row: NodeRow) -> dict[str, object]:
+    return {f: getattr(row, f) for f in row.__struct_fields__}
+
+
+def _node(row: NodeRow) -> tuple[str, ...]:
+    ago = time.time() - row.last_heard
+    heard = "never" if not row.last_heard else "now" if ago < _SILENT_S else f"{ago:.0f} s ago"
+    clock = f"{row.clock_offset_s * 1000:+.1f} ms"
+    return row.name, row.site, row.boot_state, heard, row.address, f"{row.cores:g}", f"{row.memory_mib} MiB", clock
+
+
+@click.group("site", invoke_without_command=True)
+@json_option
+@click.pass_context
+def site_command(ctx: click.Context, as_json: bool) -> None:
+    """Sites: list them, or add one."""
+    if ctx.invoked_subcommand:
+        return
+    rows = remote().pages("/sites", Page[Site])
+    if as_json:
+        dump([{f: getattr(row, f) for f in row.__struct_fields__} for row in rows])
+        return
+    shown = [(s.login_base, s.name, f"{s.max_slices}", "yes" if s.enabled else "no") for s in rows]
+    table(("SITE", "NAME", "SLICES AT MOST", "ENABLED"), shown)
+
+
+@site_command.command("add")
+@click.argument("login_base")
+@click.option("--name", default="", help="For people.")
+@click.option("--max-slices", type=int, default=10, show_default=True)
+def _add_site(login_base: str, name: str, max_slices: int) -> None:
+    """Add a site: `vini site add princeton`."""
+    body = {"login_base": login_base, "name": name, "max_slices": max_slices}
+    line(f"Site {remote().call('POST', '/sites', Site, body).login_base} is there.")
+
+
+@click.group("person", invoke_without_command=True)
+@json_option
+@click.pass_context
+def person_command(ctx: click.Context, as_json: bool) -> None:
+    """People: list them, add one, or give one a role."""
+    if ctx.invoked_subcommand:
+        return
+    rows = remote().pages("/persons", Page[Person])
+    if as_json:
+        dump([{f: getattr(row, f) for f in row.__struct_fields__} for row in rows])
+        return
+    roles = {p.email: ", ".join(f"{r} at {s}" if s else r for r, s in p.roles) for p in rows}
+    table(("E-MAIL", "NAME", "ENABLED", "ROLES"), [(p.email, p.name, str(p.enabled), roles[p.email]) for p in rows])
+
+
+@person_command.command("add")
+@click.argument("email")
+@click.option("--site", required=True)
+@click.option("--role", type=click.Choice(["user", "pi", "tech"]), default="user", show_default=True)
+@click.option("--name", default="")
+def _add_person(email: str, site: str, role: str, name: str) -> None:
+    """Make an account; the password is asked for."""
+    password = click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
+    body = {"email": email, "name": name, "password": password, "site": site, "role": role}
+    line(f"{remote().call('POST', '/persons', Person, body).email} has an account.")
+
+
+@person_command.command("grant")
+@click.argument("email")
+@click.argument("role", type=click.Choice(["user", "pi", "tech", "admin"]))
+@click.option("--site", default="")
+def _grant(email: str, role: str, site: str) -> None:
+    """Give somebody a role at a site, or (admin) everywhere."""
+    remote().call("POST", f"/persons/{email}/roles", Person, {"role": role, **({"site": site} if site else {})})
+    line(f"{email} is {role}{f' at {site}' if site else ''} now.")
+
+
+@click.group("slice", invoke_without_command=True)
+@json_option
+@click.pass_context
+def slice_command(ctx: click.Context, as_json: bool) -> None:
+    """Slices of the testbed: list them, create, renew, share or delete one."""
+    if ctx.invoked_subcommand:
+        return
+    rows = remote().pages("/slices", Page[Slice])
+    if as_json:
+        dump([{f: getattr(row, f) for f in row.__struct_fields__} for row in rows])
+        return
+    table(("SLICE", "EXPIRES", "GENERATION", "MEMBERS"), [
+        (s.name, _time(s.expires), f"{s.generation}", ", ".join(s.members)) for s in rows])  # fmt: skip
+    if not rows:
+        note("There is no slice that you may see; `vini slice create SITE_NAME` makes one.")
+
+
+@slice_command.command("create")
+@click.argument("name")
+@click.option("--description", default="", help="What it is for; needed to renew it.")
+@click.option("--url", default="", help="Where that is told; needed to renew it.")
+@click.option("--share", multiple=True, metavar="EMAIL", help="Who else may use it.")
+def _create(name: str, description: str, url: str, share: tuple[str, ...]) -> None:
+    """Create a slice, named SITE_NAME; it lives for two weeks, and longer when it is renewed."""
+    client = remote()
+    made = client.call("POST", "/slices", Slice, {"name": name, "description": description, "url": url})
+    for email in share:
+        made = client.call("PUT", f"/slices/{name}/members/{email}", Slice)
+    line(f"Slice {made.name} is there until {_time(made.expires)}; members: {', '.join(made.members)}.")
+    note(f"Next: vini up FILE --slice {made.name}")
+
+
+@slice_command.command("renew")
+@click.argument("name")
+def _renew(name: str) -> None:
+    """Let a slice live as long as is allowed: eight weeks from now.  It needs a description and a URL."""
+    line(f"Slice {name} lives until {_time(remote().call('POST', f'/slices/{name}/renewals', Slice, {}).expires)}.")
+
+
+@slice_command.command("describe")
+@click.argument("name")
+@click.option("--description")
+@click.option("--url")
+def _describe(name: str, description: str | None, url: str | None) -> None:
+    """Say what a slice is for."""
+    wish = {k: v for k, v in (("description", description), ("url", url)) if v is not None}
+    remote().call("PATCH", f"/slices/{name}", Slice, wish)
+    line(f"Slice {name} is described.")
+
+
+@slice_command.command("share")
+@click.argument("name")
+@click.argument("email")
+@click.option("--end", is_flag=True, help="He may not any more.")
+def _share(name: str, email: str, end: bool) -> None:
+    """Let somebody use a slice, or (--end) not any more."""
+    made = remote().call("DELETE" if end else "PUT", f"/slices/{name}/members/{email}", Slice)
+    line(f"Members of {made.name}: {', '.join(made.members)}.")
+
+
+@slice_command.command("delete")
+@click.argument("name")
+def _delete(name: str) -> None:
+    """End a slice on all its nodes, and forget it."""
+    remote().call("DELETE", f"/slices/{name}", type(None))
+    line(f"Slice {name} is deleted.")

@@ -1,0 +1,141 @@
+"""A command in a sliver of a testbed, as a program: `python -m vini.client.inside SLICE SLIVER -- COMMAND ...`.
+
+Its input, output, signals, terminal and exit code are the command's own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import sys
+import termios
+import tty
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import msgspec
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+
+from vini import bus
+from vini.client import login as logins
+from vini.client.remote import refusal, trusted, unreachable
+from vini.model import ViniError
+
+_CHUNK = 1 << 15
+_PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+_ENCODE = msgspec.msgpack.Encoder()
+_SAID: msgspec.msgpack.Decoder[bus.Said | bus.Refusal] = msgspec.msgpack.Decoder(bus.Said | bus.Refusal)
+
+
+def main() -> None:
+    """Run it; errors are a sentence, and exit code 255 as ssh(1) has it: the command's own codes stay apart."""
+    slice_, sliver, _, *argv = sys.argv[1:]
+    try:
+        code = asyncio.run(_run(slice_, sliver, argv))
+    except ViniError as e:
+        print(f"error: {e}", file=sys.stderr)
+        code = 255
+    sys.stdout.flush()
+    os._exit(code)  # a thread may still wait for input that nobody will type
+
+
+async def _run(slice_: str, sliver: str, argv: list[str]) -> int:
+    login = logins.current()
+    if login is None:
+        raise ViniError("Nobody is logged in to a central; `vini login URL`.")
+    url = f"{login.url.replace('http', 'ws', 1)}/v1/slices/{slice_}/slivers/{sliver}/run"
+    context = trusted(login.ca) if url.startswith("wss") else None
+    try:
+        async with connect(
+            url, ssl=context, additional_headers={"Authorization": f"Bearer {login.token}"}, max_size=1 << 20
+        ) as socket:
+            return await _converse(socket, argv)
+    except InvalidStatus as e:
+        raise refusal(e.response.status_code, bytes(e.response.body or b"")) from e
+    except (OSError, WebSocketException) as e:
+        raise unreachable(login.url, e) from e
+
+
+async def _converse(socket: ClientConnection, argv: list[str]) -> int:
+    terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    columns, rows = shutil.get_terminal_size()
+    await socket.send(_ENCODE.encode(bus.Run("", tuple(argv), terminal, rows, columns)))
+    with _raw() if terminal else _passing_on(socket):
+        feeding = asyncio.create_task(_feed(socket))
+        if terminal:
+            asyncio.get_running_loop().add_signal_handler(signal.SIGWINCH, lambda: _soon(socket, _size()))
+        try:
+            return await _listen(socket)
+        finally:
+            feeding.cancel()
+
+
+async def _listen(socket: ClientConnection) -> int:
+    try:
+        async for raw in socket:
+            match _SAID.decode(raw if isinstance(raw, bytes) else raw.encode()):
+                case bus.Output(fd, data):
+                    await asyncio.to_thread(_write, fd, data)
+                case bus.Exited(code):
+                    return code
+                case bus.Refusal() as said:
+                    raise bus.refused(said)
+    except ConnectionClosed as e:
+        raise ViniError(f"The connection broke while the command ran ({e}); it has been ended there.") from e
+    raise ViniError("The central hung up while the command ran; it has been ended there.")
+
+
+def _write(fd: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(fd, data) :]
+
+
+async def _feed(socket: ClientConnection) -> None:
+    while data := await asyncio.to_thread(os.read, 0, _CHUNK):
+        await socket.send(_ENCODE.encode(bus.Input(data)))
+    with suppress(ConnectionClosed):
+        await socket.send(_ENCODE.encode(bus.Input()))
+
+
+def _size() -> bus.Resize:
+    columns, rows = shutil.get_terminal_size()
+    return bus.Resize(rows, columns)
+
+
+def _soon(socket: ClientConnection, message: bus.Message) -> None:
+    async def send() -> None:
+        with suppress(ConnectionClosed):
+            await socket.send(_ENCODE.encode(message))
+
+    asyncio.ensure_future(send())
+
+
+@contextmanager
+def _raw() -> Iterator[None]:
+    """The terminal passes on every key; it is as before at the end."""
+    before = termios.tcgetattr(0)
+    tty.setraw(0)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(0, termios.TCSADRAIN, before)
+
+
+@contextmanager
+def _passing_on(socket: ClientConnection) -> Iterator[None]:
+    """Signals go to the command, which decides."""
+    loop = asyncio.get_running_loop()
+    for number in _PASSED_ON:
+        loop.add_signal_handler(number, lambda n=number: _soon(socket, bus.Signal(n)))  # type: ignore[misc]
+    try:
+        yield
+    finally:
+        for number in _PASSED_ON:
+            loop.remove_signal_handler(number)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,227 @@
+"""The slices of a testbed: a central over HTTP (docs/reference/rest-api.md)."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import httpx
+import msgspec
+
+from vini import bus
+from vini.client.login import Login
+from vini.client.slices import Event, OnProgress, Say, Slices
+from vini.model import (
+    CapacityError,
+    Conflict,
+    Denied,
+    DriverError,
+    Mistake,
+    NotFound,
+    SliverStatus,
+    Stale,
+    Topology,
+    TopologyError,
+    Unsupported,
+    Value,
+    ViniError,
+)
+from vini.reach import FibEntry
+
+T = TypeVar("T")
+Query = dict[str, str | float | None]
+_PATIENCE_S = 60.0  # for an answer; a change waits that long for its nodes
+_TRIES = 20  # of an edit that others overtake
+_ERRORS: dict[str, type[ViniError]] = {
+    e.__name__: e for e in (CapacityError, Conflict, Denied, DriverError, NotFound, Stale, Unsupported)
+}
+
+
+class Asked(Value, frozen=True):
+    """A slice's desired state, and which one it is."""
+
+    generation: int
+    topology: Topology
+
+
+class Seen(Value, frozen=True):
+    """How the slivers of a slice are; and of which nodes only an older report is known, with the reason."""
+
+    slivers: tuple[SliverStatus, ...]
+    away: dict[str, str] = {}
+
+
+class Told(Value, frozen=True):
+    """The one shape of all errors of a central."""
+
+    error: str
+    sentence: str
+    mistakes: tuple[Mistake, ...] = ()
+
+
+class RemoteClient(Slices):
+    """Talks to a central as one person.  Requests that changed nothing may be repeated, and are."""
+
+    def __init__(self, login: Login, say: Say = lambda _: None, transport: httpx.BaseTransport | None = None):
+        super().__init__(say)
+        self._login = login
+        self._http = httpx.Client(
+            base_url=f"{login.url}/v1",
+            headers={"Authorization": f"Bearer {login.token}"},
+            verify=trusted(login.ca),
+            timeout=httpx.Timeout(10.0, read=_PATIENCE_S + 30),
+            transport=transport,
+        )
+
+    def call(self, method: str, path: str, type_: type[T], body: object = None, **query: str | float | None) -> T:
+        """The answer to a request.  Raises the error that the central refused with."""
+        return self._call(method, path, type_, body, {}, query)
+
+    def _call(
+        self, method: str, path: str, type_: type[T], body: object, headers: dict[str, str], query: Query
+    ) -> T:
+        content = None if body is None else msgspec.json.encode(body)
+        params = {k: v for k, v in query.items() if v is not None}
+        try:
+            answer = self._http.request(
+                method, path, content=content, params=params, headers={"Content-Type": "application/json", **headers}
+            )
+        except httpx.HTTPError as e:
+            raise unreachable(self._login.url, e) from e
+        if answer.is_error:
+            raise refusal(answer.status_code, answer.content)
+        try:
+            return msgspec.json.decode(answer.content or b"null", type=type_)
+        except msgspec.DecodeError as e:
+            raise ViniError(
+                f"The central {self._login.url} answers {method} {path} with what this version doesn't understand "
+                f"({e}); it runs another version of VINI."
+            ) from e
+
+    def pages(self, path: str, type_: type[Any], **query: str | float | None) -> list[Any]:
+        """All items of a list that comes in pages."""
+        items: list[Any] = []
+        cursor = ""
+        while True:
+            page = self.call("GET", path, type_, cursor=cursor or None, limit=1000, **query)
+            items += page.items
+            cursor = page.next
+            if not cursor:
+                return items
+
+    @property
+    def login(self) -> Login:
+        """Which central, and as whom."""
+        return self._login
+
+    async def _ask(self, method: str, path: str, type_: type[T], body: object = None, **query: str | float | None) -> T:
+        return await asyncio.to_thread(lambda: self.call(method, path, type_, body, **query))
+
+    # --- what is asked for --------------------------------------------------------------------
+
+    def topologies(self) -> dict[str, Topology]:
+        """All slices that this caller may see and that are up."""
+        return self.call("GET", "/topologies", dict[str, Topology])
+
+    def asked(self, slice_: str) -> Topology:
+        """The desired state of a slice as it is now."""
+        return self._asked(slice_).topology
+
+    def _asked(self, slice_: str) -> Asked:
+        return self.call("GET", f"/slices/{slice_}/topology", Asked)
+
+    def unreadable(self) -> list[str]:
+        """None: it is the central that reads what is stored."""
+        return []
+
+    def events(self, slice_: str, limit: int = 50) -> list[Event]:
+        """What was asked of a slice; the newest first."""
+        return self.call("GET", f"/slices/{slice_}/log", list[Event], limit=limit)
+
+    # --- desired states -----------------------------------------------------------------------
+
+    async def put(self, topology: Topology, what: str = "put", progress: OnProgress = None) -> bus.Report:  # noqa: ARG002
+        """Store a new desired state, and wait until its nodes have made one pass towards it."""
+        return await asyncio.to_thread(self._put, topology, what, None)
+
+    def _put(self, topology: Topology, what: str, after: int | None) -> bus.Report:
+        headers = {} if after is None else {"If-Match": f'"{after}"'}
+        path = f"/slices/{topology.name}/topology"
+        return self._call("PUT", path, bus.Report, topology, headers, {"what": what, "wait_s": _PATIENCE_S})
+
+    async def edit(self, slice_: str, change: Callable[[Topology], Topology], what: str = "edit") -> bus.Report:
+        """Change what is asked of a slice now; where somebody was faster, on top of his change."""
+        for attempt in range(_TRIES):
+            now = await asyncio.to_thread(self._asked, slice_)
+            try:
+                return await asyncio.to_thread(self._put, change(now.topology), what, now.generation)
+            except Conflict:
+                if attempt == _TRIES - 1:
+                    raise
+        raise AssertionError("unreachable")
+
+    async def down(self, slice_: str, progress: OnProgress = None) -> bus.Report:
+        """Ask for the empty desired state."""
+        return await self.put(Topology(slice_), "down", progress)
+
+    async def foresee(self, topology: Topology) -> tuple[str, ...]:
+        """What `put` would change, step by step, on each node; nothing is touched."""
+        return await self._ask("POST", f"/slices/{topology.name}/plan", tuple[str, ...], topology)
+
+    # --- observed states ----------------------------------------------------------------------
+
+    async def status(self, slice_: str) -> list[SliverStatus]:
+        """One row per sliver: a fresh look, or where a node is away, that."""
+        seen = await self._ask("GET", f"/slices/{slice_}/status", Seen)
+        return list(seen.slivers)
+
+    async def fib_entries(self, slice_: str) -> dict[str, tuple[FibEntry, ...]]:
+        """Sliver -> its main forwarding table, both IP versions."""
+        return await self._ask("GET", f"/slices/{slice_}/fibs", dict[str, tuple[FibEntry, ...]])
+
+    async def maps(self, slice_: str, sliver: str, names: Sequence[str] | None = None) -> bus.Maps:
+        """What the maps of a sliver's program hold; these ones, or all."""
+        only = None if names is None else ",".join(names)
+        return await self._ask("GET", f"/slices/{slice_}/slivers/{sliver}/maps", bus.Maps, only=only)
+
+    async def write_row(self, slice_: str, sliver: str, table: str, key: bytes, value: bytes | None) -> None:
+        """Set a row of a map of a sliver's program, or with None take it out."""
+        row = {"key": key.hex(), "value": None if value is None else value.hex()}
+        await self._ask("PUT", f"/slices/{slice_}/slivers/{sliver}/maps/{table}", Any, row)
+
+    def capabilities(self) -> frozenset[str]:
+        """Not known here: each node has its own."""
+        return frozenset()
+
+    # --- inside slivers -----------------------------------------------------------------------
+
+    def enter(self, slice_: str, sliver: str, argv: Sequence[str]) -> list[str]:
+        """A program of ours that runs `argv` in the sliver, wherever that is, and is to its caller as that would be."""
+        return [sys.executable, "-m", "vini.client.inside", slice_, sliver, "--", *argv]
+
+
+def trusted(ca: str) -> ssl.SSLContext | bool:
+    """Whom to believe that he is the central: its own authority, else those of this machine."""
+    return ssl.create_default_context(cadata=ca) if ca else True
+
+
+def unreachable(url: str, error: Exception) -> ViniError:
+    """What to say when no answer came."""
+    return ViniError(
+        f"The central {url} doesn't answer ({error}). Slices run on without it; try again, or look at the network. "
+        "`vini logout` brings commands back to this machine."
+    )
+
+
+def refusal(status: int, body: bytes) -> ViniError:
+    """The error in an answer."""
+    try:
+        told = msgspec.json.decode(body, type=Told)
+    except msgspec.DecodeError:
+        return ViniError(f"The answer is no central's (HTTP status {status}); is the URL right? `vini login URL`.")
+    if told.mistakes:
+        return TopologyError(told.mistakes)
+    return _ERRORS.get(told.error, ViniError)(told.sentence)

@@ -1,0 +1,212 @@
+"""What faces ask of slices, wherever these are: the primitives of a client, and all that follows from them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from vini import bus
+from vini.layout import address, layout
+from vini.model import Link, NotFound, SliverStatus, Topology, Unsupported, Value, ViniError
+from vini.reach import FibEntry, expectations, lost_path, unreached
+
+if TYPE_CHECKING:
+    from vini.truth import Check
+
+Say = Callable[[str], None]
+OnProgress = Callable[[bus.Progress], None] | None
+_FAILED_S = 5.0  # a sliver that has failed for so long won't recover by waiting
+
+
+class Event(Value, frozen=True):
+    """Something that was asked of a slice."""
+
+    at: float  # Unix time, s
+    who: str
+    what: str
+    generation: int
+
+
+class Slices(ABC):
+    """A client.  Methods that are not asynchronous answer from what is stored, at once."""
+
+    def __init__(self, say: Say = lambda _: None):
+        self._say = say
+
+    # --- what is asked for --------------------------------------------------------------------
+
+    @abstractmethod
+    def topologies(self) -> dict[str, Topology]:
+        """All slices that are asked for and that this caller may see, by name; each as it is now."""
+
+    @abstractmethod
+    def asked(self, slice_: str) -> Topology:
+        """The desired state of a slice as it is now, with all changes since its file.  NotFound where there is none."""
+
+    @abstractmethod
+    def unreadable(self) -> list[str]:
+        """The names of slices that another version stored so that this one can't read them."""
+
+    @abstractmethod
+    def events(self, slice_: str, limit: int = 50) -> list[Event]:
+        """What was asked of a slice; the newest first."""
+
+    async def topology(self, slice_: str) -> Topology:
+        """As `asked`, for those who must not wait."""
+        return await asyncio.to_thread(self.asked, slice_)
+
+    # --- desired states -----------------------------------------------------------------------
+
+    @abstractmethod
+    async def put(self, topology: Topology, what: str = "put", progress: OnProgress = None) -> bus.Report:
+        """Store a new desired state, and have the nodes make one pass towards it."""
+
+    @abstractmethod
+    async def edit(self, slice_: str, change: Callable[[Topology], Topology], what: str = "edit") -> bus.Report:
+        """Change what is asked of a slice now, whoever asked it; of two edits at once none is lost.
+
+        `change` is pure, and keeps the name.  Raises NotFound where the slice is not up.
+        """
+
+    @abstractmethod
+    async def down(self, slice_: str, progress: OnProgress = None) -> bus.Report:
+        """Ask for the empty desired state; also of a slice that only another version can read."""
+
+    @abstractmethod
+    async def foresee(self, topology: Topology) -> tuple[str, ...]:
+        """What `put` would change, step by step; nothing is touched."""
+
+    async def up(self, topology: Topology, *, wait: bool = True, timeout_s: float = 120.0) -> bus.Report:
+        """Bring a slice up, or change it into this; with `wait`, return when it has converged."""
+        report = await self.put(topology, "up")
+        if wait:
+            await self.wait_ready(topology.name, timeout_s, report)
+            await self.wait_converged(topology.name, timeout_s)
+        return report
+
+    # --- observed states ----------------------------------------------------------------------
+
+    @abstractmethod
+    async def status(self, slice_: str) -> list[SliverStatus]:
+        """One row per sliver, by a fresh look."""
+
+    @abstractmethod
+    async def fib_entries(self, slice_: str) -> dict[str, tuple[FibEntry, ...]]:
+        """Sliver -> its main forwarding table, both IP versions."""
+
+    @abstractmethod
+    async def maps(self, slice_: str, sliver: str, names: Sequence[str] | None = None) -> bus.Maps:
+        """What the maps of a sliver's program hold; these ones, or all.  Raises NotFound where it has none."""
+
+    @abstractmethod
+    async def write_row(self, slice_: str, sliver: str, table: str, key: bytes, value: bytes | None) -> None:
+        """Set a row of a map of a sliver's program, or with None take it out."""
+
+    @abstractmethod
+    def capabilities(self) -> frozenset[str]:
+        """What the nodes can do; known after the first request."""
+
+    def backends(self, slice_: str) -> dict[str, str]:  # noqa: ARG002
+        """`sliver:vif` -> who shapes what leaves by it, as far as that is known here."""
+        return {}
+
+    async def converged(self, slice_: str) -> tuple[bool, str]:
+        """Whether every expected destination can be reached; and if not, an example."""
+        topology = await self.topology(slice_)
+        if not expectations(topology):
+            return True, ""
+        tables = await self.fib_entries(slice_)
+        missing = list(unreached(topology, tables))
+        if not missing:
+            return True, ""
+        source, destination = missing[0]
+        where = lost_path(topology, tables, source, destination)
+        example = f"{source} -> {destination}" + (f", by {where}" if where else "")
+        return False, f"{len(missing)} of the expected pairs can't be reached yet, e.g. {example}"
+
+    async def wait_ready(self, slice_: str, timeout_s: float = 60.0, first: bus.Report | None = None) -> None:
+        """Return when all slivers are ready.  Raises ViniError with the cause when one isn't in time."""
+        deadline = time.monotonic() + timeout_s
+        failing: dict[str, float] = {}  # sliver -> when it failed first; between two attempts it looks well
+        rows = list(first.slivers) if first else await self.status(slice_)
+        while bad := [r for r in rows if r.state != "ready"]:
+            now = time.monotonic()
+            failed = [r for r in bad if r.state == "failed"]
+            failing = {r.sliver: failing.get(r.sliver, now) for r in bad if r in failed or r.sliver in failing}
+            if now > deadline or any(now - failing[r.sliver] > _FAILED_S for r in failed):
+                raise ViniError(_not_ready(slice_, failed or bad))
+            self._say(
+                f"{len(rows) - len(bad)} of {len(rows)} slivers ready; {bad[0].sliver.partition('.')[2]}: {bad[0].why}"
+            )
+            await asyncio.sleep(0.05 if len(rows) < 50 else 0.2)
+            rows = await self.status(slice_)
+
+    async def wait_converged(self, slice_: str, timeout_s: float = 60.0) -> None:
+        """Return when the slice has converged.  Raises ViniError with an example when it hasn't in time."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            started = time.monotonic()
+            good, why = await self.converged(slice_)
+            if good:
+                return
+            if time.monotonic() > deadline:
+                raise ViniError(
+                    f"Slice {slice_!r} has not converged after {timeout_s:g} s: {why}. "
+                    f"`vini neighbors` and `vini routes` show how far routing is{self._where_logs_are(slice_)}."
+                )
+            self._say(why)
+            await asyncio.sleep(max(0.05, 2 * (time.monotonic() - started)))
+
+    def _where_logs_are(self, slice_: str) -> str:  # noqa: ARG002
+        """The end of a sentence."""
+        return ""
+
+    # --- measuring ----------------------------------------------------------------------------
+
+    async def departures(self, slice_: str) -> Mapping[str, tuple[int, int]] | None:  # noqa: ARG002
+        """ "sliver:vif" -> packets that left by a shaped vif so far, and how many of them more than 1 ms late.
+
+        None where nobody counts that.
+        """
+        return None
+
+    async def check_links(
+        self,
+        topology: Topology,
+        links: Sequence[Link],  # noqa: ARG002
+        load: float = 0.0,  # noqa: ARG002
+        for_s: float = 0.0,  # noqa: ARG002
+    ) -> Check:
+        """Measure what these links give: lightly, in about two seconds; or for `for_s` seconds, at `load` (a share of
+        the rate) and full.  It puts traffic on them.  Links that do nothing to packets are left out."""
+        raise Unsupported(
+            f"The links of slice {topology.name!r} can't be measured from here; do it on the machine that runs them."
+        )
+
+    # --- inside slivers -----------------------------------------------------------------------
+
+    @abstractmethod
+    def enter(self, slice_: str, sliver: str, argv: Sequence[str]) -> list[str]:
+        """The command line that runs `argv` inside a sliver and its cgroup, so that the slice's end is its end too."""
+
+    def address(self, topology: Topology, sliver: str, family: int = 4) -> str:
+        """The address that stands for a sliver."""
+        return address(layout(topology), sliver, family)
+
+
+def no_slice(name: str, known: Sequence[str], near: str | None) -> NotFound:
+    """What to say to whom named a slice that is not there."""
+    if near:
+        return NotFound(f"There is no slice {name!r}; did you mean {near!r}?")
+    there = f"there is: {', '.join(known)}." if known else "none is up; `vini up FILE` brings one up."
+    return NotFound(f"There is no slice {name!r}; {there}")
+
+
+def _not_ready(slice_: str, bad: Sequence[SliverStatus]) -> str:
+    lines = [f"  {r.sliver.partition('.')[2]}: {r.why}" for r in bad[:10]]
+    more = [f"  ... and {len(bad) - 10} more"] if len(bad) > 10 else []
+    title = f"{len(bad)} sliver{'s' if len(bad) > 1 else ''} of {slice_!r} not ready (`vini status` looks again):"
+    return "\n".join([title, *lines, *more])
