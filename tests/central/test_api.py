@@ -434,7 +434,7 @@ class TestBadInput:
         assert answer.status_code == 500
         assert "bug in VINI (ZeroDivisionError)" in answer.json()["sentence"]
 
-    def test_a_database_that_is_gone_is_a_503(self, api, database, monkeypatch):
+    def test_a_database_that_is_gone_is_a_503(self, api, monkeypatch):
         from vini.store.database import DatabaseError
 
         def refuse(*_, **__):

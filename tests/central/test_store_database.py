@@ -31,7 +31,7 @@ def test_migrating_again_keeps_what_is_there(database, another):
         assert [s.login_base for s in sites.all(tx)] == ["princeton"]
 
 
-def test_two_centrals_that_start_at_once_both_find_it_migrated(url, another):
+def test_two_centrals_that_start_at_once_both_find_it_migrated(another):
     opened = [another(), another()]
     threads = [threading.Thread(target=database.migrate) for database in opened]
     for thread in threads:

@@ -53,7 +53,7 @@ def of_site(login_base: str) -> Target:
 
 def of_person(person: Person) -> Target:
     """He himself, and who is what at one of his sites; nobody there has a say over an admin."""
-    sites = {site for _, site in person.roles}
+    sites = {held.site for held in person.roles}
     return Target("person", person.email, frozenset() if "" in sites else frozenset(sites), person=person.email)
 
 

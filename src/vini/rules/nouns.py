@@ -31,6 +31,13 @@ class Site(Row, frozen=True):
     link_mbit: float
 
 
+class Held(Row, frozen=True):
+    """A role that somebody has."""
+
+    role: str
+    site: str  # `login_base`; "": everywhere
+
+
 class Person(Row, frozen=True):
     """Somebody with an account."""
 
@@ -38,7 +45,7 @@ class Person(Row, frozen=True):
     email: str
     name: str
     enabled: bool
-    roles: tuple[tuple[str, str], ...] = ()  # (role, site), sorted; site "": everywhere
+    roles: tuple[Held, ...] = ()  # sorted
 
 
 class Key(Row, frozen=True):

@@ -191,7 +191,7 @@ class NewInitScript(Value, frozen=True):
 class NewConfFile(Value, frozen=True):
     """A file for one node, for a nodegroup, or for all nodes."""
 
-    path: Annotated[str, Meta(pattern=r"^/[^\x00-\x1f\x7f]{1,1000}$")]
+    path: Annotated[str, Meta(pattern=r"^/[^\x00-\x1f\x7f]{1,1000}$(?!\n)")]
     text: Text
     mode: Annotated[int, Meta(ge=0, le=0o7777)] = 0o644
     owner: Word = "root"

@@ -20,16 +20,22 @@ SSH_KEY = (
 )
 MOST = 2**31 - 1  # of a whole number in the database
 
-LoginBase = Annotated[str, Meta(pattern=LOGIN_BASE)]
-SliceName = Annotated[str, Meta(pattern=SLICE, max_length=40)]
-NodeName = Annotated[str, Meta(pattern=NODE)]
-Word = Annotated[str, Meta(pattern=WORD)]
-Line = Annotated[str, Meta(pattern=LINE, max_length=254)]
-Email = Annotated[str, Meta(pattern=EMAIL)]
-Url = Annotated[str, Meta(pattern=URL)]
-Text = Annotated[str, Meta(pattern=TEXT, max_length=65_536)]
+
+def _whole(pattern: str) -> str:
+    """Python's "$" lets a newline follow; elsewhere, also in JSON Schema, it doesn't."""
+    return pattern + r"(?!\n)"
+
+
+LoginBase = Annotated[str, Meta(pattern=_whole(LOGIN_BASE))]
+SliceName = Annotated[str, Meta(pattern=_whole(SLICE), max_length=40)]
+NodeName = Annotated[str, Meta(pattern=_whole(NODE))]
+Word = Annotated[str, Meta(pattern=_whole(WORD))]
+Line = Annotated[str, Meta(pattern=_whole(LINE), max_length=254)]
+Email = Annotated[str, Meta(pattern=_whole(EMAIL))]
+Url = Annotated[str, Meta(pattern=_whole(URL))]
+Text = Annotated[str, Meta(pattern=_whole(TEXT), max_length=65_536)]
 Password = Annotated[str, Meta(min_length=10, max_length=256)]
-SshKey = Annotated[str, Meta(pattern=SSH_KEY)]
+SshKey = Annotated[str, Meta(pattern=_whole(SSH_KEY))]
 Count = Annotated[int, Meta(ge=0, le=MOST)]
 Amount = Annotated[float, Meta(ge=0, le=1e12)]
 Latitude = Annotated[float, Meta(ge=-90, le=90)]

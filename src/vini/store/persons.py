@@ -11,7 +11,7 @@ from sqlalchemy import insert, select, update
 from vini.model import Conflict, NotFound
 from vini.rules.access import absent
 from vini.rules.caller import EVERYWHERE
-from vini.rules.nouns import Person
+from vini.rules.nouns import Held, Person
 from vini.store import roles
 from vini.store.database import Tx
 from vini.store.page import AnyRow, matches, page
@@ -104,9 +104,11 @@ def _at(login_bases: Iterable[str]) -> Any:
 def _persons(tx: Tx, rows: Iterable[AnyRow]) -> list[Person]:
     found = list(rows)
     held = roles.of(tx, [row.id for row in found])
-    return [Person(r.id, r.email, r.name, r.enabled, tuple(sorted(held.get(r.id, ())))) for r in found]
+    return [
+        Person(r.id, r.email, r.name, r.enabled, tuple(Held(*h) for h in sorted(held.get(r.id, ())))) for r in found
+    ]
 
 
 def is_admin(person: Person) -> bool:
     """Whether he may do everything."""
-    return ("admin", EVERYWHERE) in person.roles
+    return Held("admin", EVERYWHERE) in person.roles

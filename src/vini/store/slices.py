@@ -33,8 +33,8 @@ from vini.store.tables import sites as sites_table
 
 __all__ = [
     "acknowledge", "add", "all", "behind", "change", "changed_since", "delete", "expired", "generation",
-    "generations_of_node", "get", "next_generation", "put_topology", "renew", "reports", "some", "spec", "specs_of_node",
-    "visible",
+    "generations_of_node", "get", "next_generation", "put_topology", "renew", "reports", "some", "spec",
+    "specs_of_node", "visible",
 ]  # fmt: skip
 
 _LIGHT = (*(c for c in slices.c if c.name not in ("site_id", "topology")), sites_table.c.login_base.label("site"))

@@ -1,0 +1,220 @@
+"""The rules: who may do what, for how long, and which of several tags holds."""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vini.model import Conflict, Denied, NotFound
+from vini.rules import ACTIONS, EVERYWHERE, Caller, Invalid, Target, allows, expiry, may, of_person, of_slice, seen
+from vini.rules import leases as lease_rules
+from vini.rules.nouns import ConfFile, Held, NodeGroup, Person, Slice, Tag
+from vini.rules.tags import conf_files_of, effective, nodegroups_of
+from vini.rules.words import SLICE, Email, SliceName, SshKey, site_of
+
+ME = "me@x.example"
+HERE, THERE = "princeton", "mit"
+OF_HERE = Target("thing", "x", frozenset({HERE}), frozenset({"member@x.example"}), "self@x.example")
+DAY = 86_400.0
+
+
+def caller(role: str = "", site: str = HERE, email: str = ME, scopes: tuple[str, ...] = ("read", "write", "admin")):
+    return Caller(email, frozenset({(role, site)} if role else ()), frozenset(scopes))
+
+
+CALLERS = {
+    "anyone": caller(),
+    "self": caller(email="self@x.example"),
+    "member": caller(email="member@x.example"),
+    "pi": caller("pi"),
+    "tech": caller("tech"),
+    "user": caller("user"),
+    "admin": caller("admin", EVERYWHERE),
+}
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_each_action_is_for_those_whom_the_table_names(action):
+    who = set(ACTIONS[action].who)
+    for relation, one in CALLERS.items():
+        expected = relation in who or "anyone" in who
+        assert allows(one, action, OF_HERE) is expected, relation
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_a_role_at_another_site_is_worth_nothing(action):
+    for role in ("pi", "tech", "user"):
+        assert allows(caller(role, THERE), action, OF_HERE) is ("anyone" in ACTIONS[action].who)
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_who_may_needs_the_scope_too_and_is_told_so(action):
+    scope = ACTIONS[action].scope
+    one = caller("admin", EVERYWHERE, scopes=tuple({"read", "write", "admin"} - {scope}))
+    with pytest.raises(Denied, match=f"lacks the scope '{scope}'"):
+        may(one, action, OF_HERE)
+
+
+@pytest.mark.parametrize("action", [a for a in ACTIONS if "anyone" not in ACTIONS[a].who])
+def test_a_refusal_says_who_may(action):
+    with pytest.raises(Denied) as told:
+        may(CALLERS["anyone"], action, OF_HERE)
+    assert re.fullmatch(r"me@x.example may not .*'x'.*; .*an admin may\.", str(told.value)), told.value
+
+
+def test_what_no_rule_names_nobody_may():
+    with pytest.raises(Denied, match="Nobody may fly to the moon"):
+        may(CALLERS["admin"], "fly to the moon", OF_HERE)
+    assert not allows(CALLERS["admin"], "fly to the moon", OF_HERE)
+
+
+@given(st.sampled_from(sorted(ACTIONS)), st.sampled_from(["", "pi", "tech", "user"]), st.sampled_from([HERE, THERE]))
+def test_more_roles_never_take_anything_away(action, role, site):
+    less = caller(role, site)
+    more = Caller(ME, less.roles | {("user", HERE)}, less.scopes)
+    assert allows(more, action, OF_HERE) or not allows(less, action, OF_HERE)
+
+
+def test_who_may_not_see_is_told_that_there_is_nothing():
+    row = Slice(1, "mit_x", THERE, "", "", "", 0.0, 0.0, 0, 0.0, 0, (ME,))
+    seen(caller(), of_slice(row))
+    with pytest.raises(NotFound, match="no slice 'mit_x'"):
+        seen(caller("pi", email="you@x.example"), of_slice(row))
+
+
+def test_a_pi_has_no_say_over_an_admin_of_his_site():
+    both = Person(1, "boss@x.example", "", True, (Held("admin", ""), Held("user", HERE)))
+    assert not allows(caller("pi"), "enable person", of_person(both))
+    assert allows(caller("pi"), "enable person", of_person(msgspec.structs.replace(both, roles=both.roles[1:])))
+
+
+class TestExpiry:
+    def renewed(self, until, now=100 * DAY, expires=110 * DAY, description="x", url="https://x", max_slices=1):
+        return expiry.renewed("s", now, expires, until, description=description, url=url, max_slices=max_slices)
+
+    def test_a_new_one_lives_two_weeks(self):
+        assert expiry.first(100 * DAY) == 114 * DAY
+
+    def test_up_to_eight_weeks_ahead(self):
+        assert self.renewed(156 * DAY) == 156 * DAY
+        with pytest.raises(Invalid, match="56 days ahead"):
+            self.renewed(156 * DAY + 1)
+
+    def test_not_earlier_and_not_into_the_past(self):
+        for until in (109 * DAY, 50 * DAY):
+            with pytest.raises(Invalid, match="later"):
+                self.renewed(until)
+
+    @pytest.mark.parametrize("missing, says", [({"url": ""}, "needs a URL"), ({"description": ""}, "needs a descrip")])
+    def test_only_with_a_reason(self, missing, says):
+        with pytest.raises(Invalid, match=says):
+            self.renewed(120 * DAY, **missing)
+
+    def test_a_site_with_no_slices_is_blocked(self):
+        with pytest.raises(Denied, match="max_slices is 0"):
+            self.renewed(120 * DAY, max_slices=0)
+        with pytest.raises(Denied, match="max_slices is 0"):
+            expiry.may_add("princeton", 0, 0)
+
+    def test_a_site_has_as_many_as_it_may(self):
+        expiry.may_add("princeton", 9, 10)
+        with pytest.raises(Denied, match="has 10 slices, and may have 10"):
+            expiry.may_add("princeton", 10, 10)
+
+    def test_reminders(self):
+        due = [expiry.reminder(now * DAY, 100 * DAY) for now in (90, 93, 97.9, 98, 99.9, 100)]
+        assert due == [0.0, 7 * DAY, 7 * DAY, 2 * DAY, 2 * DAY, 0.0]
+
+
+class TestLeases:
+    @given(st.floats(0, 1e7), st.floats(0, 1e7))
+    def test_whatever_is_had_is_whole_hours_within_what_was_asked(self, start, end):
+        try:
+            first, last = lease_rules.rounded(start, end, now=0.0)
+        except Invalid:
+            return
+        assert start <= first < last <= end
+        assert first % 3600 == last % 3600 == 0
+        assert first - start <= 3600 and end - last <= 3600
+
+    @given(st.lists(st.tuples(st.integers(0, 30), st.integers(1, 5)), max_size=20))
+    def test_no_two_overlap(self, asked):
+        have: list[tuple[int, int]] = []
+        for start, hours in asked:
+            try:
+                lease_rules.free("n", start, start + hours, have)
+            except Conflict:
+                continue
+            have.append((start, start + hours))
+        hours_taken = [h for a, b in have for h in range(a, b)]
+        assert len(hours_taken) == len(set(hours_taken))
+
+    def test_one_may_begin_as_another_ends(self):
+        lease_rules.free("n", 3600, 7200, [(0, 3600), (7200, 10_800)])
+
+    def test_not_in_the_past_nor_in_two_years(self):
+        for start, end in ((0.0, 3600.0), (700 * DAY, 701 * DAY)):
+            with pytest.raises(Invalid):
+                lease_rules.rounded(start, end, now=7200.0)
+
+
+class TestTags:
+    ALL = (
+        Tag(1, "cpu", "slice", "s"),
+        Tag(2, "cpu", "group b", "s", nodegroup="b"),
+        Tag(3, "cpu", "group a", "s", nodegroup="a"),
+        Tag(4, "cpu", "sliver", "s", "n"),
+        Tag(5, "cpu", "other slice", "t", "n"),
+        Tag(6, "mem", "slice", "s"),
+    )
+
+    @pytest.mark.parametrize(
+        "node, groups, holds",
+        [("n", ["a", "b"], "sliver"), ("m", ["b", "a"], "group a"), ("m", ["b"], "group b"), ("m", [], "slice")],
+    )
+    def test_sliver_before_nodegroup_before_slice(self, node, groups, holds):
+        for tags in (self.ALL, self.ALL[::-1]):
+            assert effective(tags, "s", node, groups) == {"cpu": holds, "mem": "slice"}
+
+    def test_a_nodegroup_has_the_nodes_whose_tag_says_so(self):
+        groups = [NodeGroup(1, "arm", "arch", "arm"), NodeGroup(2, "none", "arch", ""), NodeGroup(3, "x", "y", "z")]
+        assert nodegroups_of({"arch": "arm", "y": "z"}, groups) == ["arm", "x"]
+        assert nodegroups_of({}, groups) == []
+
+    def test_conf_files_node_before_nodegroup_before_global(self):
+        def file(i, enabled=True, **of):
+            return ConfFile(i, "/etc/motd", str(i), 0o644, "root", enabled, **of)
+
+        files = [file(1), file(2, nodegroup="g"), file(3, node="n"), file(4, enabled=False, node="n")]
+        got = [conf_files_of(files, n, g)["/etc/motd"].id for n, g in (("n", ["g"]), ("m", ["g"]), ("m", []))]
+        assert got == [3, 2, 1]
+
+
+@pytest.mark.parametrize(
+    "type_, good, bad",
+    [
+        (
+            SliceName,
+            ["princeton_iias", "a_b", "mit_x-y_z"],
+            ["", "iias", "_x", "x_", "Mit_x", "mit_" + "x" * 40, "a_b\n"],
+        ),
+        (Email, ["a@b.c", "a+b@b.example"], ["", "a", "a b@c.d", "a@", "@b", "a@b\n", "a\x00@b.c"]),
+        (SshKey, ["ssh-ed25519 " + "A" * 68, "ssh-rsa " + "A" * 300 + "== me@here"], ["ssh-dss " + "A" * 68, "x", ""]),
+    ],
+)
+def test_names(type_, good, bad):
+    for word in good:
+        assert msgspec.json.decode(msgspec.json.encode(word), type=type_) == word
+    for word in bad:
+        with pytest.raises(msgspec.ValidationError):
+            msgspec.json.decode(msgspec.json.encode(word), type=type_)
+
+
+def test_a_slice_name_says_its_site():
+    assert site_of("princeton_iias") == "princeton"
+    assert site_of("lab") == ""
+    assert re.match(SLICE, "princeton_iias")
