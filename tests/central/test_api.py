@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+import threading
+
 import pytest
 from testbed_api import KEY, PASSWORD, ROLES, Api, email, populated
 
+from vini.central.faults import KINDS
 from vini.model import Netns, SliceSpec, Sliver, Topology
 from vini.rules.access import ACTIONS
 from vini.rules.nouns import NodeSaid
@@ -354,8 +358,6 @@ class TestEvents:
         assert api("", "GET", "/events/stream").status_code == 401
 
     def test_the_stream_has_what_comes_while_it_is_open(self, api):
-        import threading
-
         later = threading.Timer(0.3, lambda: api("user", "PATCH", SLICE, {"description": "late"}))
         later.start()
         text = api("pi", "GET", "/events/stream?for_s=1.5").text
@@ -391,8 +393,6 @@ class TestBadInput:
         ],
     )
     def test_a_body_that_makes_no_sense_says_where(self, api, content, says):
-        import re
-
         headers = {"Authorization": f"Bearer {api.secrets['admin']}"}
         answer = api.http.post("/v1/sites", content=content, headers=headers)
         assert answer.status_code == 400
@@ -463,7 +463,6 @@ def test_the_description_is_complete(api):
 
 def test_every_action_of_the_rules_is_asked_for_somewhere():
     """A rule that nobody asks protects nothing."""
-    import re
     from pathlib import Path
 
     import vini.central
@@ -472,3 +471,37 @@ def test_every_action_of_the_rules_is_asked_for_somewhere():
     asked = set(re.findall(r'"((?:[a-z]+ )*[a-z]+)"', text))
     dynamic = {a for a in ACTIONS if a.startswith(("grant ", "see "))} | {"use slice", "enter slice"}
     assert set(ACTIONS) - asked - dynamic == set()
+
+
+def test_the_reference_has_every_request_and_every_rule(api):
+    from pathlib import Path
+
+    page = (Path(__file__).parents[2] / "docs/reference/rest-api.md").read_text()
+    for path, operations in api.app.openapi()["paths"].items():
+        for method in operations:
+            assert f"| `{method.upper()} {path}` |" in page
+    for action, rule in ACTIONS.items():
+        assert f"| {action} | {rule.scope} | {', '.join(rule.who)} |" in page
+    for _, status, kind in KINDS:
+        assert re.search(rf"\| {status} \| .*`{kind}`", page), (status, kind)
+
+
+def test_two_who_send_the_same_at_once_get_one_answer(api):
+    """Of two with one Idempotency-Key the second waits for the first."""
+    both = threading.Barrier(2)
+    answers = []
+
+    def send() -> None:
+        both.wait(5)
+        answers.append(api("pi", "POST", "/slices", {"name": "princeton_new"}, Idempotency_Key="k"))
+
+    threads = [threading.Thread(target=send) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [a.status_code for a in answers] == [201, 201]
+    assert answers[0].content == answers[1].content
+    with api.database.reading() as tx:
+        made, _ = events.some(tx, None, 10, what="create slice")
+    assert len(made) == 1

@@ -25,12 +25,12 @@ def list_sites(
     call: Asked, limit: Limit = 100, cursor: Cursor = "", name: Like = "", enabled: bool | None = None
 ) -> Response:
     """Sites by name."""
-    return call.read(
-        lambda tx, caller: (
-            may(caller, "see site", of_site("")),
-            paged(sites.some(tx, cursor or None, limit, name, enabled), "login_base"),
-        )[1]
-    )
+
+    def ask(tx: Tx, caller: Caller) -> Page[Site]:
+        may(caller, "see site", of_site("any"))
+        return paged(sites.some(tx, cursor or None, limit, name, enabled), "login_base")
+
+    return call.read(ask)
 
 
 @route(router, "GET", "/sites/{login_base}", gives=Site)
