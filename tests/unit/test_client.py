@@ -101,7 +101,7 @@ def test_a_slice_of_another_version_can_be_taken_down(client):
 
 def test_a_command_in_a_sliver_joins_its_cgroup_first(client, tmp_path, monkeypatch):
     monkeypatch.setattr(cgroup, "of", lambda _, ns, name: tmp_path / "group" / ns / name)
-    monkeypatch.setattr("vini.client.enter", lambda _, __, argv: list(argv))
+    monkeypatch.setattr("vini.client.local.enter", lambda _, __, argv: list(argv))
     assert client.enter("lab", "a", ["true"]) == ["true"]
     assert not (tmp_path / "group").exists()
     monkeypatch.setattr(Place, "netns", lambda *_: tmp_path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import ssl
 import sys
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import click
@@ -12,15 +13,25 @@ import click
 from vini.cli.out import called, line, note
 from vini.client import login as logins
 from vini.client.login import Login
-from vini.client.remote import RemoteClient
 from vini.model import Denied, ViniError
+
+if TYPE_CHECKING:
+    from vini.client.remote import RemoteClient
 
 
 def remote() -> RemoteClient:
     """The central that this user has logged in to.  Raises Denied where there is none."""
     login = logins.current()
     if login is None:
-        raise Denied("This is about a testbed, and nobody is logged in to one; `vini login URL`, e.g. https://central:8443.")
+        raise Denied(
+            "This is about a testbed, and nobody is logged in to one; `vini login URL`, e.g. https://central:8443."
+        )
+    return _client(login)
+
+
+def _client(login: Login) -> RemoteClient:
+    from vini.client.remote import RemoteClient  # only those who need the network pay for its libraries
+
     return RemoteClient(login)
 
 
@@ -49,9 +60,9 @@ def login_command(url: str, email: str | None, fingerprint: str, token: str) -> 
     if not token:
         email = email or click.prompt("E-mail", err=True)
         password = os.environ.get("VINI_PASSWORD") or click.prompt("Password", hide_input=True, err=True)
-        stranger = RemoteClient(Login(url, "", "", ca))
+        stranger = _client(Login(url, "", "", ca))
         token = stranger.call("POST", "/sessions", Secret, {"email": email, "password": password}).secret
-    me = RemoteClient(Login(url, "", token, ca)).call("GET", "/me", Person)
+    me = _client(Login(url, "", token, ca)).call("GET", "/me", Person)
     logins.keep(Login(url, me.email, token, ca))
     line(f"You are {me.email} at {url}; commands go there until `{called('vini logout')}`.")
 
@@ -62,7 +73,7 @@ def logout_command() -> None:
     login = logins.current()
     if login is not None:
         try:
-            RemoteClient(login).call("DELETE", "/sessions/current", type(None))
+            _client(login).call("DELETE", "/sessions/current", type(None))
         except ViniError as e:
             note(f"note: the central could not be told: {e}")
     line("Logged out; commands are about this machine." if logins.forget() else "Nobody was logged in.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -21,7 +22,9 @@ directory_option = click.option(
 
 @click.group("central")
 def central_command() -> None:
-    """The central of a testbed of your own: accounts, slices, and the nodes that join it.
+    """The central of a testbed of your own.
+
+    It has the accounts and knows what is asked for; nodes join it.
 
     \b
     vini central init --name central.example --admin ada@example.org
@@ -106,4 +109,7 @@ def _run(directory: Path, listen: str) -> None:
     from vini.central.run import run
 
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
-    run(directory, listen, note)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    with suppress(KeyboardInterrupt):  # how it is told to end
+        run(directory, listen, note)
+    note("The central has ended; slices run on.")

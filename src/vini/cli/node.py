@@ -24,7 +24,7 @@ from vini.node.version import digest
 
 @click.group("node")
 def node_command() -> None:
-    """Nodes of a testbed.
+    """Nodes of a testbed: join, and look after them.
 
     \b
     vini node token --site home                  on your machine: a token, good once

@@ -70,7 +70,7 @@ class RemoteClient(Slices):
         self._login = login
         self._http = httpx.Client(
             base_url=f"{login.url}/v1",
-            headers={"Authorization": f"Bearer {login.token}"},
+            headers={"Authorization": f"Bearer {login.token}"} if login.token else {},
             verify=trusted(login.ca),
             timeout=httpx.Timeout(10.0, read=_PATIENCE_S + 30),
             transport=transport,
