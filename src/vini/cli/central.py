@@ -113,3 +113,31 @@ def _run(directory: Path, listen: str) -> None:
     with suppress(KeyboardInterrupt):  # how it is told to end
         run(directory, listen, note)
     note("The central has ended; slices run on.")
+
+
+@central_command.command("backup")
+@directory_option
+@click.argument("file", type=click.Path(path_type=Path))
+def _backup(directory: Path, file: Path) -> None:
+    """Write settings, authority and database to FILE, as they are at one moment.  The central may run meanwhile.
+
+    Whoever has the file has the authority: keep it as you keep keys.
+    """
+    from vini.central.backup import save
+
+    size = save(directory, file)
+    line(f"{file}: {size / 1024:.0f} KiB.")
+
+
+@central_command.command("restore")
+@directory_option
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--database", default="", help="Into this empty database, instead of the one that it was in.")
+def _restore(directory: Path, file: Path, database: str) -> None:
+    """Make a central of a backup, on this machine.  Nodes find it again where it has the name that it had."""
+    from vini.central.backup import restore
+
+    settings = restore(file, directory, database)
+    line(f"The central {settings.url} is in {directory}.")
+    where = "" if str(directory) == _DIRECTORY else f" --dir {directory}"
+    line(called(f"Next: vini central run{where}"))

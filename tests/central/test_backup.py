@@ -1,0 +1,114 @@
+"""A central's backup: all of it, at one moment, also while it is written to; and back elsewhere."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+import threading
+from pathlib import Path
+
+import pytest
+
+from vini.central import backup, settings
+from vini.central.ca import Authority
+from vini.model import Conflict, ViniError
+from vini.rules.wishes import NewSite
+from vini.store import sites
+from vini.store.database import Database
+
+
+def made(directory: Path) -> settings.Settings:
+    wanted = settings.Settings(("central.example",))
+    directory.mkdir(parents=True)
+    Authority(directory / "ca").serve(wanted.names)
+    database = Database(wanted.database_url(directory))
+    database.migrate()
+    with database.transaction() as tx:
+        sites.add(tx, NewSite("home"))
+    database.close()
+    settings.write(directory, wanted)
+    return wanted
+
+
+def names(directory: Path) -> list[str]:
+    database = Database(settings.read(directory).database_url(directory))
+    try:
+        database.check()
+        with database.reading() as tx:
+            return [s.login_base for s in sites.all(tx)]
+    finally:
+        database.close()
+
+
+def test_a_central_is_the_same_elsewhere(tmp_path: Path) -> None:
+    here, there, file = tmp_path / "here", tmp_path / "there", tmp_path / "b.tar.gz"
+    made(here)
+    assert backup.save(here, file) == file.stat().st_size > 0
+    assert file.stat().st_mode & 0o077 == 0
+    assert backup.restore(file, there) == settings.read(here) == settings.read(there)
+    assert names(there) == ["home"]
+    assert Authority(there / "ca").fingerprint == Authority(here / "ca").fingerprint
+    assert all(p.stat().st_mode & 0o077 == 0 for p in (there / "ca").iterdir() if p.suffix == ".key")
+
+
+def test_it_is_of_one_moment_beside_a_writer(tmp_path: Path) -> None:
+    here, file = tmp_path / "here", tmp_path / "b.tar.gz"
+    wanted = made(here)
+    stop = threading.Event()
+
+    def write() -> None:
+        database, n = Database(wanted.database_url(here)), 0
+        while not stop.is_set():
+            with database.transaction() as tx:  # two at once, or none
+                sites.add(tx, NewSite(f"a{n}"))
+                sites.add(tx, NewSite(f"b{n}"))
+            n += 1
+        database.close()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        backup.save(here, file)
+    finally:
+        stop.set()
+        writer.join()
+    backup.restore(file, tmp_path / "there")
+    found = names(tmp_path / "there")
+    assert {n[1:] for n in found if n[0] == "a"} == {n[1:] for n in found if n[0] == "b"}
+
+
+def test_nothing_is_overwritten(tmp_path: Path) -> None:
+    here, file = tmp_path / "here", tmp_path / "b.tar.gz"
+    made(here)
+    backup.save(here, file)
+    with pytest.raises(Conflict, match="there already"):
+        backup.save(here, file)
+    with pytest.raises(Conflict, match="a central in"):
+        backup.restore(file, here)
+    assert not list(tmp_path.glob("*.new"))
+
+
+def hostile(file: Path, name: str) -> None:
+    with tarfile.open(file, "w:gz") as tar:
+        member = tarfile.TarInfo(name)
+        member.size = 3
+        tar.addfile(member, io.BytesIO(b"bad"))
+
+
+@pytest.mark.parametrize("name", ["../outside", "/etc/outside", "ca/../../outside", "other"])
+def test_what_no_backup_has_is_refused_and_nothing_is_made(tmp_path: Path, name: str) -> None:
+    hostile(tmp_path / "b.tar.gz", name)
+    with pytest.raises(ViniError, match="no backup"):
+        backup.restore(tmp_path / "b.tar.gz", tmp_path / "there")
+    assert not (tmp_path / "there").exists()
+
+
+def test_what_is_none_is_told(tmp_path: Path) -> None:
+    (tmp_path / "b.tar.gz").write_bytes(b"not a tar")
+    with pytest.raises(ViniError, match="no backup"):
+        backup.restore(tmp_path / "b.tar.gz", tmp_path / "there")
+    with pytest.raises(ViniError, match="no backup"):
+        backup.restore(tmp_path / "nowhere", tmp_path / "there")
+    hostile(tmp_path / "c.tar.gz", "settings.json")
+    with pytest.raises(ViniError, match="lacks ca/ca.pem"):
+        backup.restore(tmp_path / "c.tar.gz", tmp_path / "there")
