@@ -12,7 +12,7 @@ from vini.model import Conflict, Denied, Netns, NotFound, SliceSpec, Sliver, Sta
 from vini.rules.errors import Invalid
 from vini.rules.nouns import NodeSaid
 from vini.rules.wishes import NewSite
-from vini.store import nodes, sites, slices, tunnels
+from vini.store import nodes, reminders, sites, slices, specs, tunnels
 from vini.store.database import Database
 
 PAIR = Topology("lab", {"a": Sliver("a"), "b": Sliver("b")})
@@ -225,6 +225,62 @@ def test_a_node_that_is_gone_takes_its_specs_along(db):
         with pytest.raises(NotFound):
             nodes.heard(tx, "n1", 9.0, NodeSaid())
     assert put(db, ("n2",)) == 2
+
+
+def test_a_node_from_an_old_disk_is_told_to_end_what_is_gone(db):
+    put(db, ("n1", "n2"), 5)
+    with db.transaction() as tx:
+        slices.add(tx, "princeton_two", "a@b.c", 1000.0)
+    put(db, ("n1",), 6, "princeton_two")
+    with db.transaction() as tx:
+        slices.delete(tx, "princeton_two")
+        slices.acknowledge(tx, "princeton_two", "n1", 7, b"", 1.0)
+        assert specs.strays(tx, "n1", {"princeton_iias": 3, "princeton_two": 6, "never_heard": 9}) == [
+            SliceSpec("never_heard", "n1", 10),
+            SliceSpec("princeton_two", "n1", 7),
+        ]
+        assert specs.strays(tx, "n3", {"princeton_iias": 5}) == [SliceSpec("princeton_iias", "n3", 6)]
+
+
+@pytest.mark.parametrize("name", ["", "N1", "n 1", "n1\n", "x" * 300, "a\x00b"])
+def test_a_machine_needs_a_name(db, name):
+    with pytest.raises(Invalid, match="no name for a node"), db.transaction() as tx:
+        nodes.join(tx, name, "princeton", b"k" * 32, NodeSaid())
+
+
+def test_two_nodes_can_not_claim_one_address_or_key(db):
+    with db.transaction() as tx:
+        nodes.join(tx, "n4", "princeton", b"4" * 32, NodeSaid(address="192.0.2.4"))
+        for key, address, says in ((b"5" * 32, "192.0.2.4", "has the address"), (b"4" * 32, "", "disk copied")):
+            with pytest.raises(Conflict, match=says):
+                nodes.join(tx, "n5", "princeton", key, NodeSaid(address=address))
+        with pytest.raises(Invalid, match="no IPv4 or IPv6"):
+            nodes.join(tx, "n5", "princeton", b"5" * 32, NodeSaid(address="here"))
+
+
+def test_whatever_a_node_says_is_stored(db):
+    said = NodeSaid(frozenset({"a\x00b", "c d", ""}), "", 1 << 40, float("inf"), -5, "x\x00" * 500)
+    with db.transaction() as tx:
+        nodes.heard(tx, "n1", 9.0, said, float("nan"))
+        row = nodes.get(tx, "n1")
+        assert (row.capabilities, row.cores, row.memory_mib) == (frozenset({"ab", "cd"}), 0.0, 0)
+        slices.acknowledge(tx, "princeton_iias", "n1", 1 << 80, b"", 1.0)
+        slices.acknowledge(tx, "princeton_iias", "n1", -1, b"", 1.0)
+
+
+def test_owners_are_reminded_once_a_week_and_once_two_days_before(db):
+    day = 86_400.0
+    ends = 1000.0 + 14 * day
+    said = []
+    for left in (8, 7, 6.9, 5, 2, 1.9, 0.1, 0):
+        with db.transaction() as tx:
+            said += [(left, r.before_s / day) for r in reminders.remind(tx, ends - left * day)]
+    assert said == [(7, 7), (2, 2)]
+    with db.transaction() as tx:
+        slices.change(tx, "princeton_iias", {"description": "x", "url": "https://x.example"})
+        slices.renew(tx, "princeton_iias", ends - day, ends + 30 * day)
+        assert reminders.remind(tx, ends) == []
+        assert len(reminders.remind(tx, ends + 24 * day)) == 1
 
 
 class TestTunnels:

@@ -9,10 +9,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vini.model import Conflict, Denied, NotFound
-from vini.rules import ACTIONS, EVERYWHERE, Caller, Invalid, Target, allows, expiry, may, of_person, of_slice, seen
+from vini.model import CapacityError, Conflict, Denied, NotFound
+from vini.rules import (
+    ACTIONS,
+    EVERYWHERE,
+    Caller,
+    Invalid,
+    Target,
+    allows,
+    expiry,
+    may,
+    of_person,
+    of_slice,
+    quota,
+    seen,
+)
 from vini.rules import leases as lease_rules
-from vini.rules.nouns import ConfFile, Held, NodeGroup, Person, Slice, Tag
+from vini.rules.nouns import ConfFile, Held, NodeGroup, Person, Site, Slice, Tag
 from vini.rules.tags import conf_files_of, effective, nodegroups_of
 from vini.rules.words import SLICE, Email, SliceName, SshKey, site_of
 
@@ -218,3 +231,22 @@ def test_a_slice_name_says_its_site():
     assert site_of("princeton_iias") == "princeton"
     assert site_of("lab") == ""
     assert re.match(SLICE, "princeton_iias")
+
+
+class TestQuota:
+    SITE = Site(1, HERE, "", None, None, True, 10, 5, 8.0, 0, 100.0)
+    ROW = Slice(1, "princeton_x", HERE, "", "", "", 0.0, 0.0, 0, 0.0, 0)
+
+    def test_a_slice_has_its_own_quota_of_slivers_or_its_sites(self):
+        quota.check(self.ROW, self.SITE, 5, quota.Taken(), quota.Taken())
+        with pytest.raises(CapacityError, match="may have 5 slivers, and this asks for 6"):
+            quota.check(self.ROW, self.SITE, 6, quota.Taken(), quota.Taken())
+        more = msgspec.structs.replace(self.ROW, max_slivers=7)
+        quota.check(more, self.SITE, 7, quota.Taken(), quota.Taken())
+
+    @pytest.mark.parametrize("asked, says", [({"cores": 4.5}, "8 cores.*8.5"), ({"link_mbit": 97.0}, "100 Mbit/s")])
+    def test_all_slices_of_a_site_together(self, asked, says):
+        others = quota.Taken(4.0, 1000, 4.0)
+        quota.check(self.ROW, self.SITE, 1, others, quota.Taken(4.0, 10**6, 96.0))  # of memory there is no quota
+        with pytest.raises(CapacityError, match=says):
+            quota.check(self.ROW, self.SITE, 1, others, quota.Taken(**asked))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Collection
 from ipaddress import ip_address
 from typing import Any
@@ -11,7 +13,9 @@ from sqlalchemy import insert, select, update
 
 from vini.model import Conflict, NotFound
 from vini.rules.access import absent
+from vini.rules.errors import Invalid
 from vini.rules.nouns import BootState, NodeRow, NodeSaid
+from vini.rules.words import MOST, NODE
 from vini.store import sites
 from vini.store.database import Tx
 from vini.store.page import AnyRow, matches, page
@@ -27,8 +31,9 @@ def join(tx: Tx, name: str, site: str, public_key: bytes, said: NodeSaid, at: fl
     """A machine becomes a node, or with a new key the one of its name that was to be reinstalled.
 
     Asked again with the same key it changes nothing.  Raises Conflict where another node has the name, the key, or
-    the address.
+    the address; Invalid where that is no name or address.
     """
+    _check_said(name, said)
     site_id = sites.number(tx, site)
     row = tx.execute(select(nodes).where(nodes.c.name == name).with_for_update()).one_or_none()
     if row is not None and row.public_key != public_key:
@@ -42,6 +47,15 @@ def join(tx: Tx, name: str, site: str, public_key: bytes, said: NodeSaid, at: fl
         tx.execute(update(nodes).where(nodes.c.id == row.id).values({**values, "boot_state": "boot", "joined": at}))
         tx.execute(update(specs).where(specs.c.node_id == row.id).values(acked=0))  # it holds nothing of before
     return get(tx, name)
+
+
+def _check_said(name: str, said: NodeSaid) -> None:
+    if not re.fullmatch(NODE, name):
+        raise Invalid(f"{name[:80]!r} is no name for a node: take a DNS name in small letters: n1.princeton.example.")
+    try:
+        ip_address(said.address or "::")
+    except ValueError as e:
+        raise Invalid(f"{said.address[:80]!r} is no IPv4 or IPv6 address by which other nodes could reach it.") from e
 
 
 def _may_replace(row: AnyRow, site_id: int) -> None:
@@ -65,7 +79,7 @@ def _check_unclaimed(tx: Tx, name: str, public_key: bytes, address: str) -> None
 
 def heard(tx: Tx, name: str, at: float, said: NodeSaid, clock_offset_s: float = 0.0) -> None:
     """It is alive, and this is how it is.  Raises NotFound for one that was deleted."""
-    values = {**_columns(said), "last_heard": at, "clock_offset_s": clock_offset_s}
+    values = {**_columns(said), "last_heard": at, "clock_offset_s": _finite(clock_offset_s)}
     if not tx.execute(update(nodes).where(nodes.c.name == name).values(values)).rowcount:
         raise NotFound(absent("node", name))
 
@@ -122,8 +136,27 @@ def number(tx: Tx, name: str) -> int:
 
 
 def _columns(said: NodeSaid) -> dict[str, Any]:
-    values = {field: getattr(said, field) for field in said.__struct_fields__}
-    return {**values, "capabilities": " ".join(sorted(said.capabilities))}
+    """What a machine says of itself is its own affair: what no database could hold is left out or cut."""
+    return {
+        "capabilities": " ".join(sorted(word for c in said.capabilities if (word := _plain(c).replace(" ", "")))),
+        "address": _plain(said.address),
+        "mtu": _bounded(said.mtu),
+        "cores": _finite(said.cores),
+        "memory_mib": _bounded(said.memory_mib),
+        "version": _plain(said.version),
+    }
+
+
+def _plain(text: str) -> str:
+    return "".join(c for c in text[:254] if c.isprintable())
+
+
+def _bounded(number: int) -> int:
+    return min(max(number, 0), MOST)
+
+
+def _finite(number: float) -> float:
+    return number if math.isfinite(number) else 0.0
 
 
 def _node(row: AnyRow) -> NodeRow:

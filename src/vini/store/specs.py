@@ -10,14 +10,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, select, union_all, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from vini.model import SliceSpec, ViniError
 from vini.store import counters, nodes
 from vini.store.database import Tx
+from vini.store.tables import ended, slices, specs
 from vini.store.tables import nodes as nodes_table
-from vini.store.tables import specs
 
 _JOINED = specs.join(nodes_table)
 
@@ -78,11 +78,24 @@ def spec(tx: Tx, slice_: str, node: str) -> SliceSpec | None:
     return None if body is None else _spec(body)
 
 
+def strays(tx: Tx, node: str, held: Mapping[str, int]) -> list[SliceSpec]:
+    """The ends of slices that a node says it holds (slice -> generation) and that aren't asked of it any more.
+
+    Such is what a node has that comes back from an old disk, or whose slice was ended and forgotten.
+    """
+    lost = sorted(set(held) - set(generations_of_node(tx, node)))
+    known = union_all(select(slices.c.name, slices.c.generation), select(ended.c.name, ended.c.generation)).subquery()
+    found = dict(tx.execute(select(known.c.name, known.c.generation).where(known.c.name.in_(lost))).all())
+    return [SliceSpec(name, node, max(found.get(name, 0), held[name] + 1)) for name in lost]
+
+
 def acknowledge(tx: Tx, slice_: str, node: str, generation: int, report: bytes, at: float) -> None:
     """The node has made a pass at this generation; what it said of an older one, or of what isn't its, is dropped."""
     mine = (specs.c.slice == slice_) & (
         specs.c.node_id == select(nodes_table.c.id).where(nodes_table.c.name == node).scalar_subquery()
     )
+    if not 0 < generation < 1 << 63:
+        return
     done = update(specs).where(mine, specs.c.acked <= generation, specs.c.generation >= generation)
     tx.execute(done.values(acked=generation, report=report, reported_at=at))
     tx.execute(delete(specs).where(mine, specs.c.ends, specs.c.generation == generation))
