@@ -176,7 +176,7 @@ class Hub:
                     expected = isinstance(error, Misbehaves)
                     log.warning("node %s: %s", connection.node, error, exc_info=None if expected else error)
                     connection.end(str(error), frames.MISBEHAVED if expected else 1011)
-            if not reading.done():
+            if not reading.done() or reading.exception():  # it has not hung up
                 connection.end("The central ends this connection.")
                 await ending
         finally:
