@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 
-from vini.model import STACK, AnyObject, Key, Op, Process, SliverStatus, State
+from vini.model import STACK, AnyObject, Interface, Key, Op, Process, SliverStatus, State
 
 _RANK = {kind: i for i, kind in enumerate(STACK)}
 
@@ -36,14 +36,20 @@ def _doomed(wanted: Mapping[Key, AnyObject], seen: Mapping[Key, AnyObject]) -> d
             doomed[key] = "not wanted"
         elif new != o and (stiff := _differing(o, new) - new.changeable):
             doomed[key] = f"rebuilt for another {', '.join(sorted(stiff))}"
-        elif fallen := next((k for k in _carriers(o) if k in doomed or _is_lost(k, o, wanted, seen)), None):
+        elif fallen := next((k for k in _carriers(o, new) if k in doomed or _is_lost(k, o, wanted, seen)), None):
             doomed[key] = f"stands on {' '.join(fallen)}"
     return doomed
 
 
-def _carriers(o: AnyObject) -> list[Key]:
-    """What takes it along when it goes.  A file doesn't: it was read when what stands on it was made."""
-    return [key for key in o.on if key[:1] != ("file",)]
+def _carriers(o: AnyObject, new: AnyObject) -> list[Key]:
+    """What takes it along when it goes.  A file doesn't: it was read when what stands on it was made.
+
+    A vif also goes with another pair or tunnel than its own, which is to be its own: the vif is born with that.
+    """
+    carriers = [key for key in o.on if key[:1] != ("file",)]
+    if isinstance(o, Interface) and isinstance(new, Interface) and o.wire != new.wire:
+        carriers.append(new.wire)
+    return carriers
 
 
 def _is_lost(key: Key, above: AnyObject, wanted: Mapping[Key, AnyObject], seen: Mapping[Key, AnyObject]) -> bool:

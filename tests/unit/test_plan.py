@@ -54,10 +54,10 @@ def everything(objects: frozenset[AnyObject]) -> set[str]:
 
 
 def one_pass(driver: FakeDriver, want: frozenset[AnyObject]) -> Failures:
-    """As an agent makes one: observe, plan, apply."""
-    machine = Machine([driver])
-    have = machine.observe(everything(want) | everything(frozenset(driver.have.values())))
-    return machine.apply(plan(want, have.objects))
+    """As an agent makes one: observe, plan, apply.  Of slivers that nobody wants it sees only that they are there."""
+    machine, traces, wanted = Machine([driver]), everything(held(driver)), everything(want)
+    have = machine.observe(wanted & traces).objects | {Netns(ns) for ns in traces - wanted}
+    return machine.apply(plan(want, have))
 
 
 def made(objects: Sequence[AnyObject] | frozenset[AnyObject]) -> FakeDriver:
