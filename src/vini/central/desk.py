@@ -11,7 +11,7 @@ from vini import bus
 from vini.central.delivery import Identity
 from vini.model import NotFound, SliceSpec
 from vini.rules.nouns import NodeSaid
-from vini.store import nodes, specs
+from vini.store import nodes, slices, specs
 from vini.store.database import Database
 
 _WHY = {
@@ -36,12 +36,22 @@ class StoredDesk:
         return Identity(row.public_key, row.boot_state not in _WHY, _WHY.get(row.boot_state, ""))
 
     def newer(self, node: str, greeting: bus.Greeting) -> list[SliceSpec]:
-        """What the node lacks or holds at a lower generation; bodies are read of those only."""
+        """What the node lacks or holds at a lower generation, and the ends of what isn't asked of it any more.
+
+        A node that holds a higher generation than any that is stored, as after the restoring of a backup, is asked
+        for what is stored by a generation above that.
+        """
         with self._database.reading() as tx:
             wanted = specs.generations_of_node(tx, node)
-            lacking = [s for s, g in wanted.items() if g > _held(greeting, s)]
-            found = [specs.spec(tx, s, node) for s in lacking]
-        return [s for s in found if s is not None]
+            ahead = [s for s, g in wanted.items() if greeting.generations.get(s, 0) > g]
+            found = [specs.spec(tx, s, node) for s, g in wanted.items() if g > _held(greeting, s)]
+            strays = specs.strays(tx, node, greeting.generations)
+        if ahead:
+            with self._database.transaction() as tx:
+                for slice_ in ahead:
+                    slices.overtake(tx, slice_, greeting.generations[slice_])
+            return self.newer(node, greeting)
+        return [s for s in found if s is not None] + strays
 
     def reported(self, node: str, message: bus.Greeting | bus.Report | bus.Offset) -> None:
         """Write down what a node says.  One that was deleted meanwhile says nothing any more."""

@@ -25,13 +25,14 @@ from vini.central.join import join_router
 from vini.central.testbed import Testbed
 from vini.model import ViniError
 from vini.rules.nouns import NodeSaid
-from vini.store import events, nodes, slices, specs, tokens
+from vini.store import events, idempotency, nodes, reminders, slices, specs, tokens
 from vini.store.database import Database
 
 log = logging.getLogger("vini.central")
 _LOOK_S = 0.2  # between looks what other centrals on the same database changed
 _TIDY_S = 60.0  # between looks what has expired
 _KEEP_S = 30 * 86400.0  # tokens that expired are remembered so long, so that their users are told why
+_EVENTS_S = 3 * 365 * 86400.0
 
 
 class Central:
@@ -77,21 +78,25 @@ class Central:
             await asyncio.sleep(every_s)
 
     async def _follow(self) -> None:
-        """Wake the nodes that another central on this database has something new for."""
-        seen = 0
+        """Wake nodes for which anybody on this database wrote something, and cut off those that were disabled."""
+        seen: int | None = None
 
         async def look() -> None:
             nonlocal seen
-            newest, concerned = await asyncio.to_thread(self._changed, seen)
-            if seen and concerned:
+            newest, concerned, allowed = await asyncio.to_thread(self._changed, seen)
+            if seen is not None:
                 self.hub.wake(concerned)
+            for node in self.hub.connected() - allowed:
+                self.hub.drop(node)
             seen = newest
 
         await self._again(_LOOK_S, look)
 
-    def _changed(self, seen: int) -> tuple[int, set[str]]:
+    def _changed(self, seen: int | None) -> tuple[int, set[str], set[str]]:
+        """The newest change, the nodes that have something new since `seen`, and all that may be connected."""
         with self._database.reading() as tx:
-            return specs.changed_since(tx, seen)
+            newest, concerned = specs.changed_since(tx, seen or 0)
+            return newest, concerned, nodes.connectable(tx)
 
     async def _tidy(self) -> None:
         ended = await asyncio.to_thread(self._end_expired)
@@ -106,7 +111,10 @@ class Central:
             for name in over:
                 slices.delete(tx, name)
                 events.add(tx, at=now, who="central", what="expire", kind="slice", target=name)
+            reminders.remind(tx, now)
             tokens.forget(tx, now - _KEEP_S)
+            idempotency.forget(tx, now - idempotency.KEPT_S)
+            events.forget(tx, now - _EVENTS_S)
         return over
 
 

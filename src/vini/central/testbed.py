@@ -26,10 +26,10 @@ from vini.model import (
 )
 from vini.plan import plan
 from vini.reach import FibEntry
-from vini.rules import access
+from vini.rules import access, quota
 from vini.rules.caller import Caller
 from vini.rules.nouns import NodeRow, SliceRow
-from vini.store import events, nodes, slices, specs, tunnels
+from vini.store import events, nodes, sites, slices, specs, tunnels
 from vini.store.database import Database, Tx
 
 T = TypeVar("T")
@@ -118,7 +118,7 @@ class Testbed:
             tunnels.lease(tx, topology.name, ())
             return {}
         able = _able(nodes.all(tx))
-        _check_size(topology, row)
+        quota.check(row.shown, sites.get(tx, row.site), len(topology.slivers), quota.Taken(), quota.Taken())
         placed = placement.place(topology, able, self._used(tx, topology.name), _places(held), None)
         vnis = tunnels.lease(tx, topology.name, placement.crossing(topology, placed))
         made = embed(topology, able, generation, placed=placed, vnis=vnis)
@@ -273,11 +273,6 @@ def _able(rows: Iterable[NodeRow]) -> list[Node]:
             "or look at `vini nodes`."
         )
     return able
-
-
-def _check_size(topology: Topology, row: SliceRow) -> None:
-    if 0 < row.max_slivers < (n := len(topology.slivers)):
-        raise CapacityError(f"Slice {row.name!r} may have {row.max_slivers} slivers, and this asks for {n}.")
 
 
 def _places(held: dict[str, SliceSpec]) -> dict[str, str]:

@@ -107,6 +107,11 @@ def some(
     return [_node(row) for row in rows], more
 
 
+def connectable(tx: Tx) -> set[str]:
+    """The names of those that may talk to a central: a node that is drained may, one that is disabled may not."""
+    return set(tx.scalars(select(nodes.c.name).where(nodes.c.boot_state.in_(("boot", "safeboot")))))
+
+
 def set_state(tx: Tx, name: str, state: BootState) -> NodeRow:
     """Raises NotFound."""
     tx.execute(update(nodes).where(nodes.c.name == name).values(boot_state=state))

@@ -119,6 +119,14 @@ def renew(tx: Tx, name: str, now: float, until: float) -> SliceRow:
     return change(tx, name, values)
 
 
+def overtake(tx: Tx, name: str, above: int) -> None:
+    """Ask for the same by a generation above that one, which a node holds though it was never stored here."""
+    row = get(tx, name, lock=True)
+    if row.generation <= above:
+        change(tx, name, {"generation": above + 1})
+        specs.renumber(tx, name, above + 1)
+
+
 def expired(tx: Tx, now: float) -> list[str]:
     """The names of those whose time is over."""
     return list(tx.scalars(select(slices.c.name).where(slices.c.expires <= now).order_by(slices.c.name)))

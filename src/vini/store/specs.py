@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 from sqlalchemy import delete, select, union_all, update
 from sqlalchemy.dialects import postgresql, sqlite
 
@@ -44,13 +45,17 @@ def end(tx: Tx, slice_: str, generation: int) -> None:
 
 def prolong(tx: Tx, slice_: str, generation: int, expires: float) -> None:
     """The same objects until another time, as a new generation."""
+    _again(tx, slice_, generation, expires=expires)
+
+
+def renumber(tx: Tx, slice_: str, generation: int) -> None:
+    """The same objects until the same time, as a new generation."""
+    _again(tx, slice_, generation)
+
+
+def _again(tx: Tx, slice_: str, generation: int, **changes: Any) -> None:
     found = {s.node: s for s in of_slice(tx, slice_).values() if s.objects}
-    put(
-        tx,
-        slice_,
-        generation,
-        {n: msgspec.structs.replace(s, generation=generation, expires=expires) for n, s in found.items()},
-    )
+    put(tx, slice_, generation, {n: replace(s, generation=generation, **changes) for n, s in found.items()})
 
 
 def of_slice(tx: Tx, slice_: str) -> dict[str, SliceSpec]:

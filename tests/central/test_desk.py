@@ -1,0 +1,88 @@
+"""What the hub is told of the database: specs by what a node holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from vini import bus
+from vini.central.desk import StoredDesk
+from vini.model import Netns, SliceSpec, Sliver, Topology
+from vini.rules.nouns import NodeSaid
+from vini.rules.wishes import NewSite
+from vini.store import nodes, persons, sites, slices
+from vini.store.database import Database
+
+UP = Topology("home_a", {"x": Sliver("x")})
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    made = Database(f"sqlite:///{tmp_path / 'c.db'}")
+    made.migrate()
+    with made.transaction() as tx:
+        sites.add(tx, NewSite("home"))
+        persons.add(tx, "ada@example.org")
+        for i, name in enumerate(("n1", "n2")):
+            nodes.join(tx, name, "home", bytes([i]) * 32, NodeSaid(), 1.0)
+        slices.add(tx, "home_a", "ada@example.org", 1.0)
+    yield made
+    made.close()
+
+
+def ask(database: Database, generation: int) -> None:
+    spec = SliceSpec("home_a", "n1", generation, frozenset({Netns("home_a.x")}))
+    with database.transaction() as tx:
+        slices.put_topology(tx, "home_a", UP, {"n1": spec}, 1.0)
+
+
+def greeting(**held: int) -> bus.Greeting:
+    return bus.Greeting("", 1, "n1", frozenset(), held)
+
+
+def test_a_node_gets_what_it_lacks_and_nothing_that_it_has(database: Database) -> None:
+    desk = StoredDesk(database)
+    ask(database, 3)
+    assert [(s.slice, s.generation) for s in desk.newer("n1", greeting())] == [("home_a", 3)]
+    assert [s.generation for s in desk.newer("n1", greeting(home_a=2))] == [3]
+    assert desk.newer("n1", greeting(home_a=3)) == []
+    assert desk.newer("n2", greeting()) == []
+
+
+def test_what_is_not_asked_of_a_node_ends_there(database: Database) -> None:
+    (end,) = StoredDesk(database).newer("n2", greeting(home_old=7))
+    assert (end.slice, end.objects, end.generation > 7) == ("home_old", frozenset(), True)
+
+
+def test_a_node_ahead_of_a_restored_central_is_overtaken(database: Database) -> None:
+    desk = StoredDesk(database)
+    ask(database, 3)
+    (spec,) = desk.newer("n1", greeting(home_a=9))
+    assert spec.generation == 10 and spec.objects == {Netns("home_a.x")}
+    with database.reading() as tx:
+        assert slices.get(tx, "home_a").generation == 10
+    assert desk.newer("n1", greeting(home_a=10)) == []
+
+
+def test_a_node_that_is_disabled_or_unknown_is_nobody(database: Database) -> None:
+    desk = StoredDesk(database)
+    assert desk.identity("n3") is None
+    found = desk.identity("n1")
+    assert found is not None and found.allowed and found.public_key == bytes(32)
+    with database.transaction() as tx:
+        nodes.set_state(tx, "n1", "disabled")
+        assert nodes.connectable(tx) == {"n2"}
+    refused = desk.identity("n1")
+    assert refused is not None and not refused.allowed and "disabled" in refused.why
+
+
+def test_words_of_a_deleted_node_are_nobodys(database: Database) -> None:
+    desk = StoredDesk(database)
+    with database.transaction() as tx:
+        nodes.delete(tx, "n2")
+    desk.reported("n2", greeting())
+    desk.reported("n1", bus.Offset(0.25, 0.001))
+    with database.reading() as tx:
+        assert nodes.get(tx, "n1").clock_offset_s == 0.25
