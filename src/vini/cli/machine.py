@@ -6,14 +6,16 @@ import asyncio
 import os
 import platform
 import sys
+from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 import click
 
 from vini import bus
 from vini.cli.out import called, dump, json_option, line, note, table
 from vini.client import Client
-from vini.model import Denied
+from vini.model import Denied, ViniError
 from vini.node import probe, service
 
 
@@ -84,7 +86,7 @@ def _stop() -> None:
 
 
 @click.command("bench", short_help="Measure VINI on this machine, beside its peers.")
-@click.argument("what", type=click.Choice(["setup", "forward", "link"]), default="setup")
+@click.argument("what", type=click.Choice(["setup", "forward", "link", "fleet"]), default="setup")
 @click.option("--quick", is_flag=True, help="Smaller sizes, about half a minute.")
 @json_option
 def bench_command(what: str, quick: bool, as_json: bool) -> None:
@@ -98,6 +100,8 @@ def bench_command(what: str, quick: bool, as_json: bool) -> None:
         print(text, file=sys.stderr)
 
     match what:
+        case "fleet":
+            results = _fleet(quick, say)
         case "forward":
             results = forward.measure(quick, say)
         case "link":
@@ -108,3 +112,11 @@ def bench_command(what: str, quick: bool, as_json: bool) -> None:
         dump(results)
     else:
         setup.show(results)
+
+
+def _fleet(quick: bool, say: Callable[[str], None]) -> dict[str, Any]:
+    try:
+        from vini.bench import fleet
+    except ImportError as e:
+        raise ViniError(f"A central is needed, which lacks {e.name!r} here: `pip install 'vini[central]'`.") from e
+    return fleet.measure(quick, say)
