@@ -302,6 +302,17 @@ def families(topology: Topology) -> tuple[int, ...]:
     return tuple(sorted(found)) or (4,)
 
 
+def hosts(topology: Topology) -> str:
+    """Its slivers' names and addresses as hosts(5) has them, in the IP versions that are routed."""
+    made = layout(topology)
+    lines = []
+    for name in topology.slivers:
+        for family in families(topology):
+            with suppress(NotFound):
+                lines.append(f"{address(made, name, family)}\t{name}\n")
+    return "".join(lines)
+
+
 def _carried(topology: Topology, made: Layout, sliver: str) -> set[int]:
     """The IP versions that packets from and to a sliver travel in; those of a host are its neighbours'."""
     own = topology.slivers[sliver].routing

@@ -25,7 +25,7 @@ from vini.model import (
     ViniError,
 )
 from vini.plan import plan
-from vini.reach import FibEntry
+from vini.reach import FibEntry, hosts
 from vini.rules import access, quota
 from vini.rules.caller import Caller
 from vini.rules.nouns import NodeRow, SliceRow
@@ -82,20 +82,27 @@ class Testbed:
     # --- desired states -----------------------------------------------------------------------
 
     async def put(
-        self, caller: Caller, topology: Topology, what: str, after: int | None = None, wait_s: float = 0.0
+        self,
+        caller: Caller,
+        topology: Topology,
+        what: str,
+        after: int | None = None,
+        wait_s: float = 0.0,
+        at: float = 0.0,
     ) -> bus.Report:
         """Store a new desired state, tell its nodes, and return how it is there, after `wait_s` at the latest.
 
-        With `after`, only on top of that generation: Conflict where somebody was faster.
+        With `after`, only on top of that generation: Conflict where somebody was faster.  With `at` (Unix time, s) the
+        nodes act at that moment.
         """
         started = time.monotonic()
-        change = await asyncio.to_thread(self._put, caller, topology, what, after)
+        change = await asyncio.to_thread(self._put, caller, topology, what, after, at)
         self._bus.wake(change.nodes)
         await self._taken(topology.name, change, started + wait_s)
         rows = await asyncio.to_thread(self._last_heard, topology.name)
         return bus.Report(rows, len(change.nodes), time.monotonic() - started, topology.name, change.generation)
 
-    def _put(self, caller: Caller, topology: Topology, what: str, after: int | None) -> Change:
+    def _put(self, caller: Caller, topology: Topology, what: str, after: int | None, at: float) -> Change:
         name, now = topology.name, self._clock()
         with self._database.transaction() as tx:
             _seen(tx, caller, name)
@@ -106,6 +113,7 @@ class Testbed:
             generation = slices.next_generation(tx, name)
             held = specs.of_slice(tx, name)
             wanted = self._embedded(tx, topology, generation, row, held)
+            wanted = _at(at, wanted, nodes.all(tx)) if at else wanted
             slices.put_topology(tx, name, topology, wanted, now, above=generation)
             events.add(tx, at=now, who=caller.email, what=what, kind="slice", target=name, detail=f"{generation}")
         return Change(generation, frozenset(wanted) | {n for n, s in held.items() if s.objects})
@@ -248,9 +256,19 @@ class Testbed:
         """The reply of the node that a sliver is on."""
         return await self._bus.ask(await self.node_of(caller, name, sliver), request)
 
-    def run(self, node: str, command: bus.Run, typed: AsyncIterator[bus.Typed]) -> AsyncIterator[bus.Said]:
-        """A command in a sliver on that node."""
-        return self._bus.run(node, command, typed)
+    async def run(self, node: str, command: bus.Run, typed: AsyncIterator[bus.Typed]) -> AsyncIterator[bus.Said]:
+        """A command in a sliver on that node; it knows the slivers of its slice by their names."""
+        known = await asyncio.to_thread(self._hosts, command.ns)
+        async for said in self._bus.run(node, msgspec.structs.replace(command, hosts=known), typed):
+            yield said
+
+    def _hosts(self, ns: str) -> str:
+        """For hosts(5); "" where the sliver's image brings its own names and tools."""
+        name, _, sliver = ns.partition(".")
+        with self._database.reading() as tx:
+            topology = slices.get(tx, name).topology
+        asked = topology.slivers.get(sliver)
+        return "" if asked is None or asked.image else hosts(topology)
 
 
 class _Undone(Exception):
@@ -262,6 +280,12 @@ def _seen(tx: Tx, caller: Caller, name: str) -> SliceRow:
     row = slices.get(tx, name)
     access.seen(caller, access.of_slice(row))
     return row
+
+
+def _at(at: float, wanted: dict[str, SliceSpec], rows: Iterable[NodeRow]) -> dict[str, SliceSpec]:
+    """Each node acts by its own clock, so each is told the moment as its clock will show it."""
+    ahead = {row.name: row.clock_offset_s for row in rows}
+    return {n: msgspec.structs.replace(s, not_before=at + ahead.get(n, 0.0)) for n, s in wanted.items()}
 
 
 def _able(rows: Iterable[NodeRow]) -> list[Node]:

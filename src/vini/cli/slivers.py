@@ -18,10 +18,10 @@ from vini.cli.child import output
 from vini.cli.choose import slice_option, the_slice, the_sliver
 from vini.cli.out import dump, json_option, line, note, table
 from vini.client import Client, Slices, connect
-from vini.layout import address, layout
+from vini.layout import layout
 from vini.model import NotFound, Topology, Unsupported, ViniError
 from vini.pcapng import convert
-from vini.reach import families
+from vini.reach import hosts
 
 _PINGS_AT_ONCE = 64
 _BIN = Path(__file__).parent / "bin"  # vtysh and birdc that talk to the sliver's own daemons
@@ -76,14 +76,9 @@ def _become(slice_: str | None, sliver: str, argv: tuple[str, ...]) -> None:
 
 
 def _hosts(topology: Topology) -> str:
-    """hosts(5): the node's own, and every sliver of the slice by name, in the IP versions that are routed."""
-    made = layout(topology)
-    lines = [Path("/etc/hosts").read_text()] if Path("/etc/hosts").exists() else []
-    for name in topology.slivers:
-        for family in families(topology):
-            with suppress(NotFound):
-                lines.append(f"{address(made, name, family)}\t{name}\n")
-    return "".join(lines)
+    """hosts(5): the node's own, and every sliver of the slice by name."""
+    own = Path("/etc/hosts").read_text() if Path("/etc/hosts").exists() else ""
+    return f"{own}\n{hosts(topology)}"
 
 
 @click.command("ping", short_help="Ping between two slivers, or (--all) between all of them.")

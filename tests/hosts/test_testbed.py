@@ -1,0 +1,146 @@
+"""A testbed from its first day to its last, by the commands that people type, with real processes over TLS."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from own_place import eventually
+from testbed import Flow, Testbed, testbed
+
+from vini.topology import parse
+
+pytestmark = [pytest.mark.root, pytest.mark.needs("cgroup2", "vxlan", "ping", "bird")]
+
+SLICE = "home_line"
+LINE = """
+name: home_line
+routing: {protocols: ospf, daemon: bird}
+slivers:
+  a: {node: n1}
+  b: {node: n2}
+  c: {node: n1}
+  d: {node: n2}
+links:
+  - a -- b
+  - b -- c
+  - c -- d
+expect: all
+"""
+TOPOLOGY = parse(LINE)
+
+
+@pytest.fixture(scope="module")
+def bed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Testbed]:
+    with testbed(("n1", "n2"), tmp_path_factory.mktemp) as made:
+        made.vini("slice", "create", SLICE, "--description", "a line", "--url", "https://example.org")
+        yield made
+
+
+def written(bed: Testbed, text: str) -> Path:
+    path = bed.directory / "line.yaml"
+    path.write_text(text)
+    return path
+
+
+@pytest.fixture
+def line(bed: Testbed) -> Iterator[Testbed]:
+    """The line is up over both nodes; in the end it is down, and nothing of it is left on either."""
+    bed.vini("up", str(written(bed, LINE)), "--slice", SLICE, "--timeout", "120")
+    yield bed
+    bed.vini("down", "-s", SLICE)
+    for host in bed.hosts.values():
+        assert host.observe() == frozenset()
+        assert host.slivers() == set()
+        assert host.held() == {}
+
+
+def pings(bed: Testbed, source: str = "a", to: str = "d") -> bool:
+    out = bed.vini("exec", "-s", SLICE, source, "--", "ping", "-c1", "-W2", to, check=False)
+    return " 1 received" in out
+
+
+def rows(bed: Testbed) -> dict[str, dict]:
+    return {row["name"]: row for row in json.loads(bed.vini("nodes", "--json"))}
+
+
+def test_machines_that_joined_are_nodes_and_no_other_machine_gets_in(bed: Testbed) -> None:
+    seen = rows(bed)
+    assert {n: (r["site"], r["boot_state"], r["address"]) for n, r in seen.items()} == {
+        h.name: ("home", "boot", h.ip) for h in bed.hosts.values()
+    }
+    n1 = bed.hosts["n1"]
+    before = (n1.state / "uplink" / "identity.json").read_bytes()
+    token = bed.token()
+    refused = n1.vini("node", "join", bed.central.url, token, "--name", "n2", check=False)
+    assert "There is a node 'n2' already" in refused
+    elsewhere = token[:-4] + ("0000" if token[-4:] != "0000" else "1111")
+    assert "is not the central that made this token" in n1.vini("node", "join", bed.central.url, elsewhere, check=False)
+    assert (n1.state / "uplink" / "identity.json").read_bytes() == before
+
+
+def test_a_slice_over_two_nodes(line: Testbed) -> None:
+    held = {name: host.slivers() for name, host in line.hosts.items()}
+    assert held == {"n1": {"home_line.a", "home_line.c"}, "n2": {"home_line.b", "home_line.d"}}
+    status = json.loads(line.vini("status", "-s", SLICE, "--json"))[0]
+    assert (status["converged"], [s["state"] for s in status["slivers"]]) == (True, ["ready"] * 4)
+    assert pings(line)
+    assert "not answered" not in line.vini("ping", "-s", SLICE, "--all")
+    assert line.vini("exec", "-s", SLICE, "b", "--", "sh", "-c", "echo $VINI_SLIVER; exit 7", check=False) == (
+        "home_line.b\n"
+    )
+
+    flow = Flow(line.hosts["n1"], TOPOLOGY, "a", "d")
+    try:
+        line.vini("up", str(written(line, LINE.replace("- c -- d", "- c -- d: {cost: 77}"))), "--slice", SLICE)
+        assert "77" in line.vini("link", "-s", SLICE, "c", "d")
+        answered, lost = flow.end()
+    finally:
+        flow.kill()
+    assert answered and not lost
+
+    line.vini("link", "-s", SLICE, "b", "c", "--fail", "carrier")
+    eventually(lambda: not pings(line))
+    line.vini("link", "-s", SLICE, "b", "c", "--restore")
+    eventually(lambda: pings(line))
+    said = [e["what"] for e in json.loads(line.vini("log", "-s", SLICE, "--json"))]
+    assert said[0] == "up" and len(said) == 4, said
+
+
+def test_a_sliver_that_moves_to_the_other_node_takes_its_links_along(line: Testbed) -> None:
+    line.vini("up", str(written(line, LINE.replace("c: {node: n1}", "c: {node: n2}"))), "--slice", SLICE)
+    assert line.hosts["n1"].slivers() == {"home_line.a"}
+    assert pings(line)
+
+
+def test_a_node_that_is_drained_keeps_what_it_has_and_gets_nothing_new(line: Testbed) -> None:
+    line.vini("node", "drain", "n2")
+    try:
+        line.vini("slice", "create", "home_more")
+        line.vini("up", "--generate", "line:3", "--slice", "home_more")
+        assert line.hosts["n2"].slivers("home_more") == set()
+        assert len(line.hosts["n1"].slivers("home_more")) == 3
+        assert pings(line)
+    finally:
+        line.vini("node", "enable", "n2")
+        line.vini("slice", "delete", "home_more", check=False)
+    eventually(lambda: not line.hosts["n1"].slivers("home_more"))
+
+
+def test_a_node_that_is_disabled_is_cut_off_and_what_runs_there_runs_on(line: Testbed) -> None:
+    n2 = line.hosts["n2"]
+    line.vini("node", "disable", "n2")
+    eventually(lambda: "An administrator has disabled it" in n2.uplink())
+    assert n2.slivers() == {"home_line.b", "home_line.d"}
+    status = line.vini("status", "-s", SLICE, "-v", check=False)
+    assert "Node n2 is not connected" in status
+    flow = Flow(line.hosts["n1"], TOPOLOGY, "a", "d")
+    line.vini("node", "enable", "n2")
+    n2.kill()  # or wait until it tries again: half a minute
+    n2.start()
+    eventually(n2.is_connected)
+    eventually(lambda: line.settled(SLICE))
+    answered, lost = flow.end()
+    assert answered and not lost

@@ -1,0 +1,355 @@
+"""A testbed of a test's own: a real central over TLS, and test hosts on one wire, each with a real agent process.
+
+A test host is a network namespace and a place of its own; all of them and the central are on one bridge.  The central
+and the user's commands are at home in the machine's own namespace.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+import httpx
+import msgspec
+from own_place import NETNS, OwnPlace, difference, eventually, place_below, run
+
+from vini.client import Login
+from vini.client.remote import RemoteClient
+from vini.layout import address, layout
+from vini.model import AnyObject, SliceSpec, Topology, ViniError
+from vini.node import netns
+from vini.node.ledger import Ledger
+
+ADMIN, SITE = "ada@example.org", "home"
+_START_S = 120.0  # what a busy machine may need until a process answers
+
+
+class Central:
+    """`vini central run` as a process; it may be killed and started again, as its machine may."""
+
+    def __init__(self, directory: Path, ip: str, port: int = 8443):
+        self.directory, self.ip, self.port = directory, ip, port
+        self.log = directory.with_suffix(".log")
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"https://{self.ip}:{self.port}"
+
+    def start(self) -> None:
+        """Does not wait; one whose database is away ends at once, and is to be started again."""
+        command = ["-m", "vini.cli", "central", "run", "--dir", str(self.directory), "--listen", self.ip]
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, *command], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=_environment()
+            )
+
+    def up(self) -> None:
+        """It runs and answers."""
+
+        def answers() -> bool:
+            if self._process is None or self._process.poll() is not None:
+                self.start()
+            with suppress(httpx.HTTPError):
+                return httpx.get(f"{self.url}/v1/ca", verify=False, trust_env=False, timeout=5).status_code == 200
+            time.sleep(0.1)
+            return False
+
+        eventually(answers, _START_S)
+
+    def kill(self, number: int = signal.SIGKILL) -> None:
+        if self._process is not None:
+            self._process.send_signal(number)
+            self._process.wait(_START_S)
+            self._process = None
+
+    def said(self) -> str:
+        return self.log.read_text()
+
+
+class Host:
+    """A test host: its namespace, its place, and the agent that is at home in both."""
+
+    def __init__(self, name: str, own: OwnPlace, ip: str, wire: str):
+        self.name, self.own, self.ip, self.wire = name, own, ip, wire
+        self.path = NETNS / f"host-{own.place.mark}"
+        self.state, self.log = own.place.state, own.place.state / "agent.log"
+
+    def _inside(self, *argv: str) -> list[str]:
+        return ["nsenter", f"--net={self.path}", "--", *argv]
+
+    def vini(self, *argv: str, check: bool = True) -> str:
+        """A command that root types on it; he has logged in to no central."""
+        environment = {**_environment(), **self.own.environment, "VINI_LOGIN": str(self.state / "nobody")}
+        return _vini(self._inside(sys.executable, "-m", "vini.cli", *argv), environment, check)
+
+    def start(self, *python: str) -> None:
+        """Its agent; with `python`, by this command line instead of the usual one."""
+        command = python or ("-m", "vini.node.serve")
+        with self.log.open("ab") as log:
+            subprocess.Popen(
+                self._inside(sys.executable, *command), stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/",
+                env={**_environment(), **self.own.environment},
+            )  # fmt: skip
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self.own.kill_agent()
+
+    def end(self) -> None:
+        """As its init ends the agent."""
+        for pid in self.own.agents():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+        eventually(lambda: not self._reaped())
+
+    def _reaped(self) -> list[int]:
+        left = self.own.agents()
+        for pid in left:
+            with suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+        return left
+
+    def cut(self) -> None:
+        """Its cable is pulled out."""
+        run("ip", "link", "set", self.wire, "down")
+
+    def mend(self) -> None:
+        """And put back."""
+        run("ip", "link", "set", self.wire, "up")
+
+    def forget(self) -> None:
+        """Its disk is lost, and all that was on it; what runs is not touched."""
+        shutil.rmtree(self.state / "uplink", ignore_errors=True)
+
+    # --- what is there ------------------------------------------------------------------------------
+
+    def said(self) -> str:
+        """Its agent's log."""
+        return self.log.read_text()
+
+    def uplink(self) -> str:
+        """Whether it is connected to its central, and if not why."""
+        return str(msgspec.json.decode((self.state / "uplink" / "status.json").read_bytes())["uplink"])
+
+    def is_connected(self) -> bool:
+        return self.uplink().startswith("connected")
+
+    def held(self) -> dict[str, int]:
+        """Slice -> generation of what the central asked of it, as it is on its disk."""
+        out = {}
+        for path in (self.state / "uplink" / "ledger").glob("*.json"):
+            with suppress(FileNotFoundError):
+                out[path.stem] = msgspec.json.decode(path.read_bytes(), type=SliceSpec).generation
+        return out
+
+    def slivers(self, slice_: str = "") -> set[str]:
+        """`slice.sliver` of the namespaces that are there, by their names."""
+        names = (p.name.removeprefix(f"{self.own.place.mark}.") for p in NETNS.glob(f"{self.own.place.mark}.*"))
+        return {n for n in names if n.startswith(slice_)}
+
+    def observe(self) -> frozenset[AnyObject]:
+        """All that bears its mark."""
+        with netns.inside(self.path):
+            return self.own.observe()
+
+    def is_as_asked(self) -> bool:
+        """Fails with the difference of what is there to what its ledger asks for."""
+        specs = Ledger(self.state / "uplink" / "ledger").wanted()
+        want: frozenset[AnyObject] = frozenset().union(*(s.objects for s in specs.values()))
+        have = self.observe()
+        assert have == want, difference(want, have)
+        return True
+
+    def enter(self, ns: str, *argv: str) -> list[str]:
+        """The command line that runs it in a sliver, and needs no agent for that."""
+        return ["nsenter", f"--net={self.own.place.netns(ns)}", "--", *argv]
+
+
+class Flow:
+    """Twenty echo requests a second from one sliver to another; no process of ours takes part in it."""
+
+    def __init__(self, host: Host, topology: Topology, source: str, to: str):
+        made = layout(topology)
+        ping = ("ping", "-n", "-i", "0.05", "-I", address(made, source, 4), address(made, to, 4))
+        self._out = host.own.place.run.parent / f"ping-{source}-{to}"
+        with self._out.open("wb") as out:
+            self._process = subprocess.Popen(host.enter(f"{topology.name}.{source}", *ping), stdout=out, stderr=out)
+
+    def end(self) -> tuple[int, list[int]]:
+        """How many were answered, and which were not, of those before the last answer."""
+        self._process.send_signal(signal.SIGINT)
+        self._process.wait(30)
+        answered = {int(n) for n in re.findall(r"icmp_seq=(\d+) ttl", self._out.read_text())}
+        return len(answered), sorted(set(range(1, max(answered, default=1))) - answered)
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+class Testbed:
+    """A central, its administrator, and the hosts."""
+
+    def __init__(self, directory: Path, ip: str):
+        self.directory = directory
+        self.central = Central(directory / "central", ip)
+        self.hosts: dict[str, Host] = {}
+        self._login = directory / "login.json"
+        self.told = ""  # what `vini central init` printed
+
+    # --- an administrator's own machine -----------------------------------------------------------------
+
+    def vini(self, *argv: str, check: bool = True) -> str:
+        """A command of the administrator's; its output, both channels."""
+        environment = {**_environment(), "VINI_LOGIN": str(self._login), "VINI_PASSWORD": self.password}
+        return _vini([sys.executable, "-m", "vini.cli", *argv], environment, check)
+
+    @property
+    def password(self) -> str:
+        found = re.search(r"password: (\S+)", self.told)
+        return found[1] if found else ""
+
+    @property
+    def fingerprint(self) -> str:
+        found = re.search(r"--fingerprint (\S+)", self.told)
+        assert found, self.told
+        return found[1]
+
+    def init(self, database: str = "") -> None:
+        more = ("--database", database) if database else ()
+        self.told = self.vini(
+            "central", "init", "--dir", str(self.central.directory), "--name", self.central.ip, "--admin", ADMIN,
+            "--port", str(self.central.port), "--site", SITE, *more,
+        )  # fmt: skip
+
+    def login(self) -> None:
+        self.vini("login", self.central.url, "--email", ADMIN, "--fingerprint", self.fingerprint)
+
+    def client(self, central: Central | None = None) -> RemoteClient:
+        """As the administrator's programs have it; of another central on the same database, by its URL."""
+        login = msgspec.json.decode(self._login.read_bytes(), type=Login)
+        return RemoteClient(msgspec.structs.replace(login, url=(central or self.central).url))
+
+    def token(self) -> str:
+        return self.vini("node", "token", "--site", SITE).split()[0]
+
+    def join(self, host: Host) -> None:
+        host.vini("node", "join", self.central.url, self.token(), "--name", host.name)
+        eventually(host.is_connected, _START_S)
+
+    # --- what must be so --------------------------------------------------------------------------------
+
+    def settled(self, slice_: str) -> bool:
+        """The nodes hold what the central asks for and have what they hold, all of it ready.  Fails with what isn't."""
+        client = self.client()
+        asked = client._asked(slice_).generation
+        for host in self.hosts.values():
+            assert host.held().get(slice_, asked) == asked, f"{host.name} is at {host.held()}, not {asked}"
+            assert host.is_as_asked()
+        rows = client.call("GET", f"/slices/{slice_}/status", _Seen)
+        assert not rows.away, rows.away
+        assert all(r.state == "ready" for r in rows.slivers), rows.slivers
+        return True
+
+    def converged(self, slice_: str, within: float = 120.0) -> None:
+        import asyncio
+
+        eventually(lambda: self.settled(slice_), within)
+        eventually(lambda: asyncio.run(self.client().converged(slice_))[0], within)
+
+
+class _Row(msgspec.Struct):
+    sliver: str
+    state: str
+    why: str = ""
+
+
+class _Seen(msgspec.Struct):
+    slivers: list[_Row]
+    away: dict[str, str] = {}
+
+
+def _environment() -> dict[str, str]:
+    """This process's, without what says where a VINI is."""
+    return {k: v for k, v in os.environ.items() if not k.startswith("VINI_")}
+
+
+def _vini(argv: Sequence[str], environment: dict[str, str], check: bool) -> str:
+    done = subprocess.run(
+        argv, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        timeout=300,
+    )  # fmt: skip
+    assert not check or done.returncode == 0, f"vini {' '.join(argv[2:])}: exit code {done.returncode}: {done.stdout}"
+    return done.stdout
+
+
+@contextmanager
+def wired(names: Sequence[str], directory: Callable[[str], Path]) -> Iterator[Testbed]:
+    """A bridge with these hosts on it, and what a central needs; nothing is made or joined yet.
+
+    At the end all of it goes, and it fails where an agent left something or one of the processes broke.
+    """
+    with ExitStack() as stack:
+        net, bridge = _free_net(), f"vt{os.getpid()}br"
+        run("ip", "link", "add", bridge, "type", "bridge")
+        stack.callback(run, "ip", "link", "delete", bridge)
+        run("ip", "address", "add", f"{net}.1/24", "dev", bridge)
+        run("ip", "link", "set", bridge, "up")
+        bed = Testbed(directory("testbed"), f"{net}.1")
+        stack.callback(bed.central.kill)
+        for number, name in enumerate(names, 1):
+            own = stack.enter_context(place_below(directory(name)))
+            own.place.state.mkdir()
+            host = bed.hosts[name] = Host(name, own, f"{net}.{10 + number}", f"vt{os.getpid()}v{number}")
+            stack.enter_context(_plugged_in(host, bridge))
+            stack.callback(host.end)
+        yield bed
+        for said in (bed.central.said(), *(h.said() for h in bed.hosts.values() if h.log.exists())):
+            assert "Traceback" not in said, said
+
+
+@contextmanager
+def _plugged_in(host: Host, bridge: str) -> Iterator[None]:
+    run("ip", "netns", "add", host.path.name)
+    try:
+        run("ip", "link", "add", host.wire, "type", "veth", "peer", "name", "eth0", "netns", host.path.name)
+        run("ip", "link", "set", host.wire, "master", bridge, "up")
+        for command in (f"address add {host.ip}/24 dev eth0", "link set eth0 up", "link set lo up"):
+            run("ip", "-n", host.path.name, *command.split())
+        yield
+    finally:
+        run("ip", "netns", "delete", host.path.name, check=False)
+        run("ip", "link", "delete", host.wire, check=False)
+
+
+@contextmanager
+def testbed(names: Sequence[str], directory: Callable[[str], Path], database: str = "") -> Iterator[Testbed]:
+    """The same with everything that an administrator does on the first day: the central runs, the hosts are nodes."""
+    with wired(names, directory) as bed:
+        bed.init(database)
+        bed.central.up()
+        bed.login()
+        for host in bed.hosts.values():
+            bed.join(host)
+        yield bed
+
+
+def _free_net() -> str:
+    """Three numbers of an address, of a network that nobody here has (RFC 2544 keeps 198.18.0.0/15 for tests)."""
+    taken = run("ip", "-o", "address")
+    free = (f"198.19.{(os.getpid() + i) % 254 + 1}" for i in range(254))
+    return next(net for net in free if f"{net}." not in taken)
+
+
+testbed.__test__ = False  # type: ignore[attr-defined]
+Testbed.__test__ = False  # type: ignore[attr-defined]
+__all__ = ["Central", "Flow", "Host", "Testbed", "ViniError", "testbed", "wired"]
