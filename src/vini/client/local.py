@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from vini import bus
 from vini.client.slices import Event, OnProgress, Say, Slices
 from vini.dataplane.element import Element
@@ -53,21 +55,24 @@ class Client(Slices):
         """Store a new desired state, and have the agent make one pass towards it."""
         return await self._put(topology.name, lambda: topology, what, progress)
 
-    async def edit(self, slice_: str, change: Callable[[Topology], Topology], what: str = "edit") -> bus.Report:
+    async def edit(
+        self, slice_: str, change: Callable[[Topology], Topology], what: str = "edit", at: float = 0.0
+    ) -> bus.Report:
         """Change what is asked of a slice now, whoever asked it; of two edits at once none is lost.
 
         `change` is pure, and keeps the name.  Raises NotFound where the slice is not up.
         """
-        return await self._put(slice_, lambda: change(self.store.get(slice_).topology), what)
+        return await self._put(slice_, lambda: change(self.store.get(slice_).topology), what, at=at)
 
     async def _put(
-        self, name: str, wanted: Callable[[], Topology], what: str, progress: OnProgress = None
+        self, name: str, wanted: Callable[[], Topology], what: str, progress: OnProgress = None, at: float = 0.0
     ) -> bus.Report:
         greeting = await self.greeting()
         with self.store.transaction():
             topology = wanted()
             known = (greeting.ended | greeting.generations).get(name, greeting.forgotten)
             spec = self._embed(topology, greeting, max(self.store.generation(name), known) + 1)
+            spec = replace(spec, not_before=at) if at else spec
             self.store.put(topology, spec, _who(), what)
         return await self._accept(spec, progress)
 

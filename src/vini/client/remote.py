@@ -120,6 +120,8 @@ class RemoteClient(Slices):
     async def _ask(self, method: str, path: str, type_: type[T], body: object = None, **query: str | float | None) -> T:
         return await asyncio.to_thread(lambda: self.call(method, path, type_, body, **query))
 
+    lead_s = 1.0
+
     # --- what is asked for --------------------------------------------------------------------
 
     def topologies(self) -> dict[str, Topology]:
@@ -145,19 +147,22 @@ class RemoteClient(Slices):
 
     async def put(self, topology: Topology, what: str = "put", progress: OnProgress = None) -> bus.Report:  # noqa: ARG002
         """Store a new desired state, and wait until its nodes have made one pass towards it."""
-        return await asyncio.to_thread(self._put, topology, what, None)
+        return await asyncio.to_thread(self._put, topology, what, None, 0.0)
 
-    def _put(self, topology: Topology, what: str, after: int | None) -> bus.Report:
+    def _put(self, topology: Topology, what: str, after: int | None, at: float) -> bus.Report:
         headers = {} if after is None else {"If-Match": f'"{after}"'}
         path = f"/slices/{topology.name}/topology"
-        return self._call("PUT", path, bus.Report, topology, headers, {"what": what, "wait_s": _PATIENCE_S})
+        query: Query = {"what": what, "at": at} if at else {"what": what, "wait_s": _PATIENCE_S}
+        return self._call("PUT", path, bus.Report, topology, headers, query)
 
-    async def edit(self, slice_: str, change: Callable[[Topology], Topology], what: str = "edit") -> bus.Report:
+    async def edit(
+        self, slice_: str, change: Callable[[Topology], Topology], what: str = "edit", at: float = 0.0
+    ) -> bus.Report:
         """Change what is asked of a slice now; where somebody was faster, on top of his change."""
         for attempt in range(_TRIES):
             now = await asyncio.to_thread(self._asked, slice_)
             try:
-                return await asyncio.to_thread(self._put, change(now.topology), what, now.generation)
+                return await asyncio.to_thread(self._put, change(now.topology), what, now.generation, at)
             except Conflict:
                 if attempt == _TRIES - 1:
                     raise

@@ -65,10 +65,14 @@ class Slices(ABC):
         """Store a new desired state, and have the nodes make one pass towards it."""
 
     @abstractmethod
-    async def edit(self, slice_: str, change: Callable[[Topology], Topology], what: str = "edit") -> bus.Report:
+    async def edit(
+        self, slice_: str, change: Callable[[Topology], Topology], what: str = "edit", at: float = 0.0
+    ) -> bus.Report:
         """Change what is asked of a slice now, whoever asked it; of two edits at once none is lost.
 
-        `change` is pure, and keeps the name.  Raises NotFound where the slice is not up.
+        `change` is pure, and keeps the name.  With `at` (Unix time, s) the nodes are told at once, and all act at that
+        moment, each by its own clock as far as the central knows how that goes.  Raises NotFound where the slice is
+        not up.
         """
 
     @abstractmethod
@@ -108,6 +112,8 @@ class Slices(ABC):
     @abstractmethod
     def capabilities(self) -> frozenset[str]:
         """What the nodes can do; known after the first request."""
+
+    lead_s: float = 0.0  # how long ahead an edit `at` a moment should be sent, so that it reaches all nodes in time
 
     def backends(self, slice_: str) -> dict[str, str]:  # noqa: ARG002
         """`sliver:vif` -> who shapes what leaves by it, as far as that is known here."""

@@ -47,6 +47,7 @@ class Row(Value, frozen=True):
 
 
 Wait = Annotated[float, Query(ge=0, le=_LONGEST_WAIT_S, description="How long to wait for the nodes, s.")]
+At = Annotated[float, Query(ge=0, le=1e11, description="When the nodes are to act, Unix time, s; 0: at once.")]
 What = Annotated[str, Query(pattern=r"^[^\x00]{1,200}$", description="What the slice's log calls it.")]
 Wanted = Annotated[Topology, Depends(body(Topology, _MOST_BYTES))]
 
@@ -80,16 +81,23 @@ def _asked(router: APIRouter, testbed: Testbed) -> None:
 
     @route(router, "PUT", "/slices/{name}/topology", takes=Topology, gives=bus.Report, faults=(422, 507))
     async def put_topology(
-        call: Asked, request: Request, name: SliceName, topology: Wanted, what: What = "put", wait_s: Wait = 0.0
+        call: Asked,
+        request: Request,
+        name: SliceName,
+        topology: Wanted,
+        what: What = "put",
+        wait_s: Wait = 0.0,
+        at: At = 0.0,
     ) -> Response:
         """Ask for this of a slice, on top of `If-Match` where that is given; without slivers it ends.
 
-        Answered when all its nodes that are connected have taken it, or after `wait_s`.
+        Answered when all its nodes that are connected have taken it, or after `wait_s`.  With `at` all nodes act at
+        that moment.
         """
         caller = await asyncio.to_thread(call.who)
         try:
             _check_name(name, topology)
-            report = await testbed.put(caller, topology, what, _generation(request), wait_s)
+            report = await testbed.put(caller, topology, what, _generation(request), wait_s, at)
         except ViniError as e:
             await asyncio.to_thread(call.note_fault, caller.email, what, "slice", name, e)
             raise
