@@ -170,8 +170,7 @@ async def test_a_spec_for_later_is_held_back_until_its_time_also_over_a_restart(
     async with central(tmp_path / "c") as c, node(tmp_path / "n", c.admit("one"), clock=clock) as n:
         c.desk.put("one", spec("s", 1, "a"), spec("s", 2, "a", "b", not_before=clock.now + 60))
         await eventually(lambda: n.agent.generations("central") == {"s": 2})
-        report = c.desk.last("one", "s")
-        assert (report.generation, report.accepted) == (1, 2)
+        await eventually(lambda: (r := c.desk.last("one", "s")) and (r.generation, r.accepted) == (1, 2))
         assert n.slivers() == {"s.a"}
         await c.stop()
         await n.stop()

@@ -238,7 +238,8 @@ class Agent:
 
     async def _until_woken(self, seconds: float) -> None:
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._woken.wait(), seconds)
+            async with asyncio.timeout(None if seconds == math.inf else seconds):  # `wait_for` may lose a cancellation
+                await self._woken.wait()
 
     def _advance(self) -> None:
         """One pass over what the time that has come changes."""

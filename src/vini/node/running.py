@@ -144,7 +144,8 @@ class _Running:
             self._to_group(signal.SIGHUP)
             self._to_group(signal.SIGTERM)
             with suppress(TimeoutError):
-                await asyncio.wait_for(self.process.wait(), _GRACE_S)
+                async with asyncio.timeout(_GRACE_S):
+                    await self.process.wait()
             self._to_group(signal.SIGKILL)
         await asyncio.to_thread(rest, alive)
         await self.process.wait()
