@@ -1,0 +1,200 @@
+"""What is asked of a testbed's slices: stored once, told to its nodes, and told back as it is."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Collection
+from typing import Any
+
+import msgspec
+import pytest
+from fastapi.testclient import TestClient
+from testbed_api import Api, email, populated
+
+from vini import bus
+from vini.central import testbed
+from vini.central.api.desired import desired_router
+from vini.central.app import make_app
+from vini.model import End, Link, Netns, Sliver, SliverStatus, Topology, Vxlan
+from vini.rules.nouns import NodeSaid
+from vini.store import nodes, slices, specs
+
+N1, N2 = "n1.princeton.example", "n2.princeton.example"
+CAN = frozenset({"root", "cgroup2", "vxlan", "netem", "frr"})
+PAIR = Topology("princeton_iias", {"a": Sliver("a", node=N1), "b": Sliver("b", node=N2)}, (Link((End("a"), End("b"))),))
+AT = "/slices/princeton_iias/topology"
+
+
+class Nodes:
+    """A `bus.seam.Bus` whose nodes take everything at once; those in `away` are not there."""
+
+    def __init__(self) -> None:
+        self.away: set[str] = set()
+        self.woken: list[frozenset[str]] = []
+        self.take: Callable[[str], None] = lambda _: None
+        self.said: list[bus.Said] = [bus.Output(1, b"hello\n"), bus.Exited(3)]
+        self.ran: list[bus.Run] = []
+
+    def connected(self) -> frozenset[str]:
+        return frozenset({N1, N2}) - self.away
+
+    def wake(self, names: Collection[str]) -> None:
+        self.woken.append(frozenset(names))
+        for name in self.connected() & set(names):
+            self.take(name)
+
+    async def ask(self, node: str, request: bus.Request, progress: Any = None) -> bus.Reply:  # noqa: ARG002
+        if node in self.away:
+            raise bus.NodeAway(f"Node {node} is not connected.")
+        if isinstance(request, bus.AskStatus):
+            sliver = "a" if node == N1 else "b"
+            return bus.Report((SliverStatus(f"{request.slice}.{sliver}", "ready"),), generation=1 << 40)
+        return bus.Fibs({"a" if node == N1 else "b": ()})
+
+    async def run(self, node: str, command: bus.Run, typed: AsyncIterator[bus.Typed]) -> AsyncIterator[bus.Said]:
+        self.ran.append(command)
+        assert node == N1
+        async for message in typed:
+            assert message == bus.Input(b"x")
+            break
+        for said in self.said:
+            yield said
+
+
+@pytest.fixture
+def fleet() -> Nodes:
+    return Nodes()
+
+
+@pytest.fixture
+def api(database, fleet: Nodes) -> Api:
+    made = populated(database)
+    with database.transaction() as tx:
+        for i, name in enumerate((N1, N2)):
+            nodes.heard(tx, name, made.now[0], NodeSaid(CAN, f"192.0.2.{i + 1}"), float(i))
+    wishes = testbed.Testbed(database, fleet, lambda: made.now[0])
+    made.app = make_app(
+        database, clock=lambda: made.now[0], routers=(desired_router(wishes, database, lambda: made.now[0]),)
+    )
+    made.http = TestClient(made.app, raise_server_exceptions=False)
+
+    def take(node: str) -> None:
+        with database.transaction() as tx:
+            for spec in slices.specs_of_node(tx, node):
+                rows = tuple(SliverStatus(o.ns, "ready") for o in spec.objects if isinstance(o, Netns))
+                report = bus.Report(rows, slice=spec.slice, generation=spec.generation)
+                slices.acknowledge(tx, spec.slice, node, spec.generation, msgspec.json.encode(report), 1.0)
+
+    fleet.take = take
+    return made
+
+
+def body(topology: Topology) -> Any:
+    return msgspec.to_builtins(topology)
+
+
+def put(api: Api, topology: Topology, who: str = "user", **headers: str) -> Any:
+    return api(who, "PUT", f"{AT}?wait_s=5", body(topology), **headers)
+
+
+def test_a_slice_goes_to_its_nodes_and_is_told_of(api: Api, fleet: Nodes, database) -> None:
+    answer = put(api, PAIR)
+    assert answer.status_code == 200, answer.text
+    assert {r["sliver"]: r["state"] for r in answer.json()["slivers"]} == {
+        "princeton_iias.a": "ready",
+        "princeton_iias.b": "ready",
+    }
+    assert fleet.woken == [frozenset({N1, N2})]
+    with database.reading() as tx:
+        held = specs.of_slice(tx, "princeton_iias")
+        row = slices.get(tx, "princeton_iias")
+    tunnels = [o for s in held.values() for o in s.objects if isinstance(o, Vxlan)]
+    assert len({t.vni for t in tunnels}) == 1 and {t.remote for t in tunnels} == {"192.0.2.1", "192.0.2.2"}
+    assert {s.expires for s in held.values()} == {row.expires}
+    assert api("user", "GET", AT).json()["topology"]["slivers"].keys() == {"a", "b"}
+    assert api("user", "GET", "/topologies").json().keys() == {"princeton_iias"}
+    assert api("outsider", "GET", "/topologies").json() == {}
+    assert [(e["who"], e["what"]) for e in api("user", "GET", "/slices/princeton_iias/log").json()] == [
+        (email("user"), "put")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("who", "status"), [("user", 200), ("pi", 200), ("admin", 200), ("tech", 403), ("outsider", 404)]
+)
+def test_who_may_ask(api: Api, who: str, status: int) -> None:
+    assert put(api, PAIR, who).status_code == status
+
+
+def test_of_two_who_change_at_once_one_is_told(api: Api) -> None:
+    first = put(api, PAIR).json()["generation"]
+    assert put(api, PAIR, if_match=f'"{first}"').status_code == 200
+    late = put(api, PAIR, if_match=f'"{first}"')
+    assert (late.status_code, late.json()["error"]) == (409, "Conflict")
+    assert put(api, PAIR, if_match="nonsense").status_code == 400
+
+
+def test_what_does_not_fit_is_refused_and_nothing_is_half_made(api: Api, fleet: Nodes, database) -> None:
+    nowhere = Topology("princeton_iias", {"a": Sliver("a", node="n9")})
+    answer = put(api, nowhere)
+    assert (answer.status_code, answer.json()["error"]) == (507, "CapacityError")
+    assert "n9" in answer.json()["sentence"]
+    assert put(api, Topology("princeton_other", PAIR.slivers)).status_code == 400
+    api("admin", "PATCH", "/slices/princeton_iias", {"max_slivers": 1})
+    assert "may have 1 slivers" in put(api, PAIR).json()["sentence"]
+    assert fleet.woken == []
+    with database.reading() as tx:
+        assert specs.of_slice(tx, "princeton_iias") == {} and slices.get(tx, "princeton_iias").generation == 0
+
+
+def test_a_plan_touches_nothing(api: Api, fleet: Nodes, database) -> None:
+    steps = api("user", "POST", "/slices/princeton_iias/plan", body(PAIR)).json()
+    assert f"{N1}: + netns princeton_iias.a  (missing)" in steps and any("+ vxlan" in s for s in steps)
+    assert fleet.woken == []
+    with database.reading() as tx:
+        assert specs.of_slice(tx, "princeton_iias") == {}
+
+
+def test_the_end_is_asked_of_all_nodes_and_its_tunnels_are_given_back(api: Api, fleet: Nodes, database) -> None:
+    put(api, PAIR)
+    assert put(api, Topology("princeton_iias")).json()["slivers"] == []
+    assert fleet.woken[-1] == {N1, N2}
+    assert api("user", "GET", AT).status_code == 404
+    with database.reading() as tx:
+        assert specs.of_slice(tx, "princeton_iias") == {}, "both nodes said that it is so"
+
+
+def test_a_node_that_is_away_is_named_and_the_rest_goes_on(api: Api, fleet: Nodes) -> None:
+    fleet.away = {N2}
+    rows = {r["sliver"]: (r["state"], r.get("why", "")) for r in put(api, PAIR).json()["slivers"]}
+    assert rows["princeton_iias.a"] == ("ready", "")
+    assert rows["princeton_iias.b"] == ("configuring", f"node {N2} is not connected")
+    seen = api("user", "GET", "/slices/princeton_iias/status").json()
+    assert list(seen["away"]) == [N2]
+    assert api("user", "GET", "/slices/princeton_iias/fibs").json() == {"a": []}
+
+
+def test_at_a_moment_each_node_acts_by_its_own_clock(api: Api, database) -> None:
+    api("user", "PUT", f"{AT}?at=2000000", body(PAIR))
+    with database.reading() as tx:
+        held = specs.of_slice(tx, "princeton_iias")
+    assert {n: s.not_before for n, s in held.items()} == {N1: 2_000_000.0, N2: 2_000_001.0}
+
+
+def test_a_command_runs_where_its_sliver_is(api: Api, fleet: Nodes) -> None:
+    put(api, PAIR)
+    encode = msgspec.msgpack.Encoder().encode
+    decode = msgspec.msgpack.Decoder(bus.Said | bus.Refusal).decode
+
+    def first(who: str, sliver: str = "a") -> Any:
+        headers = {"Authorization": f"Bearer {api.secrets[who]}"}
+        with api.http.websocket_connect(f"/v1/slices/princeton_iias/slivers/{sliver}/run", headers=headers) as socket:
+            socket.send_bytes(encode(bus.Run("other.sliver", ("cat",))))
+            socket.send_bytes(encode(bus.Input(b"x")))
+            return [decode(socket.receive_bytes()) for _ in range(1 if who != "user" or sliver != "a" else 2)]
+
+    assert first("user") == fleet.said
+    assert [(r.ns, r.argv) for r in fleet.ran] == [("princeton_iias.a", ("cat",))], "the path says which sliver"
+    assert "a" in fleet.ran[0].hosts
+    assert first("pi")[0].kind == "Denied"
+    assert first("outsider")[0].kind == "NotFound"
+    assert first("user", "z")[0].kind == "NotFound"
