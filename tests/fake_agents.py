@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,6 +19,7 @@ from strategies import spec_of
 from vini import bus
 from vini.bus import frames
 from vini.central.ca import Authority
+from vini.central.delivery import Lack, Newer
 from vini.central.hub import Hub, Identity, Rhythm
 from vini.central.join import join_router
 from vini.model import SliceSpec, Sliver, Topology
@@ -61,18 +62,22 @@ class FakeDesk:
         self.broken = False
         self.asked = 0
 
-    def identity(self, node: str) -> Identity | None:
+    def identities(self, nodes: Sequence[str]) -> list[Identity | None]:
         self._may_break()
-        return self.nodes.get(node)
+        return [self.nodes.get(node) for node in nodes]
 
-    def newer(self, node: str, greeting: bus.Greeting) -> list[SliceSpec]:
+    def newer(self, lacks: Sequence[Lack]) -> list[Newer]:
         self._may_break()
+        return [Newer(tuple(self._newer(lack.node, lack.greeting))) for lack in lacks]
+
+    def _newer(self, node: str, greeting: bus.Greeting) -> list[SliceSpec]:
         have = greeting.ended | greeting.generations
         return [s for of in self.specs.get(node, {}).values() for s in of if s.generation > have.get(s.slice, 0)]
 
-    def reported(self, node: str, message: bus.Message) -> None:
+    def reported(self, words: Sequence[tuple[str, bus.Message]]) -> list[None]:
         self._may_break()
-        self.heard.append((node, message))
+        self.heard += words
+        return [None] * len(words)
 
     def _may_break(self) -> None:
         self.asked += 1

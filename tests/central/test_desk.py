@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from vini import bus
+from vini.central.delivery import Lack
 from vini.central.desk import StoredDesk
 from vini.model import Netns, SliceSpec, Sliver, Topology
 from vini.rules.nouns import NodeSaid
@@ -42,39 +43,57 @@ def greeting(**held: int) -> bus.Greeting:
     return bus.Greeting("", 1, "n1", frozenset(), held)
 
 
+def newer(desk: StoredDesk, node: str, said: bus.Greeting, since: int = 0) -> list[SliceSpec]:
+    ((specs, _),) = [(found.specs, found.seq) for found in desk.newer([Lack(node, said, since)])]
+    return list(specs)
+
+
 def test_a_node_gets_what_it_lacks_and_nothing_that_it_has(database: Database) -> None:
     desk = StoredDesk(database)
     ask(database, 3)
-    assert [(s.slice, s.generation) for s in desk.newer("n1", greeting())] == [("home_a", 3)]
-    assert [s.generation for s in desk.newer("n1", greeting(home_a=2))] == [3]
-    assert desk.newer("n1", greeting(home_a=3)) == []
-    assert desk.newer("n2", greeting()) == []
+    assert [(s.slice, s.generation) for s in newer(desk, "n1", greeting())] == [("home_a", 3)]
+    assert [s.generation for s in newer(desk, "n1", greeting(home_a=2))] == [3]
+    assert newer(desk, "n1", greeting(home_a=3)) == []
+    assert newer(desk, "n2", greeting()) == []
+
+
+def test_who_has_looked_is_told_of_what_was_written_since(database: Database) -> None:
+    desk = StoredDesk(database)
+    ask(database, 3)
+    (first,) = desk.newer([Lack("n1", greeting())])
+    lacks = [Lack("n1", greeting(home_a=3), first.seq), Lack("n2", greeting(), first.seq), Lack("n2", greeting())]
+    assert [found.specs for found in desk.newer(lacks)] == [(), (), ()]
+    ask(database, 4)
+    one, two, three = desk.newer(lacks)
+    assert [s.generation for s in one.specs] == [4] and one.seq > first.seq
+    assert (two.specs, three.specs) == ((), ())
+    assert newer(desk, "n1", greeting(home_a=4), first.seq) == []
 
 
 def test_what_is_not_asked_of_a_node_ends_there(database: Database) -> None:
-    (end,) = StoredDesk(database).newer("n2", greeting(home_old=7))
+    (end,) = newer(StoredDesk(database), "n2", greeting(home_old=7))
     assert (end.slice, end.objects, end.generation > 7) == ("home_old", frozenset(), True)
 
 
 def test_a_node_ahead_of_a_restored_central_is_overtaken(database: Database) -> None:
     desk = StoredDesk(database)
     ask(database, 3)
-    (spec,) = desk.newer("n1", greeting(home_a=9))
+    (spec,) = newer(desk, "n1", greeting(home_a=9))
     assert spec.generation == 10 and spec.objects == {Netns("home_a.x")}
     with database.reading() as tx:
         assert slices.get(tx, "home_a").generation == 10
-    assert desk.newer("n1", greeting(home_a=10)) == []
+    assert newer(desk, "n1", greeting(home_a=10)) == []
 
 
 def test_a_node_that_is_disabled_or_unknown_is_nobody(database: Database) -> None:
     desk = StoredDesk(database)
-    assert desk.identity("n3") is None
-    found = desk.identity("n1")
+    assert desk.identities(["n3"]) == [None]
+    (found,) = desk.identities(["n1"])
     assert found is not None and found.allowed and found.public_key == bytes(32)
     with database.transaction() as tx:
         nodes.set_state(tx, "n1", "disabled")
         assert nodes.connectable(tx) == {"n2"}
-    refused = desk.identity("n1")
+    (refused,) = desk.identities(["n1"])
     assert refused is not None and not refused.allowed and "disabled" in refused.why
 
 
@@ -82,7 +101,6 @@ def test_words_of_a_deleted_node_are_nobodys(database: Database) -> None:
     desk = StoredDesk(database)
     with database.transaction() as tx:
         nodes.delete(tx, "n2")
-    desk.reported("n2", greeting())
-    desk.reported("n1", bus.Offset(0.25, 0.001))
+    desk.reported([("n2", greeting()), ("n1", bus.Offset(0.25, 0.001)), ("n2", bus.Offset(0.5, 0.001))])
     with database.reading() as tx:
         assert nodes.get(tx, "n1").clock_offset_s == 0.25

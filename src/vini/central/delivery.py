@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Sequence
 from contextlib import suppress
 from itertools import groupby
 from typing import Protocol, TypeVar
@@ -17,10 +17,12 @@ from typing import Protocol, TypeVar
 from msgspec.structs import replace
 
 from vini import bus
+from vini.central.batch import Batch
 from vini.central.connection import Connection
 from vini.model import SliceSpec, Stale, Value, ViniError
 
-T = TypeVar("T")
+Q = TypeVar("Q")
+A = TypeVar("A")
 log = logging.getLogger("vini.hub")
 _AT_ONCE = 8  # slices that one node is sent at a time
 _UNTOLD = 1000  # reports that wait for the desk; a node with more is not listened to until there are fewer
@@ -34,21 +36,48 @@ class Identity(Value, frozen=True):
     why: str = ""  # a sentence for the node, where it is not
 
 
-class Desk(Protocol):
-    """What a central decides about nodes.  Called in threads, so it may wait for a database; one that fails is asked
-    again."""
+Word = bus.Greeting | bus.Report | bus.Offset
 
-    def identity(self, node: str) -> Identity | None:
+
+class Lack(Value, frozen=True):
+    """The question what a node lacks of all that was written after number `since`; of 0, of all there is."""
+
+    node: str
+    greeting: bus.Greeting
+    since: int = 0
+
+
+class Newer(Value, frozen=True):
+    """The answer, and the number of the newest thing that was written until then."""
+
+    specs: tuple[SliceSpec, ...] = ()
+    seq: int = 0
+
+
+class Desk(Protocol):
+    """What a central decides about nodes; asked about many at once.  Called in threads, so it may wait for a database;
+    one that fails is asked again."""
+
+    def identities(self, nodes: Sequence[str]) -> Sequence[Identity | None]:
         """None where there is no such node."""
         ...
 
-    def newer(self, node: str, greeting: bus.Greeting) -> list[SliceSpec]:
-        """What the node lacks or holds at a lower generation, empty specs that end a slice among them."""
+    def newer(self, lacks: Sequence[Lack]) -> Sequence[Newer]:
+        """What each node lacks or holds at a lower generation, empty specs that end a slice among them."""
         ...
 
-    def reported(self, node: str, message: bus.Greeting | bus.Report | bus.Offset) -> None:
-        """What the node says: who it is, how a slice is there, how its clock goes.  Newer words replace older ones."""
+    def reported(self, words: Sequence[tuple[str, Word]]) -> Sequence[None]:
+        """What nodes say: who they are, how a slice is there, how their clock goes.  Newer words replace older ones."""
         ...
+
+
+class Desks:
+    """One desk, asked by many connections."""
+
+    def __init__(self, desk: Desk):
+        self.identities = Batch(desk.identities)
+        self.newer = Batch(desk.newer)
+        self.reported = Batch(desk.reported)
 
 
 class Rhythm(Value, frozen=True):
@@ -64,16 +93,18 @@ class Rhythm(Value, frozen=True):
 class Delivery:
     """One connection's."""
 
-    def __init__(self, connection: Connection, greeting: bus.Greeting, desk: Desk, rhythm: Rhythm):
+    def __init__(self, connection: Connection, greeting: bus.Greeting, desk: Desks, rhythm: Rhythm):
         self._connection, self._greeting, self._desk, self._rhythm = connection, greeting, desk, rhythm
         self._node = connection.node
         self._woken = asyncio.Event()
         self._woken.set()
+        self._since = 0  # all that was written until then has been looked at
         self._under_way: dict[str, asyncio.Task[None]] = {}
+        self._later: set[str] = set()  # slices of which something newer waits until they are not under way any more
         self._waits: dict[str, float] = {}  # slice -> how long it waits after the failure before
         self._resting: set[str] = set()  # slices that wait
         self._gate = asyncio.Semaphore(_AT_ONCE)
-        self._untold: dict[str, bus.Greeting | bus.Report | bus.Offset] = {}
+        self._untold: dict[str, Word] = {}
         self._news, self._room = asyncio.Event(), asyncio.Event()
 
     def wake(self) -> None:
@@ -96,17 +127,23 @@ class Delivery:
             await asyncio.gather(*under_way, return_exceptions=True)
 
     async def _send_newer(self) -> None:
-        newer = await asked(lambda: self._desk.newer(self._node, self._greeting), self._rhythm)
-        newer = sorted((s for s in newer if s.generation > self._known(s.slice)), key=lambda s: (s.slice, s.generation))
-        for slice_, specs in groupby(newer, key=lambda s: s.slice):
+        found = await asked(self._desk.newer, Lack(self._node, self._greeting, self._since), self._rhythm)
+        self._since = found.seq
+        newer = [s for s in found.specs if s.generation > self._known(s.slice)]
+        for slice_, specs in groupby(sorted(newer, key=lambda s: (s.slice, s.generation)), key=lambda s: s.slice):
             if slice_ not in self._under_way and slice_ not in self._resting:
-                self._under_way[slice_] = asyncio.create_task(self._send(slice_, list(specs)))
+                self._begin(slice_, list(specs))
+            else:
+                self._later.add(slice_)
+
+    def _begin(self, slice_: str, specs: list[SliceSpec]) -> None:
+        self._under_way[slice_] = asyncio.create_task(self._send(slice_, specs))
 
     def _known(self, slice_: str) -> int:
         return max(self._greeting.generations.get(slice_, 0), self._greeting.ended.get(slice_, 0))
 
     async def _send(self, slice_: str, specs: list[SliceSpec]) -> None:
-        """In the order of their generations; afterwards it is looked again what is newer."""
+        """In the order of their generations."""
         try:
             async with self._gate:
                 for spec in specs:
@@ -118,7 +155,14 @@ class Delivery:
             await self._failed(slice_, specs[-1], e)
         finally:
             self._under_way.pop(slice_, None)
-            self._woken.set()
+            if slice_ in self._later:
+                self._look_again(slice_)
+
+    def _look_again(self, slice_: str) -> None:
+        """At all there is: what was passed over is not among the newest any more."""
+        self._later.discard(slice_)
+        self._since = 0
+        self._woken.set()
 
     async def _accept(self, spec: SliceSpec) -> None:
         try:
@@ -139,17 +183,18 @@ class Delivery:
             log.warning("node %s did not take slice %s generation %d: %s", self._node, slice_, spec.generation, error)
         self._waits[slice_] = min(2 * waits, self._rhythm.longest)
         self._resting.add(slice_)
+        self._later.discard(slice_)  # it is looked for when it has rested
         asyncio.get_running_loop().call_later(waits * random.uniform(0.5, 1.0), self._rested, slice_)
         have = self._greeting.generations.get(slice_, 0)
         await self.tell(bus.Report((), slice=slice_, generation=have, accepted=have, refused=str(error)))
 
     def _rested(self, slice_: str) -> None:
         self._resting.discard(slice_)
-        self._woken.set()
+        self._look_again(slice_)
 
     # --- to the desk ----------------------------------------------------------------------------
 
-    async def tell(self, message: bus.Greeting | bus.Report | bus.Offset) -> None:
+    async def tell(self, message: Word) -> None:
         """Have the desk told; of one slice only the newest report counts."""
         while len(self._untold) >= _UNTOLD:
             self._room.clear()
@@ -168,15 +213,15 @@ class Delivery:
                 of = next(iter(self._untold))
                 message = self._untold.pop(of)
                 self._room.set()
-                await asked(lambda m=message: self._desk.reported(self._node, m), self._rhythm)  # type: ignore[misc]
+                await asked(self._desk.reported, (self._node, message), self._rhythm)
 
 
-async def asked(question: Callable[[], T], rhythm: Rhythm) -> T:
+async def asked(desk: Batch[Q, A], question: Q, rhythm: Rhythm) -> A:
     """The desk's answer; asked again for as long as it fails."""
     waits = rhythm.first
     while True:
         try:
-            return await asyncio.to_thread(question)
+            return await desk.ask(question)
         except Exception as e:  # a database that is away, full or locked, or a mistake of ours: nodes stay connected
             log.warning("the central's database can't be asked: %s", e, exc_info=waits == rhythm.first)
         await asyncio.sleep(waits * random.uniform(0.5, 1.0))

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import msgspec
 
 from vini import bus
-from vini.central.delivery import Identity
+from vini.central.delivery import Identity, Lack, Newer, Word
 from vini.model import NotFound, SliceSpec
 from vini.rules.nouns import NodeSaid
 from vini.store import nodes, slices, specs
-from vini.store.database import Database
+from vini.store.database import Database, Tx
 
 _WHY = {
     "disabled": "An administrator has disabled it; `vini node enable` on the central's side lets it back.",
@@ -27,49 +28,74 @@ class StoredDesk:
         self._database, self._clock = database, clock
 
     def identity(self, node: str) -> Identity | None:
+        """The same of one."""
+        return self.identities([node])[0]
+
+    def identities(self, names: Sequence[str]) -> list[Identity | None]:
         """None where there is no such node."""
         with self._database.reading() as tx:
-            try:
-                row = nodes.get(tx, node)
-            except NotFound:
-                return None
-        return Identity(row.public_key, row.boot_state not in _WHY, _WHY.get(row.boot_state, ""))
+            found = nodes.identities(tx, names)
+        return [_identity(*found[name]) if name in found else None for name in names]
 
-    def newer(self, node: str, greeting: bus.Greeting) -> list[SliceSpec]:
-        """What the node lacks or holds at a lower generation, and the ends of what isn't asked of it any more.
+    def newer(self, lacks: Sequence[Lack]) -> list[Newer]:
+        """What each node lacks or holds at a lower generation, and the ends of what isn't asked of it any more.
 
         A node that holds a higher generation than any that is stored, as after the restoring of a backup, is asked
         for what is stored by a generation above that.
         """
+        ahead: dict[str, int] = {}
         with self._database.reading() as tx:
-            wanted = specs.generations_of_node(tx, node)
-            ahead = [s for s, g in wanted.items() if greeting.generations.get(s, 0) > g]
-            found = [specs.spec(tx, s, node) for s, g in wanted.items() if g > _held(greeting, s)]
-            strays = specs.strays(tx, node, greeting.generations)
+            seq = specs.newest(tx)
+            late = [lack for lack in lacks if lack.since]
+            fresh = specs.since(tx, min(x.since for x in late), [x.node for x in late]) if late else {}
+            found = []
+            for lack in lacks:
+                if lack.since:
+                    some = [s for s in fresh.get(lack.node, ()) if s.generation > _held(lack.greeting, s.slice)]
+                else:
+                    some = self._all_newer(tx, lack.node, lack.greeting, ahead)
+                found.append(Newer(tuple(some), seq))
         if ahead:
             with self._database.transaction() as tx:
-                for slice_ in ahead:
-                    slices.overtake(tx, slice_, greeting.generations[slice_])
-            return self.newer(node, greeting)
-        return [s for s in found if s is not None] + strays
+                for slice_, above in sorted(ahead.items()):
+                    slices.overtake(tx, slice_, above)
+            return self.newer(lacks)
+        return found
 
-    def reported(self, node: str, message: bus.Greeting | bus.Report | bus.Offset) -> None:
-        """Write down what a node says.  One that was deleted meanwhile says nothing any more."""
+    def _all_newer(self, tx: Tx, node: str, greeting: bus.Greeting, ahead: dict[str, int]) -> list[SliceSpec]:
+        """Of all there is; bodies are read of those only."""
+        wanted = specs.generations_of_node(tx, node)
+        for slice_, g in wanted.items():
+            if (has := greeting.generations.get(slice_, 0)) > g:
+                ahead[slice_] = max(has, ahead.get(slice_, 0))
+        found = [specs.spec(tx, s, node) for s, g in wanted.items() if g > _held(greeting, s)]
+        lost = {s: g for s, g in greeting.generations.items() if s not in wanted}
+        return [s for s in found if s is not None] + (specs.strays(tx, node, lost) if lost else [])
+
+    def reported(self, words: Sequence[tuple[str, Word]]) -> list[None]:
+        """Write down what nodes say.  One that was deleted meanwhile says nothing any more."""
         now = self._clock()
         with self._database.transaction() as tx:
-            try:
-                row = nodes.get(tx, node)
-            except NotFound:
-                return
-            said = NodeSaid(row.capabilities, row.address, row.mtu, row.cores, row.memory_mib, row.version)
-            match message:
-                case bus.Greeting():
-                    said = msgspec.structs.replace(said, capabilities=message.capabilities, version=message.version)
-                    nodes.heard(tx, node, now, said, row.clock_offset_s)
-                case bus.Offset():
-                    nodes.heard(tx, node, now, said, message.ahead_s)
-                case bus.Report():
-                    specs.acknowledge(tx, message.slice, node, message.generation, msgspec.json.encode(message), now)
+            reports = [
+                (m.slice, n, m.generation, msgspec.json.encode(m)) for n, m in words if isinstance(m, bus.Report)
+            ]
+            specs.acknowledge_all(tx, reports, now)
+            for node, message in sorted(words, key=lambda word: word[0]):
+                if isinstance(message, bus.Greeting):
+                    _greeted(tx, node, message, now)
+            nodes.measured(tx, {n: m.ahead_s for n, m in words if isinstance(m, bus.Offset)}, now)
+        return [None] * len(words)
+
+
+def _greeted(tx: Tx, node: str, greeting: bus.Greeting, now: float) -> None:
+    with suppress(NotFound):
+        row = nodes.get(tx, node)
+        said = NodeSaid(greeting.capabilities, row.address, row.mtu, row.cores, row.memory_mib, greeting.version)
+        nodes.heard(tx, node, now, said, row.clock_offset_s)
+
+
+def _identity(public_key: bytes, boot_state: str) -> Identity:
+    return Identity(public_key, boot_state not in _WHY, _WHY.get(boot_state, ""))
 
 
 def _held(greeting: bus.Greeting, slice_: str) -> int:

@@ -14,7 +14,7 @@ from starlette.websockets import WebSocket
 from vini import bus
 from vini.bus import frames, streams
 from vini.central.connection import Connection, Misbehaves
-from vini.central.delivery import Delivery, Desk, Identity, Rhythm, asked
+from vini.central.delivery import Delivery, Desk, Desks, Identity, Rhythm, asked
 from vini.model import ViniError
 
 __all__ = ["Desk", "Hub", "Identity", "Rhythm"]
@@ -35,7 +35,7 @@ class Hub:
     any thread may call, belong to the loop that serves `endpoint`."""
 
     def __init__(self, desk: Desk, *, clock: Callable[[], float] = time.time, rhythm: Rhythm | None = None):
-        self._desk, self._clock, self._rhythm = desk, clock, rhythm or Rhythm()
+        self._desk, self._clock, self._rhythm = Desks(desk), clock, rhythm or Rhythm()
         self._lines: dict[str, _Line] = {}
         self._heard: dict[str, float] = {}  # node -> when its connection ended
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -124,7 +124,7 @@ class Hub:
             raise bus.Foreign(f"The node speaks version {proof.wire} of the messages, this central version {bus.WIRE}; "
                               f"upgrade the {older}.")  # fmt: skip
         try:
-            identity = await asyncio.to_thread(self._desk.identity, proof.node)
+            identity = await self._desk.identities.ask(proof.node)
         except Exception as e:  # the database is away
             log.warning("the central's database can't be asked: %s", e)
             raise ViniError("The central can't look up its nodes at the moment; it is tried again.") from e
@@ -187,9 +187,9 @@ class Hub:
     async def _guard(self, line: _Line, identity: Identity) -> None:
         """Returns when the node may not connect any more: what another central decided is noticed by looking."""
         while True:
-            now = await asked(lambda: self._desk.identity(line.connection.node), self._rhythm)
+            now = await asked(self._desk.identities, line.connection.node, self._rhythm)
             if now is None or not now.allowed or now.public_key != identity.public_key:
-                line.connection.end(_CUT, frames.REFUSED)
+                line.connection.end((now.why if now else "") or _CUT, frames.REFUSED)
                 return
             await asyncio.sleep(self._rhythm.beat)
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from ipaddress import ip_address
 from typing import Any
 
+from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy import delete as delete_rows
-from sqlalchemy import insert, select, update
 
 from vini.model import Conflict, NotFound
 from vini.rules.access import absent
@@ -82,6 +82,22 @@ def heard(tx: Tx, name: str, at: float, said: NodeSaid, clock_offset_s: float = 
     values = {**_columns(said), "last_heard": at, "clock_offset_s": _finite(clock_offset_s)}
     if not tx.execute(update(nodes).where(nodes.c.name == name).values(values)).rowcount:
         raise NotFound(absent("node", name))
+
+
+def measured(tx: Tx, offsets: Mapping[str, float], at: float) -> None:
+    """These are alive, and their clocks are ahead by so much; of one that was deleted nothing is written."""
+    change = (
+        update(nodes).where(nodes.c.name == bindparam("of")).values(clock_offset_s=bindparam("ahead"), last_heard=at)
+    )
+    rows = [{"of": name, "ahead": _finite(ahead)} for name, ahead in sorted(offsets.items())]
+    if rows:
+        tx.execute(change, rows)
+
+
+def identities(tx: Tx, names: Collection[str]) -> dict[str, tuple[bytes, str]]:
+    """Name -> public key and boot state, of those that there are."""
+    query = select(nodes.c.name, nodes.c.public_key, nodes.c.boot_state).where(nodes.c.name.in_(names))
+    return {name: (key, state) for name, key, state in tx.execute(query)}
 
 
 def get(tx: Tx, name: str, lock: bool = False) -> NodeRow:

@@ -6,12 +6,12 @@ whole topology, is long gone.  Each write has a number (`seq`), by which others 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import msgspec
 from msgspec.structs import replace
-from sqlalchemy import delete, select, union_all, update
+from sqlalchemy import BigInteger, LargeBinary, bindparam, delete, select, union_all, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from vini.model import SliceSpec, ViniError
@@ -96,14 +96,30 @@ def strays(tx: Tx, node: str, held: Mapping[str, int]) -> list[SliceSpec]:
 
 def acknowledge(tx: Tx, slice_: str, node: str, generation: int, report: bytes, at: float) -> None:
     """The node has made a pass at this generation; what it said of an older one, or of what isn't its, is dropped."""
-    mine = (specs.c.slice == slice_) & (
-        specs.c.node_id == select(nodes_table.c.id).where(nodes_table.c.name == node).scalar_subquery()
-    )
-    if not 0 < generation < 1 << 63:
+    acknowledge_all(tx, [(slice_, node, generation, report)], at)
+
+
+def acknowledge_all(tx: Tx, reports: Iterable[tuple[str, str, int, bytes]], at: float) -> None:
+    """The same of many: slice, node, generation and report of each.
+
+    In the order of nodes and slices, in which `put` writes too: else two transactions could wait for each other.
+    """
+    known = {node for _, node, _, _ in reports}
+    numbers = dict(tx.execute(select(nodes_table.c.name, nodes_table.c.id).where(nodes_table.c.name.in_(known))).all())
+    rows = [
+        {"of": slice_, "node": numbers[node], "done": generation, "said": report}
+        for slice_, node, generation, report in sorted(reports, key=lambda r: (r[1], r[0], r[2]))
+        if node in numbers and 0 < generation < 1 << 63
+    ]
+    if not rows:
         return
-    done = update(specs).where(mine, specs.c.acked <= generation, specs.c.generation >= generation)
-    tx.execute(done.values(acked=generation, report=report, reported_at=at))
-    tx.execute(delete(specs).where(mine, specs.c.ends, specs.c.generation == generation))
+    mine, done = (
+        (specs.c.slice == bindparam("of")) & (specs.c.node_id == bindparam("node")),
+        bindparam("done", type_=BigInteger),
+    )
+    change = update(specs).where(mine, specs.c.acked <= done, specs.c.generation >= done)
+    tx.execute(change.values(acked=done, report=bindparam("said", type_=LargeBinary), reported_at=at), rows)
+    tx.execute(delete(specs).where(mine, specs.c.ends, specs.c.generation == done), rows)
 
 
 def reports(tx: Tx, slice_: str) -> dict[str, tuple[int, bytes, float]]:
@@ -121,6 +137,20 @@ def behind(tx: Tx, slice_: str) -> dict[str, int]:
     query = select(nodes_table.c.name, specs.c.generation).select_from(_JOINED)
     rows = tx.execute(query.where(specs.c.slice == slice_, specs.c.acked < specs.c.generation))
     return dict(rows.all())
+
+
+def newest(tx: Tx) -> int:
+    """The number of the newest change."""
+    return counters.value(tx, "specs")
+
+
+def since(tx: Tx, seq: int, names: Collection[str]) -> dict[str, list[SliceSpec]]:
+    """Of these nodes, by name, the specs that were written after `seq`."""
+    query = select(nodes_table.c.name, specs.c.body).select_from(_JOINED)
+    out: dict[str, list[SliceSpec]] = {}
+    for name, body in tx.execute(query.where(specs.c.seq > seq, nodes_table.c.name.in_(names))):
+        out.setdefault(name, []).append(_spec(body))
+    return out
 
 
 def changed_since(tx: Tx, seq: int) -> tuple[int, set[str]]:
