@@ -160,7 +160,7 @@ class OwnPlace:
             for name in client.topologies():
                 await client.down(name)
             with suppress(bus.AgentGone):
-                await bus.Bus(self.place.run / "agent.socket").ask(bus.Stop())
+                await bus.Line(self.place.run / "agent.socket").ask(bus.Stop())
 
         if (self.place.state / "vini.db").exists():
             asyncio.run(end())

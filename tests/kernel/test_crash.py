@@ -326,12 +326,12 @@ def own_agent_without_client(own: OwnPlace) -> None:
 
     async def hello() -> bool:
         with suppress(bus.AgentGone):
-            await bus.Bus(own.place.run / "agent.socket").ask(bus.Hello())
+            await bus.Line(own.place.run / "agent.socket").ask(bus.Hello())
             return True
         return False
 
     eventually(lambda: asyncio.run(hello()))
-    asyncio.run(bus.Bus(own.place.run / "agent.socket").ask(bus.AskStatus("w")))  # waits for the pass before it
+    asyncio.run(bus.Line(own.place.run / "agent.socket").ask(bus.AskStatus("w")))  # waits for the pass before it
 
 
 def test_with_a_full_disk_there_is_a_sentence_and_nothing_half_made(own):

@@ -33,7 +33,7 @@ def test_two_hundred_slices_that_came_and_went_leave_what_is_allowed(own):
     async def come_late() -> None:
         for late in (specs[0], specs[CYCLES // 2], specs[-1]):
             with pytest.raises(Stale):
-                await bus.Bus(own.place.run / "agent.socket").ask(bus.Accept(late))
+                await bus.Line(own.place.run / "agent.socket").ask(bus.Accept(late))
         client = own.client()
         await client.put(Topology(names[0], {"a": Sliver("a")}))
         assert client.store.get(names[0]).generation > specs[-1].generation

@@ -32,8 +32,8 @@ def spec(slice_: str, generation: int, process: Process) -> SliceSpec:
     return msgspec.structs.replace(bare, objects=bare.objects | {process})
 
 
-def the_bus(own: OwnPlace) -> bus.Bus:
-    return bus.Bus(own.place.run / "agent.socket")
+def the_bus(own: OwnPlace) -> bus.Line:
+    return bus.Line(own.place.run / "agent.socket")
 
 
 async def accept(own: OwnPlace, wanted: SliceSpec) -> bus.Report:

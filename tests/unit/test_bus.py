@@ -20,7 +20,7 @@ Converse = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None
 
 
 @asynccontextmanager
-async def agent(path: Path, converse: Converse) -> AsyncIterator[bus.Bus]:
+async def agent(path: Path, converse: Converse) -> AsyncIterator[bus.Line]:
     """Something that answers at a socket."""
 
     async def served(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -31,7 +31,7 @@ async def agent(path: Path, converse: Converse) -> AsyncIterator[bus.Bus]:
 
     server = await asyncio.start_unix_server(served, path)
     try:
-        yield bus.Bus(path)
+        yield bus.Line(path)
     finally:
         server.close()
 
@@ -79,7 +79,7 @@ async def test_a_kind_of_error_that_we_do_not_know_is_still_a_sentence(tmp_path)
 
 async def test_nobody_there(tmp_path):
     with pytest.raises(bus.AgentGone):
-        await bus.Bus(tmp_path / "none").ask(bus.Hello())
+        await bus.Line(tmp_path / "none").ask(bus.Hello())
 
 
 async def test_a_socket_that_a_dead_agent_left(tmp_path):
@@ -87,7 +87,7 @@ async def test_a_socket_that_a_dead_agent_left(tmp_path):
         pass
     assert (tmp_path / "s").exists()
     with pytest.raises(bus.AgentGone):
-        await bus.Bus(tmp_path / "s").ask(bus.Hello())
+        await bus.Line(tmp_path / "s").ask(bus.Hello())
 
 
 @pytest.mark.parametrize("last", [b"", b"\0\0", struct.pack("!I", 100) + b"short"])

@@ -58,7 +58,7 @@ async def agent(place: Place = PLACE) -> AsyncIterator[Client]:
     finally:
         await _end_slices(client)
         greeting = await client.greeting()
-        await bus.Bus(place.run / "agent.socket").ask(bus.Stop())
+        await bus.Line(place.run / "agent.socket").ask(bus.Stop())
         while Path(f"/proc/{greeting.pid}").exists() and not _is_zombie(greeting.pid):
             time.sleep(0.01)
         for directory in (place.run, place.state):

@@ -47,9 +47,8 @@ from vini.bus.messages import (
     Welcome,
     WriteRow,
 )
+from vini.bus.seam import Bus
 from vini.bus.unix import Line, LineChannel, receive_request, send
-
-Bus = Line  # until its users say Line: then this is the one of `seam`
 
 __all__ = [
     "Accept", "AgentGone", "AgentHangs", "AskClock", "AskFibs", "AskMaps", "AskStatus", "Bus", "Cancel", "Challenge",

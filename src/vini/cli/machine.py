@@ -48,7 +48,7 @@ def agent_command() -> None:
 
 async def _ask(client: Client, request: bus.Request) -> bus.Reply:
     """The agent that runs; none is started for the purpose."""
-    return await bus.Bus(client.place.run / "agent.socket", client.place.state / "agent.log").ask(request)
+    return await bus.Line(client.place.run / "agent.socket", client.place.state / "agent.log").ask(request)
 
 
 @agent_command.command("status")

@@ -37,7 +37,7 @@ class Client(Slices):
     def __init__(self, place: Place | None = None, say: Say = lambda _: None):
         super().__init__(say)
         self.place = place or from_environment()
-        self._bus = bus.Bus(self.place.run / "agent.socket", self.place.state / "agent.log")
+        self._bus = bus.Line(self.place.run / "agent.socket", self.place.state / "agent.log")
         self._opened: Store | None = None
         self._greeting: bus.Greeting | None = None
 

@@ -58,7 +58,7 @@ class Op(Value, frozen=True):
         return f"{sign} {' '.join(self.object.key)}{by}" + (f"  ({self.why})" if self.why else "")
 
 
-class SliverStatus(Value, frozen=True):
+class SliverStatus(Value, frozen=True, forbid_unknown_fields=False):
     """How one sliver is: a view of the plan, and of its readiness probes."""
 
     sliver: str

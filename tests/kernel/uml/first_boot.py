@@ -33,7 +33,7 @@ def shown(name: str) -> str:
 
 def agent() -> int:
     """Its process id, by its own word; AgentGone while it doesn't answer."""
-    reply = asyncio.run(bus.Bus(PLACE.run / "agent.socket").ask(bus.Hello()))
+    reply = asyncio.run(bus.Line(PLACE.run / "agent.socket").ask(bus.Hello()))
     assert isinstance(reply, bus.Greeting)
     return reply.pid
 
