@@ -35,6 +35,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--whole-grid", action="store_true", help="measure links at every delay and rate, not at a sample; minutes"
     )
+    parser.addoption(
+        "--chaos-rounds", type=int, default=0, help="how often a testbed's processes are killed; 100 takes minutes"
+    )
+    parser.addoption("--chaos-seed", type=int, default=0, help="which of them, and when, as a failed run printed it")
     kernel_machine.add_options(parser)
 
 

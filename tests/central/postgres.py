@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import pwd
+import select
 import shutil
+import signal
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 BIN = Path("/usr/lib/postgresql/15/bin")
@@ -29,8 +32,24 @@ class Cluster:
         if user := _user():
             os.chown(directory, user.pw_uid, user.pw_gid)
         self._run("initdb", "-D", "data", "-A", "trust", "-U", "vini", "-E", "UTF8", "--no-sync", "--locale=C.UTF-8")
+        self.start()
+
+    def start(self) -> None:
+        """Also again after `kill`."""
         settings = "-c listen_addresses='' -c fsync=off -c max_connections=200 -c shared_buffers=32MB"
-        self._run("pg_ctl", "-D", "data", "-w", "-l", "log", "-o", f"{settings} -k {directory}", "start")
+        self._run("pg_ctl", "-D", "data", "-w", "-l", "log", "-o", f"{settings} -k {self._directory}", "start")
+
+    def kill(self) -> None:
+        """SIGKILL to all of its processes, and wait until they are gone: what it promised is in its files."""
+        first = int((self._directory / "data" / "postmaster.pid").read_text().split()[0])
+        others = Path(f"/proc/{first}/task/{first}/children").read_text().split()
+        handles = [os.pidfd_open(pid) for pid in (first, *map(int, others)) if Path(f"/proc/{pid}").exists()]
+        for handle in handles:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(handle, signal.SIGKILL)
+        for handle in handles:
+            select.select([handle], [], [], 60)
+            os.close(handle)
 
     def create(self, name: str) -> str:
         """A new database; its URL."""

@@ -12,15 +12,18 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import cast
 
 import httpx
 import msgspec
 from own_place import NETNS, OwnPlace, difference, eventually, place_below, run
 
+from vini import bus
 from vini.client import Login
 from vini.client.remote import RemoteClient
 from vini.layout import address, layout
@@ -204,7 +207,9 @@ class Testbed:
         self.central = Central(directory / "central", ip)
         self.hosts: dict[str, Host] = {}
         self._login = directory / "login.json"
+        self._clients = threading.local()  # one for each thread: a connection is made once
         self.told = ""  # what `vini central init` printed
+        self.database = ""  # URL; "": SQLite
 
     # --- an administrator's own machine -----------------------------------------------------------------
 
@@ -225,6 +230,7 @@ class Testbed:
         return found[1]
 
     def init(self, database: str = "") -> None:
+        self.database = database
         more = ("--database", database) if database else ()
         self.told = self.vini(
             "central", "init", "--dir", str(self.central.directory), "--name", self.central.ip, "--admin", ADMIN,
@@ -236,8 +242,19 @@ class Testbed:
 
     def client(self, central: Central | None = None) -> RemoteClient:
         """As the administrator's programs have it; of another central on the same database, by its URL."""
-        login = msgspec.json.decode(self._login.read_bytes(), type=Login)
-        return RemoteClient(msgspec.structs.replace(login, url=(central or self.central).url))
+        if not hasattr(self._clients, "of"):
+            self._clients.of = {}
+        url = (central or self.central).url
+        if url not in self._clients.of:
+            login = msgspec.json.decode(self._login.read_bytes(), type=Login)
+            self._clients.of[url] = RemoteClient(msgspec.structs.replace(login, url=url))
+        return cast(RemoteClient, self._clients.of[url])
+
+    def put(self, topology: Topology, what: str = "put", after: int | None = None, wait_s: float = 60.0) -> bus.Report:
+        """As `RemoteClient.put`, with all that can be said."""
+        headers = {} if after is None else {"If-Match": f'"{after}"'}
+        query: dict[str, str | float | None] = {"what": what, "wait_s": wait_s}
+        return self.client()._call("PUT", f"/slices/{topology.name}/topology", bus.Report, topology, headers, query)
 
     def token(self) -> str:
         return self.vini("node", "token", "--site", SITE).split()[0]
@@ -313,7 +330,8 @@ def wired(names: Sequence[str], directory: Callable[[str], Path]) -> Iterator[Te
             stack.enter_context(_plugged_in(host, bridge))
             stack.callback(host.end)
         yield bed
-        for said in (bed.central.said(), *(h.said() for h in bed.hosts.values() if h.log.exists())):
+        logs = [h.log for h in bed.hosts.values()] + ([] if bed.database else [bed.central.log])
+        for said in (log.read_text() for log in logs if log.exists()):  # a central's, of a database that was away
             assert "Traceback" not in said, said
 
 

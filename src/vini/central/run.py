@@ -40,7 +40,8 @@ class Central:
 
     def __init__(self, database: Database, authority: Authority, clock: Callable[[], float] = time.time):
         self._database, self._clock = database, clock
-        self.hub = Hub(StoredDesk(database, clock), clock=clock)
+        self._desk = StoredDesk(database, clock)
+        self.hub = Hub(self._desk, clock=clock)
         self.testbed = Testbed(database, self.hub, clock)
         self.app: FastAPI = make_app(
             database,
@@ -79,24 +80,28 @@ class Central:
 
     async def _follow(self) -> None:
         """Wake nodes for which anybody on this database wrote something, and cut off those that were disabled."""
-        seen: int | None = None
+        seen = 0
 
         async def look() -> None:
             nonlocal seen
             newest, concerned, allowed = await asyncio.to_thread(self._changed, seen)
-            if seen is not None:
-                self.hub.wake(concerned)
+            self.hub.wake(concerned)
             for node in self.hub.connected() - allowed:
-                self.hub.drop(node)
+                self.hub.drop(node, await asyncio.to_thread(self._why_cut, node))
             seen = newest
 
         await self._again(_LOOK_S, look)
 
-    def _changed(self, seen: int | None) -> tuple[int, set[str], set[str]]:
+    def _changed(self, seen: int) -> tuple[int, set[str], set[str]]:
         """The newest change, the nodes that have something new since `seen`, and all that may be connected."""
         with self._database.reading() as tx:
-            newest, concerned = specs.changed_since(tx, seen or 0)
+            newest, concerned = specs.changed_since(tx, seen)
             return newest, concerned, nodes.connectable(tx)
+
+    def _why_cut(self, node: str) -> str:
+        """A sentence for it."""
+        (found,) = self._desk.identities([node])
+        return (found.why if found else "") or "An administrator has deleted it."
 
     async def _tidy(self) -> None:
         ended = await asyncio.to_thread(self._end_expired)
