@@ -13,7 +13,7 @@ from math import inf
 
 from vini import names
 from vini.layout import link_name
-from vini.model import CapacityError, Link, Node, Sliver, Topology, Unsupported, Value
+from vini.model import CapacityError, Link, Netns, Node, SliceSpec, Sliver, Topology, Unsupported, Value
 from vini.plugins import router_plugin
 from vini.plugins.shaping import shape
 from vini.plugins.wires import OVERHEAD, reach
@@ -30,6 +30,9 @@ class Use(Value, frozen=True):
 
     def __add__(self, other: Use) -> Use:
         return Use(self.cores + other.cores, self.memory_mib + other.memory_mib)
+
+    def __mul__(self, times: float) -> Use:
+        return Use(self.cores * times, self.memory_mib * times)
 
     def __str__(self) -> str:
         return f"{self.memory_mib:g} MiB of memory and {self.cores:g} cores"
@@ -71,6 +74,12 @@ def use(topology: Topology, placed: Mapping[str, str]) -> dict[str, Use]:
     for name, node in placed.items():
         taken[node] = taken.get(node, Use()) + cost(topology.slivers[name])
     return taken
+
+
+def places(specs: Mapping[str, SliceSpec]) -> dict[str, str]:
+    """Sliver -> the node that it is on, of one slice's specs by node."""
+    spaces = ((node, o.ns) for node, spec in specs.items() for o in spec.objects if isinstance(o, Netns))
+    return {ns.partition(".")[2]: node for node, ns in spaces}
 
 
 def crossing(topology: Topology, placed: Mapping[str, str]) -> tuple[str, ...]:

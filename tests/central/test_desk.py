@@ -43,7 +43,7 @@ def greeting(**held: int) -> bus.Greeting:
     return bus.Greeting("", 1, "n1", frozenset(), held)
 
 
-def newer(desk: StoredDesk, node: str, said: bus.Greeting, since: int = 0) -> list[SliceSpec]:
+def newer(desk: StoredDesk, node: str, said: bus.Greeting, since: int | None = None) -> list[SliceSpec]:
     ((specs, _),) = [(found.specs, found.seq) for found in desk.newer([Lack(node, said, since)])]
     return list(specs)
 

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import insert, text, update
 
-from vini import bus
+from vini import bus, placement
 from vini.bench.fleet_agents import CAPABILITIES
 from vini.embed import embed
 from vini.model import Node, Sliver, SliverStatus, Topology
@@ -20,6 +20,7 @@ from vini.store.database import Database, Tx
 
 SITE, ADMIN = "home", "ada@example.org"
 _CORES, _MEMORY_MIB = 64.0, 262144
+_USE = placement.cost(Sliver("x"))
 
 
 def people(database: Database) -> str:
@@ -89,8 +90,11 @@ def fill(database: Database, names: Sequence[str], count: int) -> int:
             for node, (body, report) in bodies.items():
                 body, report = body.replace(old, new), report.replace(old, new)
                 size += len(body)
-                rows.append((numbers[node], slice_, 1, body, False, seq, 1, report, now))
+                rows.append((numbers[node], slice_, 1, body, False, seq, 1, report, now, _USE.cores, _USE.memory_mib))
             _insert(tx, rows)
+        all_ = _USE * count
+        tx.execute(insert(tables.uses), [{"node_id": n, "cores": all_.cores, "memory_mib": all_.memory_mib}
+                                         for n in numbers.values()])  # fmt: skip
     _settle(database)
     return size
 
@@ -107,7 +111,19 @@ def _bodies(topology: Topology, able: Sequence[Node]) -> dict[str, tuple[bytes, 
     return out
 
 
-_COLUMNS = ("node_id", "slice", "generation", "body", "ends", "seq", "acked", "report", "reported_at")
+_COLUMNS = (
+    "node_id",
+    "slice",
+    "generation",
+    "body",
+    "ends",
+    "seq",
+    "acked",
+    "report",
+    "reported_at",
+    "cores",
+    "memory_mib",
+)
 
 
 def _insert(tx: Tx, rows: list[tuple[Any, ...]]) -> None:

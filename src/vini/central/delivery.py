@@ -40,18 +40,18 @@ Word = bus.Greeting | bus.Report | bus.Offset
 
 
 class Lack(Value, frozen=True):
-    """The question what a node lacks of all that was written after number `since`; of 0, of all there is."""
+    """The question what a node lacks of all that was written after number `since`; None: of all there is."""
 
     node: str
     greeting: bus.Greeting
-    since: int = 0
+    since: int | None = None
 
 
 class Newer(Value, frozen=True):
     """The answer, and the number of the newest thing that was written until then."""
 
     specs: tuple[SliceSpec, ...] = ()
-    seq: int = 0
+    seq: int | None = None
 
 
 class Desk(Protocol):
@@ -98,7 +98,7 @@ class Delivery:
         self._node = connection.node
         self._woken = asyncio.Event()
         self._woken.set()
-        self._since = 0  # all that was written until then has been looked at
+        self._since: int | None = None  # all that was written until then has been looked at
         self._under_way: dict[str, asyncio.Task[None]] = {}
         self._later: set[str] = set()  # slices of which something newer waits until they are not under way any more
         self._waits: dict[str, float] = {}  # slice -> how long it waits after the failure before
@@ -161,7 +161,7 @@ class Delivery:
     def _look_again(self, slice_: str) -> None:
         """At all there is: what was passed over is not among the newest any more."""
         self._later.discard(slice_)
-        self._since = 0
+        self._since = None
         self._woken.set()
 
     async def _accept(self, spec: SliceSpec) -> None:

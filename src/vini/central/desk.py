@@ -46,11 +46,11 @@ class StoredDesk:
         ahead: dict[str, int] = {}
         with self._database.reading() as tx:
             seq = specs.newest(tx)
-            late = [lack for lack in lacks if lack.since]
-            fresh = specs.since(tx, min(x.since for x in late), [x.node for x in late]) if late else {}
+            since = {lack.node: lack.since for lack in lacks if lack.since is not None}
+            fresh = specs.since(tx, min(since.values()), since) if since else {}
             found = []
             for lack in lacks:
-                if lack.since:
+                if lack.since is not None:
                     some = [s for s in fresh.get(lack.node, ()) if s.generation > _held(lack.greeting, s.slice)]
                 else:
                     some = self._all_newer(tx, lack.node, lack.greeting, ahead)

@@ -10,7 +10,7 @@ from typing import TypeVar
 import msgspec
 
 from vini import bus, placement
-from vini.bus.seam import Bus
+from vini.bus import Bus
 from vini.embed import embed
 from vini.model import (
     CapacityError,
@@ -127,20 +127,10 @@ class Testbed:
             return {}
         able = _able(nodes.all(tx))
         quota.check(row.shown, sites.get(tx, row.site), len(topology.slivers), quota.Taken(), quota.Taken())
-        placed = placement.place(topology, able, self._used(tx, topology.name), _places(held), None)
+        placed = placement.place(topology, able, specs.used(tx, topology.name), placement.places(held), None)
         vnis = tunnels.lease(tx, topology.name, placement.crossing(topology, placed))
         made = embed(topology, able, generation, placed=placed, vnis=vnis)
         return {n: msgspec.structs.replace(s, expires=row.expires) for n, s in made.items() if s.objects}
-
-    def _used(self, tx: Tx, but: str) -> dict[str, placement.Use]:
-        """What other slices take of each node."""
-        out: dict[str, placement.Use] = {}
-        for row in slices.all(tx):
-            if row.name != but and row.blob:
-                placed = _places(specs.of_slice(tx, row.name))
-                for node, use in placement.use(row.topology, placed).items():
-                    out[node] = out[node] + use if node in out else use
-        return out
 
     async def foresee(self, caller: Caller, topology: Topology) -> list[str]:
         """What `put` would change, step by step, as far as is known from what is stored; nothing is touched."""
@@ -297,12 +287,6 @@ def _able(rows: Iterable[NodeRow]) -> list[Node]:
             "or look at `vini nodes`."
         )
     return able
-
-
-def _places(held: dict[str, SliceSpec]) -> dict[str, str]:
-    """Sliver -> the node that it is on."""
-    spaces = ((node, o.ns) for node, spec in held.items() for o in spec.objects if isinstance(o, Netns))
-    return {ns.partition(".")[2]: node for node, ns in spaces}
 
 
 def _waiting(spec: SliceSpec, why: str) -> list[SliverStatus]:

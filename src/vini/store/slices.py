@@ -9,6 +9,7 @@ import msgspec
 from sqlalchemy import ColumnElement, Select, func, insert, literal, or_, select, union_all, update
 from sqlalchemy import delete as delete_rows
 
+from vini import placement
 from vini.model import Conflict, NotFound, SliceSpec, Stale, Topology
 from vini.rules import expiry
 from vini.rules.access import absent
@@ -181,7 +182,8 @@ def put_topology(
             f"Slice {name!r} is at generation {row.generation} already, and this is {number}; look, then retry."
         )
     change(tx, name, {"generation": number, "updated": at, "topology": msgspec.json.encode(topology)})
-    specs.put(tx, name, number, wanted)
+    placed = {s: node for s, node in placement.places(wanted).items() if s in topology.slivers}
+    specs.put(tx, name, number, wanted, placement.use(topology, placed))
     return number
 
 

@@ -11,31 +11,62 @@ from typing import Any
 
 import msgspec
 from msgspec.structs import replace
-from sqlalchemy import BigInteger, LargeBinary, bindparam, delete, select, union_all, update
+from sqlalchemy import BigInteger, LargeBinary, Table, bindparam, delete, select, union_all, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from vini.model import SliceSpec, ViniError
+from vini.placement import Use
 from vini.store import counters, nodes
 from vini.store.database import Tx
 from vini.store.tables import ended, slices, specs
 from vini.store.tables import nodes as nodes_table
+from vini.store.tables import uses as uses_table
 
 _JOINED = specs.join(nodes_table)
 
 
-def put(tx: Tx, slice_: str, generation: int, wanted: Mapping[str, SliceSpec]) -> None:
-    """These specs are what the slice is; on every other node that may hold something of it, it ends."""
-    query = select(nodes_table.c.name).select_from(_JOINED).where(specs.c.slice == slice_)
-    leaves = {name: SliceSpec(slice_, name, generation) for name in tx.scalars(query) if name not in wanted}
+def put(
+    tx: Tx, slice_: str, generation: int, wanted: Mapping[str, SliceSpec], uses: Mapping[str, Use] | None = None
+) -> None:
+    """These specs are what the slice is, and take that of their nodes, or without `uses` what they took before; on
+    every other node that may hold something of it, it ends."""
+    query = select(nodes_table.c.name, specs.c.cores, specs.c.memory_mib).select_from(_JOINED)
+    before = {name: Use(*taken) for name, *taken in tx.execute(query.where(specs.c.slice == slice_))}
+    leaves = {name: SliceSpec(slice_, name, generation) for name in before if name not in wanted}
     every = {**wanted, **leaves}
     if not every:
         return
+    now = {name: (before if uses is None else uses).get(name, Use()) if name in wanted else Use() for name in every}
     numbers = nodes.numbers(tx, every.keys())
     seq = counters.add(tx, "specs")
-    rows = [{"node_id": numbers[name], "seq": seq, **_columns(spec)} for name, spec in sorted(every.items())]
-    made: Any = (sqlite if tx.dialect.name == "sqlite" else postgresql).insert(specs)
-    changed = {c: made.excluded[c] for c in ("generation", "body", "ends", "seq")}
+    rows = [{"node_id": numbers[n], "seq": seq, **_columns(spec, now[n])} for n, spec in sorted(every.items())]
+    made = _insert(tx, specs)
+    changed = {c: made.excluded[c] for c in ("generation", "body", "ends", "seq", "cores", "memory_mib")}
     tx.execute(made.on_conflict_do_update(index_elements=["node_id", "slice"], set_=changed), rows)
+    _take(tx, {numbers[n]: now[n] + before[n] * -1 if n in before else now[n] for n in sorted(every)})
+
+
+def _take(tx: Tx, more: Mapping[int, Use]) -> None:
+    """By so much more are these nodes used."""
+    rows = [{"node_id": n, "cores": u.cores, "memory_mib": u.memory_mib} for n, u in more.items() if u != Use()]
+    made = _insert(tx, uses_table)
+    sums = {c: uses_table.c[c] + made.excluded[c] for c in ("cores", "memory_mib")}
+    if rows:
+        tx.execute(made.on_conflict_do_update(index_elements=["node_id"], set_=sums), rows)
+
+
+def used(tx: Tx, but: str) -> dict[str, Use]:
+    """Node -> what all slices together take of it, but for that one."""
+    query = select(nodes_table.c.name, uses_table.c.cores, uses_table.c.memory_mib)
+    every = {name: Use(*taken) for name, *taken in tx.execute(query.select_from(uses_table.join(nodes_table)))}
+    mine = select(nodes_table.c.name, specs.c.cores, specs.c.memory_mib).select_from(_JOINED)
+    for name, *taken in tx.execute(mine.where(specs.c.slice == but)):
+        every[name] = every.get(name, Use()) + Use(*taken) * -1
+    return {name: Use(round(use.cores, 6), round(use.memory_mib, 6)) for name, use in every.items()}
+
+
+def _insert(tx: Tx, table: Table) -> Any:
+    return (sqlite if tx.dialect.name == "sqlite" else postgresql).insert(table)
 
 
 def end(tx: Tx, slice_: str, generation: int) -> None:
@@ -162,7 +193,7 @@ def changed_since(tx: Tx, seq: int) -> tuple[int, set[str]]:
     return newest, set(tx.scalars(query))
 
 
-def _columns(spec: SliceSpec) -> dict[str, Any]:
+def _columns(spec: SliceSpec, use: Use) -> dict[str, Any]:
     return {
         "slice": spec.slice,
         "generation": spec.generation,
@@ -171,6 +202,8 @@ def _columns(spec: SliceSpec) -> dict[str, Any]:
         "acked": 0,
         "report": b"",
         "reported_at": 0.0,
+        "cores": use.cores,
+        "memory_mib": use.memory_mib,
     }
 
 

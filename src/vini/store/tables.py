@@ -167,6 +167,16 @@ specs = Table(  # by the slice's name: the end of a slice has to reach its nodes
     Column("acked", BigInteger, nullable=False),  # the newest generation that the node reported of; 0: none yet
     Column("report", LargeBinary, nullable=False),
     Column("reported_at", Double, nullable=False),
+    Column("cores", Double, nullable=False, server_default="0"),  # what the slice takes of the node
+    Column("memory_mib", Double, nullable=False, server_default="0"),
+)
+
+uses = Table(  # the sums of the same over all slices; asked at every change of any
+    "uses",
+    metadata,
+    _of("node_id", "nodes", primary_key=True),
+    Column("cores", Double, nullable=False),
+    Column("memory_mib", Double, nullable=False),
 )
 
 counters = Table(  # each a row that whoever counts it locks until he commits
