@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from ipaddress import ip_address
 
 from vini.layout import Layout, Vif
@@ -49,7 +50,12 @@ def wires(slice_: str, made: Layout, where: Mapping[str, Node], vnis: Mapping[st
 
 def reach(node: Node) -> int:
     """The IP version of the tunnels that a node can have to others of the same; 0: it can have none."""
-    return ip_address(node.address).version if node.address and "vxlan" in node.capabilities else 0
+    return _version(node.address) if node.address and "vxlan" in node.capabilities else 0
+
+
+@lru_cache(maxsize=1 << 13)
+def _version(address: str) -> int:
+    return ip_address(address).version  # asked of each node at every change
 
 
 def most(a: Node, b: Node) -> int:
