@@ -25,6 +25,7 @@ from vini.model import (
     Node,
     Process,
     Program,
+    Ride,
     Root,
     Route,
     Router,
@@ -78,7 +79,15 @@ def embed(
     for link, wire in wired.items():
         for vif in made.ends[link]:
             objects[where[vif.sliver].name].update(_end(topology.name, made, where, vif, wire, programs))
-    return {name: SliceSpec(topology.name, name, generation, frozenset(own)) for name, own in objects.items()}
+    rides = _rides(topology, made, where, wired)
+    spares = _spares(topology, made, where, wired, rides)
+    return {
+        name: SliceSpec(
+            topology.name, name, generation, frozenset(own),
+            rides=tuple(sorted(rides.get(name, ()), key=lambda r: (r.ns, r.dev))), spares=tuple(spares.get(name, ())),
+        )
+        for name, own in objects.items()
+    }  # fmt: skip
 
 
 def _where(topology: Topology, nodes: Sequence[Node], placed: Mapping[str, str] | None) -> dict[str, Node]:
@@ -128,6 +137,17 @@ def _sliver(
 
 
 def _routes(made: Layout, sliver: Sliver, ns: str, wired: Mapping[str, Wire], added: int) -> Iterator[Route]:
+    for to, (via, vif) in _given(made, sliver).items():
+        if alive(made, vif):
+            yield _route(ns, to, via, vif, wired, added)
+
+
+def _route(ns: str, to: str, via: str, vif: Vif, wired: Mapping[str, Wire], added: int) -> Route:
+    return Route(ns, to, via, vif.dev, wired[vif.link].mtu - added if added else 0)
+
+
+def _given(made: Layout, sliver: Sliver) -> dict[str, tuple[str, Vif]]:
+    """Destination -> next hop, and the vif that leads there."""
     vifs = made.vifs[sliver.name]
     given = {}
     for route in sliver.routes:
@@ -138,12 +158,11 @@ def _routes(made: Layout, sliver: Sliver, ns: str, wired: Mapping[str, Wire], ad
         to = _destination(route.to, found[0])
         given[to] = found
     if not given and not forwards(sliver):
-        given = _default_routes(made, vifs)
+        for to, via, vif in _default_routes(made, vifs):
+            given.setdefault(to, (via, vif))
     if sliver.routing and "static" in sliver.routing.protocols:
         given = {**static_routes(made, sliver.name), **given}
-    for to, (via, vif) in given.items():
-        if alive(made, vif):
-            yield Route(ns, to, via, vif.dev, wired[vif.link].mtu - added if added else 0)
+    return given
 
 
 def _destination(to: str, via: str) -> str:
@@ -162,15 +181,14 @@ def _next_hop(via: str, to: str, made: Layout, vifs: Iterable[Vif]) -> tuple[str
     return None
 
 
-def _default_routes(made: Layout, vifs: Iterable[Vif]) -> dict[str, tuple[str, Vif]]:
-    """A host sends all by its first neighbour that forwards, over a link that has a carrier."""
-    out: dict[str, tuple[str, Vif]] = {}
+def _default_routes(made: Layout, vifs: Iterable[Vif]) -> Iterator[tuple[str, str, Vif]]:
+    """A host sends all by its first neighbour that forwards, over a link that has a carrier; by the next, where that
+    link fails."""
     for vif in vifs:
         for neighbor in made.neighbors(vif) if alive(made, vif) else ():
             for cidr in neighbor.addresses if neighbor.sliver in made.forwarding else ():
                 ip = cidr.partition("/")[0]
-                out.setdefault("::/0" if ":" in ip else "0.0.0.0/0", (ip, vif))
-    return out
+                yield "::/0" if ":" in ip else "0.0.0.0/0", ip, vif
 
 
 def _contents(sliver: Sliver, ns: str) -> Iterator[File | Root | Process]:
@@ -340,3 +358,38 @@ def _end(
     if shaped:
         yield shaped
         yield from shape_files(ns, impairment).values()
+
+
+# --- what links ride on -----------------------------------------------------------------------
+
+
+def _rides(
+    topology: Topology, made: Layout, where: Mapping[str, Node], wired: Mapping[str, Wire]
+) -> dict[str, list[Ride]]:
+    """Node -> the ends there of links that fail with the path to the node of their other end."""
+    out: dict[str, list[Ride]] = {}
+    for link, wire in wired.items() if topology.substrate == "mirror" else ():
+        for vif in made.ends[link] if wire.is_tunnel else ():
+            ride = Ride(link, f"{topology.name}.{vif.sliver}", vif.dev, where[vif.peer].name)
+            out.setdefault(where[vif.sliver].name, []).append(ride)
+    return out
+
+
+def _spares(
+    topology: Topology, made: Layout, where: Mapping[str, Node], wired: Mapping[str, Wire],
+    rides: Mapping[str, Iterable[Ride]],
+) -> dict[str, list[Route]]:  # fmt: skip
+    """Node -> routes of hosts that have another way than over such a link."""
+    out: dict[str, list[Route]] = {}
+    riding = {ride.ns.partition(".")[2] for of_node in rides.values() for ride in of_node}
+    for name in sorted(riding):
+        sliver = topology.slivers[name]
+        if sliver.routes or forwards(sliver) or sliver.program:
+            continue
+        first: set[str] = set()
+        for to, via, vif in _default_routes(made, made.vifs[name]):
+            if to in first:
+                spare = _route(f"{topology.name}.{name}", to, via, vif, wired, 0)
+                out.setdefault(where[name].name, []).append(spare)
+            first.add(to)
+    return out

@@ -10,10 +10,10 @@ import pytest
 from vini import bus
 from vini.central.delivery import Lack
 from vini.central.desk import StoredDesk
-from vini.model import Netns, SliceSpec, Sliver, Topology
+from vini.model import Netns, SliceSpec, Sliver, SliverStatus, Topology
 from vini.rules.nouns import NodeSaid
 from vini.rules.wishes import NewSite
-from vini.store import nodes, persons, sites, slices
+from vini.store import events, nodes, persons, sites, slices
 from vini.store.database import Database
 
 UP = Topology("home_a", {"x": Sliver("x")})
@@ -104,3 +104,25 @@ def test_words_of_a_deleted_node_are_nobodys(database: Database) -> None:
     desk.reported([("n2", greeting()), ("n1", bus.Offset(0.25, 0.001)), ("n2", bus.Offset(0.5, 0.001))])
     with database.reading() as tx:
         assert nodes.get(tx, "n1").clock_offset_s == 0.25
+
+
+def test_a_failed_path_is_an_event_of_each_slice_on_it_and_so_is_its_return(database: Database) -> None:
+    desk = StoredDesk(database)
+    ask(database, 3)
+    why = {"x--y": "the path between nodes n1 and n2 is down"}
+
+    def said(faults: dict[str, str], generation: int = 3, refused: str = "") -> None:
+        rows = () if refused else (SliverStatus("home_a.x", "ready", faults=faults),)
+        report = bus.Report(rows, slice="home_a", generation=generation, refused=refused)
+        desk.reported([("n1", report), ("n2", report)])  # of n2 it isn't asked
+
+    for faults in ({}, why, why, why | {"x--z": "another cause"}, {}, {}):
+        said(faults)
+    with database.reading() as tx:
+        found, _ = events.some(tx, None, 100, kind="slice", target="home_a")
+    assert [(e.who, e.what, e.detail) for e in reversed(found)] == [
+        ("node n1", "path failed", "link x--y failed: the path between nodes n1 and n2 is down"),
+        ("node n1", "path failed", "link x--z failed: another cause"),
+        ("node n1", "path back", "link x--z back"),
+        ("node n1", "path back", "link x--y back"),
+    ]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from itertools import groupby
 
 import msgspec
 
@@ -12,9 +13,10 @@ from vini import bus
 from vini.central.delivery import Identity, Lack, Newer, Word
 from vini.model import NotFound, SliceSpec
 from vini.rules.nouns import NodeSaid
-from vini.store import nodes, slices, specs
+from vini.store import events, nodes, slices, specs
 from vini.store.database import Database, Tx
 
+_SHOWN = 10  # links that an event names
 _WHY = {
     "disabled": "An administrator has disabled it; `vini node enable` on the central's side lets it back.",
     "reinstall": "It is to be reinstalled: join it again with a new token.",
@@ -79,12 +81,44 @@ class StoredDesk:
             reports = [
                 (m.slice, n, m.generation, msgspec.json.encode(m)) for n, m in words if isinstance(m, bus.Report)
             ]
+            _note_links(tx, [(n, m) for n, m in words if isinstance(m, bus.Report) and not m.refused], now)
             specs.acknowledge_all(tx, reports, now)
             for node, message in sorted(words, key=lambda word: word[0]):
                 if isinstance(message, bus.Greeting):
                     _greeted(tx, node, message, now)
             nodes.measured(tx, {n: m.ahead_s for n, m in words if isinstance(m, bus.Offset)}, now)
         return [None] * len(words)
+
+
+def _note_links(tx: Tx, reported: Sequence[tuple[str, bus.Report]], now: float) -> None:
+    """An event for each slice and node where links failed with the path that they ride on, or came back with it."""
+    before = specs.last_reports(tx, {(m.slice, node) for node, m in reported})
+    was = {of: _faults(msgspec.json.decode(body, type=bus.Report)) for of, body in before.items() if b"faults" in body}
+    for node, report in reported:
+        of = (report.slice, node)
+        if of not in before:  # not asked of it any more
+            continue
+        old, new = was.get(of, {}), _faults(report)
+        was[of] = new
+        news = [("path failed", f"{_links(links)} failed: {why}") for why, links in _by_cause(new, old)]
+        news += [("path back", f"{_links(links)} back") for _, links in _by_cause(old, new)]
+        for what, detail in news:
+            events.add(tx, at=now, who=f"node {node}", what=what, kind="slice", target=report.slice, detail=detail)
+
+
+def _faults(report: bus.Report) -> dict[str, str]:
+    return {link: why for row in report.slivers for link, why in row.faults.items()}
+
+
+def _by_cause(these: Mapping[str, str], but: Mapping[str, str]) -> list[tuple[str, list[str]]]:
+    """The links among these that are not among those, by what happened to them."""
+    new = sorted((why, link) for link, why in these.items() if link not in but)
+    return [(why, [link for _, link in of_it]) for why, of_it in groupby(new, key=lambda pair: pair[0])]
+
+
+def _links(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+    return f"link {shown}" if len(names) == 1 else f"links {shown}"
 
 
 def _greeted(tx: Tx, node: str, greeting: bus.Greeting, now: float) -> None:

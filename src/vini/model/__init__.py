@@ -65,15 +65,15 @@ from vini.model.objects import (
     Vxlan,
 )
 from vini.model.router import Adjacency, BgpPeer, Router, RouterVif
-from vini.model.spec import Capabilities, Node, Op, SliceSpec, SliverStatus, State
+from vini.model.spec import Capabilities, Node, Op, Ride, SliceSpec, SliverStatus, State, Way
 from vini.model.value import Key, Value
 
 __all__ = [
     "Address", "Adjacency", "AnyObject", "BRIDGE", "BUDGET_KPPS", "BgpPeer", "Bpf", "BpfRow", "BpfVif", "Bridge",
     "BurstLoss", "Capabilities", "CapacityError", "Command", "Conflict", "DAEMONS", "Denied", "DriverError", "End",
     "Expect", "Fault", "File", "Hook", "Impairment", "Interface", "Key", "Link", "Mistake", "Netns", "Node",
-    "NotFound", "Object", "Op", "PROTOCOLS", "Place", "Process", "Program", "Ready", "Root", "Route", "Router",
-    "RouterVif", "Routing", "SPEAKS", "STACK", "SYSCTLS", "Shape", "SliceSpec", "Sliver", "SliverStatus", "Stale",
-    "State", "StaticRoute", "Sysctl", "Topology", "TopologyError", "Unsupported", "Value", "Veth", "VethEnd",
-    "ViniError", "Vxlan",
+    "NotFound", "Object", "Op", "PROTOCOLS", "Place", "Process", "Program", "Ready", "Ride", "Root", "Route",
+    "Router", "RouterVif", "Routing", "SPEAKS", "STACK", "SYSCTLS", "Shape", "SliceSpec", "Sliver", "SliverStatus",
+    "Stale", "State", "StaticRoute", "Sysctl", "Topology", "TopologyError", "Unsupported", "Value", "Veth", "VethEnd",
+    "ViniError", "Vxlan", "Way",
 ]  # fmt: skip

@@ -156,3 +156,4 @@ class Topology(Value, frozen=True):
     slivers: dict[str, Sliver] = {}
     links: tuple[Link, ...] = ()
     expect: tuple[Expect, ...] = ()
+    substrate: Literal["mirror", "heal"] = "mirror"  # what becomes of a link when the path that it rides on fails

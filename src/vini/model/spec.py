@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from vini.model.objects import AnyObject, Shape
+from vini.model.objects import AnyObject, Route, Shape
 from vini.model.value import Value
 
 Capabilities = frozenset[str]  # words of node/probe.py: "netem", "element", "cgroup2", "frr", "bird", ...
@@ -22,6 +22,18 @@ class Node(Value, frozen=True):
     memory_mib: int = 0  # the same; 0: not bounded
 
 
+class Ride(Value, frozen=True):
+    """One end, here, of a link that leads to another node, and that fails when the path to that node does."""
+
+    link: str
+    ns: str
+    dev: str  # of the Vxlan, whose addresses are the path's
+    node: str  # the other one
+
+
+Way = tuple[str, str]  # addresses of this node and of another one: the path between them, whatever it leads over
+
+
 class SliceSpec(Value, frozen=True):
     """Everything that one node must hold for one slice; immutable and complete.
 
@@ -34,6 +46,8 @@ class SliceSpec(Value, frozen=True):
     objects: frozenset[AnyObject] = frozenset()
     not_before: float = 0.0  # Unix time, s: until then the node keeps what it has; 0: at once
     expires: float = 0.0  # Unix time, s: then the node ends the slice by itself; 0: never
+    rides: tuple[Ride, ...] = ()  # the links that mirror what they ride on
+    spares: tuple[Route, ...] = ()  # the first that stands is wanted where a route to the same stands on a failed one
 
 
 class State(Value, frozen=True):
@@ -64,3 +78,4 @@ class SliverStatus(Value, frozen=True, forbid_unknown_fields=False):
     sliver: str
     state: Literal["ready", "configuring", "failed"]
     why: str = ""
+    faults: dict[str, str] = {}  # link of it -> why that failed, though nobody asked for it

@@ -15,12 +15,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TypeVar
 
+from vini import mirror
 from vini.bus import Fibs, Lines, MapRows, Maps, Report
-from vini.model import AnyObject, DriverError, Key, Netns, NotFound, SliceSpec, SliverStatus, State
+from vini.model import AnyObject, DriverError, Key, Netns, NotFound, SliceSpec, SliverStatus, State, Way
 from vini.node.guard import Guard
 from vini.node.ledger import Change, Ended
 from vini.node.ledgers import Asker, Ledgers
 from vini.node.machine import Machine, Progress
+from vini.node.paths import Paths
 from vini.node.programs import Programs
 from vini.node.trace import Traces
 from vini.plan import outcome, plan, status, touched, within
@@ -36,11 +38,17 @@ _LONGEST_S = 5.0  # however dear a look is: what breaks is healed within seconds
 class Agent:
     """Keeps one machine as its ledger says.  `work` runs in one thread only: it enters namespaces."""
 
-    def __init__(self, machine: Machine, ledgers: Ledgers, traces: Traces, programs: Programs):
+    def __init__(
+        self, machine: Machine, ledgers: Ledgers, traces: Traces, programs: Programs, paths: Paths | None = None
+    ):
+        self._paths = paths or Paths()
+        self._mirrored: frozenset[Way] = frozenset()  # the failed paths that a pass has been made for
+        self._ways: dict[str, tuple[SliceSpec, frozenset[Way]]] = {}
         self._machine, self._ledgers, self._traces, self._programs = machine, ledgers, traces, programs
         self._work = ThreadPoolExecutor(1, thread_name_prefix="machine")
         self._failures: dict[Key, str] = {}
         self._woken = asyncio.Event()
+        self._hurry = False  # somebody waits for what the next full look tells
         self._stuck = False  # the ledger could not be written when a spec's time had come
         self.listener: Callable[[Sequence[Report]], None] | None = None  # hears how the central's slices are, often
 
@@ -65,7 +73,7 @@ class Agent:
         are still being told of their new configuration."""
         old = self._ledgers.accept(spec, asker)
         new = self._objects(spec.slice, asker)
-        scope = touched(old.objects if old else frozenset(), new) | self._failed_namespaces()
+        scope = touched(self._now(old) if old else frozenset(), new) | self._failed_namespaces()
         if old is None or not new:  # also what nobody asked for goes with the slice
             scope |= self._traced(spec.slice)
         ops, now = self._pass(scope, progress)
@@ -77,7 +85,11 @@ class Agent:
     def _objects(self, slice_: str, asker: Asker) -> frozenset[AnyObject]:
         """What this asker wants of a slice now."""
         spec = self._ledgers.of(asker).wanted().get(slice_)
-        return spec.objects if spec else frozenset()
+        return self._now(spec) if spec else frozenset()
+
+    def _now(self, spec: SliceSpec) -> frozenset[AnyObject]:
+        """What is wanted by it as long as paths are as they are."""
+        return mirror.mirrored(spec, self._paths.failed)
 
     def _traced(self, slice_: str) -> set[str]:
         return {ns for ns in self._traces.namespaces() if ns.startswith(slice_ + ".")}
@@ -99,7 +111,7 @@ class Agent:
         def look() -> Lines:
             wanted = {ns for o in spec.objects for ns in o.slivers}
             known = {ns for ns in self._traces.namespaces() if ns.startswith(spec.slice + ".")}
-            return Lines(tuple(map(str, plan(spec.objects, self._machine.observe(wanted | known).objects))))
+            return Lines(tuple(map(str, plan(self._now(spec), self._machine.observe(wanted | known).objects))))
 
         return await self._in_thread(look)
 
@@ -119,7 +131,7 @@ class Agent:
 
         def look() -> tuple[list[SliverStatus], bool]:
             state = State(have, *self._traces.health(have))
-            rows = status(within(want, spaces), state, self._failures)
+            rows = self._told(status(within(want, spaces), state, self._failures))
             return rows, self._traces.being_asked(spaces)
 
         rows, asked = await self._in_thread(look)
@@ -127,6 +139,9 @@ class Agent:
             await self._answers(spaces)
             rows, _ = await self._in_thread(look)
         return tuple(rows)
+
+    def _told(self, rows: list[SliverStatus]) -> list[SliverStatus]:
+        return mirror.told(rows, self._ledgers.wanted().values(), self._paths.failed)
 
     async def _answers(self, spaces: Collection[str]) -> None:
         """Until daemons of these slivers have answered, or their time is over.  The machine's thread does not wait
@@ -204,6 +219,37 @@ class Agent:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._keep())
             tasks.create_task(self._guard())
+            tasks.create_task(self._paths.run(self._ridden))
+            tasks.create_task(self._mirror())
+
+    # --- paths to other nodes -------------------------------------------------------------------
+
+    def _ridden(self) -> frozenset[Way]:
+        """The paths that links of now ride on."""
+        specs = self._ledgers.wanted()
+        self._ways = {
+            name: held if (held := self._ways.get(name)) and held[0] is spec else (spec, _ways(spec))
+            for name, spec in specs.items()
+        }
+        return frozenset().union(*(ways for _, ways in self._ways.values()))
+
+    async def _mirror(self) -> None:
+        """What rides on a path fails and comes back with it, at once; the full look that tells of it follows."""
+        while True:
+            await self._paths.changed.wait()
+            self._paths.changed.clear()
+            await self._in_thread(self._reflect)
+            self._hurry = True
+            self._woken.set()
+
+    def _reflect(self) -> None:
+        failed = self._paths.failed
+        scope = mirror.concerned(self._ledgers.wanted().values(), failed ^ self._mirrored)
+        self._mirrored = failed
+        if scope:
+            self._pass(scope, lambda *_: None)
+
+    # --- looking and acting ---------------------------------------------------------------------
 
     async def _guard(self) -> None:
         """Keep slices' programs within their share of a processor."""
@@ -215,6 +261,7 @@ class Agent:
     async def _keep(self) -> None:
         while True:
             started = time.monotonic()
+            self._hurry = False
             reports = await self._in_thread(self._full_pass)
             if self.listener:
                 self.listener(reports)
@@ -224,7 +271,7 @@ class Agent:
         """Wait; meanwhile, what takes too long to answer is ended, what waits its turn is asked, and specs whose time
         has come are put in force at that moment."""
         end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0:
+        while (left := end - time.monotonic()) > 0 and not self._hurry:
             self._woken.clear()
             asking = self._traces.asking()
             await self._until_woken(min(left, self._moment(), _TICK_S if asking else math.inf))
@@ -246,7 +293,7 @@ class Agent:
         changes = self._advanced()
         scope: set[str] = set()
         for old, new in changes:
-            scope |= touched(old.objects if old else frozenset(), new.objects)
+            scope |= touched(self._now(old) if old else frozenset(), self._now(new))
             if old is None or not new.objects:
                 scope |= self._traced(new.slice)
         if scope:
@@ -289,7 +336,7 @@ class Agent:
 
     def _reports(self, have: frozenset[AnyObject]) -> list[Report]:
         rows: dict[str, list[SliverStatus]] = {n: [] for n in sorted(self._ledgers.central.specs)}
-        for row in status(self._want(), State(have, *self._traces.health(have)), self._failures):
+        for row in self._told(status(self._want(), State(have, *self._traces.health(have)), self._failures)):
             if (slice_ := row.sliver.partition(".")[0]) in rows:
                 rows[slice_].append(row)
         return [self._report(slice_, tuple(of_it), "central") for slice_, of_it in rows.items()]
@@ -320,7 +367,7 @@ class Agent:
         return self._machine.observe(wanted & traces).objects | {Netns(ns) for ns in unwanted}
 
     def _want(self) -> frozenset[AnyObject]:
-        specs = [s.objects for s in self._ledgers.wanted().values()]
+        specs = [self._now(s) for s in self._ledgers.wanted().values()]
         return specs[0] if len(specs) == 1 else frozenset().union(*specs)
 
     def _failed_namespaces(self) -> set[str]:
@@ -328,6 +375,10 @@ class Agent:
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._work, work)
+
+
+def _ways(spec: SliceSpec) -> frozenset[Way]:
+    return frozenset(mirror.paths(spec).values())
 
 
 def _concerns(key: Key, scope: Collection[str]) -> bool:

@@ -23,6 +23,7 @@ from vini.node.drivers.process import ProcessDriver
 from vini.node.drivers.program import ProgramDriver
 from vini.node.drivers.shape import ShapeDriver
 from vini.node.machine import Machine
+from vini.node.paths import Paths
 from vini.node.pins import Pins
 from vini.node.place import Place, from_environment
 from vini.node.programs import Programs
@@ -42,7 +43,8 @@ def build(place: Place) -> Agent:
         NetworkDriver(place), ShapeDriver(place), FileDriver(place), ProgramDriver(place), RootDriver(place), processes
     ]  # fmt: skip
     traces = Traces(place, processes)
-    return Agent(Machine(drivers), ledgers.below(place.state), traces, Programs(place))
+    paths = Paths(place.state / "paths.json")
+    return Agent(Machine(drivers), ledgers.below(place.state), traces, Programs(place), paths)
 
 
 async def serve(place: Place) -> None:

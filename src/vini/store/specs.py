@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 from msgspec.structs import replace
-from sqlalchemy import BigInteger, LargeBinary, Table, bindparam, delete, select, union_all, update
+from sqlalchemy import BigInteger, LargeBinary, Table, bindparam, delete, select, tuple_, union_all, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from vini.model import SliceSpec, ViniError
@@ -151,6 +151,17 @@ def acknowledge_all(tx: Tx, reports: Iterable[tuple[str, str, int, bytes]], at: 
     change = update(specs).where(mine, specs.c.acked <= done, specs.c.generation >= done)
     tx.execute(change.values(acked=done, report=bindparam("said", type_=LargeBinary), reported_at=at), rows)
     tx.execute(delete(specs).where(mine, specs.c.ends, specs.c.generation == done), rows)
+
+
+def last_reports(tx: Tx, of: Collection[tuple[str, str]]) -> dict[tuple[str, str], bytes]:
+    """(slice, node) -> what that node last said of the slice, b"": nothing; of those of which it is asked for it."""
+    query = select(nodes_table.c.name, nodes_table.c.id).where(nodes_table.c.name.in_({node for _, node in of}))
+    numbers = dict(tx.execute(query).all())
+    names = {number: node for node, number in numbers.items()}
+    asked = [(numbers[node], slice_) for slice_, node in sorted(of) if node in numbers]
+    columns = select(specs.c.slice, specs.c.node_id, specs.c.report)
+    rows = tx.execute(columns.where(tuple_(specs.c.node_id, specs.c.slice).in_(asked))) if asked else ()
+    return {(slice_, names[number]): report for slice_, number, report in rows}
 
 
 def reports(tx: Tx, slice_: str) -> dict[str, tuple[int, bytes, float]]:

@@ -440,6 +440,10 @@ TOPOLOGY = Section(
         ),
         "links": Key(ListOf(LINK_LINE), "The virtual links: `a -- b`, `a -- b: {...}`, or `ends: [a, b]`."),
         "expect": Key(Either((words("all"), ListOf(EXPECT))), "What must be reachable: a list, or `all`."),
+        "substrate": Key(
+            words("mirror", "heal"),
+            "Links between nodes fail with the path that they ride on (mirror, default), or are left alone (heal).",
+        ),
     },
 )
 

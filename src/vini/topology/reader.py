@@ -70,6 +70,7 @@ def resolve(
         slivers=read_slivers(root, links, switches, cache(read_file), mistakes),
         links=links,
         expect=_expect(root, frozenset(own), switches, mistakes),
+        substrate=root["substrate"].value if "substrate" in root else "mirror",
     )
 
 

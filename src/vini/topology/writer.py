@@ -70,6 +70,8 @@ def dump(topology: Topology) -> str:
         written["links"] = _Lines(_link(link) for link in topology.links)
     if topology.expect:
         written["expect"] = "all" if topology.expect == (Expect(),) else [_expect(e) for e in topology.expect]
+    if topology.substrate != "mirror":
+        written["substrate"] = topology.substrate
     return yaml.dump(written, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=WIDTH, allow_unicode=True)
 
 

@@ -1,0 +1,328 @@
+"""Whether the paths to other nodes are alive that virtual links ride on.
+
+In the spirit of BFD (RFC 5880): many small probes, and a path is down when several in a row stay without an answer.
+One pair of addresses is probed, however many links ride on it.
+
+What answers is the other node's *kernel*, to an echo request (RFC 792, RFC 4443), and not its agent.  So:
+
+- an agent that is dead, or that is being upgraded, fails no link: its slices run on without it;
+- an answer shows both directions at once: a request that does not arrive, and an answer that does not, are the same
+  silence.  Each node asks for itself, so a failure of one direction fails a link at both of its ends, and no message of
+  ours has to say so.  There is no protocol between agents, and none that another version could speak otherwise.
+
+A path that has never answered is not judged: a network that lets no echo requests through mirrors nothing.  What is
+known of paths is on disk, so an agent that starts assumes that they are as they were.  What it sees is the path of echo
+requests.  Where a network spreads packets over several ways, tunnels may take another one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import random
+import socket
+import struct
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from vini.model import Value, Way
+
+log = logging.getLogger("vini.agent")
+_FORGET = 4096  # paths that nothing rides on any more are remembered up to so many
+
+
+class Rhythm(Value, frozen=True):
+    """How often, and how long, in s."""
+
+    every: float = 0.2  # between two probes, at most: each time up to a quarter less, so that nodes don't march in step
+    soon: float = 0.05  # the same while a path is silent and not yet down: so a network that loses much is no failure
+    doubt: float = 0.3  # without an answer: silent
+    silence: float = 0.7  # without an answer: down
+    lost: int = 3  # probes at least that must have been lost by then
+    hold: float = 0.6  # of answers without such a silence: up again; twice as long after each failure
+    longest_hold: float = 10.0
+    calm: float = 60.0  # after so long without a failure, as at first
+    most: int = 1000  # probes per second, for all paths; with more paths than that takes, each has fewer
+    look: float = 1.0  # between looks which paths are ridden on
+    slept: float = 0.25  # more than that between two steps is time in which we did not run, and does not count
+
+
+class Echo(Protocol):
+    """The way to the network."""
+
+    def send(self, way: Way) -> None:
+        """One request."""
+        ...
+
+    def receive(self) -> Iterable[Way]:
+        """Whose answers have come since."""
+        ...
+
+    def close(self) -> None:
+        """Nothing is sent any more for now."""
+        ...
+
+
+class Watch:
+    """What is known of one path.  Times are of the watcher's own clock, which stands still while it does not run."""
+
+    def __init__(self, rhythm: Rhythm, now: float, failed: bool | None, chance: random.Random):
+        self._rhythm, self._chance = rhythm, chance
+        self.failed = bool(failed)
+        self.known = failed is not None  # has it ever answered?
+        self.slower = 1.0  # so many times, where there are more paths than may be probed so often
+        self.due = now + rhythm.every * chance.random()
+        self._answered, self._since = now, now  # the last answer; the first one of those without a silence between
+        self._lost = self._answers = 0
+        self._hold, self._mended = rhythm.hold, -rhythm.calm
+
+    def asked(self, now: float) -> None:
+        """A probe is on its way."""
+        self._lost += 1
+        doubtful = self.known and not self.failed and self._has_been_silent(now, self._rhythm.doubt)
+        pause = self._rhythm.soon if doubtful else self._rhythm.every * self._chance.uniform(0.75, 1.0)
+        self.due = now + pause * self.slower
+
+    def answer(self, now: float) -> None:
+        """One has come."""
+        if self._has_been_silent(now, self._rhythm.silence):
+            self._since, self._answers = now, 0
+        self._answers += 1
+        self._answered, self._lost = now, 0
+        self.known = True
+
+    def _has_been_silent(self, now: float, seconds: float) -> bool:
+        return now - self._answered >= seconds * self.slower
+
+    def judge(self, now: float) -> bool:
+        """Whether it has failed, or come back, by now."""
+        r = self._rhythm
+        silent = self._has_been_silent(now, r.silence)
+        if not self.failed and self.known and silent and self._lost >= r.lost:
+            self._hold = r.hold if now - self._mended >= r.calm else min(2 * self._hold, r.longest_hold)
+            self.failed, self._answers = True, 0
+            return True
+        if self.failed and not silent and self._answers >= r.lost and now - self._since >= self._hold:
+            self.failed, self._mended = False, now
+            return True
+        return False
+
+
+class Paths:
+    """All of one node.  `failed` may be read in any thread; `changed` is set when it is another."""
+
+    def __init__(
+        self, file: Path | None = None, echo: Callable[[], Echo] | None = None, rhythm: Rhythm | None = None,
+        clock: Callable[[], float] = time.monotonic, seed: int | None = None,
+    ):  # fmt: skip
+        self._file, self._rhythm, self._clock, self._chance = file, rhythm or Rhythm(), clock, random.Random(seed)
+        self._make = echo or IcmpEcho
+        self._echo: Echo | None = None
+        self._now, self._before = 0.0, clock()
+        self._watches = {way: self._watch(failed) for way, failed in self._read().items()}
+        self._ridden: frozenset[Way] = frozenset()
+        self.failed: frozenset[Way] = frozenset(way for way, watch in self._watches.items() if watch.failed)
+        self.changed = asyncio.Event()
+
+    def _watch(self, failed: bool | None) -> Watch:
+        return Watch(self._rhythm, self._now, failed, self._chance)
+
+    async def run(self, ridden: Callable[[], frozenset[Way]]) -> None:
+        """Probe those that are ridden on, as `ridden` says now; until cancelled."""
+        try:
+            looked = -self._rhythm.look
+            while True:
+                if self._clock() - looked >= self._rhythm.look:
+                    looked = self._clock()
+                    self.watch(ridden())
+                pause = self.step()
+                await asyncio.sleep(min(pause, max(0.0, looked + self._rhythm.look - self._clock())))
+        finally:
+            self._hang_up()
+
+    def watch(self, ridden: frozenset[Way]) -> None:
+        """From now on these are probed, and no others."""
+        for way in ridden - self._ridden:
+            old = self._watches.get(way)
+            self._watches[way] = self._watch(old.failed if old is not None and old.known else None)
+        self._ridden = ridden
+        for way in ridden:
+            self._watches[way].slower = max(1.0, len(ridden) / (self._rhythm.most * self._rhythm.every))
+        for way in [w for w in self._watches if w not in ridden][: max(0, len(self._watches) - _FORGET)]:
+            del self._watches[way]
+        if not ridden:
+            self._hang_up()
+        self._tell()
+
+    def step(self) -> float:
+        """Hear, judge, ask; how long until the next time, in s."""
+        now = self._clock()
+        self._now += min(now - self._before, self._rhythm.slept)
+        self._before = now
+        if not self._ridden:
+            return self._rhythm.look
+        if self._echo is None:
+            self._echo = self._make()
+        heard = [way for way in self._echo.receive() if way in self._ridden]
+        learned = {way for way in heard if not self._watches[way].known}
+        for way in heard:
+            self._watches[way].answer(self._now)
+        turned = [way for way in self._ridden if self._watches[way].judge(self._now)]
+        self._ask()
+        for local, remote in turned:
+            word = "is down" if self._watches[local, remote].failed else "is back"
+            log.warning("the path from %s to %s %s", local, remote, word)
+        if turned or learned:
+            self._tell()
+            self._write()
+        due = min(self._watches[way].due for way in self._ridden)
+        return max(self._rhythm.soon, due - self._now)
+
+    def _ask(self) -> None:
+        assert self._echo is not None
+        for way in self._ridden:
+            watch = self._watches[way]
+            if watch.due <= self._now:
+                self._echo.send(way)
+                watch.asked(self._now)
+
+    def _tell(self) -> None:
+        failed = frozenset(way for way in self._ridden if self._watches[way].failed)
+        if failed != self.failed:
+            self.failed = failed
+            self.changed.set()
+
+    def _hang_up(self) -> None:
+        if self._echo is not None:
+            self._echo.close()
+            self._echo = None
+
+    # --- what is known, on disk -----------------------------------------------------------------
+
+    def _read(self) -> dict[Way, bool]:
+        """Way -> whether it had failed, of those that ever answered."""
+        try:
+            known = msgspec.json.decode(self._file.read_bytes(), type=list[_Known]) if self._file else []
+        except (FileNotFoundError, msgspec.DecodeError):
+            return {}
+        return {(k.local, k.remote): k.failed for k in known}
+
+    def _write(self) -> None:
+        """Best effort: where the disk does not take it, an agent that starts has to learn it anew."""
+        if self._file is None:
+            return
+        known = [_Known(*way, watch.failed) for way, watch in sorted(self._watches.items()) if watch.known]
+        with suppress(OSError):
+            new = self._file.with_suffix(".new")
+            new.write_bytes(msgspec.json.encode(known))
+            new.rename(self._file)
+
+
+class _Known(Value, frozen=True):
+    local: str
+    remote: str
+    failed: bool = False
+
+
+# --- echo requests ------------------------------------------------------------------------------
+
+_REQUEST, _REPLY = {4: 8, 6: 128}, {4: 0, 6: 129}  # ICMP types
+_HEAD = struct.Struct("!BBHHH")  # type, code, checksum, identifier, sequence number
+_SOL_RAW, _ICMP_FILTER, _ICMP6_FILTER = 255, 1, 1  # socket options: which types are not wanted (raw(7), RFC 3542)
+_CONTROL = 0xC0  # precedence of network control (RFC 791): a queue full of data is no failure
+_AT_ONCE = 10_000  # answers that are read in one go
+
+
+class IcmpEcho:
+    """Echo requests from the very addresses that tunnels have.
+
+    Each carries a secret, so that nobody who can't see them answers for a path that is dead.  What can't be sent is a
+    request without an answer.
+    """
+
+    def __init__(self) -> None:
+        self._sockets: dict[str, socket.socket] = {}  # local address -> one
+        self._secret, self._id, self._number = os.urandom(8), random.randrange(1 << 16), 0
+
+    def send(self, way: Way) -> None:
+        """As `Echo`."""
+        local, remote = way
+        self._number = (self._number + 1) & 0xFFFF
+        with suppress(OSError):
+            self._socket(local).sendto(self._request(4 if "." in local else 6), (remote, 0))
+
+    def _request(self, version: int) -> bytes:
+        kind = _REQUEST[version]
+        head = _HEAD.pack(kind, 0, 0, self._id, self._number)
+        if version == 4:  # of ICMPv6 the kernel makes it, which knows the addresses
+            head = _HEAD.pack(kind, 0, checksum(head + self._secret), self._id, self._number)
+        return head + self._secret
+
+    def _socket(self, local: str) -> socket.socket:
+        if local not in self._sockets:
+            self._sockets[local] = _open(local)
+        return self._sockets[local]
+
+    def receive(self) -> Iterable[Way]:
+        """As `Echo`."""
+        for local, own in self._sockets.items():
+            version = 4 if own.family == socket.AF_INET else 6
+            for _ in range(_AT_ONCE):
+                try:
+                    body, sender = own.recvfrom(256)
+                except OSError as e:  # what came back of an earlier one, such as that there is no such host
+                    if e.errno in (errno.EAGAIN, errno.EINTR):
+                        break
+                    continue
+                if self._is_ours(body, version):
+                    yield local, str(ip_address(sender[0].partition("%")[0]))
+
+    def _is_ours(self, body: bytes, version: int) -> bool:
+        if version == 4:
+            body = body[(body[0] & 15) * 4 :]
+        if len(body) != _HEAD.size + len(self._secret):
+            return False
+        kind, _, _, number, _ = _HEAD.unpack_from(body)
+        return (kind, number, body[_HEAD.size :]) == (_REPLY[version], self._id, self._secret)
+
+    def close(self) -> None:
+        """As `Echo`."""
+        for own in self._sockets.values():
+            own.close()
+        self._sockets.clear()
+
+
+def _open(local: str) -> socket.socket:
+    if "." in local:
+        own = socket.socket(socket.AF_INET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.IPPROTO_ICMP)
+        own.setsockopt(_SOL_RAW, _ICMP_FILTER, struct.pack("=I", 0xFFFFFFFF & ~(1 << _REPLY[4])))
+        own.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, _CONTROL)
+    else:
+        own = socket.socket(socket.AF_INET6, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.IPPROTO_ICMPV6)
+        words = [0xFFFFFFFF] * 8
+        words[_REPLY[6] >> 5] &= ~(1 << (_REPLY[6] & 31))
+        own.setsockopt(socket.IPPROTO_ICMPV6, _ICMP6_FILTER, struct.pack("=8I", *words))
+        own.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, _CONTROL)
+    try:
+        own.bind((local, 0))
+    except OSError:
+        own.close()
+        raise
+    return own
+
+
+def checksum(body: bytes) -> int:
+    """Of the Internet (RFC 1071); the length is even."""
+    words: tuple[int, ...] = struct.unpack(f"!{len(body) // 2}H", body)
+    total = sum(words)
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
