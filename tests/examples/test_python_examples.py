@@ -38,7 +38,7 @@ def test_example(name, own):
     done = subprocess.run(argv, env={**os.environ, **own.environment}, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
     assert re.match(SAYS[name], done.stdout), done.stdout
-    assert own.client().slices() == []
+    assert own.client().topologies() == {}
     if name == "delay_sweep.py":  # a window over a round trip: four times the delay, a quarter of the throughput
         mbit = [float(x) for x in re.findall(r"right: ([\d.]+) Mbit/s", done.stdout)]
         assert mbit == sorted(mbit, reverse=True) and 3 < mbit[1] / mbit[3] < 5
@@ -62,7 +62,7 @@ def test_how_to_python(program, own, tmp_path):
         [sys.executable, str(file)], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240
     )
     assert done.returncode == 0, done.stderr
-    assert own.client().slices() == []
+    assert own.client().topologies() == {}
 
 
 @pytest.mark.root
@@ -75,4 +75,4 @@ def test_how_to_pytest(program, own, tmp_path):
     environment = {**os.environ, **own.environment}
     done = subprocess.run(argv, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0 and "skipped" not in done.stdout, done.stdout
-    assert own.client().slices() == []
+    assert own.client().topologies() == {}

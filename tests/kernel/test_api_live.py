@@ -53,7 +53,7 @@ def net(place):  # noqa: ARG001
 
 
 def slices(place: OwnPlace) -> list[str]:
-    return [s.name for s in place.client().slices()]
+    return list(place.client().topologies())
 
 
 # --- what a user does -----------------------------------------------------------------------------

@@ -29,7 +29,7 @@ def place(own: OwnPlace, monkeypatch) -> OwnPlace:
 
 
 def slices(place: OwnPlace) -> list[str]:
-    return [s.name for s in place.client().slices()]
+    return list(place.client().topologies())
 
 
 root = pytest.mark.root
