@@ -186,7 +186,7 @@ def topologies(draw: st.DrawFn, slice_: str = "s") -> Topology:
         if around and sliver.routing is None and draw(st.booleans()):
             route = StaticRoute("198.51.100.0/24", draw(st.sampled_from(around)))
             made[name] = Sliver(name, files=sliver.files, commands=sliver.commands, routes=(route,))
-    return Topology(slice_, made, tuple(out))
+    return Topology(slice_, made, tuple(out), substrate=draw(st.sampled_from(["mirror", "mirror", "heal"])))
 
 
 def _ends(link: Link) -> set[str]:

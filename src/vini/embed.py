@@ -80,7 +80,7 @@ def embed(
         for vif in made.ends[link]:
             objects[where[vif.sliver].name].update(_end(topology.name, made, where, vif, wire, programs))
     rides = _rides(topology, made, where, wired)
-    spares = _spares(topology, made, where, wired, rides)
+    spares = _spares(topology, made, where, wired, programs)
     return {
         name: SliceSpec(
             topology.name, name, generation, frozenset(own),
@@ -377,19 +377,19 @@ def _rides(
 
 def _spares(
     topology: Topology, made: Layout, where: Mapping[str, Node], wired: Mapping[str, Wire],
-    rides: Mapping[str, Iterable[Ride]],
+    programs: Mapping[str, Prepared],
 ) -> dict[str, list[Route]]:  # fmt: skip
-    """Node -> routes of hosts that have another way than over such a link."""
+    """Node -> other ways of those hosts that send all by a neighbour on another node."""
     out: dict[str, list[Route]] = {}
-    riding = {ride.ns.partition(".")[2] for of_node in rides.values() for ride in of_node}
-    for name in sorted(riding):
-        sliver = topology.slivers[name]
-        if sliver.routes or forwards(sliver) or sliver.program:
+    for name, sliver in topology.slivers.items():
+        riding = any(wired[vif.link].is_tunnel for vif in made.vifs[name])
+        if topology.substrate == "heal" or not riding or sliver.routes or forwards(sliver):
             continue
+        added = programs[name].adds_to_own if name in programs else 0
         first: set[str] = set()
         for to, via, vif in _default_routes(made, made.vifs[name]):
             if to in first:
-                spare = _route(f"{topology.name}.{name}", to, via, vif, wired, 0)
+                spare = _route(f"{topology.name}.{name}", to, via, vif, wired, added)
                 out.setdefault(where[name].name, []).append(spare)
             first.add(to)
     return out

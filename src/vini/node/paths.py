@@ -43,7 +43,7 @@ class Rhythm(Value, frozen=True):
     """How often, and how long, in s."""
 
     every: float = 0.2  # between two probes, at most: each time up to a quarter less, so that nodes don't march in step
-    soon: float = 0.05  # the same while a path is silent and not yet down: so a network that loses much is no failure
+    soon: float = 0.03  # the same while a path is silent and not yet down: so a network that loses much is no failure
     doubt: float = 0.3  # without an answer: silent
     silence: float = 0.7  # without an answer: down
     lost: int = 3  # probes at least that must have been lost by then
@@ -237,6 +237,7 @@ class _Known(Value, frozen=True):
 _REQUEST, _REPLY = {4: 8, 6: 128}, {4: 0, 6: 129}  # ICMP types
 _HEAD = struct.Struct("!BBHHH")  # type, code, checksum, identifier, sequence number
 _SOL_RAW, _ICMP_FILTER, _ICMP6_FILTER = 255, 1, 1  # socket options: which types are not wanted (raw(7), RFC 3542)
+_SO_RCVBUFFORCE = 33  # beyond what an administrator allows to others (socket(7))
 _CONTROL = 0xC0  # precedence of network control (RFC 791): a queue full of data is no failure
 _AT_ONCE = 10_000  # answers that are read in one go
 
@@ -311,6 +312,8 @@ def _open(local: str) -> socket.socket:
         words[_REPLY[6] >> 5] &= ~(1 << (_REPLY[6] & 31))
         own.setsockopt(socket.IPPROTO_ICMPV6, _ICMP6_FILTER, struct.pack("=8I", *words))
         own.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, _CONTROL)
+    with suppress(OSError):  # as much as a thousand paths answer at once
+        own.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, 1 << 22)
     try:
         own.bind((local, 0))
     except OSError:

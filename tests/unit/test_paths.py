@@ -1,0 +1,241 @@
+"""Whether a path is down: by simulated time, over a network of a test's own making."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import pytest
+
+from vini.model import Way
+from vini.node.paths import Paths, Rhythm, checksum
+
+A: Way = ("192.0.2.1", "192.0.2.2")
+B: Way = ("192.0.2.1", "192.0.2.3")
+
+
+class World:
+    """A clock, and a network between nodes: what is sent is answered `rtt` later, unless it is lost."""
+
+    def __init__(self, loss: float = 0.0, rtt: float = 0.01):
+        self.now, self.loss, self.rtt = 100.0, loss, rtt
+        self.cut: set[Way] = set()
+        self.sent: list[tuple[float, Way]] = []
+        self.closed = 0
+        self._answers: list[tuple[float, Way]] = []
+        self._chance = random.Random(1)
+
+    def send(self, way: Way) -> None:
+        self.sent.append((self.now, way))
+        if way not in self.cut and self._chance.random() >= self.loss:
+            self._answers.append((self.now + self.rtt, way))
+
+    def receive(self) -> Iterable[Way]:
+        come = [way for at, way in self._answers if at <= self.now and way not in self.cut]
+        self._answers = [(at, way) for at, way in self._answers if at > self.now and way not in self.cut]
+        return come
+
+    def close(self) -> None:
+        self.closed += 1
+
+    def paths(self, file: Path | None = None, **rhythm: float) -> Paths:
+        return Paths(file, lambda: self, Rhythm(**rhythm), lambda: self.now, seed=1)
+
+    def pass_(self, paths: Paths, seconds: float) -> list[float]:
+        """Step as often as it wants to; when the failed ones changed, in s from the beginning."""
+        began, out, before = self.now, [], paths.failed
+        while self.now < began + seconds:
+            self.now += paths.step()
+            if paths.failed != before:
+                out.append(self.now - began)
+                before = paths.failed
+        return out
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def alive(world: World, *ways: Way, file: Path | None = None, **rhythm: float) -> Paths:
+    paths = world.paths(file, **rhythm)
+    paths.watch(frozenset(ways or [A]))
+    assert world.pass_(paths, 3.0) == []
+    return paths
+
+
+@pytest.mark.parametrize("rtt", [0.001, 0.3, 1.5])
+def test_a_path_that_is_cut_is_down_within_a_second_and_back_within_two(rtt):
+    world = World(rtt=rtt)
+    paths = alive(world, A, B)
+    for _ in range(3):
+        world.cut = {A}
+        (at,) = world.pass_(paths, 5.0)
+        assert 0.4 < at < 1.0
+        assert paths.failed == {A} and paths.changed.is_set()
+        world.cut = set()
+        assert len(world.pass_(paths, 200.0)) == 1
+        assert paths.failed == frozenset()
+
+
+def test_it_is_back_soon(world):
+    paths = alive(world)
+    world.cut = {A}
+    world.pass_(paths, 5.0)
+    world.cut = set()
+    (at,) = world.pass_(paths, 5.0)
+    assert 0.6 <= at < 1.5
+
+
+@pytest.mark.parametrize(("lost", "changes"), [(0.3, 0), (0.5, 0), (0.95, None)])
+def test_a_path_that_loses_much_does_not_flap(lost, changes):
+    """Of answers: half of them, when each direction loses 30 %."""
+    world = World(loss=lost)
+    paths = alive(world) if changes == 0 else world.paths()
+    paths.watch(frozenset({A}))
+    turned = world.pass_(paths, 120.0)
+    if changes is not None:
+        assert len(turned) <= changes
+    else:
+        assert len(turned) < 40  # the more often it fails, the longer it stays so
+
+
+def test_who_flaps_is_held_back_longer_each_time(world):
+    paths = alive(world)
+    took = []
+    for _ in range(8):
+        world.cut = {A}
+        world.pass_(paths, 3.0)
+        world.cut = set()
+        took += world.pass_(paths, 12.0)
+    assert took[:4] == sorted(took[:4]) and took[0] < 1.5 and all(9.0 < t < 12.0 for t in took[5:])
+    world.pass_(paths, 100.0)
+    world.cut = {A}
+    world.pass_(paths, 3.0)
+    world.cut = set()
+    (at,) = world.pass_(paths, 12.0)
+    assert at < 1.5
+
+
+def test_a_path_that_never_answered_is_not_judged(world):
+    world.cut = {A}
+    paths = world.paths()
+    paths.watch(frozenset({A}))
+    assert world.pass_(paths, 60.0) == []
+    world.cut = set()
+    assert world.pass_(paths, 2.0) == []
+    world.cut = {A}
+    assert len(world.pass_(paths, 2.0)) == 1
+
+
+def test_time_in_which_we_did_not_run_is_nobodys_silence(world):
+    paths = alive(world)
+    for slept in (0.9, 5.0, 3600.0):
+        world.now += slept
+        assert world.pass_(paths, 3.0) == []
+    world.loss = 1.0  # the one probe that was under way is lost, too
+    paths.step()
+    world.now += 30.0
+    paths.step()
+    world.loss = 0.0
+    assert world.pass_(paths, 3.0) == []
+
+
+def test_an_agent_that_starts_assumes_that_paths_are_as_they_were(world, tmp_path):
+    file = tmp_path / "paths.json"
+    paths = alive(world, A, B, file=file)
+    world.cut = {A}
+    world.pass_(paths, 3.0)
+    again = world.paths(file)
+    assert again.failed == {A}
+    again.watch(frozenset({A, B}))
+    assert world.pass_(again, 5.0) == [] and again.failed == {A}
+    world.cut = {B}
+    third = world.paths(file)
+    third.watch(frozenset({A, B}))
+    assert len(world.pass_(third, 5.0)) == 2
+    assert third.failed == {B}
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", '[{"local": 3}]', "null"])
+def test_what_is_on_disk_and_makes_no_sense_is_nothing(world, tmp_path, text):
+    (tmp_path / "paths.json").write_text(text)
+    paths = alive(world, file=tmp_path / "paths.json")
+    assert paths.failed == frozenset()
+    assert json.loads((tmp_path / "paths.json").read_text()) == [{"local": A[0], "remote": A[1]}]
+
+
+def test_a_disk_that_takes_nothing_stops_nothing(world, tmp_path):
+    paths = alive(world, file=tmp_path / "no" / "paths.json")
+    world.cut = {A}
+    assert len(world.pass_(paths, 3.0)) == 1
+
+
+def test_what_nothing_rides_on_is_not_probed_and_not_failed(world):
+    paths = alive(world)
+    world.cut = {A}
+    world.pass_(paths, 3.0)
+    paths.changed.clear()
+    paths.watch(frozenset())
+    assert paths.failed == frozenset() and paths.changed.is_set() and world.closed == 1
+    sent = len(world.sent)
+    world.pass_(paths, 10.0)
+    assert len(world.sent) == sent
+    paths.watch(frozenset({A}))  # something rides on it again: it is as it was
+    assert paths.failed == {A}
+
+
+def test_a_node_with_very_many_paths_probes_each_less_often(world):
+    many = frozenset((f"192.0.2.{i % 9}", f"198.18.{i // 250}.{i % 250}") for i in range(1000))
+    paths = world.paths()
+    paths.watch(many)
+    world.pass_(paths, 20.0)
+    assert len(world.sent) / 20.0 <= 1350  # a quarter more at most, as each is up to a quarter earlier
+    world.cut = {sorted(many)[7]}
+    assert len(world.pass_(paths, 10.0)) == 1
+
+
+def test_one_path_is_a_handful_of_probes_a_second(world):
+    alive(world)
+    assert 14 <= len(world.sent) <= 22  # in 3 s
+
+
+def test_nothing_is_made_where_nothing_rides():
+    def refuse() -> World:
+        raise AssertionError("no socket is needed")
+
+    async def go(paths: Paths) -> None:
+        task = asyncio.create_task(paths.run(frozenset))
+        await asyncio.sleep(0.05)
+        task.cancel()
+
+    asyncio.run(go(Paths(None, refuse)))
+
+
+def test_the_loop_follows_what_is_ridden_on(world):
+    ridden: list[frozenset[Way]] = [frozenset({A})]
+
+    async def until(check: Callable[[], bool]) -> None:
+        async with asyncio.timeout(10):
+            while not check():
+                await asyncio.sleep(0.005)
+
+    async def go() -> None:
+        paths = Paths(None, lambda: world, Rhythm(every=0.01, soon=0.005, doubt=0.02, silence=0.05, look=0.02))
+        world.rtt = 0.0
+        task = asyncio.create_task(paths.run(lambda: ridden[0]))
+        await until(lambda: len(world.sent) > 3)
+        world.cut = {A}
+        await until(lambda: paths.failed == {A})
+        ridden[0] = frozenset({B})
+        await until(lambda: paths.failed == frozenset() and (world.now, B) in world.sent)
+        task.cancel()
+
+    asyncio.run(go())
+
+
+def test_the_checksum_is_that_of_the_internet():
+    assert checksum(bytes.fromhex("0001f203f4f5f6f7")) == 0x220D  # RFC 1071, 3
