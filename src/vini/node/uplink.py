@@ -243,7 +243,9 @@ class Uplink:
         self._told = self._answers.uplink = what
         with suppress(OSError):
             path = identities.directory(self._state) / "status.json"
-            path.write_bytes(msgspec.json.encode({"uplink": what, "since": time.time()}))
+            new = path.with_suffix(".new")  # whoever reads it meanwhile sees all of the old one
+            new.write_bytes(msgspec.json.encode({"uplink": what, "since": time.time()}))
+            new.rename(path)
 
     async def _connected(self, identity: Identity) -> None:
         """Raises a ViniError that says why not, or why not any more."""

@@ -1,0 +1,91 @@
+"""Two centrals on one PostgreSQL serve at once: what one of them accepts reaches the nodes of the other."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+from own_place import eventually
+from testbed import Central, Testbed, testbed
+
+from vini import edit
+from vini.central import settings
+from vini.model import Topology
+from vini.node import identity as identities
+from vini.topology import parse
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "central"))
+import postgres
+
+pytestmark = [pytest.mark.root, pytest.mark.needs("cgroup2", "vxlan", "ping")]
+
+LINE = parse("""
+name: home_line
+routing: static
+slivers: {a: {node: n1}, b: {node: n2}}
+links: [a -- b]
+""")
+
+
+@pytest.fixture
+def bed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Testbed]:
+    if why := postgres.missing():
+        pytest.skip(why)
+    cluster = postgres.Cluster(Path(tempfile.mkdtemp(prefix="vini-pg-")))
+    try:
+        with testbed(("n1", "n2"), tmp_path_factory.mktemp, cluster.create("central")) as made:
+            made.vini("slice", "create", LINE.name)
+            yield made
+    finally:
+        cluster.stop()
+
+
+@pytest.fixture
+def other(bed: Testbed) -> Iterator[Central]:
+    """Another central: the same authority and database, as `vini central backup` and `restore` make one."""
+    made = Central(bed.directory / "other", bed.central.ip, bed.central.port + 1)
+    shutil.copytree(bed.central.directory, made.directory)
+    (made.directory / "settings.json").unlink()
+    settings.write(made.directory, msgspec.structs.replace(settings.read(bed.central.directory), port=made.port))
+    made.up()
+    yield made
+    made.kill()
+
+
+def dials(bed: Testbed, name: str, central: Central) -> None:
+    host = bed.hosts[name]
+    me = identities.read(host.state)
+    assert isinstance(me, identities.Identity)
+    identities.write(host.state, msgspec.structs.replace(me, central=central.url))
+    eventually(lambda: f"connected to {central.url} " in host.uplink())
+
+
+def test_what_one_accepts_reaches_the_nodes_of_the_other(bed: Testbed, other: Central) -> None:
+    n1, n2 = bed.hosts.values()
+    dials(bed, "n2", other)
+    bed.put(LINE)
+    eventually(lambda: n1.slivers() == {"home_line.a"} and n2.slivers() == {"home_line.b"})
+    for delay in (10, 20, 30):
+        now = bed.client().asked(LINE.name)
+        started = time.monotonic()
+        generation = bed.put(edit.set_impairment(now, "a", "b", delay_ms=float(delay)), wait_s=0).generation
+        eventually(lambda g=generation: n2.held() == {LINE.name: g}, 30)
+        print(f"reached the other central's node after {time.monotonic() - started:.2f} s")
+    eventually(lambda: n1.is_as_asked() and n2.is_as_asked())
+    assert bed.client(other).asked(LINE.name) == bed.client().asked(LINE.name)
+
+    bed.vini("node", "disable", "n2")  # by the one that it is not connected to
+    eventually(lambda: "An administrator has disabled it" in n2.said())
+    bed.vini("node", "enable", "n2")
+    eventually(n2.is_connected)
+
+    other.kill()
+    dials(bed, "n2", bed.central)
+    bed.put(Topology(LINE.name), "down")
+    eventually(lambda: not any(h.held() or h.observe() for h in bed.hosts.values()))
