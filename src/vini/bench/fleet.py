@@ -39,6 +39,8 @@ from vini.store.database import Database
 Say = Callable[[str], None]
 _PATIENCE_S = 180.0
 _EACH = 500  # agents in one process
+_IDLE = 0.25  # of a core: with less the central has nothing to do but to keep its nodes
+_NICE = -10  # of the central and its database: the agents would not be on their machine, nor other people's work
 _ONE, _ALL = "home_one", "home_all"
 _TICKS = os.sysconf("SC_CLK_TCK")
 _JSON = {"Content-Type": "application/json"}
@@ -92,7 +94,7 @@ def _all(sizes: Sizes, disk: Path, memory: Path, say: Say) -> Found:
         out: Found = []
         bin_ = fleet_postgres.programs()
         if bin_:
-            url, database_pid = stack.enter_context(fleet_postgres.postgres(bin_, disk / "pg"))
+            url, database_pid = stack.enter_context(fleet_postgres.postgres(bin_, disk / "pg", _NICE))
         else:
             url, database_pid = "", 0
             out.append(Missing("PostgreSQL", "it is not installed (`apt-get install postgresql`); all is on SQLite"))
@@ -103,6 +105,9 @@ def _all(sizes: Sizes, disk: Path, memory: Path, say: Say) -> Found:
         fleet = stack.enter_context(_Fleet.running(memory, central, keys, sizes.slices))
         say(f"{sizes.agents} agents dial in")
         out.append(row(f"{sizes.agents} nodes dial in at once: all are connected", [fleet.connect()], "s"))
+        out.append(
+            row(f"{sizes.agents} nodes dial in at once: all is said and the central idle", [fleet.settle(central)], "s")
+        )
         out += _slice_on_all(central, fleet, names, sizes, say)
         out += _changes(central, fleet, names, sizes, say)
         out += _pages(central, sizes, say)
@@ -139,14 +144,17 @@ def _slice_on_all(central: _Central, fleet: _Fleet, names: Sequence[str], sizes:
     }
     topology = structs.replace(line, name=_ALL, slivers=pinned)
     central.add_slice(_ALL)
-    accepted, held, reported, ended, gone = [], [], [], [], []
+    accepted, held, reported, ended, gone, cpu = [], [], [], [], [], []
     for i in range(sizes.rounds):
         say(f"a slice on all {len(names)} nodes, {i + 1} of {sizes.rounds}")
+        fleet.settle(central)
+        before = _cpu_s(central.pid)
         generation, started, answered = central.put(topology)
         last = max(fleet.arrived(_ALL, generation, names).values())
         accepted.append(answered - started)
         held.append(max(0.0, last - answered))
         reported.append(central.until_reported(_ALL, generation) - answered)
+        cpu.append(_cpu_s(central.pid) - before)
         if i == sizes.rounds - 1:
             break
         generation, started, answered = central.put(Topology(_ALL, {}))
@@ -157,6 +165,7 @@ def _slice_on_all(central: _Central, fleet: _Fleet, names: Sequence[str], sizes:
         row(f"{name}: accepted", accepted, "s", _at(sizes, 2.0)),
         row(f"{name}: every agent holds its spec, after that", held, "s", _at(sizes, 2.0)),
         row(f"{name}: the store has every report, after that", reported, "s"),
+        row(f"{name}: the central's processor time for it all", cpu, "s"),
     ]
     if ended:
         out += [row(f"{name}: its end accepted", ended, "s"), row(f"{name}: everywhere ended, after that", gone, "s")]
@@ -170,9 +179,13 @@ def _changes(central: _Central, fleet: _Fleet, names: Sequence[str], sizes: Size
     central.add_slice(_ONE)
     generation, *_ = central.put(_with_delay(line, 0))
     (node,) = fleet.arrived(_ONE, generation, names, 1)
+    fleet.settle(central)
     out: Found = []
+    before = _cpu_s(central.pid)
     took = [_change(central, fleet, _with_delay(line, i), [node]) for i in range(1, sizes.changes + 1)]
+    cpu = (_cpu_s(central.pid) - before) / sizes.changes
     out.append(_slowest("a change of one link, of 3 slivers on a node: the node holds it", took, _at(sizes, 50.0)))
+    out.append(row("the same: the central's processor time, each", [1000 * cpu], "ms"))
     asked = central.asked(_ALL)
     took = [_change(central, fleet, _with_delay(asked, i), names[:2]) for i in range(1, sizes.changes_of_all + 1)]
     out.append(_slowest(f"the same in the slice on all {len(names)} nodes: its two nodes hold it", took, None))
@@ -229,10 +242,10 @@ def _page(central: _Central, path: str) -> list[float]:
 
 def _idle(central: _Central, fleet: _Fleet, database_pid: int, sizes: Sizes, say: Say) -> Found:
     say(f"nothing to do for {sizes.idle_s:g} s")
-    time.sleep(2)
     parties = {"the central": [central.pid], "all agents": fleet.pids}
     if database_pid:
         parties["PostgreSQL"] = [database_pid]
+    fleet.settle(central)
     before, started = {name: sum(map(_cpu_s, pids)) for name, pids in parties.items()}, time.monotonic()
     time.sleep(sizes.idle_s)
     seconds = time.monotonic() - started
@@ -345,6 +358,7 @@ class _Central:
         log = directory / "log"
         try:
             with _process(run, log) as process:
+                os.setpriority(os.PRIO_PROCESS, process.pid, _NICE)
                 central = _Central(directory, port, database, process.pid)
                 with central._http:
                     central._wait(process, log)
@@ -464,6 +478,16 @@ class _Fleet:
         with self._news:
             if not self._news.wait_for(lambda: sum(self._connected.values()) >= self._count, _PATIENCE_S):
                 raise ViniError(f"Of {self._count} agents {sum(self._connected.values())} could connect.")
+        return time.monotonic() - self._started
+
+    def settle(self, central: _Central) -> float:
+        """Wait until the central has nothing more to do; the seconds since the agents were started."""
+        deadline = time.monotonic() + _PATIENCE_S
+        while time.monotonic() < deadline:
+            before = _cpu_s(central.pid)
+            time.sleep(1.0)
+            if _cpu_s(central.pid) - before < _IDLE:
+                break
         return time.monotonic() - self._started
 
     def arrived(self, slice_: str, generation: int, nodes: Sequence[str], least: int = 0) -> dict[str, float]:

@@ -29,7 +29,7 @@ def programs() -> Path | None:
 
 
 @contextmanager
-def postgres(bin_: Path, directory: Path) -> Iterator[tuple[str, int]]:
+def postgres(bin_: Path, directory: Path, nice: int = 0) -> Iterator[tuple[str, int]]:
     """URL of an empty database, and the server's process; it is gone afterwards, its directory is not."""
     directory.mkdir(mode=0o755)
     if user := _user():
@@ -42,6 +42,7 @@ def postgres(bin_: Path, directory: Path) -> Iterator[tuple[str, int]]:
         start_new_session=True,
     )  # fmt: skip
     try:
+        os.setpriority(os.PRIO_PROCESS, server.pid, nice)
         _wait(bin_, directory)
         _run(bin_, directory, "createdb", "-h", str(directory), "-U", "vini", "vini")
         yield f"postgresql://vini@/vini?host={directory}", server.pid

@@ -29,10 +29,6 @@ class StoredDesk:
     def __init__(self, database: Database, clock: Callable[[], float] = time.time):
         self._database, self._clock = database, clock
 
-    def identity(self, node: str) -> Identity | None:
-        """The same of one."""
-        return self.identities([node])[0]
-
     def identities(self, names: Sequence[str]) -> list[Identity | None]:
         """None where there is no such node."""
         with self._database.reading() as tx:

@@ -15,6 +15,7 @@ from fastapi import FastAPI
 from starlette.routing import WebSocketRoute
 
 from vini.bus.joining import JoinAsked, Joined
+from vini.central import process
 from vini.central import settings as settings_file
 from vini.central.api.desired import desired_router
 from vini.central.app import make_app
@@ -125,6 +126,7 @@ class Central:
 
 def run(directory: Path, listen: str, say: Callable[[str], None]) -> None:
     """Serve until told to stop (SIGTERM, Ctrl-C)."""
+    process.prepare()
     settings = settings_file.read(directory)
     database = Database(settings.database_url(directory))
     database.migrate()
