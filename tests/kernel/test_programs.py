@@ -381,6 +381,7 @@ def test_the_policy_stands_before_loading(row: Row) -> None:
 # --- budgets --------------------------------------------------------------------------------------
 
 
+@pytest.mark.alone
 @both_hooks
 def test_a_budget_lets_its_rate_pass_and_counts_the_rest(row: Row, hook: str) -> None:
     row.ensure(row.bpf(hook, budget_kpps=20), *row.wire(hook))

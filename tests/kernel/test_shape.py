@@ -42,7 +42,7 @@ from vini.plugins.shape_files import files
 from vini.plugins.shaping import shape
 from vini.truth.meaning import delay_cdf, loss_deviation, mean_loss
 
-pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
+pytestmark = [pytest.mark.alone, pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
 FRAME = 14 + 20 + 8  # bytes before the payload of a UDP datagram
 PORT = 9
 PATIENCE_S = 20.0  # for what must come: a busy machine may pause
