@@ -170,8 +170,9 @@ def test_a_switch_becomes_a_host_and_a_switch_again(own):
     hosts = replace(switches, slivers=slivers, links=links)
     with made(own, spec_of(switches).objects) as machine:
         for topology in (hosts, switches):
-            change(own, machine, spec_of(topology).objects)
-            eventually(lambda want=spec_of(topology).objects: own.observe() == want)
+            want = spec_of(topology).objects
+            change(own, machine, want)
+            eventually(lambda want=want: own.observe() == want)
             assert bool(storm_control(own, "changed.x", "to-hx")) == (topology is switches)
 
 
