@@ -26,6 +26,7 @@ from vini.experiment.statistics import Row, rounded
 from vini.experiment.summary import EVENT_COLUMNS, Measured
 from vini.experiment.timeline import Experiment, Occasion, occasions
 from vini.model import NotFound, ViniError
+from vini.text.units import count
 from vini.truth import Check
 
 Say = Callable[[str], None]
@@ -73,7 +74,8 @@ class Play:
         self.happened = {o.number: asyncio.Event() for o in todo}
         watching = [asyncio.create_task(c) for c in (self._watch_machine(), self._watch_others())]
         timeline = [asyncio.create_task(c) for c in self._timeline(todo)]
-        self.say(f"t = 0: {len(self.experiment.probes)} probes, {len(todo)} events, {self.experiment.duration_s:g} s")
+        probes, events = count(len(self.experiment.probes), "probe"), count(len(todo), "event")
+        self.say(f"t = 0: {probes}, {events}, {self.experiment.duration_s:g} s")
         for name, probe in self.experiment.probes.items():
             self._start(name, probe)
         try:

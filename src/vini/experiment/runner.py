@@ -21,6 +21,7 @@ from vini.experiment.timeline import Experiment
 from vini.experiment.versions import versions
 from vini.experiment.witness import Witness, witness
 from vini.model import Conflict, NotFound, Topology, Unsupported, ViniError
+from vini.text.units import count
 from vini.truth import Check
 
 Say = Callable[[str], None]
@@ -121,7 +122,8 @@ def _record_inputs(record: Record, experiment: Experiment) -> None:
 
 
 async def _settle(experiment: Experiment, network: Network, say: Say, others: Others) -> None:
-    say(f"bringing up {len(experiment.topology.slivers)} slivers and {len(experiment.topology.links)} links")
+    slivers, links = count(len(experiment.topology.slivers), "sliver"), count(len(experiment.topology.links), "link")
+    say(f"bringing up {slivers} and {links}")
     others.mine("up")
     await network.up(experiment.topology, wait=False)
     if experiment.settle == "none":
