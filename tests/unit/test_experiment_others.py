@@ -71,7 +71,6 @@ def test_what_the_run_itself_asks_for_is_nobody_elses_doing(tmp_path):
     assert found["conditions"]["agent_changes"] == 0
 
 
-@pytest.mark.parametrize("at_s", [0.05, 5.0], ids=["while-it-settles", "while-it-measures"])
 def test_one_is_told_of_as_one(tmp_path):
     said: list[str] = []
     wish = Experiment(**{f: getattr(WISH, f) for f in WISH.__struct_fields__} | {"timeline": WISH.timeline[:1]})
@@ -79,6 +78,7 @@ def test_one_is_told_of_as_one(tmp_path):
     assert "t = 0: 1 probe, 1 event, 18 s" in said and "bringing up 4 slivers and 4 links" in said
 
 
+@pytest.mark.parametrize("at_s", [0.05, 5.0], ids=["while-it-settles", "while-it-measures"])
 def test_anothers_change_is_an_event_and_a_reason_not_to_trust(tmp_path, at_s):
     done = meddled(tmp_path, FakeNetwork(), at_s, dearer)
     found = summary(done)
