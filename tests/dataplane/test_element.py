@@ -40,7 +40,7 @@ SINGLE = (
     "corrupt_ppm",
     "reorder_ppm",
 )
-PORT = PLAIN | dict.fromkeys((*SINGLE, "queue_bytes", "queue_us", "aqm"), 0) | {"keeps_order": 1}
+PORT = PLAIN | dict.fromkeys(("cookie", *SINGLE, "queue_bytes", "queue_us", "aqm"), 0) | {"keeps_order": 1}
 PORT |= dict.fromkeys(element.FILES, element.NO_FILE)
 
 
