@@ -242,7 +242,8 @@ def test_raw_integrated_configuration_wins_and_names_its_daemons() -> None:
 
 def test_a_block_and_its_exit_leave_their_line_numbers_behind() -> None:
     text = "router bgp 1\n neighbor x\nexit\nrouter ospf\n area 0 stub\nexit\n"
-    assert frr.section(text, "ospfd") == "\n\n\nrouter ospf\n area 0 stub\n\n"
+    assert frr.section(text, "ospfd") == "\n\n\nrouter ospf\n area 0 stub\nexit\n"
+    assert frr.section(text + "interface x\nexit\n", "ospfd").endswith("exit\ninterface x\n\n")
     texts = files(router("frr", raw={"frr.conf": "log stdout\n" + text + "line vty\n"}))
     assert texts["frr/shared-lines"] == "on config line 1:\non config line 8:\n"
 

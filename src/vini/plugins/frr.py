@@ -191,9 +191,10 @@ def section(text: str, daemon: str) -> str:
     """An integrated configuration with the blocks of other daemons emptied: a line's number stays what it is.
 
     They have to go: a daemon that skips an unknown `router rip` would take the lines below it for its own.  So has
-    `exit`, which behind a block that isn't the daemon's leaves configuration itself; the next line ends a block too.
+    `exit` behind any block that isn't the daemon's, where it leaves configuration itself.  Behind its own it is needed:
+    in `router ospf6`, a line `interface ...` is another command than outside.
     """
-    kept = (line if owner in ("", daemon) and line.rstrip() != "exit" else "" for line, owner in _owners(text))
+    kept = (line if owner == daemon or (not owner and line.rstrip() != "exit") else "" for line, owner in _owners(text))
     return "".join(f"{line}\n" for line in kept)
 
 
