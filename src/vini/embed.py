@@ -120,8 +120,9 @@ def _sliver(
     yield Netns(ns)
     program = sliver.program
     if program is not None and (program.kind == "process" or program.kind == "python"):
-        rooted = bool(sliver.files)
-        yield from process_program.objects(ns, program.kind, program.text, image=bool(sliver.image), rooted=rooted)
+        yield from process_program.objects(
+            ns, program.kind, program.text, name=program.name, image=bool(sliver.image), rooted=bool(sliver.files)
+        )
     else:
         yield Sysctl(ns, (("ipv4/ip_forward", on), ("ipv6/conf/all/forwarding", on)))
     yield Interface(ns, "lo", ("netns", ns), mtu=65536)

@@ -25,7 +25,7 @@ from vini.dataplane.build import FLAGS, sources
 from vini.dataplane.element import Element
 from vini.model import DriverError
 
-pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
+pytestmark = [pytest.mark.alone, pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")]
 
 PATIENCE_S = 20.0  # for what must come: a busy machine may pause
 HEADER = bytes(10)  # struct virtio_net_hdr
@@ -40,7 +40,7 @@ SINGLE = (
     "corrupt_ppm",
     "reorder_ppm",
 )
-PORT = PLAIN | dict.fromkeys((*SINGLE, "queue_bytes", "queue_us", "aqm"), 0) | {"keeps_order": 1}
+PORT = PLAIN | dict.fromkeys(("cookie", *SINGLE, "queue_bytes", "queue_us", "aqm"), 0) | {"keeps_order": 1}
 PORT |= dict.fromkeys(element.FILES, element.NO_FILE)
 
 

@@ -18,7 +18,7 @@ from vini.node.drivers.network import NetworkDriver
 from vini.node.pins import Pins
 from vini.node.place import Place
 
-pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
+pytestmark = [pytest.mark.alone, pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
 TINY = setup.Sizes(line=3, rounds=1, long_line=4, abilene_rounds=0, grid=(0, 0), edited=5, edits=2)
 NETNS = Path("/run/netns")
 

@@ -163,6 +163,34 @@ def test_a_run_is_made_compared_and_leaves_no_slice(sh):
     assert sh.own.namespaces() == set()
 
 
+def measuring(sh: Shell, *options: str) -> subprocess.Popen[str]:
+    """A run of a minute that has come to t = 0."""
+    (sh.directory / "x.yaml").write_text("topology: tri.yaml\nduration: 60s\ncalm: 0s\nprobes: {r: {routes: }}\n")
+    process = sh.start("run", "x.yaml", *options)
+    assert process.stderr is not None
+    assert any("t = 0" in text for text in process.stderr)
+    return process
+
+
+def test_a_run_has_its_slice_alone_and_tells_what_others_did_to_it(sh):
+    process = measuring(sh, "--json")
+    assert "is using slice 'tri'. Wait for its end" in sh.vini("run", "x.yaml", code=1)
+    sh.vini("link", "west", "mid", "--cost", "20")
+    sh.own.kill_agent()
+    sh.vini("status")
+    sh.vini("down")
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    found = json.loads(out)
+    assert found["measured_s"] < 50 and not found["trustworthy"]
+    actions = [e["action"] for e in found["events"]]
+    assert actions.count("foreign") == 2 and "agent" in actions
+    assert any(", link " in reason for reason in found["reasons"])
+    assert (sh.directory / found["directory"] / "report.html").exists()
+    assert sh.own.namespaces() == set()
+    assert not list(sh.own.place.state.glob("*.lock"))
+
+
 def test_the_agent_starts_tells_and_stops(sh):
     assert "No agent runs" in sh.vini("agent", "status", code=1)
     sh.vini("agent", "start")

@@ -23,7 +23,11 @@ from vini.experiment.timeline import Event, Experiment  # noqa: E402
 from vini.layout import layout  # noqa: E402
 from vini.model import Topology  # noqa: E402
 
-pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="makes network namespaces: needs root")]
+pytestmark = [
+    pytest.mark.alone,
+    pytest.mark.root,
+    pytest.mark.skipif(os.geteuid() != 0, reason="makes network namespaces: needs root"),
+]
 
 PAIR = Topology(name="pair", slivers=routers("a", "b"), links=(link("a", "b"),))
 NO_LIMITS = Limits(

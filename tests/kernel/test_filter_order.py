@@ -44,7 +44,7 @@ def row() -> Iterator[Row]:
 def filters() -> list[tuple[int, str]]:
     with Socket() as s:
         seen = {tc.seen_filter(m) for m in s.dump(tc.dump_filters(TO_B))}
-    return sorted((f.priority, f.name) for f in seen if f.name)
+    return sorted((f.priority, f.name.split()[0]) for f in seen if f.name)
 
 
 def test_a_program_sees_what_leaves_once_and_before_it_is_delayed(row: Row) -> None:
@@ -53,7 +53,7 @@ def test_a_program_sees_what_leaves_once_and_before_it_is_delayed(row: Row) -> N
     row.run(R, "ip addr add 10.9.0.3/24 dev to-b")
     row.ensure(row.bpf(), LEAVING)
     with netns.inside(row.place.pin(R)):
-        assert filters() == [(8, "vini_program"), (16, bpf.REDIRECT)]
+        assert filters() == [(6, bpf.DELAYED), (8, "vini_program"), (16, bpf.REDIRECT)]
     before = row.programs.spent(R)
     said = row.run(R, "ping -n -i 0.02 -W 5 -c 40 10.9.0.2")
     assert " 40 received" in said and float(said.rpartition("= ")[2].split("/")[0]) >= 20
@@ -73,11 +73,12 @@ def test_the_shaping_of_an_earlier_version_is_known_and_replaced(row: Row) -> No
     fd = bpf.load(bpf.REDIRECT)
     with netns.inside(row.place.pin(R)), Socket() as s:
         old = tc.set_filter(TO_B, fd, bpf.REDIRECT, priority=tc.OLD_SHAPE_PRIORITY)
-        assert s.transact([old, tc.delete_filter(TO_B)]) == [0, 0]
+        new = [tc.delete_filter(TO_B), tc.delete_filter(TO_B, priority=tc.SHAPED_PRIORITY)]
+        assert s.transact([old, *new]) == [0, 0, 0]
         assert filters() == [(1, bpf.REDIRECT)]
     os.close(fd)
     assert shaping.observe([R]) != {shape}
     assert shaping.ensure([shape]) == {}
     assert shaping.observe([R]) == {shape}
     with netns.inside(row.place.pin(R)):
-        assert filters() == [(16, bpf.REDIRECT)]
+        assert filters() == [(6, bpf.DELAYED), (16, bpf.REDIRECT)]

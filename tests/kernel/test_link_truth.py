@@ -23,7 +23,7 @@ from vini.node.probe import capabilities
 from vini.plugins import shaping
 from vini.truth import Check, Direction, Judgement, Tolerance, check_lightly, check_thoroughly
 
-pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
+pytestmark = [pytest.mark.alone, pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
 PAIRS = 4
 LOAD, FOR_S = 0.8, 3.0
 DELAYS_MS, RATES_MBIT = (1, 10, 100, 300), (1, 10, 100, 1000)

@@ -176,6 +176,37 @@ def test_a_refused_program_leaves_the_old_one_at_work(net, name):
     assert "3 of 3" in net.vini("status") or "4 of 4" in net.vini("status")
 
 
+DYING = {
+    "import.py": ("import nonsense\n", "No module named 'nonsense'"),
+    "exit.py": ("print('not today')\nraise SystemExit(0)\n", "not today"),
+    "syntax.py": ("def f(:\n", "line 1, column 7: This is no Python"),
+}
+
+
+@pytest.mark.parametrize("name", DYING)
+def test_a_python_program_that_ends_at_once_leaves_the_old_one_at_work(net, name):
+    text, said = DYING[name]
+    complaint = net.vini("program", "load", "r", net.file(name, text), code=2 if name == "syntax.py" else 1)
+    assert said in complaint
+    assert net.fare()["file"] == "r.elements"
+    eventually(net.is_whole)
+
+
+ROUTER = """\
+from vini.packets import Router, run
+class Mute(Router):
+    def packets(self, batch):
+        return []
+run(Mute())
+"""
+
+
+def test_a_python_program_is_loaded_once_it_has_opened_its_vifs(net):
+    net.vini("program", "load", "r", net.file("mute.py", ROUTER))
+    assert net.fare()["file"] == "mute.py"
+    assert "4 of 4" in net.vini("status")
+
+
 def test_a_file_is_looked_over_without_loading_it(net):
     assert "fit for xdp" in net.vini("program", "check", "--vifs", "to-a,to-b,to-c", "r.elements")
     text, _, said = MISTAKEN["graph.elements"]

@@ -15,6 +15,7 @@ from vini.model import BUDGET_KPPS
 from vini.node import netns
 
 pytestmark = [
+    pytest.mark.alone,
     pytest.mark.root,
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
     pytest.mark.needs("programs"),

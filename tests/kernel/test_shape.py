@@ -14,6 +14,7 @@ import shutil
 import signal
 import socket
 import statistics
+import struct
 import subprocess
 import sys
 import tempfile
@@ -42,7 +43,7 @@ from vini.plugins.shape_files import files
 from vini.plugins.shaping import shape
 from vini.truth.meaning import delay_cdf, loss_deviation, mean_loss
 
-pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
+pytestmark = [pytest.mark.alone, pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
 FRAME = 14 + 20 + 8  # bytes before the payload of a UDP datagram
 PORT = 9
 PATIENCE_S = 20.0  # for what must come: a busy machine may pause
@@ -299,6 +300,8 @@ def test_vandalised_shapes_are_seen_and_healed(bench: Bench) -> None:
             "ip link del $(ip -o link | grep -o 'shape[0-9a-f]*')",
             "ip link set $(ip -o link | grep -o 'shape[0-9a-f]*') down",
             "tc qdisc del dev to-b clsact; ip link del $(ip -o link | grep -o 'shape[0-9a-f]*')",
+            "tc filter del dev to-b egress prio 6",
+            "tc filter del dev to-b egress prio 16",
         ],
         "netem": ["tc qdisc del dev to-b root", "tc qdisc del dev to-b parent 5649:1"],
     }
@@ -309,6 +312,15 @@ def test_vandalised_shapes_are_seen_and_healed(bench: Bench) -> None:
         bench.ensure(want)
         assert bench.observed() == {want}
         assert len(bench.round_trips_ms("a", "10.0.1.2", 3)) == 3
+
+
+def test_a_silent_fault_that_was_half_taken_away_is_seen_and_healed(bench: Bench) -> None:
+    want = bench.shape("a", "b", drop=True)
+    bench.ensure(want)
+    bench.run("a", "tc filter del dev to-b ingress prio 6")
+    assert bench.observed() != {want}
+    bench.ensure(want)
+    assert bench.observed() == {want}
 
 
 def test_filters_of_others_stay(bench: Bench) -> None:
@@ -572,6 +584,42 @@ def test_the_silent_fault_drops_all_and_ends(bench: Bench, flow: Flow) -> None:
     bench.ensure(bench.shape("a", "b", delay_us=1000))
     flow.send(range(20, 30))
     assert flow.numbers(10) == list(range(20, 30))
+
+
+@pytest.mark.parametrize("mark", ["1447644745", "1"])
+def test_no_mark_passes_the_delay_by(bench: Bench, mark: str) -> None:
+    bench.ensure(bench.shape("a", "b", delay_us=20_000))
+    said = bench.run("a", f"ping -n -m {mark} -i 0.02 -W 10 -c 5 10.0.1.2")
+    trips = [float(x) for x in re.findall(r"time=([\d.]+)", said)]
+    assert len(trips) == 5
+    assert min(trips) >= 20
+
+
+def test_a_silent_link_drops_what_passes_the_senders_queue_by(bench: Bench, flow: Flow) -> None:
+    """PACKET_QDISC_BYPASS (packet(7)) passes by all filters and queues of the sender's."""
+    both = [("a", "b"), ("b", "a")]
+    bench.ensure(*(bench.shape(x, y, drop=True) for x, y in both))
+    with netns.inside(bench.path("a")), socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as past:
+        past.setsockopt(263, 20, 1)
+        past.bind(("to-b", 0))
+        frame = _frame(7)
+        past.send(frame)
+        assert flow.numbers(quiet_s=0.3) == []
+        bench.ensure(*(bench.shape(x, y, delay_us=1000) for x, y in both))
+        past.send(frame)
+        assert flow.numbers(1) == [7]
+    assert bench.driver.remove([bench.shape(x, y) for x, y in both]) == {}
+    assert "clsact" not in bench.run("a", "tc qdisc show dev to-b")
+
+
+def _frame(number: int) -> bytes:
+    """A datagram of `Flow` as it is on the first link."""
+    payload = number.to_bytes(4, "big")
+    ip = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 32, 0, 0, 64, 17, 0, bytes((10, 0, 1, 1)), bytes((10, 0, 1, 2)))
+    total = sum(struct.unpack("!10H", ip))
+    ip = ip[:10] + struct.pack("!H", ~(total + (total >> 16)) & 0xFFFF) + ip[12:]
+    udp = struct.pack("!HHHH", 1000, PORT, 8 + len(payload), 0)
+    return bytes.fromhex("0200000001020200000001010800") + ip + udp + payload
 
 
 def test_large_segments_arrive_and_bulk_is_shaped(bench: Bench) -> None:

@@ -22,7 +22,10 @@ from vini.dataplane.probe import OWN, Stream
 from vini.model import ViniError
 
 pytestmark = [
-    pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root"), pytest.mark.needs("element"),
+    pytest.mark.alone,
+    pytest.mark.root,
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
+    pytest.mark.needs("element"),
 ]  # fmt: skip
 NET = """
 name: pair

@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import asyncio
 import selectors
+import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from msgspec.structs import replace
 
+from vini.experiment.witness import Asked
 from vini.layout import address, layout
 from vini.model import End, Impairment, Link, NotFound, Routing, Sliver, Topology
 from vini.reach import FibEntry, unreached
@@ -38,7 +41,10 @@ SQUARE = Topology(
 
 
 class FakeNetwork:
-    """One slice at a time.  Its routers notice a carrier fault at once, a silent one after `dead_s`."""
+    """One slice at a time.  Its routers notice a carrier fault at once, a silent one after `dead_s`.
+
+    It is its own witness too: all that is asked is in `log`, and `agents` are who answers, look by look.
+    """
 
     def __init__(self, dead_s: float = 3.0, inside: Callable[[str], list[str]] = lambda _: []):
         self.dead_s, self.inside = dead_s, inside
@@ -47,17 +53,20 @@ class FakeNetwork:
         self.links: Check | Exception = Check()  # what its links give
         self.checked: list[float] = []
         self.counted: list[dict[str, tuple[int, int]]] | None = None  # what links count, reading by reading
+        self.log: list[Asked] = []
+        self.agents: list[int | None] = [77]
 
     async def up(self, topology: Topology, *, wait: bool = True) -> int:
-        return await self.put(topology)
+        return await self.put(topology, "up")
 
-    async def put(self, topology: Topology) -> int:
+    async def put(self, topology: Topology, what: str = "put", who: str = "root") -> int:
         self.wanted = topology
+        self.log.append(Asked(time.time(), who, what, len(self.log) + 1))
         self.puts.append((asyncio.get_running_loop().time(), topology))
         return len(self.puts)
 
     async def edit(self, slice_: str, change: Callable[[Topology], Topology], what: str) -> int:
-        return await self.put(change(await self.topology(slice_)))
+        return await self.put(change(await self.topology(slice_)), what)
 
     async def topology(self, slice_: str) -> Topology:
         if self.wanted is None or self.wanted.name != slice_:
@@ -67,6 +76,16 @@ class FakeNetwork:
     async def down(self, slice_: str) -> None:
         await self.topology(slice_)
         self.wanted = None
+        self.log.append(Asked(time.time(), "root", "down", len(self.log) + 1))
+
+    def hold(self, slice_: str) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def asked(self, slice_: str, since: int) -> list[Asked]:
+        return [a for a in self.log if a.generation > since]
+
+    async def agent(self) -> int | None:
+        return self.agents.pop(0) if len(self.agents) > 1 else self.agents[0]
 
     async def fib_entries(self, slice_: str) -> dict[str, tuple[FibEntry, ...]]:
         topology = await self.topology(slice_)

@@ -199,6 +199,19 @@ def test_topology_file_is_found_beside_and_its_mistakes_name_it(tmp_path):
     assert found.topology.name == "net" and set(found.inputs) == {"net.yaml", "exp.yaml"}
 
 
+def test_both_files_are_kept_also_where_they_have_the_same_name(tmp_path):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "same.yaml").write_text("slivers: [a, b]\nlinks: [a -- b]\n")
+    (tmp_path / "same.yaml").write_text("topology: sub/same.yaml\nduration: 5s\n")
+    inputs = load(tmp_path / "same.yaml").inputs
+    assert inputs.keys() == {"same.yaml", "topology-same.yaml"}
+    assert "duration" in inputs["same.yaml"] and "slivers" in inputs["topology-same.yaml"]
+
+
+def test_a_wrong_timer_is_the_only_mistake_told_of_it():
+    assert mistakes("routing: {hello: 5, dead: 500ms}\n") == ["line 8, column 18: '5' has no unit. (write 5ms or 5s)"]
+
+
 def test_files_that_are_not_there(tmp_path):
     with pytest.raises(TopologyError, match="can't be read: No such file"):
         load(tmp_path / "none.yaml")

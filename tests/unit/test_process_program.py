@@ -1,9 +1,11 @@
 """A data plane that is a process: what a sliver needs for it."""
 
+from typing import Literal
+
 import pytest
 
-from vini.model import File, Process, Sysctl, Unsupported
-from vini.plugins.process_program import objects
+from vini.model import File, Process, Sysctl, TopologyError, Unsupported
+from vini.plugins.process_program import COUNTERS, objects
 
 
 def test_a_command_runs_as_a_service_beside_a_kernel_that_does_not_forward() -> None:
@@ -31,3 +33,30 @@ def test_python_in_an_image_is_refused_and_a_command_runs_there() -> None:
         objects("s.a", "python", "print(1)\n", image=True)
     process = objects("s.a", "process", "./forwarder", image=True)[1]
     assert isinstance(process, Process) and process.rooted
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("x = 1\nimport\n", "line 2, column 7: This is no Python: "),
+        ("return 1\n", "This is no Python: 'return' outside"),
+        ("\0", "null"),
+    ],
+)
+def test_a_text_that_is_no_python_is_refused_with_its_line(text: str, said: str) -> None:
+    with pytest.raises(TopologyError, match="hub.py") as refused:
+        objects("s.a", "python", text, name="hub.py")
+    assert said in str(refused.value)
+
+
+def test_a_warning_is_no_mistake(recwarn: pytest.WarningsRecorder) -> None:
+    objects("s.a", "python", "'\\d'\n")
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize("kind", ["process", "python"])
+def test_a_process_is_ready_when_it_lives_on(kind: Literal["process", "python"]) -> None:
+    process = objects("s.a", kind, "x")[-1]
+    assert isinstance(process, Process) and process.ready
+    if kind == "python":
+        assert COUNTERS in process.ready.argv[-1]

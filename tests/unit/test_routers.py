@@ -242,7 +242,8 @@ def test_raw_integrated_configuration_wins_and_names_its_daemons() -> None:
 
 def test_a_block_and_its_exit_leave_their_line_numbers_behind() -> None:
     text = "router bgp 1\n neighbor x\nexit\nrouter ospf\n area 0 stub\nexit\n"
-    assert frr.section(text, "ospfd") == "\n\n\nrouter ospf\n area 0 stub\n\n"
+    assert frr.section(text, "ospfd") == "\n\n\nrouter ospf\n area 0 stub\nexit\n"
+    assert frr.section(text + "interface x\nexit\n", "ospfd").endswith("exit\ninterface x\n\n")
     texts = files(router("frr", raw={"frr.conf": "log stdout\n" + text + "line vty\n"}))
     assert texts["frr/shared-lines"] == "on config line 1:\non config line 8:\n"
 
@@ -271,6 +272,28 @@ def test_raw_configuration_of_one_daemon_replaces_that_one_only() -> None:
     texts = files(router("frr", "ospf", "bgp", raw={"ospfd.conf": "router ospf\n"}))
     assert texts["frr/ospfd.conf"] == "router ospf\n"
     assert "router bgp 65001" in texts["frr/bgpd.conf"]
+
+
+@pytest.mark.parametrize("raw", [{}, {"frr.conf": INTEGRATED}, {"zebra.conf": "hostname mine\nend\n"}])
+def test_zebra_makes_no_nexthop_objects_whoever_writes_its_configuration(raw: dict[str, str]) -> None:
+    text = files(router("frr", "ospf", raw=raw))["frr/zebra.conf"]
+    assert text.count(frr.PLAIN_ROUTES + "\n") == 1
+    for given in raw.values():
+        own = frr.section(given.removesuffix("end\n"), "zebra").splitlines()
+        assert text.splitlines()[: len(own) + 1] == [*own, frr.PLAIN_ROUTES]
+
+
+def test_zebra_makes_nexthop_objects_where_the_user_says_so() -> None:
+    text = f"hostname mine\n{frr.NEXTHOP_OBJECTS}\n"
+    assert files(router("frr", "ospf", raw={"zebra.conf": text}))["frr/zebra.conf"] == text
+
+
+def test_zebra_tries_again_what_the_kernel_refused_for_its_lost_source() -> None:
+    zebra = processes(router("frr", "ospf", "ospf6"))["zebra"]
+    assert zebra.reload_on == frr.REFUSED
+    assert zebra.reload[2].count("no set src") == 2
+    for lets_it_be in (router("frr", "static"), router("frr", "ospf", raw={"zebra.conf": "hostname mine\n"})):
+        assert not processes(lets_it_be)["zebra"].reload_on
 
 
 def test_raw_bird_configuration_is_all_there_is() -> None:

@@ -450,6 +450,11 @@ def test_a_wrong_protocol_is_one_mistake() -> None:
     assert len(mistakes("slivers: {a: {routing: {protocols: osfp, daemon: bird}}}")) == 1
 
 
+@pytest.mark.parametrize("timers", ["hello: 5, dead: 1s", "hello: 5s, dead: 5"])
+def test_a_wrong_timer_is_not_compared_with_the_other(timers: str) -> None:
+    assert len(mistakes(f"slivers: {{a: {{routing: {{protocols: ospf, {timers}}}}}}}")) == 1
+
+
 def test_an_inherited_mistake_is_told_once() -> None:
     text = "routing: {protocols: isis, daemon: bird}\nslivers: [a, b, c]"
     assert [(m.line, m.column) for m in mistakes(text)] == [(1, 22)]

@@ -70,16 +70,19 @@ def _near(path: str) -> str:
 
 
 def read_topology(path: str, *, slice_: str | None = None) -> Topology:
-    """A topology file of ours or, with a note of what was lost, of another tool."""
+    """A topology file of ours or, with a note of what was lost, of another tool; "-" is standard input.
+
+    What a file names is looked for beside it, and for standard input in the current directory.
+    """
     text = read_text(path)
-    stem = names.slug(Path(path).name.partition(".")[0]) if path != "-" else "stdin"
-    if path != "-" and formats.detect(text, Path(path).name):
-        found = formats.read(text, Path(path).name, bound_files(path, text))
+    name = Path(path).name if path != "-" else "stdin"
+    if formats.detect(text, name):
+        found = formats.read(text, name, bound_files(path, text))
         for remark in found.notes:
             note(f"note: {remark}")
         topology = found.topology
     else:
-        topology = parse(text, path, stem, nearby.reader(Path(path).parent if path != "-" else Path.cwd()))
+        topology = parse(text, path, names.slug(name.partition(".")[0]), nearby.reader(Path(path).parent))
     return renamed(topology, slice_)
 
 

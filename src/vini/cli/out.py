@@ -12,6 +12,9 @@ import click
 from rich.console import Console
 
 from vini.bus import Progress
+from vini.text.units import count
+
+__all__ = ["Ticker", "called", "complain", "count", "dump", "json_option", "line", "note", "table"]
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -55,11 +58,6 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[st
     for row in lines:
         cells = [c.rjust(w) if h in right else c.ljust(w) for c, w, h in zip(row, widths, head, strict=True)]
         click.echo("  ".join(cells).rstrip())
-
-
-def count(n: int, thing: str) -> str:
-    """`1 link`, `2 links`."""
-    return f"{n} {thing}" + ("" if n == 1 else "s")
 
 
 class Ticker:

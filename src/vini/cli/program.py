@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Literal
 
@@ -13,13 +14,15 @@ from vini.cli.choose import slice_option, the_slice, the_sliver
 from vini.cli.out import dump, json_option, line, table
 from vini.client import Slices, connect
 from vini.elements import manual
-from vini.model import Mistake, NotFound, Program, Topology, TopologyError, ViniError
+from vini.model import Mistake, NotFound, Program, SliverStatus, Topology, TopologyError, ViniError
 from vini.node import policy
 from vini.node.programs import compiled
 from vini.plugins.programs import prepare
 from vini.program_view import Shown, View
 from vini.text.mistakes import Wrong
 from vini.topology.programs import program
+
+_SETTLES_S = 30.0  # after that a process that neither works nor has failed is left to itself
 
 
 @click.group("program", short_help="A sliver's own data plane: load, read, write, look up elements.")
@@ -70,12 +73,23 @@ def unload_command(sliver: str, slice_: str | None) -> None:
 def _change(client: Slices, topology: Topology, sliver: str, wanted: Program | None, what: str) -> None:
     edit.set_program(topology, sliver, wanted)  # a mistake is told before the agent is asked
     report = asyncio.run(client.edit(topology.name, lambda now: edit.set_program(now, sliver, wanted), what))
-    bad = [r for r in report.slivers if r.state == "failed" and r.sliver == f"{topology.name}.{sliver}"]
-    if bad:
+    row = next((r for r in report.slivers if r.sliver == f"{topology.name}.{sliver}"), None)
+    if row and wanted and wanted.kind not in ("elements", "c"):
+        row = asyncio.run(_settled(client, topology.name, row))
+    if row and row.state == "failed":
         before = topology.slivers[sliver].program
         asyncio.run(client.edit(topology.name, lambda now: edit.set_program(now, sliver, before), f"{what} (refused)"))
-        raise ViniError(f"{bad[0].why}\n{sliver} stays as it was: {_describe(before)}.")
+        raise ViniError(f"{row.why}\n{sliver} stays as it was: {_describe(before)}.")
     line(f"{sliver}: {_describe(wanted)}")
+
+
+async def _settled(client: Slices, slice_: str, row: SliverStatus) -> SliverStatus:
+    """A sliver's status once its process works or has failed, or `_SETTLES_S` have passed."""
+    deadline = time.monotonic() + _SETTLES_S
+    while row.state not in ("ready", "failed") and time.monotonic() < deadline:
+        await asyncio.sleep(0.1)
+        row = next((r for r in await client.status(slice_) if r.sliver == row.sliver), row)
+    return row
 
 
 def program_of(file: str) -> Program:
@@ -174,6 +188,8 @@ def write_command(sliver: str, name: str, key: str, values: tuple[str, ...], del
 
     It holds until the sliver's end; what must be there from the start stands in the program itself.
     """
+    if delete and values:
+        raise click.UsageError("--delete takes KEY out, whatever it holds; leave the VALUES away.")
     client = connect()
     topology = the_slice(client, slice_)
     view = View(topology, the_sliver(topology, sliver))

@@ -121,7 +121,7 @@ def plan_command(file: str | None, spec: str | None, seed: int, routing: str | N
         line(step)
     removals = sum(s.startswith("-") for s in steps)
     note(
-        f"{len(steps)} changes: {len(steps) - removals} to make, {removals} to remove."
+        f"{count(len(steps), 'change')}: {len(steps) - removals} to make, {removals} to remove."
         if steps
         else "Nothing would change."
     )

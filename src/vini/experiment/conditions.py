@@ -15,7 +15,7 @@ from vini.model import Value
 EVERY_S = 1.0
 COLUMNS = {
     "t": "float", "load": "float", "busy": "float", "steal": "float", "memory_free_mb": "float", "late_ms": "float",
-    "delayed": "int", "late": "int",
+    "delayed": "int", "late": "int", "agent": "int",
 }  # fmt: skip
 
 
@@ -46,12 +46,16 @@ def parse_stat(text: str) -> Ticks:
 
 
 async def watch(
-    rows: list[Row], zero: float, lateness: Lateness, departures: Callable[[], Awaitable[Departures | None]]
+    rows: list[Row],
+    zero: float,
+    lateness: Lateness,
+    departures: Callable[[], Awaitable[Departures | None]],
+    agent: Callable[[], int | None] = lambda: None,
 ) -> None:
     """Append a row each second until cancelled.
 
     `late_ms` is by how much our own event loop overslept, `late` how many of the `delayed` packets of that second left
-    their links late.
+    their links late, `agent` the process that keeps the slice as asked.
     """
     loop = asyncio.get_running_loop()
     lateness.add(await departures())
@@ -72,6 +76,7 @@ async def watch(
                 "late_ms": late * 1000,
                 "delayed": delayed,
                 "late": late_packets,
+                "agent": agent(),
             }
         )
         before, due = now, max(due, loop.time() - EVERY_S)

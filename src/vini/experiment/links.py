@@ -13,6 +13,7 @@ from vini.experiment.settling import settle
 from vini.experiment.statistics import Row
 from vini.experiment.timeline import Experiment
 from vini.model import ViniError
+from vini.text.units import count
 from vini.truth import Check, directions, to_measure, worst
 
 LOAD, LOAD_S = 0.8, 3.0  # of a check under load: a share of each rate, and how long on each link
@@ -31,7 +32,7 @@ async def check(experiment: Experiment, network: Network, say: Callable[[str], N
     some = to_measure(directions(slice_, slice_.links))
     if experiment.check_links == "off" or not some:
         return Check()
-    say(f"checking what {len(some)} directions of links really give")
+    say(f"checking what links really give: {count(len(some), 'direction')}")
     try:
         if experiment.check_links == "light":
             return await network.check_links(slice_, slice_.links)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ from vini.experiment import conditions, links, summary
 from vini.experiment.actions import Exec, Start, Stop
 from vini.experiment.lateness import Lateness
 from vini.experiment.network import Departures, Network
+from vini.experiment.others import Others
 from vini.experiment.probe import Probe, Stage
 from vini.experiment.process import Program
 from vini.experiment.record import Record
@@ -23,11 +25,13 @@ from vini.experiment.settling import settle
 from vini.experiment.statistics import Row, rounded
 from vini.experiment.summary import EVENT_COLUMNS, Measured
 from vini.experiment.timeline import Experiment, Occasion, occasions
-from vini.model import ViniError
+from vini.model import NotFound, ViniError
+from vini.text.units import count
 from vini.truth import Check
 
 Say = Callable[[str], None]
 FIRST_PORT = 5201  # iperf3's own; ten for each probe
+LOOK_S = 0.5  # between looks at what others do
 
 
 class Play:
@@ -41,9 +45,10 @@ class Play:
         say: Say,
         limits: conditions.Limits,
         check: Check,
+        others: Others,
     ):
         self.experiment, self.network, self.record, self.say, self.limits = experiment, network, record, say, limits
-        self.check = check  # of the links, before this
+        self.check, self.others = check, others  # of the links, before this; of what is not our doing
         self.topology = experiment.topology
         self.loop = asyncio.get_running_loop()
         self.zero, self.zero_wall = self.loop.time(), time.time()
@@ -57,36 +62,39 @@ class Play:
         self.commands: list[asyncio.Task[None]] = []
         self.editing = asyncio.Lock()
         self.interrupted = False
+        self.gone = asyncio.Event()  # the slice, before the run's end
+        self.failures: list[BaseException] = []  # of what is not a probe
         self.end_s = 0.0
 
     # --- time passes ----------------------------------------------------------------------------
 
     async def play(self) -> None:
-        """From t = 0 to the end, or until cancelled; all children are ended when it returns."""
+        """From t = 0 to the end, or until cancelled, or until the slice is gone; then all children are ended."""
         todo = occasions(self.experiment)
         self.happened = {o.number: asyncio.Event() for o in todo}
-        watching = asyncio.create_task(conditions.watch(self.samples, self.zero, self.lateness, self._departures))
+        watching = [asyncio.create_task(c) for c in (self._watch_machine(), self._watch_others())]
         timeline = [asyncio.create_task(c) for c in self._timeline(todo)]
-        self.say(f"t = 0: {len(self.experiment.probes)} probes, {len(todo)} events, {self.experiment.duration_s:g} s")
+        probes, events = count(len(self.experiment.probes), "probe"), count(len(todo), "event")
+        self.say(f"t = 0: {probes}, {events}, {self.experiment.duration_s:g} s")
         for name, probe in self.experiment.probes.items():
             self._start(name, probe)
         try:
-            await self._until(self.experiment.duration_s)
+            await self._to_the_end()
         except asyncio.CancelledError:
             self._uncancel()
             self.interrupted = True
             self.say("interrupted: ending the probes, keeping what they found")
         self.end_s = self.loop.time() - self.zero
-        for task in [*timeline, *self.commands, watching]:
+        for task in [*timeline, *self.commands, *watching]:
             task.cancel()
         for stage in self.stages.values():
             stage.stop.set()
-        await asyncio.gather(*timeline, *self.commands, watching, *self.tasks.values(), return_exceptions=True)
-        self.lateness.add(await self._departures())
+        await self._last_look()
+        await asyncio.gather(*timeline, *self.commands, *watching, *self.tasks.values(), return_exceptions=True)
+        ended = [t for t in [*timeline, *watching, *self.commands] if not t.cancelled()]
+        self.failures += [e for t in ended if (e := t.exception())]
         self._note_missed(todo)
-        for task in [*timeline, watching, *self.commands]:
-            if not task.cancelled() and (bug := task.exception()):
-                raise bug
+        self.events = _in_order([*self.events, *self.others.rows(len(todo), self.zero, self.zero_wall)])
 
     def _timeline(self, todo: tuple[Occasion, ...]) -> list[Coroutine[Any, Any, None]]:
         waiting = [self._after_convergence(o) for o in todo if o.at_s is None]
@@ -109,8 +117,48 @@ class Play:
         while (left := self.zero + at_s - self.loop.time()) > 0:
             await asyncio.sleep(left)
 
+    async def _to_the_end(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(self.zero + self.experiment.duration_s):
+                await self.gone.wait()
+                self.say("the slice is gone: ending the probes, keeping what they found")
+
+    async def _watch_machine(self) -> None:
+        await conditions.watch(self.samples, self.zero, self.lateness, self._departures, lambda: self.others.agent)
+
+    async def _watch_others(self) -> None:
+        while not self.gone.is_set():
+            await asyncio.sleep(LOOK_S)
+            await self._look_at_others()
+
+    async def _look_at_others(self) -> None:
+        """What they asked for is the network that is measured from now on."""
+        for asked in self.others.look():
+            self.say(f"t = {asked.at - self.zero_wall:.2f} s: not of this run: {asked.who}, {asked.what}")
+        async with self.editing:
+            await self._know_topology()
+        await self.others.look_at_agent(self.loop.time() - self.zero)
+
+    async def _last_look(self) -> None:
+        try:
+            self.lateness.add(await self._departures())
+            await self._look_at_others()
+        except ViniError as e:
+            self.failures.append(e)
+
+    async def _know_topology(self) -> None:
+        try:
+            self.topology = await self.network.topology(self.topology.name)
+        except NotFound:
+            self.gone.set()
+        for stage in self.stages.values():
+            stage.topology = self.topology
+
     async def _departures(self) -> Departures | None:
-        return await self.network.departures(self.topology.name)
+        try:
+            return await self.network.departures(self.topology.name)
+        except NotFound:  # so are its links
+            return None
 
     def _uncancel(self) -> None:
         task = asyncio.current_task()
@@ -149,10 +197,9 @@ class Play:
                     await asyncio.wait([self.tasks[action.traffic]])
             case _:
                 async with self.editing:
+                    self.others.mine(f"event: {action}")
                     await self.network.edit(self.topology.name, action.edit, f"event: {action}")
-                    self.topology = await self.network.topology(self.topology.name)
-                    for stage in self.stages.values():
-                        stage.topology = self.topology
+                    await self._know_topology()
 
     async def _exec(self, action: Exec, row: Row) -> None:
         log = self.record.partial / "logs" / f"event-{row['number']:04}-{action.sliver}.txt"
@@ -200,7 +247,7 @@ class Play:
     # --- afterwards -----------------------------------------------------------------------------
 
     def finish(self) -> Path:
-        """Write what was found, and seal the record."""
+        """Write what was found, and seal the record.  What went wrong that nobody foresaw is raised after that."""
         all_ = self._measured()
         for name, measured in all_.items():
             self.record.table(f"probes/{name}", measured.probe.columns, measured.rows)
@@ -213,8 +260,9 @@ class Play:
         self.say("drawing the report")
         self.record.text("report.html", report(found, all_, self.events, self.samples, links.rows(self.check)))
         run = self.record.seal()
-        for task in self.tasks.values():
-            if not task.cancelled() and (bug := task.exception()):
+        of_probes = (t.exception() for t in self.tasks.values() if not t.cancelled())
+        for bug in [*self.failures, *of_probes]:
+            if bug and not isinstance(bug, ViniError):
                 raise bug
         return run
 
@@ -242,11 +290,18 @@ class Play:
             "epochs": summary.epochs(self.events, all_, self.end_s),
             "paths": summary.paths(all_, self.end_s),
             "probes": probes,
-            "conditions": conditions.summary(self.samples, conditions.cores(), self.lateness),
+            "conditions": {
+                **conditions.summary(self.samples, conditions.cores(), self.lateness),
+                "agent_changes": len(self.others.changes),
+            },
         }
 
     def _reasons(self, probes: dict[str, dict[str, Any]]) -> list[str]:
         reasons = ["The run was interrupted before its end."] if self.interrupted else []
+        if self.gone.is_set():
+            reasons.append(f"The slice was taken down by {self.end_s:.2f} s, and what was measured ends there.")
+        reasons += self.others.reasons(self.zero_wall)
+        reasons += [f"The run could not go on as planned: {e}" for e in self.failures if isinstance(e, ViniError)]
         reasons += self.check.reasons()
         reasons += [f"The event '{e['what']}' {e['outcome']}." for e in self.events if e["outcome"]]
         timed = [e for e in self.events if e["t"] is not None and e["planned_s"] is not None]
@@ -256,3 +311,8 @@ class Play:
                 self.samples, conditions.cores(), self.lateness, late, summary.late_ms(probes), self.limits
             )
         )
+
+
+def _in_order(events: list[Row]) -> list[Row]:
+    """By time; what did not happen at the end."""
+    return sorted(events, key=lambda e: float("inf") if e["t"] is None else e["t"])

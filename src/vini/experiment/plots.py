@@ -68,7 +68,7 @@ def _figure(salt: str, draw: Callable[[Axes], None], events: Sequence[Row], end_
 def _events(axes: Axes, events: Sequence[Row]) -> None:
     """A dashed line with the event's number in the report's table; commands are too many to draw."""
     for event in events:
-        if event["t"] is not None and event["action"] != "exec":
+        if event["t"] is not None and event["t"] >= 0 and event["action"] != "exec":
             axes.axvline(event["t"], color=INK, linestyle="--", linewidth=0.8, alpha=0.6)
             top = axes.get_xaxis_transform()
             axes.text(event["t"], 1.01, str(event["number"]), transform=top, ha="center", va="bottom")

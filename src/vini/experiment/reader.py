@@ -107,6 +107,7 @@ def _topology(
         inline = topology.resolve(found.value, str(path), path.stem, mistakes, nearby.reader(path.parent))
         return (inline if len(mistakes.found) == before else None), {}, None
     file = path.parent / found.value
+    kept = file.name if file.name != path.name else f"topology-{file.name}"  # in the record both lie side by side
     try:
         text = _text(file, str(file), "the path is relative to the experiment file")
     except TopologyError as e:
@@ -114,7 +115,7 @@ def _topology(
             mistakes.add(found.at, mistake.what, mistake.hint)
         return None, {}, None
     try:
-        return topology.parse(text, str(file), file.stem, nearby.reader(file.parent)), {file.name: text}, None
+        return topology.parse(text, str(file), file.stem, nearby.reader(file.parent)), {kept: text}, None
     except TopologyError as e:
         return None, {}, e
 
@@ -123,6 +124,8 @@ def _overridden(slice_: Topology, fields: Fields, mistakes: Mistakes) -> Topolog
     if "routing" not in fields:
         return slice_
     given: Fields = fields["routing"].value
+    if any(isinstance(given[timer].value, str) for timer in RENAMED if timer in given):
+        return slice_  # one is wrong, and noted
     changed = set_routing(slice_, routing_wishes(given))
     for name, sliver in changed.slivers.items():
         if sliver.routing and sliver.routing.dead_s <= sliver.routing.hello_s:

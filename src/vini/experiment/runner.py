@@ -13,12 +13,16 @@ from msgspec import to_builtins
 from vini.experiment.conditions import Limits
 from vini.experiment.links import check
 from vini.experiment.network import Network
+from vini.experiment.others import Others
 from vini.experiment.play import Play
 from vini.experiment.record import Record, arrow
 from vini.experiment.settling import settle
 from vini.experiment.timeline import Experiment
 from vini.experiment.versions import versions
-from vini.model import NotFound, Topology, Unsupported, ViniError
+from vini.experiment.witness import Witness, witness
+from vini.model import Conflict, NotFound, Topology, Unsupported, ViniError
+from vini.text.units import count
+from vini.truth import Check
 
 Say = Callable[[str], None]
 
@@ -31,35 +35,46 @@ async def run(
     *,
     keep: bool = False,
     limits: Limits | None = None,
+    seen_by: Witness | None = None,
 ) -> Path:
     """Do it, and return the directory of its record.
 
     The slice is brought up, or changed into the experiment's topology; afterwards it is as it was
     before: down, or what it was; with `keep`, as the timeline left it.  When the task is cancelled
     (Ctrl-C) while it measures, probes are ended, and what they found is recorded and marked as
-    interrupted; before that, nothing is left.
-    Raises ViniError where it can't begin: a program is missing, or the slice does not settle.
+    interrupted; before that, nothing is left.  What others do to the slice meanwhile holds, and is
+    recorded; where they take it down, the run ends early, and it stays down.
+    Raises ViniError where it can't begin: a program is missing, the slice does not settle, or another
+    run is using it.
     """
     check_tools(experiment)
     arrow()
+    seen_by = seen_by or witness(network)
+    with seen_by.hold(experiment.topology.name):
+        return await _held(experiment, network, out, say, keep, limits or Limits(), seen_by)
+
+
+async def _held(
+    experiment: Experiment, network: Network, out: Path, say: Say, keep: bool, limits: Limits, seen_by: Witness
+) -> Path:
+    """The run, while the slice is its own."""
     before = await _existing(network, experiment.topology.name)
     record = Record(out, experiment.name, experiment.seed, datetime.now(UTC))
+    others = Others(seen_by, experiment.topology.name)
     began = False
     try:
         _record_inputs(record, experiment)
         record.json("versions.json", await versions())
-        await _settle(experiment, network, say)
-        links = await check(experiment, network, say)
+        links = await _begin(experiment, network, say, others)
         began = True
-        play = Play(experiment, network, record, say, limits or Limits(), links)
+        play = Play(experiment, network, record, say, limits, links, others)
         await play.play()
         return await asyncio.to_thread(play.finish)
     finally:
         if not began:
             record.discard()
         if not (keep and began):
-            say("putting the slice back as it was" if before else "taking the slice down")
-            await (network.put(before) if before else _down(network, experiment.topology.name))
+            await _put_back(network, experiment.topology.name, before, say)
 
 
 def check_tools(experiment: Experiment) -> None:
@@ -79,9 +94,24 @@ async def _existing(network: Network, slice_: str) -> Topology | None:
         return None
 
 
-async def _down(network: Network, slice_: str) -> None:
-    if await _existing(network, slice_):  # it may never have come up
-        await network.down(slice_)
+async def _put_back(network: Network, slice_: str, before: Topology | None, say: Say) -> None:
+    """As it was before, or down.  It may never have come up, and what others took down stays so."""
+    if not await _existing(network, slice_):
+        return
+    say("putting the slice back as it was" if before else "taking the slice down")
+    await (network.put(before) if before else network.down(slice_))
+
+
+async def _begin(experiment: Experiment, network: Network, say: Say, others: Others) -> Check:
+    """Up, settled, and its links looked at; what these gave."""
+    try:
+        await _settle(experiment, network, say, others)
+        links = await check(experiment, network, say)
+        await others.meet()
+        return links
+    except NotFound as e:
+        slice_ = experiment.topology.name
+        raise Conflict(f"Somebody took slice {slice_!r} down before t = 0. Nothing was measured; run it again.") from e
 
 
 def _record_inputs(record: Record, experiment: Experiment) -> None:
@@ -91,8 +121,10 @@ def _record_inputs(record: Record, experiment: Experiment) -> None:
     record.json("experiment.json", to_builtins(experiment) | {"inputs": sorted(experiment.inputs)})
 
 
-async def _settle(experiment: Experiment, network: Network, say: Say) -> None:
-    say(f"bringing up {len(experiment.topology.slivers)} slivers and {len(experiment.topology.links)} links")
+async def _settle(experiment: Experiment, network: Network, say: Say, others: Others) -> None:
+    slivers, links = count(len(experiment.topology.slivers), "sliver"), count(len(experiment.topology.links), "link")
+    say(f"bringing up {slivers} and {links}")
+    others.mine("up")
     await network.up(experiment.topology, wait=False)
     if experiment.settle == "none":
         await asyncio.sleep(experiment.settle_s)

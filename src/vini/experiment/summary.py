@@ -45,7 +45,10 @@ def epochs(events: Sequence[Row], all_: dict[str, Measured], end_s: float) -> li
 
     A packet that was on its way when the network was changed is counted in none of them.
     """
-    marks = [("start", 0.0), *((e["what"], e["t"]) for e in events if e["edits"] and e["t"] is not None)]
+    marks = [
+        ("start", 0.0),
+        *((e["what"], e["t"]) for e in events if e["edits"] and e["t"] is not None and 0 <= e["t"] < end_s),
+    ]
     ends = [t for _, t in marks[1:]] + [end_s]
     return [
         {"since": what, "from_s": rounded(a, 3), "to_s": rounded(b, 3), "medians": _medians(all_, a, b)}

@@ -1,6 +1,6 @@
-"""The two eBPF programs at a shaped vif's exit, made from instructions and loaded by bpf(2) itself.
+"""The eBPF programs at a shaped vif, made from instructions and loaded by bpf(2) itself.
 
-No compiler and no libbpf: a program of nine instructions needs neither (bpf(2), linux/bpf.h,
+No compiler and no libbpf: programs of at most eight instructions need neither (bpf(2), linux/bpf.h,
 tc-bpf(8) for direct-action return values).
 """
 
@@ -11,19 +11,18 @@ import os
 import platform
 import struct
 
-from vini.node.place import GROUP
-
 REDIRECT = "vini_redirect"
 DROP = "vini_drop"
-MARK = GROUP  # the socket mark of what the element sends: it has been delayed already and may pass
+DELAYED = "vini_delayed"
 TAP_BIT = 1 << 25  # a vif's TAP has the vif's index with this bit; the indexes that we choose are below 2**24
 
 _SYSCALL = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "s390x": 351, "ppc64le": 361}
 _MAP_CREATE, _PROG_LOAD, _PROG_GET_FD_BY_ID, _SCHED_CLS = 0, 5, 13, 3
-_SKB_MARK, _SKB_IFINDEX = 8, 40  # offsets in struct __sk_buff
+_SKB_IFINDEX = 40  # offset in struct __sk_buff
 _REDIRECT_CALL = 23  # bpf_redirect(ifindex, flags)
+_COOKIE_CALL = 46  # bpf_get_socket_cookie(context): of the socket that sent it, 0 where none did
 _LOG_BYTES = 1 << 18  # room for what the verifier says of a program that it takes, too
-_UNSPEC, _SHOT = -1, 2  # TC_ACT_: go on as if there were no filter; drop
+_UNSPEC, _OK, _SHOT = -1, 0, 2  # TC_ACT_: go on as if there were no filter; pass all that follow; drop
 
 
 def _instruction(code: int, dst: int = 0, src: int = 0, offset: int = 0, immediate: int = 0) -> bytes:
@@ -45,18 +44,39 @@ PROGRAMS = {
     DROP: _set(0, _SHOT) + _EXIT,
     REDIRECT: b"".join(
         (
-            _load_word(2, _SKB_MARK),
-            _instruction(0x15, 2, offset=5, immediate=MARK),  # if r2 == MARK goto pass
             _load_word(1, _SKB_IFINDEX),
             _instruction(0x47, 1, immediate=TAP_BIT),  # r1 |= TAP_BIT
             _set(2, 0),
             _instruction(0x85, immediate=_REDIRECT_CALL),
             _EXIT,
-            _set(0, _UNSPEC),  # pass:
-            _EXIT,
         )
     ),
 }
+
+
+def delayed(cookie: int) -> bytes:
+    """Lets what the element sent by the socket of that cookie pass by all other filters, and nothing else.
+
+    The kernel numbers sockets itself and never twice (SO_COOKIE), so nobody's packets can look as if they had been
+    delayed, as they could by a mark.
+    """
+    return b"".join(
+        (
+            _instruction(0x85, immediate=_COOKIE_CALL),
+            _instruction(0x18, 1, immediate=cookie),  # r1 = cookie, of 64 bits
+            _instruction(0, immediate=cookie >> 32),
+            _instruction(0x1D, 0, 1, offset=2),  # if r0 == r1 goto pass
+            _set(0, _UNSPEC),
+            _EXIT,
+            _set(0, _OK),  # pass:
+            _EXIT,
+        )
+    )
+
+
+def delayed_name(cookie: int) -> str:
+    """Of the filter that runs it."""
+    return f"{DELAYED} {cookie}"
 
 
 def load(name: str) -> int:

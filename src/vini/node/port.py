@@ -10,12 +10,13 @@ import fcntl
 import os
 import socket
 import struct
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from errno import EBUSY
 
 from vini.node import netlink as nl
-from vini.node.bpf import MARK, TAP_BIT
+from vini.node.bpf import TAP_BIT
 from vini.node.netlink import Socket
 from vini.node.place import GROUP
 
@@ -26,7 +27,7 @@ _VNET_HEADER = 10  # bytes; struct virtio_net_hdr, which packet sockets have too
 _SEGMENTS = 0x01 | 0x02 | 0x04 | 0x08  # TUN_F_CSUM, _TSO4, _TSO6, _TSO_ECN
 _UDP_SEGMENTS = 0x20 | 0x40  # TUN_F_USO4, _USO6: Linux 6.2
 _SOL_PACKET, _PACKET_VNET_HDR = 263, 15
-_SO_MARK, _SO_ATTACH_FILTER, _SO_SNDBUFFORCE = 36, 26, 32
+_SO_ATTACH_FILTER, _SO_SNDBUFFORCE, _SO_COOKIE = 26, 32, 57
 _SEND_BUFFER = 16 << 20  # bytes; what our own kernel still has to hand over to the peer
 _EXPERIMENTAL = 0x88B5  # IEEE 802 local experimental ethertype 1
 _LINK_BODY = struct.Struct("=BxHiII")
@@ -37,8 +38,8 @@ _QUEUE = 2048  # packets between the kernel and the element; it comes round far 
 
 
 @contextmanager
-def opened(dev: str, index: int) -> Iterator[tuple[int, int]]:
-    """The vif's TAP, and a packet socket on the vif; ours until passed on, closed at the end.
+def opened(dev: str, index: int) -> Iterator[tuple[int, int, int]]:
+    """The vif's TAP, a packet socket on the vif, and that socket's cookie; ours until passed on, closed at the end.
 
     A TAP that is there already is taken over, or made anew where it is still held: an element closes
     them one after the other.  OSError where the kernel refuses.
@@ -56,7 +57,7 @@ def opened(dev: str, index: int) -> Iterator[tuple[int, int]]:
                 rtnetlink.transact([deleted(index)])
             _make_tap(tap, index)
         with _packet_socket(dev) as out:
-            yield tap, out.fileno()
+            yield tap, out.fileno(), int.from_bytes(out.getsockopt(socket.SOL_SOCKET, _SO_COOKIE, 8), sys.byteorder)
     finally:
         os.close(tap)
 
@@ -87,7 +88,7 @@ def _no_ipv6(name: str) -> None:
 
 
 def _packet_socket(dev: str) -> socket.socket:
-    """Sends whole frames with vnet headers past our own filter.
+    """Sends whole frames with vnet headers; our own filter knows it by its cookie, and lets them pass.
 
     It is bound to a protocol that nobody speaks, and takes in nothing: only so does it hear when
     the vif goes away.
@@ -95,7 +96,6 @@ def _packet_socket(dev: str) -> socket.socket:
     out = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, 0)
     try:
         out.setsockopt(_SOL_PACKET, _PACKET_VNET_HDR, 1)
-        out.setsockopt(socket.SOL_SOCKET, _SO_MARK, MARK)
         out.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _SEND_BUFFER)
         _take_nothing(out)
         out.bind((dev, _EXPERIMENTAL))

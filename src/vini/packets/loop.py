@@ -69,6 +69,7 @@ class _Loop:
         changes, by_fd = self._router.fib.changes.fileno(), self._by_fd
         due = time.monotonic() + _EVERY_S
         gc.freeze()  # the packets of the rings are for ever: no look at them again
+        self._write_counters()  # so that whoever waits for us knows that the vifs are open
         try:
             while True:
                 for fd, events in self._ready.poll(_EVERY_S):

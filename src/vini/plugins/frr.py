@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from vini.model import Adjacency, AnyObject, BgpPeer, File, Process, Ready, Router, RouterVif, Unsupported
@@ -42,7 +42,18 @@ REFUSE_WRONG = (
     'if wrong=$(echo "$said" | grep "on config line" | grep -vFf "%s"); then '
     'echo "$said" | grep "^[^0-9]" >&2; echo "$wrong" >&2; exit 1; fi; '
 )
+# zebra installs routes by nexthop objects.  The kernel deletes those with their interface; zebra goes on to use their
+# ids, and what the kernel then refuses ("Nexthop id does not exist") it never tries again.  A plain route needs none.
+NEXTHOP_OBJECTS = "zebra nexthop kernel enable"
+PLAIN_ROUTES = f"no {NEXTHOP_OBJECTS}"
+# When a router loses its loopback's address, the kernel drops all routes of which that is the source, zebra tries each
+# again at once, is refused, and leaves it at that; but it says so.  A change of the route-map that gives them their
+# source has it try again all that it gives to the kernel, after a delay of 5 s by default.
+REFUSED = "Route install failed"
+AGAIN_SOON = "zebra route-map delay-timer 1"
 INNER = {4: ("ospf", "isis", "rip"), 6: ("ospf6", "isis", "ripng")}  # what BGP tells other systems, by IP version
+SOURCED = {4: ("ospf", "rip", "isis", "bgp"), 6: ("ospf6", "ripng", "isis", "bgp")}  # whose routes get our source
+IP = {4: "ip", 6: "ipv6"}  # as FRR calls the IP versions
 # As isisd prints it: else every reload takes it away for a moment, and the change waits out the default of 30 s.
 LSP_TIMERS = "lsp-timers gen-interval 1 refresh-interval 900 max-lifetime 1200"
 VTYSH = ("vtysh", "--vty_socket", DIR, "--config_dir", DIR)
@@ -73,18 +84,31 @@ def _process(router: Router, daemon: str, text: str) -> Process:
         "python3", f"{BIN}/frr-reload.py", "--reload", "--stdout", "--bindir", "/usr/bin", "--confdir", DIR,
         "--rundir", DIR, "--vty_socket", DIR, "--daemon", daemon, conf,
     )  # fmt: skip
-    if refusals := _refusals(router, daemon, words):
-        reload = ("/bin/sh", "-c", f'{refusals}exec "$@"', "sh", *reload)
+    refusals, again = _refusals(router, daemon, words), _again(router) if daemon == "zebra" else ""
+    if refusals or again:
+        last = f'"$@" && exec {again}' if again else 'exec "$@"'
+        reload = ("/bin/sh", "-c", refusals + last, "sh", *reload)
     return Process(
         ns=router.ns,
         name=daemon,
         argv=(shell, option, refusals + script, socket, *words),
         config=intent.digest(re.sub(r"\n+", "\n", text).lstrip("\n")),  # blank ones stand for others' blocks
         reload=reload,
+        reload_on=REFUSED if again else "",
         ready=Ready((*VTYSH, "-d", daemon, "-c", "show version"), r"^FRRouting"),
         after=() if daemon == "zebra" else ("zebra",),
         along=True,  # a daemon does not notice for long that its zebra is another one
     )
+
+
+def _again(router: Router) -> str:
+    """The command by which zebra tries again what the kernel refused; "" where our route-maps aren't in use."""
+    if router.routing.raw.keys() & {"frr.conf", "zebra.conf"} or not (sources := list(_sources(router))):
+        return ""
+    lines = ["configure terminal"]
+    for family, source, _ in sources:
+        lines += [f"route-map SOURCE{family} permit 10", "no set src", f"set src {source}"]
+    return shlex.join((*VTYSH, "-d", "zebra", *(word for line in lines for word in ("-c", line))))
 
 
 def _refusals(router: Router, daemon: str, words: tuple[str, ...]) -> str:
@@ -106,14 +130,25 @@ def configs(router: Router) -> dict[str, str]:
     raw = router.routing.raw
     if whole := raw.get("frr.conf"):
         _refuse_others(router.name, whole)
-        return {d: section(whole, d) for d in ("zebra", *_named(whole), *_given(raw))} | _given(raw)
+        texts = {d: section(whole, d) for d in ("zebra", *_named(whole), *_given(raw))} | _given(raw)
+        return texts | {"zebra": _plain(texts["zebra"])}
     texts = {"zebra": _zebra(router)}
     if router.routing.bfd:
         texts["bfdd"] = _bfd(router)
     for protocol in router.routing.protocols:
         if protocol != "static":
             texts[DAEMON[protocol]] = _head(router) + WRITERS[protocol](router)
-    return texts | _given(raw)
+    texts |= _given(raw)
+    return texts | {"zebra": _plain(texts["zebra"])}
+
+
+def _plain(text: str) -> str:
+    """zebra's configuration, with plain routes unless it speaks of that itself; its own lines keep their numbers."""
+    if NEXTHOP_OBJECTS in text:
+        return text
+    lines = text.splitlines()
+    at = next((i for i, line in enumerate(lines) if line.strip() == "end"), len(lines))  # below it nothing is read
+    return "".join(f"{line}\n" for line in (*lines[:at], PLAIN_ROUTES, *lines[at:]))
 
 
 def _given(raw: dict[str, str]) -> dict[str, str]:
@@ -156,9 +191,10 @@ def section(text: str, daemon: str) -> str:
     """An integrated configuration with the blocks of other daemons emptied: a line's number stays what it is.
 
     They have to go: a daemon that skips an unknown `router rip` would take the lines below it for its own.  So has
-    `exit`, which behind a block that isn't the daemon's leaves configuration itself; the next line ends a block too.
+    `exit` behind any block that isn't the daemon's, where it leaves configuration itself.  Behind its own it is needed:
+    in `router ospf6`, a line `interface ...` is another command than outside.
     """
-    kept = (line if owner in ("", daemon) and line.rstrip() != "exit" else "" for line, owner in _owners(text))
+    kept = (line if owner == daemon or (not owner and line.rstrip() != "exit") else "" for line, owner in _owners(text))
     return "".join(f"{line}\n" for line in kept)
 
 
@@ -179,15 +215,20 @@ def _block(opening: str, *lines: str) -> str:
 
 def _zebra(router: Router) -> str:
     """Learnt routes carry the loopback as source address: what a router sends survives the loss of any one link."""
-    text = _head(router)
-    v4, v6 = ("ospf", "rip", "isis", "bgp"), ("ospf6", "ripng", "isis", "bgp")
-    for family, ip, protocols in ((4, "ip", v4), (6, "ipv6", v6)):
+    text = _head(router) + f"{PLAIN_ROUTES}\n{AGAIN_SOON}\n"
+    for family, source, protocols in _sources(router):
+        text += _block(f"route-map SOURCE{family} permit 10", f"set src {source}")
+        text += "".join(f"{IP[family]} protocol {p} route-map SOURCE{family}\n" for p in protocols)
+    return text
+
+
+def _sources(router: Router) -> Iterator[tuple[int, str, list[str]]]:
+    """IP version, the loopback, and the protocols whose routes have it as source."""
+    for family, protocols in SOURCED.items():
         source = intent.loopback(router, family)
         spoken = [p for p in protocols if p in router.routing.protocols]
         if source and spoken:
-            text += _block(f"route-map SOURCE{family} permit 10", f"set src {source}")
-            text += "".join(f"{ip} protocol {p} route-map SOURCE{family}\n" for p in spoken)
-    return text
+            yield family, source, spoken
 
 
 def _bfd(router: Router) -> str:

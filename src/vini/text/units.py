@@ -118,6 +118,11 @@ def _read(
     return value
 
 
+def count(n: int, thing: str) -> str:
+    """`1 link`, `2 links`."""
+    return f"{n} {thing}" + ("" if n == 1 else "s")
+
+
 def number(value: float) -> str:
     """The shortest text that reads back as `value`: 9.1, 10."""
     return repr(float(value)).removesuffix(".0")

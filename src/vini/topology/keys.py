@@ -48,8 +48,8 @@ def _suggest(regex: re.Pattern[str], text: str, rule: str) -> str:
     return f"{rule}; for example '{slug}'" if slug and regex.match(slug) else rule
 
 
-def _text(read: Any, pattern: str) -> Text:
-    return Text(read, {"type": "string", "pattern": pattern})
+def _text(read: Any, pattern: str, keep: bool = False) -> Text:
+    return Text(read, {"type": "string", "pattern": pattern}, keep)
 
 
 def _read_address(text: str) -> str:
@@ -232,7 +232,7 @@ LABEL = Text(_read_label, {"type": ["string", "number"], "maxLength": 200})
 DAEMON = Text(_read_daemon, {"anyOf": [{"enum": list(DAEMONS)}, {"type": "string", "pattern": "^[a-z][a-z0-9-]*$"}]})
 PROTOCOL = words(*PROTOCOLS, keep=True)
 DELAY = _text(partial(units.read_ms, high=100_000.0), units.DURATION)
-HELLO = _text(partial(units.read_s, low=0.05, high=65_535.0), units.DURATION)
+HELLO = _text(partial(units.read_s, low=0.05, high=65_535.0), units.DURATION, keep=True)
 WITHIN = _text(partial(units.read_s, low=0.1, high=86_400.0), units.DURATION)
 RATE = _text(units.read_mbit, units.RATE)
 _SHARE: Json = {"anyOf": [{"type": "string", "pattern": units.LOSS}, {"type": "number"}]}

@@ -98,13 +98,18 @@ def _place(found: Found | None, mistakes: Mistakes) -> Place | None:
 # --- routing ----------------------------------------------------------------------------------
 
 ROUTING_FIELDS = {"daemon": "daemon", "hello": "hello_s", "dead": "dead_s", "area": "area", "asn": "asn", "bfd": "bfd"}
+TIMERS = ("dead", "hello")
 
 
 def _routing(name: str, found: Found | None, at: Mark, mistakes: Mistakes) -> Routing | None:
     if found is None or found.value is None:
         return None
     fields: Fields = found.value
-    plain: dict[str, Any] = {field: fields[key].value for key, field in ROUTING_FIELDS.items() if key in fields}
+    plain: dict[str, Any] = {
+        field: fields[key].value
+        for key, field in ROUTING_FIELDS.items()
+        if key in fields and not (key in TIMERS and isinstance(fields[key].value, str))  # a wrong one, and noted
+    }
     for key in ("protocols", "announce"):
         if key in fields:
             plain[key] = tuple(f.value for f in fields[key].value)
@@ -120,11 +125,10 @@ def _check_routing(name: str, routing: Routing, found: Found, at: Mark, mistakes
     if not routing.protocols and not routing.raw:
         hint = "add 'protocols: [ospf]', or write 'routing: none'"
         mistakes.add(found.at, "This routing section names no protocols.", hint)
-    if "dead" in fields or "hello" in fields:
-        late = fields.get("dead") or fields["hello"]
-        if routing.dead_s <= routing.hello_s:
-            what = f"The dead interval ({routing.dead_s:g}s) must be longer than hello ({routing.hello_s:g}s)."
-            mistakes.add(late.at, what, f"write 'dead: {4 * routing.hello_s:g}s'")
+    timers = [fields[key] for key in TIMERS if key in fields]
+    if timers and all(isinstance(t.value, float) for t in timers) and routing.dead_s <= routing.hello_s:
+        what = f"The dead interval ({routing.dead_s:g}s) must be longer than hello ({routing.hello_s:g}s)."
+        mistakes.add(timers[0].at, what, f"write 'dead: {4 * routing.hello_s:g}s'")
     for f in protocols.value if protocols else ():
         if f.value in PROTOCOLS and f.value not in daemons.speaks(routing.daemon):
             has = ", ".join(sorted(daemons.speaks(routing.daemon)))

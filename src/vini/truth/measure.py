@@ -9,6 +9,7 @@ from vini.dataplane import probe
 from vini.dataplane.probe import OWN, Flight, Stream
 from vini.model import NotFound, Value
 from vini.node import netns
+from vini.text.units import count
 from vini.truth import plan
 from vini.truth.chance import quantile
 from vini.truth.direction import Direction
@@ -78,7 +79,7 @@ async def check_thoroughly(
     for i, group in enumerate(groups, 1):
         legs = [_leg(d, where) for d in group]
         sendings = [plan.thorough(d.asked, load, for_s, len(group)) for d in group]
-        some = f"{len(group)} directions, group {i} of {len(groups)}" if len(groups) > 1 else f"{len(group)} directions"
+        some = count(len(group), "direction") + (f", group {i} of {len(groups)}" if len(groups) > 1 else "")
         say(f"{some}: traffic for {plan.duration_s(sendings):.1f} s")
         found.append(await _measured(legs, sendings, len(all_), tolerance))
     judgements = tuple(j for c in found for j in c.judgements)

@@ -10,7 +10,7 @@
 #define ANY ((uint64_t)INT64_MAX / MILLION)
 
 const struct field shape_fields[] = {
-	FIELD(netns, ANY), FIELD(ifindex, INT32_MAX),
+	FIELD(netns, ANY), FIELD(ifindex, INT32_MAX), FIELD(cookie, INT64_MAX),
 	FIELD(delay_us, ANY / 1000), FIELD(jitter_us, ANY / 1000),
 	FIELD(distribution, DISTRIBUTIONS - 1), FIELD(keeps_order, 1),
 	FIELD(loss_ppm, MILLION), FIELD(enter_ppm, MILLION), FIELD(leave_ppm, MILLION),

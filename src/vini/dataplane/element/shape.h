@@ -11,6 +11,7 @@ enum aqm { DROP_TAIL, CODEL, AQMS };
 
 struct shape {
 	uint64_t netns, ifindex; /* inode of the namespace, index of the vif: tell a new one of the same name */
+	uint64_t cookie;         /* of the packet socket, by which the filters know what was delayed (SO_COOKIE) */
 	uint64_t delay_us, jitter_us, distribution, keeps_order;
 	uint64_t loss_ppm, enter_ppm, leave_ppm, bad_ppm, good_ppm;
 	uint64_t duplicate_ppm, corrupt_ppm, reorder_ppm;

@@ -13,7 +13,6 @@
 #include <stdbool.h>
 
 #define SLOTS 128
-#define DELAYED 0x56494E49 /* the mark of what the link element sends (bpf.py, MARK): it was here before its delay */
 
 #ifdef VINI_XDP
 typedef struct xdp_md context;
@@ -106,10 +105,6 @@ static __noinline __u64 fetch(void)
 
 SEC(HOOK) int dispatch(context *ctx)
 {
-#ifndef VINI_XDP
-	if (ctx->mark == DELAYED)
-		return PASS;
-#endif
 	__u32 zero = 0;
 	struct share *mine = bpf_map_lookup_elem(&shares, &zero);
 	if (!mine)

@@ -15,6 +15,7 @@ from vini.node import netns, tc
 from vini.node.drivers import Failures
 from vini.node.drivers.shape_element import ElementShapes
 from vini.node.drivers.shape_netem import NetemShapes
+from vini.node.drivers.silence import Silence
 from vini.node.drivers.there import There
 from vini.node.netlink import Socket
 from vini.node.place import Place
@@ -27,8 +28,9 @@ class ShapeDriver:
 
     def __init__(self, place: Place):
         self._place = place
-        self._netem = NetemShapes(place)
-        self._element = ElementShapes(place)
+        silence = Silence()
+        self._netem = NetemShapes(place, silence)
+        self._element = ElementShapes(place, silence)
 
     def observe(self, namespaces: Collection[str]) -> frozenset[AnyObject]:
         """The shapes in those namespaces, also half-made ones: as what they do to packets."""
@@ -41,8 +43,9 @@ class ShapeDriver:
                     if there is None:
                         continue
                     qdiscs = [tc.seen_qdisc(m) for m in there.socket.dump(tc.dump_qdiscs())]
-                    out.update(self._netem.observe(there, qdiscs))
-                    out.update(self._element.observe(there, qdiscs, ports))
+                    by_netem = list(self._netem.observe(there, qdiscs))
+                    out.update(by_netem)
+                    out.update(self._element.observe(there, qdiscs, ports, {o.dev for o in by_netem}))
         return frozenset(out)
 
     def ensure(self, objects: Sequence[AnyObject]) -> Failures:

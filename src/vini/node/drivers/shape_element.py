@@ -1,7 +1,8 @@
 """Shapes by the link element: a filter diverts what leaves by a vif into a TAP that the element reads.
 
-The order of steps is what keeps packets: the element is ready before the filter diverts, and the
-filter is gone before the element forgets.
+Another filter, before it, lets pass what comes back: what is sent by the element's own socket, and by no other.
+The order of steps is what keeps packets: the element is ready before the filter diverts, and what it sends may pass
+before it is; the filters are gone before the element forgets.
 """
 
 from __future__ import annotations
@@ -9,28 +10,28 @@ from __future__ import annotations
 import os
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from errno import EINVAL, ENODEV, ENOENT
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from signal import SIGTERM
 from typing import Any
 
 from vini.dataplane import element
 from vini.dataplane.element import Element
-from vini.model import DriverError, Shape, ViniError
+from vini.model import DriverError, Shape, Value, ViniError
 from vini.node import bpf, port, tc
-from vini.node.drivers import Failures
+from vini.node.drivers import Failures, silence
+from vini.node.drivers.silence import GONE, Silence
 from vini.node.drivers.there import There
 from vini.node.place import GROUP, Place
 
-_GONE = frozenset({ENOENT, ENODEV, EINVAL})  # EINVAL: no clsact there
 Settings = Mapping[str, Any]
 
 
 class ElementShapes:
-    """Holds the two loaded programs, so that a vif costs no load."""
+    """Holds the two loaded programs that all vifs have in common."""
 
-    def __init__(self, place: Place):
+    def __init__(self, place: Place, silent: Silence):
         self._place = place
+        self._silence = silent
         self._programs: dict[str, int] = {}
 
     # --- observe ------------------------------------------------------------------------------
@@ -47,25 +48,30 @@ class ElementShapes:
             return {}
         return out
 
-    def observe(self, there: There, qdiscs: Sequence[tc.SeenQdisc], ports: Mapping[str, Settings]) -> Iterator[Shape]:
-        """Whole shapes as asked for; of half-made or half-destroyed ones, what they do to packets."""
-        filters = {}
-        for q in qdiscs:
-            if q.kind == "clsact" and (ours := _filter_at(there, q.index)):
-                filters[there.links[q.index].dev] = ours
+    def observe(
+        self, there: There, qdiscs: Sequence[tc.SeenQdisc], ports: Mapping[str, Settings], others: Collection[str]
+    ) -> Iterator[Shape]:
+        """Whole shapes as asked for; of half-made or half-destroyed ones, what they do to packets.
+
+        A silence that belongs to none of the vifs of `others` is told as ours, so that it is taken away.
+        """
+        seen = {there.links[q.index].dev: _filters_at(there, q.index) for q in qdiscs if q.kind == "clsact"}
+        filters = {dev: f for dev, f in seen.items() if f.way or (f.silent and dev not in others)}
         taps = {q.index ^ bpf.TAP_BIT for q in qdiscs if q.index & bpf.TAP_BIT}
         owners = {there.links[index].dev for index in taps if index in there.links and _is_tap(there, index)}
         for dev in filters.keys() | ports.keys() | owners:
             settings = ports.get(dev)
             if dev not in there.indexes:  # the vif is gone; the element hears of it by itself
                 continue
-            if dev not in filters or filters[dev].priority != tc.SHAPE_PRIORITY:  # nothing is diverted, or too early
+            f = filters.get(dev, _NO_FILTERS)
+            if f.way is None or f.way.priority != tc.SHAPE_PRIORITY:  # nothing is diverted, or too early
                 yield Shape(there.ns, dev, "element")
             elif settings is None or not _is_whole(there, dev, settings):  # diverted to nowhere
                 yield Shape(there.ns, dev, "element", drop=True)
+            elif f.silent != f.drops or not (f.drops or f.passes == bpf.delayed_name(settings["cookie"])):
+                yield Shape(there.ns, dev, "element")
             else:
-                seen = self._seen(there.ns, settings)
-                yield Shape(there.ns, dev, "element", **seen, drop=filters[dev].name == bpf.DROP)
+                yield Shape(there.ns, dev, "element", **self._seen(there.ns, settings), drop=f.drops)
 
     # --- change -------------------------------------------------------------------------------
 
@@ -92,9 +98,10 @@ class ElementShapes:
             with self._running() as running:
                 for o in able:
                     failures.update(self._ensure_port(there, running, o, ports.get(o.dev)))
-                diverted = [o for o in able if o.key not in failures]
-                failures |= there.apply([r for o in diverted for r in self._divert(there.indexes[o.dev], o)])
-                return failures | there.apply([_delete_old(there.indexes[o.dev], o) for o in diverted], _GONE)
+                ready = [o for o in able if o.key not in failures]
+                failures |= there.apply([(o, self._way_out(there.indexes[o.dev], o)) for o in ready])
+                failures |= there.apply([r for o in ready for r in _needless(there.indexes[o.dev], o)], GONE)
+                return failures | self._silence.ensure(there, ready)
         except (OSError, ViniError) as e:
             return failures | {o.key: f"The link element can't shape {o.ns} {o.dev}: {e}" for o in able}
 
@@ -104,14 +111,15 @@ class ElementShapes:
         want = {"netns": there.inode, "ifindex": index, **self._settings(o)}
         splits = element.needs_frames(want)
         if have is not None and _is_whole(there, o.dev, have):
-            running.set(name, want)
-            return there.apply([(o, port.splitting(index, splits))])
+            running.set(name, want | {"cookie": have["cookie"]})
+            return there.apply([(o, port.splitting(index, splits))]) | _let_pass(there, o, have["cookie"])
         try:
             running.remove(name)
-            with port.opened(o.dev, index) as fds:
+            with port.opened(o.dev, index) as (tap, out, cookie):
                 failures = there.apply([(o, port.configured(index)), (o, port.splitting(index, splits))])
+                failures |= _let_pass(there, o, cookie)
                 if not failures:
-                    running.set(name, want, fds)
+                    running.set(name, want | {"cookie": cookie}, (tap, out))
                 return failures
         except (OSError, DriverError) as e:
             return {o.key: f"The link element can't shape {o.ns} {o.dev}: {e}"}
@@ -132,23 +140,21 @@ class ElementShapes:
         paths = {name: settings[name].removeprefix(home) for name in element.FILES}
         return numbers | words | {k: "" if path == element.NO_FILE else path for k, path in paths.items()}
 
-    def _divert(self, index: int, o: Shape) -> list[tuple[Shape, bytes]]:
+    def _way_out(self, index: int, o: Shape) -> bytes:
         name = bpf.DROP if o.drop else bpf.REDIRECT
-        return [(o, tc.add_clsact(index)), (o, tc.set_filter(index, self._program(name), name))]
+        return tc.set_filter(index, self._program(name), name)
 
     def remove(self, there: There, shapes: Sequence[Shape]) -> Failures:
         """Let packets pass undiverted; the hooks go too unless somebody else's filters are there."""
         if not shapes:
             return {}
         here = [(o, there.indexes[o.dev]) for o in shapes if o.dev in there.indexes]
-        filters = [r for o, index in here for r in ((o, tc.delete_filter(index)), _delete_old(index, o))]
-        failures = there.apply(filters, _GONE)
+        failures = there.apply([r for o, index in here for r in _all_filters(index, o)], GONE)
         closing = self.forget(there.ns, shapes)
         taps = [(o, index) for o, index in here if index | bpf.TAP_BIT in there.links]
         requests = [(o, port.disowned(i) if o.dev in closing else port.deleted(i)) for o, i in taps]
-        failures |= there.apply(requests, _GONE)
-        unused = [(o, index) for o, index in here if not _has_filters(there, index)]
-        return failures | there.apply([(o, tc.delete_clsact(index)) for o, index in unused], _GONE)
+        failures |= there.apply(requests, GONE)
+        return failures | silence.end(there, shapes) | silence.without_hooks(there, shapes)
 
     def forget(self, ns: str, shapes: Sequence[Shape]) -> set[str]:
         """The element drops these ports; the vifs whose TAP it held and is closing now."""
@@ -186,26 +192,56 @@ _NUMBERS = (
 )  # fmt: skip
 # By the element's numbers (element/shape.h).
 _WORDS = {"distribution": ("normal", "uniform", "pareto", "table"), "aqm": ("", "codel")}
-_KNOWN = frozenset({*_NUMBERS, *_WORDS, *element.FILES})
+_KNOWN = frozenset({"cookie", *_NUMBERS, *_WORDS, *element.FILES})
 _DIES_WITHIN_S = 10.0  # the kernel closes its descriptors one after the other
 
 
-def _filter_at(there: There, index: int) -> tc.SeenFilter | None:
-    """The filter that runs one of our programs on what leaves by that vif, the first one if an old one is there too."""
-    found = {tc.seen_filter(m) for m in there.socket.dump(tc.dump_filters(index))}
-    return min((f for f in found if f.name in bpf.PROGRAMS), key=lambda f: f.priority, default=None)
+class _Filters(Value, frozen=True):
+    """Ours at a vif: what becomes of packets that leave (the first one, if an old one is there too), whose packets
+    pass, by that filter's name, and whether what comes in is dropped."""
+
+    way: tc.SeenFilter | None = None
+    passes: str = ""
+    silent: bool = False
+
+    @property
+    def drops(self) -> bool:
+        return self.way is not None and self.way.name == bpf.DROP
 
 
-def _delete_old(index: int, o: Shape) -> tuple[Shape, bytes]:
-    """The request that takes away the filter that an earlier version put before everything else."""
-    return o, tc.delete_filter(index, priority=tc.OLD_SHAPE_PRIORITY)
+_NO_FILTERS = _Filters()
 
 
-def _has_filters(there: There, index: int) -> bool:
+def _filters_at(there: There, index: int) -> _Filters:
+    found = silence.filters(there, index, tc.EGRESS)
+    way = min((f for f in found if f.name in bpf.PROGRAMS), key=lambda f: f.priority, default=None)
+    passes = next((f.name for f in found if f.priority == tc.SHAPED_PRIORITY and f.name), "")
+    return _Filters(way, passes, silence.is_at(there, index))
+
+
+def _let_pass(there: There, o: Shape, cookie: int) -> Failures:
+    """What the socket of that cookie sends passes the vif's filters, but not those of a silent fault."""
+    if o.drop:
+        return there.apply([(o, tc.add_clsact(there.indexes[o.dev]))])
+    index, name = there.indexes[o.dev], bpf.delayed_name(cookie)
+    fd = bpf.load_instructions(bpf.DELAYED, bpf.delayed(cookie))
     try:
-        return any(there.socket.dump(tc.dump_filters(index, parent)) for parent in (tc.EGRESS, tc.INGRESS))
-    except OSError:  # no hooks at all
-        return False
+        passing = tc.set_filter(index, fd, name, priority=tc.SHAPED_PRIORITY)
+        return there.apply([(o, tc.add_clsact(index)), (o, passing)])
+    finally:
+        os.close(fd)
+
+
+def _needless(index: int, o: Shape) -> list[tuple[Shape, bytes]]:
+    """The requests that take away an earlier version's filter, and under a silent fault the one that lets pass."""
+    priorities = (tc.OLD_SHAPE_PRIORITY, *((tc.SHAPED_PRIORITY,) if o.drop else ()))
+    return [(o, tc.delete_filter(index, priority=p)) for p in priorities]
+
+
+def _all_filters(index: int, o: Shape) -> list[tuple[Shape, bytes]]:
+    """The requests that take all of ours at the way out away: no packet goes in circles, nor is held by nobody."""
+    priorities = (tc.SHAPE_PRIORITY, tc.OLD_SHAPE_PRIORITY, tc.SHAPED_PRIORITY)
+    return [(o, tc.delete_filter(index, priority=p)) for p in priorities]
 
 
 def _is_tap(there: There, index: int) -> bool:

@@ -12,13 +12,13 @@ is no rate either, and the wire is alone.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from errno import EINVAL, ENODEV, ENOENT
 from pathlib import Path
 from typing import Any, Literal
 
 from vini.model import Shape
 from vini.node import netem, tc
-from vini.node.drivers import Failures
+from vini.node.drivers import Failures, silence
+from vini.node.drivers.silence import Silence
 from vini.node.drivers.there import There
 from vini.node.netem import Netem
 from vini.node.place import Place
@@ -32,24 +32,27 @@ _INSIDE = WIRE | 1  # a parent
 _KEEPS_ORDER = 1 << 62  # bytes/s
 # Without a rate nothing waits, but packets that become due together are in the inner qdisc together.
 _NO_LIMIT = 1 << 30
-_GONE = frozenset({ENOENT, ENODEV, EINVAL})  # EINVAL: another root qdisc took its place
 _Distribution = Literal["normal", "uniform", "pareto", "table"]
 _DISTRIBUTIONS: tuple[_Distribution, ...] = ("normal", "uniform", "pareto", "table")  # by number in the first note
 
 
 class NetemShapes:
-    """Stateless."""
+    """Remembers nothing."""
 
-    def __init__(self, place: Place):
+    def __init__(self, place: Place, silent: Silence):
         self._place = place
+        self._silence = silent
 
     def observe(self, there: There, qdiscs: Sequence[tc.SeenQdisc]) -> Iterator[Shape]:
         """Our netem pairs, exactly as they were asked for; half a pair as what it does."""
         inner = {q.index: q for q in qdiscs if q.parent == _INSIDE and q.handle in (SENDER, FAULT)}
+        hooked = {q.index for q in qdiscs if q.kind == "clsact"}
         for q in qdiscs:
             if q.handle == WIRE and q.parent == tc.ROOT and q.kind == "netem":
                 outer = netem.seen_netem(q.options)
-                yield _shape(there.ns, there.links[q.index].dev, outer, inner.get(q.index))
+                seen = _shape(there.ns, there.links[q.index].dev, outer, inner.get(q.index))
+                silent = q.index in hooked and silence.is_at(there, q.index)
+                yield seen if seen.drop == silent else Shape(there.ns, seen.dev, "netem")
 
     def ensure(self, there: There, shapes: Sequence[Shape]) -> Failures:
         """Make or change them; netem keeps what it holds."""
@@ -75,15 +78,17 @@ class NetemShapes:
                     unneeded.append((o, tc.delete_qdisc(index, FAULT, _INSIDE)))
             else:
                 requests += [(o, whole), (o, netem.set_netem(index, SENDER, _INSIDE, sender(o)))]
-        failures |= there.apply(unneeded, _GONE)
-        return failures | there.apply(requests)
+        failures |= there.apply(unneeded, silence.GONE)
+        failures |= there.apply(requests)
+        return failures | self._silence.ensure(there, [o for o in shapes if o.key not in failures])
 
     def remove(self, there: There, shapes: Sequence[Shape]) -> Failures:
         """Give the vifs back their default queue."""
         if not shapes:
             return {}
         requests = [(o, tc.delete_qdisc(there.indexes[o.dev], WIRE)) for o in shapes if o.dev in there.indexes]
-        return there.apply(requests, _GONE)
+        failures = there.apply(requests, silence.GONE)  # EINVAL: another root qdisc took its place
+        return failures | silence.end(there, shapes) | silence.without_hooks(there, shapes)
 
     def _table_us(self, o: Shape) -> tuple[float, ...]:
         if not o.table:

@@ -1,0 +1,91 @@
+"""FRR's routers have all their routes again after a hand was at their links and addresses, also many times over.
+
+Being as asked is not enough: the kernel must forward by what OSPF says, each destination by the link that leads there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+from own_place import OwnPlace, eventually, run
+
+from vini import names
+from vini.layout import layout
+from vini.model import End, Link, Routing, Sliver, Topology
+
+pytestmark = [pytest.mark.root, pytest.mark.needs("cgroup2", "frr")]
+
+PAIRS = [(a, b) for a in "abc" for b in "abc" if a != b]
+BOTH = Routing(("ospf", "ospf6"), daemon="frr")
+OWN = """router ospf
+ timers throttle spf 0 50 500
+exit
+router ospf6
+ timers throttle spf 0 50 500
+exit
+interface lo
+ ip ospf area 0
+ ipv6 ospf6 area 0
+"""
+VIF = """interface {}
+ ip ospf area 0
+ ip ospf network point-to-point
+ ip ospf hello-interval 1
+ ip ospf dead-interval 4
+ ipv6 ospf6 area 0
+ ipv6 ospf6 network point-to-point
+ ipv6 ospf6 hello-interval 1
+ ipv6 ospf6 dead-interval 4
+"""
+RAW = Routing(("ospf", "ospf6"), daemon="frr", raw={"frr.conf": OWN + VIF.format("to-a") + VIF.format("to-c")})
+
+
+def triangle() -> Topology:
+    """Three routers, of which b has a configuration of its own."""
+    links = tuple(Link((End(a), End(b))) for a, b in ("ab", "bc", "ca"))
+    return Topology("v", {n: Sliver(n, routing=RAW if n == "b" else BOTH) for n in "abc"}, links)
+
+
+@pytest.fixture(scope="module")
+def up(ours: OwnPlace) -> Iterator[OwnPlace]:
+    asyncio.run(ours.client().up(triangle(), timeout_s=60))
+    eventually(lambda: forwards(ours))
+    yield ours
+
+
+def inside(own: OwnPlace, sliver: str, *argv: str) -> str:
+    return run("nsenter", f"--net={own.place.netns(f'v.{sliver}')}", "--", *argv, check=False)
+
+
+def forwards(own: OwnPlace) -> bool:
+    """Each router sends to each other's loopbacks by the link to it.  Fails with those that don't."""
+    loopbacks = layout(triangle()).loopbacks
+    wrong = []
+    for a, b in PAIRS:
+        for cidr in loopbacks[b]:
+            said = inside(own, a, "ip", "route", "get", cidr.partition("/")[0])
+            if f"dev {names.vif(b)} " not in said:
+                wrong.append(f"{a} to {b}: {said}")
+    assert not wrong, wrong
+    return True
+
+
+DEEDS = {
+    "a link is deleted": ("link del to-{}",),
+    "a vif gets another address": ("link set to-{} address 02:00:00:00:00:99",),
+    "a vif gets another name": ("link set to-{} down", "link set to-{} name lan0"),
+    "a vif goes down": ("link set to-{} down",),
+    "a vif loses its addresses": ("address flush dev to-{}",),
+    "a router loses its loopback's addresses": ("address flush dev lo",),
+}
+
+
+@pytest.mark.parametrize("deed", DEEDS)
+def test_the_routes_are_there_again_however_often_it_is_done(up: OwnPlace, deed: str) -> None:
+    for a, b in ("ab", "ab", "ab", "bc") if "deleted" in deed else ("ab", "bc"):
+        for command in DEEDS[deed]:
+            inside(up, a, "ip", *command.format(b).split())
+        eventually(lambda: up.is_as_asked("v"), within=30)
+        eventually(lambda: forwards(up), within=30)
