@@ -130,6 +130,7 @@ def test_a_row_that_is_written_leads_packets_elsewhere(net):
     assert not net.inside("a", "ping -n -q -W 1 -c 1 10.9.0.2").count(" 1 received")
     assert "no such key" in net.vini("program", "write", "r", "routes.routes", "10.9.0.2", "--delete", code=1)
     assert "to-x" in net.vini("program", "write", "r", "routes.routes", "10.9.0.2", "to-x", code=1)
+    assert "to-x" in net.vini("program", "write", "r", "routes.routes", "to-x", "--delete", code=1)
     assert "only be read" in net.vini("program", "write", "r", "seen.passed", "0", "1", code=1)
 
 
@@ -205,6 +206,8 @@ def test_a_python_program_is_loaded_once_it_has_opened_its_vifs(net):
     net.vini("program", "load", "r", net.file("mute.py", ROUTER))
     assert net.fare()["file"] == "mute.py"
     assert "4 of 4" in net.vini("status")
+    assert {row["vif"] for row in net.json("program", "read", "r")["vifs"]} == {"to-a", "to-b", "to-c"}
+    assert "did you mean 'to-a'" in net.vini("program", "read", "r", "to-x", code=1)
 
 
 def test_a_file_is_looked_over_without_loading_it(net):

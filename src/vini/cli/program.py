@@ -17,8 +17,9 @@ from vini.elements import manual
 from vini.model import Mistake, NotFound, Program, SliverStatus, Topology, TopologyError, ViniError
 from vini.node import policy
 from vini.node.programs import compiled
+from vini.plugins.process_program import COUNTERS
 from vini.plugins.programs import prepare
-from vini.program_view import Shown, View
+from vini.program_view import Shown, View, of_process
 from vini.text.mistakes import Wrong
 from vini.topology.programs import program
 
@@ -155,14 +156,32 @@ def read_command(sliver: str, name: str, slice_: str | None, as_json: bool) -> N
     """Read the counter or table NAME of SLIVER's program, or all of them: `vini program read denver lookup.hits`."""
     client = Client()
     topology = the_slice(client, slice_)
-    view = View(topology, the_sliver(topology, sliver))
-    names = ((view.cell(name).map if view.cells else name),) if name else None
-    maps = asyncio.run(client.maps(topology.name, sliver, names)).maps
-    shown = view.show({n: dict(m.rows) for n, m in maps.items()}, name)
+    found = topology.slivers[the_sliver(topology, sliver)].program
+    shown = (_of_process if found and found.kind not in ("elements", "c") else _of_kernel)(
+        client, topology, sliver, name
+    )
     if as_json:
         dump({s.name: [dict(zip(s.headings, row, strict=True)) for row in s.rows] for s in shown})
     else:
         _print(shown)
+
+
+def _of_kernel(client: Client, topology: Topology, sliver: str, name: str) -> list[Shown]:
+    view = View(topology, sliver)
+    names = ((view.cell(name).map if view.program.kind == "elements" else name),) if name else None
+    maps = asyncio.run(client.maps(topology.name, sliver, names)).maps
+    return view.show({n: dict(m.rows) for n, m in maps.items()}, name)
+
+
+def _of_process(client: Client, topology: Topology, sliver: str, name: str) -> list[Shown]:
+    try:
+        text = (client.place.sliver(f"{topology.name}.{sliver}") / COUNTERS).read_text()
+    except FileNotFoundError as e:
+        raise NotFound(
+            f"The program of {sliver!r} is a process that counts nothing for others to read; what uses `vini.packets` "
+            "does, and any other may write such a file at $VINI_COUNTERS."
+        ) from e
+    return of_process(text, name)
 
 
 def _print(shown: list[Shown]) -> None:
