@@ -207,7 +207,7 @@ def test_a_python_program_is_loaded_once_it_has_opened_its_vifs(net):
     assert net.fare()["file"] == "mute.py"
     assert "4 of 4" in net.vini("status")
     assert {row["vif"] for row in net.json("program", "read", "r")["vifs"]} == {"to-a", "to-b", "to-c"}
-    assert "did you mean 'to-a'" in net.vini("program", "read", "r", "to-x", code=1)
+    assert "The program has no 'to-x': did you mean" in net.vini("program", "read", "r", "to-x", code=1)
 
 
 def test_a_file_is_looked_over_without_loading_it(net):
