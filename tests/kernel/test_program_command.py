@@ -55,6 +55,8 @@ MISTAKEN = {
                 "clang.c:6:9: use of undeclared identifier 'nonsense'"),
     "verifier.c": (f'{HEAD}SEC("tc") int f(struct __sk_buff *c)\n{{\n\tchar *d = (void *)(long)c->data;\n'
                    '\treturn d[4000];\n}\nchar _license[] SEC("license") = "GPL";\n', 1, "return d[4000];"),
+    "endless.c": (f'{HEAD}SEC("tc") int f(struct __sk_buff *c)\n{{\n\tunsigned int i = c->len;\nagain:\n'
+                  '\tif (i != 0x12345)\n\t\tgoto again;\n\treturn 0;\n}\n', 1, "infinite loop detected"),
     "policy.c": (f'{HEAD}SEC("tc") int f(struct __sk_buff *c)\n{{\n\tbpf_trace_printk("x", 2);\n\treturn 0;\n}}\n'
                  'char _license[] SEC("license") = "GPL";\n', 1, policy.REFUSED_HELPERS[6][1]),
     "graph.elements": ("input -> lokup -> out\ninput(to-x) -> dec-ttl\n", 2, "did you mean 'lookup'?"),
@@ -214,6 +216,8 @@ def test_a_file_is_looked_over_without_loading_it(net):
     assert "fit for xdp" in net.vini("program", "check", "--vifs", "to-a,to-b,to-c", "r.elements")
     text, _, said = MISTAKEN["graph.elements"]
     assert said in net.vini("program", "check", "--vifs", "to-a", net.file("graph.elements", text), code=2)
+    text, _, said = MISTAKEN["verifier.c"]
+    assert said in net.vini("program", "check", "--vifs", "to-a", net.file("verifier.c", text), code=1)
 
 
 # --- the hook -------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from pathlib import Path
 from typing import Literal
@@ -16,7 +17,7 @@ from vini.client import Client
 from vini.elements import manual
 from vini.model import Mistake, NotFound, Program, SliverStatus, Topology, TopologyError, ViniError
 from vini.node import policy
-from vini.node.programs import compiled
+from vini.node.programs import compiled, verify
 from vini.plugins.process_program import COUNTERS
 from vini.plugins.programs import prepare
 from vini.program_view import Shown, View, of_process
@@ -224,13 +225,20 @@ def write_command(sliver: str, name: str, key: str, values: tuple[str, ...], del
 @click.argument("file")
 @click.option("--vifs", required=True, help="The vifs of the sliver that it is for, e.g. to-a,to-b.")
 def check_command(file: str, vifs: str) -> None:
-    """Look the program in FILE over for mistakes, all at once, without loading it."""
+    """Look the program in FILE over for mistakes, all at once, without loading it into a sliver.
+
+    As root also by the kernel's verifier.
+    """
     found = program_of(file)
     if found.kind not in ("elements", "c"):
         raise ViniError(f"{file} is a process; only programs of elements or in C can be looked over.")
     ready = prepare(Path(file).stem, found, vifs.split(","), ())
-    compiled(ready.source, Path(file).name, ready.hook)
-    line(f"{file}: fit for {ready.hook} ({ready.why})")
+    units = compiled(ready.source, Path(file).name, ready.hook)
+    if os.geteuid() == 0:
+        verify(units, ready.source, Path(file).name)
+        line(f"{file}: fit for {ready.hook} ({ready.why})")
+    else:
+        line(f"{file}: no mistake found for {ready.hook} ({ready.why}); only root can ask the kernel's verifier.")
 
 
 @program_command.command("elements", short_help="The manual pages of elements.")
