@@ -16,7 +16,8 @@ def reader(directory: Path) -> Callable[[str], str]:
         path = directory / name
         try:
             if not path.is_file():
-                raise FileNotFoundError(2, "there is no such file")
+                there = "it is no regular file" if path.exists() else "there is no such file"
+                raise FileNotFoundError(2, there)
             if path.stat().st_size > MOST_BYTES:
                 raise Wrong(f"The file {quote(name)} has more than {MOST_BYTES >> 20} MiB.", "take a part of it")
             return path.read_text(encoding="utf-8")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
+from vini.c_tables import CTable, Integer, declared
 from vini.elements import Cell, compile_elements, decode, encode
 from vini.elements.cells import key_of
 from vini.embed import prepared
@@ -12,6 +15,8 @@ from vini.model import NotFound, Program, Topology, Value, ViniError
 from vini.plugins.programs import Prepared
 from vini.text.mistakes import Wrong, nearest
 
+_NODES = frozenset({"vifs", "counters"})  # maps of runtime.h, which the node fills, or elements count in
+_UNTYPED = CTable(None, None)
 Held = Mapping[bytes, Sequence[bytes]]  # key -> its value, or one of each processor
 
 
@@ -29,13 +34,15 @@ class View:
     def __init__(self, topology: Topology, sliver: str):
         found = topology.slivers[sliver].program
         if found is None or found.kind not in ("elements", "c"):
-            what = "is a process; its counters are its own" if found else "has no program"
-            raise NotFound(f"{sliver!r} {what}; `vini program load {sliver} FILE` gives it one.")
+            if found:
+                raise NotFound(f"The program of {sliver!r} is a process; its tables are its own.")
+            raise NotFound(f"{sliver!r} has no program; `vini program load {sliver} FILE` gives it one.")
         self.program: Program = found
         made = layout(topology)
         self.vifs = [v.dev for v in made.vifs[sliver]]
         self.hooked: Prepared = prepared(made, sliver, found)
         self.cells: tuple[Cell, ...] = ()
+        self._declared = declared(found.text) if found.kind == "c" else {}
         if found.kind == "elements":
             self.cells = compile_elements(found.text, found.name, self.vifs).cells
 
@@ -47,35 +54,77 @@ class View:
         raise NotFound(f"The program has no {name!r}: {nearest(name, [c.name for c in self.cells])}")
 
     def show(self, held: Mapping[str, Held], name: str = "") -> list[Shown]:
-        """What the maps hold, all or one; of a program in C as hexadecimal digits."""
-        if not self.cells:
-            return [_plain(n, rows) for n, rows in held.items() if name in ("", n)]
+        """What the maps hold, all or one, but for the node's own.
+
+        Of a program in C as numbers where its source declares integers, else as hexadecimal digits.
+        """
+        if self.program.kind == "c":
+            own = {n: rows for n, rows in held.items() if n not in _NODES or n in self._declared}
+            return [_plain(n, self._table(n), rows) for n, rows in own.items() if name in ("", n)]
         chosen = [self.cell(name)] if name else self.cells
         return [Shown(c.name, c.headings, tuple(decode(c, held.get(c.map, {}), self.vifs))) for c in chosen]
 
     def entry(self, name: str, key: str, values: Sequence[str]) -> tuple[str, bytes, bytes]:
-        """Map, key and value for one row of a table; of a program in C the texts are hexadecimal digits."""
-        try:
-            if not self.cells:
-                return name, bytes.fromhex(key), bytes.fromhex("".join(values))
+        """Map, key and value for one row of a table, from texts as `show` has them."""
+        with _told():
+            if self.program.kind == "c":
+                table = self._table(name)
+                return name, _raw(table.key, (key,)), _raw(table.value, values)
             cell = self.cell(name)
             return cell.map, *encode(cell, key, values, self.vifs)
-        except Wrong as e:
-            raise ViniError(f"{e}" + (f" ({e.hint})" if e.hint else "")) from e
-        except ValueError as e:
-            raise ViniError("Keys and values of a program in C are written in hexadecimal: 0a000001.") from e
 
     def key(self, name: str, key: str) -> tuple[str, bytes]:
         """Map and key of one row of a table."""
-        if not self.cells:
-            return name, bytes.fromhex(key)
-        cell = self.cell(name)
-        if cell.table is None:
-            raise ViniError(f"{name!r} is a counter: it can only be read.")
-        return cell.map, key_of(cell.table, key, self.vifs)
+        with _told():
+            if self.program.kind == "c":
+                return name, _raw(self._table(name).key, (key,))
+            cell = self.cell(name)
+            if cell.table is None:
+                raise ViniError(f"{name!r} is a counter: it can only be read.")
+            return cell.map, key_of(cell.table, key, self.vifs)
+
+    def _table(self, name: str) -> CTable:
+        return self._declared.get(name, _UNTYPED)
 
 
-def _plain(name: str, rows: Held) -> Shown:
-    return Shown(
-        name, ("key", "value"), tuple((k.hex(), " ".join(v.hex() for v in vs)) for k, vs in sorted(rows.items()))
-    )
+def of_process(text: str, name: str) -> list[Shown]:
+    """What `vini.packets` writes of a process's vifs; `name` is "vifs", one of them, or "" for all there is.
+
+    ViniError where the text is nonsense.
+    """
+    try:
+        vifs = {vif: dict(counted) for vif, counted in json.loads(text)["vifs"].items()}
+    except (ValueError, TypeError, KeyError, AttributeError) as e:
+        raise ViniError(f"The counters of this process can't be read: {e}. Does another program write them?") from e
+    if name not in ("", "vifs", *vifs):
+        raise NotFound(f"The program has no {name!r}: {nearest(name, vifs)}")
+    chosen = {vif: counted for vif, counted in vifs.items() if name in ("", "vifs", vif)}
+    headings = tuple(next(iter(vifs.values()), {}))
+    rows = tuple((vif, *(str(counted.get(h, "")) for h in headings)) for vif, counted in chosen.items())
+    return [Shown("vifs", ("vif", *headings), rows)]
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """A text that is none of what a table holds, as a sentence."""
+    try:
+        yield
+    except Wrong as e:
+        raise ViniError(f"{e}" + (f" ({e.hint})" if e.hint else "")) from e
+    except ValueError as e:
+        raise ViniError(
+            "Keys and values of this table are written in hexadecimal, as they are in memory: 0a000001."
+        ) from e
+
+
+def _raw(type_: Integer | None, texts: Sequence[str]) -> bytes:
+    return type_.raw(" ".join(texts)) if type_ else bytes.fromhex("".join(texts))
+
+
+def _plain(name: str, table: CTable, rows: Held) -> Shown:
+    told = ((_text(table.key, k), " ".join(_text(table.value, v) for v in vs)) for k, vs in sorted(rows.items()))
+    return Shown(name, ("key", "value"), tuple(told))
+
+
+def _text(type_: Integer | None, raw: bytes) -> str:
+    return type_.text(raw) if type_ else raw.hex()

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -112,7 +113,7 @@ def test_looking_inside(tri):
 def test_links_are_shown_failed_and_restored(tri):
     assert [link["fault"] for link in tri.json("link")] == ["none", "none"]
     tri.vini("link", "west", "mid", "--fail", "carrier")
-    assert "west--mid has failed (carrier), as asked" in tri.vini("status")
+    assert "west--mid has failed (carrier), as asked" in tri.vini("status", code=1)  # and nothing else leads there
     assert "no answer" in tri.vini("ping", "west", "east", code=1)
     tri.vini("link", "west", "mid", "--restore")
     assert tri.vini("ping", "west", "east")
@@ -230,13 +231,54 @@ def test_an_interrupted_wait_is_130_and_the_next_command_goes_on(sh, end):
     sh.vini("up", sh.net)
 
 
-def test_top_ends_with_130_on_ctrl_c(tri):
-    top = tri.start("top")
+def test_top_ends_quietly_on_ctrl_c(tri):
+    top = tri.start("top", "-d", "0.1")
     assert top.stdout is not None
     top.stdout.readline()
     os.kill(top.pid, signal.SIGINT)
-    top.communicate(timeout=60)
-    assert top.returncode == 130
+    _, err = top.communicate(timeout=60)
+    assert (top.returncode, err) == (0, "")
+
+
+def test_a_run_that_is_interrupted_before_t_0_says_that_nothing_is_left(sh):
+    (sh.directory / "x.yaml").write_text("topology: tri.yaml\nduration: 60s\ncalm: 60s\n")
+    process = sh.start("run", "x.yaml")
+    assert process.stderr is not None
+    assert any("waiting until no route" in text for text in process.stderr)
+    os.kill(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "error: Interrupted before t = 0: nothing was measured, and no record is kept. The slice is down." in err
+    assert list((sh.directory / "runs").iterdir()) == [] and sh.own.namespaces() == set()
+
+
+def test_a_run_that_is_interrupted_again_and_again_says_what_is_left(sh):
+    process = measuring(sh)
+    for _ in range(3):
+        os.kill(process.pid, signal.SIGINT)
+        time.sleep(0.05)
+    _, err = process.communicate(timeout=60)
+    assert "error: Interrupted" in err and process.returncode == 130
+    (left,) = (sh.directory / "runs").iterdir()
+    assert left.name in err.replace("\n", "")
+
+
+def test_a_link_that_failed_as_asked_is_no_failure_where_another_way_is_left(sh):
+    sh.net.write_text(
+        NET.replace("[static]", "[ospf], daemon: bird").replace("mid -- east]", "mid -- east, west -- east]")
+    )
+    sh.vini("up", sh.net)
+    sh.vini("link", "west", "mid", "--fail", "carrier")
+    assert "west--mid has failed (carrier), as asked" in sh.vini("status", "--wait", "60")
+    sh.vini("link", "east", "mid", "--fail", "carrier")
+    assert "not converged" in sh.vini("status", code=1)
+    assert sh.json("status", code=1)[0]["converged"] is False
+
+
+def test_down_tells_programs_too(tri):
+    (ended,) = tri.json("down")
+    assert ended["slice"] == "tri" and ended["steps"] > 0 and ended["done_s"] > 0
+    assert tri.json("down", "--all") == []
 
 
 # --- an unhealthy machine -------------------------------------------------------------------------------

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from own_place import OwnPlace, eventually, run
 
+from vini import bus
 from vini.model import Command, End, Link, NotFound, Routing, Sliver, Topology
 from vini.node import cgroup
 
@@ -33,6 +35,10 @@ def down(own: OwnPlace, name: str) -> None:
     assert report.slivers == ()
 
 
+def stop(own: OwnPlace) -> None:
+    asyncio.run(bus.Bus(own.place.run / "agent.socket").ask(bus.Stop()))
+
+
 def left_but_agent(own: OwnPlace) -> list[str]:
     return [x for x in own.leftovers() if not x.startswith("agent")]
 
@@ -43,6 +49,45 @@ def test_down_leaves_nothing(own):
     down(own, "v")
     assert left_but_agent(own) == []
     assert asyncio.run(own.client().greeting()).ended == {"v": 2}
+
+
+def test_where_no_slice_is_up_an_agent_that_is_told_to_end_leaves_nothing(own):
+    up(own, pair("v"))
+    down(own, "v")
+    own.end_all()
+    eventually(lambda: not own.place.run.exists())
+    assert not cgroup.of(own.place).exists()
+
+
+def test_an_agent_that_ends_leaves_a_slice_that_is_up_as_it_is(own):
+    up(own, pair("v"))
+    before = own.observe("v")
+    stop(own)
+    eventually(lambda: not own.agents())
+    assert own.observe("v") == before and own.is_as_asked("v")
+    asyncio.run(own.client().greeting())
+    assert own.is_as_asked("v")
+
+
+def test_an_agent_may_be_wanted_again_while_the_last_one_ends(own):
+    up(own, pair("v", furnished=False))
+    for _ in range(10):
+        (old,) = own.agents()
+        stop(own)
+        assert asyncio.run(own.client().greeting()).pid != old
+        eventually(lambda old=old: old not in own.agents())
+        assert len(own.agents()) == 1
+    assert own.is_as_asked("v")
+
+
+def test_of_many_agents_that_begin_at_once_one_stays(own):
+    command = [sys.executable, "-m", "vini.node.serve"]
+    many = [subprocess.Popen(command, env={**os.environ, **own.environment}, stderr=subprocess.DEVNULL)
+            for _ in range(8)]  # fmt: skip
+    eventually(lambda: sum(process.poll() is None for process in many) == 1)
+    assert own.agents() == [process.pid for process in many if process.poll() is None]
+    stop(own)
+    assert [process.wait(60) for process in many] == [0] * 8
 
 
 def test_down_of_what_is_not_up_says_what_is(own):
@@ -100,8 +145,6 @@ def test_what_exec_started_in_the_background_ends_with_the_sliver(own):
     """`vini exec a -- sleep 1000 &`, and one that detached itself."""
     up(own, pair("v", furnished=False))
     command = ["-m", "vini.cli", "exec", "a", "--", "sh", "-c", "setsid sleep 3210 >/dev/null 2>&1 & sleep 3211"]
-    import sys
-
     shell = subprocess.Popen(
         [sys.executable, *command], env={**os.environ, **own.environment}, stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

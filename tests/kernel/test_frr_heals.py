@@ -73,12 +73,14 @@ def forwards(own: OwnPlace) -> bool:
 
 
 DEEDS = {
-    "a link is deleted": ("link del to-{}",),
-    "a vif gets another address": ("link set to-{} address 02:00:00:00:00:99",),
-    "a vif gets another name": ("link set to-{} down", "link set to-{} name lan0"),
-    "a vif goes down": ("link set to-{} down",),
-    "a vif loses its addresses": ("address flush dev to-{}",),
-    "a router loses its loopback's addresses": ("address flush dev lo",),
+    "a link is deleted": ("ip link del to-{}",),
+    "a vif gets another address": ("ip link set to-{} address 02:00:00:00:00:99",),
+    "a vif gets another name": ("ip link set to-{} down", "ip link set to-{} name lan0"),
+    "a vif goes down": ("ip link set to-{} down",),
+    "a vif loses its addresses": ("ip address flush dev to-{}",),
+    "a router loses its loopback's addresses": ("ip address flush dev lo",),
+    "IPv6 is turned off": ("sysctl -qw net.ipv6.conf.all.disable_ipv6=1",),
+    "a vif has no ARP and no multicast": ("ip link set to-{} arp off", "ip link set to-{} multicast off"),
 }
 
 
@@ -86,6 +88,6 @@ DEEDS = {
 def test_the_routes_are_there_again_however_often_it_is_done(up: OwnPlace, deed: str) -> None:
     for a, b in ("ab", "ab", "ab", "bc") if "deleted" in deed else ("ab", "bc"):
         for command in DEEDS[deed]:
-            inside(up, a, "ip", *command.format(b).split())
+            inside(up, a, *command.format(b).split())
         eventually(lambda: up.is_as_asked("v"), within=30)
         eventually(lambda: forwards(up), within=30)

@@ -55,6 +55,8 @@ MISTAKEN = {
                 "clang.c:6:9: use of undeclared identifier 'nonsense'"),
     "verifier.c": (f'{HEAD}SEC("tc") int f(struct __sk_buff *c)\n{{\n\tchar *d = (void *)(long)c->data;\n'
                    '\treturn d[4000];\n}\nchar _license[] SEC("license") = "GPL";\n', 1, "return d[4000];"),
+    "endless.c": (f'{HEAD}SEC("tc") int f(struct __sk_buff *c)\n{{\n\tunsigned int i = c->len;\nagain:\n'
+                  '\tif (i != 0x12345)\n\t\tgoto again;\n\treturn 0;\n}\n', 1, "infinite loop detected"),
     "policy.c": (f'{HEAD}SEC("tc") int f(struct __sk_buff *c)\n{{\n\tbpf_trace_printk("x", 2);\n\treturn 0;\n}}\n'
                  'char _license[] SEC("license") = "GPL";\n', 1, policy.REFUSED_HELPERS[6][1]),
     "graph.elements": ("input -> lokup -> out\ninput(to-x) -> dec-ttl\n", 2, "did you mean 'lookup'?"),
@@ -130,6 +132,7 @@ def test_a_row_that_is_written_leads_packets_elsewhere(net):
     assert not net.inside("a", "ping -n -q -W 1 -c 1 10.9.0.2").count(" 1 received")
     assert "no such key" in net.vini("program", "write", "r", "routes.routes", "10.9.0.2", "--delete", code=1)
     assert "to-x" in net.vini("program", "write", "r", "routes.routes", "10.9.0.2", "to-x", code=1)
+    assert "to-x" in net.vini("program", "write", "r", "routes.routes", "to-x", "--delete", code=1)
     assert "only be read" in net.vini("program", "write", "r", "seen.passed", "0", "1", code=1)
 
 
@@ -205,12 +208,16 @@ def test_a_python_program_is_loaded_once_it_has_opened_its_vifs(net):
     net.vini("program", "load", "r", net.file("mute.py", ROUTER))
     assert net.fare()["file"] == "mute.py"
     assert "4 of 4" in net.vini("status")
+    assert {row["vif"] for row in net.json("program", "read", "r")["vifs"]} == {"to-a", "to-b", "to-c"}
+    assert "The program has no 'to-x': did you mean" in net.vini("program", "read", "r", "to-x", code=1)
 
 
 def test_a_file_is_looked_over_without_loading_it(net):
     assert "fit for xdp" in net.vini("program", "check", "--vifs", "to-a,to-b,to-c", "r.elements")
     text, _, said = MISTAKEN["graph.elements"]
     assert said in net.vini("program", "check", "--vifs", "to-a", net.file("graph.elements", text), code=2)
+    text, _, said = MISTAKEN["verifier.c"]
+    assert said in net.vini("program", "check", "--vifs", "to-a", net.file("verifier.c", text), code=1)
 
 
 # --- the hook -------------------------------------------------------------------------------------

@@ -687,6 +687,25 @@ def test_kill_is_seen_and_healed_and_faults_hold_meanwhile(bench: Bench, flow: F
     assert flow.numbers(5) == list(range(5, 10))
 
 
+def test_a_hang_of_both_processes_is_seen_and_healed_and_faults_hold_meanwhile(bench: Bench, flow: Flow) -> None:
+    only_element(bench)
+    want = bench.shape("a", "b", delay_us=1000)
+    bench.link("c", "d")
+    silent = bench.shape("c", "d", delay_us=1000, drop=True)
+    bench.ensure(want, silent)
+    with Element(bench.place.run) as e:
+        state = e.state()
+    for process in ("pid", "worker"):
+        os.kill(state[process], signal.SIGSTOP)
+    began = time.monotonic()
+    assert bench.observed() == {bench.shape("a", "b", drop=True), bench.shape("c", "d", drop=True)}
+    bench.ensure(want, silent)
+    assert bench.observed() == {want, silent}
+    assert time.monotonic() - began < 5
+    flow.send(range(5))
+    assert flow.numbers(5) == list(range(5))
+
+
 OUTDATED = """
 import os, socket, sys
 s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)

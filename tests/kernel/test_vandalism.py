@@ -124,6 +124,21 @@ class Vandal:
         )
         self._inside(o.ns, "ip", "link", "set", o.dev, *what.split())
 
+    def mute_interface(self) -> None:
+        o = self._vif()
+        self._inside(o.ns, "ip", "link", "set", o.dev, self.chance.choice(["arp", "multicast"]), "off")
+        self._inside(o.ns, "ip", "neigh", "flush", "all")
+
+    def disable_ipv6(self) -> None:
+        o = self._vif()
+        which = self.chance.choice(["all", "default", o.dev])
+        self._inside(o.ns, "sysctl", "-qw", f"net.ipv6.conf.{which}.disable_ipv6=1")
+
+    def turn_forwarding_of_a_vif(self) -> None:
+        o = self._vif()
+        name = f"net.{self.chance.choice(['ipv4', 'ipv6'])}.conf.{o.dev}.forwarding"
+        self._inside(o.ns, "sysctl", "-qw", f"{name}={int(o.ns == 'v.host')}")
+
     def delete_address(self) -> None:
         o = self._one(Address)
         self._inside(o.ns, "ip", "address", "delete", o.cidr, "dev", o.dev)
@@ -363,3 +378,21 @@ def _capabilities() -> frozenset[str]:
     from vini.node.probe import capabilities
 
     return capabilities()
+
+
+def test_neighbours_find_each_other_again_after_arp_was_turned_off(ours):
+    inside = ["nsenter", f"--net={ours.place.netns('v.host')}", "--"]
+    run(*inside, "ip", "link", "set", "to-a", "arp", "off")
+    run(*inside, "ip", "neigh", "flush", "all")
+    for family in (4, 6):
+        eventually(lambda family=family: asyncio.run(pings(ours, "host", "a", family)), within=WITHIN_S)
+
+
+def test_ipv6_is_on_again_after_it_was_turned_off_in_a_whole_sliver(ours):
+    inside = ["nsenter", f"--net={ours.place.netns('v.host')}", "--"]
+    run(*inside, "sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1")
+    eventually(lambda: healed(ours), within=WITHIN_S)
+    eventually(lambda: is_ready(ours), within=WITHIN_S)
+    eventually(lambda: asyncio.run(pings(ours, "host", "a", 6)), within=WITHIN_S)
+    settings = run(*inside, "sysctl", "net.ipv6.conf.all.disable_ipv6", "net.ipv6.conf.default.disable_ipv6")
+    assert "= 1" not in settings

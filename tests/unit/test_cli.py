@@ -83,6 +83,62 @@ def test_a_wrong_word_is_exit_code_2_and_says_where_to_look(words, sentence):
     assert sentence in done.stderr
 
 
+NUMBERS = {
+    "top": ["-d -1", "-d nan", "-d inf", "-d 0", "-n -1", "-n x"],
+    "up net.yaml": ["--timeout nan", "--timeout -1", "--timeout inf", "--timeout 1e9"],
+    "status": ["--wait -1", "--wait nan", "--wait inf"],
+    "log": ["-n -1", "-n 0", "-n 99999999999999999999"],
+    "ping a b": ["-c 0", "-c nan", "-c 1e9"],
+    "link": ["--cost 0", "--cost nan", "--loss nan%", "--delay -1ms"],
+    "capture a:b": ["-c 0", "-c -1"],
+    "program load a b.c": ["--budget 0", "--budget nan"],
+    "up --generate waxman:5": ["--seed 1.5", "--seed nan"],
+}
+
+
+@pytest.mark.parametrize("words", [f"{command} {wrong}" for command, all_ in NUMBERS.items() for wrong in all_])
+def test_a_number_that_makes_no_sense_is_a_mistake_of_the_command_line(words):
+    found = CliRunner().invoke(vini, words.split(), prog_name="vini")
+    usage = isinstance(found.exception, SystemExit) and found.exit_code == 2
+    assert usage or isinstance(found.exception, TopologyError), found.exception
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("link a b --fail silent --one-way", "Faults and costs are of both directions"),
+        ("link a b --restore --one-way", "Faults and costs are of both directions"),
+        ("link a b --cost 5 --delay 1ms --one-way", "Faults and costs are of both directions"),
+        ("link a b --one-way", "What is to be --one-way? `vini link A B --rate 1mbit --one-way`."),
+        ("link a b --verify --one-way", "Change the link first"),
+        ("link --load 10%", "--load and --for say how to measure"),
+        ("link a b --delay 5ms --for 5s", "--load and --for say how to measure"),
+        ("link --fail silent", "Which link?"),
+        ("up net.yaml --seed 0", "--seed is for --generate"),
+        ("plan net.yaml --seed 5", "--seed is for --generate"),
+        ("up net.yaml --routing ospf", "--routing is for --generate; a file says it itself"),
+        ("up net.yaml --no-wait --timeout 5", "--timeout is how long to wait, and --no-wait is not to"),
+        ("down --all -s x", "give one of the two"),
+        ("program write a t k v --delete", "leave the VALUES away"),
+    ],
+)
+def test_an_option_that_would_be_ignored_is_refused(words, sentence):
+    found = CliRunner().invoke(vini, words.split(), prog_name="vini")
+    assert found.exit_code == 2 and sentence in " ".join(found.output.replace("│", "").split())
+
+
+def test_ctrl_c_before_all_is_imported_is_a_word_and_no_traceback(tmp_path):
+    (tmp_path / "click.py").write_text("import time; print('importing', flush=True); time.sleep(60)")
+    command = subprocess.Popen(
+        [sys.executable, "-m", "vini", "status"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )  # fmt: skip
+    assert command.stdout is not None and command.stdout.readline() == "importing\n"
+    command.send_signal(signal.SIGINT)
+    _, err = command.communicate(timeout=60)
+    assert (command.returncode, err) == (130, "error: Interrupted.\n")
+
+
 # --- files ----------------------------------------------------------------------------------------
 
 LAUGHS = "a: &a [x,x,x,x,x,x,x,x,x,x]\n" + "".join(

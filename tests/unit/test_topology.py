@@ -763,7 +763,9 @@ def test_a_queue_is_bounded_in_packets_bytes_or_time(queue: str, packets: int, s
 @pytest.mark.parametrize(
     ("keys", "sentence", "hint"),
     [
-        ("rate: 0mbit", "'0mbit' is out of range.", "1kbit..100gbit"),
+        ("rate: 0mbit", "A rate of '0mbit' lets nothing through.", "write 'unlimited'"),
+        ("rate: 0", "A rate of '0' lets nothing through.", "write 'unlimited'"),
+        ('trace: "time_ms,rate_mbit,delay_ms,loss\\n0,10,-1,\\n"', "The delay -1 is out of range.", "0..100000 ms"),
         ("delay: -1ms", "'-1ms' is negative.", "0ms..100s"),
         ("loss: 200%", "The loss '200%' is out of range.", "0%..100%"),
         ("loss: -1%", "The loss '-1%' is negative.", "0%..100%"),

@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -437,3 +438,31 @@ def test_a_judgement_is_that_of_its_worst_verdict_and_says_why() -> None:
     assert both.reasons() == ("The link from a to b is off: rate asked 10mbit, got 9mbit (tolerance 2%).",)
     assert both.doubts() == ("Whether the link from a to b gives its loss can't be told: Too few.",)
     assert Judgement("a", "to-b", "b", (good,)).outcome == "true"
+
+
+@pytest.mark.parametrize(
+    ("keys", "wish", "asked", "why"),
+    [
+        ({"rate_mbit": 10, "queue_packets": 0, "queue_bytes": 64_000}, "queue", "64kB", "Only queues in packets"),
+        ({"rate_mbit": 10, "queue_packets": 0, "queue_ms": 50.0}, "queue", "50ms", "Only queues in packets"),
+        ({"rate_mbit": 10, "aqm": "codel"}, "aqm", "codel", "only the rate is measured"),
+        (
+            {"rate_mbit": 10, "delay_ms": 20, "jitter_ms": 1},
+            "delay under load",
+            "20ms, normal jitter 1ms",
+            "hold each other up",
+        ),
+        ({"trace": "time_ms,rate_mbit,loss\n0,5,1%\n"}, "trace", "rate 5mbit, loss 1%", "its delay are not measured"),
+        ({"trace": "time_ms,rate_mbit,loss\n0,5,1%\n"}, "loss", "by trace", "changes with the time"),
+    ],
+)
+def test_what_is_not_measured_is_told(keys: dict[str, Any], wish: str, asked: str, why: str) -> None:
+    asking, does = Impairment(**keys), Impairment(rate_mbit=keys.get("rate_mbit", 0.0))
+    told = next(v for v in judge(asking, seen(does, asking), QUIET) if v.wish == wish)
+    assert told.asked == asked
+    assert why in told.why
+
+
+def test_what_was_asked_of_damage_is_shown_as_it_was_written() -> None:
+    wish = Impairment(corrupt=0.05)
+    assert next(v for v in judge(wish, seen(wish, wish), QUIET) if v.wish == "corrupt").asked == "5%"

@@ -1,4 +1,4 @@
-"""`python -m vini.cli`."""
+"""`python -m vini.cli`; people come by `python -m vini`."""
 
 from vini.cli import main
 

@@ -21,6 +21,8 @@ from vini.model import End, Link, Mistake, Topology, TopologyError
 from vini.topology.impairments import told
 from vini.topology.keys import NOTHING
 
+_LOAD, _FOR = "80%", "5s"  # of --verify
+
 
 @click.command("link", short_help="Show links, or change one: fail it, restore it, shape it.")
 @click.argument("a", required=False)
@@ -48,11 +50,11 @@ from vini.topology.keys import NOTHING
 @click.option("--cost", type=click.IntRange(1, 65535), help="Routing metric, both directions.")
 @click.option("--one-way", is_flag=True, help="Shape only packets from A to B, or those that leave by the vif A.")
 @click.option("--verify", is_flag=True, help="Measure what the link, or all links, really give; puts traffic on them.")
-@click.option("--load", default="80%", show_default=True, help="With --verify: how much of the rate to use.")
-@click.option("--for", "for_", default="5s", show_default=True, help="With --verify: how long to measure.")
+@click.option("--load", help="With --verify: how much of the rate to use; default 80%.")
+@click.option("--for", "for_", help="With --verify: how long to measure; default 5s.")
 @json_option
 def link_command(a: str | None, b: str | None, slice_: str | None, fail: str | None, restore: bool, cost: int | None,
-                 one_way: bool, verify: bool, load: str, for_: str, as_json: bool,
+                 one_way: bool, verify: bool, load: str | None, for_: str | None, as_json: bool,
                  **words: str | None) -> None:  # fmt: skip
     """Show links, or change the one between slivers A and B, live.
 
@@ -68,23 +70,23 @@ def link_command(a: str | None, b: str | None, slice_: str | None, fail: str | N
     vini link denver kansas-city --restore
     vini link denver kansas-city --verify        what it really gives
     """
+    wishes = _wishes(words)
+    changes = bool(fail or restore or wishes or cost)
+    _refuse_what_would_be_ignored(fail, restore, cost, wishes, one_way, verify, load, for_)
+    if changes and a is None:
+        raise click.UsageError("Which link? Name its two slivers: `vini link A B --fail silent`.")
     client = connect()
     topology = the_slice(client, slice_)
-    wishes = _wishes(words)
     if verify:
-        if fail or restore or wishes or cost:
-            raise click.UsageError("Change the link first, then `vini link A B --verify`.")
         from vini.cli.truth import verify as verify_links
 
-        verify_links(client, topology, [_find(topology, a, b or "")] if a else topology.links, load, for_, as_json)
+        some = [_find(topology, a, b or "")] if a else topology.links
+        verify_links(client, topology, some, load or _LOAD, for_ or _FOR, as_json)
         return
-    if not (fail or restore or wishes or cost):
+    if not changes:
         _show(topology, [_find(topology, a, b or "")] if a else topology.links, client.backends(topology.name), as_json)
         return
-    if a is None:
-        raise click.UsageError("Which link? Name its two slivers: `vini link A B --fail silent`.")
-    if fail and restore:
-        raise click.UsageError("--fail and --restore exclude each other.")
+    assert a is not None
     first, second = a, b or ""
 
     def change(now: Topology) -> Topology:
@@ -101,6 +103,25 @@ def link_command(a: str | None, b: str | None, slice_: str | None, fail: str | N
         dump({**_json(link, client.backends(topology.name)), "ops": ops})
     else:
         line(f"{link_name(link)}: {_describe(link)}")
+
+
+def _refuse_what_would_be_ignored(fail: str | None, restore: bool, cost: int | None, wishes: Mapping[str, Any],
+                                  one_way: bool, verify: bool, load: str | None,
+                                  for_: str | None) -> None:  # fmt: skip
+    """Options that say nothing beside these others, or the opposite."""
+    if verify and (fail or restore or wishes or cost or one_way):
+        raise click.UsageError("Change the link first, then `vini link A B --verify`.")
+    if not verify and (load or for_):
+        raise click.UsageError("--load and --for say how to measure: `vini link A B --verify --load 50% --for 10s`.")
+    if fail and restore:
+        raise click.UsageError("--fail and --restore exclude each other.")
+    if one_way and (fail or restore or cost):
+        raise click.UsageError(
+            "Faults and costs are of both directions: give --fail, --restore and --cost without --one-way. "
+            "`vini link A B --loss 100% --one-way` loses all from A to B."
+        )
+    if one_way and not wishes:
+        raise click.UsageError("What is to be --one-way? `vini link A B --rate 1mbit --one-way`.")
 
 
 def _find(topology: Topology, a: str, b: str) -> Link:

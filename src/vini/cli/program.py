@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from pathlib import Path
 from typing import Literal
@@ -12,13 +13,14 @@ import click
 from vini import edit, nearby
 from vini.cli.choose import slice_option, the_slice, the_sliver
 from vini.cli.out import dump, json_option, line, table
-from vini.client import Slices, connect
+from vini.client import Client, Slices, connect
 from vini.elements import manual
-from vini.model import Mistake, NotFound, Program, SliverStatus, Topology, TopologyError, ViniError
+from vini.model import Mistake, NotFound, Program, SliverStatus, Topology, TopologyError, Unsupported, ViniError
 from vini.node import policy
-from vini.node.programs import compiled
+from vini.node.programs import compiled, verify
+from vini.plugins.process_program import COUNTERS
 from vini.plugins.programs import prepare
-from vini.program_view import Shown, View
+from vini.program_view import Shown, View, of_process
 from vini.text.mistakes import Wrong
 from vini.topology.programs import program
 
@@ -155,14 +157,34 @@ def read_command(sliver: str, name: str, slice_: str | None, as_json: bool) -> N
     """Read the counter or table NAME of SLIVER's program, or all of them: `vini program read denver lookup.hits`."""
     client = connect()
     topology = the_slice(client, slice_)
-    view = View(topology, the_sliver(topology, sliver))
-    names = ((view.cell(name).map if view.cells else name),) if name else None
-    maps = asyncio.run(client.maps(topology.name, sliver, names)).maps
-    shown = view.show({n: dict(m.rows) for n, m in maps.items()}, name)
+    found = topology.slivers[the_sliver(topology, sliver)].program
+    shown = (_of_process if found and found.kind not in ("elements", "c") else _of_kernel)(
+        client, topology, sliver, name
+    )
     if as_json:
         dump({s.name: [dict(zip(s.headings, row, strict=True)) for row in s.rows] for s in shown})
     else:
         _print(shown)
+
+
+def _of_kernel(client: Slices, topology: Topology, sliver: str, name: str) -> list[Shown]:
+    view = View(topology, sliver)
+    names = ((view.cell(name).map if view.program.kind == "elements" else name),) if name else None
+    maps = asyncio.run(client.maps(topology.name, sliver, names)).maps
+    return view.show({n: dict(m.rows) for n, m in maps.items()}, name)
+
+
+def _of_process(client: Slices, topology: Topology, sliver: str, name: str) -> list[Shown]:
+    if not isinstance(client, Client):
+        raise Unsupported("What a process counts can only be read on the machine that runs it.")
+    try:
+        text = (client.place.sliver(f"{topology.name}.{sliver}") / COUNTERS).read_text()
+    except FileNotFoundError as e:
+        raise NotFound(
+            f"The program of {sliver!r} is a process that counts nothing for others to read; what uses `vini.packets` "
+            "does, and any other may write such a file at $VINI_COUNTERS."
+        ) from e
+    return of_process(text, name)
 
 
 def _print(shown: list[Shown]) -> None:
@@ -205,13 +227,20 @@ def write_command(sliver: str, name: str, key: str, values: tuple[str, ...], del
 @click.argument("file")
 @click.option("--vifs", required=True, help="The vifs of the sliver that it is for, e.g. to-a,to-b.")
 def check_command(file: str, vifs: str) -> None:
-    """Look the program in FILE over for mistakes, all at once, without loading it."""
+    """Look the program in FILE over for mistakes, all at once, without loading it into a sliver.
+
+    As root also by the kernel's verifier.
+    """
     found = program_of(file)
     if found.kind not in ("elements", "c"):
         raise ViniError(f"{file} is a process; only programs of elements or in C can be looked over.")
     ready = prepare(Path(file).stem, found, vifs.split(","), ())
-    compiled(ready.source, Path(file).name, ready.hook)
-    line(f"{file}: fit for {ready.hook} ({ready.why})")
+    units = compiled(ready.source, Path(file).name, ready.hook)
+    if os.geteuid() == 0:
+        verify(units, ready.source, Path(file).name)
+        line(f"{file}: fit for {ready.hook} ({ready.why})")
+    else:
+        line(f"{file}: no mistake found for {ready.hook} ({ready.why}); only root can ask the kernel's verifier.")
 
 
 @program_command.command("elements", short_help="The manual pages of elements.")

@@ -10,8 +10,9 @@ import click
 from msgspec import to_builtins
 
 from vini.cli.choose import read_text
-from vini.cli.out import Ticker, dump, json_option, line, note
+from vini.cli.out import Ticker, complain, dump, json_option, line, note
 from vini.client import connect
+from vini.model import NotFound
 
 
 @click.command("run")
@@ -31,14 +32,42 @@ def run_command(file: str, out: str, keep: bool, as_json: bool) -> None:
     read_text(file)  # says what is wrong with the path, and which file may be meant
     experiment = load(Path(file))
     ticker = Ticker(experiment.name)
-    with ticker.shown():
-        directory = asyncio.run(run(experiment, connect(ticker.say), Path(out), ticker.say, keep=keep))
+    before = _records(Path(out), experiment.name)
+    try:
+        with ticker.shown():
+            directory = asyncio.run(run(experiment, connect(ticker.say), Path(out), ticker.say, keep=keep))
+    except KeyboardInterrupt:  # before t = 0, or again while the record was being finished
+        complain(_left(_records(Path(out), experiment.name) - before, experiment.topology.name))
+        raise click.exceptions.Exit(130) from None
     summary = json.loads((directory / "summary.json").read_text())
     if as_json:
         dump({"directory": str(directory), **summary})
     else:
         _tell(directory, summary)
     raise click.exceptions.Exit(0 if summary["trustworthy"] else 1)
+
+
+def _records(out: Path, name: str) -> set[Path]:
+    """The runs of that name, finished or not."""
+    return set(out.glob(f"{name}-*"))
+
+
+def _left(records: set[Path], slice_: str) -> str:
+    """What an interrupted run has left."""
+    if not records:
+        said = "Interrupted before t = 0: nothing was measured, and no record is kept."
+    elif any(r.name.endswith(".partial") for r in records):
+        where = ", ".join(map(str, sorted(records)))
+        said = (
+            f"Interrupted while the record was being finished: what there is of it, without a summary, is in {where}."
+        )
+    else:
+        said = f"Interrupted, but the record was finished: {', '.join(map(str, sorted(records)))}."
+    try:
+        asyncio.run(connect().topology(slice_))
+    except NotFound:
+        return f"{said} The slice is down."
+    return f"{said} Slice {slice_!r} is up; `vini status` shows it, `vini down -s {slice_}` ends it."
 
 
 def _tell(directory: Path, summary: dict[str, object]) -> None:

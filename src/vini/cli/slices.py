@@ -13,23 +13,29 @@ from msgspec import structs
 
 from vini.cli.choose import generated, read_topology, readable, slice_option, the_slice
 from vini.cli.out import Ticker, count, dump, json_option, line, note, table
+from vini.cli.seconds import Seconds
 from vini.client import connect
 from vini.model import Conflict, Link, NotFound, Routing, SliverStatus, Topology, ViniError
 from vini.reach import expectations
 
 Body = Callable[..., None]
+_PATIENCE_S = 120.0
 
 
 def _source(
-    path: str | None, spec: str | None, seed: int, routing: str | None, daemon: str | None, slice_: str | None
+    path: str | None, spec: str | None, seed: int | None, routing: str | None, daemon: str | None, slice_: str | None
 ) -> Topology:
     if (path is None) == (spec is None):
         raise click.UsageError("Give a topology file, or --generate: `vini up examples/abilene.yaml`.")
     if path is not None:
+        if seed is not None:
+            raise click.UsageError("--seed is for --generate; what a file describes is not drawn at random.")
+        if routing is not None:
+            raise click.UsageError("--routing is for --generate; a file says it itself, under `routing:`.")
         topology = read_topology(path, slice_=slice_)
         return _with_daemon(topology, daemon) if daemon else topology
     assert spec is not None
-    return generated(spec, seed, routing, daemon, slice_)
+    return generated(spec, seed or 0, routing, daemon, slice_)
 
 
 def _with_daemon(topology: Topology, daemon: str) -> Topology:
@@ -44,7 +50,7 @@ def _source_options(command: Body) -> Body:
     for option in (
         click.option("--daemon", type=click.Choice(["frr", "bird"]), help="Use this routing daemon everywhere."),
         click.option("--routing", help="With --generate: protocols, e.g. `ospf` or `ospf,ospf6`; default none."),
-        click.option("--seed", type=int, default=0, show_default=True, help="With --generate: for random topologies."),
+        click.option("--seed", type=int, help="With --generate: for random topologies; default 0."),
         click.option(
             "--generate",
             "spec",
@@ -61,17 +67,19 @@ def _source_options(command: Body) -> Body:
 @_source_options
 @click.option("-s", "--slice", "slice_", help="Name of the slice; default: the file's `name:`.")
 @click.option("--wait/--no-wait", default=True, help="Wait until it is ready and has converged (default), or not.")
-@click.option("--timeout", "timeout_s", type=float, default=120.0, show_default=True, help="Seconds to wait.")
+@click.option("--timeout", "timeout_s", type=Seconds(), help="Seconds to wait; default 120.")
 @json_option
-def up_command(file: str | None, spec: str | None, seed: int, routing: str | None, daemon: str | None,
-               slice_: str | None, wait: bool, timeout_s: float, as_json: bool) -> None:  # fmt: skip
+def up_command(file: str | None, spec: str | None, seed: int | None, routing: str | None, daemon: str | None,
+               slice_: str | None, wait: bool, timeout_s: float | None, as_json: bool) -> None:  # fmt: skip
     """Bring a slice up, or change a running one into what FILE says now.
 
     FILE is a topology file (docs/reference/topology.md), or one of another tool: GraphML, GML, SNDlib,
     containerlab, PL-VINI.  Only the difference is applied; other links lose no packet.
     """
+    if timeout_s is not None and not wait:
+        raise click.UsageError("--timeout is how long to wait, and --no-wait is not to; give one of the two.")
     topology = _source(file, spec, seed, routing, daemon, slice_)
-    asyncio.run(_up(topology, wait, timeout_s, as_json))
+    asyncio.run(_up(topology, wait, _PATIENCE_S if timeout_s is None else timeout_s, as_json))
 
 
 async def _up(topology: Topology, wait: bool, timeout_s: float, as_json: bool) -> None:
@@ -109,7 +117,7 @@ async def _up(topology: Topology, wait: bool, timeout_s: float, as_json: bool) -
 @_source_options
 @click.option("-s", "--slice", "slice_", help="Name of the slice; default: the file's `name:`.")
 @json_option
-def plan_command(file: str | None, spec: str | None, seed: int, routing: str | None, daemon: str | None,
+def plan_command(file: str | None, spec: str | None, seed: int | None, routing: str | None, daemon: str | None,
                  slice_: str | None, as_json: bool) -> None:  # fmt: skip
     """Show what `up` would change, and the reason for each change.  Nothing is touched."""
     topology = _source(file, spec, seed, routing, daemon, slice_)
@@ -130,12 +138,18 @@ def plan_command(file: str | None, spec: str | None, seed: int, routing: str | N
 @click.command("status")
 @slice_option
 @click.option("-v", "--verbose", is_flag=True, help="List every sliver, also the ready ones.")
-@click.option("--wait", "wait_s", type=float, help="Wait until it is ready and has converged, at most so many seconds.")
+@click.option(
+    "--wait", "wait_s", type=Seconds(), help="Wait until it is ready and has converged, at most so many seconds."
+)
 @json_option
 def status_command(slice_: str | None, verbose: bool, wait_s: float | None, as_json: bool) -> None:
-    """How a slice is, by a fresh look at the machine.  Exit code 1 when a sliver is not ready."""
-    ready = asyncio.run(_status(slice_, verbose, wait_s, as_json))
-    raise click.exceptions.Exit(0 if ready else 1)
+    """How a slice is, by a fresh look at the machine.
+
+    Exit code 1 when a sliver is not ready, or something that is expected can't be reached.  A link that has failed as
+    asked is no reason by itself.
+    """
+    well = asyncio.run(_status(slice_, verbose, wait_s, as_json))
+    raise click.exceptions.Exit(0 if well else 1)
 
 
 async def _status(slice_: str | None, verbose: bool, wait_s: float | None, as_json: bool) -> bool:
@@ -157,7 +171,7 @@ async def _status(slice_: str | None, verbose: bool, wait_s: float | None, as_js
     else:
         for entry in everything:
             _print_status(*entry, verbose=verbose)
-    return all(r.state == "ready" for _, rows, _, _ in everything for r in rows)
+    return all(converged and all(r.state == "ready" for r in rows) for _, rows, converged, _ in everything)
 
 
 def _status_json(topology: Topology, rows: list[SliverStatus], converged: bool, why: str) -> dict[str, object]:
@@ -192,13 +206,15 @@ def _print_status(topology: Topology, rows: list[SliverStatus], converged: bool,
 @click.command("down")
 @slice_option
 @click.option("--all", "all_", is_flag=True, help="All slices of this machine.")
-def down_command(slice_: str | None, all_: bool) -> None:
+@json_option
+def down_command(slice_: str | None, all_: bool, as_json: bool) -> None:
     """End a slice.  Nothing of it stays; nothing of others is touched."""
-    asyncio.run(_down(slice_, all_))
+    if slice_ and all_:
+        raise click.UsageError("--slice names one slice, and --all means all of them; give one of the two.")
+    asyncio.run(_down(slice_, all_, as_json))
 
 
-async def _down(slice_: str | None, all_: bool) -> None:
-    started = time.monotonic()
+async def _down(slice_: str | None, all_: bool, as_json: bool) -> None:
     client = connect()
     unreadable = client.unreadable()
     named = slice_ or os.environ.get("VINI_SLICE")
@@ -208,19 +224,28 @@ async def _down(slice_: str | None, all_: bool) -> None:
         ends = [named if named and named in unreadable else the_slice(client, slice_).name]
     if not ends:
         note("No slice is up; there is nothing to end.")
+    ended: list[dict[str, object]] = []
     for name in ends:
+        started = time.monotonic()
         ticker = Ticker(name)
         with ticker.shown():
             report = await client.down(name, ticker.progress)
         if report.slivers:
             whys = "\n".join(f"  {r.sliver}: {r.why}" for r in report.slivers[:10])
             raise ViniError(f"Something of slice {name!r} is still there; the agent goes on trying:\n{whys}")
-        line(f"{name} is down: {count(report.ops, 'removal')} in {time.monotonic() - started:.1f} s.")
+        took_s = time.monotonic() - started
+        ended.append({"slice": name, "steps": report.ops, "done_s": took_s})
+        if not as_json:
+            line(f"{name} is down: {count(report.ops, 'removal')} in {took_s:.1f} s.")
+    if as_json:
+        dump(ended)
 
 
 @click.command("log")
 @slice_option
-@click.option("-n", "limit", type=int, default=30, show_default=True, help="How many, the newest last.")
+@click.option(
+    "-n", "limit", type=click.IntRange(1, 1_000_000), default=30, show_default=True, help="How many, the newest last."
+)
 @json_option
 def log_command(slice_: str | None, limit: int, as_json: bool) -> None:
     """What was asked of a slice: when, by whom."""

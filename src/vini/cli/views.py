@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -13,6 +14,7 @@ import click
 from vini.cli.child import output
 from vini.cli.choose import slice_option, the_slice, the_sliver
 from vini.cli.out import dump, json_option, line, table
+from vini.cli.seconds import Seconds
 from vini.client import Client, Slices, connect
 from vini.embed import router
 from vini.layout import layout
@@ -152,13 +154,18 @@ async def _neighbors(client: Client, topology: Topology) -> dict[str, tuple[int,
 
 @click.command("top", short_help="Traffic, CPU and memory of all slivers, live.")
 @slice_option
-@click.option("-n", "times", type=int, default=0, help="End after this many looks; 0: until Ctrl-C.")
-@click.option("-d", "delay_s", type=float, default=1.0, show_default=True, help="Seconds between looks.")
+@click.option("-n", "times", type=click.IntRange(0), default=0, help="End after this many looks; 0: until Ctrl-C.")
+@click.option("-d", "delay_s", type=Seconds(0.01), default=1.0, show_default=True, help="Seconds between looks.")
 @json_option
 def top_command(slice_: str | None, times: int, delay_s: float, as_json: bool) -> None:
     """Traffic of every vif, memory and CPU of every sliver, and packets of its program, refreshed until Ctrl-C."""
     client = Client()
     topology = the_slice(client, slice_)
+    with suppress(KeyboardInterrupt):  # how it is told to end
+        _look_on(client, topology, times, delay_s, as_json)
+
+
+def _look_on(client: Client, topology: Topology, times: int, delay_s: float, as_json: bool) -> None:
     before = _sample(client, topology)
     shown = 0
     while not times or shown < times:

@@ -6,13 +6,16 @@ look like.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 import subprocess
+import time
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from signal import SIGKILL
 from types import TracebackType
 from typing import Any
 
@@ -23,6 +26,8 @@ SOURCE = Path(__file__).with_name("element")
 NETNS = Path("/run/netns")
 # For packets, 2 KiB a frame; used up only as far as links hold packets, at most a quarter of the machine's.
 MEMORY_MB = min(1024, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 22)
+
+_DIES_WITHIN_S = 10.0  # the kernel closes its descriptors one after the other
 
 PortName = tuple[str, str]  # name of the namespace's file in /run/netns, vif
 FILES = ("table", "lose", "trace")  # settings whose value is a path, or NO_FILE
@@ -71,19 +76,56 @@ def is_running(run: Path) -> bool:
     return False
 
 
+def kill(run: Path) -> None:
+    """End the element's processes by force, also those that hang; returns once its place is free, or after 10 s.
+
+    They are known by the lock that they hold, so nobody else is met.
+    """
+    lock = run / "element.sock.lock"
+    deadline = time.monotonic() + _DIES_WITHIN_S
+    while not _is_free(lock) and time.monotonic() < deadline:
+        for pid in _holders(lock):
+            with suppress(ProcessLookupError):
+                os.kill(pid, SIGKILL)
+        time.sleep(0.02)
+
+
+def _is_free(lock: Path) -> bool:
+    try:
+        with lock.open() as f:
+            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return True
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _holders(lock: Path) -> Iterator[int]:
+    """The processes that have that file open."""
+    name = os.path.realpath(lock)
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended
+            if int(process.name) != os.getpid() and any(
+                str(fd.readlink()) == name for fd in (process / "fd").iterdir()
+            ):
+                yield int(process.name)
+
+
 class Element:
-    """A conversation with the running element; OSError where none runs or it dies meanwhile.
+    """A conversation with the running element; OSError where none runs, or it dies meanwhile or doesn't answer.
 
     It outlives the element's keeper: what the next one didn't hear is said once more. Every request may be repeated.
     """
 
-    def __init__(self, run: Path):
+    def __init__(self, run: Path, patience_s: float = 10.0):
         self._path = str(run / "element.sock")
+        self._patience_s = patience_s
         self._connect()
 
     def _connect(self) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
-        self._socket.settimeout(10)
+        self._socket.settimeout(self._patience_s)
         try:
             self._socket.connect(self._path)
         except OSError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
@@ -14,6 +13,7 @@ from vini import bus
 from vini.client import Client
 from vini.experiment.network import Network
 from vini.model import Conflict, Value, ViniError
+from vini.node.lock import locked
 
 ANSWER_S = 5.0  # an agent that is well says hello in milliseconds, whatever else it does
 MOST = 1000  # lines of a slice's log, of which no more are kept
@@ -92,29 +92,19 @@ def witness(network: Network) -> Witness:
 
 
 def _locked(path: Path, slice_: str) -> IO[str]:
-    """The file, locked (flock(2)) and with our process in it.  Its end, or ours, frees it."""
-    while True:
-        file = path.open("a+")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as e:
-            file.seek(0)
-            process = file.read().strip()
-            file.close()
-            raise Conflict(
-                f"A run (process {process or 'unknown'}) is using slice {slice_!r}. Wait for its end, or give the "
-                "topology of this one another `name:`."
-            ) from e
-        if _is_named(file, path):
-            file.truncate(0)
-            file.write(f"{os.getpid()}\n")
-            file.flush()
-            return file
-        file.close()  # whoever had it before has just taken its name away
+    """The lock, with our process in it."""
+    if (file := locked(path)) is None:
+        raise Conflict(
+            f"A run (process {_word(path) or 'unknown'}) is using slice {slice_!r}. Wait for its end, or give the "
+            "topology of this one another `name:`."
+        )
+    file.truncate(0)
+    file.write(f"{os.getpid()}\n")
+    file.flush()
+    return file
 
 
-def _is_named(file: IO[str], path: Path) -> bool:
-    try:
-        return path.stat().st_ino == os.fstat(file.fileno()).st_ino
-    except FileNotFoundError:
-        return False
+def _word(path: Path) -> str:
+    with suppress(OSError):
+        return path.read_text().strip()
+    return ""

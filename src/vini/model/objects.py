@@ -152,7 +152,11 @@ class Interface(Object, frozen=True):
     The interface alias carries `wire`, so that one end can be judged without seeing the other.
     """
 
-    in_place: ClassVar[frozenset[str]] = frozenset({"mtu", "up", "wire", "whole", "master", "gro", "split", "finished"})
+    in_place: ClassVar[frozenset[str]] = frozenset(
+        {
+            "mtu", "up", "wire", "whole", "master", "gro", "split", "finished", "arp", "multicast", "ipv6", "forwards",
+        }
+    )  # fmt: skip
     ns: str
     dev: str
     wire: Key  # the key of what it belongs to: its pair or tunnel, or for "lo" the namespace
@@ -163,6 +167,11 @@ class Interface(Object, frozen=True):
     gro: bool = False  # of a pair: takes frames that XDP redirects to the other end (NAPI; ethtool's GRO)
     split: bool = False  # large segments are cut before they leave by it
     finished: bool = False  # checksums are complete before a packet leaves by it: XDP forgets that one isn't
+    # What a hand may turn off, and nobody asks to be off.
+    arp: bool = True  # finds out neighbours' MAC addresses, also in IPv6
+    multicast: bool = True
+    ipv6: bool = True
+    forwards: bool = True  # what comes in by it, where its sliver forwards, and only there
 
     @property
     def key(self) -> Key:

@@ -84,10 +84,7 @@ class Programs:
         for o in objects:
             with _reused(o, maps, old) as reused:
                 kept |= reused - maps.keys()
-                try:
-                    o.load()
-                except Refused as e:
-                    raise DriverError(verifier.explained(e.log, text, name)) from e
+                _verify(o, text, name)
             maps |= {m.name: o.map_fd(m.name) for m in o.maps() if not m.internal and m.name not in maps}
         if VIFS in maps:
             _fill(maps[VIFS], asked.vifs)
@@ -242,6 +239,20 @@ def compile_ahead(sources: Collection[tuple[str, str, Literal["tc", "xdp"]]]) ->
 
     with ThreadPoolExecutor(os.cpu_count()) as several:
         list(several.map(try_one, set(sources)))
+
+
+def verify(units: Sequence[Unit], text: str, name: str) -> None:
+    """Load them, for nobody, to hear whether the verifier takes them.  DriverError with the user's line where not."""
+    for unit in units:
+        with _opened(unit, name) as o:
+            _verify(o, text, name)
+
+
+def _verify(o: BpfObject, text: str, name: str) -> None:
+    try:
+        o.load()
+    except Refused as e:
+        raise DriverError(verifier.explained(e.log, text, name)) from e
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from vini.node import netlink as nl
 from vini.node.place import GROUP, ROUTE_PROTOCOL
 
 IFF_UP = 1
-_IFF_RUNNING = 0x40
+_IFF_RUNNING, _IFF_NOARP, _IFF_MULTICAST = 0x40, 0x80, 0x1000
 # Attribute numbers: linux/if_link.h, linux/if_addr.h, linux/rtnetlink.h, linux/veth.h.
 _ADDRESS, _IFNAME, _MTU, _LINK, _LINKINFO, _IFALIAS, _AF_SPEC, _IFGROUP, _NS_FD = 1, 3, 4, 5, 18, 20, 26, 27, 28
 _EXT_MASK, _MASTER, _GSO_MAX_SEGS, _LINK_NETNSID = 29, 10, 40, 37
@@ -41,6 +41,7 @@ _BY_KERNEL = 2  # the protocol number of the kernel's own routes
 BY_KERNEL_LO, BY_KERNEL_LL = 1, 3  # and those of its own addresses: of lo, link-local (linux/if_addr.h)
 _IP6_RT_PRIO_ADDRCONF = 256  # the metric of the kernel's own IPv6 routes to prefixes (net/ip6_route.h)
 _INET6_CONF, _INET6_ADDR_GEN_MODE, _DEVCONF_DISABLE_IPV6 = 2, 8, 26
+_INET_CONF, _FORWARDING = 1, 0  # the first of both families' settings (IPV4_DEVCONF_FORWARDING, DEVCONF_FORWARDING)
 _RTNH_F_DEAD = 1
 _NETCONF_IFINDEX, _NETCONF_FORWARDING = 1, 2
 _SKIP_STATS = 8  # RTEXT_FILTER_SKIP_STATS
@@ -69,6 +70,8 @@ class SeenLink(Value, frozen=True):
     gso_max: int = WHOLE  # packets in the largest segment that leaves by it uncut
     info: bytes = b""  # IFLA_LINKINFO as it came
     apart: bool = False  # what it stands on, as a tunnel's socket, is in another namespace
+    arp: bool = True  # finds out neighbours' MAC addresses, also in IPv6
+    multicast: bool = True
 
 
 class SeenBridge(Value, frozen=True):
@@ -189,7 +192,29 @@ def seen_link(message: bytes) -> SeenLink:
         gso_max=_u32(a.get(_GSO_MAX_SEGS)),
         info=a.get(_LINKINFO, b""),
         apart=_LINK_NETNSID in a,
+        arp=not flags & _IFF_NOARP,
+        multicast=bool(flags & _IFF_MULTICAST),
     )
+
+
+class FamilySettings(NamedTuple):
+    """What an interface does with the packets of both families; "" where it has no such setting, as in /proc."""
+
+    ipv4_forwarding: str = ""
+    ipv6_forwarding: str = ""
+    ipv6_disabled: str = ""
+
+
+def family_settings(link: SeenLink) -> FamilySettings:
+    """Decode them from IFLA_AF_SPEC, which comes with every interface."""
+    families = nl.attributes(link.families, 0)
+    ipv4 = nl.attributes(families.get(AF_INET, b""), 0).get(_INET_CONF, b"")
+    ipv6 = nl.attributes(families.get(AF_INET6, b""), 0).get(_INET6_CONF, b"")
+    return FamilySettings(_nth(ipv4, _FORWARDING), _nth(ipv6, _FORWARDING), _nth(ipv6, _DEVCONF_DISABLE_IPV6))
+
+
+def _nth(settings: bytes, index: int) -> str:
+    return str(_u32(settings[4 * index : 4 * index + 4])) if settings else ""
 
 
 def has_ipv6(link: SeenLink) -> bool:
@@ -280,9 +305,13 @@ def add_veth(fds: tuple[int, int], devs: tuple[str, str], indexes: tuple[int, in
 def set_link(
     dev: str, *, mtu: int, up: bool, alias: str, master: int | None = None, gso_max: int | None = None
 ) -> bytes:
-    """Set MTU, administrative state and alias of an interface; and unless None the index of the bridge that it is a
-    port of (0: of none), and the bytes of the largest segment that leaves by it uncut."""
-    body = _LINK_BODY.pack(0, 0, 0, IFF_UP if up else 0, IFF_UP) + nl.text(_IFNAME, dev)
+    """Set MTU, administrative state and alias of an interface, and have it use ARP and multicast; and unless None the
+    index of the bridge that it is a port of (0: of none), and the bytes of the largest segment that leaves by it uncut.
+    """
+    flags, of = (IFF_UP if up else 0), IFF_UP
+    if dev != "lo":
+        flags, of = flags | _IFF_MULTICAST, of | _IFF_MULTICAST | _IFF_NOARP
+    body = _LINK_BODY.pack(0, 0, 0, flags, of) + nl.text(_IFNAME, dev)
     body += nl.u32(_MTU, mtu) + nl.text(_IFALIAS, alias)
     body += nl.u32(_MASTER, master) if master is not None else b""
     body += nl.u32(_GSO_MAX_SEGS, gso_max) if gso_max is not None else b""

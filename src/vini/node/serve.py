@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import logging
 import os
 import resource
 import signal
+import socket
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
 from vini import bus
-from vini.node import ledgers, probe
+from vini.model import ViniError
+from vini.node import cgroup, ledgers, probe
 from vini.node.agent import Agent
 from vini.node.answers import Answers
 from vini.node.drivers import Driver
@@ -22,6 +25,7 @@ from vini.node.drivers.network import NetworkDriver
 from vini.node.drivers.process import ProcessDriver
 from vini.node.drivers.program import ProgramDriver
 from vini.node.drivers.shape import ShapeDriver
+from vini.node.lock import is_named, locked
 from vini.node.machine import Machine
 from vini.node.paths import Paths
 from vini.node.pins import Pins
@@ -34,6 +38,7 @@ from vini.node.version import digest
 
 log = logging.getLogger("vini.agent")
 _LOOK_S = 1.0  # between looks whether the socket is still ours
+_LAST_STEPS_S = 20.0  # what an agent that has been told to end may need for it
 
 
 def build(place: Place) -> Agent:
@@ -132,14 +137,46 @@ def main() -> None:
     place.state.chmod(0o700)  # topologies may hold the keys of routing protocols
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    with (place.run / "agent.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            log.info("another agent runs here already")
-            return
+    lock = _lock(place)
+    if lock is None:
+        log.info("another agent runs here already")
+        return
+    with lock:
         Path("/proc/self/comm").write_text("vini-agent")
         asyncio.run(serve(place))
+        _leave(place, lock)
+
+
+def _lock(place: Place) -> IO[str] | None:
+    """That of the only agent of a place; None where another one listens.  For one that is about to end we wait."""
+    deadline = time.monotonic() + _LAST_STEPS_S
+    while (lock := locked(place.run / "agent.lock")) is None:
+        if _listens(place.run / "agent.socket") or time.monotonic() > deadline:
+            return None
+        time.sleep(0.02)
+    return lock
+
+
+def _listens(path: Path) -> bool:
+    with suppress(OSError), socket.socket(socket.AF_UNIX) as s:
+        s.connect(str(path))
+        return True
+    return False
+
+
+def _leave(place: Place, lock: IO[str]) -> None:
+    """Take away what only an agent needs, and what is empty: where no slice is up, that is all that we have here."""
+    if not is_named(lock, place.run / "agent.lock"):  # then what is there is another agent's
+        return
+    (place.run / "agent.socket").unlink(missing_ok=True)
+    for name in ("slivers", "netns", "mounts"):
+        with suppress(OSError):
+            (place.run / name).rmdir()
+    with suppress(OSError, ViniError):
+        cgroup.of(place).rmdir()
+    (place.run / "agent.lock").unlink(missing_ok=True)  # the last step: from here on another agent may begin
+    with suppress(OSError):
+        place.run.rmdir()
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ from pathlib import PurePath
 _PLACED = re.compile(r"^; (.*?) ?@ (\S+?):(\d+)$")
 _END = re.compile(r"^(processed \d+ insns|verification time|stack depth|-- END|$)")
 _NOISE = re.compile(
-    r"^(\d+: |;|from \d+|R\d+|arg#|func#|mark_precise|last_idx|regs=|parent |caller|returning|to caller)"
+    r"^(\d+: |;|from \d+|R\d+|arg#|func#|mark_precise|last_idx|regs=|parent |caller|returning|to caller"
+    r"|(cur|old) state:)"
 )
 
 

@@ -29,7 +29,8 @@ def objects(
 
     `text` is a shell command line, or the text of a Python program (a file `name`), which runs by the node's own
     interpreter, so that `vini.packets` is there.  `rooted`: the sliver has files of its own, or an image.  A program
-    that changes is restarted.  The sliver is ready when the process is seen to live on, a Python program when it has opened its vifs.
+    that changes is restarted.  The sliver is ready when the process is seen to live on, a Python program when it has
+    opened its vifs.
     TopologyError where the text is no Python, Unsupported where the node's interpreter can't be seen from inside.
     """
     quiet = Sysctl(ns, _NOT_FORWARDING)

@@ -146,7 +146,10 @@ def _choose(
     where: str, program: Program, entrances: Sequence[Entrance], shaped: Collection[str], tunnels: Collection[str]
 ) -> tuple[HookName, str]:
     """XDP is faster for small packets; tc keeps large segments, and links' delay, loss and rate."""
-    able: list[HookName] = [h for h in ("xdp", "tc") if all(h in e.hooks for e in entrances if e.direction == "input")]
+    inputs = [e for e in entrances if e.direction == "input"]
+    if not inputs and program.hook == "auto":
+        return "tc", "it handles only what leaves, which XDP doesn't see"
+    able: list[HookName] = [h for h in ("xdp", "tc") if all(h in e.hooks for e in inputs)]
     if not able:
         what = "Its inputs are of different hooks: all of them must be xdp, or all tc."
         raise TopologyError([Mistake(0, 0, what, "sliver " + where)], program.name)
@@ -170,6 +173,8 @@ def _choose(
         )
     if program.hook != "auto":
         return program.hook, "as asked"
+    if able == ["xdp"]:
+        return "xdp", "its sections say so"
     if able[0] == "xdp":
         return "xdp", "fastest for small packets"
     return "tc", "its elements need it" if program.kind == "elements" else "its sections say so"

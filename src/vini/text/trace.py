@@ -9,7 +9,7 @@ means the link's own setting; a rate is also `outage`; a last row `60000,repeat`
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from decimal import Decimal
 from functools import lru_cache
 
@@ -151,7 +151,7 @@ def _steps(lines: list[tuple[int, str]], mistakes: list[Mistake]) -> Trace | Non
             elif len(cells) != len(columns):
                 raise Wrong(f"This row has {len(cells)} cells, but the header has {len(columns)}.", ",".join(columns))
             else:
-                steps.append(Step(at_ms, **dict(zip(columns[1:], _values(columns[1:], cells[1:]), strict=True))))
+                steps.append(Step(at_ms, **_values(number, columns[1:], cells[1:], mistakes)))
         except Wrong as e:
             mistakes.append(Mistake(number, 1, str(e), e.hint))
     if not mistakes:
@@ -202,9 +202,15 @@ def _micro(cell: str) -> float:
     return float(number if abs(number) > 10**12 else round(number, 3))
 
 
-def _values(columns: list[str], cells: list[str]) -> Iterator[float | None]:
+def _values(number: int, columns: list[str], cells: list[str], mistakes: list[Mistake]) -> dict[str, float | None]:
+    """A row's cells by column; of each that is wrong, a mistake."""
+    out: dict[str, float | None] = {}
     for column, cell in zip(columns, cells, strict=True):
-        yield _READERS[column](cell) if cell else None
+        try:
+            out[column] = _READERS[column](cell) if cell else None
+        except Wrong as e:
+            mistakes.append(Mistake(number, 1, str(e), e.hint))
+    return out
 
 
 def _rate(cell: str) -> float:

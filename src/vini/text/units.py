@@ -45,6 +45,10 @@ def read_mbit(text: str) -> float:
     """A rate in units of 10**6 bit/s, 1kbit..100gbit; `unlimited` is 0."""
     if text == "unlimited":
         return 0.0
+    if parts := _WITH_UNIT.fullmatch(text):
+        unit = parts[parts.re.groups]
+        if not Decimal(parts[1]) and (not unit or unit in MBIT):
+            raise Wrong(f"A rate of {quote(text)} lets nothing through.", "write 'unlimited' if you mean no limit")
     return _read(text, MBIT, 0.001, 100_000.0, "a rate", "10mbit, 500kbit or 1gbit (decimal, bits per second)", rate)
 
 

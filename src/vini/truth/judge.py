@@ -10,7 +10,7 @@ from itertools import groupby
 from statistics import NormalDist, fmean
 
 from vini.model import Fault, Impairment, Value
-from vini.text import units
+from vini.text import trace, units
 from vini.truth.chance import distance, most_distance, quantile, share_interval
 from vini.truth.meaning import (
     delay_cdf,
@@ -70,10 +70,12 @@ class _Judge:
 
     def all(self) -> Iterator[Verdict]:
         if self.asked.trace:
-            yield unknown("trace", self.asked.trace.partition("\n")[0], "What follows a trace has no single value.")
+            why = "What follows a trace has no single value: its rate and its delay are not measured."
+            yield unknown("trace", trace.summary(trace.parse(self.asked.trace)), why)
         else:
             yield from self._delays()
             yield from self._rate()
+            yield from self._unmeasured_queue()
         yield from self._losses()
         yield from self._order()
         yield from self._shares()
@@ -84,9 +86,12 @@ class _Judge:
         for phase, words in PHASES.items():
             found = self._punctual(phase)
             sent = sum(f.phase == phase for f in self.seen.frames)
-            if not sent or (phase == "load" and is_spread(self.asked)):  # packets that hold each other up
+            if not sent:
                 continue
-            if why := self._in_the_way():
+            if phase == "load" and is_spread(self.asked):
+                why = "Under load packets hold each other up, so their delays don't show the jitter."
+                yield unknown(f"delay{words}", self._asked_delay(), why)
+            elif why := self._in_the_way():
                 yield unknown(f"delay{words}", self._asked_delay(), why, "can't tell")
             elif len(found) < FEW:
                 why = f"Only {len(found)} of {sent} packets arrived undisturbed; measure for longer."
@@ -181,6 +186,15 @@ class _Judge:
         )  # fmt: skip
         yield from self._queue(arrived)
 
+    def _unmeasured_queue(self) -> Iterator[Verdict]:
+        """What nobody measures is told of, too."""
+        if self.asked.queue_bytes or self.asked.queue_ms:
+            bound = units.queue(self.asked.queue_packets, self.asked.queue_bytes, self.asked.queue_ms)
+            yield unknown("queue", str(bound), "Only queues in packets are measured.")
+        if self.asked.aqm:
+            why = "What it drops or marks follows from all that waited before; only the rate is measured."
+            yield unknown("aqm", self.asked.aqm, why)
+
     def _full_rate(self, arrived: Sequence[Passage]) -> tuple[float, float, float]:
         """Mbit/s between the first arrival and the last; seconds between them; and in which share of them the link
         had nothing to send, since the sender was held up."""
@@ -217,7 +231,9 @@ class _Judge:
         frames = self._unqueued()
         lost, n = sum(f.arrived_ns is None for f in frames), len(frames)
         if self.asked.lose or self.asked.trace:
-            why = "Which packets are lost by number depends on all that were sent before."
+            why = "What a trace loses changes with the time since it was set."
+            if self.asked.lose:
+                why = "Which packets are lost by number depends on all that were sent before."
             yield unknown("loss", "by number" if self.asked.lose else "by trace", why, got=f"{lost} of {n}")
             return
         if self.seen.missed:
@@ -245,9 +261,12 @@ class _Judge:
                 out.append(f)
         return out
 
-    def _share(self, wish: str, hits: int, of: int, least: float, most: float) -> Verdict:
-        """Whether chance alone explains so many; also with the control's own losses taken off."""
-        asked, got = units.loss(least), f"{hits / of:.3%} ({hits} of {of})" if of else "nothing"
+    def _share(self, wish: str, hits: int, of: int, least: float, most: float, asked: str = "") -> Verdict:
+        """Whether chance alone explains so many; also with the control's own losses taken off.
+
+        `asked` is what a person wrote, where that isn't `least`.
+        """
+        asked, got = asked or units.loss(least), f"{hits / of:.3%} ({hits} of {of})" if of else "nothing"
         if of < FEW:
             return unknown(wish, asked, f"{of} packets are too few; measure for longer.", "can't tell", got)
         low, high = share_interval(hits, of, self.alpha)
@@ -307,4 +326,5 @@ class _Judge:
             yield self._share("duplicate", twice, len(arrived), least, self.asked.duplicate)
         if damaged or self.asked.corrupt:
             most = 1 - (1 - self.asked.corrupt) ** (2 if self.asked.duplicate else 1)
-            yield self._share("corrupt", damaged, len(arrived), self.asked.corrupt * (1 - 2 / 60), most)
+            least = self.asked.corrupt * (1 - 2 / 60)
+            yield self._share("corrupt", damaged, len(arrived), least, most, units.loss(self.asked.corrupt))

@@ -32,6 +32,7 @@ from vini.node.pins import Pins
 from vini.node.place import GROUP, ROUTE_PROTOCOL, Place
 from vini.node.procfs import NetSettings
 
+Settings = tuple[tuple[str, str], ...]  # as a Sysctl has them
 _GONE = frozenset({ENODEV, ENOENT, ESRCH, 99})  # 99: EADDRNOTAVAIL
 # Set once in a new namespace. No duplicate address detection: it would keep addresses tentative for a second.
 # IPv6 addresses stay when a link fails, as IPv4 ones do. Packets may come back by another way than they went.
@@ -83,7 +84,8 @@ class NetworkDriver:
     def _observe_one(self, ns: str, out: set[AnyObject], ends: list[tuple[VethEnd, int]]) -> None:
         out.add(Netns(ns, self._pins.is_named(ns)))
         with Socket() as socket:
-            out.add(Sysctl(ns, _forwarding(socket)))
+            forwarding = _forwarding(socket)
+            out.add(Sysctl(ns, forwarding))
             seen = _look(socket)
             ours = {}
             for link in seen.links.values():
@@ -91,7 +93,7 @@ class NetworkDriver:
                 if link.index != 1 and not is_tunnel and (link.group != GROUP or not link.peer):
                     continue
                 try:
-                    out.add(_interface(ns, link, seen, socket))
+                    out.add(_interface(ns, link, seen, socket, forwarding))
                 except OSError:  # it vanished meanwhile, as its other end was taken down with a namespace
                     continue
                 ours[link.index] = link.dev
@@ -128,7 +130,7 @@ class NetworkDriver:
             return self._make_tunnels(objects)
         if kind is Bridge:
             return self._each(objects, self._ensure_bridge)
-        failures = self._requests(objects, _ensuring)
+        failures = self._requests(objects, lambda socket, batch: _ensuring(socket, batch, self._settings))
         if taking_in := [o for o in objects if isinstance(o, Interface) and o.gro and o.key not in failures]:
             failures |= self._requests(taking_in, _taking_in)
         return failures
@@ -317,22 +319,25 @@ def _taking_in(socket: Socket, batch: Sequence[AnyObject]) -> Iterator[tuple[Any
     yield from ()
 
 
-def _ensuring(socket: Socket, batch: Sequence[AnyObject]) -> Iterator[tuple[AnyObject, bytes]]:
+def _ensuring(socket: Socket, batch: Sequence[AnyObject], settings: NetSettings) -> Iterator[tuple[AnyObject, bytes]]:
     """The requests that make or change objects of one kind in one namespace, and mend what of them is there."""
     match batch[0]:
         case Interface():
-            return _ensuring_interfaces(socket, [o for o in batch if isinstance(o, Interface)])
+            return _ensuring_interfaces(socket, [o for o in batch if isinstance(o, Interface)], settings)
         case Address():
             return _ensuring_addresses(socket, [o for o in batch if isinstance(o, Address)])
     index = _indexes(batch)
     return ((o, rtnl.add_route(o.to, o.via, index[o.dev], o.mtu)) for o in batch if isinstance(o, Route))
 
 
-def _ensuring_interfaces(socket: Socket, batch: Sequence[Interface]) -> Iterator[tuple[AnyObject, bytes]]:
+def _ensuring_interfaces(
+    socket: Socket, batch: Sequence[Interface], settings: NetSettings
+) -> Iterator[tuple[AnyObject, bytes]]:
     seen = _look(socket) if any(o.master for o in batch) or not _is_new(socket) else None
     links = {link.dev: link for link in seen.links.values()} if seen else {}
     if seen:
         _bridge_ports(socket, batch, links, seen.links)
+        _mend_settings([links[o.dev] for o in batch if o.dev in links], _forwarding(socket), settings)
     for o in batch:
         old = links.get(o.dev)
         if o.dev != "lo" and (old is not None or seen is None):
@@ -362,6 +367,23 @@ def _bridge_ports(
     bridge.leave(socket, [links[o.dev] for o in batch if not o.master and o.dev in links and links[o.dev].master])
 
 
+def _mend_settings(links: Sequence[rtnl.SeenLink], forwarding: Settings, settings: NetSettings) -> None:
+    """Turn IPv6 on where a hand turned it off, and have each vif forward as its sliver does."""
+    settings.entered()
+    for link in links:
+        own = rtnl.family_settings(link)
+        if own.ipv6_disabled == "1":
+            for which in ("all", "default", link.dev):
+                settings.write(f"ipv6/conf/{which}/disable_ipv6", "0")
+        for family, has, (_, due) in zip(("ipv4", "ipv6"), own[:2], forwarding, strict=True):
+            if has not in ("", due):
+                settings.write(f"{family}/conf/{link.dev}/forwarding", due)
+
+
+def _forwards(own: rtnl.FamilySettings, forwarding: Settings) -> bool:
+    return all(has in ("", due) for has, (_, due) in zip(own[:2], forwarding, strict=True))
+
+
 def _splits(link: rtnl.SeenLink) -> bool:
     return link.gso_max == rtnl.SPLIT
 
@@ -373,8 +395,9 @@ def _gso_max(o: Interface, old: rtnl.SeenLink | None) -> int | None:
     return rtnl.SPLIT if o.split else rtnl.WHOLE
 
 
-def _interface(ns: str, link: rtnl.SeenLink, seen: connected.Seen, socket: Socket) -> Interface:
+def _interface(ns: str, link: rtnl.SeenLink, seen: connected.Seen, socket: Socket, forwarding: Settings) -> Interface:
     master = seen.links.get(link.master)
+    own = rtnl.family_settings(link)
     return Interface(
         ns,
         link.dev,
@@ -386,6 +409,10 @@ def _interface(ns: str, link: rtnl.SeenLink, seen: connected.Seen, socket: Socke
         link.index != 1 and not tunnel.is_ours(link) and ethtool.has_gro(socket.fileno(), link.dev),
         _splits(link),
         link.index != 1 and ethtool.finishes_checksums(socket.fileno(), link.dev),
+        link.index == 1 or link.arp,
+        link.index == 1 or link.multicast,
+        own.ipv6_disabled != "1",
+        _forwards(own, forwarding),
     )
 
 
@@ -429,7 +456,7 @@ def _look(socket: Socket) -> connected.Seen:
     return connected.Seen(links, addresses, routes, now_cs=int(time.monotonic() * 100))
 
 
-def _forwarding(socket: Socket) -> tuple[tuple[str, str], ...]:
+def _forwarding(socket: Socket) -> Settings:
     """The settings of SYSCTLS, asked of the socket that is open anyway: 0.01 ms where /proc takes 0.1."""
     families = {"ipv4/ip_forward": 2, "ipv6/conf/all/forwarding": 10}
     return tuple((name, rtnl.seen_forwarding(socket.ask(rtnl.get_forwarding(families[name])))) for name in SYSCTLS)

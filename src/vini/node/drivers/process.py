@@ -34,6 +34,7 @@ _GRACE_S = 1.0  # between asking a process to end and ending it
 _LOG_LIMIT = 1 << 20  # bytes, of one process; beyond it the log is begun anew, the old one kept beside it
 _TOLD = "--- told to reload "
 _BEGIN = "--- started "  # a line of this in a log parts one life of a process from the next
+_SETTLES_S = 1.0  # how long what has no readiness probe must have lived
 _PATIENCE_S = 2.0  # for reloads, of a pass; what takes longer goes on, and the next pass hears of it
 _UNKNOWN = "?"  # the configuration of a process that is being told of another one
 _READY, _RELOAD = "ready", "reload"
@@ -150,7 +151,8 @@ class ProcessDriver:
         if (_RELOAD, *p.key) in self._questions.unheard():
             return f"{p.name} is being told of its new configuration"
         if p.ready is None:
-            return ""
+            young = not p.once and p.key in self._started and time.monotonic() - self._started[p.key].at < _SETTLES_S
+            return f"{_called(p)} was started this moment; it is seen whether it lives on" if young else ""
         pids = cgroup.pids(cgroup.of(self._place, p.ns, p.name))
         if not pids:
             return f"{p.name} is not running"
@@ -294,7 +296,7 @@ class ProcessDriver:
             return
         pause = min(30.0, 0.25 * 2**last.failures) if last.failures else 0.0
         if now - last.at < pause:
-            raise _Waits(f"{o.name} ended soon after its start; its last lines: {self._last_lines(o)}")
+            raise _Waits(f"{_called(o)} ended soon after its start; its last lines: {self._last_lines(o)}")
         self._started[o.key] = Started(o, now, last.failures + 1)
 
     def _start(self, o: Process) -> None:
@@ -397,6 +399,11 @@ class ProcessDriver:
         for pid, child in list(self._children.items()):
             if child.poll() is not None:
                 del self._children[pid]
+
+
+def _called(o: Process) -> str:
+    """What its user knows it by: a daemon by its name, a command by what it runs."""
+    return o.name if o.ready else f"`{o.argv[-1]}`"
 
 
 def _cannot_start(o: Process, error: Exception) -> str:

@@ -51,7 +51,7 @@ class ShapeDriver:
     def ensure(self, objects: Sequence[AnyObject]) -> Failures:
         """Make or change them.  A change loses nothing that is in flight."""
         failures: Failures = {}
-        self._element.end_outdated()
+        self._element.end_useless()
         shaped = self._element.ports_by_namespace()
         with netns.back_home():
             for ns, shapes in _by_namespace(objects):

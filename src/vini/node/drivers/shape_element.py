@@ -7,6 +7,7 @@ before it is; the filters are gone before the element forgets.
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections import defaultdict
@@ -23,6 +24,7 @@ from vini.node.drivers.silence import GONE, Silence
 from vini.node.drivers.there import There
 from vini.node.place import GROUP, Place
 
+log = logging.getLogger("vini.agent")
 Settings = Mapping[str, Any]
 
 
@@ -40,11 +42,11 @@ class ElementShapes:
         """What the element holds: file name in /run/netns -> vif -> settings; nothing where none runs."""
         out: dict[str, dict[str, Settings]] = defaultdict(dict)
         try:
-            with Element(self._place.run) as running:
+            with Element(self._place.run, _PATIENCE_S) as running:
                 for (namespace, dev), settings in running.ports().items():
                     if settings.keys() >= _KNOWN:  # else an earlier version's, which can't do what is asked of it
                         out[namespace][dev] = settings
-        except OSError:  # not started, or killed: its ports are gone with it
+        except OSError:  # not started, or killed: its ports are gone with it; or it hangs, and moves no packet
             return {}
         return out
 
@@ -75,13 +77,20 @@ class ElementShapes:
 
     # --- change -------------------------------------------------------------------------------
 
-    def end_outdated(self) -> None:
-        """End an element of an earlier version, which doesn't know our settings; the next one takes its TAPs over."""
+    def end_useless(self) -> None:
+        """End an element of an earlier version, which doesn't know our settings, and one that hangs as a whole.
+
+        The next one takes its TAPs over.
+        """
         try:
-            with Element(self._place.run) as running:
+            with Element(self._place.run, _PATIENCE_S) as running:
                 if all(settings.keys() >= _KNOWN for settings in running.ports().values()):
                     return
                 os.kill(running.state()["pid"], SIGTERM)
+        except (TimeoutError, BlockingIOError):  # it takes no word, or no further caller
+            log.warning("The link element does not answer; it is replaced, and what it held is lost.")
+            element.kill(self._place.run)
+            return
         except OSError:  # none runs
             return
         deadline = time.monotonic() + _DIES_WITHIN_S
@@ -193,6 +202,7 @@ _NUMBERS = (
 # By the element's numbers (element/shape.h).
 _WORDS = {"distribution": ("normal", "uniform", "pareto", "table"), "aqm": ("", "codel")}
 _KNOWN = frozenset({"cookie", *_NUMBERS, *_WORDS, *element.FILES})
+_PATIENCE_S = 1.0  # for the list of its ports, which takes it milliseconds
 _DIES_WITHIN_S = 10.0  # the kernel closes its descriptors one after the other
 
 
