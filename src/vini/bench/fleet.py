@@ -338,6 +338,7 @@ class _Central:
         token = fleet_store.people(database)
         self._http = httpx.Client(
             base_url=f"{self.url}/v1", verify=trusting(self._ca), timeout=_PATIENCE_S, trust_env=False,
+            limits=httpx.Limits(keepalive_expiry=2.0),
             headers={"Authorization": f"Bearer {token}"},
         )  # fmt: skip
 
@@ -386,6 +387,7 @@ class _Central:
 
     def put(self, topology: Topology) -> tuple[int, float, float]:
         """Ask for it; its generation, and the moments before the request and after the answer."""
+        self.get("sites")  # the connection is open
         body, path = msgspec.json.encode(topology), f"/slices/{topology.name}/topology"
         started = time.monotonic()
         answer = self._http.put(path, content=body, headers=_JSON)

@@ -105,8 +105,7 @@ class Testbed:
     def _put(self, caller: Caller, topology: Topology, what: str, after: int | None, at: float) -> Change:
         name, now = topology.name, self._clock()
         with self._database.transaction() as tx:
-            _seen(tx, caller, name)
-            row = slices.get(tx, name, lock=True)
+            row = _seen(tx, caller, name, lock=True)
             access.may(caller, "use slice", access.of_slice(row))
             if after is not None and after != row.generation:
                 raise Conflict(f"Slice {name!r} is at generation {row.generation}, not {after}; look, and try again.")
@@ -265,9 +264,9 @@ class _Undone(Exception):
     """Whatever the transaction did is not to be."""
 
 
-def _seen(tx: Tx, caller: Caller, name: str) -> SliceRow:
+def _seen(tx: Tx, caller: Caller, name: str, lock: bool = False) -> SliceRow:
     """Raises NotFound where it is not there, or he may not know that it is."""
-    row = slices.get(tx, name)
+    row = slices.get(tx, name, lock)
     access.seen(caller, access.of_slice(row))
     return row
 

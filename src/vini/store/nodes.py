@@ -22,6 +22,7 @@ from vini.store.page import AnyRow, matches, page
 from vini.store.tables import nodes, specs
 from vini.store.tables import sites as sites_table
 
+_FEW = 100  # names, for which the database is asked one by one
 _QUERY = select(*(c for c in nodes.c if c.name != "site_id"), sites_table.c.login_base.label("site")).select_from(
     nodes.join(sites_table)
 )
@@ -142,7 +143,9 @@ def delete(tx: Tx, name: str) -> None:
 
 def numbers(tx: Tx, names: Collection[str]) -> dict[str, int]:
     """Name -> id.  Raises NotFound for the first that there isn't."""
-    found = {name: i for i, name in tx.execute(select(nodes.c.id, nodes.c.name)) if name in names}
+    query = select(nodes.c.id, nodes.c.name)
+    query = query.where(nodes.c.name.in_(names)) if len(names) < _FEW else query
+    found = {name: i for i, name in tx.execute(query) if name in names}
     for name in sorted(set(names) - set(found)):
         raise NotFound(absent("node", name))
     return found

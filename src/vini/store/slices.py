@@ -172,16 +172,17 @@ def put_topology(
     On nodes that held the slice and are not named in `wanted`, it ends.  Raises Stale unless it is newer than what is
     stored, and Invalid where two specs differ in generation.
     """
-    row = get(tx, name, lock=True)
+    now = tx.scalar(select(slices.c.generation).where(slices.c.name == name).with_for_update())
+    if now is None:
+        raise NotFound(absent("slice", name))
     numbers = {spec.generation for spec in wanted.values()}
     if len(numbers) > 1:
         raise Invalid(f"The specs of slice {name!r} are of several generations: {sorted(numbers)}.")
     number = numbers.pop() if numbers else above if above is not None else next_generation(tx, name)
-    if number <= row.generation:
-        raise Stale(
-            f"Slice {name!r} is at generation {row.generation} already, and this is {number}; look, then retry."
-        )
-    change(tx, name, {"generation": number, "updated": at, "topology": msgspec.json.encode(topology)})
+    if number <= now:
+        raise Stale(f"Slice {name!r} is at generation {now} already, and this is {number}; look, then retry.")
+    values = {"generation": number, "updated": at, "topology": msgspec.json.encode(topology)}
+    tx.execute(update(slices).where(slices.c.name == name).values(values))
     placed = {s: node for s, node in placement.places(wanted).items() if s in topology.slivers}
     specs.put(tx, name, number, wanted, placement.use(topology, placed))
     return number
