@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from vini.cli import choose, links, vini
-from vini.model import BurstLoss, End, Impairment, Link, TopologyError
+from vini.model import BurstLoss, Denied, End, Impairment, Link, TopologyError, ViniError
 
 COMMANDS = vini.list_commands(None)  # type: ignore[arg-type]
 
@@ -318,3 +318,27 @@ def test_generated_routers_speak_protocols_with_spaces_and_bgp_each_for_itself()
     assert [(s.routing.protocols, s.routing.asn) for s in made.slivers.values()] == [
         (("ospf", "bgp"), asn) for asn in (65001, 65002, 65003)
     ]
+
+
+# --- of a testbed -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "words", ["nodes", "person", "site", "slice", "slice create home_x", "node token --site home", "node disable n1"]
+)
+def test_a_command_about_a_testbed_says_how_to_log_in(words, monkeypatch, tmp_path):
+    monkeypatch.setenv("VINI_LOGIN", str(tmp_path / "nobody"))
+    error = CliRunner().invoke(vini, words.split()).exception
+    assert isinstance(error, Denied) and "`vini login URL`" in str(error)
+
+
+def test_who_is_not_logged_in_needs_no_logout(monkeypatch, tmp_path):
+    monkeypatch.setenv("VINI_LOGIN", str(tmp_path / "nobody"))
+    assert CliRunner().invoke(vini, ["logout"]).output == "Nobody was logged in.\n"
+
+
+@pytest.mark.parametrize("url", ["http://central.example", "central:port", "https://", "ftp://x"])
+def test_an_address_that_is_none_of_a_central_is_told(url, monkeypatch, tmp_path):
+    monkeypatch.setenv("VINI_LOGIN", str(tmp_path / "nobody"))
+    error = CliRunner().invoke(vini, ["login", url, "--email", "a@b.example"]).exception
+    assert isinstance(error, ViniError) and "https://central.example:8443" in str(error)

@@ -81,7 +81,11 @@ def logout_command() -> None:
 
 def _checked(url: str) -> str:
     parts = urlsplit(url if "//" in url else f"https://{url}")
-    if parts.scheme != "https" or not parts.hostname:
+    try:
+        good = parts.scheme == "https" and parts.hostname and parts.port != 0
+    except ValueError:  # the port is no number
+        good = False
+    if not good:
         raise ViniError(f"{url!r} is no address of a central; it looks like https://central.example:8443.")
     return f"https://{parts.netloc}"
 
