@@ -55,6 +55,7 @@ class Writer:
         self.unknown: list[str] = []  # what was asked for, and no answer came
         self.costs: dict[str, set[int]] = {}  # link -> what its cost may be now: the last accepted, and what followed
         self._number = 100
+        self.refused = ""  # the last error
 
     def write(self) -> None:
         """One request."""
@@ -66,14 +67,16 @@ class Writer:
         try:
             now = client._asked(SLICE)
             wanted = edit.set_cost(now.topology, *(e.sliver for e in link.ends), cost)
-        except ViniError:  # the central is away: nothing was asked for
+        except ViniError as e:  # the central is away: nothing was asked for
+            self.refused = str(e)
             time.sleep(0.05)
             return
         try:
             report = self._bed.put(wanted, what, now.generation, self._rng.choice((0, 0, 2)))
         except Conflict:
             raise AssertionError("there is no other writer") from None
-        except ViniError:
+        except ViniError as e:
+            self.refused = str(e)
             self.unknown.append(what)
             self.costs.setdefault(name, set()).add(cost)
             return
@@ -163,8 +166,7 @@ def chaos(bed: Testbed, every: list[Victim], rounds: int, rng: random.Random, al
                     print(f"round {number}: {' and '.join(v.name for v in hit)}; {len(writer.accepted)} accepted")
                     strike(hit, rng)
                     bed.central.up()
-                    before = len(writer.accepted)
-                    eventually(lambda n=before: len(writer.accepted) > n + 1, 120)
+                    served_again(bed, writer)
             started = time.monotonic()
             eventually(lambda: bed.settled(SLICE), 120)
             print(f"settled {time.monotonic() - started:.1f} s after the last came back")
@@ -176,6 +178,18 @@ def chaos(bed: Testbed, every: list[Victim], rounds: int, rng: random.Random, al
     assert watch.wrong == []
     assert answered and lost == []
     nothing_is_lost(bed, writer)
+
+
+def served_again(bed: Testbed, writer: Writer) -> None:
+    """Two more requests are accepted."""
+    before = len(writer.accepted)
+    try:
+        eventually(lambda: len(writer.accepted) > before + 1, 120)
+    except AssertionError:
+        print(writer.refused)
+        print(*(f"{h.name}: {h.said()[-1000:]}" for h in bed.hosts.values()), sep="\n")
+        print(bed.central.hangs())
+        raise
 
 
 def strike(hit: list[Victim], rng: random.Random) -> None:

@@ -52,8 +52,9 @@ class Central:
         command = ["-m", "vini.cli", "central", "run", "--dir", str(self.directory), "--listen", self.ip]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, *command], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=_environment()
-            )
+                [sys.executable, "-X", "faulthandler", *command], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                env=_environment(),
+            )  # fmt: skip
 
     def up(self) -> None:
         """It runs and answers."""
@@ -73,6 +74,11 @@ class Central:
             self._process.send_signal(number)
             self._process.wait(_START_S)
             self._process = None
+
+    def hangs(self) -> str:
+        """Ends it; the end of its log then says what each of its threads was at."""
+        self.kill(signal.SIGABRT)
+        return self.said()[-8000:]
 
     def said(self) -> str:
         return self.log.read_text()
