@@ -267,8 +267,8 @@ def expectations(topology: Topology) -> tuple[Expect, ...]:
 def unreached(topology: Topology, fibs: Fibs) -> Iterator[tuple[str, str]]:
     """The (source, destination) pairs that are expected but can't be reached now.
 
-    Where nothing was asked for, nobody is expected to reach a router whose configuration is its user's own: the loopback
-    that VINI gave it need not be announced by that.  Where it was, it is.
+    Where nothing was asked for, nobody is expected to reach a router whose configuration is its user's own: that need
+    not announce the loopback that VINI gave it.
     """
     made = layout(topology)
     walker = Walker(made, fibs)
