@@ -257,6 +257,18 @@ def test_only_what_is_expected_is_missed():
     assert set(unreached(cut, fibs_of(cut))) == {("n", "e")}
 
 
+def test_a_routers_own_configuration_need_not_announce_its_loopback_unless_that_is_asked_for():
+    def asked(*expect: Expect) -> set[tuple[str, str]]:
+        own = Routing(("ospf",), raw={"frr.conf": "router ospf\n"})
+        slivers = {"a": Sliver("a", own), "b": Sliver("b", Routing(("ospf",))), "h": Sliver("h")}
+        links = (Link((End("a"), End("b"))), Link((End("a"), End("h"))))
+        return set(unreached(Topology("t", slivers, links, expect=expect), {n: [] for n in "abh"}))
+
+    assert asked() == {("a", "b"), ("h", "b"), ("a", "h"), ("b", "h")}
+    assert asked(Expect("h", "a")) == {("h", "a")}
+    assert asked(Expect()) == {(s, d) for s in "abh" for d in "abh" if s != d}
+
+
 def test_only_families_that_are_routed_are_expected():
     def spoken(*protocols: str) -> Topology:
         return Topology("t", {"a": Sliver("a", routing=Routing(protocols))})
