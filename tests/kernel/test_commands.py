@@ -258,7 +258,8 @@ def test_a_run_that_is_interrupted_again_and_again_says_what_is_left(sh):
         os.kill(process.pid, signal.SIGINT)
         time.sleep(0.05)
     _, err = process.communicate(timeout=60)
-    assert "error: Interrupted" in err and process.returncode == 130
+    assert "error: Interrupted" in err
+    assert process.returncode in (130, -signal.SIGINT)  # the last may come when all is said
     (left,) = (sh.directory / "runs").iterdir()
     assert left.name in err.replace("\n", "")
 

@@ -154,7 +154,7 @@ class Interface(Object, frozen=True):
 
     in_place: ClassVar[frozenset[str]] = frozenset(
         {
-            "mtu", "up", "wire", "whole", "master", "gro", "split", "finished", "arp", "multicast", "ipv6", "forwards",
+            "mtu", "up", "wire", "whole", "master", "gro", "split", "finished", "arp", "multicast", "forwards",
         }
     )  # fmt: skip
     ns: str
@@ -170,7 +170,6 @@ class Interface(Object, frozen=True):
     # What a hand may turn off, and nobody asks to be off.
     arp: bool = True  # finds out neighbours' MAC addresses, also in IPv6
     multicast: bool = True
-    ipv6: bool = True
     forwards: bool = True  # what comes in by it, where its sliver forwards, and only there
 
     @property

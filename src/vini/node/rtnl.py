@@ -41,7 +41,7 @@ _BY_KERNEL = 2  # the protocol number of the kernel's own routes
 BY_KERNEL_LO, BY_KERNEL_LL = 1, 3  # and those of its own addresses: of lo, link-local (linux/if_addr.h)
 _IP6_RT_PRIO_ADDRCONF = 256  # the metric of the kernel's own IPv6 routes to prefixes (net/ip6_route.h)
 _INET6_CONF, _INET6_ADDR_GEN_MODE, _DEVCONF_DISABLE_IPV6 = 2, 8, 26
-_INET_CONF, _FORWARDING = 1, 0  # the first of both families' settings (IPV4_DEVCONF_FORWARDING, DEVCONF_FORWARDING)
+_INET_CONF = 1  # as in IPv6's, the first of its settings is forwarding (IPV4_DEVCONF_FORWARDING, DEVCONF_FORWARDING)
 _RTNH_F_DEAD = 1
 _NETCONF_IFINDEX, _NETCONF_FORWARDING = 1, 2
 _SKIP_STATS = 8  # RTEXT_FILTER_SKIP_STATS
@@ -198,11 +198,10 @@ def seen_link(message: bytes) -> SeenLink:
 
 
 class FamilySettings(NamedTuple):
-    """What an interface does with the packets of both families; "" where it has no such setting, as in /proc."""
+    """Whether an interface forwards, as in /proc; "" where it lacks the family."""
 
     ipv4_forwarding: str = ""
     ipv6_forwarding: str = ""
-    ipv6_disabled: str = ""
 
 
 def family_settings(link: SeenLink) -> FamilySettings:
@@ -210,11 +209,11 @@ def family_settings(link: SeenLink) -> FamilySettings:
     families = nl.attributes(link.families, 0)
     ipv4 = nl.attributes(families.get(AF_INET, b""), 0).get(_INET_CONF, b"")
     ipv6 = nl.attributes(families.get(AF_INET6, b""), 0).get(_INET6_CONF, b"")
-    return FamilySettings(_nth(ipv4, _FORWARDING), _nth(ipv6, _FORWARDING), _nth(ipv6, _DEVCONF_DISABLE_IPV6))
+    return FamilySettings(_first(ipv4), _first(ipv6))
 
 
-def _nth(settings: bytes, index: int) -> str:
-    return str(_u32(settings[4 * index : 4 * index + 4])) if settings else ""
+def _first(settings: bytes) -> str:
+    return str(_u32(settings[:4])) if settings else ""
 
 
 def has_ipv6(link: SeenLink) -> bool:

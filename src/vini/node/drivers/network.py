@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from errno import EEXIST, ENODEV, ENOENT, ESRCH
+from errno import EACCES, EEXIST, ENODEV, ENOENT, ESRCH
 from itertools import groupby
 from socket import if_nametoindex
 
@@ -325,7 +325,7 @@ def _ensuring(socket: Socket, batch: Sequence[AnyObject], settings: NetSettings)
         case Interface():
             return _ensuring_interfaces(socket, [o for o in batch if isinstance(o, Interface)], settings)
         case Address():
-            return _ensuring_addresses(socket, [o for o in batch if isinstance(o, Address)])
+            return _ensuring_addresses(socket, [o for o in batch if isinstance(o, Address)], settings)
     index = _indexes(batch)
     return ((o, rtnl.add_route(o.to, o.via, index[o.dev], o.mtu)) for o in batch if isinstance(o, Route))
 
@@ -368,20 +368,17 @@ def _bridge_ports(
 
 
 def _mend_settings(links: Sequence[rtnl.SeenLink], forwarding: Settings, settings: NetSettings) -> None:
-    """Turn IPv6 on where a hand turned it off, and have each vif forward as its sliver does."""
+    """Have each vif forward as its sliver does."""
     settings.entered()
     for link in links:
         own = rtnl.family_settings(link)
-        if own.ipv6_disabled == "1":
-            for which in ("all", "default", link.dev):
-                settings.write(f"ipv6/conf/{which}/disable_ipv6", "0")
-        for family, has, (_, due) in zip(("ipv4", "ipv6"), own[:2], forwarding, strict=True):
+        for family, has, (_, due) in zip(("ipv4", "ipv6"), own, forwarding, strict=True):
             if has not in ("", due):
                 settings.write(f"{family}/conf/{link.dev}/forwarding", due)
 
 
 def _forwards(own: rtnl.FamilySettings, forwarding: Settings) -> bool:
-    return all(has in ("", due) for has, (_, due) in zip(own[:2], forwarding, strict=True))
+    return all(has in ("", due) for has, (_, due) in zip(own, forwarding, strict=True))
 
 
 def _splits(link: rtnl.SeenLink) -> bool:
@@ -411,7 +408,6 @@ def _interface(ns: str, link: rtnl.SeenLink, seen: connected.Seen, socket: Socke
         link.index != 1 and ethtool.finishes_checksums(socket.fileno(), link.dev),
         link.index == 1 or link.arp,
         link.index == 1 or link.multicast,
-        own.ipv6_disabled != "1",
         _forwards(own, forwarding),
     )
 
@@ -422,17 +418,26 @@ def _is_new(socket: Socket) -> bool:
     return not rtnl.is_up(socket.ask(rtnl.get_link(1)))
 
 
-def _ensuring_addresses(socket: Socket, batch: Sequence[Address]) -> Iterator[tuple[AnyObject, bytes]]:
-    """Nothing for those that are new, which are made at once."""
+def _ensuring_addresses(
+    socket: Socket, batch: Sequence[Address], settings: NetSettings
+) -> Iterator[tuple[AnyObject, bytes]]:
+    """Nothing for those that are new, which are made at once.  Where one is due, IPv6 is turned on if it is off."""
     index = _indexes(batch)
     errnos = socket.transact([rtnl.add_address(index[o.dev], o.cidr, only_new=True) for o in batch])
     if old := [o for o, errno in zip(batch, errnos, strict=True) if errno]:  # it is there, or refused for good
+        _turn_ipv6_on({o.dev for o, errno in zip(batch, errnos, strict=True) if errno == EACCES}, settings)
         seen = _look(socket)
         sent: set[bytes] = set()
         for o in old:
             requests = connected.mend_address(index[o.dev], o.cidr, ROUTE_PROTOCOL, seen)
             yield from ((o, request) for request in requests if request not in sent)
             sent.update(requests)  # two addresses of one prefix share its route
+
+
+def _turn_ipv6_on(devs: Collection[str], settings: NetSettings) -> None:
+    settings.entered()
+    for which in (*devs, "all", "default") if devs else ():
+        settings.write(f"ipv6/conf/{which}/disable_ipv6", "0")
 
 
 def _removing(_: Socket, batch: Sequence[AnyObject]) -> Iterator[tuple[AnyObject, bytes]]:
