@@ -180,7 +180,7 @@ def test_a_link_takes_all_words_of_a_file(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("content", "why"),
-    [(b"\xff", "not text in UTF-8"), (b"1\n" * (3 << 20), "more than 4 MiB"), (None, "there is no such file")],
+    [(b"\xff", "not text in UTF-8"), (b"1\n" * (3 << 20), "more than 4 MiB"), (None, "it is no regular file")],
 )
 def test_files_beside_a_file_are_read_or_told_why_not(tmp_path, content, why):
     (tmp_path / "trace").mkdir() if content is None else (tmp_path / "trace").write_bytes(content)
