@@ -36,7 +36,7 @@ def down(own: OwnPlace, name: str) -> None:
 
 
 def stop(own: OwnPlace) -> None:
-    asyncio.run(bus.Bus(own.place.run / "agent.socket").ask(bus.Stop()))
+    asyncio.run(bus.Line(own.place.run / "agent.socket").ask(bus.Stop()))
 
 
 def left_but_agent(own: OwnPlace) -> list[str]:

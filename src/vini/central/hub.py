@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import suppress
 
-from starlette.websockets import WebSocket
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from vini import bus
 from vini.bus import frames, streams
@@ -136,7 +136,7 @@ class Hub:
     async def _refuse(self, socket: WebSocket, stranger: Connection, error: Exception) -> None:
         where = f"{socket.client.host}:{socket.client.port}" if socket.client else "somebody"
         log.info("refused %s: %s", where, error or type(error).__name__)
-        with suppress(OSError, RuntimeError):
+        with suppress(OSError, RuntimeError, WebSocketDisconnect):  # it may have gone by itself
             if isinstance(error, ViniError):
                 await stranger.send(frames.UNASKED, bus.refusal(error))
             await socket.close(frames.REFUSED if isinstance(error, ViniError) else 1008)
