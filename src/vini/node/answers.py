@@ -31,6 +31,11 @@ class Answers:
         self.node = greeting.node  # the name by which the machine joined; else "local"
         self.uplink = ""  # whether it is connected to its central, and if not why
 
+    @property
+    def ending(self) -> bool:
+        """Told to end: whoever asks now is to ask the next agent."""
+        return self._stop.is_set()
+
     def greeting(self, asker: Asker) -> bus.Greeting:
         """Who we are, and what we hold of what this asker asked for."""
         ended = self._agent.ended(asker)

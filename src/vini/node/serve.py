@@ -98,7 +98,7 @@ def _inode(path: Path) -> int:
 async def _converse(answers: Answers, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     progress = _progress(writer)
     try:
-        while (request := await bus.receive_request(reader)) is not None:
+        while (request := await bus.receive_request(reader)) is not None and not answers.ending:
             if isinstance(request, bus.Run):
                 await answers.run(request, "here", bus.LineChannel(reader, writer, bus.ToNode))
                 break
