@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 from pathlib import Path
@@ -192,3 +193,11 @@ def test_a_row_of_another_version_costs_only_its_own_slice(store):
     assert store.generation("next") == 7 and store.generation("lab") == 1
     with pytest.raises(ViniError, match="'next' was stored by another version of VINI.*`vini down -s next`"):
         store.get("next")
+
+
+def test_where_the_disk_is_full_the_sentence_says_so(tmp_path, monkeypatch):
+    full = os.statvfs_result((4096, 4096, 100, 0, 0, 10, 10, 10, 0, 255))
+    monkeypatch.setattr("vini.store.local.statvfs", lambda _: full)
+    (tmp_path / "vini.db").write_text("this is not SQLite, " * 100)  # a full disk's own error is as dark
+    with pytest.raises(ViniError, match=f"its disk is full .`df {tmp_path}`.: make room on it and try again"):
+        Store(tmp_path / "vini.db")

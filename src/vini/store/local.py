@@ -4,7 +4,8 @@ Of slices that ended the newest KEPT are remembered, each by an empty row, and o
 EVENTS: however many come and go, the database stops growing.  Forgetting is safe since a slice that
 comes up begins above every generation that any slice ever ended with (the ledger refuses those below).
 
-The standard library's driver, until accounts and a second database need SQLAlchemy.
+The standard library's driver: a central's store needs accounts and a second database, and SQLAlchemy for them; one
+table on one machine does not.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from os import statvfs
 from pathlib import Path
 
 import msgspec
@@ -33,6 +35,7 @@ CREATE TABLE IF NOT EXISTS forgotten (one INTEGER PRIMARY KEY CHECK (one = 1), g
 """
 KEPT = 100  # ended slices that are still known by name
 EVENTS = 1000  # of one slice
+_ROOM = 1 << 20  # bytes below which a disk counts as full: a transaction's log may need as much
 
 Row = tuple[str, int, bytes, bytes, float]
 
@@ -64,7 +67,7 @@ class Store:
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.executescript(_SCHEMA)
         except (sqlite3.Error, OSError) as e:
-            raise ViniError(f"The database {path} can't be used: {e}; check the disk, or move the file away.") from e
+            raise ViniError(f"The database {path} can't be used: {e}; {_remedy(path)}.") from e
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -74,9 +77,7 @@ class Store:
             with self._db:  # commits, or rolls back
                 yield
         except sqlite3.Error as e:
-            raise ViniError(
-                f"The database {self._path} refused to write: {e}; make room on its disk and try again."
-            ) from e
+            raise ViniError(f"The database {self._path} refused to write: {e}; {_remedy(self._path)}.") from e
 
     def slices(self) -> list[Stored]:
         """All slices that are asked for and that this version can read, by name."""
@@ -158,6 +159,17 @@ class Store:
             "SELECT at, who, what, generation FROM events WHERE slice = ? ORDER BY id DESC LIMIT ?", (slice_, limit)
         )
         return list(rows)
+
+
+def _remedy(path: Path) -> str:
+    """What helps a database that SQLite could not use.  On a full disk SQLite says no more than "disk I/O error"."""
+    try:
+        disk = statvfs(path.parent)
+    except OSError:
+        return "check the disk, or move the file away"
+    if disk.f_bavail * disk.f_frsize < _ROOM:
+        return f"its disk is full (`df {path.parent}`): make room on it and try again"
+    return "check the disk, or move the file away"
 
 
 def _stored(row: Row) -> Stored:
