@@ -243,8 +243,8 @@ def test_any_graph_of_elements_is_compiled_or_refused(data):
 @pytest.mark.parametrize(
     "text",
     [
-        "(" * 500_000, "a->" * 300_000, "a -> b\n" * 140_000, "a::" * 300_000, "x" * 1_000_000, "[" * 900_000,
-        "input -> count() -> count()\n" * 30_000, "é" * 1_000_000, "1" * 1_000_000, "\n" * 1_000_000,
+        "(" * 100_000, "a->" * 60_000, "a -> b\n" * 30_000, "a::" * 60_000, "x" * 1_000_000, "[" * 200_000,
+        "input -> count() -> count()\n" * 10_000, "é" * 1_000_000, "1" * 1_000_000, "\n" * 200_000,
         "input -> " + " -> ".join("count()" for _ in range(100_000)) + " -> drop", "a" * 2_000_000,
         "input -> route4(routes={" + ",".join(f"{a}.{b}.{c}.0/24=to-b" for a in range(10, 12) for b in range(256)
                                               for c in range(64)) + "}) -> drop",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
@@ -36,19 +35,6 @@ def test_abilene_has_the_delays_of_its_map() -> None:
     # New York to Chicago: 1144 km by the great circle
     assert delays[frozenset({"new-york", "chicago"})] == pytest.approx(5.72, abs=0.02)
     assert topology.slivers["washington-dc"].label == "Washington DC"
-
-
-@absent
-@pytest.mark.parametrize("name", ["Kdl.graphml", "Cogentco.graphml"])
-def test_the_largest_are_read_well_under_a_second(name: str) -> None:
-    text = (ZOO / name).read_text()
-    assert min(_seconds(text, name) for _ in range(3)) < 0.5
-
-
-def _seconds(text: str, name: str) -> float:
-    began = time.perf_counter()
-    read(text, name)
-    return time.perf_counter() - began
 
 
 @absent
