@@ -463,19 +463,19 @@ HUGE = {
 
 @pytest.mark.parametrize("name", HUGE)
 def test_huge_files_take_time_in_proportion(name: str) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     try:
         consistent(read(HUGE[name], name))
     except TopologyError as error:
         assert error.mistakes
-    assert time.perf_counter() - began < 10
+    assert time.process_time() - began < 60  # not a measurement: a quadratic one would take hours
 
 
 def test_huge_configurations_take_time_in_proportion() -> None:
     text = "topology:\n  nodes:\n    a: {kind: linux, image: 'bird:2', binds: ['bird.conf:/etc/bird.conf']}\n"
-    began = time.perf_counter()
+    began = time.process_time()
     read(text, "a.clab.yml", {"bird.conf": "protocol bgp" + " local" * 200_000})
-    assert time.perf_counter() - began < 10
+    assert time.process_time() - began < 60  # not a measurement: a quadratic one would take hours
 
 
 @pytest.mark.parametrize("name", GOLDEN)

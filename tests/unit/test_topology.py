@@ -680,15 +680,23 @@ links:
     assert dump(parse(text)) == text
 
 
-def test_a_thousand_routers_are_read_fast() -> None:
+def test_reading_takes_time_in_proportion_to_the_routers() -> None:
+    assert _reading_s(1000) < 12 * _reading_s(250)  # 4, give or take; a quadratic one takes 16
+
+
+def _reading_s(routers: int) -> float:
+    """Processor time, the best of three."""
     ring = Topology(
         "ring",
-        {f"r{i}": Sliver(f"r{i}", Routing(("ospf",))) for i in range(1000)},
-        tuple(Link((End(f"r{i}"), End(f"r{(i + 1) % 1000}")), cost=i + 1) for i in range(1000)),
+        {f"r{i}": Sliver(f"r{i}", Routing(("ospf",))) for i in range(routers)},
+        tuple(Link((End(f"r{i}"), End(f"r{(i + 1) % routers}")), cost=i + 1) for i in range(routers)),
     )
-    text, start = dump(ring), process_time()
-    assert parse(text) == ring
-    assert process_time() - start < 1.0
+    text, took = dump(ring), []
+    for _ in range(3):
+        start = process_time()
+        assert parse(text) == ring
+        took.append(process_time() - start)
+    return min(took)
 
 
 def test_units_refuse_with_a_sentence() -> None:
