@@ -11,15 +11,15 @@ import subprocess
 from contextlib import suppress
 from pathlib import Path
 
-BIN = Path("/usr/lib/postgresql/15/bin")
+from vini.bench.fleet_postgres import programs
+
+BIN = programs() or Path("/usr/lib/postgresql")
 
 
 def missing() -> str:
     """Why there can be none; "": there can."""
     if not (BIN / "initdb").exists():
-        return f"no PostgreSQL in {BIN}: apt install postgresql-15"
-    if os.geteuid() == 0 and not _user():
-        return "PostgreSQL refuses to run as root, and there is no user `postgres`"
+        return "no PostgreSQL, or nobody as whom it may run: apt-get install postgresql"
     return ""
 
 
