@@ -1,4 +1,4 @@
-"""How the tables of a program in C are declared: which are its own, and which hold plain integers.  Pure.
+"""How the tables of a program in C, or compiled, are declared: which are its own, and which hold plain integers.  Pure.
 
 struct { __uint(type, BPF_MAP_TYPE_HASH); __type(key, __u32); __type(value, __u64); ... } seen SEC(".maps");
 """
@@ -8,8 +8,10 @@ from __future__ import annotations
 import re
 import sys
 
+from vini.elf import Elf
 from vini.model import Value
 from vini.text.mistakes import Wrong, quote
+from vini.text.objects import decoded
 
 _STRUCT = re.compile(r"struct\s*\{([^{}]*)\}([^;{}]*);")
 _NAME = re.compile(r'(\w+)\s*SEC\(\s*"\.maps"\s*\)')
@@ -56,6 +58,19 @@ def declared(source: str) -> dict[str, CTable]:
         for name in _NAME.findall(m[2]):
             out[name] = CTable(types.get("key"), types.get("value"))
     return out
+
+
+def of_object(text: str) -> dict[str, CTable]:
+    """The same of an object file, in base64: all that it holds, also what its source included."""
+    return {
+        m.name: CTable(
+            *(
+                Integer(size, m.signed[part]) if part in m.signed else None
+                for part, size in (("key", m.key_size), ("value", m.value_size))
+            )
+        )
+        for m in Elf(decoded(text)).maps
+    }
 
 
 def _integer(name: str) -> Integer | None:

@@ -13,6 +13,7 @@ from vini.lans import has_loop
 from vini.layout import Layout, Vif, alive, carried, forwards, layout
 from vini.model import (
     BRIDGE,
+    IN_KERNEL,
     Address,
     AnyObject,
     BgpPeer,
@@ -313,7 +314,7 @@ def _programs(
 ) -> Iterator[tuple[str, Prepared]]:
     """The eBPF programs of those slivers that have one."""
     for name, sliver in topology.slivers.items():
-        if sliver.program is None or sliver.program.kind not in ("elements", "c"):
+        if sliver.program is None or sliver.program.kind not in IN_KERNEL:
             continue
         if "programs" not in where[name].capabilities:
             raise Unsupported(

@@ -1,10 +1,11 @@
-"""The files that a file names: their texts, found beside it."""
+"""The files that a file names: their texts, found beside it; of an object file its text in base64."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
 
+from vini.text import objects
 from vini.text.mistakes import Wrong, quote
 from vini.text.trace import MOST_BYTES
 
@@ -20,6 +21,8 @@ def reader(directory: Path) -> Callable[[str], str]:
                 raise FileNotFoundError(2, there)
             if path.stat().st_size > MOST_BYTES:
                 raise Wrong(f"The file {quote(name)} has more than {MOST_BYTES >> 20} MiB.", "take a part of it")
+            if path.suffix == objects.SUFFIX:
+                return objects.encoded(path.read_bytes())
             return path.read_text(encoding="utf-8")
         except (OSError, ValueError) as e:
             if isinstance(e, Wrong):

@@ -6,12 +6,12 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from vini.c_tables import CTable, Integer, declared
+from vini.c_tables import CTable, Integer, declared, of_object
 from vini.elements import Cell, compile_elements, decode, encode
 from vini.elements.cells import key_of
 from vini.embed import prepared
 from vini.layout import layout
-from vini.model import NotFound, Program, Topology, Value, ViniError
+from vini.model import IN_KERNEL, NotFound, Program, Topology, Value, ViniError
 from vini.plugins.programs import Prepared
 from vini.text.mistakes import Wrong, nearest
 
@@ -33,7 +33,7 @@ class View:
 
     def __init__(self, topology: Topology, sliver: str):
         found = topology.slivers[sliver].program
-        if found is None or found.kind not in ("elements", "c"):
+        if found is None or found.kind not in IN_KERNEL:
             if found:
                 raise NotFound(f"The program of {sliver!r} is a process; its tables are its own.")
             raise NotFound(f"{sliver!r} has no program; `vini program load {sliver} FILE` gives it one.")
@@ -42,7 +42,9 @@ class View:
         self.vifs = [v.dev for v in made.vifs[sliver]]
         self.hooked: Prepared = prepared(made, sliver, found)
         self.cells: tuple[Cell, ...] = ()
-        self._declared = declared(found.text) if found.kind == "c" else {}
+        self._declared: dict[str, CTable] = {}
+        if found.kind != "elements":
+            self._declared = of_object(found.text) if found.kind == "object" else declared(found.text)
         if found.kind == "elements":
             self.cells = compile_elements(found.text, found.name, self.vifs).cells
 
@@ -56,10 +58,13 @@ class View:
     def show(self, held: Mapping[str, Held], name: str = "") -> list[Shown]:
         """What the maps hold, all or one, but for the node's own.
 
-        Of a program in C as numbers where its source declares integers, else as hexadecimal digits.
+        Of a program in C, or compiled, as numbers where it declares integers, else as hexadecimal digits.
         """
-        if self.program.kind == "c":
-            own = {n: rows for n, rows in held.items() if n not in _NODES or n in self._declared}
+        if self.program.kind != "elements":
+            declared_here = (
+                self._declared if self.program.kind == "c" else {}
+            )  # a source includes, an object holds, all
+            own = {n: rows for n, rows in held.items() if n not in _NODES or n in declared_here}
             return [_plain(n, self._table(n), rows) for n, rows in own.items() if name in ("", n)]
         chosen = [self.cell(name)] if name else self.cells
         return [Shown(c.name, c.headings, tuple(decode(c, held.get(c.map, {}), self.vifs))) for c in chosen]
@@ -67,7 +72,7 @@ class View:
     def entry(self, name: str, key: str, values: Sequence[str]) -> tuple[str, bytes, bytes]:
         """Map, key and value for one row of a table, from texts as `show` has them."""
         with _told():
-            if self.program.kind == "c":
+            if self.program.kind != "elements":
                 table = self._table(name)
                 return name, _raw(table.key, (key,)), _raw(table.value, values)
             cell = self.cell(name)
@@ -76,7 +81,7 @@ class View:
     def key(self, name: str, key: str) -> tuple[str, bytes]:
         """Map and key of one row of a table."""
         with _told():
-            if self.program.kind == "c":
+            if self.program.kind != "elements":
                 return name, _raw(self._table(name).key, (key,))
             cell = self.cell(name)
             if cell.table is None:

@@ -5,6 +5,7 @@ from pages import ROOT
 from vini.elements.kinds import HOOKS
 from vini.model import BUDGET_KPPS
 from vini.node import policy
+from vini.sections import entry
 from vini.topology.keys import PROGRAM
 from vini.topology.programs import SUFFIXES
 
@@ -33,9 +34,9 @@ def test_the_sections_are_those_that_the_policy_knows() -> None:
         s.strip(" `") for row in table("| section | packets | what ends a packet's way |") for s in row[0].split(",")
     }
     assert sections == {"tc", "tc/ingress", "tc/egress", "xdp"}
-    assert all(policy.entry(s) and policy.entry(f"{s}/to-b") for s in sections)
-    assert policy.entry("kprobe") is None
-    assert {policy.entry(s).hook for s in sections} == set(HOOKS)  # type: ignore[union-attr]
+    assert all(entry(s) and entry(f"{s}/to-b") for s in sections)
+    assert entry("kprobe") is None
+    assert {entry(s).hook for s in sections} == set(HOOKS)  # type: ignore[union-attr]
 
 
 def test_kinds_and_budgets() -> None:

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from vini.model import DriverError
 from vini.node import policy
 from vini.node.compile import compile_program
-from vini.node.programs import INCLUDE
+from vini.node.programs import INCLUDE, compiled
+from vini.text.objects import encoded
 
 pytestmark = [
     pytest.mark.root,
@@ -26,8 +28,12 @@ char _license[] SEC("license") = "GPL";
 BODY = 'SEC("xdp") int f(struct xdp_md *c) { return XDP_PASS; }\n'
 
 
+def made(text: str) -> bytes:
+    return compile_program(HEAD + text, "tried.c", "xdp", INCLUDE)
+
+
 def check(text: str) -> list[str]:
-    return policy.check(compile_program(HEAD + text, "tried.c", "xdp", INCLUDE))
+    return policy.check(made(text))
 
 
 def map_of(kind: str, key: str = "__u32", value: str = "__u64", entries: str = "8", more: str = "") -> str:
@@ -161,6 +167,9 @@ def test_what_is_refused_is_told_why(name: str) -> None:
     violations = check(text)
     assert any(told in v for v in violations), violations
     assert all(re.match(r"[A-Zbj].*\.$", v, re.DOTALL) for v in violations), "each is a sentence"
+    with pytest.raises(DriverError) as refused:  # and by an object file that somebody else compiled
+        compiled(encoded(made(text)), "tried.o", "xdp")
+    assert told in str(refused.value)
 
 
 def test_all_violations_are_told_at_once() -> None:

@@ -15,7 +15,17 @@ from vini.cli.choose import slice_option, the_slice, the_sliver
 from vini.cli.out import dump, json_option, line, table
 from vini.client import Client, Slices, connect
 from vini.elements import manual
-from vini.model import Mistake, NotFound, Program, SliverStatus, Topology, TopologyError, Unsupported, ViniError
+from vini.model import (
+    IN_KERNEL,
+    Mistake,
+    NotFound,
+    Program,
+    SliverStatus,
+    Topology,
+    TopologyError,
+    Unsupported,
+    ViniError,
+)
 from vini.node import policy
 from vini.node.programs import compiled, verify
 from vini.plugins.process_program import COUNTERS
@@ -49,7 +59,7 @@ def program_command() -> None:
 @click.option("--budget", type=click.IntRange(1, 100_000), help="At most so many 1000 packets per second.")
 def load_command(sliver: str, file: str, slice_: str | None, hook: Literal["auto", "tc", "xdp"], vifs: tuple[str, ...],
                  budget: int | None) -> None:  # fmt: skip
-    """Give SLIVER the program in FILE (NAME.elements, NAME.c or NAME.py), in place of the one that it has.
+    """Give SLIVER the program in FILE (NAME.elements, NAME.c, NAME.o or NAME.py), in place of the one that it has.
 
     Tables of the same name and shape keep what they hold; counters go on where the program has the same ones.
     """
@@ -76,7 +86,7 @@ def _change(client: Slices, topology: Topology, sliver: str, wanted: Program | N
     edit.set_program(topology, sliver, wanted)  # a mistake is told before the agent is asked
     report = asyncio.run(client.edit(topology.name, lambda now: edit.set_program(now, sliver, wanted), what))
     row = next((r for r in report.slivers if r.sliver == f"{topology.name}.{sliver}"), None)
-    if row and wanted and wanted.kind not in ("elements", "c"):
+    if row and wanted and wanted.kind not in IN_KERNEL:
         row = asyncio.run(_settled(client, topology.name, row))
     if row and row.state == "failed":
         before = topology.slivers[sliver].program
@@ -132,7 +142,7 @@ def list_command(slice_: str | None, as_json: bool) -> None:
 
 def _fare(client: Slices, topology: Topology, sliver: str) -> dict[str, object]:
     found = topology.slivers[sliver].program
-    if found is None or found.kind not in ("elements", "c"):
+    if found is None or found.kind not in IN_KERNEL:
         return {}
     hooked = View(topology, sliver).hooked
     chosen = {"hook": hooked.hook, "why": hooked.why}
@@ -158,9 +168,7 @@ def read_command(sliver: str, name: str, slice_: str | None, as_json: bool) -> N
     client = connect()
     topology = the_slice(client, slice_)
     found = topology.slivers[the_sliver(topology, sliver)].program
-    shown = (_of_process if found and found.kind not in ("elements", "c") else _of_kernel)(
-        client, topology, sliver, name
-    )
+    shown = (_of_process if found and found.kind not in IN_KERNEL else _of_kernel)(client, topology, sliver, name)
     if as_json:
         dump({s.name: [dict(zip(s.headings, row, strict=True)) for row in s.rows] for s in shown})
     else:
@@ -232,8 +240,8 @@ def check_command(file: str, vifs: str) -> None:
     As root also by the kernel's verifier.
     """
     found = program_of(file)
-    if found.kind not in ("elements", "c"):
-        raise ViniError(f"{file} is a process; only programs of elements or in C can be looked over.")
+    if found.kind not in IN_KERNEL:
+        raise ViniError(f"{file} is a process; only programs of elements, in C or compiled can be looked over.")
     ready = prepare(Path(file).stem, found, vifs.split(","), ())
     units = compiled(ready.source, Path(file).name, ready.hook)
     if os.geteuid() == 0:

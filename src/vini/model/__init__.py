@@ -11,6 +11,7 @@ from __future__ import annotations
 from vini.model.asked import (
     BUDGET_KPPS,
     DAEMONS,
+    IN_KERNEL,
     PROTOCOLS,
     SPEAKS,
     BurstLoss,
@@ -71,8 +72,8 @@ from vini.model.value import Key, Value
 __all__ = [
     "Address", "Adjacency", "AnyObject", "BRIDGE", "BUDGET_KPPS", "BgpPeer", "Bpf", "BpfRow", "BpfVif", "Bridge",
     "BurstLoss", "Capabilities", "CapacityError", "Command", "Conflict", "DAEMONS", "Denied", "DriverError", "End",
-    "Expect", "Fault", "File", "Hook", "Impairment", "Interface", "Key", "Link", "Mistake", "Netns", "Node",
-    "NotFound", "Object", "Op", "PROTOCOLS", "Place", "Process", "Program", "Ready", "Ride", "Root", "Route",
+    "Expect", "Fault", "File", "Hook", "IN_KERNEL", "Impairment", "Interface", "Key", "Link", "Mistake", "Netns",
+    "Node", "NotFound", "Object", "Op", "PROTOCOLS", "Place", "Process", "Program", "Ready", "Ride", "Root", "Route",
     "Router", "RouterVif", "Routing", "SPEAKS", "STACK", "SYSCTLS", "Shape", "SliceSpec", "Sliver", "SliverStatus",
     "Stale", "State", "StaticRoute", "Sysctl", "Topology", "TopologyError", "Unsupported", "Value", "Veth", "VethEnd",
     "ViniError", "Vxlan", "Way",

@@ -89,14 +89,15 @@ class Place(Value, frozen=True):
 class Program(Value, frozen=True):
     """A sliver's own data plane, in place of the kernel's forwarding."""
 
-    kind: Literal["elements", "c", "process", "python"]
-    text: str  # of the program; of "process" the shell command line
+    kind: Literal["elements", "c", "object", "process", "python"]
+    text: str  # of the program; of "object" in base64; of "process" the shell command line
     name: str = ""  # of the file it came from, for messages
-    hook: Literal["auto", "tc", "xdp"] = "auto"  # of "elements" and "c"
+    hook: Literal["auto", "tc", "xdp"] = "auto"  # of those IN_KERNEL
     vifs: tuple[str, ...] = ()  # where it runs; (): at every vif
     budget_kpps: int = 0  # 10**3 packets per second that it may handle; 0: BUDGET_KPPS
 
 
+IN_KERNEL = frozenset({"elements", "c", "object"})  # kinds of programs; the others are processes
 BUDGET_KPPS = 20_000  # more than one core forwards, so that only a runaway meets it
 
 

@@ -330,7 +330,7 @@ class BpfRow(Value, frozen=True):
 
 
 class Bpf(Object, frozen=True):
-    """The eBPF programs and maps of a sliver, compiled on the node from `source`, checked against the policy, loaded.
+    """The eBPF programs and maps of a sliver, compiled on the node if need be, checked against the policy, loaded.
 
     Maps of the same name and shape outlive a change of `source`.
     """
@@ -338,7 +338,7 @@ class Bpf(Object, frozen=True):
     in_place: ClassVar[frozenset[str]] = frozenset({"source", "vifs", "rows", "budget_kpps"})
     falls: ClassVar[bool] = False
     ns: str
-    source: str  # path of a File of the sliver, C
+    source: str  # path of a File of the sliver: C, or an object file in base64
     hook: Literal["tc", "xdp"]  # where its inputs run
     vifs: tuple[BpfVif, ...]
     rows: tuple[BpfRow, ...] = ()

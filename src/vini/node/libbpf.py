@@ -68,10 +68,10 @@ class ProgramRecord(Value, frozen=True):
 
 
 class Refused(Exception):
-    """The kernel or libbpf refused; `log` holds their words, the verifier's too."""
+    """The kernel or libbpf refused; `log` holds their words, the verifier's too, of `program` where it was one."""
 
-    def __init__(self, doing: str, log: str, errno: int = 0):
-        self.log, self.errno = log, errno
+    def __init__(self, doing: str, log: str, errno: int = 0, program: str = ""):
+        self.log, self.errno, self.program = log, errno, program
         known = 0 < errno < 4000  # libbpf has numbers of its own from 4000 on
         super().__init__(f"{doing}: {os.strerror(errno) if known else 'refused'}")
 
@@ -144,8 +144,9 @@ class BpfObject:
         with _words_into(self._words):
             failed = lib.bpf_object__load(self._object)
         if failed:
-            said = [log.value.decode(errors="replace") for log in self._logs.values() if log.value]
-            raise Refused("loading the programs", "\n".join(said) or "".join(self._words), -failed)
+            said = {name: log.value.decode(errors="replace") for name, log in self._logs.items() if log.value}
+            last = next(reversed(said), "")  # those before it were taken
+            raise Refused("loading the programs", "\n".join(said.values()) or "".join(self._words), -failed, last)
 
     def program_fd(self, name: str) -> int:
         """The descriptor of a loaded program; the object's, until it is closed."""

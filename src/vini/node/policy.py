@@ -10,10 +10,10 @@ import os
 import re
 import struct
 from collections.abc import Iterable, Iterator
-from typing import Literal
 
+from vini.elf import DeclaredMap, Elf, Section
 from vini.model import Value
-from vini.node.elf import DeclaredMap, Elf, Section
+from vini.sections import entry
 
 
 class Rule(Value, frozen=True):
@@ -32,14 +32,6 @@ class Limit(Value, frozen=True):
     reason: str
 
 
-class Entry(Value, frozen=True):
-    """Where a program's section says that it runs; `vif` is "" for any."""
-
-    hook: Literal["tc", "xdp"]
-    direction: Literal["ingress", "egress"]
-    vif: str
-
-
 # --- the policy -----------------------------------------------------------------------------------
 
 INSTRUCTIONS = Limit("instructions", 32_768, "the verifier walks all of them, on the node's time")
@@ -51,7 +43,6 @@ VALUE_BYTES = Limit("bytes in a value", 4096, "every write copies it")
 MEMORY_BYTES = Limit("bytes in maps", 64 << 20, "it can't be swapped out, and the kernel charges it to the node")
 LIMITS = (INSTRUCTIONS, PROGRAMS, MAPS, ENTRIES, KEY_BYTES, VALUE_BYTES, MEMORY_BYTES)
 
-_SECTION = re.compile(r"(tc/ingress|tc/egress|tc|xdp)(?:/([A-Za-z0-9_][A-Za-z0-9_.-]{0,14}))?")
 _PACKET = "reads or changes the packet at hand"
 _MAP = "works on the program's own maps"
 _OUT = "sends by interfaces of the sliver's own network namespace only"
@@ -123,6 +114,7 @@ _STRUCTURE = (
     Rule("packet loads of classic BPF", False, "they end the program by themselves; read by pointer"),
     Rule("map definitions of the old style (section maps)", False, "they have no types; use .maps"),
     Rule("sections of any other name", False, "they would make libbpf do something else with the program"),
+    Rule("names of functions and maps that C could not give", False, "they become names of files on the node"),
 )
 
 
@@ -144,18 +136,12 @@ def check(elf: bytes) -> list[str]:
         found = Elf(elf)
     except ValueError as e:
         return [f"The program can't be read: {e}."]
-    return list(dict.fromkeys([*_sections(found), *_symbols(found), *_code(found), *_maps(found)]))
+    told = list(dict.fromkeys([*_sections(found), *_names(found), *_symbols(found), *_code(found), *_maps(found)]))
+    return [*told[:_MOST_TOLD], *([f"And {len(told) - _MOST_TOLD} more."] if len(told) > _MOST_TOLD else [])]
 
 
-def entry(section: str) -> Entry | None:
-    """Where a program of that section runs; None where the policy knows no such section."""
-    match = _SECTION.fullmatch(section)
-    if not match:
-        return None
-    hook, _, direction = match[1].partition("/")
-    return Entry(hook, direction or "ingress", match[2] or "")  # type: ignore[arg-type]
-
-
+_MOST_TOLD = 50  # violations; who made so many reads no more
+_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _PLAIN = re.compile(
     r"|license|\.maps|\.(data|rodata|bss)(\..*)?|\.BTF(\.ext)?|\.rel.*|\.symtab|\.strtab|\.shstrtab|\.debug_.*"
     r"|\.llvm_addrsig|\.comment|\.note\.GNU-stack"
@@ -175,6 +161,12 @@ def _sections(found: Elf) -> Iterator[str]:
             yield f'The section "{s.name}" is not allowed: a program has only code, maps and variables.'
     if not programs:
         yield f"There is no program in it: {_STRUCTURE[0].reason}."
+
+
+def _names(found: Elf) -> Iterator[str]:
+    for name in (*(s.name for s in found.symbols if s.function), *(m.name for m in found.maps)):
+        if not _IDENTIFIER.fullmatch(name):
+            yield f'A function or map can\'t be called "{name}": use letters, digits and _, at most 64.'
 
 
 def _symbols(found: Elf) -> Iterator[str]:

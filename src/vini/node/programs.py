@@ -16,13 +16,16 @@ from pathlib import Path
 from typing import Literal
 
 from vini import dataplane
+from vini.elf import Elf
 from vini.model import Bpf, BpfRow, BpfVif, DriverError, NotFound, Value, ViniError
 from vini.node import budget, libbpf, netns, policy, shelf, verifier
 from vini.node.compile import compile_program
-from vini.node.elf import Elf
 from vini.node.libbpf import SCHED_CLS, XDP, BpfObject, MapHead, Refused
 from vini.node.place import Place
 from vini.node.shelf import SLOTS, HookPin, Record, Shelf
+from vini.sections import Entry, entry
+from vini.text import objects
+from vini.text.mistakes import Wrong
 
 INCLUDE = Path(dataplane.__file__).with_name("program")
 DISPATCHER = INCLUDE / "dispatcher.c"
@@ -67,7 +70,7 @@ class Programs:
 
         DriverError with the user's lines where clang, the policy or the verifier refuses; then all is as it was.
         """
-        name = Path(asked.source).name
+        name = name_of(asked)
         units = compiled(text, name, asked.hook)
         with ExitStack() as stack:
             objects = [stack.enter_context(_opened(unit, name)) for unit in units]
@@ -76,7 +79,7 @@ class Programs:
     def _load_objects(
         self, pins: Shelf, asked: Bpf, text: str, units: Sequence[Unit], objects: Sequence[BpfObject]
     ) -> None:
-        name = Path(asked.source).name
+        name = name_of(asked)
         before = pins.last_record()
         old = pins.at / before.generation / "maps" if before else None
         maps: dict[str, int] = {}
@@ -202,11 +205,18 @@ class Programs:
 # --- from text to objects -------------------------------------------------------------------------
 
 
-def compiled(text: str, name: str, hook: Literal["tc", "xdp"]) -> list[Unit]:
-    """The object files of a source, checked.
+def name_of(asked: Bpf) -> str:
+    """What the program's file is called, in messages."""
+    return Path(asked.source).name.removesuffix(objects.BASE64)
 
-    For XDP it is compiled a second time, for tc, if it has programs for what leaves: XDP sees only what arrives.
+
+def compiled(text: str, name: str, hook: Literal["tc", "xdp"]) -> list[Unit]:
+    """The object files of a source, checked; of a `name` that ends in .o the one that `text` is, in base64.
+
+    For XDP a source is compiled a second time, for tc, if it has programs for what leaves: XDP sees only what arrives.
     """
+    if name.endswith(objects.SUFFIX):
+        return [_checked(_decoded(text, name), name, lambda e: e.hook == hook or e.direction == "egress")]
     if hook != "xdp":
         return [_unit(text, name, hook, lambda e: e.hook == "tc")]
     arriving = _unit(text, name, "xdp", lambda e: e.hook == "xdp")
@@ -215,19 +225,29 @@ def compiled(text: str, name: str, hook: Literal["tc", "xdp"]) -> list[Unit]:
     return [arriving, _unit(text, name, "tc", lambda e: e.direction == "egress")]
 
 
-def _unit(text: str, name: str, hook: Literal["tc", "xdp"], wanted: Callable[[policy.Entry], bool]) -> Unit:
-    elf = compile_program(text, name, hook, INCLUDE)
+def _unit(text: str, name: str, hook: Literal["tc", "xdp"], wanted: Callable[[Entry], bool]) -> Unit:
+    return _checked(compile_program(text, name, hook, INCLUDE), name, wanted)
+
+
+def _decoded(text: str, name: str) -> bytes:
+    try:
+        return objects.decoded(text)
+    except Wrong as e:
+        raise DriverError(f"{name} can't be read: {e}") from e
+
+
+def _checked(elf: bytes, name: str, wanted: Callable[[Entry], bool]) -> Unit:
     if violations := policy.check(elf):
         raise DriverError("\n".join([f"The policy of this node refuses {name}:", *violations]))
     try:
         with BpfObject(elf) as o:
-            found = {p.name: entry for p in o.programs() if (entry := policy.entry(p.section))}
+            found = {p.name: at for p in o.programs() if (at := entry(p.section))}
             seen = {(m.name, m.key_size, m.value_size, m.max_entries) for m in o.maps() if not m.internal}
     except Refused as e:
         raise DriverError(f"libbpf refused {name}: {e.log.strip() or e}") from e
     if seen != {(m.name, m.key_size, m.value_size, m.numbers.get("max_entries", 0)) for m in Elf(elf).maps}:
         raise DriverError(f"The policy of this node refuses {name}: libbpf reads other maps in it than were checked.")
-    return Unit(elf, {f: _TYPES[entry.hook] for f, entry in found.items() if wanted(entry)})
+    return Unit(elf, {f: _TYPES[at.hook] for f, at in found.items() if wanted(at)})
 
 
 def compile_ahead(sources: Collection[tuple[str, str, Literal["tc", "xdp"]]]) -> None:
@@ -252,6 +272,8 @@ def _verify(o: BpfObject, text: str, name: str) -> None:
     try:
         o.load()
     except Refused as e:
+        if name.endswith(objects.SUFFIX):
+            raise DriverError(verifier.of_object(e.log, _decoded(text, name), name, e.program)) from e
         raise DriverError(verifier.explained(e.log, text, name)) from e
 
 

@@ -10,6 +10,7 @@ from typing import Literal
 
 from vini import names
 from vini.elements import Compiled, compile_elements
+from vini.elf import Elf
 from vini.layout import Vif
 from vini.model import (
     BUDGET_KPPS,
@@ -24,6 +25,8 @@ from vini.model import (
     Unsupported,
     Value,
 )
+from vini.sections import entry
+from vini.text.objects import BASE64, SUFFIX, decoded
 
 HookName = Literal["tc", "xdp"]
 Direction = Literal["input", "output"]
@@ -38,6 +41,7 @@ _SECTION = re.compile(
     r'SEC\(\s*"(?P<hook>xdp|tc)(?:/(?P<direction>ingress|egress|input|output))?(?:/(?P<vif>[\w.-]+))?"\s*\)'
     r"\s*(?:static\s+|__noinline\s+)*int\s+(?P<function>\w+)\s*\("
 )
+_FUNCTION = re.compile(r"\w+", re.ASCII)
 
 
 class Entrance(Value, frozen=True):
@@ -82,6 +86,8 @@ def prepare(
         source, entrances = compiled.source, _of_elements(compiled)
         rows = tuple(BpfRow(r.map, r.key.hex(), r.value.hex()) for r in compiled.rows)
         inserts = compiled.inserts
+    elif program.kind == "object":
+        source, entrances, rows, inserts = program.text, _of_object(program), (), 0
     else:
         source, entrances, rows, inserts = program.text, _of_c(program), (), 0
     hook, why = _choose(where, program, entrances, shaped, tunnels)
@@ -94,8 +100,10 @@ def objects(
     """The source, the programs and their hooks."""
     ns = f"{slice_}.{sliver}"
     name = PurePosixPath(program.name).name or "program"
+    suffix = SUFFIX + BASE64 if program.kind == "object" else ".c"
+    name = name.removesuffix(SUFFIX if program.kind == "object" else ".c") + suffix
     digest = blake2b(prepared.source.encode(), digest_size=8).hexdigest()
-    path = f"program/{digest}/{name if name.endswith('.c') else name + '.c'}"
+    path = f"program/{digest}/{name}"
     yield File(ns, path, prepared.source)
     known = tuple(
         BpfVif(v.dev, v.index, names.mac(slice_, sliver, v.dev), names.mac(slice_, v.peer, v.peer_dev)) for v in vifs
@@ -139,6 +147,24 @@ def _of_c(program: Program) -> tuple[Entrance, ...]:
     if not found:
         hint = 'write SEC("tc") or SEC("xdp") before `int NAME(...)`'
         raise TopologyError([Mistake(0, 0, "There is no function in it that could be hooked in.", hint)], program.name)
+    return tuple(found)
+
+
+def _of_object(program: Program) -> tuple[Entrance, ...]:
+    """As its symbols say: functions in sections whose names say where they go.  It may hold others; the node judges."""
+    try:
+        elf = Elf(decoded(program.text))
+    except ValueError as e:
+        what = f"It can't be read: {str(e).rstrip('.')}."
+        raise TopologyError([Mistake(0, 0, what, "clang -O2 -g -target bpf -c NAME.c makes one")], program.name) from e
+    found = []
+    for s in elf.symbols:
+        place = entry(elf.sections[s.section].name) if s.function and 0 < s.section < len(elf.sections) else None
+        if place and _FUNCTION.fullmatch(s.name):
+            found.append(Entrance(_DIRECTIONS[place.direction], place.vif, s.name, (place.hook,)))
+    if not found:
+        what = "There is no function in it that could be hooked in."
+        raise TopologyError([Mistake(0, 0, what, 'one must be in a section "tc" or "xdp"')], program.name)
     return tuple(found)
 
 

@@ -13,7 +13,7 @@ from vini.text.mistakes import Mark, Mistakes, Wrong, quote
 from vini.text.schema import Fields, Found
 from vini.topology.keys import IMPAIRMENTS, NOTHING
 
-ReadFile = Callable[[str], str]  # the text of a file that a topology names; raises Wrong
+ReadFile = Callable[[str], str]  # the text of a file that a topology names, of NAME.o in base64; raises Wrong
 _FIELDS = {  # key -> what it sets
     "delay": ("delay_ms",),
     "jitter": ("jitter_ms",),

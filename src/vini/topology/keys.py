@@ -12,7 +12,7 @@ from typing import Any
 
 from vini import daemons, names
 from vini.model import DAEMONS, PROTOCOLS
-from vini.text import units
+from vini.text import objects, units
 from vini.text.mistakes import Wrong, quote
 from vini.text.schema import BOOLEAN, Either, Headed, Json, Key, ListOf, MapOf, Section, Text, integer, real, words
 
@@ -164,6 +164,11 @@ def _read_content(text: str) -> str:
     return text
 
 
+def _read_object(text: str) -> str:
+    objects.decoded(text)
+    return text
+
+
 def _read_trace(text: str) -> str:
     """A file's path, `none`, or the trace's own lines; what is in it is looked at where it can be read."""
     if not text or "\0" in text:
@@ -227,6 +232,7 @@ AREA = Text(_read_area, {"anyOf": [{"type": "integer", "minimum": 0, "maximum": 
 PATH = _text(_read_path, r"^/[^/]+/")
 FILE_NAME = _text(_read_file_name, r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$")
 FILE_TEXT = Text(_read_content, {"type": ["string", "number", "boolean"]})
+OBJECT = Text(_read_object, {"type": "string", "pattern": r"^[A-Za-z0-9+/=\s]+$"})
 COMMAND = Text(_read_command, {"type": "string", "minLength": 1})
 LABEL = Text(_read_label, {"type": ["string", "number"], "maxLength": 200})
 DAEMON = Text(_read_daemon, {"anyOf": [{"enum": list(DAEMONS)}, {"type": "string", "pattern": "^[a-z][a-z0-9-]*$"}]})
@@ -290,13 +296,16 @@ COMMANDS = Section(
 PROGRAM = Section(
     "a program",
     {
-        "file": Key(TRACE, "The file that it is in: NAME.elements, NAME.c or NAME.py."),
+        "file": Key(TRACE, "The file that it is in: NAME.elements, NAME.c, NAME.o or NAME.py."),
         "elements": Key(FILE_TEXT, "A graph of elements."),
         "c": Key(FILE_TEXT, "eBPF in C."),
+        "object": Key(OBJECT, "eBPF, compiled: an object file, in base64."),
         "python": Key(FILE_TEXT, "A Python program that handles raw packets (`vini.packets`)."),
         "process": Key(COMMAND, "A shell command line: a process that handles raw packets."),
         "name": Key(LABEL, "What it is called in messages; default: its file's name."),
-        "hook": Key(words("auto", "tc", "xdp"), "Where it runs (of elements and c): auto (default), tc or xdp."),
+        "hook": Key(
+            words("auto", "tc", "xdp"), "Where it runs (of elements, c and object): auto (default), tc or xdp."
+        ),
         "vifs": Key(ListOf(VIF_NAME, lone=True), "The vifs at which it runs; default: all."),
         "budget": Key(integer(1, 100_000), "At most so many 1000 packets per second; default 20000."),
     },

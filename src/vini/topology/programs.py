@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Literal
 
-from vini.model import Program
+from vini.model import IN_KERNEL, Program
 from vini.text.mistakes import Mistakes, Wrong, quote
+from vini.text.objects import SUFFIX
 from vini.text.schema import Fields, Found
 from vini.topology.impairments import ReadFile
 
-KINDS: tuple[Literal["elements", "c", "process", "python"], ...] = ("elements", "c", "process", "python")
-SUFFIXES: dict[str, Literal["elements", "c", "python"]] = {".elements": "elements", ".c": "c", ".py": "python"}
+Kind = Literal["elements", "c", "object", "process", "python"]
+KINDS: tuple[Kind, ...] = ("elements", "c", "object", "process", "python")
+SUFFIXES: dict[str, Kind] = {".elements": "elements", ".c": "c", SUFFIX: "object", ".py": "python"}
 
 
 def read_program(found: Found | None, read_file: ReadFile, mistakes: Mistakes) -> Program | None:
@@ -20,7 +22,7 @@ def read_program(found: Found | None, read_file: ReadFile, mistakes: Mistakes) -
     fields: Fields = found.value
     given = [k for k in (*KINDS, "file") if k in fields]
     if len(given) != 1:
-        hint = "write `program: FILE`, or one of elements, c, process, python"
+        hint = "write `program: FILE`, or one of elements, c, object, process, python"
         what = "This program has no text." if not given else f"This program is given {len(given)} times."
         mistakes.add(found.at, what, hint)
         return None
@@ -28,7 +30,7 @@ def read_program(found: Found | None, read_file: ReadFile, mistakes: Mistakes) -
     made = _from_file(text, read_file, mistakes) if given[0] == "file" else Program(_kind(given[0]), text.value)
     if made is None:
         return None
-    if "hook" in fields and made.kind not in ("elements", "c"):
+    if "hook" in fields and made.kind not in IN_KERNEL:
         mistakes.add(fields["hook"].at, f"A {made.kind} program has no hook: it is a process.", "remove it")
     return Program(
         made.kind,
@@ -40,7 +42,7 @@ def read_program(found: Found | None, read_file: ReadFile, mistakes: Mistakes) -
     )
 
 
-def _kind(word: str) -> Literal["elements", "c", "process", "python"]:
+def _kind(word: str) -> Kind:
     return next(k for k in KINDS if k == word)
 
 

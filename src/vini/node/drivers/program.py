@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
-from pathlib import Path
 
 from vini.model import AnyObject, Bpf, DriverError, Hook, ViniError
 from vini.node.drivers import Failures
 from vini.node.hooks import Hooks
 from vini.node.place import Place
-from vini.node.programs import Programs, compile_ahead
+from vini.node.programs import Programs, compile_ahead, name_of
 
 
 class ProgramDriver:
@@ -34,7 +33,7 @@ class ProgramDriver:
         """Load or replace programs, hook them in."""
         if len(programs := [o for o in objects if isinstance(o, Bpf)]) > 1:
             with suppress(ViniError):  # a source that can't be read: its own turn says so
-                compile_ahead([(self._text(o), Path(o.source).name, o.hook) for o in programs])
+                compile_ahead([(self._text(o), name_of(o), o.hook) for o in programs])
         return _each(objects, self._ensure)
 
     def remove(self, objects: Sequence[AnyObject]) -> Failures:
