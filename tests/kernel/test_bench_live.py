@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import signal
 import sys
 from collections import Counter
 from pathlib import Path
@@ -10,8 +12,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from vini.bench import floor, lines, ours, setup
+from vini import bus
+from vini.bench import floor, forward, lines, ours, setup, two_hosts
 from vini.bench.finished import wait_finished
+from vini.bench.result import Row
 from vini.embed import embed
 from vini.model import Interface, Node, Sysctl
 from vini.node.drivers.network import NetworkDriver
@@ -70,6 +74,31 @@ def test_every_part_measures_and_nothing_is_left() -> None:
     assert _left("vbench") == []
     assert not ours.PLACE.run.exists()
     assert not ours.PLACE.state.exists()
+
+
+def test_two_hosts_are_measured_and_nothing_is_left() -> None:
+    """Also where an earlier benchmark was killed, and its agents with it."""
+    host = two_hosts.HOSTS[0]
+
+    async def killed() -> None:
+        async with two_hosts.two_hosts() as made:
+            await made.put(forward.line(1), {"a": "host1", "b": "host2", "c": "host2"})
+            greeting = await host.line.ask(bus.Hello())
+            assert isinstance(greeting, bus.Greeting)
+            os.kill(greeting.pid, signal.SIGKILL)
+            raise KeyError
+
+    with ours.alone():
+        with pytest.raises((KeyError, bus.AgentGone)):
+            asyncio.run(killed())
+        sizes = forward.Sizes(rounds=1, seconds=0.01, tcp_seconds=0, chain=0)
+        found = asyncio.run(forward._between_hosts(sizes, lambda _: None))
+    assert all(isinstance(r, Row) and r.value > 0 for r in found)
+    assert len(found) == 4
+    for h in two_hosts.HOSTS:
+        assert _left(h.network.name) == []
+        assert not h.place.run.exists()
+        assert not h.place.state.exists()
 
 
 def test_a_second_benchmark_is_refused() -> None:
