@@ -18,10 +18,12 @@ from own_place import unspoilt
 
 from vini.bench.pair import Pairs, pairs
 from vini.model import BurstLoss, Impairment, Shape
+from vini.node.drivers.contents import FileDriver
 from vini.node.place import Place
 from vini.node.probe import capabilities
 from vini.plugins import shaping
-from vini.truth import Check, Direction, Judgement, Tolerance, check_lightly, check_thoroughly
+from vini.plugins.shape_files import files
+from vini.truth import ByElement, Check, Direction, Judgement, Tolerance, check_lightly, check_thoroughly
 
 pytestmark = [pytest.mark.alone, pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
 PAIRS = 4
@@ -51,6 +53,12 @@ class Rig:
 
     def directions(self, wishes: Sequence[Impairment]) -> list[Direction]:
         return [self.made.direction(i, "a", w) for i, w in enumerate(wishes)]
+
+    def loses_by_number(self, wish: Impairment) -> None:
+        """From a0 to b0, with the list's file."""
+        made = self.shape(0, wish)
+        assert FileDriver(self.made.place).ensure(list(files(made.ns, wish).values())) == {}
+        self.made.ensure(made)
 
     def thoroughly(self, *wishes: Impairment) -> Check:
         every = self.directions(wishes)
@@ -123,6 +131,27 @@ def test_loss_in_bursts_and_alone_duplicates_and_damage(rig: Rig) -> None:
     ]
     rig.give(*wishes)
     unspoilt(lambda: rig.thoroughly(*wishes), is_true)
+
+
+def test_packets_are_lost_by_their_numbers_and_others_are_counted_as_if_nobody_had_measured(rig: Rig) -> None:
+    wish, other = (
+        Impairment(delay_ms=1, lose=((5000, 5000), (5004, 5020))),
+        Impairment(delay_ms=1, lose=((5003, 5003),)),
+    )
+    if rig.backend == "netem":
+        pytest.skip("netem can't lose packets by number")
+    counter = ByElement(rig.made.place.run, rig.made.where)
+
+    def verdict(asked: Impairment) -> str:
+        (one,) = rig.directions([asked])
+        counter.count_from(one, 77)
+        (found,) = asyncio.run(check_lightly([one], rig.made.where, TOLERANCE, counter)).judgements
+        assert 77 <= counter.counted(one) < 100  # the kernel's own packets count, ours don't
+        return outcomes(found)["loss by number"]
+
+    rig.loses_by_number(wish)
+    unspoilt(lambda: verdict(wish), lambda said: said == "true")
+    assert verdict(other) == "off"
 
 
 def test_a_light_check_finds_true_links_true(rig: Rig) -> None:

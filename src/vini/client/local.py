@@ -194,9 +194,10 @@ class Client(Slices):
         def where(sliver: str) -> Path:
             return self.place.netns(f"{topology.name}.{sliver}")
 
+        counter = truth.ByElement(self.place.run, where)
         if not for_s:
-            return await truth.check_lightly(all_, where)
-        return await truth.check_thoroughly(all_, where, load, for_s, self._say)
+            return await truth.check_lightly(all_, where, counter=counter)
+        return await truth.check_thoroughly(all_, where, load, for_s, self._say, counter=counter)
 
     def capabilities(self) -> frozenset[str]:
         """What the node can do; known after the first request."""

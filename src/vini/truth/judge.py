@@ -17,6 +17,7 @@ from vini.truth.meaning import (
     delay_quantile_ms,
     frame_s,
     is_spread,
+    listed,
     loss_deviation,
     mean_burst,
     mean_loss,
@@ -213,7 +214,8 @@ class _Judge:
         """Only where it overflowed, and nothing else loses or takes packets out of it."""
         limit = self.asked.queue_packets
         full = [f for f in self.seen.frames if f.phase == "full"]
-        if not limit or mean_loss(self.asked) or self.asked.aqm or len(arrived) == len(full) or self.seen.missed:
+        takes_out = mean_loss(self.asked) or self.asked.lose or self.asked.aqm
+        if not limit or takes_out or len(arrived) == len(full) or self.seen.missed:
             return
         asked_ms = self.asked.delay_ms
         waits_ms = sorted(((p.frame.arrived_ns or 0) - p.frame.sent_ns) / 1e6 - asked_ms for p in arrived)
@@ -229,12 +231,13 @@ class _Judge:
 
     def _losses(self) -> Iterator[Verdict]:
         frames = self._unqueued()
+        if self.asked.lose:
+            sure, frames = self._by_number(frames)
+            yield self._numbers_lost(sure)
         lost, n = sum(f.arrived_ns is None for f in frames), len(frames)
-        if self.asked.lose or self.asked.trace:
+        if self.asked.trace:
             why = "What a trace loses changes with the time since it was set."
-            if self.asked.lose:
-                why = "Which packets are lost by number depends on all that were sent before."
-            yield unknown("loss", "by number" if self.asked.lose else "by trace", why, got=f"{lost} of {n}")
+            yield unknown("loss", "by trace", why, got=f"{lost} of {n}")
             return
         if self.seen.missed:
             why = f"the measuring program was too slow to read {self.seen.missed} packets that came."
@@ -245,6 +248,32 @@ class _Judge:
         else:
             hidden = self.asked.corrupt * 2 / 60  # a flipped bit in the Ethernet type hides the frame from us
             yield self._share("loss", lost, n, self.asked.loss, self.asked.loss + hidden)
+
+    def _by_number(self, frames: Sequence[Frame]) -> tuple[list[Frame], list[Frame]]:
+        """Those that are surely listed, and those that surely aren't: packets of others may have been among ours."""
+        sure: list[Frame] = []
+        spared: list[Frame] = []
+        if numbered := self.seen.numbered:
+            chosen, among = {id(f) for f in frames}, listed(self.asked)
+            for number, f in enumerate(self.seen.frames, numbered.counted + 1):
+                possible = among(number, number + numbered.others)
+                if id(f) in chosen and (possible == 0 or possible == numbered.others + 1):
+                    (sure if possible else spared).append(f)
+        return sure, spared
+
+    def _numbers_lost(self, sure: Sequence[Frame]) -> Verdict:
+        told = [str(units.packets(*r)) for r in self.asked.lose[:3]]
+        asked = ", ".join([*told, "..."] if self.asked.lose[3:] else told)
+        arrived = sum(f.arrived_ns is not None for f in sure)
+        got = f"{len(sure) - arrived} of {len(sure)} of these packets lost"
+        if self.seen.numbered is None:
+            why = "the link element, which counts packets, could not be asked."
+            return unknown("loss by number", asked, why, "can't tell")
+        if not sure:
+            others = units.count(self.seen.numbered.others, "packet")
+            why = f"{others} of others may have had the listed numbers; measure while nobody else uses the link."
+            return unknown("loss by number", asked, why, "can't tell")
+        return compared("loss by number", asked, got, "0 packets", arrived, 0, 0, "")
 
     def _unqueued(self) -> list[Frame]:
         """The frames that no queue may have refused: those that came when it was less than half full."""
