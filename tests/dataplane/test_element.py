@@ -321,11 +321,11 @@ def test_the_count_of_the_loss_list_is_told_and_can_be_moved(running: Element, r
     wire = Wire(running, lose=str(run / "lose"))
     wire.send(3)
     assert [n for n, _ in wire.receive(2)] == [0, 2]
-    assert wire.stats()["counted"] == 3
+    assert wire.count()["counted"] == 3
     running.count_from(wire.name, 998)
     wire.send(4)
     assert [n for n, _ in wire.receive(3)] == [0, 2, 3]
-    assert wire.stats()["counted"] == 1002
+    assert wire.count()["counted"] == 1002
     with pytest.raises(DriverError, match="count needs a number"):
         running._ask(f"count {' '.join(wire.name)} x")
     with pytest.raises(DriverError, match="no such port"):

@@ -121,6 +121,12 @@ WISHES = [
     Impairment(duplicate=0.05, rate_mbit=10),
     Impairment(delay_ms=20, reorder=0.05),
     Impairment(delay_ms=20, jitter_ms=10, keeps_order=False),
+    Impairment(rate_mbit=10, delay_ms=20, jitter_ms=1),
+    Impairment(rate_mbit=10, delay_ms=20, jitter_ms=2, distribution="uniform", loss=0.05),
+    Impairment(rate_mbit=10, delay_ms=20, jitter_ms=2, distribution="pareto", keeps_order=False),
+    Impairment(rate_mbit=20, delay_ms=20, jitter_ms=1),
+    Impairment(rate_mbit=10, delay_ms=5, jitter_table_ms=(0, 0.2, 0.2, 5)),
+    Impairment(rate_mbit=10, delay_ms=1, jitter_ms=2),  # cut at 0
 ]
 
 
@@ -140,6 +146,14 @@ def test_a_link_that_does_what_was_asked_is_true(wish: Impairment) -> None:
         ({"delay_ms": 30, "jitter_ms": 3}, {"distribution": "uniform"}, "delay"),
         ({"delay_ms": 30, "jitter_ms": 3, "distribution": "pareto"}, {"distribution": "normal"}, "delay"),
         ({"delay_ms": 5, "jitter_table_ms": (0.0, 0.2, 5.0)}, {"jitter_table_ms": (0.0, 2.0, 5.0)}, "delay"),
+        ({"rate_mbit": 10, "delay_ms": 30, "jitter_ms": 3}, {"jitter_ms": 5}, "delay under load"),
+        ({"rate_mbit": 10, "delay_ms": 30, "jitter_ms": 3}, {"jitter_ms": 0}, "delay under load"),
+        ({"rate_mbit": 10, "delay_ms": 30, "jitter_ms": 3}, {"delay_ms": 33}, "delay under load"),
+        (
+            {"rate_mbit": 10, "delay_ms": 30, "jitter_ms": 3, "keeps_order": False},
+            {"distribution": "uniform"},
+            "delay under load",
+        ),
         ({}, {"loss": 0.002}, "loss"),
         ({"loss": 0.05}, {"loss": 0.1}, "loss"),
         ({"loss": 0.05}, {"loss": 0.01}, "loss"),
@@ -499,6 +513,19 @@ def test_a_judgement_is_that_of_its_worst_verdict_and_says_why() -> None:
     assert Judgement("a", "to-b", "b", (good,)).outcome == "true"
 
 
+def test_what_netem_smooths_under_load_is_not_measured() -> None:
+    asked = Impairment(rate_mbit=10, delay_ms=20, jitter_ms=1)
+    told = {v.wish: v for v in judge(asked, seen(asked, asked), QUIET, smooths=True)}
+    assert told["delay under load"].outcome == "not measured" and "netem" in told["delay under load"].why
+    assert told["delay"].outcome == "true"
+
+
+def test_under_load_too_few_that_nothing_held_up_are_no_distribution() -> None:
+    asked = Impairment(rate_mbit=100, delay_ms=200, jitter_ms=40)
+    told = verdicts(asked, count=200)["delay under load"]
+    assert told.outcome == "can't tell" and "too few for a distribution" in told.why
+
+
 @pytest.mark.parametrize(
     ("keys", "wish", "asked", "why"),
     [
@@ -506,10 +533,10 @@ def test_a_judgement_is_that_of_its_worst_verdict_and_says_why() -> None:
         ({"rate_mbit": 10, "queue_packets": 0, "queue_ms": 50.0}, "queue", "50ms", "Only queues in packets"),
         ({"rate_mbit": 10, "aqm": "codel"}, "aqm", "codel", "only the rate is measured"),
         (
-            {"rate_mbit": 10, "delay_ms": 20, "jitter_ms": 1},
+            {"rate_mbit": 10, "delay_ms": 20, "jitter_ms": 1, "duplicate": 0.1},
             "delay under load",
             "20ms, normal jitter 1ms",
-            "hold each other up",
+            "Copies have delays of their own",
         ),
         ({"trace": "time_ms,rate_mbit,loss\n0,5,1%\n"}, "trace", "rate 5mbit, loss 1%", "its delay are not measured"),
         ({"trace": "time_ms,rate_mbit,loss\n0,5,1%\n"}, "loss", "by trace", "changes with the time"),

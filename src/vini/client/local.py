@@ -189,7 +189,11 @@ class Client(Slices):
         the rate) and full.  It puts traffic on them.  Links that do nothing to packets are left out."""
         from vini import truth  # only those who measure pay for its start
 
-        all_ = truth.to_measure(truth.directions(topology, links))
+        by = self.backends(topology.name)
+        all_ = [
+            replace(d, smooths=by.get(f"{d.source}:{d.vif}") == "netem")
+            for d in truth.to_measure(truth.directions(topology, links))
+        ]
 
         def where(sliver: str) -> Path:
             return self.place.netns(f"{topology.name}.{sliver}")

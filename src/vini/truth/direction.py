@@ -18,6 +18,7 @@ class Direction(Value, frozen=True):
     peer_vif: str
     asked: Impairment
     fault: Fault = "none"
+    smooths: bool = False  # its rate comes after its jitter, as netem's does
 
 
 def directions(topology: Topology, links: Sequence[Link]) -> list[Direction]:

@@ -11,7 +11,7 @@ from statistics import NormalDist, fmean
 
 from vini.model import Fault, Impairment, Value
 from vini.text import trace, units
-from vini.truth.chance import distance, most_distance, quantile, share_interval
+from vini.truth.chance import distance, most_distance, quantile, share_interval, uniform_distance
 from vini.truth.meaning import (
     delay_cdf,
     delay_quantile_ms,
@@ -49,11 +49,15 @@ def judge(
     alpha: float = 1e-4,
     tolerance: Tolerance | None = None,
     fault: Fault = "none",
+    smooths: bool = False,
 ) -> tuple[Verdict, ...]:
-    """A verdict for each wish that there is, and for what nobody asked for but must hold."""
+    """A verdict for each wish that there is, and for what nobody asked for but must hold.
+
+    `smooths`: its rate comes after its jitter, so that what jitter does under load is not what it did.
+    """
     if fault != "none":
         return (_fault(fault, seen),)
-    judged = _Judge(asked, seen, noise, alpha, tolerance or Tolerance())
+    judged = _Judge(asked, seen, noise, alpha, tolerance or Tolerance(), smooths)
     return tuple(judged.all())
 
 
@@ -64,8 +68,9 @@ def _fault(fault: Fault, seen: Seen) -> Verdict:
 
 
 class _Judge:
-    def __init__(self, asked: Impairment, seen: Seen, noise: Noise, alpha: float, tolerance: Tolerance):
+    def __init__(self, asked: Impairment, seen: Seen, noise: Noise, alpha: float, tolerance: Tolerance, smooths: bool):
         self.asked, self.seen, self.noise, self.alpha, self.tolerance = asked, seen, noise, alpha, tolerance
+        self.smooths = smooths
         self.passages = [] if asked.trace else passages(asked, seen.frames)
         self.paced = [f for f in seen.frames if f.phase in PHASES]
 
@@ -89,11 +94,12 @@ class _Judge:
             sent = sum(f.phase == phase for f in self.seen.frames)
             if not sent:
                 continue
-            if phase == "load" and is_spread(self.asked):
-                why = "Under load packets hold each other up, so their delays don't show the jitter."
+            if phase == "load" and is_spread(self.asked) and (why := self._hides_jitter()):
                 yield unknown(f"delay{words}", self._asked_delay(), why)
             elif why := self._in_the_way():
                 yield unknown(f"delay{words}", self._asked_delay(), why, "can't tell")
+            elif phase == "load" and is_spread(self.asked):
+                yield self._spread_under_load()
             elif len(found) < FEW:
                 why = f"Only {len(found)} of {sent} packets arrived undisturbed; measure for longer."
                 yield unknown(f"delay{words}", self._asked_delay(), why, "can't tell")
@@ -155,6 +161,51 @@ class _Judge:
         noise = 1.0 if far <= limit else 0.0
         within = f"distance {limit:.3f} ({n} packets)"
         return compared("delay", self._asked_delay(), got, within, near, limit, noise, why)
+
+    def _hides_jitter(self) -> str:
+        """Why delays under load don't show it."""
+        if self.smooths:
+            return "netem's rate comes after its jitter, and smooths it under load."
+        return "Copies have delays of their own, and hold others up." if self.asked.duplicate else ""
+
+    def _spread_under_load(self) -> Verdict:
+        """Of packets that wait for those ahead, too: each that does not has a delay of the asked distribution, given
+        that it is beyond the packet's ahead; so where it is in the rest of the distribution is uniform, independent
+        of all before (Rosenblatt 1952)."""
+        found, most = self._unheld(), self.tolerance
+        n, limit = len(found), most.spread + most_distance(max(1, len(found)), self.alpha)
+        if n < ENOUGH_SPREAD:
+            few = f"{n} packets that no other held up are too few for a distribution; measure for longer."
+            return unknown("delay under load", self._asked_delay(), few, "can't tell")
+        near = self._distance_beyond(found, most.median_ms)
+        far = self._distance_beyond(found, most.median_ms + NOISE_FACTOR * self.noise.p99_ms)
+        why = f"the machine is too noisy: 1 % of its wake-ups are {self.noise.p99_ms:.3f} ms late or more."
+        return compared(
+            "delay under load", self._asked_delay(), f"distance {near:.3f}", f"distance {limit:.3f} ({n} packets)",
+            near, limit, 1.0 if far <= limit else 0.0, why,
+        )  # fmt: skip
+
+    def _unheld(self) -> list[tuple[float, float]]:
+        """Of each packet under load that none ahead held up: its delay, and the least that it could have had; ms."""
+        out, before_ns, apart_ms = [], 0, 2 * self.tolerance.median_ms
+        for p in self.passages:
+            arrived_ns = p.frame.arrived_ns or 0
+            least_ms = p.delay_ms - (arrived_ns - before_ns) / 1e6 + apart_ms if self.asked.keeps_order else -1.0
+            if p.frame.phase == "load" and p.delay_ms > least_ms and not self._overtook(p):
+                out.append((p.delay_ms, least_ms))
+            before_ns = max(before_ns, arrived_ns)
+        return out
+
+    def _distance_beyond(self, found: Sequence[tuple[float, float]], late_ms: float) -> float:
+        """How far their places in what was left of the distribution are from uniform, where each may be so late."""
+        cdf = delay_cdf(self.asked)
+
+        def place(delay_ms: float, least_ms: float) -> float:
+            below = cdf(least_ms)
+            return min(1.0, max(0.0, (cdf(delay_ms) - below) / (1 - below))) if below < 1 else 1.0
+
+        lows = [place(delay - late_ms, least) for delay, least in found]
+        return uniform_distance(lows, [place(delay + 0.001, least - late_ms) for delay, least in found])
 
     def _asked_delay(self) -> str:
         a, delay = self.asked, units.duration(self.asked.delay_ms)

@@ -144,7 +144,7 @@ async def _measured(
         d = leg.direction
         others = max(0, now - was - _ours(mine))
         seen = Seen(frames(mine), max(f.missed for _, f in mine), others, numbers)
-        verdicts = judge(d.asked, seen, quiet, FALSE_ALARMS / VERDICTS / directions, tolerance, d.fault)
+        verdicts = judge(d.asked, seen, quiet, FALSE_ALARMS / VERDICTS / directions, tolerance, d.fault, d.smooths)
         judgements.append(Judgement(d.source, d.vif, d.destination, verdicts))
     return Check(tuple(judgements), quiet, lasts_s)
 
