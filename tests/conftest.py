@@ -33,7 +33,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--regen-golden", action="store_true", help="write tests/unit/golden/*.txt anew, for people to review"
     )
     parser.addoption(
-        "--whole-grid", action="store_true", help="measure links at every delay and rate, not at a sample; minutes"
+        "--whole-grid", action="store_true", help="measure links of 1 Gbit/s, too, at every delay; ten seconds more"
     )
     parser.addoption(
         "--chaos-rounds", type=int, default=0, help="how often a testbed's processes are killed; 100 takes minutes"

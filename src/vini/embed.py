@@ -20,7 +20,10 @@ from vini.model import (
     Bridge,
     CapacityError,
     File,
+    Gate,
+    Impairment,
     Interface,
+    Link,
     Mistake,
     Netns,
     Node,
@@ -333,9 +336,15 @@ def prepared(made: Layout, name: str, program: Program, tunnels: Collection[str]
 
 
 def _is_shaped(made: Layout, vif: Vif) -> bool:
+    """Whether packets are delayed, lost or limited that leave by it, or that come in: XDP comes before its Gate."""
     link = made.links[vif.link]
-    impairment = link.ends[vif.end].impairment or link.impairment
-    return link.fault == "silent" or not impairment.does_nothing
+    return link.fault == "silent" or any(not _impairment(link, end).does_nothing for end in (0, 1))
+
+
+def _impairment(link: Link, end: int) -> Impairment:
+    """Of packets that leave by that end."""
+    own = link.ends[end].impairment
+    return link.impairment if own is None else own
 
 
 def _end(
@@ -354,12 +363,13 @@ def _end(
     yield Interface(ns, vif.dev, below.key, wire.mtu, up, master=master, gro=gro, split=split, finished=finished)
     for cidr in vif.addresses:
         yield Address(ns, vif.dev, cidr)
-    own = link.ends[vif.end].impairment
-    impairment = link.impairment if own is None else own
+    impairment = _impairment(link, vif.end)
     shaped = shape(ns, vif.dev, impairment, link.fault, where[vif.sliver].capabilities)
     if shaped:
         yield shaped
         yield from shape_files(ns, impairment).values()
+    if not (wire.is_tunnel or _impairment(link, 1 - vif.end).does_nothing):
+        yield Gate(ns, vif.dev, f"{slice_}.{vif.peer}", vif.peer_dev)
 
 
 # --- what links ride on -----------------------------------------------------------------------

@@ -316,6 +316,22 @@ def test_files_come_back_as_given_and_are_let_go(running: Element, run: Path) ->
     assert [n for n, _ in other.receive(3)] == [0, 2, 5]
 
 
+def test_the_count_of_the_loss_list_is_told_and_can_be_moved(running: Element, run: Path) -> None:
+    (run / "lose").write_text("2\n1000\n")
+    wire = Wire(running, lose=str(run / "lose"))
+    wire.send(3)
+    assert [n for n, _ in wire.receive(2)] == [0, 2]
+    assert wire.count()["counted"] == 3
+    running.count_from(wire.name, 998)
+    wire.send(4)
+    assert [n for n, _ in wire.receive(3)] == [0, 2, 3]
+    assert wire.count()["counted"] == 1002
+    with pytest.raises(DriverError, match="count needs a number"):
+        running._ask(f"count {' '.join(wire.name)} x")
+    with pytest.raises(DriverError, match="no such port"):
+        running.count_from(("x", "y"), 1)
+
+
 def test_a_file_with_nonsense_is_refused_and_changes_nothing(running: Element, run: Path) -> None:
     (run / "good").write_text("7\n")
     (run / "bad").write_text("opportunities\n1\nx\n")

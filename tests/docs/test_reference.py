@@ -114,7 +114,7 @@ slivers:
 links:
   - a -- b: {delay: 1ms, lose: 3}
   - h -- a
-  - h -- sw
+  - h -- sw: {delay: 1ms}
   - h -- p
 """,
         source="sample",

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import shutil
+import signal
 import sys
+import tempfile
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from vini.bench import floor, lines, ours, setup
+from vini import bus
+from vini.bench import floor, forward, lines, mahimahi, ours, setup, two_hosts
 from vini.bench.finished import wait_finished
+from vini.bench.result import Row
 from vini.embed import embed
 from vini.model import Interface, Node, Sysctl
 from vini.node.drivers.network import NetworkDriver
@@ -70,6 +77,56 @@ def test_every_part_measures_and_nothing_is_left() -> None:
     assert _left("vbench") == []
     assert not ours.PLACE.run.exists()
     assert not ours.PLACE.state.exists()
+
+
+def test_two_hosts_are_measured_and_nothing_is_left() -> None:
+    """Also where an earlier benchmark was killed, and its agents with it."""
+    host = two_hosts.HOSTS[0]
+
+    async def killed() -> None:
+        async with two_hosts.two_hosts() as made:
+            await made.put(forward.line(1), {"a": "host1", "b": "host2", "c": "host2"})
+            greeting = await host.line.ask(bus.Hello())
+            assert isinstance(greeting, bus.Greeting)
+            os.kill(greeting.pid, signal.SIGKILL)
+            raise KeyError
+
+    with ours.alone():
+        with pytest.raises((KeyError, bus.AgentGone)):
+            asyncio.run(killed())
+        sizes = forward.Sizes(rounds=1, seconds=0.01, tcp_seconds=0, chain=0)
+        found = asyncio.run(forward._between_hosts(sizes, lambda _: None))
+    assert all(isinstance(r, Row) and r.value > 0 for r in found)
+    assert len(found) == 4
+    for h in two_hosts.HOSTS:
+        assert _left(h.network.name) == []
+        assert not h.place.run.exists()
+        assert not h.place.state.exists()
+
+
+@pytest.fixture
+def for_everybody() -> Iterator[Path]:
+    """A directory that also others than root may read."""
+    with tempfile.TemporaryDirectory(prefix="bl-", dir="/run") as directory:
+        Path(directory).chmod(0o755)
+        yield Path(directory)
+
+
+def test_mahimahi_is_measured_where_it_is(for_everybody: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Debian has none, so this one is ours: it delays nothing, and runs the command where it is itself."""
+    if shutil.which("iperf3") is None:
+        pytest.skip("needs iperf3")
+    shell = for_everybody / "mm-delay"
+    shell.write_text('#!/bin/sh\ntest "$(id -u)" != 0 || exit 1\nshift\nMAHIMAHI_BASE=127.0.0.1 exec "$@"\n')
+    shell.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{for_everybody}:{os.environ['PATH']}")
+    with mahimahi.namespace(1 << 20):
+        assert mahimahi.stream_gbit(1, 0, 1, 1 << 20) > 0
+        assert 0 < mahimahi.round_trip_ms(1, 1 << 20) < 1000
+        shell.write_text("#!/bin/sh\necho it is broken >&2\n")
+        with pytest.raises(ours.ViniError, match="does not work here: it is broken"):
+            mahimahi.round_trip_ms(1, 1 << 20)
+    assert _left("vbmahimahi") == []
 
 
 def test_a_second_benchmark_is_refused() -> None:

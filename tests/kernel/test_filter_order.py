@@ -53,7 +53,7 @@ def test_a_program_sees_what_leaves_once_and_before_it_is_delayed(row: Row) -> N
     row.run(R, "ip addr add 10.9.0.3/24 dev to-b")
     row.ensure(row.bpf(), LEAVING)
     with netns.inside(row.place.pin(R)):
-        assert filters() == [(6, bpf.DELAYED), (8, "vini_program"), (16, bpf.REDIRECT)]
+        assert filters() == [(6, bpf.RELEASED), (8, "vini_program"), (16, bpf.REDIRECT)]
     before = row.programs.spent(R)
     said = row.run(R, "ping -n -i 0.02 -W 5 -c 40 10.9.0.2")
     assert " 40 received" in said and float(said.rpartition("= ")[2].split("/")[0]) >= 20
@@ -81,4 +81,4 @@ def test_the_shaping_of_an_earlier_version_is_known_and_replaced(row: Row) -> No
     assert shaping.ensure([shape]) == {}
     assert shaping.observe([R]) == {shape}
     with netns.inside(row.place.pin(R)):
-        assert filters() == [(6, bpf.DELAYED), (16, bpf.REDIRECT)]
+        assert filters() == [(6, bpf.RELEASED), (16, bpf.REDIRECT)]

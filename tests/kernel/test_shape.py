@@ -31,7 +31,7 @@ from msgspec.structs import replace
 from own_place import eventually, unspoilt
 
 from vini.dataplane.element import Element
-from vini.model import BurstLoss, Impairment, Shape, Unsupported
+from vini.model import BurstLoss, Gate, Impairment, Shape, Unsupported
 from vini.node import netns, rtnl
 from vini.node.drivers.contents import FileDriver
 from vini.node.drivers.shape import ShapeDriver
@@ -107,10 +107,18 @@ class Bench:
         return wish
 
     def ensure(self, *shapes: Shape) -> None:
+        """With their Gates, as in a slice."""
         assert self.driver.ensure(shapes) == {}
+        assert self.driver.ensure([_gate(o) for o in shapes]) == {}
+
+    def remove(self, *shapes: Shape) -> None:
+        assert self.driver.remove([_gate(o) for o in shapes]) == {}
+        assert self.driver.remove(shapes) == {}
 
     def observed(self) -> frozenset[Shape]:
-        return self.driver.observe([f"s.{x}" for x in self.slivers])  # type: ignore[return-value]
+        """The Gates are another test's (test_gate.py)."""
+        seen = self.driver.observe([f"s.{x}" for x in self.slivers])
+        return frozenset(o for o in seen if isinstance(o, Shape))
 
     def round_trips_ms(self, sliver: str, to: str, count: int = 30) -> list[float]:
         out = self.run(sliver, f"ping -n -i 0.02 -W 10 -c {count} {to}")
@@ -120,6 +128,11 @@ class Bench:
         with suppress(OSError), Element(self.place.run) as e:
             os.kill(e.state()["pid"], signal.SIGTERM)
         self.pins.remove([f"s.{name}" for name in self.slivers])
+
+
+def _gate(o: Shape) -> Gate:
+    """Where packets arrive that left by its vif."""
+    return Gate(f"s.{o.dev.removeprefix('to-')}", f"to-{o.ns.removeprefix('s.')}", o.ns, o.dev)
 
 
 class Flow:
@@ -262,7 +275,7 @@ def test_both_directions_are_different_things(bench: Bench) -> None:
     there, back = bench.shape("a", "b", delay_us=1000), bench.shape("b", "a", delay_us=2000)
     bench.ensure(there, back)
     assert bench.observed() == {there, back}
-    assert bench.driver.observe(["s.b"]) == {back}
+    assert bench.driver.observe(["s.b"]) == {back, _gate(there)}
 
 
 def test_remove_leaves_nothing_and_may_be_repeated(bench: Bench) -> None:
@@ -514,7 +527,8 @@ def test_rate_holds(bench: Bench, flow: Flow, kbit: int, packets: int) -> None:
         took = arrivals[-1][1] - arrivals[0][1]
         return (packets - 1) * (1200 + FRAME) * 8 / took / 1000
 
-    unspoilt(rate, lambda found: 0.95 * kbit < found < 1.05 * kbit)
+    within = 0.05 if ROUGH else 0.02
+    unspoilt(rate, lambda found: abs(found / kbit - 1) < within)
 
 
 def test_the_queue_is_bounded_and_the_wire_is_not_counted(bench: Bench, flow: Flow) -> None:
@@ -597,18 +611,18 @@ def test_no_mark_passes_the_delay_by(bench: Bench, mark: str) -> None:
 
 def test_a_silent_link_drops_what_passes_the_senders_queue_by(bench: Bench, flow: Flow) -> None:
     """PACKET_QDISC_BYPASS (packet(7)) passes by all filters and queues of the sender's."""
-    both = [("a", "b"), ("b", "a")]
-    bench.ensure(*(bench.shape(x, y, drop=True) for x, y in both))
+    both = [bench.shape(x, y, drop=True) for x, y in ("ab", "ba")]
+    assert bench.driver.ensure(both) == {}  # without a Gate
     with netns.inside(bench.path("a")), socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as past:
         past.setsockopt(263, 20, 1)
         past.bind(("to-b", 0))
         frame = _frame(7)
         past.send(frame)
         assert flow.numbers(quiet_s=0.3) == []
-        bench.ensure(*(bench.shape(x, y, delay_us=1000) for x, y in both))
+        assert bench.driver.ensure([replace(o, drop=False, delay_us=1000) for o in both]) == {}
         past.send(frame)
         assert flow.numbers(1) == [7]
-    assert bench.driver.remove([bench.shape(x, y) for x, y in both]) == {}
+    bench.remove(*both)
     assert "clsact" not in bench.run("a", "tc qdisc show dev to-b")
 
 

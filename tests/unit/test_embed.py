@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from strategies import CAPABLE, OTHER, impairments, placed_topologies, spec_of, specs, specs_of, topologies
 
 from vini import nearby
-from vini.embed import embed, router
+from vini.embed import embed, prepared, router
 from vini.layout import address, forwards, layout, link_name
 from vini.model import (
     STACK,
@@ -23,6 +23,7 @@ from vini.model import (
     Command,
     End,
     File,
+    Gate,
     Hook,
     Impairment,
     Interface,
@@ -431,6 +432,31 @@ def test_golden_impaired_link(golden):
     golden("impaired-link", as_text(replace(topology, links=(replace(topology.links[0], impairment=SLOW),))))
 
 
+def test_a_gate_is_where_packets_arrive_that_a_shape_has_released():
+    topology = line("a", "b", routing=None)
+
+    def gates(fault="none", **ends):
+        (link,) = topology.links
+        made = replace(link, fault=fault, ends=tuple(replace(e, **ends.get(e.sliver, {})) for e in link.ends))
+        return {o for o in spec_of(replace(topology, links=(made,))).objects if isinstance(o, Gate)}
+
+    from_a, from_b = Gate("s.b", "to-a", "s.a", "to-b"), Gate("s.a", "to-b", "s.b", "to-a")
+    assert gates() == gates("silent") == set()  # a silent fault drops at both ends by itself
+    assert gates(a={"impairment": SLOW}) == gates("silent", a={"impairment": SLOW}) == {from_a}
+    assert gates(a={"impairment": SLOW}, b={"impairment": Impairment()}) == {from_a}
+    assert gates(a={"impairment": SLOW}, b={"impairment": SLOW}) == {from_a, from_b}
+
+
+@pytest.mark.parametrize("shaped", "ab")
+def test_xdp_is_not_chosen_where_a_link_is_shaped_in_either_direction(shaped):
+    topology, program = line("a", "b", routing=None), Program("elements", "input -> count -> kernel\n", "p.vini")
+    (link,) = topology.links
+    ends = tuple(replace(e, impairment=SLOW) if e.sliver == shaped else e for e in link.ends)
+    assert prepared(layout(topology), "a", program).hook == "xdp"
+    made = layout(replace(topology, links=(replace(link, ends=ends),)))
+    assert (prepared(made, "a", program).hook, "to-b" in prepared(made, "a", program).why) == ("tc", True)
+
+
 def triangle(routing: Routing = OSPF) -> Topology:
     links = tuple(Link((End(a), End(b))) for a, b in ("ab", "bc", "ca"))
     return Topology("s", {n: Sliver(n, routing=routing) for n in "abc"}, links)
@@ -497,7 +523,9 @@ def test_all_nodes_together_hold_what_one_would_but_for_the_pairs_that_became_tu
     together = [o for spec in parts.values() for o in spec.objects]
     assert len({o.key for o in together}) == len(together)
     whole = spec_of(topology).objects
-    assert {_without_wire(o) for o in whole if not isinstance(o, Veth)} == {
+    tunnelled = {(o.ns, o.dev) for o in together if isinstance(o, Vxlan)}
+    gated = {o for o in whole if not isinstance(o, Gate) or (o.ns, o.dev) not in tunnelled}
+    assert {_without_wire(o) for o in gated if not isinstance(o, Veth)} == {
         _without_wire(o) for o in together if not isinstance(o, Veth | Vxlan)
     }
     assert {(e.ns, e.dev, e.index, e.mac) for o in whole if isinstance(o, Veth) for e in o.ends} == {

@@ -16,9 +16,9 @@ from msgspec.structs import replace
 from vini.dataplane.probe import Arrival, Flight, Stream
 from vini.model import BurstLoss, Impairment
 from vini.topology import parse
-from vini.truth import Frame, Judgement, Noise, Seen, Verdict, directions, judge, to_measure, worst
+from vini.truth import Frame, Judgement, Noise, Numbered, Seen, Verdict, directions, judge, to_measure, worst
 from vini.truth.chance import distance, most_distance, quantile, share_interval
-from vini.truth.meaning import delay_cdf, delay_quantile_ms, frame_s, mean_burst, mean_loss, spacing_ms
+from vini.truth.meaning import delay_cdf, delay_quantile_ms, frame_s, listed, mean_burst, mean_loss, spacing_ms
 from vini.truth.plan import Sending, drain_s, duration_s, light, thorough
 from vini.truth.seen import frames, overtaken, passages
 
@@ -121,6 +121,12 @@ WISHES = [
     Impairment(duplicate=0.05, rate_mbit=10),
     Impairment(delay_ms=20, reorder=0.05),
     Impairment(delay_ms=20, jitter_ms=10, keeps_order=False),
+    Impairment(rate_mbit=10, delay_ms=20, jitter_ms=1),
+    Impairment(rate_mbit=10, delay_ms=20, jitter_ms=2, distribution="uniform", loss=0.05),
+    Impairment(rate_mbit=10, delay_ms=20, jitter_ms=2, distribution="pareto", keeps_order=False),
+    Impairment(rate_mbit=20, delay_ms=20, jitter_ms=1),
+    Impairment(rate_mbit=10, delay_ms=5, jitter_table_ms=(0, 0.2, 0.2, 5)),
+    Impairment(rate_mbit=10, delay_ms=1, jitter_ms=2),  # cut at 0
 ]
 
 
@@ -140,6 +146,14 @@ def test_a_link_that_does_what_was_asked_is_true(wish: Impairment) -> None:
         ({"delay_ms": 30, "jitter_ms": 3}, {"distribution": "uniform"}, "delay"),
         ({"delay_ms": 30, "jitter_ms": 3, "distribution": "pareto"}, {"distribution": "normal"}, "delay"),
         ({"delay_ms": 5, "jitter_table_ms": (0.0, 0.2, 5.0)}, {"jitter_table_ms": (0.0, 2.0, 5.0)}, "delay"),
+        ({"rate_mbit": 10, "delay_ms": 30, "jitter_ms": 3}, {"jitter_ms": 5}, "delay under load"),
+        ({"rate_mbit": 10, "delay_ms": 30, "jitter_ms": 3}, {"jitter_ms": 0}, "delay under load"),
+        ({"rate_mbit": 10, "delay_ms": 30, "jitter_ms": 3}, {"delay_ms": 33}, "delay under load"),
+        (
+            {"rate_mbit": 10, "delay_ms": 30, "jitter_ms": 3, "keeps_order": False},
+            {"distribution": "uniform"},
+            "delay under load",
+        ),
         ({}, {"loss": 0.002}, "loss"),
         ({"loss": 0.05}, {"loss": 0.1}, "loss"),
         ({"loss": 0.05}, {"loss": 0.01}, "loss"),
@@ -194,6 +208,66 @@ def test_jitter_on_a_noisy_machine() -> None:
     assert verdicts(wish, replace(wish, jitter_ms=8), noise=noisy)["delay"].outcome == "off"
 
 
+# --- loss by number --------------------------------------------------------------------------------------
+
+LISTED = Impairment(delay_ms=1, lose=((1_003, 1_003), (1_007, 1_110)))
+
+
+def by_number(
+    lost: Callable[[int], bool], asked: Impairment = LISTED, others: int = 0, counted: int = 992
+) -> dict[str, Verdict]:
+    """Of packets that nobody else's are among, in truth; `lost` is told each one's number."""
+    out = list(seen(replace(asked, lose=(), loss=0.0), asked, count=300).frames)
+    for at, f in enumerate(out):
+        if lost(counted + 1 + at):
+            out[at] = f._replace(arrived_ns=None, copies=0)
+    return {v.wish: v for v in judge(asked, Seen(tuple(out), numbered=Numbered(counted, others)), QUIET)}
+
+
+def _is_listed(number: int) -> bool:
+    return number == 1_003 or 1_007 <= number <= 1_110
+
+
+def test_exactly_the_listed_packets_are_lost() -> None:
+    found = by_number(_is_listed)
+    assert {v.outcome for v in found.values()} == {"true"}, found
+    assert found["loss by number"].asked == "1003, 1007-1110"
+    assert found["loss by number"].got == "105 of 105 of these packets lost"
+
+
+def test_a_listed_packet_that_arrives_is_told_and_one_more_that_is_lost() -> None:
+    assert by_number(lambda n: _is_listed(n) and n != 1_050)["loss by number"].outcome == "off"
+    assert by_number(lambda n: _is_listed(n) or n == 1_200)["loss"].outcome == "off"
+    assert by_number(lambda n: _is_listed(n + 1))["loss by number"].outcome == "off", "counted from 0"
+    assert by_number(lambda _: False)["loss by number"].outcome == "off"
+
+
+def test_packets_of_others_make_numbers_unsure_but_not_all() -> None:
+    found = by_number(lambda n: _is_listed(n + 2), others=3)
+    assert found["loss by number"].outcome == found["loss"].outcome == "true", found
+    assert by_number(lambda _: False, others=3)["loss by number"].outcome == "off"
+    alone = replace(LISTED, lose=((1_003, 1_003),))
+    told = by_number(lambda n: n == 1_003, alone, others=1)["loss by number"]
+    assert told.outcome == "can't tell" and "1 packet of others" in told.why
+
+
+def test_chance_beside_the_list_is_judged_by_what_is_not_listed() -> None:
+    asked = replace(LISTED, loss=0.5)
+    assert by_number(lambda n: _is_listed(n) or n % 2 == 0, asked)["loss"].outcome == "true"
+    assert by_number(_is_listed, asked)["loss"].outcome == "off"
+
+
+def test_where_nobody_counts_nobody_can_tell() -> None:
+    found = {v.wish: v for v in judge(LISTED, seen(replace(LISTED, lose=()), LISTED), QUIET)}
+    assert found["loss by number"].outcome == "can't tell"
+
+
+@given(st.lists(st.integers(1, 60), unique=True, min_size=1), st.integers(1, 70), st.integers(0, 70))
+def test_listed_numbers_are_counted(numbers: list[int], first: int, more: int) -> None:
+    among = listed(Impairment(lose=tuple((n, n) for n in sorted(numbers))))
+    assert among(first, first + more) == sum(first <= n <= first + more for n in numbers)
+
+
 def test_losses_of_a_machine_that_loses_on_its_own_loopback() -> None:
     lossy = replace(QUIET, lost=3)
     wish = Impairment(delay_ms=1)
@@ -235,7 +309,6 @@ def test_few_packets_are_too_few() -> None:
 
 def test_what_has_no_single_value_is_not_measured() -> None:
     assert verdicts(Impairment(trace="1\n2\n"))["trace"].outcome == "not measured"
-    assert verdicts(Impairment(lose=((3, 3),)))["loss"].outcome == "not measured"
     assert verdicts(Impairment(delay_ms=0.5, reorder=0.1))["reorder"].outcome == "not measured"
 
 
@@ -440,6 +513,19 @@ def test_a_judgement_is_that_of_its_worst_verdict_and_says_why() -> None:
     assert Judgement("a", "to-b", "b", (good,)).outcome == "true"
 
 
+def test_what_netem_smooths_under_load_is_not_measured() -> None:
+    asked = Impairment(rate_mbit=10, delay_ms=20, jitter_ms=1)
+    told = {v.wish: v for v in judge(asked, seen(asked, asked), QUIET, smooths=True)}
+    assert told["delay under load"].outcome == "not measured" and "netem" in told["delay under load"].why
+    assert told["delay"].outcome == "true"
+
+
+def test_under_load_too_few_that_nothing_held_up_are_no_distribution() -> None:
+    asked = Impairment(rate_mbit=100, delay_ms=200, jitter_ms=40)
+    told = verdicts(asked, count=200)["delay under load"]
+    assert told.outcome == "can't tell" and "too few for a distribution" in told.why
+
+
 @pytest.mark.parametrize(
     ("keys", "wish", "asked", "why"),
     [
@@ -447,10 +533,10 @@ def test_a_judgement_is_that_of_its_worst_verdict_and_says_why() -> None:
         ({"rate_mbit": 10, "queue_packets": 0, "queue_ms": 50.0}, "queue", "50ms", "Only queues in packets"),
         ({"rate_mbit": 10, "aqm": "codel"}, "aqm", "codel", "only the rate is measured"),
         (
-            {"rate_mbit": 10, "delay_ms": 20, "jitter_ms": 1},
+            {"rate_mbit": 10, "delay_ms": 20, "jitter_ms": 1, "duplicate": 0.1},
             "delay under load",
             "20ms, normal jitter 1ms",
-            "hold each other up",
+            "Copies have delays of their own",
         ),
         ({"trace": "time_ms,rate_mbit,loss\n0,5,1%\n"}, "trace", "rate 5mbit, loss 1%", "its delay are not measured"),
         ({"trace": "time_ms,rate_mbit,loss\n0,5,1%\n"}, "loss", "by trace", "changes with the time"),

@@ -15,6 +15,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from socket import if_nametoindex
 from typing import Any
 
@@ -24,11 +25,12 @@ from vini.bench.generator import Ends, Flow, take_off
 from vini.bench.native import Path3, native
 from vini.bench.process_forwarding import process_forwarding
 from vini.bench.result import Found, Missing, ratios, row
+from vini.bench.two_hosts import HOSTS, two_hosts
 from vini.client import Client
 from vini.edit import set_program
 from vini.layout import layout
 from vini.model import End, Link, Program, Routing, Sliver, Topology, Value, ViniError
-from vini.node import netns
+from vini.node import netns, probe
 
 Say = Callable[[str], None]
 
@@ -76,8 +78,8 @@ async def _all(sizes: Sizes, say: Say) -> Found:
     async with ours.agent() as client:
         packets = await _packets(client, sizes, say)
         return [
-            *_rows(packets), *_processes(sizes, say), *await _streams(client, sizes, say),
-            *await _chains(client, sizes, say),
+            *_rows(packets), *await _between_hosts(sizes, say), *_processes(sizes, say),
+            *await _streams(client, sizes, say), *await _chains(client, sizes, say),
         ]  # fmt: skip
 
 
@@ -120,10 +122,14 @@ def line(count: int) -> Topology:
 
 
 def path(client: Client, topology: Topology) -> Path3:
-    """From `a` to `c` through a slice."""
+    """From `a` to `c` through a slice on this machine."""
+    return _path(topology, {s: client.place.netns(f"{topology.name}.{s}") for s in topology.slivers})
+
+
+def _path(topology: Topology, where: Mapping[str, Path]) -> Path3:
+    """The same; `where` has each sliver's namespace."""
     made = layout(topology)
     first, last = made.vifs["a"][0], made.vifs["c"][0]
-    where = {s: client.place.netns(f"{topology.name}.{s}") for s in ("a", first.peer, "c")}
     flow = Flow(
         _mac(topology, "a", first.dev), _mac(topology, first.peer, first.peer_dev),
         _ip4(first.addresses), _ip4(last.addresses),
@@ -227,9 +233,8 @@ async def _tunnel(client: Client, seconds: float) -> float:
     return found
 
 
-_TUNNEL = "program, a VXLAN tunnel in and out, XDP"
-_TARGETS = {"kernel": 0.97, "program, kernel's table, XDP": 2.0, "program, table of its own, XDP": 3.0,
-            _TUNNEL: 2.0}  # fmt: skip
+_TUNNEL = "program, VXLAN put on and taken off inside one node, XDP"
+_TARGETS = {"kernel": 0.97, "program, kernel's table, XDP": 2.0, "program, table of its own, XDP": 3.0}  # fmt: skip
 
 
 def _rows(packets: dict[str, list[float]]) -> Found:
@@ -247,6 +252,39 @@ def _rows(packets: dict[str, list[float]]) -> Found:
 def _alone(found: list[float], base: list[float], ends_alone: list[float]) -> list[float]:
     """Ratios of what a packet costs beyond the two ends; a forwarder that costs nothing measurable counts as 1 ns."""
     return [(1e6 / b - 1e6 / e) / max(1e6 / f - 1e6 / e, 1.0) for f, b, e in zip(found, base, ends_alone, strict=True)]
+
+
+# --- between two hosts ------------------------------------------------------------------------
+
+
+async def _between_hosts(sizes: Sizes, say: Say) -> Found:
+    """A router on each of two test hosts, and the link between them, which is a tunnel."""
+    if "vxlan" not in probe.capabilities():
+        remedy = next(f.remedy for f in probe.FEATURES if f.name == "vxlan")
+        return [Missing("a link between two hosts", f"this machine lacks vxlan; {remedy}")]
+    base: list[float] = []
+    found: dict[str, list[float]] = defaultdict(list)
+    topology = line(2)
+    placed = {name: HOSTS[at].name for name, at in {"a": 0, "b0": 0, "b1": 1, "c": 1}.items()}
+    programmed = topology
+    for name in ("b0", "b1"):
+        programmed = set_program(programmed, name, Program("elements", LOOKUP, hook="tc"))
+    where = {s: h.place.netns(f"{topology.name}.{s}") for s, name in placed.items() for h in HOSTS if h.name == name}
+    async with two_hosts() as hosts:
+        for i in range(sizes.rounds):
+            say(f"a link between two hosts, round {i + 1} of {sizes.rounds}")
+            with native() as raw:
+                base.append(kpps(raw, sizes.seconds, takes_in=True))
+            for name, wanted in (("kernel", topology), ("program, kernel's table, tc", programmed)):
+                await hosts.put(wanted, placed)
+                found[name].append(kpps(_path(wanted, where), sizes.seconds, takes_in=True))
+    out: Found = []
+    for name, rates in found.items():
+        target = 2.0 if "program" in name else None
+        out.append(row(f"a link between two hosts, tunnel included: {name}", rates, "kpps"))
+        out.append(row(f"a link between two hosts, tunnel included: {name} / native", ratios(rates, base), "x", target,
+                       "at least", note="two routers and a tunnel by the kernel, against one router"))  # fmt: skip
+    return out
 
 
 # --- one bulk TCP stream ----------------------------------------------------------------------

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from vini.bench import setup
+from vini.bench import mahimahi, setup
 from vini.bench.ours import PLACE, alone
 from vini.bench.pair import Backend, Pairs, pairs
 from vini.bench.result import Found, Missing, row
@@ -27,6 +27,7 @@ Say = Callable[[str], None]
 _WINDOW = 1 << 28  # bytes that TCP may have on the way: enough for 3 Gbit/s at a round trip of 600 ms
 _BACKENDS: tuple[Backend, ...] = ("element", "netem")
 _SETTLE_TRIPS = 18  # round trips until TCP has opened its window
+_PING_IS_FINE_MS = 100  # from here on it tells whole milliseconds
 _MEDIAN_MS, _P99_MS = 0.03, 0.2  # targets of the error: itself, and above the undelayed path's
 
 
@@ -67,7 +68,7 @@ def _all(sizes: Sizes, say: Say) -> Found:
             else:
                 remedy = next(f.remedy for f in probe.FEATURES if f.name == backend)
                 out.append(Missing(f"links by {backend}", f"this machine lacks {backend}; {remedy}"))
-    out.append(Missing("a stream through mahimahi's mm-delay", "Debian 12 has no package of it, so it was never tried"))
+        out += _mahimahi(made, sizes, say) if "element" in able else []
     return out
 
 
@@ -83,6 +84,35 @@ def _of(made: Pairs, backend: Backend, sizes: Sizes, say: Say) -> Found:
             say(f"{backend}: errors of a delay of {delay_ms} ms" + (f" at 80 % of {mbit} Mbit/s" if mbit else ""))
             out += _errors(made, backend, delay_ms, mbit, sizes.error_s)
     return out
+
+
+def _mahimahi(made: Pairs, sizes: Sizes, say: Say) -> Found:
+    """One stream and round trips, beside the element's in the same minute."""
+    if mahimahi.mm_delay() is None:
+        why = "there is no mm-delay in the PATH, and Debian 12 has no package of it (github.com/ravinet/mahimahi)"
+        return [Missing("links by mahimahi", why)]
+    out: Found = []
+    with mahimahi.namespace(_WINDOW):
+        for delay_ms in (d for d in sizes.delays_ms if d):
+            say(f"mahimahi: one TCP stream and round trips at {delay_ms} ms, and the element's")
+            theirs = mahimahi.stream_gbit(delay_ms, _omit_s(delay_ms), sizes.seconds, _WINDOW)
+            with _shaped(made, [0], "element", delay_ms=delay_ms):
+                (ours,) = _streams(made, [0], delay_ms, sizes.seconds)
+                trip_ms = _round_trip_ms(made)
+            name = f"{delay_ms} ms each way"
+            out.append(row(f"mahimahi, {name}: one TCP stream", [theirs], "Gbit/s"))
+            out.append(row(f"element / mahimahi, {name}: one TCP stream", [ours / theirs], "x", 1.0, "at least"))
+            if 2 * delay_ms < _PING_IS_FINE_MS:
+                for who, found in ("mahimahi", mahimahi.round_trip_ms(delay_ms, _WINDOW)), ("element", trip_ms):
+                    out.append(row(f"{who}, {name}: error of a round trip, median", [found - 2 * delay_ms], "ms"))
+    return out
+
+
+def _round_trip_ms(made: Pairs) -> float:
+    with netns.inside(made.where("a0")):
+        argv = ["ping", "-n", "-i", "0.02", "-c", "100", "10.0.0.2"]
+        said = subprocess.run(argv, capture_output=True, text=True, check=False).stdout
+    return mahimahi.median_trip_ms(said)
 
 
 # --- streams --------------------------------------------------------------------------------------
@@ -114,7 +144,7 @@ def _many_streams(made: Pairs, backend: Backend, sizes: Sizes) -> Found:
 
 def _streams(made: Pairs, which: Sequence[int], delay_ms: int, seconds: float) -> list[float]:
     """Gbit/s of one TCP stream in each of those pairs, all at once, each with its window open."""
-    omit = 1 + round(2 * delay_ms * _SETTLE_TRIPS / 1000)
+    omit = _omit_s(delay_ms)
     servers = [_inside(made, f"b{i}", ["iperf3", "-s", "-1"], subprocess.DEVNULL) for i in which]
     try:
         _wait_listening(made, which)
@@ -128,6 +158,10 @@ def _streams(made: Pairs, which: Sequence[int], delay_ms: int, seconds: float) -
     if bad := next((s["error"] for s in said if "error" in s), None):
         raise ViniError(f"iperf3 failed in the benchmark: {bad}")
     return [s["end"]["sum_received"]["bits_per_second"] / 1e9 for s in said]
+
+
+def _omit_s(delay_ms: int) -> int:
+    return 1 + round(2 * delay_ms * _SETTLE_TRIPS / 1000)
 
 
 def _inside(made: Pairs, sliver: str, argv: Sequence[str], out: int) -> subprocess.Popen[bytes]:

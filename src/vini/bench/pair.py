@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vini.dataplane.element import Element
-from vini.model import Impairment, Shape, ViniError
+from vini.model import Gate, Impairment, Shape, ViniError
 from vini.node import netns, rtnl
 from vini.node.drivers.shape import ShapeDriver
 from vini.node.netlink import Socket
@@ -57,14 +57,19 @@ class Pairs:
         """What leaves end "a" or "b" of a pair."""
         return Shape(f"s.{end}{i}", f"to-{_other(end)}", backend, **settings)
 
+    def gate(self, o: Shape) -> Gate:
+        """The one behind that Shape, at the pair's other end."""
+        end, i = o.ns[2], o.ns[3:]
+        return Gate(f"s.{_other(end)}{i}", f"to-{end}", o.ns, o.dev)
+
     def ensure(self, *shapes: Shape) -> None:
-        """Raises ViniError where one can't be given."""
-        if failures := self.driver.ensure(shapes):
+        """With their Gates, as in a slice.  Raises ViniError where one can't be given."""
+        if failures := self.driver.ensure(shapes) or self.driver.ensure([self.gate(o) for o in shapes]):
             raise ViniError(next(iter(failures.values())))
 
     def bare(self, *shapes: Shape) -> None:
         """Without them again."""
-        if failures := self.driver.remove(shapes):
+        if failures := self.driver.remove([self.gate(o) for o in shapes]) or self.driver.remove(shapes):
             raise ViniError(next(iter(failures.values())))
 
     def direction(self, i: int, end: str, asked: Impairment) -> Direction:

@@ -189,14 +189,19 @@ class Client(Slices):
         the rate) and full.  It puts traffic on them.  Links that do nothing to packets are left out."""
         from vini import truth  # only those who measure pay for its start
 
-        all_ = truth.to_measure(truth.directions(topology, links))
+        by = self.backends(topology.name)
+        all_ = [
+            replace(d, smooths=by.get(f"{d.source}:{d.vif}") == "netem")
+            for d in truth.to_measure(truth.directions(topology, links))
+        ]
 
         def where(sliver: str) -> Path:
             return self.place.netns(f"{topology.name}.{sliver}")
 
+        counter = truth.ByElement(self.place.run, where)
         if not for_s:
-            return await truth.check_lightly(all_, where)
-        return await truth.check_thoroughly(all_, where, load, for_s, self._say)
+            return await truth.check_lightly(all_, where, counter=counter)
+        return await truth.check_thoroughly(all_, where, load, for_s, self._say, counter=counter)
 
     def capabilities(self) -> frozenset[str]:
         """What the node can do; known after the first request."""

@@ -150,6 +150,10 @@ class Element:
         """Forget a port and the packets in it; its TAP goes within moments.  False where there is no such port."""
         return self._ask(f"remove {' '.join(port)}") == "ok removed\n"
 
+    def count_from(self, port: PortName, counted: int) -> None:
+        """So many packets have been counted by the port's loss list: the next one has the number after it."""
+        self._ask(f"count {' '.join(port)} {counted}")
+
     def ports(self) -> dict[PortName, dict[str, Any]]:
         """The settings of every port, with the inode of its namespace and the index of its vif.
 
@@ -158,7 +162,10 @@ class Element:
         return dict(self._pages("list"))
 
     def stats(self) -> dict[PortName, dict[str, int]]:
-        """What happened at every port so far, in packets (a large segment is one)."""
+        """What happened at every port so far, in packets (a large segment is one).
+
+        `counted` is how many the loss list has counted since it was set.
+        """
         return dict(self._pages("stats"))
 
     def state(self) -> dict[str, int]:

@@ -51,6 +51,7 @@ from vini.model.objects import (
     BpfVif,
     Bridge,
     File,
+    Gate,
     Hook,
     Interface,
     Netns,
@@ -72,7 +73,8 @@ from vini.model.value import Key, Value
 __all__ = [
     "Address", "Adjacency", "AnyObject", "BRIDGE", "BUDGET_KPPS", "BgpPeer", "Bpf", "BpfRow", "BpfVif", "Bridge",
     "BurstLoss", "Capabilities", "CapacityError", "Command", "Conflict", "DAEMONS", "Denied", "DriverError", "End",
-    "Expect", "Fault", "File", "Hook", "IN_KERNEL", "Impairment", "Interface", "Key", "Link", "Mistake", "Netns",
+    "Expect", "Fault", "File", "Gate", "Hook", "IN_KERNEL", "Impairment", "Interface", "Key", "Link",
+    "Mistake", "Netns",
     "Node", "NotFound", "Object", "Op", "PROTOCOLS", "Place", "Process", "Program", "Ready", "Ride", "Root", "Route",
     "Router", "RouterVif", "Routing", "SPEAKS", "STACK", "SYSCTLS", "Shape", "SliceSpec", "Sliver", "SliverStatus",
     "Stale", "State", "StaticRoute", "Sysctl", "Topology", "TopologyError", "Unsupported", "Value", "Veth", "VethEnd",

@@ -271,6 +271,27 @@ class Shape(Object, frozen=True):
         return (("interface", self.ns, self.dev), *(("file", self.ns, path) for path in self.files))
 
 
+class Gate(Object, frozen=True):
+    """At one end of a pair: lets in what the Shape at the other end has released, and nothing else.
+
+    Whatever passes that Shape by (a packet socket with PACKET_QDISC_BYPASS, AF_XDP, XDP's redirects) ends here.
+    """
+
+    in_place: ClassVar[frozenset[str]] = frozenset({"peer_ns", "peer_dev"})
+    ns: str
+    dev: str
+    peer_ns: str
+    peer_dev: str
+
+    @property
+    def key(self) -> Key:
+        return ("gate", self.ns, self.dev)
+
+    @property
+    def on(self) -> tuple[Key, ...]:
+        return (("interface", self.ns, self.dev), ("shape", self.peer_ns, self.peer_dev))
+
+
 class File(Object, frozen=True):
     """A file of a sliver.  `path` is relative to `<run>/slivers/<ns>/`; below `root/` the sliver sees it as its own."""
 
@@ -421,9 +442,23 @@ class Process(Object, frozen=True):
 
 
 AnyObject = (
-    Netns | Sysctl | Root | Veth | Vxlan | Bridge | Interface | Address | Route | Shape | File | Bpf | Hook | Process
+    Netns
+    | Sysctl
+    | Root
+    | Veth
+    | Vxlan
+    | Bridge
+    | Interface
+    | Address
+    | Route
+    | Shape
+    | Gate
+    | File
+    | Bpf
+    | Hook
+    | Process
 )
 # From the ground up: a kind stands only on kinds to its left (and, for processes, on its own).
 STACK: tuple[type[Object], ...] = (
-    Netns, Sysctl, Veth, Vxlan, Bridge, Interface, Address, Route, File, Shape, Bpf, Hook, Root, Process,
+    Netns, Sysctl, Veth, Vxlan, Bridge, Interface, Address, Route, File, Shape, Gate, Bpf, Hook, Root, Process,
 )  # fmt: skip

@@ -1,6 +1,6 @@
 """The eBPF programs at a shaped vif, made from instructions and loaded by bpf(2) itself.
 
-No compiler and no libbpf: programs of at most eight instructions need neither (bpf(2), linux/bpf.h,
+No compiler and no libbpf: programs of a dozen instructions need neither (bpf(2), linux/bpf.h,
 tc-bpf(8) for direct-action return values).
 """
 
@@ -13,12 +13,16 @@ import struct
 
 REDIRECT = "vini_redirect"
 DROP = "vini_drop"
-DELAYED = "vini_delayed"
+RELEASED = "vini_released"
+GATE = "vini_gate"
 TAP_BIT = 1 << 25  # a vif's TAP has the vif's index with this bit; the indexes that we choose are below 2**24
 
 _SYSCALL = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "s390x": 351, "ppc64le": 361}
 _MAP_CREATE, _PROG_LOAD, _PROG_GET_FD_BY_ID, _SCHED_CLS = 0, 5, 13, 3
-_SKB_IFINDEX = 40  # offset in struct __sk_buff
+_SKB_IFINDEX, _SKB_TC_INDEX, _SKB_TC_CLASSID = 40, 44, 72  # offsets in struct __sk_buff
+# The kernel keeps this number (skb->tc_index) with a packet through queues, clones and segments to the other end of a
+# pair, and begins with 0 whatever a socket or XDP sends. A filter's class becomes the number when the filter passes.
+_IS_RELEASED = 0x5649  # "VI"
 _REDIRECT_CALL = 23  # bpf_redirect(ifindex, flags)
 _COOKIE_CALL = 46  # bpf_get_socket_cookie(context): of the socket that sent it, 0 where none did
 _LOG_BYTES = 1 << 18  # room for what the verifier says of a program that it takes, too
@@ -40,6 +44,12 @@ def _set(dst: int, value: int) -> bytes:
     return _instruction(0xB7, dst, immediate=value)
 
 
+def _store_word(offset: int, src: int) -> bytes:
+    return _instruction(0x63, 1, src, offset)  # r1 is the context
+
+
+_RELEASE = _set(2, _IS_RELEASED) + _store_word(_SKB_TC_CLASSID, 2) + _set(0, _OK) + _EXIT
+
 PROGRAMS = {
     DROP: _set(0, _SHOT) + _EXIT,
     REDIRECT: b"".join(
@@ -51,32 +61,57 @@ PROGRAMS = {
             _EXIT,
         )
     ),
+    RELEASED: _RELEASE,
+    GATE: b"".join(
+        (
+            _load_word(2, _SKB_TC_INDEX),
+            _instruction(0x15, 2, offset=2, immediate=_IS_RELEASED),  # if r2 == _IS_RELEASED goto released
+            _set(0, _SHOT),
+            _EXIT,
+            _set(2, 0),  # released: by this link, and by no other that it goes to from here
+            _store_word(_SKB_TC_INDEX, 2),
+            _set(0, _UNSPEC),
+            _EXIT,
+        )
+    ),
 }
 
 
-def delayed(cookie: int) -> bytes:
-    """Lets what the element sent by the socket of that cookie pass by all other filters, and nothing else.
+def released(cookie: int) -> bytes:
+    """Lets what the element sent by the socket of that cookie pass by all other filters and the Gate, and nothing else.
 
     The kernel numbers sockets itself and never twice (SO_COOKIE), so nobody's packets can look as if they had been
     delayed, as they could by a mark.
     """
     return b"".join(
         (
+            _instruction(0xBF, 6, 1),  # r6 = r1, which calls don't keep
             _instruction(0x85, immediate=_COOKIE_CALL),
             _instruction(0x18, 1, immediate=cookie),  # r1 = cookie, of 64 bits
             _instruction(0, immediate=cookie >> 32),
-            _instruction(0x1D, 0, 1, offset=2),  # if r0 == r1 goto pass
+            _instruction(0x1D, 0, 1, offset=2),  # if r0 == r1 goto released
             _set(0, _UNSPEC),
             _EXIT,
-            _set(0, _OK),  # pass:
-            _EXIT,
+            _instruction(0xBF, 1, 6),  # released: r1 = r6
+            _RELEASE,
         )
     )
 
 
-def delayed_name(cookie: int) -> str:
+def released_name(cookie: int) -> str:
     """Of the filter that runs it."""
-    return f"{DELAYED} {cookie}"
+    return f"{RELEASED} {cookie}"
+
+
+def gate_name(ns: str, dev: str) -> str:
+    """Of the filter that runs the gate behind the Shape at that vif."""
+    return f"{GATE} {ns} {dev}"
+
+
+def gate_of(name: str) -> tuple[str, str] | None:
+    """The inverse; None: another filter's name."""
+    words = name.split(" ")
+    return (words[1], words[2]) if len(words) == 3 and words[0] == GATE else None
 
 
 def load(name: str) -> int:

@@ -1,5 +1,6 @@
 """Truth: what links really give, measured, and compared with what was asked (docs/explanation/links.md, "Truth")."""
 
+from vini.truth.counting import ByElement, Numbered
 from vini.truth.direction import Direction, directions, to_measure
 from vini.truth.judge import Tolerance, judge
 from vini.truth.measure import Check, check_lightly, check_thoroughly
@@ -7,6 +8,6 @@ from vini.truth.seen import Frame, Noise, Seen
 from vini.truth.verdict import Judgement, Outcome, Verdict, worst
 
 __all__ = [
-    "Check", "Direction", "Frame", "Judgement", "Noise", "Outcome", "Seen", "Tolerance", "Verdict",
-    "check_lightly", "check_thoroughly", "directions", "judge", "to_measure", "worst",
+    "ByElement", "Check", "Direction", "Frame", "Judgement", "Noise", "Numbered", "Outcome", "Seen", "Tolerance",
+    "Verdict", "check_lightly", "check_thoroughly", "directions", "judge", "to_measure", "worst",
 ]  # fmt: skip

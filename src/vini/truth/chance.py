@@ -31,6 +31,14 @@ def distance(sample: Sequence[float], cdf: Callable[[float], float], early: floa
     return max(0.0, too_much, too_little)
 
 
+def uniform_distance(lows: Sequence[float], highs: Sequence[float]) -> float:
+    """Kolmogorov and Smirnov's distance from the uniform distribution in 0..1 of values known to be between these."""
+    n = len(lows)
+    too_much = max((i + 1) / n - x for i, x in enumerate(sorted(highs)))
+    too_little = max(x - i / n for i, x in enumerate(sorted(lows)))
+    return max(0.0, too_much, too_little)
+
+
 def most_distance(n: int, alpha: float) -> float:
     """The distance that a sample of n exceeds with probability alpha, if it is of that distribution (Stephens 1970)."""
     root = math.sqrt(n)

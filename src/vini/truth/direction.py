@@ -18,6 +18,7 @@ class Direction(Value, frozen=True):
     peer_vif: str
     asked: Impairment
     fault: Fault = "none"
+    smooths: bool = False  # its rate comes after its jitter, as netem's does
 
 
 def directions(topology: Topology, links: Sequence[Link]) -> list[Direction]:
@@ -34,8 +35,5 @@ def directions(topology: Topology, links: Sequence[Link]) -> list[Direction]:
 
 
 def to_measure(all_: Sequence[Direction]) -> list[Direction]:
-    """Those that were asked to do anything to packets.
-
-    Not those that lose packets by their numbers: a measurement's packets would be counted among them.
-    """
-    return [d for d in all_ if (does_anything(d.asked) or d.fault != "none") and not d.asked.lose]
+    """Those that were asked to do anything to packets."""
+    return [d for d in all_ if does_anything(d.asked) or d.fault != "none"]

@@ -11,12 +11,13 @@ from statistics import NormalDist, fmean
 
 from vini.model import Fault, Impairment, Value
 from vini.text import trace, units
-from vini.truth.chance import distance, most_distance, quantile, share_interval
+from vini.truth.chance import distance, most_distance, quantile, share_interval, uniform_distance
 from vini.truth.meaning import (
     delay_cdf,
     delay_quantile_ms,
     frame_s,
     is_spread,
+    listed,
     loss_deviation,
     mean_burst,
     mean_loss,
@@ -48,11 +49,15 @@ def judge(
     alpha: float = 1e-4,
     tolerance: Tolerance | None = None,
     fault: Fault = "none",
+    smooths: bool = False,
 ) -> tuple[Verdict, ...]:
-    """A verdict for each wish that there is, and for what nobody asked for but must hold."""
+    """A verdict for each wish that there is, and for what nobody asked for but must hold.
+
+    `smooths`: its rate comes after its jitter, so that what jitter does under load is not what it did.
+    """
     if fault != "none":
         return (_fault(fault, seen),)
-    judged = _Judge(asked, seen, noise, alpha, tolerance or Tolerance())
+    judged = _Judge(asked, seen, noise, alpha, tolerance or Tolerance(), smooths)
     return tuple(judged.all())
 
 
@@ -63,8 +68,9 @@ def _fault(fault: Fault, seen: Seen) -> Verdict:
 
 
 class _Judge:
-    def __init__(self, asked: Impairment, seen: Seen, noise: Noise, alpha: float, tolerance: Tolerance):
+    def __init__(self, asked: Impairment, seen: Seen, noise: Noise, alpha: float, tolerance: Tolerance, smooths: bool):
         self.asked, self.seen, self.noise, self.alpha, self.tolerance = asked, seen, noise, alpha, tolerance
+        self.smooths = smooths
         self.passages = [] if asked.trace else passages(asked, seen.frames)
         self.paced = [f for f in seen.frames if f.phase in PHASES]
 
@@ -88,11 +94,12 @@ class _Judge:
             sent = sum(f.phase == phase for f in self.seen.frames)
             if not sent:
                 continue
-            if phase == "load" and is_spread(self.asked):
-                why = "Under load packets hold each other up, so their delays don't show the jitter."
+            if phase == "load" and is_spread(self.asked) and (why := self._hides_jitter()):
                 yield unknown(f"delay{words}", self._asked_delay(), why)
             elif why := self._in_the_way():
                 yield unknown(f"delay{words}", self._asked_delay(), why, "can't tell")
+            elif phase == "load" and is_spread(self.asked):
+                yield self._spread_under_load()
             elif len(found) < FEW:
                 why = f"Only {len(found)} of {sent} packets arrived undisturbed; measure for longer."
                 yield unknown(f"delay{words}", self._asked_delay(), why, "can't tell")
@@ -155,6 +162,51 @@ class _Judge:
         within = f"distance {limit:.3f} ({n} packets)"
         return compared("delay", self._asked_delay(), got, within, near, limit, noise, why)
 
+    def _hides_jitter(self) -> str:
+        """Why delays under load don't show it."""
+        if self.smooths:
+            return "netem's rate comes after its jitter, and smooths it under load."
+        return "Copies have delays of their own, and hold others up." if self.asked.duplicate else ""
+
+    def _spread_under_load(self) -> Verdict:
+        """Of packets that wait for those ahead, too: each that does not has a delay of the asked distribution, given
+        that it is beyond the packet's ahead; so where it is in the rest of the distribution is uniform, independent
+        of all before (Rosenblatt 1952)."""
+        found, most = self._unheld(), self.tolerance
+        n, limit = len(found), most.spread + most_distance(max(1, len(found)), self.alpha)
+        if n < ENOUGH_SPREAD:
+            few = f"{n} packets that no other held up are too few for a distribution; measure for longer."
+            return unknown("delay under load", self._asked_delay(), few, "can't tell")
+        near = self._distance_beyond(found, most.median_ms)
+        far = self._distance_beyond(found, most.median_ms + NOISE_FACTOR * self.noise.p99_ms)
+        why = f"the machine is too noisy: 1 % of its wake-ups are {self.noise.p99_ms:.3f} ms late or more."
+        return compared(
+            "delay under load", self._asked_delay(), f"distance {near:.3f}", f"distance {limit:.3f} ({n} packets)",
+            near, limit, 1.0 if far <= limit else 0.0, why,
+        )  # fmt: skip
+
+    def _unheld(self) -> list[tuple[float, float]]:
+        """Of each packet under load that none ahead held up: its delay, and the least that it could have had; ms."""
+        out, before_ns, apart_ms = [], 0, 2 * self.tolerance.median_ms
+        for p in self.passages:
+            arrived_ns = p.frame.arrived_ns or 0
+            least_ms = p.delay_ms - (arrived_ns - before_ns) / 1e6 + apart_ms if self.asked.keeps_order else -1.0
+            if p.frame.phase == "load" and p.delay_ms > least_ms and not self._overtook(p):
+                out.append((p.delay_ms, least_ms))
+            before_ns = max(before_ns, arrived_ns)
+        return out
+
+    def _distance_beyond(self, found: Sequence[tuple[float, float]], late_ms: float) -> float:
+        """How far their places in what was left of the distribution are from uniform, where each may be so late."""
+        cdf = delay_cdf(self.asked)
+
+        def place(delay_ms: float, least_ms: float) -> float:
+            below = cdf(least_ms)
+            return min(1.0, max(0.0, (cdf(delay_ms) - below) / (1 - below))) if below < 1 else 1.0
+
+        lows = [place(delay - late_ms, least) for delay, least in found]
+        return uniform_distance(lows, [place(delay + 0.001, least - late_ms) for delay, least in found])
+
     def _asked_delay(self) -> str:
         a, delay = self.asked, units.duration(self.asked.delay_ms)
         if a.jitter_table_ms:
@@ -213,7 +265,8 @@ class _Judge:
         """Only where it overflowed, and nothing else loses or takes packets out of it."""
         limit = self.asked.queue_packets
         full = [f for f in self.seen.frames if f.phase == "full"]
-        if not limit or mean_loss(self.asked) or self.asked.aqm or len(arrived) == len(full) or self.seen.missed:
+        takes_out = mean_loss(self.asked) or self.asked.lose or self.asked.aqm
+        if not limit or takes_out or len(arrived) == len(full) or self.seen.missed:
             return
         asked_ms = self.asked.delay_ms
         waits_ms = sorted(((p.frame.arrived_ns or 0) - p.frame.sent_ns) / 1e6 - asked_ms for p in arrived)
@@ -229,12 +282,13 @@ class _Judge:
 
     def _losses(self) -> Iterator[Verdict]:
         frames = self._unqueued()
+        if self.asked.lose:
+            sure, frames = self._by_number(frames)
+            yield self._numbers_lost(sure)
         lost, n = sum(f.arrived_ns is None for f in frames), len(frames)
-        if self.asked.lose or self.asked.trace:
+        if self.asked.trace:
             why = "What a trace loses changes with the time since it was set."
-            if self.asked.lose:
-                why = "Which packets are lost by number depends on all that were sent before."
-            yield unknown("loss", "by number" if self.asked.lose else "by trace", why, got=f"{lost} of {n}")
+            yield unknown("loss", "by trace", why, got=f"{lost} of {n}")
             return
         if self.seen.missed:
             why = f"the measuring program was too slow to read {self.seen.missed} packets that came."
@@ -245,6 +299,32 @@ class _Judge:
         else:
             hidden = self.asked.corrupt * 2 / 60  # a flipped bit in the Ethernet type hides the frame from us
             yield self._share("loss", lost, n, self.asked.loss, self.asked.loss + hidden)
+
+    def _by_number(self, frames: Sequence[Frame]) -> tuple[list[Frame], list[Frame]]:
+        """Those that are surely listed, and those that surely aren't: packets of others may have been among ours."""
+        sure: list[Frame] = []
+        spared: list[Frame] = []
+        if numbered := self.seen.numbered:
+            chosen, among = {id(f) for f in frames}, listed(self.asked)
+            for number, f in enumerate(self.seen.frames, numbered.counted + 1):
+                possible = among(number, number + numbered.others)
+                if id(f) in chosen and (possible == 0 or possible == numbered.others + 1):
+                    (sure if possible else spared).append(f)
+        return sure, spared
+
+    def _numbers_lost(self, sure: Sequence[Frame]) -> Verdict:
+        told = [str(units.packets(*r)) for r in self.asked.lose[:3]]
+        asked = ", ".join([*told, "..."] if self.asked.lose[3:] else told)
+        arrived = sum(f.arrived_ns is not None for f in sure)
+        got = f"{len(sure) - arrived} of {len(sure)} of these packets lost"
+        if self.seen.numbered is None:
+            why = "the link element, which counts packets, could not be asked."
+            return unknown("loss by number", asked, why, "can't tell")
+        if not sure:
+            others = units.count(self.seen.numbered.others, "packet")
+            why = f"{others} of others may have had the listed numbers; measure while nobody else uses the link."
+            return unknown("loss by number", asked, why, "can't tell")
+        return compared("loss by number", asked, got, "0 packets", arrived, 0, 0, "")
 
     def _unqueued(self) -> list[Frame]:
         """The frames that no queue may have refused: those that came when it was less than half full."""

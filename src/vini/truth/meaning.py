@@ -56,6 +56,20 @@ def spacing_ms(i: Impairment) -> float:
     return delay_quantile_ms(i, 0.995) - delay_quantile_ms(i, 0.0001) if is_spread(i) else 0.0
 
 
+def listed(i: Impairment) -> Callable[[int, int], int]:
+    """How many of the packets with numbers from one to another, both included, are to be lost by number."""
+    firsts, before = [], [0]
+    for first, last in i.lose:
+        firsts.append(first)
+        before.append(before[-1] + last - first + 1)
+
+    def up_to(number: int) -> int:
+        ranges = bisect_right(firsts, number)
+        return before[ranges] - max(0, i.lose[ranges - 1][1] - number) if ranges else 0
+
+    return lambda first, last: up_to(last) - up_to(first - 1)
+
+
 def mean_loss(i: Impairment) -> float:
     """The share of packets that are lost in the long run, by both of its causes."""
     return 1 - (1 - i.loss) * (1 - _mean_of_states(i.burst_loss))

@@ -12,6 +12,7 @@ from vini.node import netns
 from vini.text.units import count
 from vini.truth import plan
 from vini.truth.chance import quantile
+from vini.truth.counting import Counter, Counts
 from vini.truth.direction import Direction
 from vini.truth.judge import Tolerance, judge
 from vini.truth.plan import PROBE_BYTES, Sending
@@ -61,18 +62,21 @@ class Leg(Value, frozen=True):
     peer_netns: Path
 
 
-async def check_lightly(all_: Sequence[Direction], where: Where, tolerance: Tolerance | None = None) -> Check:
-    """About two seconds, all links at once, with little on them."""
+async def check_lightly(
+    all_: Sequence[Direction], where: Where, tolerance: Tolerance | None = None, counter: Counter | None = None
+) -> Check:
+    """About two seconds, all links at once, with little on them.  `counter` counts packets that are lost by number."""
     if not all_:
         return Check()
     legs = [_leg(d, where) for d in all_]
     sendings = plan.light([d.asked for d in all_])
-    return await _measured(legs, sendings, len(all_), tolerance)
+    return await _measured(legs, sendings, len(all_), tolerance, counter)
 
 
 async def check_thoroughly(
-    all_: Sequence[Direction], where: Where, load: float, for_s: float, say: Say, tolerance: Tolerance | None = None
-) -> Check:
+    all_: Sequence[Direction], where: Where, load: float, for_s: float, say: Say, tolerance: Tolerance | None = None,
+    counter: Counter | None = None,
+) -> Check:  # fmt: skip
     """`for_s` seconds for each link, with traffic up to its rate on it; those go together that the machine can fill."""
     found = []
     groups = list(_groups(all_))
@@ -81,7 +85,7 @@ async def check_thoroughly(
         sendings = [plan.thorough(d.asked, load, for_s, len(group)) for d in group]
         some = count(len(group), "direction") + (f", group {i} of {len(groups)}" if len(groups) > 1 else "")
         say(f"{some}: traffic for {plan.duration_s(sendings):.1f} s")
-        found.append(await _measured(legs, sendings, len(all_), tolerance))
+        found.append(await _measured(legs, sendings, len(all_), tolerance, counter))
     judgements = tuple(j for c in found for j in c.judgements)
     noisiest = max((c.noise for c in found), key=lambda n: n.p99_ms, default=Noise())
     return Check(judgements, noisiest, max((c.seconds for c in found), default=0.0))
@@ -118,21 +122,29 @@ def _leg(d: Direction, where: Where) -> Leg:
 
 
 async def _measured(
-    legs: Sequence[Leg], sendings: Sequence[Sequence[Sending]], directions: int, tolerance: Tolerance | None
-) -> Check:
+    legs: Sequence[Leg], sendings: Sequence[Sequence[Sending]], directions: int, tolerance: Tolerance | None,
+    counter: Counter | None,
+) -> Check:  # fmt: skip
     asked, lasts_s = [p.direction.asked for p in legs], plan.duration_s(sendings)
     streams = [_stream(p, s) for p, all_ in zip(legs, sendings, strict=True) for s in all_]
     before = [_sent_bytes(p) for p in legs]
-    found = await probe.measure([_control(lasts_s), *streams], plan.drain_s(asked, sendings))
+    counts, sent = Counts([p.direction for p in legs], counter), [0] * len(legs)
+    counts.begin()
+    try:
+        found = await probe.measure([_control(lasts_s), *streams], plan.drain_s(asked, sendings))
+        flights = iter(found.flights[1:])
+        ours = [[(s.phase, next(flights)) for s in all_] for all_ in sendings]
+        sent = [sum(len(f.sent_ns) for _, f in mine) for mine in ours]
+    finally:
+        numbered = counts.end(sent)
     after = [_sent_bytes(p) for p in legs]
     quiet = noise(found.flights[0], found)
-    flights = iter(found.flights[1:])
     judgements = []
-    for leg, all_, was, now in zip(legs, sendings, before, after, strict=True):
+    for leg, mine, was, now, numbers in zip(legs, ours, before, after, numbered, strict=True):
         d = leg.direction
-        mine = [(s.phase, next(flights)) for s in all_]
-        seen = Seen(frames(mine), max(f.missed for _, f in mine), max(0, now - was - _ours(mine)))
-        verdicts = judge(d.asked, seen, quiet, FALSE_ALARMS / VERDICTS / directions, tolerance, d.fault)
+        others = max(0, now - was - _ours(mine))
+        seen = Seen(frames(mine), max(f.missed for _, f in mine), others, numbers)
+        verdicts = judge(d.asked, seen, quiet, FALSE_ALARMS / VERDICTS / directions, tolerance, d.fault, d.smooths)
         judgements.append(Judgement(d.source, d.vif, d.destination, verdicts))
     return Check(tuple(judgements), quiet, lasts_s)
 

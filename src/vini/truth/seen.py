@@ -9,6 +9,7 @@ from typing import NamedTuple
 from vini.dataplane.probe import Flight, Measurement
 from vini.model import Impairment, Value
 from vini.truth.chance import quantile
+from vini.truth.counting import Numbered
 from vini.truth.meaning import frame_s
 
 
@@ -29,6 +30,7 @@ class Seen(Value, frozen=True):
     frames: tuple[Frame, ...]  # in the order of sending
     missed: int = 0  # frames that came, but that the probe was too slow to read
     other_bytes: int = 0  # that left by the same vif meanwhile, and were not ours
+    numbered: Numbered | None = None  # where packets are lost by number
 
 
 class Noise(Value, frozen=True):

@@ -28,7 +28,8 @@ static bool state_loses(const struct shape *s, struct live *live)
 bool chance_loses(const struct shape *s, const struct series *lose, const struct step *step, struct live *live)
 {
 	uint64_t loss = step && step->loss_ppm >= 0 ? (uint64_t)step->loss_ppm : s->loss_ppm;
-	bool lost = lose && is_listed(lose, ++live->arrived);
+	/* atomic: the keeper may set it */
+	bool lost = lose && is_listed(lose, __atomic_add_fetch(&live->arrived, 1, __ATOMIC_RELAXED));
 	if (s->enter_ppm && state_loses(s, live))
 		lost = true;
 	return random_hits(&live->random, loss) || lost;

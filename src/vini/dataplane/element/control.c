@@ -111,6 +111,20 @@ static void do_remove(const char *netns, const char *dev, struct answer *a)
 	say(a, p ? "ok removed\n" : "ok absent\n");
 }
 
+/* count NETNS DEV NUMBER: so many packets have been counted by the loss list; the next one has the number after it. */
+static void do_count(const char *netns, const char *dev, const char *number, struct answer *a)
+{
+	struct port *p = port_find(netns, dev);
+	char *end = NULL;
+	uint64_t counted = number ? strtoull(number, &end, 10) : 0;
+	if (!p || !number || end == number || *end) {
+		say(a, p ? "error count needs a number\n" : "error no such port\n");
+		return;
+	}
+	__atomic_store_n(&shared->live[p->slot].arrived, counted, __ATOMIC_RELAXED);
+	say(a, "ok\n");
+}
+
 /* ---- list, stats --------------------------------------------------------------------------------------- */
 
 static void say_settings(struct answer *a, const struct port *p)
@@ -130,6 +144,7 @@ static void say_counts(struct answer *a, const struct port *p)
 	say(a, " waiting=%" PRIu64 " duplicated=%" PRIu64 " corrupted=%" PRIu64 " reordered=%" PRIu64, n->waiting,
 	    n->duplicated, n->corrupted, n->reordered);
 	say(a, " managed=%" PRIu64 " marked=%" PRIu64 " stalled=%" PRIu64, n->managed, n->marked, n->stalled);
+	say(a, " counted=%" PRIu64, __atomic_load_n(&n->arrived, __ATOMIC_RELAXED));
 }
 
 /* list FROM, stats FROM: ports from that place on; `next=0` says that these were the last. */
@@ -170,8 +185,11 @@ static void obey(char *line, int fd[2], struct answer *a)
 		do_set(first, dev, &rest, fd, a);
 	else if (fits && !strcmp(verb, "remove"))
 		do_remove(first, dev, a);
+	else if (fits && !strcmp(verb, "count"))
+		do_count(first, dev, strtok_r(NULL, " \n", &rest), a);
 	else
-		say(a, "error the words are: set NETNS DEV name=value ..., remove NETNS DEV, list [FROM], stats [FROM]\n");
+		say(a, "error the words are: set NETNS DEV name=value ..., remove NETNS DEV, count NETNS DEV NUMBER, list [FROM],"
+		       " stats [FROM]\n");
 }
 
 /* ---- clients ------------------------------------------------------------------------------------------- */

@@ -1,4 +1,4 @@
-"""Shapes of this machine: what happens to packets that leave a namespace by a vif.
+"""Shapes of this machine: what happens to packets that leave a namespace by a vif; and the Gates behind them.
 
 Two backends with one meaning, chosen by each Shape (docs/explanation/links.md): the kernel's
 netem, and the link element where the kernel has none.
@@ -6,13 +6,15 @@ netem, and the link element where the kernel has none.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
+from typing import TypeVar
 
-from vini.model import AnyObject, Shape
+from vini.model import AnyObject, Gate, Shape
 from vini.node import netns, tc
 from vini.node.drivers import Failures
+from vini.node.drivers.gate import Gates
 from vini.node.drivers.shape_element import ElementShapes
 from vini.node.drivers.shape_netem import NetemShapes
 from vini.node.drivers.silence import Silence
@@ -20,20 +22,23 @@ from vini.node.drivers.there import There
 from vini.node.netlink import Socket
 from vini.node.place import Place
 
+_Object = TypeVar("_Object", Shape, Gate)
+
 
 class ShapeDriver:
     """Holds nothing but loaded programs; all else is asked of the kernel and of the element."""
 
-    kinds = (Shape,)
+    kinds = (Shape, Gate)
 
     def __init__(self, place: Place):
         self._place = place
         silence = Silence()
         self._netem = NetemShapes(place, silence)
         self._element = ElementShapes(place, silence)
+        self._gates = Gates()
 
     def observe(self, namespaces: Collection[str]) -> frozenset[AnyObject]:
-        """The shapes in those namespaces, also half-made ones: as what they do to packets."""
+        """The gates and shapes in those namespaces, of shapes also half-made ones: as what they do to packets."""
         out: set[AnyObject] = set()
         shaped = self._element.ports_by_namespace()
         with netns.back_home():
@@ -46,15 +51,19 @@ class ShapeDriver:
                     by_netem = list(self._netem.observe(there, qdiscs))
                     out.update(by_netem)
                     out.update(self._element.observe(there, qdiscs, ports, {o.dev for o in by_netem}))
+                    out.update(self._gates.observe(there, {q.index for q in qdiscs if q.kind == "clsact"}))
         return frozenset(out)
 
     def ensure(self, objects: Sequence[AnyObject]) -> Failures:
         """Make or change them.  A change loses nothing that is in flight."""
-        failures: Failures = {}
+        failures = self._at_gates(objects, self._gates.ensure)
+        every = [o for o in objects if isinstance(o, Shape)]
+        if not every:
+            return failures
         self._element.end_useless()
         shaped = self._element.ports_by_namespace()
         with netns.back_home():
-            for ns, shapes in _by_namespace(objects):
+            for ns, shapes in _by_namespace(every):
                 ports = shaped.get(f"{self._place.mark}.{ns}", {})
                 with self._there(ns) as there:
                     if there is None:
@@ -67,9 +76,9 @@ class ShapeDriver:
 
     def remove(self, objects: Sequence[AnyObject]) -> Failures:
         """Take them away; what an element holds of them is lost."""
-        failures: Failures = {}
+        failures = self._at_gates(objects, self._gates.remove)
         with netns.back_home():
-            for ns, shapes in _by_namespace(objects):
+            for ns, shapes in _by_namespace([o for o in objects if isinstance(o, Shape)]):
                 netem, element = _by_backend(shapes)
                 with self._there(ns) as there:
                     if there is None:
@@ -77,6 +86,17 @@ class ShapeDriver:
                         continue
                     failures.update(self._netem.remove(there, netem))
                     failures.update(self._element.remove(there, element))
+        return failures
+
+    def _at_gates(self, objects: Sequence[AnyObject], step: Callable[[There, list[Gate]], Failures]) -> Failures:
+        failures: Failures = {}
+        with netns.back_home():
+            for ns, gates in _by_namespace([o for o in objects if isinstance(o, Gate)]):
+                with self._there(ns) as there:
+                    if there is not None:
+                        failures.update(step(there, gates))
+                    elif step == self._gates.ensure:
+                        failures.update((o.key, f"Sliver {ns} has no network namespace.") for o in gates)
         return failures
 
     @contextmanager
@@ -93,9 +113,8 @@ class ShapeDriver:
             yield There(ns, inode, socket)
 
 
-def _by_namespace(objects: Sequence[AnyObject]) -> Iterator[tuple[str, list[Shape]]]:
-    shapes = sorted((o for o in objects if isinstance(o, Shape)), key=lambda o: o.key)
-    for ns, group in groupby(shapes, key=lambda o: o.ns):
+def _by_namespace(objects: Sequence[_Object]) -> Iterator[tuple[str, list[_Object]]]:
+    for ns, group in groupby(sorted(objects, key=lambda o: o.key), key=lambda o: o.ns):
         yield ns, list(group)
 
 

@@ -70,7 +70,7 @@ class ElementShapes:
                 yield Shape(there.ns, dev, "element")
             elif settings is None or not _is_whole(there, dev, settings):  # diverted to nowhere
                 yield Shape(there.ns, dev, "element", drop=True)
-            elif f.silent != f.drops or not (f.drops or f.passes == bpf.delayed_name(settings["cookie"])):
+            elif f.silent != f.drops or not (f.drops or f.passes == bpf.released_name(settings["cookie"])):
                 yield Shape(there.ns, dev, "element")
             else:
                 yield Shape(there.ns, dev, "element", **self._seen(there.ns, settings), drop=f.drops)
@@ -224,7 +224,7 @@ _NO_FILTERS = _Filters()
 
 def _filters_at(there: There, index: int) -> _Filters:
     found = silence.filters(there, index, tc.EGRESS)
-    way = min((f for f in found if f.name in bpf.PROGRAMS), key=lambda f: f.priority, default=None)
+    way = min((f for f in found if f.name in (bpf.DROP, bpf.REDIRECT)), key=lambda f: f.priority, default=None)
     passes = next((f.name for f in found if f.priority == tc.SHAPED_PRIORITY and f.name), "")
     return _Filters(way, passes, silence.is_at(there, index))
 
@@ -233,8 +233,8 @@ def _let_pass(there: There, o: Shape, cookie: int) -> Failures:
     """What the socket of that cookie sends passes the vif's filters, but not those of a silent fault."""
     if o.drop:
         return there.apply([(o, tc.add_clsact(there.indexes[o.dev]))])
-    index, name = there.indexes[o.dev], bpf.delayed_name(cookie)
-    fd = bpf.load_instructions(bpf.DELAYED, bpf.delayed(cookie))
+    index, name = there.indexes[o.dev], bpf.released_name(cookie)
+    fd = bpf.load_instructions(bpf.RELEASED, bpf.released(cookie))
     try:
         passing = tc.set_filter(index, fd, name, priority=tc.SHAPED_PRIORITY)
         return there.apply([(o, tc.add_clsact(index)), (o, passing)])

@@ -11,12 +11,13 @@ is no rate either, and the wire is alone.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from vini.model import Shape
-from vini.node import netem, tc
+from vini.node import bpf, netem, tc
 from vini.node.drivers import Failures, silence
 from vini.node.drivers.silence import Silence
 from vini.node.drivers.there import There
@@ -37,22 +38,27 @@ _DISTRIBUTIONS: tuple[_Distribution, ...] = ("normal", "uniform", "pareto", "tab
 
 
 class NetemShapes:
-    """Remembers nothing."""
+    """Holds the loaded program that marks for the Gates what goes into netem."""
 
     def __init__(self, place: Place, silent: Silence):
         self._place = place
         self._silence = silent
+        self._program = -1
 
     def observe(self, there: There, qdiscs: Sequence[tc.SeenQdisc]) -> Iterator[Shape]:
         """Our netem pairs, exactly as they were asked for; half a pair as what it does."""
         inner = {q.index: q for q in qdiscs if q.parent == _INSIDE and q.handle in (SENDER, FAULT)}
         hooked = {q.index for q in qdiscs if q.kind == "clsact"}
         for q in qdiscs:
-            if q.handle == WIRE and q.parent == tc.ROOT and q.kind == "netem":
+            if _is_wire(q):
                 outer = netem.seen_netem(q.options)
                 seen = _shape(there.ns, there.links[q.index].dev, outer, inner.get(q.index))
                 silent = q.index in hooked and silence.is_at(there, q.index)
-                yield seen if seen.drop == silent else Shape(there.ns, seen.dev, "netem")
+                whole = seen.drop == silent and q.index in hooked and _releases(there, q.index)
+                yield seen if whole else Shape(there.ns, seen.dev, "netem")
+        for index in hooked - {q.index for q in qdiscs if _is_wire(q)}:
+            if _releases(there, index):  # without a delay
+                yield Shape(there.ns, there.links[index].dev, "netem")
 
     def ensure(self, there: There, shapes: Sequence[Shape]) -> Failures:
         """Make or change them; netem keeps what it holds."""
@@ -64,6 +70,7 @@ class NetemShapes:
             if o.key in failures:
                 continue
             index = there.indexes[o.dev]
+            requests += [(o, tc.add_clsact(index)), (o, tc.set_filter(index, self._releasing(), bpf.RELEASED))]
             try:
                 whole = netem.set_netem(index, WIRE, tc.ROOT, wire(o, self._table_us(o)))
             except (OSError, ValueError) as e:
@@ -86,15 +93,35 @@ class NetemShapes:
         """Give the vifs back their default queue."""
         if not shapes:
             return {}
-        requests = [(o, tc.delete_qdisc(there.indexes[o.dev], WIRE)) for o in shapes if o.dev in there.indexes]
+        here = [(o, there.indexes[o.dev]) for o in shapes if o.dev in there.indexes]
+        requests = [(o, r) for o, i in here for r in (tc.delete_qdisc(i, WIRE), tc.delete_filter(i))]
         failures = there.apply(requests, silence.GONE)  # EINVAL: another root qdisc took its place
         return failures | silence.end(there, shapes) | silence.without_hooks(there, shapes)
+
+    def _releasing(self) -> int:
+        if self._program < 0:
+            self._program = bpf.load(bpf.RELEASED)
+        return self._program
+
+    def __del__(self) -> None:
+        if self._program >= 0:
+            os.close(self._program)
 
     def _table_us(self, o: Shape) -> tuple[float, ...]:
         if not o.table:
             return ()
         path: Path = self._place.sliver(o.ns) / o.table
         return tuple(float(line) for line in path.read_text().splitlines())
+
+
+def _is_wire(q: tc.SeenQdisc) -> bool:
+    return q.handle == WIRE and q.parent == tc.ROOT and q.kind == "netem"
+
+
+def _releases(there: There, index: int) -> bool:
+    """Whether what leaves by that vif is marked for the Gate at the other end, after all users' programs."""
+    found = silence.filters(there, index, tc.EGRESS)
+    return any(f.priority == tc.SHAPE_PRIORITY and f.name == bpf.RELEASED for f in found)
 
 
 def wire(o: Shape, table_us: tuple[float, ...] = ()) -> Netem:

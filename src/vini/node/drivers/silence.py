@@ -11,7 +11,7 @@ import os
 from collections.abc import Sequence
 from errno import EINVAL, ENODEV, ENOENT
 
-from vini.model import Shape
+from vini.model import Gate, Shape
 from vini.node import bpf, tc
 from vini.node.drivers import Failures
 from vini.node.drivers.there import There
@@ -67,8 +67,8 @@ def filters(there: There, index: int, parent: int) -> set[tc.SeenFilter]:
         return set()
 
 
-def without_hooks(there: There, shapes: Sequence[Shape]) -> Failures:
+def without_hooks(there: There, objects: Sequence[Shape] | Sequence[Gate]) -> Failures:
     """Take away the hooks of these vifs, but where somebody else's filters are."""
-    here = [(o, there.indexes[o.dev]) for o in shapes if o.dev in there.indexes]
+    here = [(o, there.indexes[o.dev]) for o in objects if o.dev in there.indexes]
     unused = [(o, i) for o, i in here if not (filters(there, i, tc.EGRESS) or filters(there, i, tc.INGRESS))]
     return there.apply([(o, tc.delete_clsact(i)) for o, i in unused], GONE)

@@ -1,0 +1,90 @@
+"""Packets that a link loses by their numbers: for a measurement the count is moved, and put back afterwards.
+
+So that a short measurement meets the listed numbers, wherever they are, and that packets of others have the numbers
+that they would have had without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Protocol
+
+from vini.dataplane.element import Element
+from vini.model import DriverError, Value
+from vini.truth.direction import Direction
+
+LEAD = 10  # of our packets pass before the first that is listed
+Where = Callable[[str], Path]  # sliver -> its network namespace
+
+
+class Numbered(Value, frozen=True):
+    """Which numbers our packets have: they begin after `counted`, with so many of others somewhere among them."""
+
+    counted: int
+    others: int = 0
+
+
+class Counter(Protocol):
+    """Who counts packets for a list of numbers.  Raises OSError or DriverError where it can't tell."""
+
+    def counted(self, d: Direction) -> int:
+        """How many packets have been counted so far."""
+
+    def count_from(self, d: Direction, counted: int) -> None:
+        """So many have been: the next one has the number after it."""
+
+
+class ByElement:
+    """The link element of one place; only it can lose packets by number."""
+
+    def __init__(self, run: Path, where: Where):
+        self._run, self._where = run, where
+
+    def counted(self, d: Direction) -> int:
+        """See Counter."""
+        with Element(self._run) as element:
+            stats = element.stats().get(self._port(d), {})
+        if "counted" not in stats:
+            raise DriverError(f"The link element does not tell what it counts from {d.source} to {d.destination}.")
+        return stats["counted"]
+
+    def count_from(self, d: Direction, counted: int) -> None:
+        """See Counter."""
+        with Element(self._run) as element:
+            element.count_from(self._port(d), counted)
+
+    def _port(self, d: Direction) -> tuple[str, str]:
+        return self._where(d.source).name, d.vif
+
+
+class Counts:
+    """Of all directions of one measurement, from before its first packet to after its last."""
+
+    def __init__(self, all_: Sequence[Direction], counter: Counter | None):
+        self._counter = counter
+        self._all = all_
+        self._was: dict[int, tuple[int, int]] = {}  # place in the list -> counted before, and moved to
+
+    def begin(self) -> None:
+        """Where each list begins, ours begin too."""
+        for i, d in enumerate(self._all):
+            if self._counter and d.asked.lose:
+                at = max(0, d.asked.lose[0][0] - 1 - LEAD)
+                with suppress(OSError, DriverError):
+                    was = self._counter.counted(d)
+                    self._counter.count_from(d, at)
+                    self._was[i] = (was, at)
+
+    def end(self, sent: Sequence[int]) -> list[Numbered | None]:
+        """As if the so many packets that each direction sent had not been; None where nobody counts."""
+        out: list[Numbered | None] = [None] * len(self._all)
+        for i, (was, at) in self._was.items():
+            assert self._counter
+            with suppress(OSError, DriverError):
+                others = max(0, self._counter.counted(self._all[i]) - at - sent[i])
+                self._counter.count_from(self._all[i], was + others)
+                out[i] = Numbered(at, others)
+        self._was.clear()
+        return out
