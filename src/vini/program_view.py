@@ -12,6 +12,7 @@ from vini.elements.cells import key_of
 from vini.embed import prepared
 from vini.layout import layout
 from vini.model import IN_KERNEL, NotFound, Program, Topology, Value, ViniError
+from vini.placement import crossing
 from vini.plugins.programs import Prepared
 from vini.text.mistakes import Wrong, nearest
 
@@ -29,9 +30,12 @@ class Shown(Value, frozen=True):
 
 
 class View:
-    """One sliver's program, and the vifs that it speaks of.  Raises NotFound where it has none in the kernel."""
+    """One sliver's program, and the vifs that it speaks of; `placed` has each sliver's node, where there are several.
 
-    def __init__(self, topology: Topology, sliver: str):
+    Raises NotFound where it has none in the kernel.
+    """
+
+    def __init__(self, topology: Topology, sliver: str, placed: Mapping[str, str] | None = None):
         found = topology.slivers[sliver].program
         if found is None or found.kind not in IN_KERNEL:
             if found:
@@ -40,7 +44,7 @@ class View:
         self.program: Program = found
         made = layout(topology)
         self.vifs = [v.dev for v in made.vifs[sliver]]
-        self.hooked: Prepared = prepared(made, sliver, found)
+        self.hooked: Prepared = prepared(made, sliver, found, _tunnels(topology, placed or {}))
         self.cells: tuple[Cell, ...] = ()
         self._declared: dict[str, CTable] = {}
         if found.kind != "elements":
@@ -90,6 +94,11 @@ class View:
 
     def _table(self, name: str) -> CTable:
         return self._declared.get(name, _UNTYPED)
+
+
+def _tunnels(topology: Topology, placed: Mapping[str, str]) -> tuple[str, ...]:
+    """The links that lead from one node to another; of a sliver that has no node yet, nobody knows."""
+    return crossing(topology, {**dict.fromkeys(topology.slivers, ""), **placed}) if placed else ()
 
 
 def of_process(text: str, name: str) -> list[Shown]:

@@ -21,6 +21,7 @@ from vini.store import nodes, slices, specs
 N1, N2 = "n1.princeton.example", "n2.princeton.example"
 CAN = frozenset({"root", "cgroup2", "vxlan", "netem", "frr"})
 PAIR = Topology("princeton_iias", {"a": Sliver("a", node=N1), "b": Sliver("b", node=N2)}, (Link((End("a"), End("b"))),))
+LOAD = bus.SliverLoad(1.0, {"to-b": (1, 2, 3, 4)}, 0.5, 4096)
 AT = "/slices/princeton_iias/topology"
 
 
@@ -48,6 +49,10 @@ class Nodes:
         if isinstance(request, bus.AskStatus):
             sliver = "a" if node == N1 else "b"
             return bus.Report((SliverStatus(f"{request.slice}.{sliver}", "ready"),), generation=1 << 40)
+        if isinstance(request, bus.AskLoads):
+            return bus.Loads({"a" if node == N1 else "b": LOAD})
+        if isinstance(request, bus.AskActs):
+            return bus.Acts((bus.Act(request.after + 1, 5.0, 5.25, 5.5),))
         return bus.Fibs({"a" if node == N1 else "b": ()})
 
     async def run(self, node: str, command: bus.Run, typed: AsyncIterator[bus.Typed]) -> AsyncIterator[bus.Said]:
@@ -198,3 +203,25 @@ def test_a_command_runs_where_its_sliver_is(api: Api, fleet: Nodes) -> None:
     assert first("pi")[0].kind == "Denied"
     assert first("outsider")[0].kind == "NotFound"
     assert first("user", "z")[0].kind == "NotFound"
+
+
+def test_the_nodes_of_a_slice_their_clocks_loads_and_acts(api: Api, fleet: Nodes, database) -> None:
+    put(api, PAIR)
+    with database.transaction() as tx:
+        nodes.measured(tx, {N2: (2.5, 0.001)}, 1.0)
+    at = "/slices/princeton_iias"
+    found = api("user", "GET", f"{at}/nodes").json()
+    assert {n: (h["slivers"], h["clock_offset_s"], h["clock_error_s"]) for n, h in found.items()} == {
+        N1: (["a"], 0.0, 0.0),
+        N2: (["b"], 2.5, 0.001),
+    }
+    fleet.away.add(N2)
+    loads = api("user", "GET", f"{at}/loads").json()
+    assert msgspec.convert(loads, dict[str, bus.SliverLoad]) == {"a": LOAD}, "of a node that is away nothing is known"
+    assert api("user", "GET", f"{at}/acts?after=3").json() == {
+        N1: [{"generation": 4, "due": 5.0, "began": 5.25, "done": 5.5}]
+    }
+    for path in ("nodes", "loads", "acts"):
+        assert api("outsider", "GET", f"{at}/{path}").status_code == 404
+    told = api("user", "GET", "/clock").json()
+    assert (told["received"], told["answered"]) == (api.now[0], api.now[0])

@@ -11,6 +11,7 @@ from vini import bus
 from vini.central.delivery import Lack
 from vini.central.desk import StoredDesk
 from vini.model import Netns, SliceSpec, Sliver, SliverStatus, Topology
+from vini.rules.caller import Caller
 from vini.rules.nouns import NodeSaid
 from vini.rules.wishes import NewSite
 from vini.store import events, nodes, persons, sites, slices
@@ -103,7 +104,8 @@ def test_words_of_a_deleted_node_are_nobodys(database: Database) -> None:
         nodes.delete(tx, "n2")
     desk.reported([("n2", greeting()), ("n1", bus.Offset(0.25, 0.001)), ("n2", bus.Offset(0.5, 0.001))])
     with database.reading() as tx:
-        assert nodes.get(tx, "n1").clock_offset_s == 0.25
+        n1 = nodes.get(tx, "n1")
+    assert (n1.clock_offset_s, n1.clock_error_s) == (0.25, 0.0005)
 
 
 def test_a_failed_path_is_an_event_of_each_slice_on_it_and_so_is_its_return(database: Database) -> None:
@@ -126,3 +128,9 @@ def test_a_failed_path_is_an_event_of_each_slice_on_it_and_so_is_its_return(data
         ("node n1", "path back", "link x--z back"),
         ("node n1", "path back", "link x--y back"),
     ]
+    asked, caller = ("ada@example.org", "up"), Caller("ada@example.org", frozenset({("admin", "")}))
+    with database.transaction() as tx:
+        events.add(tx, at=9.0, who=asked[0], what=asked[1], kind="slice", target="home_a", detail="7")
+        events.add(tx, at=9.5, who=asked[0], what="change slice", kind="slice", target="home_a", detail="a url")
+        log = events.of_slice(tx, "home_a", 3, caller)
+    assert [(e.who, e.what) for e in log] == [asked, ("node n1", "path back"), ("node n1", "path back")]

@@ -136,6 +136,7 @@ def test_what_rides_on_a_path_fails_with_it_and_comes_back_with_it(bed: Testbed)
         assert (notice(n1, "a"), notice(n2, "b")) == (f"a--b\tto-b\t{WHY}\n", f"a--b\tto-a\t{WHY}\n")
         failed = [(f"node {n}", "path failed", f"link a--b failed: {WHY}") for n in ("n1", "n2")]
         eventually(lambda: sorted(told(bed, MIRROR)) == failed)
+        assert bed.vini("log", "-s", MIRROR).count(f"path failed: link a--b failed: {WHY}") == 2
     mended(bed)
     assert (notice(n1, "a"), notice(n2, "b")) == ("", "")
     back = [(f"node {n}", "path back", "link a--b back") for n in ("n1", "n2")]

@@ -74,6 +74,16 @@ def test_hexadecimal_that_is_none_is_told_in_a_sentence() -> None:
         view("c", C.replace("__u32", "struct k")).key("seen", "zz")
 
 
+def test_where_it_runs_is_told_as_its_node_has_it() -> None:
+    """A link that leads to another node has no XDP; of placed slivers on one node all is as on this machine."""
+    program = Program("elements", ELEMENTS, "p")
+    net = Topology("s", {"a": Sliver("a", program=program), "b": Sliver("b")}, (Link((End("a"), End("b"))),))
+    here = View(net, "a", {"a": "n1", "b": "n1"}).hooked
+    assert (here.hook, here.why) == (View(net, "a").hooked.hook, View(net, "a").hooked.why)
+    apart = View(net, "a", {"a": "n1", "b": "n2"}).hooked
+    assert apart.hook == "tc" and "lead to other nodes" in apart.why
+
+
 def test_a_key_of_elements_that_is_none_is_told_in_a_sentence() -> None:
     with pytest.raises(ViniError, match="zz"):
         view("elements", ELEMENTS).key("t.routes", "zz")

@@ -42,7 +42,7 @@ def join(database: Database, keys: dict[str, bytes], address: str = "198.18.0.1"
                 "name": name, "site_id": site, "boot_state": "boot", "public_key": public_half(key),
                 "capabilities": " ".join(sorted(CAPABILITIES)), "address": str(first + i), "mtu": 1500,
                 "cores": _CORES, "memory_mib": _MEMORY_MIB, "version": "fleet", "joined": now, "last_heard": now,
-                "clock_offset_s": 0.0,
+                "clock_offset_s": 0.0, "clock_error_s": 0.0,
             }
             for i, (name, key) in enumerate(keys.items())
         ]  # fmt: skip

@@ -10,8 +10,12 @@ from vini.bus.errors import AgentGone, AgentHangs, Foreign, NodeAway, refusal, r
 from vini.bus.messages import (
     WIRE,
     Accept,
+    Act,
+    Acts,
+    AskActs,
     AskClock,
     AskFibs,
+    AskLoads,
     AskMaps,
     AskStatus,
     Cancel,
@@ -25,6 +29,7 @@ from vini.bus.messages import (
     Hello,
     Input,
     Lines,
+    Loads,
     MapRows,
     Maps,
     Message,
@@ -40,6 +45,7 @@ from vini.bus.messages import (
     Run,
     Said,
     Signal,
+    SliverLoad,
     Stop,
     ToCentral,
     ToNode,
@@ -51,9 +57,10 @@ from vini.bus.seam import Bus
 from vini.bus.unix import Line, LineChannel, receive_request, send
 
 __all__ = [
-    "Accept", "AgentGone", "AgentHangs", "AskClock", "AskFibs", "AskMaps", "AskStatus", "Bus", "Cancel", "Challenge",
-    "Clock", "Credit", "Exited", "Fibs", "Foreign", "Foresee", "Greeting", "Hello", "Input", "Line", "LineChannel",
-    "Lines", "MapRows", "Maps", "Message", "NodeAway", "Offset", "Output", "Progress", "Proof", "Refusal", "Reply",
-    "Report", "Request", "Resize", "Run", "Said", "Signal", "Stop", "ToCentral", "ToNode", "Typed", "WIRE", "Welcome",
-    "WriteRow", "receive_request", "refusal", "refused", "send",
+    "Accept", "Act", "Acts", "AgentGone", "AgentHangs", "AskActs", "AskClock", "AskFibs", "AskLoads", "AskMaps",
+    "AskStatus", "Bus", "Cancel", "Challenge", "Clock", "Credit", "Exited", "Fibs", "Foreign", "Foresee",
+    "Greeting", "Hello", "Input", "Line", "LineChannel", "Lines", "Loads", "MapRows", "Maps", "Message",
+    "NodeAway", "Offset", "Output", "Progress", "Proof", "Refusal", "Reply", "Report", "Request", "Resize", "Run",
+    "Said", "Signal", "SliverLoad", "Stop", "ToCentral", "ToNode", "Typed", "WIRE", "Welcome", "WriteRow",
+    "receive_request", "refusal", "refused", "send",
 ]  # fmt: skip

@@ -58,6 +58,19 @@ class AskFibs(Message, frozen=True):
     slice: str
 
 
+class AskLoads(Message, frozen=True):
+    """What a slice's slivers do to the machine.  Answered by `Loads`."""
+
+    slice: str
+
+
+class AskActs(Message, frozen=True):
+    """When did the node act on the desired states of a slice?  Answered by `Acts`."""
+
+    slice: str
+    after: int = 0  # only of generations above this one
+
+
 class AskMaps(Message, frozen=True):
     """What the maps of a sliver's program hold.  Answered by `Maps`."""
 
@@ -110,6 +123,38 @@ class Fibs(Message, frozen=True):
     """Sliver name -> its main table."""
 
     tables: dict[str, tuple[FibEntry, ...]]
+
+
+class SliverLoad(Value, frozen=True):
+    """The counters of one sliver; those of a vif or a process began when it did."""
+
+    at: float  # s, the node's CLOCK_MONOTONIC
+    vifs: dict[str, tuple[int, int, int, int]]  # bytes and packets received, bytes and packets sent
+    cpu_s: float  # of its living processes
+    memory: int  # bytes
+    departed: dict[str, tuple[int, int]] = {}  # vif -> packets that left it shaped, and those more than 1 ms late
+    program: tuple[int, int] | None = None  # packets that its program in the kernel handled, and beyond its budget
+
+
+class Loads(Message, frozen=True):
+    """Sliver name -> its counters."""
+
+    slivers: dict[str, SliverLoad]
+
+
+class Act(Value, frozen=True):
+    """A desired state was put in force: Unix times by the node's clock, s."""
+
+    generation: int
+    due: float  # its `not_before`; 0: at once
+    began: float
+    done: float  # the pass that it took
+
+
+class Acts(Message, frozen=True):
+    """The newest of them, in their order, as far as the agent that runs now has seen them."""
+
+    acts: tuple[Act, ...]
 
 
 class MapRows(Value, frozen=True):
@@ -237,8 +282,10 @@ class Cancel(Message, frozen=True):
     """Whoever asked has gone: what is under way for him ends."""
 
 
-Request = Hello | Accept | Foresee | AskStatus | AskFibs | AskMaps | WriteRow | Stop | AskClock | Run
-Reply = Greeting | Progress | Report | Lines | Fibs | Maps | Refusal | Clock
+Request = (
+    Hello | Accept | Foresee | AskStatus | AskFibs | AskLoads | AskActs | AskMaps | WriteRow | Stop | AskClock | Run
+)
+Reply = Greeting | Progress | Report | Lines | Fibs | Loads | Acts | Maps | Refusal | Clock
 Typed = Input | Resize | Signal  # what goes to a running command
 Said = Output | Exited  # what comes from it
 ToNode = Request | Typed | Credit | Cancel | Challenge | Welcome | Refusal

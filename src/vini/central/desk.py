@@ -82,7 +82,7 @@ class StoredDesk:
             for node, message in sorted(words, key=lambda word: word[0]):
                 if isinstance(message, bus.Greeting):
                     _greeted(tx, node, message, now)
-            nodes.measured(tx, {n: m.ahead_s for n, m in words if isinstance(m, bus.Offset)}, now)
+            nodes.measured(tx, {n: (m.ahead_s, m.rtt_s / 2) for n, m in words if isinstance(m, bus.Offset)}, now)
         return [None] * len(words)
 
 
@@ -96,8 +96,8 @@ def _note_links(tx: Tx, reported: Sequence[tuple[str, bus.Report]], now: float) 
             continue
         old, new = was.get(of, {}), _faults(report)
         was[of] = new
-        news = [("path failed", f"{_links(links)} failed: {why}") for why, links in _by_cause(new, old)]
-        news += [("path back", f"{_links(links)} back") for _, links in _by_cause(old, new)]
+        news = [(events.PATH_FAILED, f"{_links(links)} failed: {why}") for why, links in _by_cause(new, old)]
+        news += [(events.PATH_BACK, f"{_links(links)} back") for _, links in _by_cause(old, new)]
         for what, detail in news:
             events.add(tx, at=now, who=f"node {node}", what=what, kind="slice", target=report.slice, detail=detail)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
+import math
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Collection
@@ -13,6 +15,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from vini import bus
 from vini.bus import frames, streams
+from vini.central.clock import ClockFilter
 from vini.central.connection import Connection, Misbehaves
 from vini.central.delivery import Delivery, Desk, Desks, Identity, Rhythm, asked
 from vini.model import ViniError
@@ -21,6 +24,7 @@ __all__ = ["Desk", "Hub", "Identity", "Rhythm"]
 log = logging.getLogger("vini.hub")
 _CUT = "This node may not connect any more."
 _DRIFT_S = 0.001  # a clock that moved by more, beyond what the way there makes uncertain, is told of
+_BURST, _SOON_S = 4, 0.05  # so many measurements of a clock follow each other at once when a node comes
 
 
 class _Line:
@@ -195,8 +199,9 @@ class Hub:
 
     async def _beat(self, line: _Line) -> None:
         """Measure the node's clock; one that does not answer has gone."""
-        told, told_at = bus.Offset(0.0, 0.0), -self._rhythm.review
-        while True:
+        told, told_at = bus.Offset(0.0, math.inf), -math.inf
+        clock = ClockFilter()
+        for measured in itertools.count(1):
             try:
                 async with asyncio.timeout(self._rhythm.patience):
                     offset = await self._offset(line.connection)
@@ -204,11 +209,12 @@ class Hub:
                 line.connection.end("This node does not answer.", 1001)
                 return
             now = time.monotonic()
-            if now - told_at >= self._rhythm.review or abs(offset.ahead_s - told.ahead_s) > offset.rtt_s + _DRIFT_S:
+            offset = clock.add(offset, now)
+            if now - told_at >= self._rhythm.review or _is_news(told, offset):
                 told, told_at = offset, now
                 await line.delivery.tell(offset)
                 line.delivery.wake()
-            await asyncio.sleep(self._rhythm.beat)
+            await asyncio.sleep(_SOON_S if measured < _BURST else self._rhythm.beat)
 
     async def _offset(self, connection: Connection) -> bus.Offset:
         """By four moments, as NTP does it (RFC 5905, 8)."""
@@ -219,6 +225,11 @@ class Hub:
             raise Misbehaves(f"Asked for its clock, the node answered with a {type(reply).__name__}.")
         ahead = (reply.received + reply.answered) / 2 - (asked_at + took / 2)
         return bus.Offset(ahead, max(0.0, took - (reply.answered - reply.received)))
+
+
+def _is_news(told: bus.Offset, now: bus.Offset) -> bool:
+    """Whether the clock went elsewhere, or is known much better."""
+    return abs(now.ahead_s - told.ahead_s) > now.rtt_s + _DRIFT_S or told.rtt_s > 2 * now.rtt_s + _DRIFT_S
 
 
 def _refusal(identity: Identity | None, proof: bus.Proof, nonce: bytes) -> str:

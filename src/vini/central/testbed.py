@@ -18,6 +18,7 @@ from vini.model import (
     Netns,
     Node,
     NotFound,
+    Shape,
     SliceSpec,
     SliverStatus,
     Topology,
@@ -28,7 +29,7 @@ from vini.plan import plan
 from vini.reach import FibEntry, hosts
 from vini.rules import access, quota
 from vini.rules.caller import Caller
-from vini.rules.nouns import NodeRow, SliceRow
+from vini.rules.nouns import Holder, NodeRow, SliceRow
 from vini.store import events, nodes, sites, slices, specs, tunnels
 from vini.store.database import Database, Tx
 
@@ -210,6 +211,29 @@ class Testbed:
                 tables |= reply.tables
         return tables
 
+    async def loads(self, caller: Caller, name: str) -> dict[str, bus.SliverLoad]:
+        """Sliver -> its counters; without those whose node is away."""
+        held = await asyncio.to_thread(self._held, caller, name, "see slice")
+        replies = await self._each(held, lambda node: self._bus.ask(node, bus.AskLoads(name)))
+        found: dict[str, bus.SliverLoad] = {}
+        for reply in replies.values():
+            if isinstance(reply, bus.Loads):
+                found |= reply.slivers
+        return found
+
+    async def acts(self, caller: Caller, name: str, after: int) -> dict[str, tuple[bus.Act, ...]]:
+        """Node -> when it put what generations above `after` in force; without those that are away."""
+        held = await asyncio.to_thread(self._held, caller, name, "see slice")
+        replies = await self._each(held, lambda node: self._bus.ask(node, bus.AskActs(name, after)))
+        return {node: reply.acts for node, reply in replies.items() if isinstance(reply, bus.Acts)}
+
+    def holders(self, caller: Caller, name: str) -> dict[str, Holder]:
+        """Node -> what it is asked to have of the slice."""
+        held = self._held(caller, name, "see slice")
+        with self._database.reading() as tx:
+            clocks = {row.name: (row.clock_offset_s, row.clock_error_s) for row in nodes.all(tx)}
+        return {n: Holder(_slivers(s), *clocks.get(n, (0.0, 0.0)), _backends(s)) for n, s in held.items()}
+
     async def _each(
         self, held: Iterable[str], ask: Callable[[str], Coroutine[object, object, T]]
     ) -> dict[str, T | ViniError]:
@@ -275,6 +299,15 @@ def _at(at: float, wanted: dict[str, SliceSpec], rows: Iterable[NodeRow]) -> dic
     """Each node acts by its own clock, so each is told the moment as its clock will show it."""
     ahead = {row.name: row.clock_offset_s for row in rows}
     return {n: msgspec.structs.replace(s, not_before=at + ahead.get(n, 0.0)) for n, s in wanted.items()}
+
+
+def _slivers(spec: SliceSpec) -> tuple[str, ...]:
+    return tuple(sorted(o.ns.partition(".")[2] for o in spec.objects if isinstance(o, Netns)))
+
+
+def _backends(spec: SliceSpec) -> dict[str, str]:
+    shapes = (o for o in spec.objects if isinstance(o, Shape))
+    return {f"{o.ns.partition('.')[2]}:{o.dev}": o.backend for o in shapes}
 
 
 def _able(rows: Iterable[NodeRow]) -> list[Node]:

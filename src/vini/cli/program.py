@@ -13,7 +13,7 @@ import click
 from vini import edit, nearby
 from vini.cli.choose import slice_option, the_slice, the_sliver
 from vini.cli.out import dump, json_option, line, table
-from vini.client import Client, Slices, connect
+from vini.client import Slices, connect
 from vini.elements import manual
 from vini.model import (
     IN_KERNEL,
@@ -23,7 +23,6 @@ from vini.model import (
     SliverStatus,
     Topology,
     TopologyError,
-    Unsupported,
     ViniError,
 )
 from vini.node import policy
@@ -144,7 +143,7 @@ def _fare(client: Slices, topology: Topology, sliver: str) -> dict[str, object]:
     found = topology.slivers[sliver].program
     if found is None or found.kind not in IN_KERNEL:
         return {}
-    hooked = View(topology, sliver).hooked
+    hooked = _view(client, topology, sliver).hooked
     chosen = {"hook": hooked.hook, "why": hooked.why}
     try:
         maps = asyncio.run(client.maps(topology.name, sliver, ()))
@@ -175,23 +174,24 @@ def read_command(sliver: str, name: str, slice_: str | None, as_json: bool) -> N
         _print(shown)
 
 
+def _view(client: Slices, topology: Topology, sliver: str) -> View:
+    return View(topology, sliver, asyncio.run(client.placed(topology.name)))
+
+
 def _of_kernel(client: Slices, topology: Topology, sliver: str, name: str) -> list[Shown]:
-    view = View(topology, sliver)
+    view = _view(client, topology, sliver)
     names = ((view.cell(name).map if view.program.kind == "elements" else name),) if name else None
     maps = asyncio.run(client.maps(topology.name, sliver, names)).maps
     return view.show({n: dict(m.rows) for n, m in maps.items()}, name)
 
 
 def _of_process(client: Slices, topology: Topology, sliver: str, name: str) -> list[Shown]:
-    if not isinstance(client, Client):
-        raise Unsupported("What a process counts can only be read on the machine that runs it.")
-    try:
-        text = (client.place.sliver(f"{topology.name}.{sliver}") / COUNTERS).read_text()
-    except FileNotFoundError as e:
+    code, text = asyncio.run(client.output(topology.name, sliver, ["cat", f"{{run}}/{COUNTERS}"]))
+    if code:
         raise NotFound(
             f"The program of {sliver!r} is a process that counts nothing for others to read; what uses `vini.packets` "
             "does, and any other may write such a file at $VINI_COUNTERS."
-        ) from e
+        )
     return of_process(text, name)
 
 
@@ -222,7 +222,7 @@ def write_command(sliver: str, name: str, key: str, values: tuple[str, ...], del
         raise click.UsageError("--delete takes KEY out, whatever it holds; leave the VALUES away.")
     client = connect()
     topology = the_slice(client, slice_)
-    view = View(topology, the_sliver(topology, sliver))
+    view = _view(client, topology, the_sliver(topology, sliver))
     if delete:
         table_name, raw_key = view.key(name, key)
         asyncio.run(client.write_row(topology.name, sliver, table_name, raw_key, None))

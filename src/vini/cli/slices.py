@@ -248,12 +248,17 @@ async def _down(slice_: str | None, all_: bool, as_json: bool) -> None:
 )
 @json_option
 def log_command(slice_: str | None, limit: int, as_json: bool) -> None:
-    """What was asked of a slice: when, by whom."""
+    """What was asked of a slice: when, by whom.
+
+    On a testbed also which of its links failed, and came back, with the path between two nodes.
+    """
     client = connect()
     topology = the_slice(client, slice_)
     rows = list(reversed(client.events(topology.name, limit)))
     if as_json:
         dump([{"at": e.at, "who": e.who, "what": e.what, "generation": e.generation} for e in rows])
         return
-    stamped = [(f"{datetime.fromtimestamp(e.at):%Y-%m-%d %H:%M:%S}", e.who, e.what, str(e.generation)) for e in rows]
+    stamped = [
+        (f"{datetime.fromtimestamp(e.at):%Y-%m-%d %H:%M:%S}", e.who, e.what, str(e.generation or "-")) for e in rows
+    ]
     table(("TIME", "WHO", "WHAT", "GENERATION"), stamped)

@@ -9,15 +9,17 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
 import click
 
-from vini.cli.child import output
 from vini.cli.choose import slice_option, the_slice, the_sliver
 from vini.cli.out import dump, json_option, line, note, table
 from vini.client import Client, Slices, connect
+from vini.client.child import output
 from vini.layout import layout
 from vini.model import NotFound, Topology, Unsupported, ViniError
 from vini.pcapng import convert
@@ -170,23 +172,23 @@ def capture_command(
 
     EXPRESSION is a pcap filter, e.g. `icmp`.  `-w -` writes to standard output, for `wireshark -k -i -`.
     """
-    if shutil.which("tcpdump") is None and not Path("/usr/bin/tcpdump").exists():
-        raise Unsupported("Capturing needs tcpdump; install it with `apt-get install tcpdump`.")
     client = connect()
+    here = isinstance(client, Client)
+    if here and shutil.which("tcpdump") is None and not Path("/usr/bin/tcpdump").exists():
+        raise Unsupported("Capturing needs tcpdump; install it with `apt-get install tcpdump`.")
     topology = the_slice(client, slice_)
     sliver, _, vif = where.partition(":")
     vifs = [v.dev for v in layout(topology).vifs[the_sliver(topology, sliver)]]
     if vif not in [*vifs, "lo", "any"]:
         raise NotFound(f"Sliver {sliver!r} has no vif {vif!r}; it has: {', '.join(vifs)}.")
     argv = ["tcpdump", "-n", "-U", "-i", vif, *(["-c", str(count)] if count else [])]
-    if file is None or file.endswith(".pcap"):
-        target = ["-w", str(Path(file).resolve()), "-Z", "root"] if file else []
-        _become(topology.name, sliver, (*argv, *target, *expression))
+    if file is None:
+        _become(topology.name, sliver, (*argv, *expression))
     else:
-        _write_pcapng(client.enter(topology.name, sliver, [*argv, "-w", "-", *expression]), file, where)
+        _record(client.enter(topology.name, sliver, [*argv, "-w", "-", *expression]), file, where)
 
 
-def _write_pcapng(command: list[str], file: str, interface: str) -> None:
+def _record(command: list[str], file: str, interface: str) -> None:
     """However we are told to end, we tell tcpdump; it ends its stream, we write what is left and end with it."""
     try:
         out = sys.stdout.buffer if file == "-" else Path(file).open("wb")  # noqa: SIM115
@@ -197,10 +199,16 @@ def _write_pcapng(command: list[str], file: str, interface: str) -> None:
     try:
         assert child.stdout is not None
         with out:
-            for block in convert(child.stdout, interface):
+            for block in _as_it_is(child.stdout) if file.endswith(".pcap") else convert(child.stdout, interface):
                 out.write(block)
                 out.flush()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
     raise click.exceptions.Exit(child.wait())
+
+
+def _as_it_is(stream: IO[bytes]) -> Iterator[bytes]:
+    """As it comes."""
+    while data := os.read(stream.fileno(), 1 << 16):
+        yield data

@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 
 import click
 
-from vini.cli.child import output
+from vini.bus import SliverLoad
 from vini.cli.choose import slice_option, the_slice, the_sliver
 from vini.cli.out import dump, json_option, line, table
 from vini.cli.seconds import Seconds
-from vini.client import Client, Slices, connect
+from vini.client import Slices, connect
 from vini.embed import router
 from vini.layout import layout
-from vini.model import IN_KERNEL, Adjacency, NotFound, Topology
-from vini.node import cgroup
+from vini.model import Adjacency, Topology
 from vini.plugins import expected_adjacencies, router_plugin
 from vini.reach import MOST_LISTED, FibEntry, Walker, Ways
 
-Sample = dict[str, tuple[float, dict[str, tuple[int, ...]], float, int, tuple[int, ...]]]
+Sample = dict[str, SliverLoad]
 
 
 @click.command("routes", short_help="Forwarding tables of all slivers, of one, or the path to one.")
@@ -107,7 +104,7 @@ def _ways_lines(ways: Ways, destination: str) -> list[str]:
 @json_option
 def neighbors_command(slice_: str | None, verbose: bool, as_json: bool) -> None:
     """Routing neighbours of all slivers, as their daemons report them.  Exit code 1 when some are missing."""
-    client = Client()
+    client = connect()
     topology = the_slice(client, slice_)
     found = asyncio.run(_neighbors(client, topology))
     if as_json:
@@ -129,7 +126,7 @@ def _told(a: Adjacency) -> str:
     return f"{a.protocol} {a.neighbor}{' on ' + a.dev if a.dev else ''}: {a.state}"
 
 
-async def _neighbors(client: Client, topology: Topology) -> dict[str, tuple[int, list[Adjacency]]]:
+async def _neighbors(client: Slices, topology: Topology) -> dict[str, tuple[int, list[Adjacency]]]:
     made = layout(topology)
     gate = asyncio.Semaphore(16)
 
@@ -138,10 +135,9 @@ async def _neighbors(client: Client, topology: Topology) -> dict[str, tuple[int,
         plugin = router_plugin(asked.routing.daemon)
         out: list[Adjacency] = []
         for protocol, argv in plugin.adjacencies_argv(asked):
-            run = str(client.place.sockets(asked.ns))
-            command = client.enter(topology.name, name, [a.replace("{run}", run) for a in argv])
             async with gate:
-                out += plugin.adjacencies(protocol, (await output(command))[1])
+                said = (await client.output(topology.name, name, argv))[1]
+            out += plugin.adjacencies(protocol, said)
         # What the user configures himself may speak on fewer links than there are.
         return name, 0 if asked.routing.raw else expected_adjacencies(asked), out
 
@@ -159,87 +155,51 @@ async def _neighbors(client: Client, topology: Topology) -> dict[str, tuple[int,
 @json_option
 def top_command(slice_: str | None, times: int, delay_s: float, as_json: bool) -> None:
     """Traffic of every vif, memory and CPU of every sliver, and packets of its program, refreshed until Ctrl-C."""
-    client = Client()
+    client = connect()
     topology = the_slice(client, slice_)
     with suppress(KeyboardInterrupt):  # how it is told to end
         _look_on(client, topology, times, delay_s, as_json)
 
 
-def _look_on(client: Client, topology: Topology, times: int, delay_s: float, as_json: bool) -> None:
+def _look_on(client: Slices, topology: Topology, times: int, delay_s: float, as_json: bool) -> None:
     before = _sample(client, topology)
     shown = 0
     while not times or shown < times:
         time.sleep(delay_s)
         now = _sample(client, topology)
         if as_json:
-            dump(_rates(before, now))
+            dump(_rates(topology, before, now))
         else:
             click.clear()
-            _print_top(topology, _rates(before, now))
+            _print_top(topology, _rates(topology, before, now))
         before, shown = now, shown + 1
 
 
-def _sample(client: Client, topology: Topology) -> Sample:
-    """Sliver -> time, counters of its vifs, CPU seconds and memory (bytes) of its processes, packets of its program."""
-    out: Sample = {}
-    vifs = {name: {v.dev for v in vs} for name, vs in layout(topology).vifs.items()}
-    for name in topology.slivers:
-        text = subprocess.run(
-            client.enter(topology.name, name, ["cat", "/proc/net/dev"]), capture_output=True, text=True
-        ).stdout
-        counters: dict[str, tuple[int, ...]] = {}
-        for row in text.splitlines()[2:]:
-            dev, _, numbers = row.partition(":")
-            fields = [int(x) for x in numbers.split()]
-            if dev.strip() in vifs[name]:
-                counters[dev.strip()] = (fields[0], fields[1], fields[8], fields[9])
-        cpu, memory = _usage(client, f"{topology.name}.{name}")
-        out[name] = (time.monotonic(), counters, cpu, memory, _handled(client, topology, name))
-    return out
+def _sample(client: Slices, topology: Topology) -> Sample:
+    return asyncio.run(client.loads(topology.name))
 
 
-def _handled(client: Client, topology: Topology, sliver: str) -> tuple[int, ...]:
-    """Packets that its program in the kernel saw, and packets over its budget; () where none is loaded."""
-    program = topology.slivers[sliver].program
-    if program is None or program.kind not in IN_KERNEL:
-        return ()
-    try:
-        maps = asyncio.run(client.maps(topology.name, sliver, ()))
-    except NotFound:
-        return ()
-    return maps.packets, maps.over_budget
+def _rates(topology: Topology, before: Sample, now: Sample) -> list[dict[str, object]]:
+    """In the order of the topology; without slivers whose node was away at one of both looks."""
+    made = layout(topology)
+    seen = [name for name in topology.slivers if name in before and name in now]
+    return [_rate(name, [v.dev for v in made.vifs[name]], before[name], now[name]) for name in seen]
 
 
-def _usage(client: Client, ns: str) -> tuple[float, int]:
-    cpu, memory = 0.0, 0
-    for group in cgroup.of(client.place, ns).glob("*/"):
-        for pid in cgroup.pids(group):
-            try:
-                fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-                pages = Path(f"/proc/{pid}/statm").read_text().split()
-            except FileNotFoundError:  # ended meanwhile
-                continue
-            cpu += (int(fields[11]) + int(fields[12])) / 100
-            memory += (int(pages[1]) - int(pages[2])) * 4096
-    return cpu, memory
-
-
-def _rates(before: Sample,
-           now: Sample) -> list[dict[str, object]]:  # fmt: skip
-    rows: list[dict[str, object]] = []
-    for name, (at, counters, cpu, memory, handled) in now.items():
-        was, old, old_cpu, _, old_handled = before[name]
-        span = at - was
-        vifs = {}
-        for dev, new in counters.items():
-            rx_bytes, rx, tx_bytes, tx = ((n - o) / span for n, o in zip(new, old.get(dev, new), strict=True))
+def _rate(name: str, devs: Sequence[str], was: SliverLoad, now: SliverLoad) -> dict[str, object]:
+    span = now.at - was.at
+    vifs = {}
+    for dev in devs:
+        if new := now.vifs.get(dev):
+            rx_bytes, rx, tx_bytes, tx = ((n - o) / span for n, o in zip(new, was.vifs.get(dev, new), strict=True))
             vifs[dev] = {"rx_mbit": rx_bytes * 8e-6, "rx_pps": rx, "tx_mbit": tx_bytes * 8e-6, "tx_pps": tx}
-        row = {"sliver": name, "cpu_pct": 100 * (cpu - old_cpu) / span, "memory_mib": memory / 2**20, "vifs": vifs}
-        if handled:  # both counters begin at 0 when a program is unloaded and loaded again
-            passed, dropped = (max(0, n - o) / span for n, o in zip(handled, old_handled or handled, strict=True))
-            row["program"] = {"pps": passed, "over_budget_pps": dropped}
-        rows.append(row)
-    return rows
+    cpu = max(0.0, now.cpu_s - was.cpu_s) / span  # a process that ended takes its time along
+    row: dict[str, object] = {"sliver": name, "cpu_pct": 100 * cpu, "memory_mib": now.memory / 2**20, "vifs": vifs}
+    if now.program:  # both counters begin at 0 when a program is unloaded and loaded again
+        old = was.program or now.program
+        passed, dropped = (max(0, n - o) / span for n, o in zip(now.program, old, strict=True))
+        row["program"] = {"pps": passed, "over_budget_pps": dropped}
+    return row
 
 
 def _print_top(topology: Topology, rows: list[dict[str, object]]) -> None:

@@ -16,18 +16,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 import msgspec
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed
 
 from vini import bus
 from vini.client import login as logins
-from vini.client.remote import refusal, trusted, unreachable
+from vini.client.commands import opened, said
 from vini.model import ViniError
 
 _CHUNK = 1 << 15
 _PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 _ENCODE = msgspec.msgpack.Encoder()
-_SAID: msgspec.msgpack.Decoder[bus.Said | bus.Refusal] = msgspec.msgpack.Decoder(bus.Said | bus.Refusal)
 
 
 def main() -> None:
@@ -46,17 +45,8 @@ async def _run(slice_: str, sliver: str, argv: list[str]) -> int:
     login = logins.current()
     if login is None:
         raise ViniError("Nobody is logged in to a central; `vini login URL`.")
-    url = f"{login.url.replace('http', 'ws', 1)}/v1/slices/{slice_}/slivers/{sliver}/run"
-    context = trusted(login.ca) if url.startswith("wss") else None
-    try:
-        async with connect(
-            url, ssl=context, additional_headers={"Authorization": f"Bearer {login.token}"}, max_size=1 << 20
-        ) as socket:
-            return await _converse(socket, argv)
-    except InvalidStatus as e:
-        raise refusal(e.response.status_code, bytes(e.response.body or b"")) from e
-    except (OSError, WebSocketException) as e:
-        raise unreachable(login.url, e) from e
+    async with opened(login, slice_, sliver) as socket:
+        return await _converse(socket, argv)
 
 
 async def _converse(socket: ClientConnection, argv: list[str]) -> int:
@@ -74,18 +64,13 @@ async def _converse(socket: ClientConnection, argv: list[str]) -> int:
 
 
 async def _listen(socket: ClientConnection) -> int:
-    try:
-        async for raw in socket:
-            match _SAID.decode(raw if isinstance(raw, bytes) else raw.encode()):
-                case bus.Output(fd, data):
-                    await asyncio.to_thread(_write, fd, data)
-                case bus.Exited(code):
-                    return code
-                case bus.Refusal() as said:
-                    raise bus.refused(said)
-    except ConnectionClosed as e:
-        raise ViniError(f"The connection broke while the command ran ({e}); it has been ended there.") from e
-    raise ViniError("The central hung up while the command ran; it has been ended there.")
+    async for message in said(socket):
+        match message:
+            case bus.Output(fd, data):
+                await asyncio.to_thread(_write, fd, data)
+            case bus.Exited(code):
+                return code
+    raise AssertionError("`said` ends with an exit, or raises")
 
 
 def _write(fd: int, data: bytes) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from vini import bus
+from vini.client.child import output
 from vini.client.slices import Event, OnProgress, Say, Slices
 from vini.dataplane.element import Element
 from vini.embed import embed
@@ -151,6 +152,13 @@ class Client(Slices):
         assert isinstance(reply, bus.Fibs)
         return reply.tables
 
+    async def loads(self, slice_: str) -> dict[str, bus.SliverLoad]:
+        """Sliver -> what it does to this machine."""
+        await self.greeting()
+        reply = await self._ask(bus.AskLoads(slice_))
+        assert isinstance(reply, bus.Loads)
+        return reply.slivers
+
     async def maps(self, slice_: str, sliver: str, names: Sequence[str] | None = None) -> bus.Maps:
         """What the maps of a sliver's program hold; these ones, or all.  Raises NotFound where it has none."""
         await self.greeting()
@@ -219,6 +227,11 @@ class Client(Slices):
         group.mkdir(parents=True, exist_ok=True)
         join = f'echo 0 > {shlex.quote(str(group / "cgroup.procs"))} && exec "$@"'
         return ["sh", "-c", join, "sh", *command]
+
+    async def output(self, slice_: str, sliver: str, argv: Sequence[str]) -> tuple[int, str]:
+        """Exit code and standard output of a command inside a sliver; `{run}` in its words stands for its directory."""
+        run = str(self.place.sockets(f"{slice_}.{sliver}"))
+        return await output(self.enter(slice_, sliver, [word.replace("{run}", run) for word in argv]))
 
     # --- the agent ----------------------------------------------------------------------------
 

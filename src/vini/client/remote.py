@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 import ssl
 import sys
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
@@ -14,6 +17,7 @@ import msgspec
 from vini import bus
 from vini.client.login import Login
 from vini.client.slices import Event, OnProgress, Say, Slices
+from vini.client.times import Ahead, NodeClock, measured
 from vini.model import (
     CapacityError,
     Conflict,
@@ -30,6 +34,7 @@ from vini.model import (
     ViniError,
 )
 from vini.reach import FibEntry
+from vini.rules.nouns import Holder
 
 T = TypeVar("T")
 Query = dict[str, str | float | None]
@@ -67,6 +72,7 @@ class RemoteClient(Slices):
 
     def __init__(self, login: Login, say: Say = lambda _: None, transport: httpx.BaseTransport | None = None):
         super().__init__(say)
+        self._central: Ahead | None = None
         self._login = login
         self._http = httpx.Client(
             base_url=f"{login.url}/v1",
@@ -80,9 +86,7 @@ class RemoteClient(Slices):
         """The answer to a request.  Raises the error that the central refused with."""
         return self._call(method, path, type_, body, {}, query)
 
-    def _call(
-        self, method: str, path: str, type_: type[T], body: object, headers: dict[str, str], query: Query
-    ) -> T:
+    def _call(self, method: str, path: str, type_: type[T], body: object, headers: dict[str, str], query: Query) -> T:
         content = None if body is None else msgspec.json.encode(body)
         params = {k: v for k, v in query.items() if v is not None}
         try:
@@ -120,7 +124,7 @@ class RemoteClient(Slices):
     async def _ask(self, method: str, path: str, type_: type[T], body: object = None, **query: str | float | None) -> T:
         return await asyncio.to_thread(lambda: self.call(method, path, type_, body, **query))
 
-    lead_s = 1.0
+    lead_s = 1.0  # the way to a node takes milliseconds, a busy one makes a pass of some hundred before it listens
 
     # --- what is asked for --------------------------------------------------------------------
 
@@ -152,7 +156,10 @@ class RemoteClient(Slices):
     def _put(self, topology: Topology, what: str, after: int | None, at: float) -> bus.Report:
         headers = {} if after is None else {"If-Match": f'"{after}"'}
         path = f"/slices/{topology.name}/topology"
-        query: Query = {"what": what, "at": at} if at else {"what": what, "wait_s": _PATIENCE_S}
+        query: Query = {"what": what, "wait_s": _PATIENCE_S}
+        if at:
+            there = at + self._clock().ahead_s
+            query = {"what": what, "at": there, "wait_s": min(_PATIENCE_S, max(0.0, at - time.time()))}
         return self._call("PUT", path, bus.Report, topology, headers, query)
 
     async def edit(
@@ -187,6 +194,44 @@ class RemoteClient(Slices):
         """Sliver -> its main forwarding table, both IP versions."""
         return await self._ask("GET", f"/slices/{slice_}/fibs", dict[str, tuple[FibEntry, ...]])
 
+    async def loads(self, slice_: str) -> dict[str, bus.SliverLoad]:
+        """Sliver -> what it does to its node; without those whose node is away."""
+        return await self._ask("GET", f"/slices/{slice_}/loads", dict[str, bus.SliverLoad])
+
+    async def departures(self, slice_: str) -> Mapping[str, tuple[int, int]] | None:
+        """As the nodes' link elements count; None where one of them has the kernel's netem instead."""
+        if "netem" in (await asyncio.to_thread(self.backends, slice_)).values():
+            return None
+        loads = await self.loads(slice_)
+        return {f"{sliver}:{dev}": n for sliver, load in loads.items() for dev, n in load.departed.items()}
+
+    def backends(self, slice_: str) -> dict[str, str]:
+        """`sliver:vif` -> who shapes what leaves by it; without those that nobody does."""
+        return {vif: b for holder in self._holders(slice_).values() for vif, b in holder.backends.items()}
+
+    def _holders(self, slice_: str) -> dict[str, Holder]:
+        return self.call("GET", f"/slices/{slice_}/nodes", dict[str, Holder])
+
+    async def clocks(self, slice_: str) -> dict[str, NodeClock]:
+        """The nodes of a slice, and how their clocks go."""
+
+        def look() -> dict[str, NodeClock]:
+            central = self._clock(afresh=True)
+            found = self._holders(slice_)
+            return {n: NodeClock(h.slivers, central.plus(h.clock_offset_s, h.clock_error_s)) for n, h in found.items()}
+
+        return await asyncio.to_thread(look)
+
+    def _clock(self, afresh: bool = False) -> Ahead:
+        """The central's, measured when it is first needed, and when its user measures clocks."""
+        if self._central is None or afresh:
+            self._central = measured(lambda: self.call("GET", "/clock", bus.Clock))
+        return self._central
+
+    async def acts(self, slice_: str, after: int = 0) -> dict[str, tuple[bus.Act, ...]]:
+        """Node -> when it put generations above `after` in force; without those that are away."""
+        return await self._ask("GET", f"/slices/{slice_}/acts", dict[str, tuple[bus.Act, ...]], after=after)
+
     async def maps(self, slice_: str, sliver: str, names: Sequence[str] | None = None) -> bus.Maps:
         """What the maps of a sliver's program hold; these ones, or all."""
         only = None if names is None else ",".join(names)
@@ -206,6 +251,18 @@ class RemoteClient(Slices):
     def enter(self, slice_: str, sliver: str, argv: Sequence[str]) -> list[str]:
         """A program of ours that runs `argv` in the sliver, wherever that is, and is to its caller as that would be."""
         return [sys.executable, "-m", "vini.client.inside", slice_, sliver, "--", *argv]
+
+    async def output(self, slice_: str, sliver: str, argv: Sequence[str]) -> tuple[int, str]:
+        """Exit code and standard output of a command inside a sliver; `{run}` in its words stands for its directory."""
+        from vini.client import commands
+
+        if any("{run}" in word for word in argv):  # a word with braces is quoted, and the name stands outside of it
+            argv = ("sh", "-c", "exec " + shlex.join(argv).replace("{run}", "'\"$VINI_SLIVER_DIR\"'"))
+        return await commands.output(self._login, slice_, sliver, argv)
+
+    def script(self, file: Path) -> list[str]:
+        """By its text: the node may have it elsewhere, and another Python."""
+        return ["python3", "-I", "-c", file.read_text()]
 
 
 def trusted(ca: str) -> ssl.SSLContext | bool:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vini import bus
+from vini.client.times import NodeClock
 from vini.layout import address, layout
 from vini.model import Link, NotFound, SliverStatus, Topology, Unsupported, Value, ViniError
 from vini.reach import FibEntry, expectations, lost_path, unreached
@@ -22,7 +25,7 @@ _FAILED_S = 5.0  # a sliver that has failed for so long won't recover by waiting
 
 
 class Event(Value, frozen=True):
-    """Something that was asked of a slice."""
+    """Something that was asked of a slice; or, with generation 0, that happened to the paths below it."""
 
     at: float  # Unix time, s
     who: str
@@ -52,7 +55,7 @@ class Slices(ABC):
 
     @abstractmethod
     def events(self, slice_: str, limit: int = 50) -> list[Event]:
-        """What was asked of a slice; the newest first."""
+        """What was asked of a slice, and on a testbed which links failed with a path; the newest first."""
 
     async def topology(self, slice_: str) -> Topology:
         """As `asked`, for those who must not wait."""
@@ -70,9 +73,9 @@ class Slices(ABC):
     ) -> bus.Report:
         """Change what is asked of a slice now, whoever asked it; of two edits at once none is lost.
 
-        `change` is pure, and keeps the name.  With `at` (Unix time, s) the nodes are told at once, and all act at that
-        moment, each by its own clock as far as the central knows how that goes.  Raises NotFound where the slice is
-        not up.
+        `change` is pure, and keeps the name.  With `at` (Unix time by this machine's clock, s) the nodes are told at
+        once, and all act at that moment, each by its own clock as far as the central knows how that goes; returns when
+        all know, at that moment at the latest.  Raises NotFound where the slice is not up.
         """
 
     @abstractmethod
@@ -102,6 +105,10 @@ class Slices(ABC):
         """Sliver -> its main forwarding table, both IP versions."""
 
     @abstractmethod
+    async def loads(self, slice_: str) -> dict[str, bus.SliverLoad]:
+        """Sliver -> what it does to its node: counters of its vifs, CPU, memory, its program's packets."""
+
+    @abstractmethod
     async def maps(self, slice_: str, sliver: str, names: Sequence[str] | None = None) -> bus.Maps:
         """What the maps of a sliver's program hold; these ones, or all.  Raises NotFound where it has none."""
 
@@ -113,7 +120,19 @@ class Slices(ABC):
     def capabilities(self) -> frozenset[str]:
         """What the nodes can do; known after the first request."""
 
-    lead_s: float = 0.0  # how long ahead an edit `at` a moment should be sent, so that it reaches all nodes in time
+    lead_s: float = 0.0  # how long ahead an edit `at` a moment should be sent at least; 0: all is here, do it then
+
+    async def clocks(self, slice_: str) -> dict[str, NodeClock]:  # noqa: ARG002
+        """The nodes of a slice, and how their clocks go; {}: all of it is on this machine, and by its clock."""
+        return {}
+
+    async def placed(self, slice_: str) -> dict[str, str]:
+        """Sliver -> its node; {}: all are on this machine."""
+        return {s: node for node, of in (await self.clocks(slice_)).items() for s in of.slivers}
+
+    async def acts(self, slice_: str, after: int = 0) -> dict[str, tuple[bus.Act, ...]]:  # noqa: ARG002
+        """Node -> when it put generations above `after` in force; of nodes that are on other machines and answer."""
+        return {}
 
     def backends(self, slice_: str) -> dict[str, str]:  # noqa: ARG002
         """`sliver:vif` -> who shapes what leaves by it, as far as that is known here."""
@@ -197,6 +216,15 @@ class Slices(ABC):
     @abstractmethod
     def enter(self, slice_: str, sliver: str, argv: Sequence[str]) -> list[str]:
         """The command line that runs `argv` inside a sliver and its cgroup, so that the slice's end is its end too."""
+
+    @abstractmethod
+    async def output(self, slice_: str, sliver: str, argv: Sequence[str]) -> tuple[int, str]:
+        """Exit code and standard output of a command inside a sliver; `{run}` in its words stands for the sliver's
+        directory there (`$VINI_SLIVER_DIR`)."""
+
+    def script(self, file: Path) -> list[str]:
+        """The beginning of the command line that runs this Python file, which imports nothing of ours, in a sliver."""
+        return [sys.executable, "-I", str(file)]
 
     def address(self, topology: Topology, sliver: str, family: int = 4) -> str:
         """The address that stands for a sliver."""

@@ -15,9 +15,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TypeVar
 
+from msgspec.structs import replace
+
 from vini import mirror
-from vini.bus import Fibs, Lines, MapRows, Maps, Report
+from vini.bus import Act, Acts, Fibs, Lines, Loads, MapRows, Maps, Report, SliverLoad
 from vini.model import AnyObject, DriverError, Key, Netns, NotFound, SliceSpec, SliverStatus, State, Way
+from vini.node.acts import ActsTaken
 from vini.node.guard import Guard
 from vini.node.ledger import Change, Ended
 from vini.node.ledgers import Asker, Ledgers
@@ -46,6 +49,7 @@ class Agent:
         self._ways: dict[str, tuple[SliceSpec, frozenset[Way]]] = {}
         self._machine, self._ledgers, self._traces, self._programs = machine, ledgers, traces, programs
         self._work = ThreadPoolExecutor(1, thread_name_prefix="machine")
+        self._acts = ActsTaken()
         self._failures: dict[Key, str] = {}
         self._woken = asyncio.Event()
         self._hurry = False  # somebody waits for what the next full look tells
@@ -71,16 +75,22 @@ class Agent:
     ) -> tuple[int, set[str], frozenset[AnyObject], set[str]]:
         """How many steps it took, the slivers that were concerned, what is in them now, and in which of them daemons
         are still being told of their new configuration."""
+        began = time.time()
         old = self._ledgers.accept(spec, asker)
         new = self._objects(spec.slice, asker)
         scope = touched(self._now(old) if old else frozenset(), new) | self._failed_namespaces()
         if old is None or not new:  # also what nobody asked for goes with the slice
             scope |= self._traced(spec.slice)
         ops, now = self._pass(scope, progress)
+        if self._ledgers.of(asker).in_force(spec.slice) == spec.generation:
+            self._acted(spec, began)
         # Told from what the kernel acknowledged; the loop's next full look verifies it within a second or so.
         own = {ns for ns in scope if ns.startswith(spec.slice + ".")}  # others were only tried once more
         log.info("slice %s generation %d: %d steps", spec.slice, spec.generation, ops)
         return ops, own, within(now, own), self._traces.being_told(own)
+
+    def _acted(self, spec: SliceSpec, began: float) -> None:
+        self._acts.add(spec.slice, Act(spec.generation, spec.not_before, began, time.time()))
 
     def _objects(self, slice_: str, asker: Asker) -> frozenset[AnyObject]:
         """What this asker wants of a slice now."""
@@ -154,6 +164,22 @@ class Agent:
         spaces = sorted({ns for o in self._objects(slice_, asker) for ns in o.slivers})
         tables = await self._in_thread(lambda: self._traces.fibs(spaces))
         return Fibs({ns.partition(".")[2]: table for ns, table in tables.items()})
+
+    async def loads(self, slice_: str, asker: Asker = "here") -> Loads:
+        """What a slice's slivers do to the machine, by sliver name."""
+        spaces = sorted({ns for o in self._objects(slice_, asker) for ns in o.slivers})
+        return Loads(await self._in_thread(lambda: self._loads(spaces)))
+
+    def _loads(self, spaces: Collection[str]) -> dict[str, SliverLoad]:
+        found = self._traces.loads(spaces)
+        spent = {ns: self._programs.spent(ns) for ns in found if self._programs.loaded(ns)}
+        told = {ns: replace(found[ns], program=(s.passed, s.dropped)) for ns, s in spent.items()}
+        return {ns.partition(".")[2]: load for ns, load in (found | told).items()}
+
+    async def acts(self, slice_: str, after: int, asker: Asker = "here") -> Acts:
+        """When desired states of a slice with higher generations were put in force."""
+        mine = self._ledgers.of(asker).accepted(slice_) > 0
+        return Acts(self._acts.after(slice_, after) if mine else ())
 
     def generations(self, asker: Asker = "here") -> dict[str, int]:
         """The newest accepted generation of each slice that is asked for."""
@@ -265,16 +291,22 @@ class Agent:
             reports = await self._in_thread(self._full_pass)
             if self.listener:
                 self.listener(reports)
-            await self._rest(min(_LONGEST_S, max(_PERIOD_S, _SHARE * (time.monotonic() - started))))
+            took = time.monotonic() - started
+            await self._rest(min(_LONGEST_S, max(_PERIOD_S, _SHARE * took)), took)
 
-    async def _rest(self, seconds: float) -> None:
+    async def _rest(self, seconds: float, took: float) -> None:
         """Wait; meanwhile, what takes too long to answer is ended, what waits its turn is asked, and specs whose time
-        has come are put in force at that moment."""
+        has come are put in force at that moment.  A look would take so long again: where such a moment comes sooner,
+        it is waited for, so that nodes act together."""
         end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0 and not self._hurry:
+        while True:
+            left = end - time.monotonic()
+            over = left <= 0 or self._hurry
+            if over and not (self._moment() < 2 * took and left > -_LONGEST_S):
+                return
             self._woken.clear()
             asking = self._traces.asking()
-            await self._until_woken(min(left, self._moment(), _TICK_S if asking else math.inf))
+            await self._until_woken(min(math.inf if over else left, self._moment(), _TICK_S if asking else math.inf))
             if self._moment() == 0:
                 await self._in_thread(self._advance)
             if asking:
@@ -290,6 +322,7 @@ class Agent:
 
     def _advance(self) -> None:
         """One pass over what the time that has come changes."""
+        began = time.time()
         changes = self._advanced()
         scope: set[str] = set()
         for old, new in changes:
@@ -298,6 +331,8 @@ class Agent:
                 scope |= self._traced(new.slice)
         if scope:
             self._pass(scope, lambda *_: None)
+        for _, new in changes:
+            self._acted(new, began)
 
     def _advanced(self) -> list[Change]:
         """What is wanted from now on; nothing new where the disk does not take it, which the next full look tries."""

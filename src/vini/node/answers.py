@@ -79,7 +79,7 @@ class Answers:
         match request:
             case bus.Stop():
                 raise Denied("Only root on the machine itself ends its agent: `vini agent stop` there.")
-            case bus.AskStatus(slice_) | bus.AskFibs(slice_):
+            case bus.AskStatus(slice_) | bus.AskFibs(slice_) | bus.AskLoads(slice_) | bus.AskActs(slice_):
                 pass
             case bus.AskMaps(ns=ns) | bus.WriteRow(ns=ns) | bus.Run(ns=ns):
                 slice_ = ns.partition(".")[0]
@@ -101,6 +101,10 @@ class Answers:
                 return await agent.status(slice_, asker)
             case bus.AskFibs(slice_):
                 return await agent.fibs(slice_, asker)
+            case bus.AskLoads(slice_):
+                return await agent.loads(slice_, asker)
+            case bus.AskActs(slice_, after):
+                return await agent.acts(slice_, after, asker)
             case bus.AskMaps(ns, names):
                 return await agent.maps(ns, names)
             case bus.WriteRow(ns, map_, key, value):

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from contextlib import suppress
 
+from vini.bus import SliverLoad
 from vini.model import AnyObject, Process
 from vini.node import netns, rtnl
 from vini.node.drivers.contents import furnished
 from vini.node.drivers.process import ProcessDriver
+from vini.node.loads import loads
 from vini.node.netlink import Socket
 from vini.node.pins import Pins
 from vini.node.place import Place
@@ -59,6 +61,10 @@ class Traces:
                     with Socket() as socket:
                         out[ns] = fib(socket)
         return out
+
+    def loads(self, namespaces: Iterable[str]) -> dict[str, SliverLoad]:
+        """What those slivers do to the machine, by their namespaces."""
+        return loads(self._place, namespaces)
 
 
 def fib(socket: Socket) -> tuple[FibEntry, ...]:

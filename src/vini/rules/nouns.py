@@ -84,12 +84,22 @@ class NodeRow(Row, frozen=True):
     version: str
     joined: float
     last_heard: float
-    clock_offset_s: float
+    clock_offset_s: float  # how far its clock is ahead of the central's
+    clock_error_s: float = 0.0  # by how much that may be wrong
 
     @property
     def node(self) -> Node:
         """As `embed` takes it."""
         return Node(self.name, self.capabilities, self.site, self.address, self.mtu, self.cores, self.memory_mib)
+
+
+class Holder(Row, frozen=True):
+    """What a node has of a slice, and how its clock goes."""
+
+    slivers: tuple[str, ...]  # by name
+    clock_offset_s: float  # ahead of the central's
+    clock_error_s: float  # by how much that may be wrong
+    backends: dict[str, str] = {}  # "sliver:vif" -> who shapes what leaves by it; without those that nobody does
 
 
 class Slice(Row, frozen=True):

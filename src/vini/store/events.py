@@ -14,7 +14,22 @@ from vini.store.database import Tx
 from vini.store.page import MOST, matches, page
 from vini.store.tables import events
 
-__all__ = ["MOST", "add", "failures", "forget", "newest", "settled", "since", "some"]
+__all__ = [
+    "MOST",
+    "PATH_BACK",
+    "PATH_FAILED",
+    "add",
+    "failures",
+    "forget",
+    "newest",
+    "of_slice",
+    "settled",
+    "since",
+    "some",
+]
+
+_PAGE = 1000
+PATH_FAILED, PATH_BACK = "path failed", "path back"  # what nodes say of links that mirror a path
 
 
 def add(
@@ -53,6 +68,17 @@ def some(
     query = _wanted(who, what, kind, target, caller)
     rows, more = page(tx, query, events.c.id, after, limit, newest_first=True)
     return [Event(**row._mapping) for row in rows], more
+
+
+def of_slice(tx: Tx, name: str, limit: int, caller: Caller) -> list[Event]:
+    """What was asked of a slice, and what happened to the paths below it; the newest first."""
+    found: list[Event] = []
+    after, more = None, True
+    while more and len(found) < limit:
+        rows, more = some(tx, after, _PAGE, kind="slice", target=name, caller=caller)
+        found += [e for e in rows if e.result == "ok" and (e.detail.isdigit() or e.what in (PATH_FAILED, PATH_BACK))]
+        after = rows[-1].id if rows else None
+    return found[:limit]
 
 
 def since(tx: Tx, number: int, caller: Caller | None = None, limit: int = 1000) -> Sequence[Event]:

@@ -85,12 +85,14 @@ def heard(tx: Tx, name: str, at: float, said: NodeSaid, clock_offset_s: float = 
         raise NotFound(absent("node", name))
 
 
-def measured(tx: Tx, offsets: Mapping[str, float], at: float) -> None:
-    """These are alive, and their clocks are ahead by so much; of one that was deleted nothing is written."""
-    change = (
-        update(nodes).where(nodes.c.name == bindparam("of")).values(clock_offset_s=bindparam("ahead"), last_heard=at)
-    )
-    rows = [{"of": name, "ahead": _finite(ahead)} for name, ahead in sorted(offsets.items())]
+def measured(tx: Tx, offsets: Mapping[str, tuple[float, float]], at: float) -> None:
+    """These are alive, and their clocks are ahead by so much, give or take so much; of one that was deleted nothing is
+    written."""
+    values = {"clock_offset_s": bindparam("ahead"), "clock_error_s": bindparam("error"), "last_heard": at}
+    change = update(nodes).where(nodes.c.name == bindparam("of")).values(values)
+    rows = [
+        {"of": n, "ahead": _finite(ahead), "error": _finite(error)} for n, (ahead, error) in sorted(offsets.items())
+    ]
     if rows:
         tx.execute(change, rows)
 

@@ -120,7 +120,8 @@ nodes = Table(
     _text("version"),
     Column("joined", Double, nullable=False),  # Unix time, s, as all times here
     Column("last_heard", Double, nullable=False),
-    Column("clock_offset_s", Double, nullable=False),
+    Column("clock_offset_s", Double, nullable=False),  # ahead of the central's
+    Column("clock_error_s", Double, nullable=False, server_default="0"),  # by how much that may be wrong
     CheckConstraint("boot_state IN ('boot', 'safeboot', 'reinstall', 'disabled')", name="boot_state"),
 )
 

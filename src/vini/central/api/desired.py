@@ -20,6 +20,7 @@ from vini.model import Mistake, Topology, TopologyError, Value, ViniError
 from vini.reach import FibEntry
 from vini.rules.caller import Caller
 from vini.rules.errors import Invalid
+from vini.rules.nouns import Event, Holder
 from vini.store import events, tokens
 from vini.store.database import Database
 
@@ -31,12 +32,12 @@ _ENCODE = msgspec.msgpack.Encoder()
 
 
 class Logged(Value, frozen=True):
-    """Something that was asked of a slice."""
+    """Something that was asked of a slice; or, with generation 0, that happened to the paths below it."""
 
     at: float
     who: str
     what: str
-    generation: int
+    generation: int = 0
 
 
 class Row(Value, frozen=True):
@@ -58,6 +59,13 @@ def desired_router(testbed: Testbed, database: Database, clock: Callable[[], flo
     _asked(router, testbed)
     _observed(router, testbed)
     _programs(router, testbed)
+
+    @route(router, "GET", "/clock", gives=bus.Clock)
+    def get_clock(call: Asked) -> Response:
+        """What time it is at the central, when it got the question and when it answers."""
+        received = clock()
+        call.who()
+        return shown(bus.Clock(received, clock()))
 
     @router.websocket("/slices/{name}/slivers/{sliver}/run")
     async def run(socket: WebSocket, name: str, sliver: str) -> None:
@@ -111,14 +119,18 @@ def _asked(router: APIRouter, testbed: Testbed) -> None:
 
     @route(router, "GET", "/slices/{name}/log", gives=list[Logged])
     def get_log(call: Asked, name: SliceName, limit: Annotated[int, Query(ge=1, le=1000)] = 50) -> Response:
-        """What was asked of a slice, the newest first."""
+        """What was asked of a slice, and which of its links failed with a path between nodes; the newest first."""
 
         def ask(tx: Any, caller: Caller) -> list[Logged]:
-            found, _ = events.some(tx, None, limit, kind="slice", target=name, caller=caller)
-            done = [e for e in found if e.result == "ok" and e.detail.isdigit()]
-            return [Logged(e.at, e.who, e.what, int(e.detail)) for e in done]
+            return [_logged(e) for e in events.of_slice(tx, name, limit, caller)]
 
         return call.read(ask)
+
+
+def _logged(event: Event) -> Logged:
+    if event.detail.isdigit():
+        return Logged(event.at, event.who, event.what, int(event.detail))
+    return Logged(event.at, event.who, f"{event.what}: {event.detail}")
 
 
 def _observed(router: APIRouter, testbed: Testbed) -> None:
@@ -131,6 +143,21 @@ def _observed(router: APIRouter, testbed: Testbed) -> None:
     async def get_fibs(call: Asked, name: SliceName) -> Response:
         """The main forwarding tables of a slice's slivers."""
         return shown(await testbed.fibs(await asyncio.to_thread(call.who), name))
+
+    @route(router, "GET", "/slices/{name}/loads", gives=dict[str, bus.SliverLoad])
+    async def get_loads(call: Asked, name: SliceName) -> Response:
+        """Traffic of the vifs, CPU and memory of the processes, and packets of the programs of a slice's slivers."""
+        return shown(await testbed.loads(await asyncio.to_thread(call.who), name))
+
+    @route(router, "GET", "/slices/{name}/acts", gives=dict[str, tuple[bus.Act, ...]])
+    async def get_acts(call: Asked, name: SliceName, after: Annotated[int, Query(ge=0)] = 0) -> Response:
+        """When each node put which generations above `after` in force, by its own clock."""
+        return shown(await testbed.acts(await asyncio.to_thread(call.who), name, after))
+
+    @route(router, "GET", "/slices/{name}/nodes", gives=dict[str, Holder])
+    def get_holders(call: Asked, name: SliceName) -> Response:
+        """The nodes of a slice: the slivers that each has, and how its clock goes."""
+        return shown(testbed.holders(call.who(), name))
 
 
 def _programs(router: APIRouter, testbed: Testbed) -> None:
@@ -232,5 +259,3 @@ class _Running:
 
     async def _say(self, message: bus.Message) -> None:
         await self._socket.send_bytes(_ENCODE.encode(message))
-
-

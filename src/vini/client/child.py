@@ -1,4 +1,4 @@
-"""Child processes that a command runs and listens to."""
+"""Child processes that are listened to."""
 
 from __future__ import annotations
 

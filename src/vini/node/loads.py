@@ -1,0 +1,65 @@
+"""What slivers do to this machine: traffic of their vifs, CPU and memory of their processes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from vini.bus.messages import SliverLoad
+from vini.dataplane.element import Element
+from vini.node import cgroup, netns
+from vini.node.place import Place
+
+_TICKS_PER_S, _PAGE = 100, 4096  # of /proc/PID/stat and statm (proc(5))
+_RX_BYTES, _RX, _TX_BYTES, _TX = 0, 1, 8, 9  # fields of a line of /proc/net/dev
+Departed = Mapping[tuple[str, str], tuple[int, int]]  # namespace and vif -> packets that left, and those of them late
+
+
+def loads(place: Place, spaces: Iterable[str]) -> dict[str, SliverLoad]:
+    """Namespace -> its counters since each vif and process began; without those that are not there."""
+    departed = _departed(place)
+    out: dict[str, SliverLoad] = {}
+    with netns.back_home():
+        for ns in spaces:
+            with suppress(OSError):
+                netns.enter(place.pin(ns))
+                vifs = _counters(Path("/proc/thread-self/net/dev").read_text())
+                cpu_s, memory = _usage(place, ns)
+                late = {dev: n for (of, dev), n in departed.items() if of == ns}
+                out[ns] = SliverLoad(time.monotonic(), vifs, cpu_s, memory, late)
+    return out
+
+
+def _counters(text: str) -> dict[str, tuple[int, int, int, int]]:
+    out = {}
+    for row in text.splitlines()[2:]:
+        dev, _, numbers = row.partition(":")
+        fields = [int(x) for x in numbers.split()]
+        out[dev.strip()] = (fields[_RX_BYTES], fields[_RX], fields[_TX_BYTES], fields[_TX])
+    return out
+
+
+def _usage(place: Place, ns: str) -> tuple[float, int]:
+    """CPU time (s) and memory of its own (bytes) of its living processes."""
+    cpu_s, memory = 0.0, 0
+    for group in cgroup.of(place, ns).glob("*/"):
+        for pid in cgroup.pids(group):
+            with suppress(FileNotFoundError, ProcessLookupError):  # ended meanwhile
+                fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+                pages = Path(f"/proc/{pid}/statm").read_text().split()
+                cpu_s += (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
+                memory += (int(pages[1]) - int(pages[2])) * _PAGE
+    return cpu_s, memory
+
+
+def _departed(place: Place) -> Departed:
+    """By what the link element counts; {} where none runs, since no link needs it."""
+    ours = place.netns("").name
+    try:
+        with Element(place.run) as running:
+            ports = running.stats()
+    except OSError:
+        return {}
+    return {(ns.removeprefix(ours), dev): (n["sent"], n["late"]) for (ns, dev), n in ports.items()}
