@@ -22,7 +22,7 @@ class Node(Value, frozen=True):
     memory_mib: int = 0  # the same; 0: not bounded
 
 
-class Ride(Value, frozen=True):
+class Ride(Value, frozen=True, forbid_unknown_fields=False):
     """One end, here, of a link that leads to another node, and that fails when the path to that node does."""
 
     link: str
@@ -34,10 +34,12 @@ class Ride(Value, frozen=True):
 Way = tuple[str, str]  # addresses of this node and of another one: the path between them, whatever it leads over
 
 
-class SliceSpec(Value, frozen=True):
+class SliceSpec(Value, frozen=True, forbid_unknown_fields=False):
     """Everything that one node must hold for one slice; immutable and complete.
 
-    A node never goes back to a lower generation.  An empty `objects` asks for the slice's end.
+    A node never goes back to a lower generation.  An empty `objects` asks for the slice's end.  A node of an older
+    version passes over a field that it does not know: a new one here is only what a slice can do without.  What must
+    not be passed over belongs in an object, where what a node does not know is refused.
     """
 
     slice: str
