@@ -29,7 +29,7 @@ settings.register_profile(
 settings.register_profile("thorough", settings.get_profile("quick"), max_examples=1000, derandomize=False)
 settings.load_profile("quick")  # `pytest --hypothesis-profile=thorough` for long ones
 
-ABLE = frozenset({"root", "cgroup2", "netem", "element", "frr", "bird", "programs", "vxlan"})
+ABLE = frozenset({"root", "cgroup2", "netem", "element", "frr", "bird", "programs", "vxlan", "gretap"})
 CAPABLE = Node("local", ABLE, address="192.0.2.1", mtu=9000)
 OTHER = replace(CAPABLE, name="other", address="192.0.2.2")
 NAMES = ("a", "b", "c", "denver", "kansas-city", "x" * 40, "x" * 39 + "y", "0")
@@ -186,7 +186,8 @@ def topologies(draw: st.DrawFn, slice_: str = "s") -> Topology:
         if around and sliver.routing is None and draw(st.booleans()):
             route = StaticRoute("198.51.100.0/24", draw(st.sampled_from(around)))
             made[name] = Sliver(name, files=sliver.files, commands=sliver.commands, routes=(route,))
-    return Topology(slice_, made, tuple(out), substrate=draw(st.sampled_from(["mirror", "mirror", "heal"])))
+    substrate = draw(st.sampled_from(["mirror", "mirror", "heal"]))
+    return Topology(slice_, made, tuple(out), substrate=substrate, tunnel=draw(st.sampled_from(["", "gretap"])))
 
 
 def _ends(link: Link) -> set[str]:

@@ -43,6 +43,7 @@ from vini.plugins.programs import Prepared, prepare
 from vini.plugins.programs import objects as hooked
 from vini.plugins.shape_files import files as shape_files
 from vini.plugins.shaping import shape
+from vini.plugins.tunnels import kind_of
 from vini.plugins.wires import Wire, wires
 from vini.static import static_routes
 
@@ -66,7 +67,7 @@ def embed(
     """
     where = _where(topology, nodes, placed)
     made = layout(topology)
-    wired = wires(topology.name, made, where, vnis or {})
+    wired = wires(topology.name, made, where, vnis or {}, kind_of(topology))
     programs = dict(_programs(topology, made, where, wired))
     holders = {node.name for node in where.values()} if placed is not None else {nodes[0].name}
     objects: dict[str, set[AnyObject]] = {name: set() for name in sorted(holders)}

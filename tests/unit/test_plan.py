@@ -17,6 +17,7 @@ from vini.model import (
     AnyObject,
     End,
     File,
+    Gretap,
     Interface,
     Key,
     Link,
@@ -32,6 +33,7 @@ from vini.model import (
     State,
     Sysctl,
     Topology,
+    Tunnel,
     Veth,
     Vxlan,
 )
@@ -116,6 +118,9 @@ def altered(o: AnyObject, data: st.DataObject) -> AnyObject | None:
         case Vxlan():
             changes = [{"remote": "192.0.2.99"}, {"whole": False}, {"vni": 99}, {"mac": "02:00:00:00:00:01"}]
             return replace(o, **data.draw(st.sampled_from(changes)))
+        case Gretap():
+            changes = [{"remote": "192.0.2.99"}, {"whole": False}, {"gre_key": 99}, {"mac": "02:00:00:00:00:01"}]
+            return replace(o, **data.draw(st.sampled_from(changes)))
         case Interface():
             changes = [{"mtu": 1280}, {"up": not o.up}, {"wire": ()}, {"whole": False}]
             return replace(o, **data.draw(st.sampled_from(changes)))
@@ -150,16 +155,16 @@ def stray(o: AnyObject) -> AnyObject | None:
     return None
 
 
-def renamed(driver: FakeDriver, o: Veth | Vxlan) -> None:
+def renamed(driver: FakeDriver, o: Veth | Tunnel) -> None:
     """`ip link set to-b name lan`: the pair, the vif and its addresses have another name; the alias stays."""
-    ns, dev = (o.ns, o.dev) if isinstance(o, Vxlan) else (o.ends[0].ns, o.ends[0].dev)
+    ns, dev = (o.ns, o.dev) if isinstance(o, Tunnel) else (o.ends[0].ns, o.ends[0].dev)
     for x in list(driver.have.values()):
         if isinstance(x, Interface | Address | Shape) and (x.ns, x.dev) == (ns, dev):
             del driver.have[x.key]
             new = replace(x, dev="lan")
             driver.have[new.key] = new
     del driver.have[o.key]
-    new = replace(o, dev="lan") if isinstance(o, Vxlan) else Veth((replace(o.ends[0], dev="lan"), o.ends[1]))
+    new = replace(o, dev="lan") if isinstance(o, Tunnel) else Veth((replace(o.ends[0], dev="lan"), o.ends[1]))
     driver.have[new.key] = new
 
 
@@ -170,7 +175,7 @@ def vandalise(driver: FakeDriver, data: st.DataObject) -> None:
     o = data.draw(st.sampled_from(there))
     how = data.draw(st.sampled_from(["remove", "alter", "add", "rename"]))
     other = altered(o, data) if how == "alter" else stray(o) if how == "add" else None
-    if how == "rename" and isinstance(o, Veth | Vxlan):
+    if how == "rename" and isinstance(o, Veth | Tunnel):
         renamed(driver, o)
     elif other is not None:
         driver.have[other.key] = other

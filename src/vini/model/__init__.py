@@ -50,6 +50,7 @@ from vini.model.objects import (
     BpfVif,
     Bridge,
     File,
+    Gretap,
     Hook,
     Interface,
     Netns,
@@ -60,6 +61,7 @@ from vini.model.objects import (
     Route,
     Shape,
     Sysctl,
+    Tunnel,
     Veth,
     VethEnd,
     Vxlan,
@@ -71,9 +73,9 @@ from vini.model.value import Key, Value
 __all__ = [
     "Address", "Adjacency", "AnyObject", "BRIDGE", "BUDGET_KPPS", "BgpPeer", "Bpf", "BpfRow", "BpfVif", "Bridge",
     "BurstLoss", "Capabilities", "CapacityError", "Command", "Conflict", "DAEMONS", "Denied", "DriverError", "End",
-    "Expect", "Fault", "File", "Hook", "Impairment", "Interface", "Key", "Link", "Mistake", "Netns", "Node",
+    "Expect", "Fault", "File", "Gretap", "Hook", "Impairment", "Interface", "Key", "Link", "Mistake", "Netns", "Node",
     "NotFound", "Object", "Op", "PROTOCOLS", "Place", "Process", "Program", "Ready", "Ride", "Root", "Route",
     "Router", "RouterVif", "Routing", "SPEAKS", "STACK", "SYSCTLS", "Shape", "SliceSpec", "Sliver", "SliverStatus",
-    "Stale", "State", "StaticRoute", "Sysctl", "Topology", "TopologyError", "Unsupported", "Value", "Veth", "VethEnd",
-    "ViniError", "Vxlan", "Way",
+    "Stale", "State", "StaticRoute", "Sysctl", "Topology", "TopologyError", "Tunnel", "Unsupported", "Value", "Veth",
+    "VethEnd", "ViniError", "Vxlan", "Way",
 ]  # fmt: skip

@@ -146,6 +146,28 @@ class Vxlan(Object, frozen=True):
         return (("netns", self.ns),)
 
 
+class Gretap(Object, frozen=True):
+    """The same by Ethernet over GRE with a key (RFC 2784, RFC 2890), as VINI's first links were."""
+
+    in_place: ClassVar[frozenset[str]] = frozenset({"local", "remote", "whole"})
+    ns: str
+    dev: str
+    index: int  # interface index, unique inside its namespace
+    mac: str
+    gre_key: int  # 1..2**24-1; unique in the testbed
+    local: str  # address of this node, IPv4 or IPv6, as `ipaddress` prints it
+    remote: str  # and of the other one, of the same IP version
+    whole: bool = True  # all else is as we make it; always wanted so
+
+    @property
+    def key(self) -> Key:
+        return ("gretap", self.ns, self.dev)
+
+    @property
+    def on(self) -> tuple[Key, ...]:
+        return (("netns", self.ns),)
+
+
 class Interface(Object, frozen=True):
     """The settings of one vif, or of "lo"; it comes and goes with what it belongs to.
 
@@ -421,9 +443,24 @@ class Process(Object, frozen=True):
 
 
 AnyObject = (
-    Netns | Sysctl | Root | Veth | Vxlan | Bridge | Interface | Address | Route | Shape | File | Bpf | Hook | Process
+    Netns
+    | Sysctl
+    | Root
+    | Veth
+    | Vxlan
+    | Gretap
+    | Bridge
+    | Interface
+    | Address
+    | Route
+    | Shape
+    | File
+    | Bpf
+    | Hook
+    | Process
 )
+Tunnel = Vxlan | Gretap  # what a link to another node can be made of
 # From the ground up: a kind stands only on kinds to its left (and, for processes, on its own).
 STACK: tuple[type[Object], ...] = (
-    Netns, Sysctl, Veth, Vxlan, Bridge, Interface, Address, Route, File, Shape, Bpf, Hook, Root, Process,
+    Netns, Sysctl, Veth, Vxlan, Gretap, Bridge, Interface, Address, Route, File, Shape, Bpf, Hook, Root, Process,
 )  # fmt: skip

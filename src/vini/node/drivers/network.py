@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager
 from errno import EACCES, EEXIST, ENODEV, ENOENT, ESRCH
 from itertools import groupby
+from pathlib import Path
 from socket import if_nametoindex
 
 from vini.model import (
@@ -15,11 +16,13 @@ from vini.model import (
     Address,
     AnyObject,
     Bridge,
+    Gretap,
     Interface,
     Key,
     Netns,
     Route,
     Sysctl,
+    Tunnel,
     Veth,
     VethEnd,
     Vxlan,
@@ -57,7 +60,7 @@ _BIRTH = {
 class NetworkDriver:
     """Holds nothing between calls: entering a namespace costs 4 us, a socket 7 us."""
 
-    kinds = (Netns, Sysctl, Veth, Vxlan, Bridge, Interface, Address, Route)
+    kinds = (Netns, Sysctl, Veth, Vxlan, Gretap, Bridge, Interface, Address, Route)
 
     def __init__(self, place: Place):
         self._place = place
@@ -126,7 +129,7 @@ class NetworkDriver:
             return self._each(objects, self._write_sysctls)
         if kind is Veth:
             return self._make_pairs(objects)
-        if kind is Vxlan:
+        if kind in (Vxlan, Gretap):
             return self._make_tunnels(objects)
         if kind is Bridge:
             return self._each(objects, self._ensure_bridge)
@@ -263,17 +266,24 @@ class NetworkDriver:
 
     def _make_tunnels(self, objects: Sequence[AnyObject]) -> Failures:
         failures: Failures = {}
-        tunnels = [o for o in objects if isinstance(o, Vxlan)]
-        with Socket() as home, netns.back_home():
+        tunnels = [o for o in objects if isinstance(o, Tunnel)]
+        with self._home() as home, netns.back_home():
             for ns, group in groupby(tunnels, key=lambda o: o.ns):
                 batch, pin = list(group), self._place.pin(ns)
                 try:
-                    netns.enter(pin)
-                    with Socket() as there:
-                        failures |= tunnel.ensure(home, there, pin, batch)
+                    with netns.opened(pin) as here:
+                        netns.enter(pin)
+                        with Socket() as there:
+                            failures |= tunnel.ensure(home, there, here, batch)
                 except OSError as e:
                     failures.update((o.key, f"The kernel refused {' '.join(o.key)}: {e}.") for o in batch)
         return failures
+
+    @contextmanager
+    def _home(self) -> Iterator[tunnel.Below]:
+        """The node's own namespace, which carries tunnels."""
+        with Socket() as socket, netns.opened(Path("/proc/thread-self/ns/net")) as fd:
+            yield tunnel.Below(socket, fd)
 
     # --- vifs, addresses, routes: a batch per namespace -----------------------------------------
 
@@ -351,10 +361,14 @@ def _ensuring_interfaces(
 def _set_offloads(socket: int, o: Interface, is_new: bool) -> None:
     """What of ethtool's settings differs; a new veth has neither.  GRO is turned on later, once all is up.  A tunnel
     always has it."""
-    if not is_new and not o.gro and o.wire[:1] != ("vxlan",) and ethtool.has_gro(socket, o.dev):
+    if not is_new and not o.gro and not _is_of_tunnel(o) and ethtool.has_gro(socket, o.dev):
         ethtool.set_gro(socket, o.dev, False)
     if o.finished != (not is_new and ethtool.finishes_checksums(socket, o.dev)):
         ethtool.set_finishing_checksums(socket, o.dev, o.finished)
+
+
+def _is_of_tunnel(o: Interface) -> bool:
+    return o.wire[:1] in (("vxlan",), ("gretap",))
 
 
 def _bridge_ports(
@@ -447,7 +461,7 @@ def _removing(_: Socket, batch: Sequence[AnyObject]) -> Iterator[tuple[AnyObject
         match o:
             case Address(_, dev, cidr):
                 yield o, rtnl.delete_address(index[dev], cidr)
-            case Vxlan(_, dev):
+            case Vxlan(_, dev) | Gretap(_, dev):
                 yield o, rtnl.delete_link(dev)
             case Route(_, to, via, dev):
                 yield o, rtnl.delete_route(to, via, index[dev])

@@ -1,0 +1,108 @@
+"""The contract of drivers for the kinds of tunnels that many kernels lack: of the machine in a dict, and of a real one.
+
+On the real one all of it is one test, since another kernel may have to be booted for it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from msgspec.structs import replace
+from own_place import run
+from world import World
+
+from vini.model import Address, AnyObject, Gretap, Interface, Netns, Sysctl
+from vini.plan import in_order
+
+A = "t.a"
+FORWARDING = (("ipv4/ip_forward", "1"), ("ipv6/conf/all/forwarding", "1"))
+GROUND: frozenset[AnyObject] = frozenset(
+    {Netns(A), Sysctl(A, FORWARDING), Interface(A, "lo", ("netns", A), mtu=65536)}
+)  # fmt: skip
+# Numbers of tunnels are the whole machine's: these are the test process's own.
+NUMBER = 0x660000 + os.getpid() % 0x10000 * 2
+GRE = Gretap(A, "to-b", 70011, "02:00:00:00:01:0a", NUMBER, "192.0.2.1", "192.0.2.2")
+GRE_V6 = Gretap(A, "to-c", 70012, "02:00:00:00:01:0b", NUMBER + 1, "2001:db8::1", "2001:db8::2")
+WHOLE = GROUND | {
+    GRE,
+    GRE_V6,
+    Interface(A, "to-b", GRE.key, mtu=1458),
+    Interface(A, "to-c", GRE_V6.key, mtu=1438, split=True, finished=True),
+    Address(A, "to-b", "10.1.0.0/31"),
+    Address(A, "to-b", "fd01::/127"),
+}
+CHANGES = [
+    replace(GRE, remote="192.0.2.3"),
+    replace(GRE, local="192.0.2.4", remote="192.0.2.3"),
+    replace(GRE_V6, remote="2001:db8::3"),
+    Interface(A, "to-c", GRE_V6.key, mtu=1280),
+]
+DEEDS = (
+    "ip link set to-b type gretap local 192.0.2.1 remote 192.0.2.9 key {n}",
+    "ip link set to-b type gretap local 192.0.2.1 remote 192.0.2.2 key {n} ttl 1",
+    "ip link set to-b type gretap local 192.0.2.1 remote 192.0.2.2 key {n} icsum ocsum ttl 64",
+    "ip link set to-c type ip6gretap local 2001:db8::1 remote 2001:db8::2 key 9 hoplimit 64",
+    "ip link delete to-b",
+    "ip link set to-b down; ip link set to-b name elsewhere",
+    "ip link set to-b down",
+    "ip link set to-b mtu 1280",
+    "ip link set to-b address 02:00:00:00:00:98",
+    "ip link delete to-b; ip link add to-b index 70011 address 02:00:00:00:01:0a group 1447644745 type gretap"
+    " local 192.0.2.1 remote 192.0.2.2 key {n} ttl 64",  # carried by the sliver itself
+)
+REAL = pytest.param("real", marks=[pytest.mark.root, pytest.mark.needs("cgroup2"), pytest.mark.needs_kernel("gretap")])
+
+
+@pytest.fixture(params=["fake", REAL])
+def world(request: pytest.FixtureRequest) -> Iterator[World]:
+    """With everything of WHOLE in it."""
+    world = World(request.getfixturevalue("own") if request.param == "real" else None, {A})
+    assert world.one_pass(WHOLE) == {}
+    yield world
+    assert world.one_pass(frozenset()) == {}
+    assert world.see_anew() == frozenset()
+
+
+def test_gre_tunnels_keep_the_contract_of_drivers(world: World) -> None:
+    tunnels = in_order([GRE, GRE_V6])
+    assert world.see() == world.see_anew() == WHOLE
+    assert world.ensure(*tunnels) == {}
+    assert world.see() == WHOLE
+    for new in CHANGES:
+        old = next(o for o in WHOLE if o.key == new.key)
+        assert {f for f in new.__struct_fields__ if getattr(old, f) != getattr(new, f)} <= new.changeable
+        assert world.ensure(new) == {}
+        assert world.see() == WHOLE - {old} | {new}
+        assert world.ensure(old) == {}
+    assert world.see() == WHOLE
+    for _ in range(3):
+        assert world.remove(*tunnels) == {}
+        assert world.see() == GROUND
+    assert world.one_pass(WHOLE) == {}
+    world.remove(Netns(A))
+    assert world.see() == frozenset()
+    failures = world.ensure(*tunnels)
+    assert set(failures) == {o.key for o in tunnels}
+    assert all(why.endswith(".") and why[0].isupper() for why in failures.values()), failures
+    assert world.remove(*tunnels) == {}
+    if world.own:
+        world.own.sweep("t")
+        _heals(world)
+
+
+def _heals(world: World) -> None:
+    """What only a real machine shows."""
+    assert world.one_pass(WHOLE) == {}
+    for deed in DEEDS:
+        run("nsenter", f"--net={world.own.place.netns(A)}", "--", "sh", "-ec", deed.format(n=NUMBER))
+        assert world.see() != WHOLE, deed
+        assert world.one_pass(WHOLE) == {}, deed
+        assert world.see_anew() == WHOLE, deed
+    other = replace(GRE, dev="to-d", index=70013)
+    assert f"another tunnel with the number {NUMBER}" in world.ensure(other)[other.key]
+    over_v6 = WHOLE - {GRE} | {replace(GRE, local="2001:db8::1", remote="2001:db8::2")}
+    world.one_pass(over_v6)
+    assert world.one_pass(over_v6) == {}
+    assert world.see_anew() == over_v6
