@@ -16,12 +16,13 @@ from vini import placement
 from vini.embed import embed
 from vini.layout import address, layout
 from vini.model import AnyObject, End, Link, Node, Routing, SliceSpec, Sliver, Topology, Tunnel
-from vini.node import netns
+from vini.node import netns, wireguard_key
 from vini.node.drivers import Failures
 from vini.plan import plan
 
-CAPABLE = frozenset({"root", "cgroup2", "vxlan", "gretap", "element", "bird", "programs"})
+CAPABLE = frozenset({"root", "cgroup2", "vxlan", "gretap", "wireguard", "element", "bird", "programs"})
 STATIC = Routing(("static",))
+PORT = 20_001
 HOSTS = ("one", "two")
 UNDERLAYS = {"IPv4": ("192.0.2.1", "192.0.2.2"), "IPv6": ("2001:db8::1", "2001:db8::2")}
 PLACED = {"a": "one", "b": "one", "c": "two", "d": "two"}
@@ -39,7 +40,8 @@ class Host:
     def __init__(self, name: str, own: OwnPlace, underlay: str):
         self.name, self.own = name, own
         self.path = Path("/run/netns") / f"host-{own.place.mark}"
-        self.node = Node(name, CAPABLE, address=underlay)
+        key = wireguard_key.public(wireguard_key.private(own.place.state))
+        self.node = Node(name, CAPABLE, address=underlay, wireguard=key)
         self.want: frozenset[AnyObject] = frozenset()
 
     def inside(self, *argv: str, ns: str = "") -> str:
@@ -76,7 +78,7 @@ class Pair:
         """Everything of a topology is there on both."""
         self.topology, self.placed = topology, placed
         vnis = {name: 100 + i for i, name in enumerate(placement.crossing(topology, placed))}
-        specs = embed(topology, [h.node for h in self.hosts.values()], generation, placed=placed, vnis=vnis)
+        specs = embed(topology, [h.node for h in self.hosts.values()], generation, placed=placed, vnis=vnis, port=PORT)
         for host in self.hosts.values():
             assert host.one_pass(specs.get(host.name)) == {}
         for host in self.hosts.values():

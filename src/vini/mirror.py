@@ -20,9 +20,9 @@ def paths(spec: SliceSpec) -> dict[_Vif, Way]:
     """What each of its links rides on, of those that mirror it."""
     if not spec.rides:
         return {}
-    riding = {(r.ns, r.dev) for r in spec.rides}
+    riding = {(r.ns, r.dev): r.way for r in spec.rides}
     tunnels = (o for o in spec.objects if isinstance(o, Tunnel))
-    return {(o.ns, o.dev): (o.local, o.remote) for o in tunnels if (o.ns, o.dev) in riding}
+    return {at: riding[at] or (o.local, o.remote) for o in tunnels if (at := (o.ns, o.dev)) in riding}
 
 
 def mirrored(spec: SliceSpec, failed: Collection[Way]) -> frozenset[AnyObject]:

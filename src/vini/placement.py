@@ -13,7 +13,7 @@ from math import inf
 
 from vini import names
 from vini.layout import link_name
-from vini.model import CapacityError, Link, Netns, Node, SliceSpec, Sliver, Topology, Unsupported, Value
+from vini.model import CapacityError, Link, Netns, Node, SliceSpec, Sliver, Topology, Unsupported, Value, is_sliver
 from vini.plugins import router_plugin
 from vini.plugins.shaping import shape
 from vini.plugins.tunnels import VERSIONS, TunnelKind, apart, kind_of, reach, within
@@ -79,7 +79,7 @@ def use(topology: Topology, placed: Mapping[str, str]) -> dict[str, Use]:
 def places(specs: Mapping[str, SliceSpec]) -> dict[str, str]:
     """Sliver -> the node that it is on, of one slice's specs by node."""
     spaces = ((node, o.ns) for node, spec in specs.items() for o in spec.objects if isinstance(o, Netns))
-    return {ns.partition(".")[2]: node for node, ns in spaces}
+    return {ns.partition(".")[2]: node for node, ns in spaces if is_sliver(ns)}
 
 
 def crossing(topology: Topology, placed: Mapping[str, str]) -> tuple[str, ...]:

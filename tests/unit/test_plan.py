@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
-from strategies import spec_of, specs, topologies
+from strategies import spec_of, specs, specs_of, topologies
 
 from vini.model import (
     STACK,
@@ -36,6 +36,7 @@ from vini.model import (
     Tunnel,
     Veth,
     Vxlan,
+    Wireguard,
 )
 from vini.node.drivers import Failures
 from vini.node.fake import FakeDriver
@@ -117,6 +118,9 @@ def altered(o: AnyObject, data: st.DataObject) -> AnyObject | None:
             return replace(o, ends=(replace(o.ends[0], mac="02:00:00:00:00:01"), o.ends[1]))
         case Vxlan():
             changes = [{"remote": "192.0.2.99"}, {"whole": False}, {"vni": 99}, {"mac": "02:00:00:00:00:01"}]
+            return replace(o, **data.draw(st.sampled_from(changes)))
+        case Wireguard():
+            changes = [{"peers": ()}, {"whole": False}, {"mtu": 99}, {"public_key": "other"}, {"port": 1}]
             return replace(o, **data.draw(st.sampled_from(changes)))
         case Gretap():
             changes = [{"remote": "192.0.2.99"}, {"whole": False}, {"gre_key": 99}, {"mac": "02:00:00:00:00:01"}]
@@ -420,3 +424,14 @@ def test_a_driver_that_breaks_fails_what_it_was_asked_for_and_not_the_pass():
     assert set(failures) == {o.key for o in spec.objects if type(o) is File}
     assert all("a mistake of ours" in why for why in failures.values())
     assert {o for o in spec.objects if type(o) in (Netns, Veth, Address)} <= held(driver)
+
+
+def test_what_ails_the_way_that_links_go_by_ails_their_slivers_and_is_no_sliver_itself():
+    apart = Topology("s", {"a": Sliver("a"), "b": Sliver("b")}, (Link((End("a"), End("b"))),), tunnel="wireguard")
+    spec = specs_of(apart, {"a": "local", "b": "other"})["local"]
+    way = next(o for o in spec.objects if isinstance(o, Wireguard))
+    assert {r.sliver for r in status(spec.objects, State(spec.objects), {})} == {"s.a"}
+    for lost, failures, state in ((way, {}, "configuring"), (way, {way.key: "No WireGuard here."}, "failed")):
+        (row,) = status(spec.objects, State(spec.objects - {lost}), failures)
+        assert (row.sliver, row.state) == ("s.a", state)
+    assert row.why == "No WireGuard here."

@@ -43,6 +43,7 @@ from vini.model.objects import (
     BRIDGE,
     STACK,
     SYSCTLS,
+    WIREGUARD,
     Address,
     AnyObject,
     Bpf,
@@ -65,6 +66,10 @@ from vini.model.objects import (
     Veth,
     VethEnd,
     Vxlan,
+    Wireguard,
+    WireguardPeer,
+    is_sliver,
+    underlay,
 )
 from vini.model.router import Adjacency, BgpPeer, Router, RouterVif
 from vini.model.spec import Capabilities, Node, Op, Ride, SliceSpec, SliverStatus, State, Way
@@ -77,5 +82,5 @@ __all__ = [
     "NotFound", "Object", "Op", "PROTOCOLS", "Place", "Process", "Program", "Ready", "Ride", "Root", "Route",
     "Router", "RouterVif", "Routing", "SPEAKS", "STACK", "SYSCTLS", "Shape", "SliceSpec", "Sliver", "SliverStatus",
     "Stale", "State", "StaticRoute", "Sysctl", "Topology", "TopologyError", "Tunnel", "Unsupported", "Value", "Veth",
-    "VethEnd", "ViniError", "Vxlan", "Way",
+    "VethEnd", "ViniError", "Vxlan", "WIREGUARD", "Way", "Wireguard", "WireguardPeer", "is_sliver", "underlay",
 ]  # fmt: skip

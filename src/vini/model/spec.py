@@ -20,6 +20,10 @@ class Node(Value, frozen=True):
     mtu: int = 1500  # of the network between nodes, bytes of IP packet
     cores: float = 0.0  # that slivers may use; 0: not bounded
     memory_mib: int = 0  # the same; 0: not bounded
+    wireguard: str = ""  # its public key, in base64; "": it has none
+
+
+Way = tuple[str, str]  # addresses of this node and of another one: the path between them, whatever it leads over
 
 
 class Ride(Value, frozen=True, forbid_unknown_fields=False):
@@ -27,11 +31,9 @@ class Ride(Value, frozen=True, forbid_unknown_fields=False):
 
     link: str
     ns: str
-    dev: str  # of the Vxlan, whose addresses are the path's
+    dev: str  # of the tunnel, whose addresses are the path's
     node: str  # the other one
-
-
-Way = tuple[str, str]  # addresses of this node and of another one: the path between them, whatever it leads over
+    way: Way | None = None  # the path, where that is another one than its addresses
 
 
 class SliceSpec(Value, frozen=True, forbid_unknown_fields=False):

@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from vini import mirror
 from vini.bus import Fibs, Lines, MapRows, Maps, Report
-from vini.model import AnyObject, DriverError, Key, Netns, NotFound, SliceSpec, SliverStatus, State, Way
+from vini.model import AnyObject, DriverError, Key, Netns, NotFound, SliceSpec, SliverStatus, State, Way, is_sliver
 from vini.node.guard import Guard
 from vini.node.ledger import Change, Ended
 from vini.node.ledgers import Asker, Ledgers
@@ -151,7 +151,7 @@ class Agent:
 
     async def fibs(self, slice_: str, asker: Asker = "here") -> Fibs:
         """The main forwarding tables of a slice's slivers, by sliver name."""
-        spaces = sorted({ns for o in self._objects(slice_, asker) for ns in o.slivers})
+        spaces = sorted({ns for o in self._objects(slice_, asker) for ns in o.slivers if is_sliver(ns)})
         tables = await self._in_thread(lambda: self._traces.fibs(spaces))
         return Fibs({ns.partition(".")[2]: table for ns, table in tables.items()})
 

@@ -320,13 +320,15 @@ def add_veth(fds: tuple[int, int], devs: tuple[str, str], indexes: tuple[int, in
 
 
 def set_link(
-    dev: str, *, mtu: int, up: bool, alias: str, master: int | None = None, gso_max: int | None = None
-) -> bytes:
+    dev: str, *, mtu: int, up: bool, alias: str, master: int | None = None, gso_max: int | None = None,
+    point_to_point: bool = False,
+) -> bytes:  # fmt: skip
     """Set MTU, administrative state and alias of an interface, and have it use ARP and multicast; and unless None the
     index of the bridge that it is a port of (0: of none), and the bytes of the largest segment that leaves by it uncut.
+    One that is `point_to_point` has no use for ARP or multicast.
     """
     flags, of = (IFF_UP if up else 0), IFF_UP
-    if dev != "lo":
+    if dev != "lo" and not point_to_point:
         flags, of = flags | _IFF_MULTICAST, of | _IFF_MULTICAST | _IFF_NOARP
     body = _LINK_BODY.pack(0, 0, 0, flags, of) + nl.text(_IFNAME, dev)
     body += nl.u32(_MTU, mtu) + nl.text(_IFALIAS, alias)

@@ -9,7 +9,7 @@ from typing import Literal
 
 from vini.model import Node, Topology, Value
 
-TunnelKind = Literal["vxlan", "gretap"]
+TunnelKind = Literal["vxlan", "gretap", "wireguard"]
 
 
 class Stack(Value, frozen=True):
@@ -20,10 +20,12 @@ class Stack(Value, frozen=True):
     remedy: str  # how a node gets what it needs
 
 
-# Inner Ethernet 14; VXLAN 8 and UDP 8, or GRE with its key 8; IP 20 or 40.
+# Inner Ethernet 14; VXLAN 8 and UDP 8, or GRE with its key 8; IP 20 or 40.  WireGuard puts 32 bytes (header 16, tag
+# 16), UDP 8 and IP 20 or 40 around a VXLAN packet over IPv4.
 STACKS: Mapping[TunnelKind, Stack] = {
     "vxlan": Stack(("vxlan",), {4: 50, 6: 70}, "`modprobe vxlan`"),
     "gretap": Stack(("gretap",), {4: 42, 6: 62}, "`modprobe ip_gre; modprobe ip6_gre`"),
+    "wireguard": Stack(("vxlan", "wireguard"), {4: 50 + 60, 6: 50 + 80}, "`modprobe vxlan; modprobe wireguard`"),
 }
 VERSIONS = (4, 6)
 
@@ -35,11 +37,15 @@ def kind_of(topology: Topology) -> TunnelKind:
 
 def reach(node: Node, kind: TunnelKind) -> int:
     """The IP version of such tunnels that a node can have to others of the same; 0: it can have none."""
-    return _version(node.address) if node.address and not _lacking(node, kind) else 0
+    return _version(node.address) if node.address and not _lacking(node, kind) and _has_key(node, kind) else 0
 
 
 def _lacking(node: Node, kind: TunnelKind) -> list[str]:
     return [word for word in STACKS[kind].needs if word not in node.capabilities]
+
+
+def _has_key(node: Node, kind: TunnelKind) -> bool:
+    return kind != "wireguard" or bool(node.wireguard)
 
 
 @lru_cache(maxsize=1 << 13)
@@ -63,6 +69,11 @@ def apart(link: str, a: Node, b: Node, kind: TunnelKind) -> Iterator[str]:
             yield (
                 f"{what}, but {node.name!r} can't make tunnels of the kind {kind}, since it lacks {lacking}; "
                 f"load it there by {STACKS[kind].remedy}, {instead}{remedy}"
+            )
+        elif not _has_key(node, kind):
+            yield (
+                f"{what}, but {node.name!r} has not told the public key of its WireGuard tunnels; upgrade it, or see "
+                f"its log, {remedy}"
             )
         if not node.address:
             yield f"{what}, but {node.name!r} has no address by which other nodes reach it; give it one, {remedy}"

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import ip_address
 
 from vini.layout import Layout, Vif
-from vini.model import CapacityError, Gretap, Node, Tunnel, Unsupported, Value, Veth, VethEnd, Vxlan
-from vini.plugins.tunnels import TunnelKind, apart, within
+from vini.model import (
+    AnyObject,
+    CapacityError,
+    Gretap,
+    Node,
+    Tunnel,
+    Unsupported,
+    Value,
+    Veth,
+    VethEnd,
+    Vxlan,
+    underlay,
+)
+from vini.plugins import wireguard
+from vini.plugins.tunnels import STACKS, TunnelKind, apart, within
 from vini.topology import LEAST_MTU_V6
 
 MTU = 1500  # of a link that asks for none
@@ -34,18 +47,34 @@ def wires(
     sender that a frame was too long.  Unsupported where nodes can't be joined, or a link's own MTU does not fit.
     """
     rooms = {name: _room(name, made, where, kind) for name in made.links}
+    pairs = {name: _nodes(name, made, where) for name in made.links}
+    crossing = {name: (a, b) for name, (a, b) in pairs.items() if a.name != b.name}
+    if kind == "wireguard":  # one interface carries all of a node, and pads what is shorter than its MTU
+        rooms |= dict.fromkeys(crossing, min((rooms[name] for name in crossing), default=MTU))
+    at = _addresses(crossing.values(), kind)
     least = {name: rooms[name] for name in made.links}
     for lan in made.lans.values():
         inside = [name for name, link in made.links.items() if any(e.sliver in lan.switches for e in link.ends)]
         least |= dict.fromkeys(inside, min((rooms[name] for name in inside), default=MTU))
     out = {}
     for name, vifs in made.ends.items():
-        a, b = (where[vif.sliver] for vif in vifs)
-        out[name] = Wire(
-            _pair(slice_, vifs) if a.name == b.name else _tunnel(slice_, vifs, (a, b), _vni(name, vnis), kind),
-            _mtu(name, made, rooms[name], least[name], (a, b)),
-        )
+        nodes = pairs[name]
+        ends = _tunnel(slice_, vifs, nodes, _vni(name, vnis), kind, at) if name in crossing else _pair(slice_, vifs)
+        out[name] = Wire(ends, _mtu(name, made, rooms[name], least[name], nodes))
     return out
+
+
+def _nodes(name: str, made: Layout, where: Mapping[str, Node]) -> tuple[Node, Node]:
+    a, b = (where[vif.sliver] for vif in made.ends[name])
+    return a, b
+
+
+def _addresses(pairs: Iterable[tuple[Node, Node]], kind: TunnelKind) -> Mapping[str, str]:
+    """Node -> the address that its tunnels have."""
+    nodes = {node.name: node for pair in pairs for node in pair}
+    if kind == "wireguard":
+        return wireguard.addresses(nodes.keys())
+    return {name: str(ip_address(node.address)) for name, node in nodes.items()}
 
 
 def _room(name: str, made: Layout, where: Mapping[str, Node], kind: TunnelKind) -> int:
@@ -88,13 +117,24 @@ def _pair(slice_: str, vifs: tuple[Vif, Vif]) -> tuple[Veth, Veth]:
 
 
 def _tunnel(
-    slice_: str, vifs: tuple[Vif, Vif], nodes: tuple[Node, Node], number: int, kind: TunnelKind
+    slice_: str, vifs: tuple[Vif, Vif], nodes: tuple[Node, Node], number: int, kind: TunnelKind, at: Mapping[str, str]
 ) -> tuple[Tunnel, Tunnel]:
     """GRE keys are from the same space of numbers as VNIs: each is on one link only, whatever that is made of."""
-    make = {"vxlan": Vxlan, "gretap": Gretap}[kind]
-    a, b = (str(ip_address(node.address)) for node in nodes)
-    one, other = (
-        make(f"{slice_}.{v.sliver}", v.dev, v.index, v.mac, number, local, remote)
-        for v, local, remote in zip(vifs, (a, b), (b, a), strict=True)
-    )
-    return one, other
+    out: list[Tunnel] = []
+    for v, here, there in zip(vifs, nodes, nodes[::-1], strict=True):
+        common = (f"{slice_}.{v.sliver}", v.dev, v.index, v.mac, number, at[here.name], at[there.name])
+        if kind == "gretap":
+            out.append(Gretap(*common))
+        else:
+            out.append(Vxlan(*common, through=underlay(slice_) if kind == "wireguard" else ""))
+    return out[0], out[1]
+
+
+def underlays(
+    slice_: str, made: Layout, where: Mapping[str, Node], wired: Mapping[str, Wire], port: int
+) -> Iterator[tuple[str, AnyObject]]:
+    """What tunnels go by that don't go by their node's own network, each with the node that it is on."""
+    through = [name for name, wire in wired.items() if isinstance(wire.ends[0], Vxlan) and wire.ends[0].through]
+    pairs = [_nodes(name, made, where) for name in through]
+    least = min((within(node, "wireguard") for pair in pairs for node in pair), default=0)
+    yield from wireguard.objects(slice_, pairs, port, least + STACKS["vxlan"].overhead[4])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from errno import EACCES, EEXIST, ENODEV, ENOENT, ESRCH
 from itertools import groupby
 from pathlib import Path
@@ -26,6 +26,7 @@ from vini.model import (
     Veth,
     VethEnd,
     Vxlan,
+    underlay,
 )
 from vini.node import connected, ethtool, netns, rtnl
 from vini.node.drivers import Failures, bridge, tunnel
@@ -102,7 +103,7 @@ class NetworkDriver:
                 ours[link.index] = link.dev
                 if link.index != 1 and not is_tunnel:
                     ends.append((VethEnd(ns, link.dev, link.index, link.mac), link.peer))
-            out.update(tunnel.observe(ns, socket, seen.links))
+            out.update(tunnel.observe(ns, socket, seen.links, self._place.pin(underlay(ns))))
             out.update(bridge.observe(ns, socket, seen.links))
             for a in seen.addresses:
                 if a.index in ours and self._is_ours(a.cidr, a.mark):
@@ -267,22 +268,41 @@ class NetworkDriver:
     def _make_tunnels(self, objects: Sequence[AnyObject]) -> Failures:
         failures: Failures = {}
         tunnels = [o for o in objects if isinstance(o, Tunnel)]
-        with self._home() as home, netns.back_home():
+        home = Path("/proc/thread-self/ns/net")
+        tunnels.sort(key=lambda o: (_through(o), o.ns))
+        for through, group in groupby(tunnels, key=_through):
+            batch = list(group)
+            try:
+                with self._below(self._place.pin(through) if through else home) as below:
+                    failures |= self._make_above(below, batch)
+            except OSError as e:
+                failures.update((o.key, f"The kernel refused {' '.join(o.key)}: {e}.") for o in batch)
+        return failures
+
+    def _make_above(self, below: tunnel.Below, tunnels: Sequence[Tunnel]) -> Failures:
+        """Those that one namespace carries."""
+        failures: Failures = {}
+        with netns.back_home():
             for ns, group in groupby(tunnels, key=lambda o: o.ns):
                 batch, pin = list(group), self._place.pin(ns)
                 try:
                     with netns.opened(pin) as here:
                         netns.enter(pin)
                         with Socket() as there:
-                            failures |= tunnel.ensure(home, there, here, batch)
+                            secure = self._place.pin(underlay(ns))
+                            failures |= tunnel.ensure(below, there, here, batch, secure)
                 except OSError as e:
                     failures.update((o.key, f"The kernel refused {' '.join(o.key)}: {e}.") for o in batch)
         return failures
 
+    @staticmethod
     @contextmanager
-    def _home(self) -> Iterator[tunnel.Below]:
-        """The node's own namespace, which carries tunnels."""
-        with Socket() as socket, netns.opened(Path("/proc/thread-self/ns/net")) as fd:
+    def _below(path: Path) -> Iterator[tunnel.Below]:
+        """A namespace that carries tunnels."""
+        with ExitStack() as stack:
+            fd = stack.enter_context(netns.opened(path))
+            with netns.inside(path):
+                socket = stack.enter_context(Socket())
             yield tunnel.Below(socket, fd)
 
     # --- vifs, addresses, routes: a batch per namespace -----------------------------------------
@@ -365,6 +385,10 @@ def _set_offloads(socket: int, o: Interface, is_new: bool) -> None:
         ethtool.set_gro(socket, o.dev, False)
     if o.finished != (not is_new and ethtool.finishes_checksums(socket, o.dev)):
         ethtool.set_finishing_checksums(socket, o.dev, o.finished)
+
+
+def _through(o: Tunnel) -> str:
+    return o.through if isinstance(o, Vxlan) else ""
 
 
 def _is_of_tunnel(o: Interface) -> bool:

@@ -10,15 +10,17 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from errno import EEXIST
+from pathlib import Path
 
-from vini.model import Gretap, Tunnel, Vxlan
-from vini.node import gretap, rtnl, vxlan
+from vini.model import Gretap, Tunnel, Vxlan, underlay
+from vini.node import gretap, netns, rtnl, vxlan
 from vini.node.drivers import Failures
 from vini.node.netlink import Socket
 from vini.node.place import GROUP
 from vini.node.rtnl import SeenLink
 from vini.node.vxlan import Entry
 
+_NOBODYS = -2
 _FALLS_WITHIN_S = 2.0  # the kernel takes a namespace down, and frees its tunnels' numbers
 Links = Mapping[int, SeenLink]
 
@@ -30,17 +32,32 @@ class Below:
         self.socket, self.fd = socket, fd
 
 
-def observe(ns: str, socket: Socket, links: Links) -> Iterator[Tunnel]:
-    """The tunnels of ours.  One that is carried by its own namespace is not: it leads nowhere."""
+def observe(ns: str, socket: Socket, links: Links, pin: Path) -> Iterator[Tunnel]:
+    """The tunnels of ours.  One that is carried by its own namespace is not: it leads nowhere.
+
+    `pin` is that of the slice's encrypted way; a tunnel that is not carried by it is by the node's own namespace.
+    """
     ours = [link for link in links.values() if is_ours(link)]
-    entries = _entries(socket) if any(vxlan.seen(link) for link in ours) else []
+    has_vxlan = any(vxlan.seen(link) for link in ours)
+    entries, secure = (_entries(socket), _number_of(socket, pin)) if has_vxlan else ([], -1)
     for link in ours:
         if (t := vxlan.seen(link)) is not None:
             own = [e for e in entries if e.index == link.index]
             whole = not t.learns and [e.remote for e in own if e.is_default] == [t.remote] and len(own) == 1
-            yield Vxlan(ns, link.dev, link.index, link.mac, t.vni, t.local, t.remote, t.port, whole)
+            through = underlay(ns) if link.below == secure else ""
+            yield Vxlan(ns, link.dev, link.index, link.mac, t.vni, t.local, t.remote, t.port, whole, through)
         elif (g := gretap.seen(link)) is not None:
             yield Gretap(ns, link.dev, link.index, link.mac, g.gre_key, g.local, g.remote, g.plain)
+
+
+def _number_of(socket: Socket, pin: Path) -> int:
+    """By which the namespace of that socket knows the one of the pin; one that is none's where it doesn't."""
+    try:
+        with netns.opened(pin) as fd:
+            number = rtnl.seen_namespace_number(socket.ask(rtnl.get_namespace_number(fd)))
+    except OSError:  # it isn't there, or no namespace is pinned there
+        return _NOBODYS
+    return number if number >= 0 else _NOBODYS
 
 
 def is_ours(link: SeenLink) -> bool:
@@ -52,10 +69,11 @@ def _entries(socket: Socket) -> list[Entry]:
     return [e for m in socket.dump(vxlan.dump_entries()) if (e := vxlan.seen_entry(m)) is not None]
 
 
-def ensure(below: Below, there: Socket, here: int, objects: Sequence[Tunnel]) -> Failures:
-    """Make those of one namespace, or change what of them is there.  `there` is a socket in it, `here` a file of it."""
+def ensure(below: Below, there: Socket, here: int, objects: Sequence[Tunnel], pin: Path) -> Failures:
+    """Make those of one namespace, or change what of them is there.  `there` is a socket in it, `here` a file of it;
+    `pin` as above."""
     links = {link.index: link for link in map(rtnl.seen_link, there.dump(rtnl.dump_links()))}
-    have = {o.dev: o for o in observe(objects[0].ns, there, links)}
+    have = {o.dev: o for o in observe(objects[0].ns, there, links, pin)}
     failures: Failures = {}
     for o in objects:
         old = have.get(o.dev)
