@@ -205,6 +205,9 @@ class _Programs:
         return False
 
 
+KEY = "k" * 43 + "="  # of its encrypted tunnels
+
+
 class FakeNode:
     """A real agent, with its ledgers on disk and its uplink, over a machine in a dict."""
 
@@ -224,7 +227,7 @@ class FakeNode:
         machine = Machine([self.driver])
         self.agent = Agent(machine, self.ledgers, _Traces(self.driver), _Programs())  # type: ignore[arg-type]
         greeting = bus.Greeting("test", os.getpid(), "local", frozenset({"netem"}), {})
-        self.answers = Answers(self.agent, greeting, _as_it_is, asyncio.Event(), self._clock)
+        self.answers = Answers(self.agent, greeting, _as_it_is, asyncio.Event(), self._clock, lambda: KEY)
         self.uplink = uplink.Uplink(self.agent, self.answers, self.state, QUICK_UPLINK)
         self.tasks = [asyncio.create_task(self.uplink.run())]
         if loop:

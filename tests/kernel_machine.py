@@ -32,9 +32,9 @@ FEATURES = {
         "ip link set lo up && tc qdisc add dev lo root netem delay 1ms",
         ("sch_netem", "sch_ingress", "cls_bpf"),  # the latter two for the silent fault
     ),
-    "gretap": Feature("ip link add trial type gretap local 127.0.0.1 remote 127.0.0.1", ("ip_gre",)),
+    "gretap": Feature("ip link add trial type gretap local 127.0.0.1 remote 127.0.0.1", ("ip_gre", "ip6_gre")),
     "vrf": Feature("ip link add trial type vrf table 10", ("vrf",)),
-    "wireguard": Feature("ip link add trial type wireguard", ("wireguard",)),
+    "wireguard": Feature("ip link add trial type wireguard", ("wireguard", "vxlan")),  # of links between nodes
     "nft_inet": Feature(
         "nft 'table inet t { chain c { type filter hook input priority 0; counter; }; }'",
         ("crc32c_generic", "nf_tables"),  # the latter asks for CRC-32C by an alias

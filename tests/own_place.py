@@ -24,6 +24,7 @@ from vini.node.drivers.network import NetworkDriver
 from vini.node.drivers.process import ProcessDriver
 from vini.node.drivers.program import ProgramDriver
 from vini.node.drivers.shape import ShapeDriver
+from vini.node.drivers.wireguard import WireguardDriver
 from vini.node.ledger import Ledger
 from vini.node.machine import Machine
 from vini.node.place import Place
@@ -124,7 +125,8 @@ class OwnPlace:
 
     def drivers(self) -> list:
         p = self.place
-        return [NetworkDriver(p), ShapeDriver(p), FileDriver(p), RootDriver(p), ProcessDriver(p), ProgramDriver(p)]
+        return [NetworkDriver(p), WireguardDriver(p), ShapeDriver(p), FileDriver(p), RootDriver(p), ProcessDriver(p),
+                ProgramDriver(p)]  # fmt: skip
 
     def namespaces(self) -> set[str]:
         """Every `slice.sliver` that there is a trace of."""

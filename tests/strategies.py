@@ -29,9 +29,9 @@ settings.register_profile(
 settings.register_profile("thorough", settings.get_profile("quick"), max_examples=1000, derandomize=False)
 settings.load_profile("quick")  # `pytest --hypothesis-profile=thorough` for long ones
 
-ABLE = frozenset({"root", "cgroup2", "netem", "element", "frr", "bird", "programs", "vxlan"})
-CAPABLE = Node("local", ABLE, address="192.0.2.1", mtu=9000)
-OTHER = replace(CAPABLE, name="other", address="192.0.2.2")
+ABLE = frozenset({"root", "cgroup2", "netem", "element", "frr", "bird", "programs", "vxlan", "gretap", "wireguard"})
+CAPABLE = Node("local", ABLE, address="192.0.2.1", mtu=9000, wireguard="A" * 43 + "=")
+OTHER = replace(CAPABLE, name="other", address="192.0.2.2", wireguard="B" * 42 + "A=")
 NAMES = ("a", "b", "c", "denver", "kansas-city", "x" * 40, "x" * 39 + "y", "0")
 PROTOCOLS = {"bird": ("ospf", "ospf6", "rip", "ripng", "babel", "bgp"), "frr": ("ospf", "ospf6", "isis", "rip", "bgp")}
 
@@ -55,7 +55,7 @@ def placed_topologies(slice_: str = "s") -> st.SearchStrategy[tuple[Topology, di
 def specs_of(topology: Topology, placed: dict[str, str], generation: int = 1) -> dict[str, SliceSpec]:
     """What each of two nodes must hold."""
     vnis = {link: 1 + i for i, link in enumerate(crossing(topology, placed))}
-    return embed(topology, [CAPABLE, OTHER], generation, placed=placed, vnis=vnis)
+    return embed(topology, [CAPABLE, OTHER], generation, placed=placed, vnis=vnis, port=20_001)
 
 
 def spec_of(topology: Topology, generation: int = 1) -> SliceSpec:
@@ -186,7 +186,9 @@ def topologies(draw: st.DrawFn, slice_: str = "s") -> Topology:
         if around and sliver.routing is None and draw(st.booleans()):
             route = StaticRoute("198.51.100.0/24", draw(st.sampled_from(around)))
             made[name] = Sliver(name, files=sliver.files, commands=sliver.commands, routes=(route,))
-    return Topology(slice_, made, tuple(out), substrate=draw(st.sampled_from(["mirror", "mirror", "heal"])))
+    substrate = draw(st.sampled_from(["mirror", "mirror", "heal"]))
+    tunnel = draw(st.sampled_from(["", "gretap", "wireguard"]))
+    return Topology(slice_, made, tuple(out), substrate=substrate, tunnel=tunnel)
 
 
 def _ends(link: Link) -> set[str]:

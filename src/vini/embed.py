@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from ipaddress import ip_address
 from pathlib import PurePosixPath
 
 from msgspec import structs
@@ -41,13 +42,15 @@ from vini.model import (
     Topology,
     TopologyError,
     Unsupported,
+    Way,
 )
 from vini.plugins import process_program, router_plugin
 from vini.plugins.programs import Prepared, prepare
 from vini.plugins.programs import objects as hooked
 from vini.plugins.shape_files import files as shape_files
 from vini.plugins.shaping import shape
-from vini.plugins.wires import Wire, wires
+from vini.plugins.tunnels import kind_of
+from vini.plugins.wires import Wire, underlays, wires
 from vini.static import static_routes
 
 IGPS = frozenset({"ospf", "ospf6", "isis", "rip", "ripng", "babel"})
@@ -62,15 +65,16 @@ def embed(
     *,
     placed: Mapping[str, str] | None = None,
     vnis: Mapping[str, int] | None = None,
+    port: int = 0,
 ) -> dict[str, SliceSpec]:
     """Everything each node must hold.  Raises Unsupported or CapacityError where a wish can't be met.
 
     `placed` has each sliver's node (None: all are on the first one); `vnis` has the tunnel's number of each link that
-    leads from one to another (`placement.crossing`).
+    leads from one to another (`placement.crossing`); `port` is the slice's, for WireGuard.
     """
     where = _where(topology, nodes, placed)
     made = layout(topology)
-    wired = wires(topology.name, made, where, vnis or {})
+    wired = wires(topology.name, made, where, vnis or {}, kind_of(topology))
     programs = dict(_programs(topology, made, where, wired))
     holders = {node.name for node in where.values()} if placed is not None else {nodes[0].name}
     objects: dict[str, set[AnyObject]] = {name: set() for name in sorted(holders)}
@@ -83,6 +87,8 @@ def embed(
     for link, wire in wired.items():
         for vif in made.ends[link]:
             objects[where[vif.sliver].name].update(_end(topology.name, made, where, vif, wire, programs))
+    for node, o in underlays(topology.name, made, where, wired, port):
+        objects[node].add(o)
     rides = _rides(topology, made, where, wired)
     spares = _spares(topology, made, where, wired, programs)
     return {
@@ -382,9 +388,15 @@ def _rides(
     out: dict[str, list[Ride]] = {}
     for link, wire in wired.items() if topology.substrate == "mirror" else ():
         for vif in made.ends[link] if wire.is_tunnel else ():
-            ride = Ride(link, f"{topology.name}.{vif.sliver}", vif.dev, where[vif.peer].name)
+            here, there = where[vif.sliver], where[vif.peer]
+            way = _way(here, there) if kind_of(topology) == "wireguard" else None
+            ride = Ride(link, f"{topology.name}.{vif.sliver}", vif.dev, there.name, way)
             out.setdefault(where[vif.sliver].name, []).append(ride)
     return out
+
+
+def _way(here: Node, there: Node) -> Way:
+    return str(ip_address(here.address)), str(ip_address(there.address))
 
 
 def _spares(

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator
 
 from msgspec.structs import replace
 
-from vini.model import AnyObject, File, Interface, Key, Ride, Route, SliceSpec, SliverStatus, Vxlan, Way
+from vini.model import AnyObject, File, Interface, Key, Ride, Route, SliceSpec, SliverStatus, Tunnel, Way
 
 NOTICE = "failed-links"  # a line for each: the link, its vif here, and why
 _Vif = tuple[str, str]  # namespace and device
@@ -20,9 +20,9 @@ def paths(spec: SliceSpec) -> dict[_Vif, Way]:
     """What each of its links rides on, of those that mirror it."""
     if not spec.rides:
         return {}
-    riding = {(r.ns, r.dev) for r in spec.rides}
-    tunnels = (o for o in spec.objects if isinstance(o, Vxlan))
-    return {(o.ns, o.dev): (o.local, o.remote) for o in tunnels if (o.ns, o.dev) in riding}
+    riding = {(r.ns, r.dev): r.way for r in spec.rides}
+    tunnels = (o for o in spec.objects if isinstance(o, Tunnel))
+    return {at: riding[at] or (o.local, o.remote) for o in tunnels if (at := (o.ns, o.dev)) in riding}
 
 
 def mirrored(spec: SliceSpec, failed: Collection[Way]) -> frozenset[AnyObject]:

@@ -13,10 +13,22 @@ from math import inf
 
 from vini import names
 from vini.layout import link_name
-from vini.model import IN_KERNEL, CapacityError, Link, Netns, Node, SliceSpec, Sliver, Topology, Unsupported, Value
+from vini.model import (
+    IN_KERNEL,
+    CapacityError,
+    Link,
+    Netns,
+    Node,
+    SliceSpec,
+    Sliver,
+    Topology,
+    Unsupported,
+    Value,
+    is_sliver,
+)
 from vini.plugins import router_plugin
 from vini.plugins.shaping import shape
-from vini.plugins.wires import OVERHEAD, reach
+from vini.plugins.tunnels import VERSIONS, TunnelKind, apart, kind_of, reach, within
 
 _PASSES = 8  # of improvement at most; nearly always fewer than three change anything
 _NEGLIGIBLE = 1e-9  # what sums of decimal fractions are wrong by
@@ -80,7 +92,7 @@ def use(topology: Topology, placed: Mapping[str, str]) -> dict[str, Use]:
 def places(specs: Mapping[str, SliceSpec]) -> dict[str, str]:
     """Sliver -> the node that it is on, of one slice's specs by node."""
     spaces = ((node, o.ns) for node, spec in specs.items() for o in spec.objects if isinstance(o, Netns))
-    return {ns.partition(".")[2]: node for node, ns in spaces}
+    return {ns.partition(".")[2]: node for node, ns in spaces if is_sliver(ns)}
 
 
 def crossing(topology: Topology, placed: Mapping[str, str]) -> tuple[str, ...]:
@@ -103,7 +115,7 @@ def place(
     if not nodes:
         raise CapacityError("There is no node to place this slice on; join one with `vini node join`.")
     refusal: CapacityError | Unsupported | None = None
-    for among in _choices(nodes):
+    for among in _choices(nodes, kind_of(topology)):
         for order in (_grown, _largest_first):
             board = _Board(topology, nodes, among, used, distances or {})
             try:
@@ -119,11 +131,11 @@ def place(
     raise refusal
 
 
-def _choices(nodes: Sequence[Node]) -> Iterator[frozenset[str]]:
-    """Where slivers may go that are not bound to a node: anywhere; else only where tunnels of one kind lead."""
+def _choices(nodes: Sequence[Node], kind: TunnelKind) -> Iterator[frozenset[str]]:
+    """Where slivers may go that are not bound to a node: anywhere; else only where tunnels over one IP version lead."""
     yield frozenset(node.name for node in nodes)
-    for version in OVERHEAD:
-        some = frozenset(node.name for node in nodes if reach(node) == version)
+    for version in VERSIONS:
+        some = frozenset(node.name for node in nodes if reach(node, kind) == version)
         if some and len(some) < len(nodes):
             yield some
 
@@ -131,9 +143,9 @@ def _choices(nodes: Sequence[Node]) -> Iterator[frozenset[str]]:
 class _Room:
     """What is left of a node; not bounded where the node says 0."""
 
-    def __init__(self, node: Node, used: Use):
-        self.node, self.reach = node, reach(node)
-        self.within = node.mtu - OVERHEAD.get(self.reach, 0)  # the longest packet that a tunnel from here can carry
+    def __init__(self, node: Node, used: Use, kind: TunnelKind):
+        self.node, self.reach = node, reach(node, kind)
+        self.within = within(node, kind)
         self._cores, self._memory = node.cores or inf, float(node.memory_mib) or inf
         self._used = used
 
@@ -181,7 +193,8 @@ class _Board:
             a, b = (end.sliver for end in link.ends)
             self.links[a].append((b, link))
             self.links[b].append((a, link))
-        self._rooms = {node.name: _Room(node, used.get(node.name, Use())) for node in nodes}
+        self._kind = kind_of(topology)
+        self._rooms = {node.name: _Room(node, used.get(node.name, Use()), self._kind) for node in nodes}
         self._among = [name for name in sorted(self._rooms) if name in among]
         self._costs = {name: cost(sliver) for name, sliver in topology.slivers.items()}
         self._rest = Use()
@@ -353,6 +366,8 @@ class _Board:
         )
         short = self._rooms[nearest].lacks(taken)
         if short == Use():
+            if why := self._apart(name, nearest):
+                return Unsupported(why)
             return CapacityError(
                 f"Node {nearest!r} has room for sliver {name!r}, but no links can be made from there to the nodes of "
                 f"its neighbours; {fitting}; pin neighbours to one node, or leave some slivers out."
@@ -362,6 +377,16 @@ class _Board:
             f"No node has room for sliver {name!r}, which takes {taken}: the nearest, node {nearest!r}, has "
             f"{_short(short)} too little free; {fitting}; " + (lighter or "leave some slivers out, or join a node.")
         )
+
+    def _apart(self, name: str, node: str) -> str:
+        """Why a tunnel that a sliver there would need can't be made; "" where all can."""
+        here = self._rooms[node].node
+        for neighbour, link in self.links[name]:
+            there = self._rooms[self.at.get(neighbour, node)].node
+            if there.name != node:
+                for why in apart(link_name(link), here, there, self._kind):
+                    return why
+        return ""
 
     def _lighter(self, name: str, able: Sequence[str]) -> str:
         """A change of the sliver with which it would fit."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 
-from vini.model import STACK, AnyObject, Interface, Key, Op, Process, SliverStatus, State
+from vini.model import STACK, AnyObject, Interface, Key, Op, Process, SliverStatus, State, Vxlan, is_sliver
 
 _RANK = {kind: i for i, kind in enumerate(STACK)}
 
@@ -140,8 +140,13 @@ def status(want: Collection[AnyObject], state: State, failures: Mapping[Key, str
             if op.object.key in failures:
                 failed[ns] = failures[op.object.key]
             todo.setdefault(ns, _told(op))
+    carried = {o.ns: o.through for o in want if isinstance(o, Vxlan) and o.through}
+    for known in (failed, todo):  # what ails the way that links go by ails their slivers
+        for ns, through in carried.items():
+            if through in known:
+                known.setdefault(ns, known[through])
     rows = []
-    for ns in sorted({ns for o in want for ns in o.slivers} | todo.keys()):
+    for ns in sorted(filter(is_sliver, {ns for o in want for ns in o.slivers} | todo.keys())):
         why = failed.get(ns) or todo.get(ns) or state.unready.get(ns, "")
         rows.append(SliverStatus(ns, "failed" if ns in failed else "configuring" if why else "ready", why))
     return rows

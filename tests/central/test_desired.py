@@ -8,15 +8,17 @@ from typing import Any
 import msgspec
 import pytest
 from fastapi.testclient import TestClient
+from msgspec.structs import replace
 from testbed_api import Api, email, populated
 
-from vini import bus
+from vini import bus, placement
 from vini.central import testbed
 from vini.central.api.desired import desired_router
 from vini.central.app import make_app
-from vini.model import End, Link, Netns, Sliver, SliverStatus, Topology, Vxlan
+from vini.model import End, Gretap, Link, Netns, Sliver, SliverStatus, Topology, Vxlan, Wireguard, is_sliver
 from vini.rules.nouns import NodeSaid
-from vini.store import nodes, slices, specs
+from vini.store import nodes, slices, specs, tunnels
+from vini.store.tables import wireguards
 
 N1, N2 = "n1.princeton.example", "n2.princeton.example"
 CAN = frozenset({"root", "cgroup2", "vxlan", "netem", "frr"})
@@ -85,7 +87,8 @@ def api(database, fleet: Nodes) -> Api:
     def take(node: str) -> None:
         with database.transaction() as tx:
             for spec in slices.specs_of_node(tx, node):
-                rows = tuple(SliverStatus(o.ns, "ready") for o in spec.objects if isinstance(o, Netns))
+                there = {o.ns for o in spec.objects if isinstance(o, Netns)}
+                rows = tuple(SliverStatus(ns, "ready") for ns in sorted(filter(is_sliver, there)))
                 report = bus.Report(rows, slice=spec.slice, generation=spec.generation)
                 slices.acknowledge(tx, spec.slice, node, spec.generation, msgspec.json.encode(report), 1.0)
 
@@ -166,6 +169,59 @@ def test_the_end_is_asked_of_all_nodes_and_its_tunnels_are_given_back(api: Api, 
     assert api("user", "GET", AT).status_code == 404
     with database.reading() as tx:
         assert specs.of_slice(tx, "princeton_iias") == {}, "both nodes said that it is so"
+
+
+KEYS = {N1: "1" * 43 + "=", N2: "2" * 43 + "="}
+
+
+def able(api: Api, database, of: frozenset[str]) -> None:
+    """From now on the nodes can do that."""
+    with database.transaction() as tx:
+        for i, (name, key) in enumerate(KEYS.items()):
+            said = NodeSaid(of, f"192.0.2.{i + 1}", wireguard=key if "wireguard" in of else "")
+            nodes.heard(tx, name, api.now[0], said)
+
+
+def held_by(database, kind: type) -> dict[str, list[Any]]:
+    with database.reading() as tx:
+        held = specs.of_slice(tx, "princeton_iias")
+    return {node: [o for o in spec.objects if isinstance(o, kind)] for node, spec in held.items()}
+
+
+def test_encrypted_tunnels_have_the_keys_that_nodes_told_and_one_port(api: Api, database) -> None:
+    able(api, database, CAN | {"wireguard"})
+    answer = put(api, replace(PAIR, tunnel="wireguard"))
+    assert {r["sliver"] for r in answer.json()["slivers"]} == {"princeton_iias.a", "princeton_iias.b"}, answer.text
+    ways = {node: way for node, (way,) in held_by(database, Wireguard).items()}
+    assert {node: way.public_key for node, way in ways.items()} == KEYS
+    assert [p.public_key for p in ways[N1].peers] == [KEYS[N2]]
+    assert ways[N1].port == ways[N2].port in tunnels.PORTS
+    with database.reading() as tx:
+        assert placement.places(specs.of_slice(tx, "princeton_iias")) == {"a": N1, "b": N2}
+    assert api("user", "GET", "/slices/princeton_iias/slivers/_wireguard/maps").status_code == 404, "no sliver"
+    put(api, Topology("princeton_iias"))
+    with database.transaction() as tx:
+        assert tx.execute(wireguards.select()).all() == []
+
+
+@pytest.mark.parametrize("tunnel", ["gretap", "wireguard"])
+def test_a_tunnel_that_a_node_can_not_make_is_refused_and_nothing_is_half_made(api: Api, database, tunnel: str) -> None:
+    answer = put(api, replace(PAIR, tunnel=tunnel))
+    assert answer.status_code == 422, answer.text
+    assert f"lacks {tunnel}" in answer.json()["sentence"] and f"{N1!r}" in answer.json()["sentence"]
+    assert held_by(database, Netns) == {}
+
+
+def test_the_testbeds_choice_is_that_of_slices_that_do_not_say(api: Api, fleet: Nodes, database) -> None:
+    wishes = testbed.Testbed(database, fleet, lambda: api.now[0], tunnel="gretap")
+    router = desired_router(wishes, database, lambda: api.now[0])
+    api.http = TestClient(make_app(database, clock=lambda: api.now[0], routers=(router,)))
+    able(api, database, CAN | {"gretap"})
+    assert put(api, PAIR).status_code == 200
+    assert all(len(found) == 1 for found in held_by(database, Gretap).values())
+    assert api("user", "GET", AT).json()["topology"].get("tunnel", "") == "", "what was asked for is kept as it was"
+    assert put(api, replace(PAIR, tunnel="vxlan")).status_code == 200
+    assert all(len(found) == 1 for found in held_by(database, Vxlan).values())
 
 
 def test_a_node_that_is_away_is_named_and_the_rest_goes_on(api: Api, fleet: Nodes) -> None:

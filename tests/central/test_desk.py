@@ -58,6 +58,16 @@ def test_a_node_gets_what_it_lacks_and_nothing_that_it_has(database: Database) -
     assert newer(desk, "n2", greeting()) == []
 
 
+def test_what_a_node_tells_of_itself_is_known_until_it_tells_otherwise(database: Database) -> None:
+    desk = StoredDesk(database)
+    key = "k" * 43 + "="
+    for told in (key, ""):
+        desk.reported([("n1", bus.Greeting("2", 1, "n1", frozenset({"wireguard"}), {}, wireguard=told))])
+        with database.reading() as tx:
+            row = nodes.get(tx, "n1")
+        assert (row.node.wireguard, row.node.capabilities) == (told, frozenset({"wireguard"}))
+
+
 def test_who_has_looked_is_told_of_what_was_written_since(database: Database) -> None:
     desk = StoredDesk(database)
     ask(database, 3)

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from fake_agents import FakeDesk, central, eventually, node, spec
+from fake_agents import KEY, FakeDesk, central, eventually, node, spec
 from msgspec.structs import replace
 
 from vini import bus
@@ -24,7 +24,8 @@ async def test_a_node_that_connects_gets_what_it_lacks_and_says_how_it_is(tmp_pa
             await eventually(lambda: c.desk.holds("one", "s", 3))
             assert n.slivers() == {"s.a", "s.b"}
             greeting = c.desk.said("one", bus.Greeting)[0]
-            assert (greeting.node, greeting.capabilities) == ("one", {"netem"})
+            assert (greeting.node, greeting.capabilities, greeting.wireguard) == ("one", {"netem"}, KEY)
+            assert n.answers.greeting("here").wireguard == ""
             assert c.hub.connected() == {"one"}
 
 
@@ -51,6 +52,9 @@ async def test_a_node_is_asked_and_its_refusals_are_raised(tmp_path):
             await c.hub.ask("one", bus.Accept(spec("s", 1, "c")))
         with pytest.raises(NotFound, match="holds nothing of slice 'other'"):
             await c.hub.ask("one", bus.AskMaps("other.a"))
+        for closed in (bus.AskMaps("s._wireguard"), bus.WriteRow("s._wireguard", "m", b"k", None)):
+            with pytest.raises(NotFound, match="no sliver '_wireguard'"):
+                await c.hub.ask("one", closed)
 
 
 async def test_a_node_that_is_not_there(tmp_path):

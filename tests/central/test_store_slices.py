@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vini.model import Conflict, Denied, Netns, NotFound, SliceSpec, Sliver, Stale, Topology
+from vini.model import CapacityError, Conflict, Denied, Netns, NotFound, SliceSpec, Sliver, Stale, Topology
 from vini.rules.errors import Invalid
 from vini.rules.nouns import NodeSaid
 from vini.rules.wishes import NewSite
@@ -264,6 +264,9 @@ def test_whatever_a_node_says_is_stored(db):
         nodes.heard(tx, "n1", 9.0, said, float("nan"))
         row = nodes.get(tx, "n1")
         assert (row.capabilities, row.cores, row.memory_mib) == (frozenset({"ab", "cd"}), 0.0, 0)
+        for key, kept in (("k" * 43 + "=", "k" * 43 + "="), ("k" * 42 + "=", ""), ("'; " * 20, "")):
+            nodes.heard(tx, "n1", 9.0, NodeSaid(wireguard=key))
+            assert nodes.get(tx, "n1").wireguard == kept
         slices.acknowledge(tx, "princeton_iias", "n1", 1 << 80, b"", 1.0)
         slices.acknowledge(tx, "princeton_iias", "n1", -1, b"", 1.0)
 
@@ -319,6 +322,30 @@ class TestTunnels:
         for thread in threads:
             thread.join()
         assert len(got) == len(set(got)) == 320
+
+    def test_a_slice_keeps_its_port_as_long_as_it_wants_one_and_no_other_has_it(self, db):
+        with db.transaction() as tx:
+            port = tunnels.lease_port(tx, "s", wanted=True)
+            assert port in tunnels.PORTS
+            others = {tunnels.lease_port(tx, f"o{i}", wanted=True) for i in range(100)}
+            assert len(others) == 100 and port not in others
+            assert tunnels.lease_port(tx, "s", wanted=True) == port
+            assert tunnels.lease_port(tx, "s", wanted=False) == 0
+            assert tunnels.lease_port(tx, "late", wanted=True) not in {port, *others}, "a freed one rests"
+            tunnels.give_back(tx, "late")
+
+    def test_when_all_ports_are_taken_that_is_said_and_a_freed_one_is_found(self, db):
+        from vini.store import counters
+        from vini.store.tables import wireguards
+
+        with db.transaction() as tx:
+            rows = [{"slice": f"s{i}", "number": i} for i in range(1, len(tunnels.PORTS) + 1)]
+            tx.execute(wireguards.insert(), rows)
+            with pytest.raises(CapacityError, match="12000 ports for slices with encrypted tunnels"):
+                tunnels.lease_port(tx, "one-more", wanted=True)
+            counters.add(tx, "wireguard", 8000)
+            tunnels.give_back(tx, "s77")
+            assert tunnels.lease_port(tx, "one-more", wanted=True) == tunnels.PORTS[77 - 1]
 
     @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(st.lists(st.tuples(st.sampled_from("ab"), st.sets(st.sampled_from("uvwxyz"))), max_size=8))

@@ -15,6 +15,7 @@ from urllib.parse import unquote
 
 import click
 import pytest
+from msgspec.structs import replace
 from pages import ROOT, anchors, blocks, links, pages
 
 import vini
@@ -123,11 +124,14 @@ links:
 
 
 def objects() -> frozenset[Object]:
-    can = frozenset({"root", "cgroup2", "netem", "element", "frr", "bird", "programs", "vxlan"})
-    nodes = [Node("n", can, address="192.0.2.1"), Node("m", can, address="192.0.2.2")]
+    can = frozenset({"root", "cgroup2", "netem", "element", "frr", "bird", "programs", "vxlan", "gretap", "wireguard"})
+    nodes = [Node(n, can, address=f"192.0.2.{i}", wireguard=n * 43 + "=") for i, n in enumerate("nm")]
     placed = {name: "m" if name == "b" else "n" for name in sample().slivers}
-    made = embed(sample(), nodes, placed=placed, vnis={"a--b": 1})
-    return frozenset().union(*(spec.objects for spec in made.values()))
+    found: frozenset[Object] = frozenset()
+    for tunnel in ("vxlan", "gretap", "wireguard"):
+        made = embed(replace(sample(), tunnel=tunnel), nodes, placed=placed, vnis={"a--b": 1}, port=20_001)
+        found = found.union(*(spec.objects for spec in made.values()))
+    return found
 
 
 def test_every_kind_of_object_has_a_section_in_the_order_of_the_stack() -> None:

@@ -6,10 +6,11 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec import structs
 
 from vini import bus
 from vini.bus import frames
-from vini.model import Netns, SliceSpec, SliverStatus
+from vini.model import Netns, Ride, SliceSpec, SliverStatus
 
 SPEC = SliceSpec("home_line", "n1", 7, frozenset({Netns("home_line.a")}))
 
@@ -58,15 +59,23 @@ def test_a_status_with_more_than_this_version_knows_is_understood() -> None:
     assert heard(said, bus.ToCentral).slivers == (SliverStatus("home_line.a", "ready"),)
 
 
-@pytest.mark.parametrize("where", ["spec", "object", "kind"])
-def test_a_spec_that_asks_for_more_than_this_version_can_do_is_refused_and_not_half_done(where: str) -> None:
+def test_a_spec_with_more_than_this_version_knows_is_taken_without_that() -> None:
+    """What a slice can do without, as what becomes of links whose path fails, stands beside its objects."""
+    ride = Ride("a-b", "home_line.a", "to-b", "n2")
+    said = wire(bus.Accept(structs.replace(SPEC, rides=(ride,))))
+    said["spec"]["colour"] = {"of": ["paint"]}
+    said["spec"]["rides"][0]["fare"] = 2.5
+    assert heard(said, bus.ToNode) == bus.Accept(structs.replace(SPEC, rides=(ride,)))
+
+
+REFUSED = {"object": "asks for `colour` of an object", "kind": "asks for an object of the kind 'wormhole'"}
+
+
+@pytest.mark.parametrize("where", REFUSED)
+def test_an_object_that_asks_for_more_than_this_version_can_do_is_refused_and_not_half_made(where: str) -> None:
     """Unlike words, wishes must not be passed over: the node would hold something else than was asked."""
     said = wire(bus.Accept(SPEC))
     (netns,) = said["spec"]["objects"]
-    {"spec": said["spec"], "object": netns, "kind": {}}[where]["colour"] = "red"
-    if where == "kind":
-        said["spec"]["objects"] = [
-            {**netns, next(k for k, v in netns.items() if str(v).lower() == "netns"): "wormhole"}
-        ]
-    with pytest.raises(bus.Foreign, match="A message of another version can't be understood"):
+    netns.update({"colour": "red"} if where == "object" else {"kind": "wormhole"})
+    with pytest.raises(bus.Foreign, match=f"can't be understood: it {REFUSED[where]}, which is not known here"):
         heard(said, bus.ToNode)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 from own_place import OwnPlace, eventually, run
+from world import World
 
 from vini.model import (
     Address,
@@ -33,11 +33,9 @@ from vini.model import (
 from vini.node import cgroup
 from vini.node.drivers import Failures
 from vini.node.drivers.process import ProcessDriver
-from vini.node.fake import FakeDriver
-from vini.node.machine import Machine
 from vini.plan import in_order, plan
 
-A, B, C = "c.a", "c.b", "c.c"
+A, B, C = ALL = ("c.a", "c.b", "c.c")
 WIRE = Veth((VethEnd(A, "to-b", 70001, "02:00:00:00:00:0a"), VethEnd(B, "to-a", 70002, "02:00:00:00:00:0b")))
 TO_SWITCH = Veth((VethEnd(A, "to-c", 70003, "02:00:00:00:00:0c"), VethEnd(C, "to-a", 70004, "02:00:00:00:00:0d")))
 # Numbers of tunnels are the whole machine's: these are the test process's own.
@@ -89,57 +87,22 @@ KINDS = (Netns, Sysctl, Veth, Vxlan, Bridge, Interface, Address, Route, File, Ro
 SETTINGS_OF_SOMETHING = (Sysctl, Interface)  # these come and go with what they are settings of
 
 
-class World:
-    """A machine of one sort: how it is looked at and changed."""
-
-    def __init__(self, own: OwnPlace | None):
-        self.own = own
-        self._drivers = own.drivers() if own else [FakeDriver()]
-        self._machine = Machine(self._drivers)
-
-    def see(self) -> frozenset[AnyObject]:
-        return self._machine.observe({A, B, C}).objects
-
-    def see_anew(self) -> frozenset[AnyObject]:
-        """As an agent that was just started sees it."""
-        return self.own.machine().observe({A, B, C}).objects if self.own else self.see()
-
-    def ensure(self, *objects: AnyObject) -> Failures:
-        return self._call("ensure", objects)
-
-    def remove(self, *objects: AnyObject) -> Failures:
-        return self._call("remove", objects)
-
-    def _call(self, verb: str, objects: tuple[AnyObject, ...]) -> Failures:
-        driver = next(d for d in self._drivers if type(objects[0]) in d.kinds)
-        return getattr(driver, verb)(in_order(objects))
-
-    def one_pass(self, want: frozenset[AnyObject]) -> Failures:
-        """The kernel gives a new vif its link-local address in its own time: that is waited for."""
-        failures = self._machine.apply(plan(want, self.see()))
-        wanted = {o.key for o in want if o.key not in failures}
-        deadline = time.monotonic() + 5
-        while any(isinstance(o, Interface) and not o.whole and o.key in wanted for o in self.see()):
-            if time.monotonic() > deadline:
-                break
-        return failures
-
-    def pids(self) -> dict[str, list[int]]:
-        """Of every process of c.a."""
-        return {n: cgroup.pids(cgroup.of(self.own.place, A, n)) for n in ("daemon", "second")} if self.own else {}
-
-
 REAL = pytest.param("real", marks=[pytest.mark.root, pytest.mark.needs("cgroup2")])
 
 
 @pytest.fixture(params=["fake", REAL])
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
     """With everything of WHOLE in it."""
-    world = World(request.getfixturevalue("own") if request.param == "real" else None)
+    world = World(request.getfixturevalue("own") if request.param == "real" else None, ALL)
     assert world.one_pass(WHOLE) == {}
     yield world
     assert world.one_pass(frozenset()) == {}
     assert world.see_anew() == frozenset()
+
+
+def pids_of(world: World) -> dict[str, list[int]]:
+    """Of every process of c.a."""
+    return {n: cgroup.pids(cgroup.of(world.own.place, A, n)) for n in ("daemon", "second")} if world.own else {}
 
 
 def of(kind: type) -> list[AnyObject]:
@@ -156,10 +119,10 @@ def test_what_is_seen_is_what_was_asked_for(world):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_to_ensure_what_is_right_changes_nothing(world, kind):
-    before = world.pids()
+    before = pids_of(world)
     assert world.ensure(*of(kind)) == {}
     assert world.see() == WHOLE
-    assert world.pids() == before
+    assert pids_of(world) == before
 
 
 CHANGES = [
@@ -188,12 +151,12 @@ CHANGES = [
 
 @pytest.mark.parametrize("new", CHANGES, ids=lambda o: f"{o.key[0]}")
 def test_a_change_in_place_touches_nothing_else(world, new):
-    before = world.pids()
+    before = pids_of(world)
     old = next(o for o in WHOLE if o.key == new.key)
     assert {f for f in new.__struct_fields__ if getattr(old, f) != getattr(new, f)} <= new.changeable
     assert world.ensure(new) == {}
     assert world.see() == WHOLE - {old} | {new}
-    assert world.pids() == before
+    assert pids_of(world) == before
 
 
 def test_when_a_bridge_goes_its_ports_stay_and_become_ports_again(world):
@@ -299,7 +262,7 @@ root = [pytest.mark.root, pytest.mark.needs("cgroup2")]
 
 @pytest.fixture
 def real(own: OwnPlace) -> Iterator[World]:
-    world = World(own)
+    world = World(own, ALL)
     assert world.one_pass(WHOLE) == {}
     yield world
     assert world.one_pass(frozenset()) == {}
@@ -373,7 +336,7 @@ class TestOthers:
     def test_another_place_on_the_same_machine(self, real, tmp_path):
         other = OwnPlace(tmp_path)
         try:
-            second = World(other)
+            second = World(other, ALL)
             theirs = frozenset(o for o in WHOLE if not {TUNNEL.key, TUNNEL_V6.key} & {o.key, *o.on})
             theirs -= {o for o in of(Address) if o.ns == B and o.dev == "to-d"}
             second.one_pass(theirs)
@@ -558,15 +521,15 @@ class TestProcesses:
     pytestmark = root
 
     def test_one_that_died_is_not_seen(self, real):
-        os.kill(real.pids()["daemon"][0], signal.SIGKILL)
+        os.kill(pids_of(real)["daemon"][0], signal.SIGKILL)
         eventually(lambda: real.see() == WHOLE - {DAEMON})
         assert real.one_pass(WHOLE) == {}
         assert real.see() == WHOLE
 
     def test_one_outlives_the_agent_that_started_it_and_is_found_again(self, real):
-        before = real.pids()
-        assert World(real.own).one_pass(WHOLE) == {}
-        assert real.pids() == before
+        before = pids_of(real)
+        assert World(real.own, ALL).one_pass(WHOLE) == {}
+        assert pids_of(real) == before
 
     def test_one_whose_log_asks_for_it_is_told_to_reload_each_time_and_no_more(self, real):
         told = real.own.place.sliver(A) / "told"
@@ -613,7 +576,7 @@ class TestProcesses:
         assert DAEMON not in real.see()
         assert real.one_pass(WHOLE) == {}
         assert real.see() == WHOLE
-        assert len(real.pids()["daemon"]) == 1
+        assert len(pids_of(real)["daemon"]) == 1
 
     def test_one_that_dies_at_once_is_tried_ever_more_rarely_and_its_last_words_are_told(self, real):
         dies = Process(A, "dies", ("sh", "-c", "echo no such colour >&2; exit 7"))
@@ -633,7 +596,7 @@ class TestProcesses:
         assert real.one_pass(WHOLE) == {}
         assert real.see() == WHOLE
         here = real.own.place.netns(A).stat().st_ino
-        for pids in real.pids().values():
+        for pids in pids_of(real).values():
             assert [Path(f"/proc/{p}/ns/net").stat().st_ino for p in pids] == [here]
 
     def test_one_in_a_namespace_that_somebody_made_anew_under_our_name_is_moved_too(self, real):
@@ -644,7 +607,7 @@ class TestProcesses:
         assert real.one_pass(WHOLE) == {}
         assert real.see() == WHOLE
         here = real.own.place.netns(A).stat().st_ino
-        for pids in real.pids().values():
+        for pids in pids_of(real).values():
             assert [Path(f"/proc/{p}/ns/net").stat().st_ino for p in pids] == [here]
 
     def test_it_sees_the_slivers_files_and_nobody_else_does(self, real):
@@ -675,7 +638,7 @@ class TestRoots:
         assert real.one_pass(WHOLE) == {}
         assert real.see() == WHOLE
         inode = run("nsenter", f"--mount={pin}", "readlink", "/proc/self/ns/mnt").strip()
-        assert [str(Path(f"/proc/{p}/ns/mnt").readlink()) for p in real.pids()["second"]] == [inode]
+        assert [str(Path(f"/proc/{p}/ns/mnt").readlink()) for p in pids_of(real)["second"]] == [inode]
 
     def test_a_namespace_is_really_gone_when_it_is_removed(self, real):
         """No private root keeps it alive in secret: its inode is in no process and no mount any more."""

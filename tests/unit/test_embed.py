@@ -24,6 +24,7 @@ from vini.model import (
     End,
     File,
     Gate,
+    Gretap,
     Hook,
     Impairment,
     Interface,
@@ -42,10 +43,13 @@ from vini.model import (
     Sysctl,
     Topology,
     TopologyError,
+    Tunnel,
     Unsupported,
     Veth,
     VethEnd,
     Vxlan,
+    Wireguard,
+    is_sliver,
 )
 from vini.placement import crossing
 from vini.plan import in_order, plan
@@ -520,13 +524,13 @@ def test_all_nodes_together_hold_what_one_would_but_for_the_pairs_that_became_tu
     topology, placed = pair
     parts = specs_of(topology, placed)
     assert set(parts) == set(placed.values())
-    together = [o for spec in parts.values() for o in spec.objects]
+    together = [o for spec in parts.values() for o in spec.objects if all(map(is_sliver, o.slivers))]
     assert len({o.key for o in together}) == len(together)
     whole = spec_of(topology).objects
-    tunnelled = {(o.ns, o.dev) for o in together if isinstance(o, Vxlan)}
+    tunnelled = {(o.ns, o.dev) for o in together if isinstance(o, Tunnel)}
     gated = {o for o in whole if not isinstance(o, Gate) or (o.ns, o.dev) not in tunnelled}
     assert {_without_wire(o) for o in gated if not isinstance(o, Veth)} == {
-        _without_wire(o) for o in together if not isinstance(o, Veth | Vxlan)
+        _without_wire(o) for o in together if not isinstance(o, Veth | Tunnel)
     }
     assert {(e.ns, e.dev, e.index, e.mac) for o in whole if isinstance(o, Veth) for e in o.ends} == {
         (e.ns, e.dev, e.index, e.mac) for o in together for e in _vifs(o)
@@ -537,15 +541,15 @@ def _without_wire(o):
     return replace(o, wire=()) if isinstance(o, Interface) else o
 
 
-def _vifs(o) -> list[VethEnd | Vxlan]:
-    return list(o.ends) if isinstance(o, Veth) else [o] if isinstance(o, Vxlan) else []
+def _vifs(o) -> list[VethEnd | Tunnel]:
+    return list(o.ends) if isinstance(o, Veth) else [o] if isinstance(o, Tunnel) else []
 
 
 @given(placed_topologies())
 def test_a_node_holds_what_is_of_its_slivers_and_all_that_it_stands_on(pair):
     topology, placed = pair
     for node, spec in specs_of(topology, placed).items():
-        assert {placed[ns.partition(".")[2]] for o in spec.objects for ns in o.slivers} == {node}
+        assert {placed[ns.partition(".")[2]] for o in spec.objects for ns in o.slivers if is_sliver(ns)} == {node}
         keys = {o.key for o in spec.objects}
         assert all(key in keys for o in spec.objects for key in o.on)
         assert {type(o) for o in spec.objects} <= set(STACK)
@@ -554,53 +558,66 @@ def test_a_node_holds_what_is_of_its_slivers_and_all_that_it_stands_on(pair):
 @given(placed_topologies())
 def test_a_link_that_leads_to_another_node_has_one_tunnel_end_on_each_and_both_agree(pair):
     topology, placed = pair
-    ends: dict[int, list[tuple[str, Vxlan]]] = {}
+    ends: dict[int, list[tuple[str, Tunnel]]] = {}
     for node, spec in specs_of(topology, placed).items():
         for o in spec.objects:
-            if isinstance(o, Vxlan):
-                ends.setdefault(o.vni, []).append((node, o))
+            if isinstance(o, Tunnel):
+                ends.setdefault(o.gre_key if isinstance(o, Gretap) else o.vni, []).append((node, o))
     assert len(ends) == len(crossing(topology, placed))
     for (one, a), (other, b) in ends.values():
         assert one != other
-        assert (a.local, a.remote, a.port) == (b.remote, b.local, b.port)
+        assert type(a) is type(b) is {"": Vxlan, "wireguard": Vxlan, "gretap": Gretap}[topology.tunnel]
+        assert (a.local, a.remote) == (b.remote, b.local)
 
 
-def across(link: Link | None = None, a: Node = CAPABLE, b: Node = OTHER) -> dict[str, SliceSpec]:
+def across(link: Link | None = None, a: Node = CAPABLE, b: Node = OTHER, tunnel: str = "") -> dict[str, SliceSpec]:
     """r1 on one node, r2 and r3 on another."""
     topology = line("r1", "r2", "r3")
-    topology = replace(topology, links=(link or topology.links[0], *topology.links[1:]))
+    topology = replace(topology, links=(link or topology.links[0], *topology.links[1:]), tunnel=tunnel)
     placed = {"r1": a.name, "r2": b.name, "r3": b.name}
-    return embed(topology, [a, b], placed=placed, vnis={"r1--r2": 4711})
+    return embed(topology, [a, b], placed=placed, vnis={"r1--r2": 4711}, port=20_001)
 
 
-def test_what_two_nodes_hold_is_as_it_was_reviewed(golden):
-    parts = across(a=replace(CAPABLE, mtu=1500))
+@pytest.mark.parametrize(
+    ("tunnel", "name"), [("", "two-nodes"), ("gretap", "two-nodes-gretap"), ("wireguard", "two-nodes-wireguard")]
+)
+def test_what_two_nodes_hold_is_as_it_was_reviewed(golden, tunnel, name):
+    parts = across(a=replace(CAPABLE, mtu=1500), tunnel=tunnel)
     text = "\n".join(f"{n}\n" + "".join(f"  {o}\n" for o in plan(s.objects, ())) for n, s in sorted(parts.items()))
-    tunnels = [f"{o}\n" for _, s in sorted(parts.items()) for o in in_order(s.objects) if isinstance(o, Vxlan)]
-    golden("two-nodes", text + "\n" + "".join(tunnels))
+    wires = [o for _, s in sorted(parts.items()) for o in in_order(s.objects) if isinstance(o, Tunnel | Wireguard)]
+    rides = [ride for _, s in sorted(parts.items()) for ride in s.rides]
+    golden(name, text + "\n" + "".join(f"{o}\n" for o in (*wires, *rides)))
 
 
 FOUR, SIX = ("192.0.2.1", "192.0.2.2"), ("2001:db8::1", "2001:db8:0::2")
 
 
 @pytest.mark.parametrize(
-    ("addresses", "mtus", "asked", "given_"),
+    ("tunnel", "addresses", "mtus", "asked", "given_"),
     [
-        (FOUR, (1500, 1500), None, 1450),
-        (SIX, (1500, 1500), None, 1430),
-        (FOUR, (1500, 1400), None, 1350),
-        (FOUR, (9000, 9000), None, 1500),
-        (FOUR, (9000, 9000), 8950, 8950),
-        (FOUR, (1500, 1500), 1450, 1450),
-        (FOUR, (1500, 1500), 1300, 1300),
+        ("", FOUR, (1500, 1500), None, 1450),
+        ("", SIX, (1500, 1500), None, 1430),
+        ("", FOUR, (1500, 1400), None, 1350),
+        ("", FOUR, (9000, 9000), None, 1500),
+        ("", FOUR, (9000, 9000), 8950, 8950),
+        ("", FOUR, (1500, 1500), 1450, 1450),
+        ("", FOUR, (1500, 1500), 1300, 1300),
+        ("vxlan", FOUR, (1500, 1500), None, 1450),
+        ("gretap", FOUR, (1500, 1500), None, 1458),
+        ("gretap", SIX, (1500, 1500), None, 1438),
+        ("gretap", FOUR, (9000, 9000), 8958, 8958),
+        ("wireguard", FOUR, (1500, 1500), None, 1390),
+        ("wireguard", SIX, (1500, 1500), None, 1370),
+        ("wireguard", FOUR, (9000, 1500), None, 1390),
+        ("wireguard", FOUR, (9000, 9000), 8890, 8890),
     ],
 )
-def test_a_links_mtu_is_what_was_asked_or_what_fits_at_both_ends(addresses, mtus, asked, given_):
+def test_a_links_mtu_is_what_was_asked_or_what_fits_at_both_ends(tunnel, addresses, mtus, asked, given_):
     a, b = (
         replace(node, address=address, mtu=mtu)
         for node, address, mtu in zip((CAPABLE, OTHER), addresses, mtus, strict=True)
     )
-    parts = across(Link((End("r1"), End("r2")), mtu=asked), a, b)
+    parts = across(Link((End("r1"), End("r2")), mtu=asked), a, b, tunnel)
     vifs = {(o.ns, o.dev): o.mtu for spec in parts.values() for o in spec.objects if isinstance(o, Interface)}
     assert vifs["s.r1", "to-r2"] == vifs["s.r2", "to-r1"] == given_
     assert vifs["s.r2", "to-r3"] == 1500
@@ -620,6 +637,46 @@ def test_a_link_that_cannot_lead_there_is_refused_with_the_reason(change, link, 
     with pytest.raises(Unsupported) as refused:
         across(Link((End("r1"), End("r2")), **link), b=replace(OTHER, **change))
     assert all(word in str(refused.value) for word in words), str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("lacking", "words"),
+    [
+        ({"gretap"}, ("'r1--r2'", "'other' can't make tunnels of the kind gretap", "lacks gretap", "modprobe ip_gre",
+                      "choose `tunnel: vxlan`")),
+        ({"gretap", "vxlan"}, ("'other'", "lacks gretap", "or keep its slivers on one node")),
+    ],
+)  # fmt: skip
+def test_a_tunnel_that_a_node_cannot_make_is_refused_and_never_another_one_made(lacking, words):
+    with pytest.raises(Unsupported) as refused:
+        across(b=replace(OTHER, capabilities=CAPABLE.capabilities - lacking), tunnel="gretap")
+    assert all(word in str(refused.value) for word in words), str(refused.value)
+    assert ("choose" in str(refused.value)) == ("vxlan" not in lacking)
+
+
+def test_encrypted_tunnels_are_refused_of_a_node_that_has_told_no_key():
+    with pytest.raises(Unsupported, match="'other' has not told the public key"):
+        across(b=replace(OTHER, wireguard=""), tunnel="wireguard")
+
+
+def test_each_node_has_only_those_as_peers_that_it_has_tunnels_to():
+    """And a packet that a tunnel carries, padded as WireGuard pads it, is never longer than the way between nodes."""
+    nodes = [
+        replace(CAPABLE, name=n, address=f"192.0.2.{i}", wireguard=n * 43 + "=", mtu=1407) for i, n in enumerate("xyz")
+    ]
+    topology = replace(line("a", "b", "c"), tunnel="wireguard")
+    vnis = {"a--b": 1, "b--c": 2}
+    parts = embed(topology, nodes, placed=dict(zip("abc", "xyz", strict=True)), vnis=vnis, port=20_007)
+    ways = {n: next(o for o in s.objects if isinstance(o, Wireguard)) for n, s in parts.items()}
+    assert {n: [p.public_key[0] for p in o.peers] for n, o in ways.items()} == {"x": ["y"], "y": ["x", "z"], "z": ["y"]}
+    inside = {n: o.cidr.partition("/")[0] for n, o in ways.items()}
+    assert all(p.address == inside[p.public_key[0]] for o in ways.values() for p in o.peers)
+    for spec in parts.values():
+        for o in spec.objects:
+            if isinstance(o, Vxlan):
+                assert (o.local, o.through) == (inside[spec.node], "s._wireguard")
+    assert {o.mtu for o in ways.values()} == {1407 - 60}
+    assert {o.port for o in ways.values()} == {20_007}
 
 
 def test_a_link_without_a_tunnels_number_is_refused():

@@ -24,7 +24,7 @@ from vini.model import (
     Sliver,
     SliverStatus,
     Topology,
-    Vxlan,
+    Tunnel,
 )
 from vini.placement import crossing
 from vini.plan import in_order, plan
@@ -52,7 +52,8 @@ def without_notices(objects: frozenset[AnyObject]) -> frozenset[AnyObject]:
 
 
 def ways_of(spec: SliceSpec) -> set[tuple[str, str]]:
-    return {(o.local, o.remote) for o in spec.objects if isinstance(o, Vxlan)}
+    outside = {r.way for r in spec.rides if r.way}
+    return outside or {(o.local, o.remote) for o in spec.objects if isinstance(o, Tunnel)}
 
 
 @given(placed_topologies())

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
-from strategies import spec_of, specs, topologies
+from strategies import spec_of, specs, specs_of, topologies
 
 from vini.model import (
     STACK,
@@ -17,6 +17,7 @@ from vini.model import (
     AnyObject,
     End,
     File,
+    Gretap,
     Interface,
     Key,
     Link,
@@ -32,8 +33,10 @@ from vini.model import (
     State,
     Sysctl,
     Topology,
+    Tunnel,
     Veth,
     Vxlan,
+    Wireguard,
 )
 from vini.node.drivers import Failures
 from vini.node.fake import FakeDriver
@@ -116,6 +119,12 @@ def altered(o: AnyObject, data: st.DataObject) -> AnyObject | None:
         case Vxlan():
             changes = [{"remote": "192.0.2.99"}, {"whole": False}, {"vni": 99}, {"mac": "02:00:00:00:00:01"}]
             return replace(o, **data.draw(st.sampled_from(changes)))
+        case Wireguard():
+            changes = [{"peers": ()}, {"whole": False}, {"mtu": 99}, {"public_key": "other"}, {"port": 1}]
+            return replace(o, **data.draw(st.sampled_from(changes)))
+        case Gretap():
+            changes = [{"remote": "192.0.2.99"}, {"whole": False}, {"gre_key": 99}, {"mac": "02:00:00:00:00:01"}]
+            return replace(o, **data.draw(st.sampled_from(changes)))
         case Interface():
             changes = [{"mtu": 1280}, {"up": not o.up}, {"wire": ()}, {"whole": False}]
             return replace(o, **data.draw(st.sampled_from(changes)))
@@ -150,16 +159,16 @@ def stray(o: AnyObject) -> AnyObject | None:
     return None
 
 
-def renamed(driver: FakeDriver, o: Veth | Vxlan) -> None:
+def renamed(driver: FakeDriver, o: Veth | Tunnel) -> None:
     """`ip link set to-b name lan`: the pair, the vif and its addresses have another name; the alias stays."""
-    ns, dev = (o.ns, o.dev) if isinstance(o, Vxlan) else (o.ends[0].ns, o.ends[0].dev)
+    ns, dev = (o.ns, o.dev) if isinstance(o, Tunnel) else (o.ends[0].ns, o.ends[0].dev)
     for x in list(driver.have.values()):
         if isinstance(x, Interface | Address | Shape) and (x.ns, x.dev) == (ns, dev):
             del driver.have[x.key]
             new = replace(x, dev="lan")
             driver.have[new.key] = new
     del driver.have[o.key]
-    new = replace(o, dev="lan") if isinstance(o, Vxlan) else Veth((replace(o.ends[0], dev="lan"), o.ends[1]))
+    new = replace(o, dev="lan") if isinstance(o, Tunnel) else Veth((replace(o.ends[0], dev="lan"), o.ends[1]))
     driver.have[new.key] = new
 
 
@@ -170,7 +179,7 @@ def vandalise(driver: FakeDriver, data: st.DataObject) -> None:
     o = data.draw(st.sampled_from(there))
     how = data.draw(st.sampled_from(["remove", "alter", "add", "rename"]))
     other = altered(o, data) if how == "alter" else stray(o) if how == "add" else None
-    if how == "rename" and isinstance(o, Veth | Vxlan):
+    if how == "rename" and isinstance(o, Veth | Tunnel):
         renamed(driver, o)
     elif other is not None:
         driver.have[other.key] = other
@@ -415,3 +424,14 @@ def test_a_driver_that_breaks_fails_what_it_was_asked_for_and_not_the_pass():
     assert set(failures) == {o.key for o in spec.objects if type(o) is File}
     assert all("a mistake of ours" in why for why in failures.values())
     assert {o for o in spec.objects if type(o) in (Netns, Veth, Address)} <= held(driver)
+
+
+def test_what_ails_the_way_that_links_go_by_ails_their_slivers_and_is_no_sliver_itself():
+    apart = Topology("s", {"a": Sliver("a"), "b": Sliver("b")}, (Link((End("a"), End("b"))),), tunnel="wireguard")
+    spec = specs_of(apart, {"a": "local", "b": "other"})["local"]
+    way = next(o for o in spec.objects if isinstance(o, Wireguard))
+    assert {r.sliver for r in status(spec.objects, State(spec.objects), {})} == {"s.a"}
+    for lost, failures, state in ((way, {}, "configuring"), (way, {way.key: "No WireGuard here."}, "failed")):
+        (row,) = status(spec.objects, State(spec.objects - {lost}), failures)
+        assert (row.sliver, row.state) == ("s.a", state)
+    assert row.why == "No WireGuard here."

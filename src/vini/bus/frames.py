@@ -6,6 +6,7 @@ What a node says unasked bears 0.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
@@ -17,6 +18,8 @@ UNASKED = 0
 LARGEST = 16 << 20  # bytes of a frame: a spec of some 8000 slivers, the forwarding tables of some hundred routers
 STRANGER = 1 << 20  # of one from somebody who has not proved yet who he is
 PATH = "/v1/uplink"
+_KIND = re.compile(r"Invalid value ('.*') - at `\$.*\.objects\[[^]]*\]\.kind`")
+_FIELD = re.compile(r"unknown field `(.*)` - at `\$.*\.objects\[[^]]*\]")
 REFUSED, DISPLACED, MISBEHAVED = 4401, 4409, 4400  # close codes (RFC 6455, 7.4.2: 4000-4999 are ours)
 
 
@@ -44,7 +47,16 @@ def understood(message: msgspec.Raw, of: Any) -> Any:
     try:
         return msgspec.msgpack.decode(message, type=of)
     except msgspec.DecodeError as e:
-        raise Foreign(f"A message of another version can't be understood: {e}.") from e
+        raise Foreign(f"A message of another version can't be understood: {_told(str(e))}.") from e
+
+
+def _told(error: str) -> str:
+    """What msgspec says, in our words where it is a spec with more in it than we know."""
+    if found := _KIND.search(error):
+        return f"it asks for an object of the kind {found[1]}, which is not known here"
+    if found := _FIELD.search(error):
+        return f"it asks for `{found[1]}` of an object, which is not known here"
+    return error
 
 
 def speaks(wire: int) -> bool:

@@ -32,6 +32,7 @@ class Greeting(Message, frozen=True):
     forgotten: int = 0  # the highest generation of those that ended and are not named in `ended` any more
     expired: dict[str, int] = {}  # slice -> generation, of those in `ended` that the node ended itself, by its clock
     uplink: str = ""  # whether the node is connected to its central, and if not why; "": it has joined none
+    wireguard: str = ""  # its public key for encrypted tunnels, in base64; "": it can have none
 
 
 class Accept(Message, frozen=True):

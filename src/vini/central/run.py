@@ -25,6 +25,7 @@ from vini.central.hub import Hub
 from vini.central.join import join_router
 from vini.central.testbed import Testbed
 from vini.model import ViniError
+from vini.plugins.tunnels import TunnelKind
 from vini.rules.nouns import NodeSaid
 from vini.store import events, idempotency, nodes, reminders, slices, specs, tokens
 from vini.store.database import Database
@@ -39,11 +40,14 @@ _EVENTS_S = 3 * 365 * 86400.0
 class Central:
     """Everything of one central, over a database that is migrated."""
 
-    def __init__(self, database: Database, authority: Authority, clock: Callable[[], float] = time.time):
+    def __init__(
+        self, database: Database, authority: Authority, clock: Callable[[], float] = time.time,
+        tunnel: TunnelKind = "vxlan",
+    ):  # fmt: skip
         self._database, self._clock = database, clock
         self._desk = StoredDesk(database, clock)
         self.hub = Hub(self._desk, clock=clock)
-        self.testbed = Testbed(database, self.hub, clock)
+        self.testbed = Testbed(database, self.hub, clock, tunnel)
         self.app: FastAPI = make_app(
             database,
             clock=clock,
@@ -131,7 +135,7 @@ def run(directory: Path, listen: str, say: Callable[[str], None]) -> None:
     database = Database(settings.database_url(directory))
     database.migrate()
     authority = Authority(directory / "ca")
-    central = Central(database, authority)
+    central = Central(database, authority, tunnel=settings.tunnel)
     served = authority.serve(settings.names)
     config = uvicorn.Config(
         central.app, host=listen, port=settings.port, ssl_certfile=served.certificate, ssl_keyfile=served.key,

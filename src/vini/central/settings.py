@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from vini.model import Conflict, NotFound, Value, ViniError
+from vini.plugins.tunnels import TunnelKind
 
 DIRECTORY = Path("/var/lib/vini-central")
 PORT = 8443
@@ -19,6 +20,7 @@ class Settings(Value, frozen=True):
     names: tuple[str, ...]  # by which others reach it: DNS names and addresses; the first is told to them
     port: int = PORT
     database: str = ""  # a URL of SQLAlchemy's; "": SQLite in the same directory
+    tunnel: TunnelKind = "vxlan"  # what links between nodes are made of, in slices that don't say
 
     @property
     def url(self) -> str:

@@ -24,8 +24,10 @@ from vini.model import (
     Topology,
     Value,
     ViniError,
+    is_sliver,
 )
 from vini.plan import plan
+from vini.plugins.tunnels import TunnelKind, kind_of
 from vini.reach import FibEntry, hosts
 from vini.rules import access, quota
 from vini.rules.caller import Caller
@@ -61,8 +63,11 @@ class Change(Value, frozen=True):
 class Testbed:
     """Slices over nodes.  What touches the database runs in a thread; no transaction is open while nodes are asked."""
 
-    def __init__(self, database: Database, talk: Bus, clock: Callable[[], float] = time.time):
-        self._database, self._bus, self._clock = database, talk, clock
+    def __init__(
+        self, database: Database, talk: Bus, clock: Callable[[], float] = time.time, tunnel: TunnelKind = "vxlan"
+    ):
+        """`tunnel`: what links between nodes are made of, in slices that don't say."""
+        self._database, self._bus, self._clock, self._tunnel = database, talk, clock, tunnel
 
     # --- what is asked for --------------------------------------------------------------------
 
@@ -123,13 +128,16 @@ class Testbed:
     ) -> dict[str, SliceSpec]:
         """The specs of the nodes that hold some of it."""
         if not topology.slivers:
-            tunnels.lease(tx, topology.name, ())
+            tunnels.give_back(tx, topology.name)
             return {}
+        topology = msgspec.structs.replace(topology, tunnel=topology.tunnel or self._tunnel)
         able = _able(nodes.all(tx))
         quota.check(row.shown, sites.get(tx, row.site), len(topology.slivers), quota.Taken(), quota.Taken())
         placed = placement.place(topology, able, specs.used(tx, topology.name), placement.places(held), None)
-        vnis = tunnels.lease(tx, topology.name, placement.crossing(topology, placed))
-        made = embed(topology, able, generation, placed=placed, vnis=vnis)
+        crossing = placement.crossing(topology, placed)
+        vnis = tunnels.lease(tx, topology.name, crossing)
+        port = tunnels.lease_port(tx, topology.name, wanted=bool(crossing) and kind_of(topology) == "wireguard")
+        made = embed(topology, able, generation, placed=placed, vnis=vnis, port=port)
         return {n: msgspec.structs.replace(s, expires=row.expires) for n, s in made.items() if s.objects}
 
     async def foresee(self, caller: Caller, topology: Topology) -> list[str]:
@@ -260,7 +268,7 @@ class Testbed:
     async def node_of(self, caller: Caller, name: str, sliver: str, action: str = "use slice") -> str:
         """The node that a sliver is on.  Raises NotFound, or Denied where he may not."""
         held = await asyncio.to_thread(self._held, caller, name, action)
-        for node, spec in held.items():
+        for node, spec in held.items() if is_sliver(f"{name}.{sliver}") else ():
             if Netns(f"{name}.{sliver}").key in {o.key for o in spec.objects if isinstance(o, Netns)}:
                 return node
         raise NotFound(f"There is no sliver {sliver!r} in slice {name!r}; `vini status -s {name} -v` lists them.")
@@ -322,4 +330,4 @@ def _able(rows: Iterable[NodeRow]) -> list[Node]:
 
 
 def _waiting(spec: SliceSpec, why: str) -> list[SliverStatus]:
-    return [SliverStatus(o.ns, "configuring", why) for o in spec.objects if isinstance(o, Netns)]
+    return [SliverStatus(o.ns, "configuring", why) for o in spec.objects if isinstance(o, Netns) and is_sliver(o.ns)]

@@ -7,11 +7,15 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import click
 
 from vini.cli.out import called, line, note
 from vini.model import Denied, ViniError
+
+if TYPE_CHECKING:
+    from vini.plugins.tunnels import TunnelKind
 
 _DIRECTORY = "/var/lib/vini-central"
 directory_option = click.option(
@@ -37,14 +41,23 @@ def central_command() -> None:
 @click.option("--name", "names", multiple=True, required=True, help="A DNS name or address that others reach it by.")
 @click.option("--port", type=click.IntRange(1, 65535), default=8443, show_default=True)
 @click.option("--database", default="", help="URL, e.g. postgresql+psycopg:///vini; default: SQLite in --dir.")
+@click.option(
+    "--tunnel",
+    type=click.Choice(["vxlan", "gretap", "wireguard"]),
+    default="vxlan",
+    show_default=True,
+    help="What links between nodes are made of, in slices that don't say.",
+)
 @click.option("--admin", required=True, metavar="EMAIL", help="Who administers it.")
 @click.option("--site", default="home", show_default=True, help="The first site.")
-def _init(directory: Path, names: tuple[str, ...], port: int, database: str, admin: str, site: str) -> None:
+def _init(
+    directory: Path, names: tuple[str, ...], port: int, database: str, tunnel: str, admin: str, site: str
+) -> None:
     """Make a central: settings, certificates, the database, an administrator and a site."""
     from vini.central import settings
     from vini.central.ca import Authority
 
-    wanted = settings.Settings(names, port, database)
+    wanted = settings.Settings(names, port, database, cast("TunnelKind", tunnel))
     _check_new(directory)
     password = secrets.token_urlsafe(12)
     _fill(wanted.database_url(_made(directory)), admin, password, site)

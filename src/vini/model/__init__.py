@@ -44,6 +44,7 @@ from vini.model.objects import (
     BRIDGE,
     STACK,
     SYSCTLS,
+    WIREGUARD,
     Address,
     AnyObject,
     Bpf,
@@ -52,6 +53,7 @@ from vini.model.objects import (
     Bridge,
     File,
     Gate,
+    Gretap,
     Hook,
     Interface,
     Netns,
@@ -62,9 +64,14 @@ from vini.model.objects import (
     Route,
     Shape,
     Sysctl,
+    Tunnel,
     Veth,
     VethEnd,
     Vxlan,
+    Wireguard,
+    WireguardPeer,
+    is_sliver,
+    underlay,
 )
 from vini.model.router import Adjacency, BgpPeer, Router, RouterVif
 from vini.model.spec import Capabilities, Node, Op, Ride, SliceSpec, SliverStatus, State, Way
@@ -73,10 +80,10 @@ from vini.model.value import Key, Value
 __all__ = [
     "Address", "Adjacency", "AnyObject", "BRIDGE", "BUDGET_KPPS", "BgpPeer", "Bpf", "BpfRow", "BpfVif", "Bridge",
     "BurstLoss", "Capabilities", "CapacityError", "Command", "Conflict", "DAEMONS", "Denied", "DriverError", "End",
-    "Expect", "Fault", "File", "Gate", "Hook", "IN_KERNEL", "Impairment", "Interface", "Key", "Link",
-    "Mistake", "Netns",
-    "Node", "NotFound", "Object", "Op", "PROTOCOLS", "Place", "Process", "Program", "Ready", "Ride", "Root", "Route",
+    "Expect", "Fault", "File", "Gate", "Gretap", "Hook", "IN_KERNEL", "Impairment", "Interface", "Key",
+    "Link", "Mistake", "Netns", "Node", "NotFound", "Object", "Op", "PROTOCOLS", "Place", "Process",
+    "Program", "Ready", "Ride", "Root", "Route",
     "Router", "RouterVif", "Routing", "SPEAKS", "STACK", "SYSCTLS", "Shape", "SliceSpec", "Sliver", "SliverStatus",
-    "Stale", "State", "StaticRoute", "Sysctl", "Topology", "TopologyError", "Unsupported", "Value", "Veth", "VethEnd",
-    "ViniError", "Vxlan", "Way",
+    "Stale", "State", "StaticRoute", "Sysctl", "Topology", "TopologyError", "Tunnel", "Unsupported", "Value", "Veth",
+    "VethEnd", "ViniError", "Vxlan", "WIREGUARD", "Way", "Wireguard", "WireguardPeer", "is_sliver", "underlay",
 ]  # fmt: skip

@@ -119,11 +119,61 @@ class Veth(Object, frozen=True):
         return tuple(e.ns for e in self.ends)
 
 
+_UNDERLAY = "_wireguard"  # as no sliver can be called
+
+
+def underlay(ns: str) -> str:
+    """The namespace of a slice, given its name or one of its namespaces, that has its encrypted way to other nodes."""
+    return f"{ns.partition('.')[0]}.{_UNDERLAY}"
+
+
+def is_sliver(ns: str) -> bool:
+    """Whether a namespace is a sliver, and not what carries its slice's links."""
+    return not ns.endswith(f".{_UNDERLAY}")
+
+
+class WireguardPeer(Value, frozen=True):
+    """Another node that holds some of the slice."""
+
+    public_key: str  # Curve25519, 32 bytes in base64
+    address: str  # of its tunnels inside, IPv4
+    endpoint: str  # by which other nodes reach it, IPv4 or IPv6
+
+
+class Wireguard(Object, frozen=True):
+    """A slice's encrypted way from this node to others: a WireGuard interface in a namespace where nothing else is.
+
+    Its UDP socket is in the node's own namespace.  Tunnels whose sockets are in its namespace go by it.  The private
+    key is the node's own, and nowhere else.
+    """
+
+    in_place: ClassVar[frozenset[str]] = frozenset({"public_key", "port", "cidr", "mtu", "peers", "whole"})
+    ns: str
+    dev: str
+    public_key: str  # of the node's own key; it takes no other
+    port: int  # UDP, at all nodes of the slice; no other slice of the testbed has it
+    cidr: str  # address of this node's tunnels inside, with the length of the prefix that all have in common
+    mtu: int  # of what is inside
+    peers: tuple[WireguardPeer, ...]  # by key
+    whole: bool = True  # it is up, and has no other addresses; always wanted so
+
+    @property
+    def key(self) -> Key:
+        return ("wireguard", self.ns, self.dev)
+
+    @property
+    def on(self) -> tuple[Key, ...]:
+        return (("netns", self.ns),)
+
+
+WIREGUARD = "wg"  # the name of its interface
+
+
 class Vxlan(Object, frozen=True):
     """One end of a link whose other end is on another node: a VXLAN tunnel that no other link uses (RFC 7348).
 
-    The interface is in the sliver's namespace, the tunnel's UDP socket in the node's own.  All that leaves by it goes
-    to `remote`; it learns nothing, since there is nobody else.
+    The interface is in the sliver's namespace, the tunnel's UDP socket in the node's own, or in the one that `through`
+    names.  All that leaves by it goes to `remote`; it learns nothing, since there is nobody else.
     """
 
     in_place: ClassVar[frozenset[str]] = frozenset({"local", "remote", "whole"})
@@ -136,10 +186,33 @@ class Vxlan(Object, frozen=True):
     remote: str  # and of the other one, of the same IP version
     port: int = 4789  # UDP, at both
     whole: bool = True  # everything goes to `remote`, and nothing is learned; always wanted so
+    through: str = ""  # the namespace of a Wireguard, by which it goes; "": the node's own
 
     @property
     def key(self) -> Key:
         return ("vxlan", self.ns, self.dev)
+
+    @property
+    def on(self) -> tuple[Key, ...]:
+        return (("netns", self.ns), *((("wireguard", self.through, WIREGUARD),) if self.through else ()))
+
+
+class Gretap(Object, frozen=True):
+    """The same by Ethernet over GRE with a key (RFC 2784, RFC 2890), as VINI's first links were."""
+
+    in_place: ClassVar[frozenset[str]] = frozenset({"local", "remote", "whole"})
+    ns: str
+    dev: str
+    index: int  # interface index, unique inside its namespace
+    mac: str
+    gre_key: int  # 1..2**24-1; unique in the testbed
+    local: str  # address of this node, IPv4 or IPv6, as `ipaddress` prints it
+    remote: str  # and of the other one, of the same IP version
+    whole: bool = True  # all else is as we make it; always wanted so
+
+    @property
+    def key(self) -> Key:
+        return ("gretap", self.ns, self.dev)
 
     @property
     def on(self) -> tuple[Key, ...]:
@@ -446,7 +519,9 @@ AnyObject = (
     | Sysctl
     | Root
     | Veth
+    | Wireguard
     | Vxlan
+    | Gretap
     | Bridge
     | Interface
     | Address
@@ -458,7 +533,9 @@ AnyObject = (
     | Hook
     | Process
 )
+Tunnel = Vxlan | Gretap  # what a link to another node can be made of
 # From the ground up: a kind stands only on kinds to its left (and, for processes, on its own).
 STACK: tuple[type[Object], ...] = (
-    Netns, Sysctl, Veth, Vxlan, Bridge, Interface, Address, Route, File, Shape, Gate, Bpf, Hook, Root, Process,
+    Netns, Sysctl, Veth, Wireguard, Vxlan, Gretap, Bridge, Interface, Address, Route, File, Shape, Gate, Bpf, Hook,
+    Root, Process,
 )  # fmt: skip

@@ -20,24 +20,28 @@ class Node(Value, frozen=True):
     mtu: int = 1500  # of the network between nodes, bytes of IP packet
     cores: float = 0.0  # that slivers may use; 0: not bounded
     memory_mib: int = 0  # the same; 0: not bounded
-
-
-class Ride(Value, frozen=True):
-    """One end, here, of a link that leads to another node, and that fails when the path to that node does."""
-
-    link: str
-    ns: str
-    dev: str  # of the Vxlan, whose addresses are the path's
-    node: str  # the other one
+    wireguard: str = ""  # its public key, in base64; "": it has none
 
 
 Way = tuple[str, str]  # addresses of this node and of another one: the path between them, whatever it leads over
 
 
-class SliceSpec(Value, frozen=True):
+class Ride(Value, frozen=True, forbid_unknown_fields=False):
+    """One end, here, of a link that leads to another node, and that fails when the path to that node does."""
+
+    link: str
+    ns: str
+    dev: str  # of the tunnel, whose addresses are the path's
+    node: str  # the other one
+    way: Way | None = None  # the path, where that is another one than its addresses
+
+
+class SliceSpec(Value, frozen=True, forbid_unknown_fields=False):
     """Everything that one node must hold for one slice; immutable and complete.
 
-    A node never goes back to a lower generation.  An empty `objects` asks for the slice's end.
+    A node never goes back to a lower generation.  An empty `objects` asks for the slice's end.  A node of an older
+    version passes over a field that it does not know: a new one here is only what a slice can do without.  What must
+    not be passed over belongs in an object, where what a node does not know is refused.
     """
 
     slice: str

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from vini import mirror
 from vini.bus import Act, Acts, Fibs, Lines, Loads, MapRows, Maps, Report, SliverLoad
-from vini.model import AnyObject, DriverError, Key, Netns, NotFound, SliceSpec, SliverStatus, State, Way
+from vini.model import AnyObject, DriverError, Key, Netns, NotFound, SliceSpec, SliverStatus, State, Way, is_sliver
 from vini.node.acts import ActsTaken
 from vini.node.guard import Guard
 from vini.node.ledger import Change, Ended
@@ -161,7 +161,7 @@ class Agent:
 
     async def fibs(self, slice_: str, asker: Asker = "here") -> Fibs:
         """The main forwarding tables of a slice's slivers, by sliver name."""
-        spaces = sorted({ns for o in self._objects(slice_, asker) for ns in o.slivers})
+        spaces = sorted({ns for o in self._objects(slice_, asker) for ns in o.slivers if is_sliver(ns)})
         tables = await self._in_thread(lambda: self._traces.fibs(spaces))
         return Fibs({ns.partition(".")[2]: table for ns, table in tables.items()})
 

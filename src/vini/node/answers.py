@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from vini import bus
 from vini.bus.streams import Channel
-from vini.model import Denied, NotFound, ViniError
+from vini.model import Denied, NotFound, ViniError, is_sliver
 from vini.node import running
 from vini.node.agent import Agent
 from vini.node.ledgers import Asker
@@ -25,9 +25,10 @@ class Answers:
 
     def __init__(
         self, agent: Agent, greeting: bus.Greeting, prepare: running.Prepare, stop: asyncio.Event,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.time, wireguard: Callable[[], str] = lambda: "",
     ):  # fmt: skip
         self._agent, self._greeting, self._prepare, self._stop, self._clock = agent, greeting, prepare, stop, clock
+        self._wireguard = wireguard  # the public key of this node's encrypted tunnels, for its central
         self.node = greeting.node  # the name by which the machine joined; else "local"
         self.uplink = ""  # whether it is connected to its central, and if not why
 
@@ -47,6 +48,7 @@ class Answers:
             forgotten=ended.forgotten,
             expired=self._agent.expired(asker),
             uplink=self.uplink,
+            wireguard=self._wireguard() if asker == "central" else "",
         )
 
     async def to(self, request: bus.Request, asker: Asker, progress: Progress) -> bus.Reply:
@@ -83,6 +85,8 @@ class Answers:
                 pass
             case bus.AskMaps(ns=ns) | bus.WriteRow(ns=ns) | bus.Run(ns=ns):
                 slice_ = ns.partition(".")[0]
+                if not is_sliver(ns):  # the keys of this node's tunnels are there
+                    raise NotFound(f"There is no sliver {ns.partition('.')[2]!r}.")
                 if not self._agent.holds(slice_, asker):
                     raise NotFound(f"Node {self.node} holds nothing of slice {slice_!r} now; `vini status` says why.")
             case _:

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 from msgspec.structs import replace
 
-from vini.model import STACK, AnyObject, Bridge, Interface, Key, Process, Veth, Vxlan
+from vini.model import STACK, AnyObject, Bridge, Interface, Key, Process, Tunnel, Veth
 from vini.node.drivers import Failures
 
 
@@ -69,4 +69,4 @@ def _vifs(o: AnyObject) -> tuple[tuple[str, str], ...]:
     """The interfaces that come and go with an object."""
     if isinstance(o, Veth):
         return tuple((end.ns, end.dev) for end in o.ends)
-    return ((o.ns, o.dev),) if isinstance(o, Vxlan) else ()
+    return ((o.ns, o.dev),) if isinstance(o, Tunnel) else ()

@@ -15,11 +15,13 @@ from contextlib import suppress
 from types import TracebackType
 
 # Message types and flags (linux/rtnetlink.h, linux/netlink.h).
+GENERIC = 16  # NETLINK_GENERIC, the protocol of messages that have no number of their own; 0 is rtnetlink
 NEWLINK, DELLINK, GETLINK, SETLINK = 16, 17, 18, 19
 NEWADDR, DELADDR, GETADDR = 20, 21, 22
 NEWROUTE, DELROUTE, GETROUTE = 24, 25, 26
 NEWNEIGH, DELNEIGH, GETNEIGH = 28, 29, 30
 GETNETCONF = 82
+NEWNSID, GETNSID = 88, 90
 NEWQDISC, DELQDISC, GETQDISC = 36, 37, 38
 NEWTFILTER, DELTFILTER, GETTFILTER = 44, 45, 46
 REQUEST, ACK, DUMP = 1, 4, 0x300
@@ -77,8 +79,8 @@ def attributes(buffer: bytes, start: int) -> dict[int, bytes]:
 class Socket:
     """A netlink socket of the namespace that the calling thread is in when it is made."""
 
-    def __init__(self) -> None:
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+    def __init__(self, protocol: int = 0) -> None:
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
         with suppress(PermissionError):  # room for the refusals of a whole batch, beyond net.core.rmem_max
             self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, 1 << 20)
         self._socket.setsockopt(_SOL_NETLINK, _GET_STRICT_CHK, 1)  # dumps filtered by the kernel

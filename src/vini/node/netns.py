@@ -44,6 +44,16 @@ def back_home() -> Iterator[None]:
         os.close(home)
 
 
+@contextmanager
+def opened(path: Path) -> Iterator[int]:
+    """A file of that namespace.  FileNotFoundError where there is none."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
 def enter(path: Path) -> None:
     """Move this thread into that namespace, for good."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

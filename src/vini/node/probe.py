@@ -26,6 +26,8 @@ FEATURES = (
     Feature("root", "making network namespaces", "run it as root: `sudo ./vini ...`"),
     Feature("cgroup2", "keeping track of processes", "boot with systemd.unified_cgroup_hierarchy=1"),
     Feature("vxlan", "links to other nodes", "`modprobe vxlan` (package linux-modules-extra-$(uname -r))"),
+    Feature("gretap", "links to other nodes by GRE", "`modprobe ip_gre; modprobe ip6_gre`"),
+    Feature("wireguard", "encrypted links to other nodes", "`modprobe wireguard`"),
     Feature("netem", "link emulation by the kernel", "`modprobe sch_netem` (package linux-modules-extra-$(uname -r))"),
     Feature("element", "link emulation without netem", "`apt-get install gcc libc6-dev` (and /dev/net/tun)"),
     Feature("programs", "programs in slivers", "`apt-get install clang libbpf-dev libbpf1`"),
@@ -72,6 +74,18 @@ def _vxlan() -> bool:
     return subprocess.run(["unshare", "-n", "sh", "-c", f"{four} && {six}"], capture_output=True).returncode == 0
 
 
+def _gretap() -> bool:
+    """Likewise, over both IP versions."""
+    four = "ip link add v4 type gretap local 127.0.0.1 remote 127.0.0.2 key 1"
+    six = "ip link add v6 type ip6gretap local ::1 remote ::2 key 1"
+    return subprocess.run(["unshare", "-n", "sh", "-c", f"{four} && {six}"], capture_output=True).returncode == 0
+
+
+def _wireguard() -> bool:
+    command = "ip link add trial type wireguard"
+    return subprocess.run(["unshare", "-n", "sh", "-c", command], capture_output=True).returncode == 0
+
+
 def _element() -> bool:
     return Path("/dev/net/tun").exists() and shutil.which("gcc") is not None
 
@@ -97,6 +111,8 @@ _PROBES: dict[str, Callable[[], bool]] = {
     "root": _root,
     "cgroup2": _cgroup2,
     "vxlan": _vxlan,
+    "gretap": _gretap,
+    "wireguard": _wireguard,
     "netem": _netem,
     "element": _element,
     "programs": _programs,

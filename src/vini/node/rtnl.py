@@ -44,6 +44,7 @@ _INET6_CONF, _INET6_ADDR_GEN_MODE, _DEVCONF_DISABLE_IPV6 = 2, 8, 26
 _INET_CONF = 1  # as in IPv6's, the first of its settings is forwarding (IPV4_DEVCONF_FORWARDING, DEVCONF_FORWARDING)
 _RTNH_F_DEAD = 1
 _NETCONF_IFINDEX, _NETCONF_FORWARDING = 1, 2
+_NETNSA_NSID, _NETNSA_FD = 1, 3
 _SKIP_STATS = 8  # RTEXT_FILTER_SKIP_STATS
 _LINK_BODY = struct.Struct("=BxHiII")  # family, type, index, flags, change
 _ADDR_BODY = struct.Struct("=BBBBI")  # family, prefix length, flags, scope, index
@@ -70,6 +71,7 @@ class SeenLink(Value, frozen=True):
     gso_max: int = WHOLE  # packets in the largest segment that leaves by it uncut
     info: bytes = b""  # IFLA_LINKINFO as it came
     apart: bool = False  # what it stands on, as a tunnel's socket, is in another namespace
+    below: int = -1  # the number that this one has for that (`namespace_number`)
     arp: bool = True  # finds out neighbours' MAC addresses, also in IPv6
     multicast: bool = True
 
@@ -168,6 +170,21 @@ def seen_forwarding(message: bytes) -> str:
     return str(_u32(value)) if value else ""
 
 
+def get_namespace_number(fd: int) -> bytes:
+    """Ask by which number this namespace knows another one (RTM_GETNSID, linux/net_namespace.h)."""
+    return nl.message(nl.GETNSID, 0, bytes(4) + nl.u32(_NETNSA_FD, fd))
+
+
+def seen_namespace_number(message: bytes) -> int:
+    """Decode the answer; -1: it has none for it yet."""
+    return int.from_bytes(nl.attributes(message, 20).get(_NETNSA_NSID, b"\xff" * 4), "little", signed=True)
+
+
+def number_namespace(fd: int) -> bytes:
+    """Have this namespace give another one a number."""
+    return nl.message(nl.NEWNSID, 0, bytes(4) + nl.u32(_NETNSA_FD, fd) + nl.attribute(_NETNSA_NSID, b"\xff" * 4))
+
+
 def is_up(message: bytes) -> bool:
     """Whether RTM_NEWLINK tells of an interface that is up; a twentieth of the work of `seen_link`."""
     return bool(_LINK_BODY.unpack_from(message, 16)[3] & IFF_UP)
@@ -192,6 +209,7 @@ def seen_link(message: bytes) -> SeenLink:
         gso_max=_u32(a.get(_GSO_MAX_SEGS)),
         info=a.get(_LINKINFO, b""),
         apart=_LINK_NETNSID in a,
+        below=int.from_bytes(a.get(_LINK_NETNSID, b"\xff" * 4), "little", signed=True),
         arp=not flags & _IFF_NOARP,
         multicast=bool(flags & _IFF_MULTICAST),
     )
@@ -302,13 +320,15 @@ def add_veth(fds: tuple[int, int], devs: tuple[str, str], indexes: tuple[int, in
 
 
 def set_link(
-    dev: str, *, mtu: int, up: bool, alias: str, master: int | None = None, gso_max: int | None = None
-) -> bytes:
+    dev: str, *, mtu: int, up: bool, alias: str, master: int | None = None, gso_max: int | None = None,
+    point_to_point: bool = False,
+) -> bytes:  # fmt: skip
     """Set MTU, administrative state and alias of an interface, and have it use ARP and multicast; and unless None the
     index of the bridge that it is a port of (0: of none), and the bytes of the largest segment that leaves by it uncut.
+    One that is `point_to_point` has no use for ARP or multicast.
     """
     flags, of = (IFF_UP if up else 0), IFF_UP
-    if dev != "lo":
+    if dev != "lo" and not point_to_point:
         flags, of = flags | _IFF_MULTICAST, of | _IFF_MULTICAST | _IFF_NOARP
     body = _LINK_BODY.pack(0, 0, 0, flags, of) + nl.text(_IFNAME, dev)
     body += nl.u32(_MTU, mtu) + nl.text(_IFALIAS, alias)

@@ -16,7 +16,7 @@ from typing import IO
 
 from vini import bus
 from vini.model import ViniError
-from vini.node import cgroup, ledgers, probe
+from vini.node import cgroup, ledgers, probe, wireguard_key
 from vini.node.agent import Agent
 from vini.node.answers import Answers
 from vini.node.drivers import Driver
@@ -25,6 +25,7 @@ from vini.node.drivers.network import NetworkDriver
 from vini.node.drivers.process import ProcessDriver
 from vini.node.drivers.program import ProgramDriver
 from vini.node.drivers.shape import ShapeDriver
+from vini.node.drivers.wireguard import WireguardDriver
 from vini.node.lock import is_named, locked
 from vini.node.machine import Machine
 from vini.node.paths import Paths
@@ -45,7 +46,8 @@ def build(place: Place) -> Agent:
     """An agent over the real drivers."""
     processes = ProcessDriver(place)
     drivers: list[Driver] = [
-        NetworkDriver(place), ShapeDriver(place), FileDriver(place), ProgramDriver(place), RootDriver(place), processes
+        NetworkDriver(place), WireguardDriver(place), ShapeDriver(place), FileDriver(place), ProgramDriver(place),
+        RootDriver(place), processes,
     ]  # fmt: skip
     traces = Traces(place, processes)
     paths = Paths(place.state / "paths.json")
@@ -63,7 +65,7 @@ async def serve(place: Place) -> None:
     path = place.run / "agent.socket"
     path.unlink(missing_ok=True)
     mask = os.umask(0o177)  # from its first moment, the socket is for root only
-    answers = Answers(agent, greeting, in_sliver(place), stop)
+    answers = Answers(agent, greeting, in_sliver(place), stop, wireguard=lambda: _public_key(place, greeting))
     server = await asyncio.start_unix_server(lambda r, w: _converse(answers, r, w), path)
     os.umask(mask)
     log.info("agent %s listens on %s; capabilities: %s", os.getpid(), path, ", ".join(sorted(greeting.capabilities)))
@@ -78,6 +80,17 @@ async def serve(place: Place) -> None:
         with suppress(asyncio.CancelledError):
             await task
     agent.close()  # while we still hold the lock: no other agent may start before our last step is done
+
+
+def _public_key(place: Place, greeting: bus.Greeting) -> str:
+    """Of this node's encrypted tunnels; "" where it can have none."""
+    if "wireguard" not in greeting.capabilities:
+        return ""
+    try:
+        return wireguard_key.public(wireguard_key.private(place.state))
+    except ViniError as e:
+        log.warning("%s", e)
+        return ""
 
 
 async def _displaced(path: Path) -> None:

@@ -36,7 +36,7 @@ class Link(NamedTuple):
     @property
     def is_vif(self) -> bool:
         """Whether it is a link's end; else the sliver's own affair."""
-        return self.kind in ("veth", "vxlan")
+        return self.kind in ("veth", "vxlan", "gretap", "ip6gretap")
 
 
 class Hop(NamedTuple):

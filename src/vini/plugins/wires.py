@@ -2,94 +2,94 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from functools import lru_cache
+from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import ip_address
 
 from vini.layout import Layout, Vif
-from vini.model import CapacityError, Node, Unsupported, Value, Veth, VethEnd, Vxlan
+from vini.model import (
+    AnyObject,
+    CapacityError,
+    Gretap,
+    Node,
+    Tunnel,
+    Unsupported,
+    Value,
+    Veth,
+    VethEnd,
+    Vxlan,
+    underlay,
+)
+from vini.plugins import wireguard
+from vini.plugins.tunnels import STACKS, TunnelKind, apart, within
 from vini.topology import LEAST_MTU_V6
 
 MTU = 1500  # of a link that asks for none
-# What a tunnel puts around a packet: inner Ethernet 14, VXLAN 8, UDP 8, and IP 20 or 40.
-OVERHEAD = {4: 50, 6: 70}
 
 
 class Wire(Value, frozen=True):
     """How one link is made; `ends` are what its first and its second vif belong to, of a pair twice the same."""
 
-    ends: tuple[Veth, Veth] | tuple[Vxlan, Vxlan]
+    ends: tuple[Veth, Veth] | tuple[Tunnel, Tunnel]
     mtu: int
 
     @property
     def is_tunnel(self) -> bool:
         """Whether its ends are on different nodes."""
-        return isinstance(self.ends[0], Vxlan)
+        return isinstance(self.ends[0], Tunnel)
 
 
-def wires(slice_: str, made: Layout, where: Mapping[str, Node], vnis: Mapping[str, int]) -> dict[str, Wire]:
-    """Link -> how it is made.  `where` has each sliver's node.
+def wires(
+    slice_: str, made: Layout, where: Mapping[str, Node], vnis: Mapping[str, int], kind: TunnelKind = "vxlan"
+) -> dict[str, Wire]:
+    """Link -> how it is made.  `where` has each sliver's node, `vnis` the number of each tunnel.
 
     A link that asks for no MTU has 1500, or what fits into its tunnel, or into those of its LAN: there nobody tells a
     sender that a frame was too long.  Unsupported where nodes can't be joined, or a link's own MTU does not fit.
     """
-    rooms = {name: _room(name, made, where) for name in made.links}
+    rooms = {name: _room(name, made, where, kind) for name in made.links}
+    pairs = {name: _nodes(name, made, where) for name in made.links}
+    crossing = {name: (a, b) for name, (a, b) in pairs.items() if a.name != b.name}
+    if kind == "wireguard":  # one interface carries all of a node, and pads what is shorter than its MTU
+        rooms |= dict.fromkeys(crossing, min((rooms[name] for name in crossing), default=MTU))
+    at = _addresses(crossing.values(), kind)
     least = {name: rooms[name] for name in made.links}
     for lan in made.lans.values():
         inside = [name for name, link in made.links.items() if any(e.sliver in lan.switches for e in link.ends)]
         least |= dict.fromkeys(inside, min((rooms[name] for name in inside), default=MTU))
     out = {}
     for name, vifs in made.ends.items():
-        a, b = (where[vif.sliver] for vif in vifs)
-        out[name] = Wire(
-            _pair(slice_, vifs) if a.name == b.name else _tunnel(slice_, vifs, (a, b), _vni(name, vnis)),
-            _mtu(name, made, rooms[name], least[name], (a, b)),
-        )
+        nodes = pairs[name]
+        ends = _tunnel(slice_, vifs, nodes, _vni(name, vnis), kind, at) if name in crossing else _pair(slice_, vifs)
+        out[name] = Wire(ends, _mtu(name, made, rooms[name], least[name], nodes))
     return out
 
 
-def reach(node: Node) -> int:
-    """The IP version of the tunnels that a node can have to others of the same; 0: it can have none."""
-    return _version(node.address) if node.address and "vxlan" in node.capabilities else 0
+def _nodes(name: str, made: Layout, where: Mapping[str, Node]) -> tuple[Node, Node]:
+    a, b = (where[vif.sliver] for vif in made.ends[name])
+    return a, b
 
 
-@lru_cache(maxsize=1 << 13)
-def _version(address: str) -> int:
-    return ip_address(address).version  # asked of each node at every change
+def _addresses(pairs: Iterable[tuple[Node, Node]], kind: TunnelKind) -> Mapping[str, str]:
+    """Node -> the address that its tunnels have."""
+    nodes = {node.name: node for pair in pairs for node in pair}
+    if kind == "wireguard":
+        return wireguard.addresses(nodes.keys())
+    return {name: str(ip_address(node.address)) for name, node in nodes.items()}
 
 
-def most(a: Node, b: Node) -> int:
-    """The longest packet that a tunnel between two nodes of the same reach can carry."""
-    return min(a.mtu, b.mtu) - OVERHEAD[reach(a)]
-
-
-def _room(name: str, made: Layout, where: Mapping[str, Node]) -> int:
+def _room(name: str, made: Layout, where: Mapping[str, Node], kind: TunnelKind) -> int:
     """The longest packet that the link can carry."""
     a, b = (where[end.sliver] for end in made.links[name].ends)
     if a.name == b.name:
         return 65535
-    for why in _apart(name, a, b):
+    for why in apart(name, a, b, kind):
         raise Unsupported(why)
-    return most(a, b)
-
-
-def _apart(name: str, a: Node, b: Node) -> Iterator[str]:
-    """Why no tunnel can lead from one node to the other."""
-    what = f"Link {name!r} leads from node {a.name!r} to node {b.name!r}"
-    remedy = "or keep its slivers on one node with `node:`."
-    for node in (a, b):
-        if "vxlan" not in node.capabilities:
-            yield f"{what}, but {node.name!r} can't make tunnels; load what it lacks by `modprobe vxlan`, {remedy}"
-        if not node.address:
-            yield f"{what}, but {node.name!r} has no address by which other nodes reach it; give it one, {remedy}"
-    if a.address and b.address and ip_address(a.address).version != ip_address(b.address).version:
-        both = f"{a.address} and {b.address}"
-        yield f"{what}, whose addresses {both} are of different IP versions; give both one of the same, {remedy}"
+    return min(within(a, kind), within(b, kind))
 
 
 def _vni(name: str, vnis: Mapping[str, int]) -> int:
     if name not in vnis:
-        raise CapacityError(f"Link {name!r} leads to another node, but has no tunnel number (VNI); try again.")
+        raise CapacityError(f"Link {name!r} leads to another node, but its tunnel has no number; try again.")
     return vnis[name]
 
 
@@ -116,10 +116,25 @@ def _pair(slice_: str, vifs: tuple[Vif, Vif]) -> tuple[Veth, Veth]:
     return Veth((a, b)), Veth((a, b))
 
 
-def _tunnel(slice_: str, vifs: tuple[Vif, Vif], nodes: tuple[Node, Node], vni: int) -> tuple[Vxlan, Vxlan]:
-    a, b = (str(ip_address(node.address)) for node in nodes)
-    one, other = (
-        Vxlan(f"{slice_}.{v.sliver}", v.dev, v.index, v.mac, vni, local, remote)
-        for v, local, remote in zip(vifs, (a, b), (b, a), strict=True)
-    )
-    return one, other
+def _tunnel(
+    slice_: str, vifs: tuple[Vif, Vif], nodes: tuple[Node, Node], number: int, kind: TunnelKind, at: Mapping[str, str]
+) -> tuple[Tunnel, Tunnel]:
+    """GRE keys are from the same space of numbers as VNIs: each is on one link only, whatever that is made of."""
+    out: list[Tunnel] = []
+    for v, here, there in zip(vifs, nodes, nodes[::-1], strict=True):
+        common = (f"{slice_}.{v.sliver}", v.dev, v.index, v.mac, number, at[here.name], at[there.name])
+        if kind == "gretap":
+            out.append(Gretap(*common))
+        else:
+            out.append(Vxlan(*common, through=underlay(slice_) if kind == "wireguard" else ""))
+    return out[0], out[1]
+
+
+def underlays(
+    slice_: str, made: Layout, where: Mapping[str, Node], wired: Mapping[str, Wire], port: int
+) -> Iterator[tuple[str, AnyObject]]:
+    """What tunnels go by that don't go by their node's own network, each with the node that it is on."""
+    through = [name for name, wire in wired.items() if isinstance(wire.ends[0], Vxlan) and wire.ends[0].through]
+    pairs = [_nodes(name, made, where) for name in through]
+    least = min((within(node, "wireguard") for pair in pairs for node in pair), default=0)
+    yield from wireguard.objects(slice_, pairs, port, least + STACKS["vxlan"].overhead[4])

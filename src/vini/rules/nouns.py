@@ -11,8 +11,8 @@ from vini.model import Node, Topology, Value, ViniError
 BootState = Literal["boot", "safeboot", "reinstall", "disabled"]
 
 
-class Row(Value, frozen=True, omit_defaults=False):
-    """What is in the database; all of it is shown."""
+class Row(Value, frozen=True, omit_defaults=False, forbid_unknown_fields=False):
+    """What is in the database; all of it is shown.  A client passes over what a newer central shows in addition."""
 
 
 class Site(Row, frozen=True):
@@ -66,6 +66,7 @@ class NodeSaid(Value, frozen=True):
     cores: float = 0.0
     memory_mib: int = 0
     version: str = ""
+    wireguard: str = ""  # its public key for encrypted tunnels, in base64; "": it has none
 
 
 class NodeRow(Row, frozen=True):
@@ -86,11 +87,14 @@ class NodeRow(Row, frozen=True):
     last_heard: float
     clock_offset_s: float  # how far its clock is ahead of the central's
     clock_error_s: float = 0.0  # by how much that may be wrong
+    wireguard: str = ""  # as in NodeSaid
 
     @property
     def node(self) -> Node:
         """As `embed` takes it."""
-        return Node(self.name, self.capabilities, self.site, self.address, self.mtu, self.cores, self.memory_mib)
+        return Node(
+            self.name, self.capabilities, self.site, self.address, self.mtu, self.cores, self.memory_mib, self.wireguard
+        )
 
 
 class Holder(Row, frozen=True):

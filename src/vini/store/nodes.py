@@ -22,6 +22,7 @@ from vini.store.page import AnyRow, matches, page
 from vini.store.tables import nodes, specs
 from vini.store.tables import sites as sites_table
 
+_KEY = re.compile(r"[A-Za-z0-9+/]{43}=")  # 32 bytes in base64
 _FEW = 100  # names, for which the database is asked one by one
 _QUERY = select(*(c for c in nodes.c if c.name != "site_id"), sites_table.c.login_base.label("site")).select_from(
     nodes.join(sites_table)
@@ -170,6 +171,7 @@ def _columns(said: NodeSaid) -> dict[str, Any]:
         "cores": _finite(said.cores),
         "memory_mib": _bounded(said.memory_mib),
         "version": _plain(said.version),
+        "wireguard": said.wireguard if _KEY.fullmatch(said.wireguard) else "",
     }
 
 

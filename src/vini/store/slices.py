@@ -136,7 +136,7 @@ def expired(tx: Tx, now: float) -> list[str]:
 def delete(tx: Tx, name: str) -> None:
     """It ends on all its nodes; its name goes on counting.  Raises NotFound."""
     above = next_generation(tx, name)
-    tunnels.lease(tx, name, ())
+    tunnels.give_back(tx, name)
     specs.end(tx, name, above)
     tx.execute(delete_rows(slices).where(slices.c.name == name))
     tx.execute(delete_rows(ended).where(ended.c.name == name))

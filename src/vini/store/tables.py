@@ -118,6 +118,7 @@ nodes = Table(
     Column("cores", Double, nullable=False),
     Column("memory_mib", Integer, nullable=False),
     _text("version"),
+    _text("wireguard"),  # public key, in base64
     Column("joined", Double, nullable=False),  # Unix time, s, as all times here
     Column("last_heard", Double, nullable=False),
     Column("clock_offset_s", Double, nullable=False),  # ahead of the central's
@@ -194,6 +195,14 @@ tunnels = Table(
     Column("link", Text, primary_key=True),
     Column("vni", Integer, nullable=False, unique=True),
     CheckConstraint("vni BETWEEN 1 AND 16777215", name="vni"),
+)
+
+wireguards = Table(  # slices whose tunnels are encrypted
+    "wireguards",
+    metadata,
+    Column("slice", Text, primary_key=True),
+    Column("number", Integer, nullable=False, unique=True),  # of its UDP port
+    CheckConstraint("number BETWEEN 1 AND 12000", name="number"),
 )
 
 tokens = Table(

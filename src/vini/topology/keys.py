@@ -453,6 +453,10 @@ TOPOLOGY = Section(
             words("mirror", "heal"),
             "Links between nodes fail with the path that they ride on (mirror, default), or are left alone (heal).",
         ),
+        "tunnel": Key(
+            words("vxlan", "gretap", "wireguard"),
+            "What links between nodes are made of; default: the testbed's choice.",
+        ),
     },
 )
 

@@ -71,6 +71,7 @@ def resolve(
         links=links,
         expect=_expect(root, frozenset(own), switches, mistakes),
         substrate=root["substrate"].value if "substrate" in root else "mirror",
+        tunnel=root["tunnel"].value if "tunnel" in root else "",
     )
 
 

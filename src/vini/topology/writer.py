@@ -72,6 +72,8 @@ def dump(topology: Topology) -> str:
         written["expect"] = "all" if topology.expect == (Expect(),) else [_expect(e) for e in topology.expect]
     if topology.substrate != "mirror":
         written["substrate"] = topology.substrate
+    if topology.tunnel:
+        written["tunnel"] = topology.tunnel
     return yaml.dump(written, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=WIDTH, allow_unicode=True)
 
 

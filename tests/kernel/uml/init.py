@@ -37,7 +37,7 @@ def insert(module: Path) -> None:
 
 def prepare() -> None:
     """The file systems that everything needs, the modules, and a place for what is written."""
-    for kind, target in (("proc", "/proc"), ("sysfs", "/sys"), ("tmpfs", "/run")):
+    for kind, target in (("proc", "/proc"), ("sysfs", "/sys"), ("tmpfs", "/run"), ("cgroup2", "/sys/fs/cgroup")):
         mount(kind, target)
     modules = Path("/usr/lib/uml/modules") / os.uname().release / "kernel"
     for name in os.environ["MODULES"].split(","):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from errno import EACCES, EEXIST, ENODEV, ENOENT, ESRCH
 from itertools import groupby
+from pathlib import Path
 from socket import if_nametoindex
 
 from vini.model import (
@@ -15,14 +16,17 @@ from vini.model import (
     Address,
     AnyObject,
     Bridge,
+    Gretap,
     Interface,
     Key,
     Netns,
     Route,
     Sysctl,
+    Tunnel,
     Veth,
     VethEnd,
     Vxlan,
+    underlay,
 )
 from vini.node import connected, ethtool, netns, rtnl
 from vini.node.drivers import Failures, bridge, tunnel
@@ -57,7 +61,7 @@ _BIRTH = {
 class NetworkDriver:
     """Holds nothing between calls: entering a namespace costs 4 us, a socket 7 us."""
 
-    kinds = (Netns, Sysctl, Veth, Vxlan, Bridge, Interface, Address, Route)
+    kinds = (Netns, Sysctl, Veth, Vxlan, Gretap, Bridge, Interface, Address, Route)
 
     def __init__(self, place: Place):
         self._place = place
@@ -99,7 +103,7 @@ class NetworkDriver:
                 ours[link.index] = link.dev
                 if link.index != 1 and not is_tunnel:
                     ends.append((VethEnd(ns, link.dev, link.index, link.mac), link.peer))
-            out.update(tunnel.observe(ns, socket, seen.links))
+            out.update(tunnel.observe(ns, socket, seen.links, self._place.pin(underlay(ns))))
             out.update(bridge.observe(ns, socket, seen.links))
             for a in seen.addresses:
                 if a.index in ours and self._is_ours(a.cidr, a.mark):
@@ -126,7 +130,7 @@ class NetworkDriver:
             return self._each(objects, self._write_sysctls)
         if kind is Veth:
             return self._make_pairs(objects)
-        if kind is Vxlan:
+        if kind in (Vxlan, Gretap):
             return self._make_tunnels(objects)
         if kind is Bridge:
             return self._each(objects, self._ensure_bridge)
@@ -263,17 +267,43 @@ class NetworkDriver:
 
     def _make_tunnels(self, objects: Sequence[AnyObject]) -> Failures:
         failures: Failures = {}
-        tunnels = [o for o in objects if isinstance(o, Vxlan)]
-        with Socket() as home, netns.back_home():
+        tunnels = [o for o in objects if isinstance(o, Tunnel)]
+        home = Path("/proc/thread-self/ns/net")
+        tunnels.sort(key=lambda o: (_through(o), o.ns))
+        for through, group in groupby(tunnels, key=_through):
+            batch = list(group)
+            try:
+                with self._below(self._place.pin(through) if through else home) as below:
+                    failures |= self._make_above(below, batch)
+            except OSError as e:
+                failures.update((o.key, f"The kernel refused {' '.join(o.key)}: {e}.") for o in batch)
+        return failures
+
+    def _make_above(self, below: tunnel.Below, tunnels: Sequence[Tunnel]) -> Failures:
+        """Those that one namespace carries."""
+        failures: Failures = {}
+        with netns.back_home():
             for ns, group in groupby(tunnels, key=lambda o: o.ns):
                 batch, pin = list(group), self._place.pin(ns)
                 try:
-                    netns.enter(pin)
-                    with Socket() as there:
-                        failures |= tunnel.ensure(home, there, pin, batch)
+                    with netns.opened(pin) as here:
+                        netns.enter(pin)
+                        with Socket() as there:
+                            secure = self._place.pin(underlay(ns))
+                            failures |= tunnel.ensure(below, there, here, batch, secure)
                 except OSError as e:
                     failures.update((o.key, f"The kernel refused {' '.join(o.key)}: {e}.") for o in batch)
         return failures
+
+    @staticmethod
+    @contextmanager
+    def _below(path: Path) -> Iterator[tunnel.Below]:
+        """A namespace that carries tunnels."""
+        with ExitStack() as stack:
+            fd = stack.enter_context(netns.opened(path))
+            with netns.inside(path):
+                socket = stack.enter_context(Socket())
+            yield tunnel.Below(socket, fd)
 
     # --- vifs, addresses, routes: a batch per namespace -----------------------------------------
 
@@ -351,10 +381,18 @@ def _ensuring_interfaces(
 def _set_offloads(socket: int, o: Interface, is_new: bool) -> None:
     """What of ethtool's settings differs; a new veth has neither.  GRO is turned on later, once all is up.  A tunnel
     always has it."""
-    if not is_new and not o.gro and o.wire[:1] != ("vxlan",) and ethtool.has_gro(socket, o.dev):
+    if not is_new and not o.gro and not _is_of_tunnel(o) and ethtool.has_gro(socket, o.dev):
         ethtool.set_gro(socket, o.dev, False)
     if o.finished != (not is_new and ethtool.finishes_checksums(socket, o.dev)):
         ethtool.set_finishing_checksums(socket, o.dev, o.finished)
+
+
+def _through(o: Tunnel) -> str:
+    return o.through if isinstance(o, Vxlan) else ""
+
+
+def _is_of_tunnel(o: Interface) -> bool:
+    return o.wire[:1] in (("vxlan",), ("gretap",))
 
 
 def _bridge_ports(
@@ -447,7 +485,7 @@ def _removing(_: Socket, batch: Sequence[AnyObject]) -> Iterator[tuple[AnyObject
         match o:
             case Address(_, dev, cidr):
                 yield o, rtnl.delete_address(index[dev], cidr)
-            case Vxlan(_, dev):
+            case Vxlan(_, dev) | Gretap(_, dev):
                 yield o, rtnl.delete_link(dev)
             case Route(_, to, via, dev):
                 yield o, rtnl.delete_route(to, via, index[dev])

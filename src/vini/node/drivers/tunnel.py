@@ -1,4 +1,5 @@
-"""Tunnels to other nodes, whose interfaces are in the namespace that the calling thread is in, and their sockets not.
+"""Tunnels to other nodes, whose interfaces are in the namespace that the calling thread is in, and what carries them
+in another one.
 
 A tunnel outlives the agent that made it; the kernel takes it away with its namespace, a moment after that is gone.
 """
@@ -7,68 +8,97 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from errno import EEXIST
 from pathlib import Path
 
-from vini.model import Vxlan
-from vini.node import rtnl, vxlan
+from vini.model import Gretap, Tunnel, Vxlan, underlay
+from vini.node import gretap, netns, rtnl, vxlan
 from vini.node.drivers import Failures
 from vini.node.netlink import Socket
 from vini.node.place import GROUP
 from vini.node.rtnl import SeenLink
 from vini.node.vxlan import Entry
 
+_NOBODYS = -2
 _FALLS_WITHIN_S = 2.0  # the kernel takes a namespace down, and frees its tunnels' numbers
 Links = Mapping[int, SeenLink]
 
 
-def observe(ns: str, socket: Socket, links: Links) -> Iterator[Vxlan]:
-    """The tunnels of ours.  One whose socket is in its own namespace is not: it leads nowhere."""
-    found = [(link, t) for link in links.values() if is_ours(link) and (t := vxlan.seen(link)) is not None]
-    entries = _entries(socket) if found else []
-    for link, t in found:
-        own = [e for e in entries if e.index == link.index]
-        whole = not t.learns and [e.remote for e in own if e.is_default] == [t.remote] and len(own) == 1
-        yield Vxlan(ns, link.dev, link.index, link.mac, t.vni, t.local, t.remote, t.port, whole)
+class Below:
+    """The namespace that carries tunnels: a socket in it, and a file of it."""
+
+    def __init__(self, socket: Socket, fd: int):
+        self.socket, self.fd = socket, fd
+
+
+def observe(ns: str, socket: Socket, links: Links, pin: Path) -> Iterator[Tunnel]:
+    """The tunnels of ours.  One that is carried by its own namespace is not: it leads nowhere.
+
+    `pin` is that of the slice's encrypted way; a tunnel that is not carried by it is by the node's own namespace.
+    """
+    ours = [link for link in links.values() if is_ours(link)]
+    has_vxlan = any(vxlan.seen(link) for link in ours)
+    entries, secure = (_entries(socket), _number_of(socket, pin)) if has_vxlan else ([], -1)
+    for link in ours:
+        if (t := vxlan.seen(link)) is not None:
+            own = [e for e in entries if e.index == link.index]
+            whole = not t.learns and [e.remote for e in own if e.is_default] == [t.remote] and len(own) == 1
+            through = underlay(ns) if link.below == secure else ""
+            yield Vxlan(ns, link.dev, link.index, link.mac, t.vni, t.local, t.remote, t.port, whole, through)
+        elif (g := gretap.seen(link)) is not None:
+            yield Gretap(ns, link.dev, link.index, link.mac, g.gre_key, g.local, g.remote, g.plain)
+
+
+def _number_of(socket: Socket, pin: Path) -> int:
+    """By which the namespace of that socket knows the one of the pin; one that is none's where it doesn't."""
+    try:
+        with netns.opened(pin) as fd:
+            number = rtnl.seen_namespace_number(socket.ask(rtnl.get_namespace_number(fd)))
+    except OSError:  # it isn't there, or no namespace is pinned there
+        return _NOBODYS
+    return number if number >= 0 else _NOBODYS
 
 
 def is_ours(link: SeenLink) -> bool:
     """Whether it bears our mark, and is a tunnel from this namespace through another."""
-    return link.group == GROUP and link.apart and vxlan.seen(link) is not None
+    return link.group == GROUP and link.apart and (vxlan.seen(link) is not None or gretap.seen(link) is not None)
 
 
 def _entries(socket: Socket) -> list[Entry]:
     return [e for m in socket.dump(vxlan.dump_entries()) if (e := vxlan.seen_entry(m)) is not None]
 
 
-def ensure(home: Socket, there: Socket, pin: Path, objects: Sequence[Vxlan]) -> Failures:
-    """Make those of one namespace, or change what of them is there.  `home` is a socket in the node's own namespace."""
+def ensure(below: Below, there: Socket, here: int, objects: Sequence[Tunnel], pin: Path) -> Failures:
+    """Make those of one namespace, or change what of them is there.  `there` is a socket in it, `here` a file of it;
+    `pin` as above."""
     links = {link.index: link for link in map(rtnl.seen_link, there.dump(rtnl.dump_links()))}
-    have = {o.dev: o for o in observe(objects[0].ns, there, links)}
+    have = {o.dev: o for o in observe(objects[0].ns, there, links, pin)}
     failures: Failures = {}
-    fd = os.open(pin, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        for o in objects:
-            old = have.get(o.dev)
-            if old is not None and _is_same(old, o) and _change(there, o):
-                continue
-            stale = [x.dev for x in links.values() if x.group == GROUP and (x.dev == o.dev or x.index == o.index)]
-            there.transact([rtnl.delete_link(dev) for dev in stale])
-            others = {x.dev for x in links.values()} - set(stale)
-            if why := _make(home, fd, o, o.dev in others):
-                failures[o.key] = f"The kernel refused {' '.join(o.key)}: {why}."
-    finally:
-        os.close(fd)
+    for o in objects:
+        old = have.get(o.dev)
+        if old is not None and _is_same(old, o) and _change(there, o):
+            continue
+        stale = [x.dev for x in links.values() if x.group == GROUP and (x.dev == o.dev or x.index == o.index)]
+        there.transact([rtnl.delete_link(dev) for dev in stale])
+        others = {x.dev for x in links.values()} - set(stale)
+        if why := _make(below, there, here, o, o.dev in others):
+            failures[o.key] = f"The kernel refused {' '.join(o.key)}: {why}."
     return failures
 
 
-def _is_same(old: Vxlan, new: Vxlan) -> bool:
-    return (old.index, old.mac, old.vni, old.port) == (new.index, new.mac, new.vni, new.port)
+def _is_same(old: Tunnel, new: Tunnel) -> bool:
+    """Whether it can become the new one as it is."""
+    return (
+        type(old) is type(new)
+        and not {f for f in new.__struct_fields__ if getattr(old, f) != getattr(new, f)} - new.changeable
+    )
 
 
-def _change(there: Socket, o: Vxlan) -> bool:
+def _change(there: Socket, o: Tunnel) -> bool:
     """Lead a tunnel to where it is to lead, and nowhere else; False where the kernel can't."""
+    if isinstance(o, Gretap):
+        return not there.transact([gretap.change(o)])[0]
     if there.transact([vxlan.change(o)])[0]:
         return False
     own = [e for e in _entries(there) if e.index == o.index]
@@ -76,12 +106,35 @@ def _change(there: Socket, o: Vxlan) -> bool:
     return not any(there.transact([*map(vxlan.delete_entry, wrong), vxlan.add_default(o.index, o.remote)]))
 
 
-def _make(home: Socket, fd: int, o: Vxlan, is_taken: bool) -> str:
+def _make(below: Below, there: Socket, here: int, o: Tunnel, is_taken: bool) -> str:
     """Why it could not be made; "" where it was."""
-    request = vxlan.add(fd, o)
+    attempt = _attempt(below, there, here, o)
     deadline = time.monotonic() + _FALLS_WITHIN_S
-    while (errno := home.transact([request])[0]) == EEXIST and not is_taken and time.monotonic() < deadline:
+    while (errno := attempt()) == EEXIST and not is_taken and time.monotonic() < deadline:
         time.sleep(0.02)  # its number may be that of one whose namespace is being taken down
     if errno == EEXIST and not is_taken:
-        return f"this node has another tunnel with the number {o.vni}"
+        number = o.gre_key if isinstance(o, Gretap) else o.vni
+        return f"this node has another tunnel with the number {number}" + _or_name(o)
     return os.strerror(errno) if errno else ""
+
+
+def _or_name(o: Tunnel) -> str:
+    """A GRE tunnel is born below, under its name."""
+    return f", or an interface of its own with the name {o.dev}" if isinstance(o, Gretap) else ""
+
+
+def _attempt(below: Below, there: Socket, here: int, o: Tunnel) -> Callable[[], int]:
+    """To make it; tells the errno."""
+    if isinstance(o, Vxlan):
+        return lambda: below.socket.transact([vxlan.add(here, o)])[0]
+    number = _number(there, below.fd)
+    return lambda: there.transact([gretap.add(number, o)])[0]
+
+
+def _number(there: Socket, fd: int) -> int:
+    """By which the namespace of that socket knows another one; it is given one where it has none."""
+    number = rtnl.seen_namespace_number(there.ask(rtnl.get_namespace_number(fd)))
+    if number < 0:
+        there.transact([rtnl.number_namespace(fd)])
+        number = rtnl.seen_namespace_number(there.ask(rtnl.get_namespace_number(fd)))
+    return number

@@ -1,0 +1,141 @@
+"""The encrypted ways of slices to other nodes: each a WireGuard interface in a namespace of its own.
+
+Its UDP socket is in the node's own namespace.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator, Sequence
+from errno import EADDRINUSE, ENODEV, EOPNOTSUPP
+
+from vini.model import AnyObject, ViniError, Wireguard, is_sliver
+from vini.node import netns, rtnl, wireguard, wireguard_key
+from vini.node.drivers import Failures
+from vini.node.netlink import GENERIC, Socket
+from vini.node.place import GROUP, Place
+from vini.node.rtnl import SeenLink
+
+
+class _Refused(Exception):
+    """The message says why, without a full stop."""
+
+
+class WireguardDriver:
+    """Holds nothing between calls."""
+
+    kinds = (Wireguard,)
+
+    def __init__(self, place: Place):
+        self._place = place
+
+    def observe(self, namespaces: Collection[str]) -> frozenset[AnyObject]:
+        """What is there in those namespaces."""
+        out: set[AnyObject] = set()
+        with netns.back_home():
+            for ns in namespaces:
+                if is_sliver(ns):
+                    continue
+                try:
+                    netns.enter(self._place.pin(ns))
+                    with Socket() as socket:
+                        out.update(_observed(ns, socket, _links(socket)))
+                except OSError:  # never made, or taken down meanwhile
+                    continue
+        return frozenset(out)
+
+    def ensure(self, objects: Sequence[AnyObject]) -> Failures:
+        """Make or change them."""
+        failures: Failures = {}
+        with Socket() as home, netns.back_home():
+            for o in objects:
+                assert isinstance(o, Wireguard)
+                try:
+                    self._ensure(home, o)
+                except (OSError, _Refused, ViniError) as e:
+                    failures[o.key] = f"The kernel refused {' '.join(o.key)}: {str(e).rstrip('.')}."
+        return failures
+
+    def _ensure(self, home: Socket, o: Wireguard) -> None:
+        key = wireguard_key.private(self._place.state)
+        if wireguard_key.public(key) != o.public_key:
+            raise _Refused("this node has another key than its central knows; bring the slice up once more (`vini up`)")
+        pin = self._place.pin(o.ns)
+        with netns.opened(pin) as fd:
+            netns.enter(pin)
+            with Socket() as there, Socket(GENERIC) as generic:
+                links = _links(there)
+                stale = [x.dev for x in links if x.group == GROUP and wireguard.is_one(x) and x.dev != o.dev]
+                there.transact([rtnl.delete_link(dev) for dev in stale])
+                if not any(x.dev == o.dev and wireguard.is_one(x) for x in links):
+                    _check(home.transact([wireguard.add(fd, o.dev)]))
+                _configure(there, generic, o, key)
+
+    def remove(self, objects: Sequence[AnyObject]) -> Failures:
+        """Take them away; no error when they are gone."""
+        failures: Failures = {}
+        with netns.back_home():
+            for o in objects:
+                assert isinstance(o, Wireguard)
+                try:
+                    netns.enter(self._place.pin(o.ns))
+                except OSError:  # its namespace is gone, and it with that
+                    continue
+                with Socket() as there:
+                    (errno,) = there.transact([rtnl.delete_link(o.dev)])
+                if errno not in (0, ENODEV):
+                    failures[o.key] = f"The kernel refused {' '.join(o.key)}: {os.strerror(errno)}."
+        return failures
+
+
+def _links(socket: Socket) -> list[SeenLink]:
+    return [rtnl.seen_link(m) for m in socket.dump(rtnl.dump_links())]
+
+
+def _family(generic: Socket) -> int:
+    family = wireguard.seen_family(generic.ask(wireguard.get_family()))
+    if not family:
+        raise _Refused("it has no WireGuard; load it by `modprobe wireguard`")
+    return family
+
+
+def _observed(ns: str, socket: Socket, links: Sequence[SeenLink]) -> Iterator[Wireguard]:
+    ours = [link for link in links if link.group == GROUP and wireguard.is_one(link)]
+    if not ours:
+        return
+    addresses = [rtnl.seen_address(m) for m in socket.dump(rtnl.dump_addresses())]
+    with Socket(GENERIC) as generic:
+        family = _family(generic)
+        for link in ours:
+            seen = wireguard.seen(generic.dump(wireguard.dump(family, link.dev)))
+            own = [a.cidr for a in addresses if a.index == link.index]
+            peers = tuple(p.peer for p in seen.peers)
+            cidr = next(iter(own), "")
+            whole = link.up and all(p.plain and p.port == seen.port for p in seen.peers) and len(own) == 1
+            yield Wireguard(ns, link.dev, seen.public_key, seen.port, cidr, link.mtu, peers, whole)
+
+
+def _configure(there: Socket, generic: Socket, o: Wireguard, key: bytes) -> None:
+    """The keys before it comes up, so that it never answers anybody else."""
+    family = _family(generic)
+    seen = wireguard.seen(generic.dump(wireguard.dump(family, o.dev)))
+    same = {p.peer for p in seen.peers if p.plain and p.port == o.port}
+    gone = sorted({p.peer.public_key for p in seen.peers} - {peer.public_key for peer in o.peers})
+    _check(generic.transact(wireguard.change(family, o.dev, key, o.port, [p for p in o.peers if p not in same], gone)))
+    (index,) = (link.index for link in _links(there) if link.dev == o.dev)
+    addresses = [rtnl.seen_address(m) for m in there.dump(rtnl.dump_addresses())]
+    wrong = [a.cidr for a in addresses if a.index == index and a.cidr != o.cidr]
+    requests = [rtnl.delete_address(index, cidr) for cidr in wrong]
+    requests.append(rtnl.set_link(o.dev, mtu=o.mtu, up=True, alias="vini", point_to_point=True))
+    _check(there.transact([*requests, rtnl.add_address(index, o.cidr)]))
+
+
+def _check(errnos: Sequence[int]) -> None:
+    """Raises the first that is none."""
+    for errno in errnos:
+        if errno == EOPNOTSUPP:
+            raise _Refused("it has no WireGuard; load it by `modprobe wireguard`")
+        if errno == EADDRINUSE:
+            raise _Refused("its UDP port is in use on this node")
+        if errno:
+            raise _Refused(os.strerror(errno))

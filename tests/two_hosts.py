@@ -1,0 +1,167 @@
+"""Two test hosts, each a network namespace with the real drivers at home in it, and a slice over both."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+from own_place import OwnPlace, difference, eventually, place_below, run
+
+from vini import placement
+from vini.embed import embed
+from vini.layout import address, layout
+from vini.model import AnyObject, End, Link, Node, Routing, SliceSpec, Sliver, Topology, Tunnel
+from vini.node import netns, wireguard_key
+from vini.node.drivers import Failures
+from vini.plan import plan
+
+CAPABLE = frozenset({"root", "cgroup2", "vxlan", "gretap", "wireguard", "element", "bird", "programs"})
+STATIC = Routing(("static",))
+PORT = 20_001
+HOSTS = ("one", "two")
+UNDERLAYS = {"IPv4": ("192.0.2.1", "192.0.2.2"), "IPv6": ("2001:db8::1", "2001:db8::2")}
+PLACED = {"a": "one", "b": "one", "c": "two", "d": "two"}
+
+
+def line(routing: Routing = STATIC, tunnel: str = "", **of_middle: object) -> Topology:
+    """a -- b -- c -- d; the link in the middle leads from host to host."""
+    links = [Link((End("a"), End("b"))), Link((End("b"), End("c")), **of_middle), Link((End("c"), End("d")))]
+    return Topology("v", {n: Sliver(n, routing=routing) for n in PLACED}, tuple(links), tunnel=tunnel)
+
+
+class Host:
+    """A network namespace that plays the machine, and a place on it."""
+
+    def __init__(self, name: str, own: OwnPlace, underlay: str):
+        self.name, self.own = name, own
+        self.path = Path("/run/netns") / f"host-{own.place.mark}"
+        key = wireguard_key.public(wireguard_key.private(own.place.state))
+        self.node = Node(name, CAPABLE, address=underlay, wireguard=key)
+        self.want: frozenset[AnyObject] = frozenset()
+
+    def inside(self, *argv: str, ns: str = "") -> str:
+        path = self.own.place.netns(ns) if ns else self.path
+        return run("nsenter", f"--net={path}", "--", *argv, check=False)
+
+    def one_pass(self, spec: SliceSpec | None) -> Failures:
+        """As an agent makes it that was just started; None asks for nothing."""
+        want = self.want = spec.objects if spec else frozenset()
+        with netns.inside(self.path):
+            machine = self.own.machine()
+            have = machine.observe({ns for o in want for ns in o.slivers} | self.own.namespaces())
+            return machine.apply(plan(want, have.objects))
+
+    def is_as_asked(self) -> bool:
+        with netns.inside(self.path):
+            have = self.own.observe()
+        assert have == self.want, difference(self.want, have)
+        return True
+
+    def tunnels(self) -> list[Tunnel]:
+        return [o for o in self.want if isinstance(o, Tunnel)]
+
+
+class Pair:
+    """Both hosts, and the slice over them."""
+
+    def __init__(self, hosts: Mapping[str, Host], version: str):
+        self.hosts, self.version = hosts, version
+        self.topology = line()
+        self.placed: Mapping[str, str] = PLACED
+
+    def up(self, topology: Topology, placed: Mapping[str, str] = PLACED, generation: int = 1) -> None:
+        """Everything of a topology is there on both."""
+        self.topology, self.placed = topology, placed
+        vnis = {name: 100 + i for i, name in enumerate(placement.crossing(topology, placed))}
+        specs = embed(topology, [h.node for h in self.hosts.values()], generation, placed=placed, vnis=vnis, port=PORT)
+        for host in self.hosts.values():
+            assert host.one_pass(specs.get(host.name)) == {}
+        for host in self.hosts.values():
+            eventually(host.is_as_asked)
+
+    def of(self, sliver: str) -> tuple[Host, Path]:
+        host = self.hosts[self.placed[sliver]]
+        return host, host.own.place.netns(f"v.{sliver}")
+
+    def enter(self, sliver: str, *argv: str) -> str:
+        return self.of(sliver)[0].inside(*argv, ns=f"v.{sliver}")
+
+    def address(self, sliver: str, family: int = 4) -> str:
+        return address(layout(self.topology), sliver, family)
+
+    def pings(self, source: str, to: str, *how: str, family: int = 4) -> bool:
+        """Between the slivers' own addresses, which is where static routes lead."""
+        own = ("-I", self.address(source, family))
+        out = self.enter(source, "ping", "-c1", "-W2", *own, *how, self.address(to, family))
+        return ", 1 received" in out
+
+
+@contextmanager
+def pair_over(version: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    with ExitStack() as stack:
+        hosts = {}
+        for name, underlay in zip(HOSTS, UNDERLAYS[version], strict=True):
+            own = stack.enter_context(place_below(tmp_path_factory.mktemp(name)))
+            hosts[name] = Host(name, own, underlay)
+            run("ip", "netns", "add", hosts[name].path.name)
+            stack.callback(run, "ip", "netns", "delete", hosts[name].path.name)
+        one, two = hosts.values()
+        peer = ("peer", "name", "eth0", "netns", two.path.name)
+        one.inside("ip", "link", "add", "eth0", "type", "veth", *peer)
+        for host in (one, two):
+            host.inside("ip", "link", "set", "lo", "up")
+            nodad, length = (("nodad",), 64) if ":" in host.node.address else ((), 24)
+            host.inside("ip", "address", "add", f"{host.node.address}/{length}", "dev", "eth0", *nodad)
+            host.inside("ip", "link", "set", "eth0", "up")
+        yield Pair(hosts, version)
+        for host in (one, two):
+            assert host.one_pass(None) == {}
+        for host in (one, two):
+            eventually(lambda h=host: _has_no_tunnels(h))
+            assert host.own.leftovers() == []
+
+
+def _has_no_tunnels(host: Host) -> bool:
+    """The kernel takes namespaces down in its own time; with the last tunnel its socket goes."""
+    left = host.inside("ss", "-Huln", "sport = :4789")
+    assert left == "", left
+    links = host.inside("ip", "-d", "link")
+    assert "vxlan" not in links and "to-" not in links, links
+    return True
+
+
+def tcp(pair: Pair, source: str, destination: str, size: int, family: int = 4) -> int:
+    """Bytes that arrived of `size` over one connection."""
+    kind = socket.AF_INET6 if family == 6 else socket.AF_INET
+    ip = pair.address(destination, family)
+    with netns.inside(pair.of(destination)[1]):
+        listener = socket.socket(kind)
+    with netns.inside(pair.of(source)[1]):
+        sender = socket.socket(kind)
+    listener.bind((ip, 0))
+    sender.bind((pair.address(source, family), 0))
+    listener.listen(1)
+    for s in (listener, sender):
+        s.settimeout(60)
+
+    def send() -> None:
+        sender.connect((ip, listener.getsockname()[1]))
+        sender.sendall(os.urandom(1 << 16) * (size >> 16))
+        sender.close()
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    receiver, _ = listener.accept()
+    receiver.settimeout(60)
+    arrived = 0
+    while got := receiver.recv(1 << 20):
+        arrived += len(got)
+    thread.join()
+    receiver.close()
+    listener.close()
+    return arrived
