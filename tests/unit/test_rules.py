@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import msgspec
@@ -9,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vini.model import CapacityError, Conflict, Denied, NotFound
+from vini import bandwidth, placement
+from vini.model import CapacityError, Conflict, Denied, End, Impairment, Link, NotFound, Sliver, Topology
 from vini.rules import (
     ACTIONS,
     EVERYWHERE,
@@ -154,6 +156,9 @@ class TestLeases:
         assert first % 3600 == last % 3600 == 0
         assert first - start <= 3600 and end - last <= 3600
 
+    def test_however_little_after_the_hour_is_the_next_hour(self):
+        assert lease_rules.rounded(5e-324, 7200.0, now=0.0) == (3600, 7200)
+
     @given(st.lists(st.tuples(st.integers(0, 30), st.integers(1, 5)), max_size=20))
     def test_no_two_overlap(self, asked):
         have: list[tuple[int, int]] = []
@@ -234,19 +239,56 @@ def test_a_slice_name_says_its_site():
 
 
 class TestQuota:
-    SITE = Site(1, HERE, "", None, None, True, 10, 5, 8.0, 0, 100.0)
+    SITE = Site(1, HERE, "", None, None, True, 10, 5, 8.0, 0, 100.0, 12, 8)
     ROW = Slice(1, "princeton_x", HERE, "", "", "", 0.0, 0.0, 0, 0.0, 0)
 
     def test_a_slice_has_its_own_quota_of_slivers_or_its_sites(self):
-        quota.check(self.ROW, self.SITE, 5, quota.Taken(), quota.Taken())
+        quota.check(self.ROW, self.SITE, quota.Taken(), quota.Taken(5))
         with pytest.raises(CapacityError, match="may have 5 slivers, and this asks for 6"):
-            quota.check(self.ROW, self.SITE, 6, quota.Taken(), quota.Taken())
+            quota.check(self.ROW, self.SITE, quota.Taken(), quota.Taken(6))
         more = msgspec.structs.replace(self.ROW, max_slivers=7)
-        quota.check(more, self.SITE, 7, quota.Taken(), quota.Taken())
+        quota.check(more, self.SITE, quota.Taken(), quota.Taken(7))
 
-    @pytest.mark.parametrize("asked, says", [({"cores": 4.5}, "8 cores.*8.5"), ({"link_mbit": 97.0}, "100 Mbit/s")])
+    @pytest.mark.parametrize(
+        "asked, says",
+        [
+            ({"cores": 4.5}, "of 8 cores its other slices have 4, and this asks for 4.5, 0.5 too many"),
+            ({"link_mbit": 97.0}, "of 100 Mbit/s .* have 4, and this asks for 97, 1 too many"),
+            ({"slivers": 3}, "of 12 slivers its other slices have 10, and this asks for 3, 1 too many"),
+            ({"vnis": 9, "cores": 5.0}, "cores .* 1 too many; of 8 links between nodes .* have 0, .* 9, 1 too many"),
+        ],
+    )
     def test_all_slices_of_a_site_together(self, asked, says):
-        others = quota.Taken(4.0, 1000, 4.0)
-        quota.check(self.ROW, self.SITE, 1, others, quota.Taken(4.0, 10**6, 96.0))  # of memory there is no quota
+        others = quota.Taken(10, 4.0, 1000.0, 4.0)
+        quota.check(self.ROW, self.SITE, others, quota.Taken(2, 4.0, 1e6, 96.0, 8))  # of memory there is no quota
         with pytest.raises(CapacityError, match=says):
-            quota.check(self.ROW, self.SITE, 1, others, quota.Taken(**asked))
+            quota.check(self.ROW, self.SITE, others, quota.Taken(**asked))
+
+    def test_where_rates_are_bounded_each_link_between_nodes_says_one(self):
+        quota.check_bounded(self.SITE, [])
+        quota.check_bounded(msgspec.structs.replace(self.SITE, link_mbit=0.0), ["a--b"])
+        with pytest.raises(CapacityError, match=r"link 'a--b' says no rate \(nor do 2 others\); write `rate:`"):
+            quota.check_bounded(self.SITE, ["a--b", "b--c", "c--d"])
+
+    def test_what_a_slice_takes(self):
+        fast, slow = Impairment(rate_mbit=30.0), Impairment(rate_mbit=1.0)
+        links = (
+            Link((End("a"), End("b", impairment=fast)), impairment=slow),
+            Link((End("b"), End("c")), impairment=fast),
+            Link((End("a"), End("c"))),
+        )
+        topology = Topology("x_y", {n: Sliver(n) for n in "abc"}, links)
+        each = placement.cost(Sliver("a"))
+        without = quota.Taken(3, 3 * each.cores, 3 * each.memory_mib)
+        assert quota.taken(topology, {}) == without
+        assert quota.taken(topology, dict.fromkeys("abc", "n")) == without
+        assert quota.taken(topology, {"a": "n", "b": "m", "c": "m"}) == without + quota.Taken(link_mbit=30.0, vnis=2)
+        assert bandwidth.unbounded(topology, {"a": "n", "b": "m", "c": "m"}) == ["a--c"]
+
+    def test_a_link_that_follows_a_trace_takes_its_largest_rate(self):
+        def taken(text: str) -> float:
+            return bandwidth.rate(Link((End("a"), End("b")), impairment=Impairment(trace=text)))
+
+        assert taken("time_ms,rate_mbit\n0,10\n50,25\n100,5\n") == 25.0
+        assert taken("time_ms,delay_ms\n0,10\n") == math.inf
+        assert taken("5\n10\n") == pytest.approx(2.4)

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import msgspec
 
-from vini import bus, placement
+from vini import bandwidth, bus, placement
 from vini.bus import Bus
 from vini.embed import embed
 from vini.model import (
@@ -29,7 +29,7 @@ from vini.reach import FibEntry, hosts
 from vini.rules import access, quota
 from vini.rules.caller import Caller
 from vini.rules.nouns import NodeRow, SliceRow
-from vini.store import events, nodes, sites, slices, specs, tunnels
+from vini.store import events, nodes, sites, slices, specs, takings, tunnels
 from vini.store.database import Database, Tx
 
 T = TypeVar("T")
@@ -124,9 +124,12 @@ class Testbed:
         if not topology.slivers:
             tunnels.lease(tx, topology.name, ())
             return {}
-        able = _able(nodes.all(tx))
-        quota.check(row.shown, sites.get(tx, row.site), len(topology.slivers), quota.Taken(), quota.Taken())
+        takings.turn(tx)
+        able, site, others = _able(nodes.all(tx)), sites.get(tx, row.site), takings.others(tx, topology.name)
+        quota.check(row.shown, site, others, quota.taken(topology, {}))
         placed = placement.place(topology, able, specs.used(tx, topology.name), placement.places(held), None)
+        quota.check(row.shown, site, others, quota.taken(topology, placed))
+        quota.check_bounded(site, bandwidth.unbounded(topology, placed))
         vnis = tunnels.lease(tx, topology.name, placement.crossing(topology, placed))
         made = embed(topology, able, generation, placed=placed, vnis=vnis)
         return {n: msgspec.structs.replace(s, expires=row.expires) for n, s in made.items() if s.objects}

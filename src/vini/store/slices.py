@@ -11,13 +11,13 @@ from sqlalchemy import delete as delete_rows
 
 from vini import placement
 from vini.model import Conflict, NotFound, SliceSpec, Stale, Topology
-from vini.rules import expiry
+from vini.rules import expiry, quota
 from vini.rules.access import absent
 from vini.rules.caller import Caller
 from vini.rules.errors import Invalid
 from vini.rules.nouns import Slice, SliceRow
 from vini.rules.words import site_of
-from vini.store import members, sites, specs, tunnels
+from vini.store import members, sites, specs, takings, tunnels
 from vini.store.database import Tx
 from vini.store.page import AnyRow, matches, page
 from vini.store.specs import (
@@ -185,6 +185,7 @@ def put_topology(
     tx.execute(update(slices).where(slices.c.name == name).values(values))
     placed = {s: node for s, node in placement.places(wanted).items() if s in topology.slivers}
     specs.put(tx, name, number, wanted, placement.use(topology, placed))
+    takings.put(tx, name, quota.taken(topology, placed))
     return number
 
 
