@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 
 from vini.model import Conflict
@@ -14,7 +13,7 @@ AHEAD_S = 366 * 86_400
 
 def rounded(start: float, end: float, now: float) -> tuple[int, int]:
     """Start up, end down to whole grains.  Raises Invalid where nothing is left, or it is not ahead."""
-    first, last = math.ceil(start / GRAIN_S) * GRAIN_S, math.floor(end / GRAIN_S) * GRAIN_S
+    first, last = int(-(-start // GRAIN_S)) * GRAIN_S, int(end // GRAIN_S) * GRAIN_S
     if last <= first:
         raise Invalid(
             f"A lease is for whole hours: of the time from {start:.0f} to {end:.0f} none is left. Ask for more."
