@@ -12,7 +12,7 @@ import older
 import pytest
 from testbed_api import Api, email, populated
 
-from vini import placement
+from vini import bus, placement
 from vini.central.testbed import Testbed as Wishes
 from vini.model import CapacityError, End, Impairment, Link, Sliver, Topology
 from vini.rules import EVERYWHERE, Caller
@@ -35,6 +35,9 @@ class Deaf:
 
     def connected(self) -> frozenset[str]:
         return frozenset()
+
+    async def ask(self, node: str, request: bus.Request) -> bus.Reply:
+        raise bus.NodeAway(f"Node {node} is not connected, {request} can't be asked.")
 
 
 def line(name: str, many: int, rate_mbit: float = 0.0, **pins: str) -> Topology:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vini import bandwidth, placement
-from vini.model import CapacityError, Conflict, Denied, End, Impairment, Link, NotFound, Sliver, Topology
+from vini.model import CapacityError, Denied, End, Impairment, Link, NotFound, Sliver, Topology
 from vini.rules import (
     ACTIONS,
     EVERYWHERE,
@@ -35,6 +35,7 @@ ME = "me@x.example"
 HERE, THERE = "princeton", "mit"
 OF_HERE = Target("thing", "x", frozenset({HERE}), frozenset({"member@x.example"}), "self@x.example")
 DAY = 86_400.0
+HOUR = 3600
 
 
 def caller(role: str = "", site: str = HERE, email: str = ME, scopes: tuple[str, ...] = ("read", "write", "admin")):
@@ -159,20 +160,35 @@ class TestLeases:
     def test_however_little_after_the_hour_is_the_next_hour(self):
         assert lease_rules.rounded(5e-324, 7200.0, now=0.0) == (3600, 7200)
 
-    @given(st.lists(st.tuples(st.integers(0, 30), st.integers(1, 5)), max_size=20))
-    def test_no_two_overlap(self, asked):
-        have: list[tuple[int, int]] = []
-        for start, hours in asked:
-            try:
-                lease_rules.free("n", start, start + hours, have)
-            except Conflict:
-                continue
-            have.append((start, start + hours))
-        hours_taken = [h for a, b in have for h in range(a, b)]
-        assert len(hours_taken) == len(set(hours_taken))
+    @given(st.lists(st.tuples(st.integers(0, 30), st.integers(1, 5)), max_size=20), st.integers(0, 40))
+    def test_the_nearest_time_is_free_and_none_before_it_is(self, asked, start):
+        busy = [lease_rules.Busy(a * HOUR, (a + h) * HOUR) for a, h in asked]
+        found = lease_rules.nearest(start * HOUR, (start + 2) * HOUR, busy)
+        assert found >= start * HOUR and found % HOUR == 0
+        assert lease_rules.clash(found, found + 2 * HOUR, busy) is None
+        assert all(lease_rules.clash(t, t + 2 * HOUR, busy) for t in range(start * HOUR, found, HOUR))
 
     def test_one_may_begin_as_another_ends(self):
-        lease_rules.free("n", 3600, 7200, [(0, 3600), (7200, 10_800)])
+        busy = [lease_rules.Busy(0, HOUR), lease_rules.Busy(2 * HOUR, 3 * HOUR)]
+        assert lease_rules.clash(HOUR, 2 * HOUR, busy) is None
+        assert lease_rules.clash(HOUR, 2 * HOUR + 1, busy) == busy[1]
+
+    def test_a_time_that_is_taken_says_by_whom_and_when_there_is_one(self):
+        busy = [lease_rules.Busy(2 * HOUR, 4 * HOUR, "is leased by slice 'x_y'"), lease_rules.Busy(5 * HOUR, 9 * HOUR)]
+        said = str(lease_rules.refused("n1", 3 * HOUR, 5 * HOUR, busy, "n2"))
+        assert "Node 'n1' is leased by slice 'x_y' from 1970-01-01 02:00 UTC to 1970-01-01 04:00 UTC." in said
+        assert "begins at 1970-01-01 09:00 UTC; ask for that, or ask for node 'n2', which is free then." in said
+
+    def test_until_when_a_slice_may_be_on_a_node_that_others_lease(self):
+        later = [lease_rules.Busy(5 * HOUR, 6 * HOUR)]
+        for now, expires, staying, end in (
+            (0.0, 4.0 * HOUR, False, 4.0 * HOUR),  # it ends before
+            (0.0, 9.0 * HOUR, False, 0.0),  # nobody new comes, since he could not stay
+            (0.0, 9.0 * HOUR, True, 5.0 * HOUR),
+            (5.0 * HOUR, 9.0 * HOUR, True, 0.0),
+            (6.0 * HOUR, 9.0 * HOUR, False, 9.0 * HOUR),  # it is over
+        ):
+            assert lease_rules.until(now, expires, later, staying) == end
 
     def test_not_in_the_past_nor_in_two_years(self):
         for start, end in ((0.0, 3600.0), (700 * DAY, 701 * DAY)):

@@ -19,7 +19,8 @@ def turn(tx: Tx) -> None:
     """From here to its end no other transaction decides what goes where: what is read of nodes, quotas, leases and
     the substrate stays as it is.
 
-    Ask for it before any lock of a node's row.  Two slices at once could else both get the last room of a node.
+    Two slices at once could else both get the last room of a node.  Ask for it before any row is locked: else two
+    transactions could wait for each other.
     """
     counters.add(tx, "placement", 0)
 
