@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from math import inf
 
-from vini import names
+from vini import bandwidth, names
 from vini.layout import link_name
 from vini.model import (
     IN_KERNEL,
@@ -97,7 +97,7 @@ def places(specs: Mapping[str, SliceSpec]) -> dict[str, str]:
 
 def crossing(topology: Topology, placed: Mapping[str, str]) -> tuple[str, ...]:
     """The links that lead from one node to another, by name; each needs a tunnel's number."""
-    return tuple(link_name(k) for k in topology.links if len({placed[e.sliver] for e in k.ends}) > 1)
+    return tuple(bandwidth.between(topology, placed))
 
 
 def place(

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import older
 import pytest
-from alembic import command
 
 from vini import placement
 from vini.model import Netns, SliceSpec, Sliver, Topology
 from vini.placement import Use
 from vini.rules.nouns import NodeSaid
 from vini.rules.wishes import NewSite
-from vini.store import migrations, nodes, persons, sites, slices, specs
+from vini.store import nodes, persons, sites, slices, specs
 from vini.store.database import Database, Tx
 
 ONE = placement.cost(Sliver("x"))
@@ -92,10 +92,7 @@ def test_an_older_database_learns_it_from_its_topologies(url: str) -> None:
     with database.transaction() as tx:
         put(tx, "home_a", n1=("x", "y"), n2=("z",))
         put(tx, "home_b", n2=("x",))
-        tx.exec_driver_sql("DROP TABLE uses")
-        for column in ("cores", "memory_mib"):
-            tx.exec_driver_sql(f"ALTER TABLE specs DROP COLUMN {column}")
-        command.stamp(migrations.config(tx), "0001", purge=True)
+        older.back_to(tx, "0001")
     database.migrate()
     with database.transaction() as tx:
         assert used(tx, "home_b") == {"n1": ONE * 2, "n2": ONE}

@@ -129,6 +129,24 @@ def test_a_node_that_is_drained_keeps_what_it_has_and_gets_nothing_new(line: Tes
     eventually(lambda: not line.hosts["n1"].slivers("home_more"))
 
 
+def test_what_a_site_may_take_and_a_node_for_oneself(line: Testbed) -> None:
+    shown = json.loads(line.vini("site", "quota", "home", "--slivers", "4", "--json"))
+    assert shown["slivers"] == {"taken": 4, "most": 4} and shown["vnis"] == {"taken": 3, "most": 0}
+    line.vini("slice", "create", "home_more")
+    refused = line.vini("up", "--generate", "line:2", "--slice", "home_more", check=False)
+    assert "of 4 slivers its other slices have 4, and this asks for 2, 2 too many" in refused
+    line.vini("site", "quota", "home", "--slivers", "0")
+
+    refused = line.vini("lease", "add", "n2", "--slice", "home_more", check=False)
+    assert "has slivers of slice 'home_line', which has no lease there" in refused
+    row = json.loads(line.vini("lease", "add", "n2", "--slice", SLICE, "--hours", "2", "--json"))
+    assert row["end"] - row["start"] == 7200 and row["start"] % 3600 == 0
+    assert f"{row['id']}" in line.vini("lease", "--node", "n2")
+    line.vini("lease", "end", f"{row['id']}")
+    assert json.loads(line.vini("lease", "--json")) == []
+    line.vini("slice", "delete", "home_more")
+
+
 def test_a_node_that_is_disabled_is_cut_off_and_what_runs_there_runs_on(line: Testbed) -> None:
     n2 = line.hosts["n2"]
     line.vini("node", "disable", "n2")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import msgspec
@@ -9,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vini.model import CapacityError, Conflict, Denied, NotFound
+from vini import bandwidth, placement
+from vini.model import CapacityError, Denied, End, Impairment, Link, NotFound, Sliver, Topology
 from vini.rules import (
     ACTIONS,
     EVERYWHERE,
@@ -33,6 +35,7 @@ ME = "me@x.example"
 HERE, THERE = "princeton", "mit"
 OF_HERE = Target("thing", "x", frozenset({HERE}), frozenset({"member@x.example"}), "self@x.example")
 DAY = 86_400.0
+HOUR = 3600
 
 
 def caller(role: str = "", site: str = HERE, email: str = ME, scopes: tuple[str, ...] = ("read", "write", "admin")):
@@ -154,20 +157,38 @@ class TestLeases:
         assert first % 3600 == last % 3600 == 0
         assert first - start <= 3600 and end - last <= 3600
 
-    @given(st.lists(st.tuples(st.integers(0, 30), st.integers(1, 5)), max_size=20))
-    def test_no_two_overlap(self, asked):
-        have: list[tuple[int, int]] = []
-        for start, hours in asked:
-            try:
-                lease_rules.free("n", start, start + hours, have)
-            except Conflict:
-                continue
-            have.append((start, start + hours))
-        hours_taken = [h for a, b in have for h in range(a, b)]
-        assert len(hours_taken) == len(set(hours_taken))
+    def test_however_little_after_the_hour_is_the_next_hour(self):
+        assert lease_rules.rounded(5e-324, 7200.0, now=0.0) == (3600, 7200)
+
+    @given(st.lists(st.tuples(st.integers(0, 30), st.integers(1, 5)), max_size=20), st.integers(0, 40))
+    def test_the_nearest_time_is_free_and_none_before_it_is(self, asked, start):
+        busy = [lease_rules.Busy(a * HOUR, (a + h) * HOUR) for a, h in asked]
+        found = lease_rules.nearest(start * HOUR, (start + 2) * HOUR, busy)
+        assert found >= start * HOUR and found % HOUR == 0
+        assert lease_rules.clash(found, found + 2 * HOUR, busy) is None
+        assert all(lease_rules.clash(t, t + 2 * HOUR, busy) for t in range(start * HOUR, found, HOUR))
 
     def test_one_may_begin_as_another_ends(self):
-        lease_rules.free("n", 3600, 7200, [(0, 3600), (7200, 10_800)])
+        busy = [lease_rules.Busy(0, HOUR), lease_rules.Busy(2 * HOUR, 3 * HOUR)]
+        assert lease_rules.clash(HOUR, 2 * HOUR, busy) is None
+        assert lease_rules.clash(HOUR, 2 * HOUR + 1, busy) == busy[1]
+
+    def test_a_time_that_is_taken_says_by_whom_and_when_there_is_one(self):
+        busy = [lease_rules.Busy(2 * HOUR, 4 * HOUR, "is leased by slice 'x_y'"), lease_rules.Busy(5 * HOUR, 9 * HOUR)]
+        said = str(lease_rules.refused("n1", 3 * HOUR, 5 * HOUR, busy, "n2"))
+        assert "Node 'n1' is leased by slice 'x_y' from 1970-01-01 02:00 UTC to 1970-01-01 04:00 UTC." in said
+        assert "begins at 1970-01-01 09:00 UTC; ask for that, or ask for node 'n2', which is free then." in said
+
+    def test_until_when_a_slice_may_be_on_a_node_that_others_lease(self):
+        later = [lease_rules.Busy(5 * HOUR, 6 * HOUR)]
+        for now, expires, staying, end in (
+            (0.0, 4.0 * HOUR, False, 4.0 * HOUR),  # it ends before
+            (0.0, 9.0 * HOUR, False, 0.0),  # nobody new comes, since he could not stay
+            (0.0, 9.0 * HOUR, True, 5.0 * HOUR),
+            (5.0 * HOUR, 9.0 * HOUR, True, 0.0),
+            (6.0 * HOUR, 9.0 * HOUR, False, 9.0 * HOUR),  # it is over
+        ):
+            assert lease_rules.until(now, expires, later, staying) == end
 
     def test_not_in_the_past_nor_in_two_years(self):
         for start, end in ((0.0, 3600.0), (700 * DAY, 701 * DAY)):
@@ -234,19 +255,56 @@ def test_a_slice_name_says_its_site():
 
 
 class TestQuota:
-    SITE = Site(1, HERE, "", None, None, True, 10, 5, 8.0, 0, 100.0)
+    SITE = Site(1, HERE, "", None, None, True, 10, 5, 8.0, 0, 100.0, 12, 8)
     ROW = Slice(1, "princeton_x", HERE, "", "", "", 0.0, 0.0, 0, 0.0, 0)
 
     def test_a_slice_has_its_own_quota_of_slivers_or_its_sites(self):
-        quota.check(self.ROW, self.SITE, 5, quota.Taken(), quota.Taken())
+        quota.check(self.ROW, self.SITE, quota.Taken(), quota.Taken(5))
         with pytest.raises(CapacityError, match="may have 5 slivers, and this asks for 6"):
-            quota.check(self.ROW, self.SITE, 6, quota.Taken(), quota.Taken())
+            quota.check(self.ROW, self.SITE, quota.Taken(), quota.Taken(6))
         more = msgspec.structs.replace(self.ROW, max_slivers=7)
-        quota.check(more, self.SITE, 7, quota.Taken(), quota.Taken())
+        quota.check(more, self.SITE, quota.Taken(), quota.Taken(7))
 
-    @pytest.mark.parametrize("asked, says", [({"cores": 4.5}, "8 cores.*8.5"), ({"link_mbit": 97.0}, "100 Mbit/s")])
+    @pytest.mark.parametrize(
+        "asked, says",
+        [
+            ({"cores": 4.5}, "of 8 cores its other slices have 4, and this asks for 4.5, 0.5 too many"),
+            ({"link_mbit": 97.0}, "of 100 Mbit/s .* have 4, and this asks for 97, 1 too many"),
+            ({"slivers": 3}, "of 12 slivers its other slices have 10, and this asks for 3, 1 too many"),
+            ({"vnis": 9, "cores": 5.0}, "cores .* 1 too many; of 8 links between nodes .* have 0, .* 9, 1 too many"),
+        ],
+    )
     def test_all_slices_of_a_site_together(self, asked, says):
-        others = quota.Taken(4.0, 1000, 4.0)
-        quota.check(self.ROW, self.SITE, 1, others, quota.Taken(4.0, 10**6, 96.0))  # of memory there is no quota
+        others = quota.Taken(10, 4.0, 1000.0, 4.0)
+        quota.check(self.ROW, self.SITE, others, quota.Taken(2, 4.0, 1e6, 96.0, 8))  # of memory there is no quota
         with pytest.raises(CapacityError, match=says):
-            quota.check(self.ROW, self.SITE, 1, others, quota.Taken(**asked))
+            quota.check(self.ROW, self.SITE, others, quota.Taken(**asked))
+
+    def test_where_rates_are_bounded_each_link_between_nodes_says_one(self):
+        quota.check_bounded(self.SITE, [])
+        quota.check_bounded(msgspec.structs.replace(self.SITE, link_mbit=0.0), ["a--b"])
+        with pytest.raises(CapacityError, match=r"link 'a--b' says no rate \(nor do 2 others\); write `rate:`"):
+            quota.check_bounded(self.SITE, ["a--b", "b--c", "c--d"])
+
+    def test_what_a_slice_takes(self):
+        fast, slow = Impairment(rate_mbit=30.0), Impairment(rate_mbit=1.0)
+        links = (
+            Link((End("a"), End("b", impairment=fast)), impairment=slow),
+            Link((End("b"), End("c")), impairment=fast),
+            Link((End("a"), End("c"))),
+        )
+        topology = Topology("x_y", {n: Sliver(n) for n in "abc"}, links)
+        each = placement.cost(Sliver("a"))
+        without = quota.Taken(3, 3 * each.cores, 3 * each.memory_mib)
+        assert quota.taken(topology, {}) == without
+        assert quota.taken(topology, dict.fromkeys("abc", "n")) == without
+        assert quota.taken(topology, {"a": "n", "b": "m", "c": "m"}) == without + quota.Taken(link_mbit=30.0, vnis=2)
+        assert bandwidth.unbounded(topology, {"a": "n", "b": "m", "c": "m"}) == ["a--c"]
+
+    def test_a_link_that_follows_a_trace_takes_its_largest_rate(self):
+        def taken(text: str) -> float:
+            return bandwidth.rate(Link((End("a"), End("b")), impairment=Impairment(trace=text)))
+
+        assert taken("time_ms,rate_mbit\n0,10\n50,25\n100,5\n") == 25.0
+        assert taken("time_ms,delay_ms\n0,10\n") == math.inf
+        assert taken("5\n10\n") == pytest.approx(2.4)

@@ -9,8 +9,9 @@ from typing import TypeVar
 
 import msgspec
 
-from vini import bus, placement
+from vini import bandwidth, bus, placement
 from vini.bus import Bus
+from vini.central import admission
 from vini.embed import embed
 from vini.model import (
     CapacityError,
@@ -31,8 +32,9 @@ from vini.plugins.tunnels import TunnelKind, kind_of
 from vini.reach import FibEntry, hosts
 from vini.rules import access, quota
 from vini.rules.caller import Caller
+from vini.rules.leases import moment
 from vini.rules.nouns import Holder, NodeRow, SliceRow
-from vini.store import events, nodes, sites, slices, specs, tunnels
+from vini.store import calendar, events, nodes, sites, slices, specs, takings, tunnels
 from vini.store.database import Database, Tx
 
 T = TypeVar("T")
@@ -111,34 +113,40 @@ class Testbed:
     def _put(self, caller: Caller, topology: Topology, what: str, after: int | None, at: float) -> Change:
         name, now = topology.name, self._clock()
         with self._database.transaction() as tx:
+            if topology.slivers:
+                takings.turn(tx)
             row = _seen(tx, caller, name, lock=True)
             access.may(caller, "use slice", access.of_slice(row))
             if after is not None and after != row.generation:
                 raise Conflict(f"Slice {name!r} is at generation {row.generation}, not {after}; look, and try again.")
             generation = slices.next_generation(tx, name)
             held = specs.of_slice(tx, name)
-            wanted = self._embedded(tx, topology, generation, row, held)
+            wanted = self._embedded(tx, topology, generation, row, held, max(now, at))
             wanted = _at(at, wanted, nodes.all(tx)) if at else wanted
             slices.put_topology(tx, name, topology, wanted, now, above=generation)
             events.add(tx, at=now, who=caller.email, what=what, kind="slice", target=name, detail=f"{generation}")
         return Change(generation, frozenset(wanted) | {n for n, s in held.items() if s.objects})
 
     def _embedded(
-        self, tx: Tx, topology: Topology, generation: int, row: SliceRow, held: dict[str, SliceSpec]
+        self, tx: Tx, topology: Topology, generation: int, row: SliceRow, held: dict[str, SliceSpec], at: float
     ) -> dict[str, SliceSpec]:
-        """The specs of the nodes that hold some of it."""
+        """The specs of the nodes that hold some of it, from that time on.  It is our turn (`takings.turn`)."""
         if not topology.slivers:
             tunnels.give_back(tx, topology.name)
             return {}
         topology = msgspec.structs.replace(topology, tunnel=topology.tunnel or self._tunnel)
-        able = _able(nodes.all(tx))
-        quota.check(row.shown, sites.get(tx, row.site), len(topology.slivers), quota.Taken(), quota.Taken())
+        site, others = sites.get(tx, row.site), takings.others(tx, topology.name)
+        quota.check(row.shown, site, others, quota.taken(topology, {}))
+        ends = calendar.stays(tx, topology.name, row.expires, at, {n for n, s in held.items() if s.objects})
+        able = admission.unleased(topology, _able(nodes.all(tx)), ends, calendar.ahead(tx, at), at)
         placed = placement.place(topology, able, specs.used(tx, topology.name), placement.places(held), None)
+        quota.check(row.shown, site, others, quota.taken(topology, placed))
+        quota.check_bounded(site, bandwidth.unbounded(topology, placed))
         crossing = placement.crossing(topology, placed)
         vnis = tunnels.lease(tx, topology.name, crossing)
         port = tunnels.lease_port(tx, topology.name, wanted=bool(crossing) and kind_of(topology) == "wireguard")
         made = embed(topology, able, generation, placed=placed, vnis=vnis, port=port)
-        return {n: msgspec.structs.replace(s, expires=row.expires) for n, s in made.items() if s.objects}
+        return {n: msgspec.structs.replace(s, expires=ends.get(n, row.expires)) for n, s in made.items() if s.objects}
 
     async def foresee(self, caller: Caller, topology: Topology) -> list[str]:
         """What `put` would change, step by step, as far as is known from what is stored; nothing is touched."""
@@ -148,10 +156,11 @@ class Testbed:
         steps: list[str] = []
         try:
             with self._database.transaction() as tx:
+                takings.turn(tx)
                 row = _seen(tx, caller, topology.name)
                 access.may(caller, "use slice", access.of_slice(row))
                 held = specs.of_slice(tx, topology.name)
-                wanted = self._embedded(tx, topology, row.generation + 1, row, held)
+                wanted = self._embedded(tx, topology, row.generation + 1, row, held, self._clock())
                 for node in sorted({*held, *wanted}):
                     want = wanted[node].objects if node in wanted else frozenset()
                     have = held[node].objects if node in held else frozenset()
@@ -196,10 +205,14 @@ class Testbed:
 
     async def status(self, caller: Caller, name: str) -> Seen:
         """By a fresh look at each node; of a node that is away its slivers as `configuring`, with the reason."""
-        held = await asyncio.to_thread(self._held, caller, name, "see slice")
+        every = await asyncio.to_thread(self._held, caller, name, "see slice")
+        held = {n: s for n, s in every.items() if s.expires > self._clock()}
         replies = await self._each(held, lambda node: self._bus.ask(node, bus.AskStatus(name)))
         rows: list[SliverStatus] = []
         away: dict[str, str] = {}
+        for node in every.keys() - held.keys():
+            why = f"its time on node {node} was over at {moment(every[node].expires)}; `vini up` finds another place"
+            rows += _waiting(every[node], why)
         for node, reply in replies.items():
             if isinstance(reply, bus.Report) and reply.generation >= held[node].generation:
                 rows += reply.slivers

@@ -20,7 +20,7 @@ _SECTIONS = {
     "Experiments": ("run", "compare"),
     "Files": ("import", "schema"),
     "This machine": ("doctor", "agent", "bench"),
-    "A testbed": ("login", "logout", "slice", "nodes", "node", "site", "person", "central"),
+    "A testbed": ("login", "logout", "slice", "nodes", "node", "site", "person", "lease", "central"),
 }
 _MODULES = {
     "vini.cli.slices": ("up", "plan", "status", "down", "log"),
@@ -34,6 +34,7 @@ _MODULES = {
     "vini.cli.account": ("login", "logout"),
     "vini.cli.testbed": ("slice", "nodes", "site", "person"),
     "vini.cli.node": ("node",),
+    "vini.cli.lease": ("lease",),
     "vini.cli.central": ("central",),
 }
 

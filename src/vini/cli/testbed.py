@@ -10,6 +10,7 @@ import click
 from vini.cli.account import remote
 from vini.cli.out import dump, json_option, line, note, table
 from vini.rules.nouns import NodeRow, Person, Site, Slice
+from vini.rules.quota import Taken
 from vini.rules.wishes import Page
 
 _SILENT_S = 30.0  # a node that wasn't heard for so long is away
@@ -57,6 +58,33 @@ def site_command(ctx: click.Context, as_json: bool) -> None:
         return
     shown = [(s.login_base, s.name, f"{s.max_slices}", "yes" if s.enabled else "no") for s in rows]
     table(("SITE", "NAME", "SLICES AT MOST", "ENABLED"), shown)
+
+
+@site_command.command("quota")
+@click.argument("login_base")
+@click.option("--slices", "max_slices", type=int, help="How many slices it may have; 0: none.")
+@click.option("--slivers", type=int, help="How many slivers all its slices may have together; 0: any number, as below.")
+@click.option("--cores", type=float, help="How many processors' time they may take.")
+@click.option("--memory-mib", type=int, help="How much memory.")
+@click.option("--link-mbit", type=float, help="How much of the network between nodes; each link needs a rate then.")
+@click.option("--vnis", type=int, help="How many links between nodes.")
+@json_option
+def _quota(login_base: str, as_json: bool, **asked: float | None) -> None:
+    """Set what all slices of a site may take together, as an admin; without options, show it.
+
+    What they have already stays, also where it is more.
+    """
+    wish = {k: v for k, v in asked.items() if v is not None}
+    client, path = remote(), f"/sites/{login_base}"
+    site = client.call("PATCH", path, Site, wish) if wish else client.call("GET", path, Site)
+    taken = client.call("GET", f"{path}/taken", Taken)
+    quota = {f: (getattr(taken, f), getattr(site, f)) for f in taken.__struct_fields__}
+    if as_json:
+        dump({f: {"taken": has, "most": most} for f, (has, most) in quota.items()})
+        return
+    table(
+        ("OF", "TAKEN", "AT MOST"), [(f, f"{has:g}", f"{most:g}" if most else "-") for f, (has, most) in quota.items()]
+    )
 
 
 @site_command.command("add")

@@ -26,9 +26,11 @@ class Site(Row, frozen=True):
     enabled: bool
     max_slices: int
     max_slivers: int  # of one slice
-    cores: float  # of all its slices together, as the next two
+    cores: float  # of all its slices together, as all that follow
     memory_mib: int
-    link_mbit: float
+    link_mbit: float  # of links between nodes
+    slivers: int = 0
+    vnis: int = 0  # links between nodes
 
 
 class Held(Row, frozen=True):

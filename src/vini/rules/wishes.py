@@ -87,6 +87,8 @@ class NewSite(Value, frozen=True):
     cores: Amount = 0.0
     memory_mib: Count = 0
     link_mbit: Amount = 0.0
+    slivers: Count = 0
+    vnis: Count = 0
 
 
 class ChangeSite(Value, frozen=True):
@@ -101,6 +103,8 @@ class ChangeSite(Value, frozen=True):
     cores: Amount | UnsetType = UNSET
     memory_mib: Count | UnsetType = UNSET
     link_mbit: Amount | UnsetType = UNSET
+    slivers: Count | UnsetType = UNSET
+    vnis: Count | UnsetType = UNSET
 
 
 class NewPerson(Value, frozen=True):

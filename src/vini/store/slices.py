@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 from sqlalchemy import ColumnElement, Select, func, insert, literal, or_, select, union_all, update
 from sqlalchemy import delete as delete_rows
 
 from vini import placement
 from vini.model import Conflict, NotFound, SliceSpec, Stale, Topology
-from vini.rules import expiry
+from vini.rules import expiry, quota
 from vini.rules.access import absent
 from vini.rules.caller import Caller
 from vini.rules.errors import Invalid
 from vini.rules.nouns import Slice, SliceRow
 from vini.rules.words import site_of
-from vini.store import members, sites, specs, tunnels
+from vini.store import calendar, members, sites, specs, takings, tunnels
 from vini.store.database import Tx
 from vini.store.page import AnyRow, matches, page
 from vini.store.specs import (
@@ -107,17 +108,28 @@ def change(tx: Tx, name: str, values: dict[str, Any]) -> SliceRow:
 
 
 def renew(tx: Tx, name: str, now: float, until: float) -> SliceRow:
-    """It lives until then, on its nodes too.  Raises Denied or Invalid where the rules are against it."""
+    """It lives until then, on its nodes too; on one that others have leased, until that begins.
+
+    Raises Denied or Invalid where the rules are against it.
+    """
+    takings.turn(tx)
     row = get(tx, name, lock=True)
     site = sites.get(tx, row.site)
     until = expiry.renewed(
         name, now, row.expires, until, description=row.description, url=row.url, max_slices=site.max_slices
     )
-    values: dict[str, Any] = {"expires": until}
-    if row.blob:
-        values["generation"] = row.generation + 1
-        specs.prolong(tx, name, row.generation + 1, until)
-    return change(tx, name, values)
+    ends = calendar.stays(tx, name, until, now, specs.of_slice(tx, name))
+    amend(tx, name, lambda spec: replace(spec, expires=ends.get(spec.node, until) or spec.expires))
+    return change(tx, name, {"expires": until})
+
+
+def amend(tx: Tx, name: str, how: Callable[[SliceSpec], SliceSpec]) -> bool:
+    """What its nodes hold is changed so, as a new generation; False, and nothing is written, where nothing changes."""
+    above = get(tx, name, lock=True).generation + 1
+    changed = specs.amend(tx, name, above, how)
+    if changed:
+        change(tx, name, {"generation": above})
+    return changed
 
 
 def overtake(tx: Tx, name: str, above: int) -> None:
@@ -185,6 +197,7 @@ def put_topology(
     tx.execute(update(slices).where(slices.c.name == name).values(values))
     placed = {s: node for s, node in placement.places(wanted).items() if s in topology.slivers}
     specs.put(tx, name, number, wanted, placement.use(topology, placed))
+    takings.put(tx, name, quota.taken(topology, placed))
     return number
 
 

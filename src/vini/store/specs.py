@@ -6,7 +6,7 @@ whole topology, is long gone.  Each write has a number (`seq`), by which others 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -74,19 +74,22 @@ def end(tx: Tx, slice_: str, generation: int) -> None:
     put(tx, slice_, generation, {})
 
 
-def prolong(tx: Tx, slice_: str, generation: int, expires: float) -> None:
-    """The same objects until another time, as a new generation."""
-    _again(tx, slice_, generation, expires=expires)
-
-
 def renumber(tx: Tx, slice_: str, generation: int) -> None:
     """The same objects until the same time, as a new generation."""
-    _again(tx, slice_, generation)
+    _again(tx, slice_, {n: s for n, s in of_slice(tx, slice_).items() if s.objects}, generation)
 
 
-def _again(tx: Tx, slice_: str, generation: int, **changes: Any) -> None:
-    found = {s.node: s for s in of_slice(tx, slice_).values() if s.objects}
-    put(tx, slice_, generation, {n: replace(s, generation=generation, **changes) for n, s in found.items()})
+def amend(tx: Tx, slice_: str, generation: int, change: Callable[[SliceSpec], SliceSpec]) -> bool:
+    """What each node holds is changed so, as a new generation; False, and nothing is written, where nothing changes."""
+    before = {n: s for n, s in of_slice(tx, slice_).items() if s.objects}
+    after = {n: change(s) for n, s in before.items()}
+    if before != after:
+        _again(tx, slice_, after, generation)
+    return before != after
+
+
+def _again(tx: Tx, slice_: str, found: Mapping[str, SliceSpec], generation: int) -> None:
+    put(tx, slice_, generation, {n: replace(s, generation=generation) for n, s in found.items()})
 
 
 def of_slice(tx: Tx, slice_: str) -> dict[str, SliceSpec]:

@@ -60,6 +60,8 @@ sites = Table(
     Column("cores", Double, nullable=False),
     Column("memory_mib", Integer, nullable=False),
     Column("link_mbit", Double, nullable=False),
+    Column("slivers", Integer, nullable=False, server_default="0"),
+    Column("vnis", Integer, nullable=False, server_default="0"),
 )
 
 persons = Table(
@@ -179,6 +181,17 @@ uses = Table(  # the sums of the same over all slices; asked at every change of 
     _of("node_id", "nodes", primary_key=True),
     Column("cores", Double, nullable=False),
     Column("memory_mib", Double, nullable=False),
+)
+
+takings = Table(  # what each slice takes of its site's quota
+    "takings",
+    metadata,
+    _of("slice_id", "slices", primary_key=True),
+    Column("slivers", Integer, nullable=False),
+    Column("cores", Double, nullable=False),
+    Column("memory_mib", Double, nullable=False),
+    Column("link_mbit", Double, nullable=False),
+    Column("vnis", Integer, nullable=False),
 )
 
 counters = Table(  # each a row that whoever counts it locks until he commits

@@ -12,8 +12,9 @@ from vini.central.api.call import Asked, Cursor, Like, Limit, SiteName, paged
 from vini.central.api.describe import body, route, routes
 from vini.rules import Caller, may, of_site
 from vini.rules.nouns import Site
+from vini.rules.quota import Taken
 from vini.rules.wishes import ChangeSite, NewSite, Page
-from vini.store import sites
+from vini.store import sites, takings
 from vini.store.database import Tx
 
 router = routes("sites")
@@ -40,6 +41,17 @@ def get_site(call: Asked, login_base: SiteName) -> Response:
     def ask(tx: Tx, caller: Caller) -> Site:
         may(caller, "see site", of_site(login_base))
         return sites.get(tx, login_base)
+
+    return call.read(ask)
+
+
+@route(router, "GET", "/sites/{login_base}/taken", gives=Taken)
+def get_site_taken(call: Asked, login_base: SiteName) -> Response:
+    """What all slices of a site take together of its quota."""
+
+    def ask(tx: Tx, caller: Caller) -> Taken:
+        may(caller, "see site", of_site(login_base))
+        return takings.of_site(tx, sites.number(tx, login_base))
 
     return call.read(ask)
 

@@ -1,0 +1,24 @@
+"""A database as an older version of VINI left it, with all of its rows: what each step of the migrations made goes."""
+
+from __future__ import annotations
+
+from alembic import command
+
+from vini.store import migrations
+from vini.store.database import Tx
+
+_UNDO = {
+    "0003": ("DROP TABLE takings", "ALTER TABLE sites DROP COLUMN slivers", "ALTER TABLE sites DROP COLUMN vnis"),
+    "0002": (
+        "DROP TABLE uses", "ALTER TABLE specs DROP COLUMN cores", "ALTER TABLE specs DROP COLUMN memory_mib"
+    ),
+}  # fmt: skip
+
+
+def back_to(tx: Tx, revision: str) -> None:
+    """It is of that version afterwards."""
+    for step, statements in _UNDO.items():
+        if step > revision:
+            for statement in statements:
+                tx.exec_driver_sql(statement)
+    command.stamp(migrations.config(tx), revision, purge=True)
