@@ -8,7 +8,9 @@ from vini.store import migrations
 from vini.store.database import Tx
 
 _UNDO = {
-    "0003": ("DROP TABLE takings", "ALTER TABLE sites DROP COLUMN slivers", "ALTER TABLE sites DROP COLUMN vnis"),
+    "0005": ("DROP TABLE takings", "ALTER TABLE sites DROP COLUMN slivers", "ALTER TABLE sites DROP COLUMN vnis"),
+    "0004": ("DROP TABLE wireguards", "ALTER TABLE nodes DROP COLUMN wireguard"),
+    "0003": ("ALTER TABLE nodes DROP COLUMN clock_error_s",),
     "0002": (
         "DROP TABLE uses", "ALTER TABLE specs DROP COLUMN cores", "ALTER TABLE specs DROP COLUMN memory_mib"
     ),

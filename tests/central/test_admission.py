@@ -163,7 +163,7 @@ def test_an_older_database_learns_what_its_slices_take(url: str) -> None:
         nodes.heard(tx, N1, 1.0, NodeSaid(CAN, "192.0.2.1"))
     put(database, line("princeton_iias", 3))
     with database.transaction() as tx:
-        older.back_to(tx, "0002")
+        older.back_to(tx, "0004")
     database.migrate()
     with database.reading() as tx:
         number = sites.number(tx, "princeton")
