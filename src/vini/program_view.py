@@ -9,10 +9,8 @@ from contextlib import contextmanager
 from vini.c_tables import CTable, Integer, declared, of_object
 from vini.elements import Cell, compile_elements, decode, encode
 from vini.elements.cells import key_of
-from vini.embed import prepared
 from vini.layout import layout
 from vini.model import IN_KERNEL, NotFound, Program, Topology, Value, ViniError
-from vini.plugins.programs import Prepared
 from vini.text.mistakes import Wrong, nearest
 
 _NODES = frozenset({"vifs", "counters"})  # maps of runtime.h, which the node fills, or elements count in
@@ -40,7 +38,6 @@ class View:
         self.program: Program = found
         made = layout(topology)
         self.vifs = [v.dev for v in made.vifs[sliver]]
-        self.hooked: Prepared = prepared(made, sliver, found)
         self.cells: tuple[Cell, ...] = ()
         self._declared: dict[str, CTable] = {}
         if found.kind != "elements":

@@ -85,6 +85,9 @@ def test_a_process_without_any_right_forwards(own: OwnPlace, tmp_path: Path, for
         version = socket.AF_INET if family == 4 else socket.AF_INET6
         assert carried(net, version, net.to[family], 3_000_000) == 3_000_000
     status = Path(f"/proc/{net.pids()[-1]}/status").read_text()
+    (fare,) = net.json("program", "list")
+    assert (fare["kind"], fare["hook"], fare["why"]) == ("process", "xdp", "its process has AF_XDP sockets")
+    assert fare["packets"] > 0 and fare["over_budget"] == 0
     assert "CapEff:\t0000000000000000" in status and "Uid:\t65534" in status
 
 

@@ -15,6 +15,8 @@ from vini.cli.choose import slice_option, the_slice, the_sliver
 from vini.cli.out import dump, json_option, line, table
 from vini.client import Client, Slices, connect
 from vini.elements import manual
+from vini.embed import prepared
+from vini.layout import layout
 from vini.model import (
     IN_KERNEL,
     Mistake,
@@ -142,9 +144,9 @@ def list_command(slice_: str | None, as_json: bool) -> None:
 
 def _fare(client: Slices, topology: Topology, sliver: str) -> dict[str, object]:
     found = topology.slivers[sliver].program
-    if found is None or found.kind not in IN_KERNEL:
+    if found is None or not found.in_kernel:
         return {}
-    hooked = View(topology, sliver).hooked
+    hooked = prepared(layout(topology), sliver, found)
     chosen = {"hook": hooked.hook, "why": hooked.why}
     try:
         maps = asyncio.run(client.maps(topology.name, sliver, ()))

@@ -18,7 +18,7 @@ from vini.cli.seconds import Seconds
 from vini.client import Client, Slices, connect
 from vini.embed import router
 from vini.layout import layout
-from vini.model import IN_KERNEL, Adjacency, NotFound, Topology
+from vini.model import Adjacency, NotFound, Topology
 from vini.node import cgroup
 from vini.plugins import expected_adjacencies, router_plugin
 from vini.reach import MOST_LISTED, FibEntry, Walker, Ways
@@ -201,7 +201,7 @@ def _sample(client: Client, topology: Topology) -> Sample:
 def _handled(client: Client, topology: Topology, sliver: str) -> tuple[int, ...]:
     """Packets that its program in the kernel saw, and packets over its budget; () where none is loaded."""
     program = topology.slivers[sliver].program
-    if program is None or program.kind not in IN_KERNEL:
+    if program is None or not program.in_kernel:
         return ()
     try:
         maps = asyncio.run(client.maps(topology.name, sliver, ()))

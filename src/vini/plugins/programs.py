@@ -84,6 +84,8 @@ def prepare(
         if vif not in vifs:
             what = f"{where} has no vif {vif!r}; its vifs are {', '.join(vifs)}."
             raise TopologyError([Mistake(0, 0, what)], program.name)
+    if program.af_xdp:
+        return _for_sockets(where, socket_vifs(program, vifs), shaped, tunnels, own)
     if program.kind == "elements":
         compiled = compile_elements(program.text, program.name, vifs)
         source, entrances = compiled.source, _of_elements(compiled)
@@ -91,13 +93,8 @@ def prepare(
         inserts = compiled.inserts
     elif program.kind == "object":
         source, entrances, rows, inserts = program.text, _of_object(program), (), 0
-    elif program.kind == "c":
-        source, entrances, rows, inserts = program.text, _of_c(program), (), 0
     else:
-        with_sockets = socket_vifs(program, vifs)
-        _refuse_unfit_for_sockets(where, with_sockets, shaped, tunnels)
-        source, rows, inserts = sockets.source(with_sockets), sockets.own(own), 0
-        entrances = tuple(Entrance("input", v, f, ("xdp",)) for v, f in sockets.functions(with_sockets).items())
+        source, entrances, rows, inserts = program.text, _of_c(program), (), 0
     hook, why = _choose(where, program, entrances, shaped, tunnels)
     return Prepared(source, entrances, hook, why, rows, inserts)
 
@@ -107,9 +104,10 @@ def socket_vifs(program: Program, vifs: Sequence[str]) -> tuple[str, ...]:
     return tuple(v for v in vifs if not program.vifs or v in program.vifs)
 
 
-def _refuse_unfit_for_sockets(
-    where: str, vifs: Sequence[str], shaped: Collection[str], tunnels: Collection[str]
-) -> None:
+def _for_sockets(
+    where: str, vifs: Sequence[str], shaped: Collection[str], tunnels: Collection[str], own: Sequence[str]
+) -> Prepared:
+    """What hands packets to a process."""
     if len(vifs) > sockets.MOST_VIFS:
         raise Unsupported(f"A process has AF_XDP sockets of {sockets.MOST_VIFS} vifs at most; {where} has {len(vifs)}.")
     if leading := [v for v in vifs if v in tunnels]:
@@ -122,6 +120,8 @@ def _refuse_unfit_for_sockets(
             f"The process of {where} asks for AF_XDP, whose packets would bypass the shaping of {', '.join(bypassed)}; "
             "leave `af_xdp` out and use packet sockets, or take the delay, loss and rate off its links."
         )
+    entrances = tuple(Entrance("input", v, f, ("xdp",)) for v, f in sockets.functions(vifs).items())
+    return Prepared(sockets.source(vifs), entrances, "xdp", "its process has AF_XDP sockets", sockets.own(own))
 
 
 def objects(
@@ -232,7 +232,7 @@ def _choose(
     if program.hook != "auto":
         return program.hook, "as asked"
     if able == ["xdp"]:
-        return "xdp", "its process has AF_XDP sockets" if program.af_xdp else "its sections say so"
+        return "xdp", "its sections say so"
     if able[0] == "xdp":
         return "xdp", "fastest for small packets"
     return "tc", "its elements need it" if program.kind == "elements" else "its sections say so"
