@@ -80,7 +80,7 @@ class Elf:
         self._raw = raw
         try:
             self._read()
-        except (struct.error, IndexError, UnicodeDecodeError, KeyError) as e:
+        except (struct.error, IndexError, UnicodeDecodeError, KeyError, OverflowError) as e:
             raise ValueError("the object file is cut short or malformed") from e
 
     def _read(self) -> None:

@@ -14,7 +14,6 @@ from vini.lans import has_loop
 from vini.layout import Layout, Vif, alive, carried, forwards, layout
 from vini.model import (
     BRIDGE,
-    IN_KERNEL,
     Address,
     AnyObject,
     BgpPeer,
@@ -45,7 +44,7 @@ from vini.model import (
     Way,
 )
 from vini.plugins import process_program, router_plugin
-from vini.plugins.programs import Prepared, prepare
+from vini.plugins.programs import Prepared, prepare, socket_vifs
 from vini.plugins.programs import objects as hooked
 from vini.plugins.shape_files import files as shape_files
 from vini.plugins.shaping import shape
@@ -131,8 +130,9 @@ def _sliver(
     program = sliver.program
     if program is not None and (program.kind == "process" or program.kind == "python"):
         yield from process_program.objects(
-            ns, program.kind, program.text, name=program.name, image=bool(sliver.image), rooted=bool(sliver.files)
-        )
+            ns, program.kind, program.text, name=program.name, image=bool(sliver.image), rooted=bool(sliver.files),
+            sockets=socket_vifs(program, [v.dev for v in made.vifs[sliver.name]]) if program.af_xdp else (),
+        )  # fmt: skip
     else:
         yield Sysctl(ns, (("ipv4/ip_forward", on), ("ipv6/conf/all/forwarding", on)))
     yield Interface(ns, "lo", ("netns", ns), mtu=65536)
@@ -323,7 +323,7 @@ def _programs(
 ) -> Iterator[tuple[str, Prepared]]:
     """The eBPF programs of those slivers that have one."""
     for name, sliver in topology.slivers.items():
-        if sliver.program is None or sliver.program.kind not in IN_KERNEL:
+        if sliver.program is None or not sliver.program.in_kernel:
             continue
         if "programs" not in where[name].capabilities:
             raise Unsupported(
@@ -334,11 +334,12 @@ def _programs(
 
 
 def prepared(made: Layout, name: str, program: Program, tunnels: Collection[str] = ()) -> Prepared:
-    """A sliver's program of elements or in C, for its vifs and as their links are now; `tunnels` are the links that
-    lead from node to node."""
+    """A sliver's program, for its vifs and as their links are now; `tunnels` are the links that lead from node to
+    node."""
     vifs = made.vifs[name]
+    own = [*made.loopbacks.get(name, ()), *(a for v in vifs for a in v.addresses)]
     shaped = [v.dev for v in vifs if _is_shaped(made, v)]
-    return prepare(name, program, [v.dev for v in vifs], shaped, [v.dev for v in vifs if v.link in tunnels])
+    return prepare(name, program, [v.dev for v in vifs], shaped, [v.dev for v in vifs if v.link in tunnels], own)
 
 
 def _is_shaped(made: Layout, vif: Vif) -> bool:

@@ -13,19 +13,7 @@ from math import inf
 
 from vini import bandwidth, names
 from vini.layout import link_name
-from vini.model import (
-    IN_KERNEL,
-    CapacityError,
-    Link,
-    Netns,
-    Node,
-    SliceSpec,
-    Sliver,
-    Topology,
-    Unsupported,
-    Value,
-    is_sliver,
-)
+from vini.model import CapacityError, Link, Netns, Node, SliceSpec, Sliver, Topology, Unsupported, Value, is_sliver
 from vini.plugins import router_plugin
 from vini.plugins.shaping import shape
 from vini.plugins.tunnels import VERSIONS, TunnelKind, apart, kind_of, reach, within
@@ -414,7 +402,7 @@ def _lacking(sliver: Sliver, links: Sequence[tuple[str, Link]], capabilities: fr
         needed = router_plugin(routing.daemon).needs
         if needed and needed not in capabilities:
             yield needed
-    if program is not None and program.kind in IN_KERNEL and "programs" not in capabilities:
+    if program is not None and program.in_kernel and "programs" not in capabilities:
         yield "programs"
     for _, link in links:
         own = next(end.impairment for end in link.ends if end.sliver == sliver.name)

@@ -30,12 +30,9 @@ class Shown(Value, frozen=True):
 
 
 class View:
-    """One sliver's program, and the vifs that it speaks of; `placed` has each sliver's node, where there are several.
+    """One sliver's program, and the vifs that it speaks of.  Raises NotFound where it has none in the kernel."""
 
-    Raises NotFound where it has none in the kernel.
-    """
-
-    def __init__(self, topology: Topology, sliver: str, placed: Mapping[str, str] | None = None):
+    def __init__(self, topology: Topology, sliver: str):
         found = topology.slivers[sliver].program
         if found is None or found.kind not in IN_KERNEL:
             if found:
@@ -44,7 +41,6 @@ class View:
         self.program: Program = found
         made = layout(topology)
         self.vifs = [v.dev for v in made.vifs[sliver]]
-        self.hooked: Prepared = prepared(made, sliver, found, _tunnels(topology, placed or {}))
         self.cells: tuple[Cell, ...] = ()
         self._declared: dict[str, CTable] = {}
         if found.kind != "elements":
@@ -96,9 +92,15 @@ class View:
         return self._declared.get(name, _UNTYPED)
 
 
-def _tunnels(topology: Topology, placed: Mapping[str, str]) -> tuple[str, ...]:
-    """The links that lead from one node to another; of a sliver that has no node yet, nobody knows."""
-    return crossing(topology, {**dict.fromkeys(topology.slivers, ""), **placed}) if placed else ()
+def hooked(topology: Topology, sliver: str, placed: Mapping[str, str] | None = None) -> Prepared:
+    """How the kernel has a sliver's program, one that is `in_kernel`; `placed` has each sliver's node, where there
+    are several: a tunnel may not take every hook."""
+    # Of a sliver that has no node yet, nobody knows where its links lead.
+    apart = crossing(topology, {**dict.fromkeys(topology.slivers, ""), **placed}) if placed else ()
+    program = topology.slivers[sliver].program
+    if program is None or not program.in_kernel:
+        raise NotFound(f"{sliver!r} has no program in the kernel.")
+    return prepared(layout(topology), sliver, program, apart)
 
 
 def of_process(text: str, name: str) -> list[Shown]:

@@ -237,7 +237,7 @@ def test_a_delay_that_comes_and_goes_moves_the_program(net):
 
 
 @contextlib.contextmanager
-def _listening(net: Routed, family: int) -> Iterator[list[int]]:
+def _listening(net: Shell, family: int) -> Iterator[list[int]]:
     """A server of b that counts what one connection brings, and sends as much back."""
     got = [0]
     with netns.inside(net.place.pin("s.b")):
@@ -262,7 +262,7 @@ def _listening(net: Routed, family: int) -> Iterator[list[int]]:
         thread.join(timeout=60)
 
 
-def _carried(net: Routed, family: int, address: str, size: int) -> int:
+def carried(net: Shell, family: int, address: str, size: int) -> int:
     """Bytes that came back of those that a sent to b over TCP."""
     with _listening(net, family):
         with netns.inside(net.place.pin("s.a")):
@@ -283,8 +283,8 @@ def test_checksums_are_right_behind_a_program(net, hook):
     eventually(net.pings)
     eventually(lambda: net.pings(v6))
     hits = net.packets("fib.hits")
-    assert _carried(net, socket.AF_INET, "10.9.0.2", 3_000_000) == 3_000_000
-    assert _carried(net, socket.AF_INET6, v6, 3_000_000) == 3_000_000
+    assert carried(net, socket.AF_INET, "10.9.0.2", 3_000_000) == 3_000_000
+    assert carried(net, socket.AF_INET6, v6, 3_000_000) == 3_000_000
     with Flow(net) as flow:
         eventually(lambda: flow.sent > 100)
     assert flow.received == list(range(flow.sent))

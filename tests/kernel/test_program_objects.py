@@ -141,6 +141,7 @@ HOSTILE = {
     "another machine's": (patched(18, "<H", 62), "for another machine (number 62)"),
     "of 32 bits": (patched(4, "<B", 1), "it is no ELF object file for eBPF"),
     "of another byte order": (patched(5, "<B", 2), "it is no ELF object file for eBPF"),
+    "heads at no place that there is": (patched(40, "<Q", (1 << 64) - 1), "cut short"),
     "heads beyond the end": (patched(40, "<Q", 1 << 40), "cut short"),
     "more sections than there are": (patched(60, "<H", 65_535), "cut short"),
     "names in no section": (patched(62, "<H", 65_000), "cut short"),

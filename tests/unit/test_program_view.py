@@ -7,7 +7,7 @@ import pytest
 
 from vini.c_tables import Integer, declared
 from vini.model import End, Link, NotFound, Program, Sliver, Topology, ViniError
-from vini.program_view import View, of_process
+from vini.program_view import View, hooked, of_process
 
 C = """\
 #include "runtime.h"
@@ -78,9 +78,9 @@ def test_where_it_runs_is_told_as_its_node_has_it() -> None:
     """A link that leads to another node has no XDP; of placed slivers on one node all is as on this machine."""
     program = Program("elements", ELEMENTS, "p")
     net = Topology("s", {"a": Sliver("a", program=program), "b": Sliver("b")}, (Link((End("a"), End("b"))),))
-    here = View(net, "a", {"a": "n1", "b": "n1"}).hooked
-    assert (here.hook, here.why) == (View(net, "a").hooked.hook, View(net, "a").hooked.why)
-    apart = View(net, "a", {"a": "n1", "b": "n2"}).hooked
+    here = hooked(net, "a", {"a": "n1", "b": "n1"})
+    assert (here.hook, here.why) == (hooked(net, "a").hook, hooked(net, "a").why)
+    apart = hooked(net, "a", {"a": "n1", "b": "n2"})
     assert apart.hook == "tc" and "lead to other nodes" in apart.why
 
 

@@ -17,13 +17,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from socket import if_nametoindex
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from vini import names
 from vini.bench import ours, setup
 from vini.bench.generator import Ends, Flow, take_off
 from vini.bench.native import Path3, native
-from vini.bench.process_forwarding import process_forwarding
+from vini.bench.process_forwarding import WARM_S, compile_example, lacking, process_forwarding
 from vini.bench.result import Found, Missing, ratios, row
 from vini.bench.two_hosts import HOSTS, two_hosts
 from vini.client import Client
@@ -47,6 +48,7 @@ class Sizes(Value, frozen=True):
 FULL = Sizes(rounds=5, seconds=1.0, tcp_seconds=3.0, chain=16)
 QUICK = Sizes(rounds=2, seconds=0.4, tcp_seconds=1.0, chain=4)
 
+OVER_SOCKETS = "forwarding by C over AF_XDP"
 LOOKUP = """input -> l :: lookup -> t :: dec-ttl -> out
 l[kernel] -> kernel
 t[expired] -> kernel
@@ -79,6 +81,7 @@ async def _all(sizes: Sizes, say: Say) -> Found:
         packets = await _packets(client, sizes, say)
         return [
             *_rows(packets), *await _between_hosts(sizes, say), *_processes(sizes, say),
+            *await _over_sockets(client, sizes, say),
             *await _streams(client, sizes, say), *await _chains(client, sizes, say),
         ]  # fmt: skip
 
@@ -99,10 +102,35 @@ def _processes(sizes: Sizes, say: Say) -> Found:
             )
 
 
+async def _over_sockets(client: Client, sizes: Sizes, say: Say) -> Found:
+    """A process in C that has its sliver's vifs as AF_XDP sockets, beside the native path."""
+    say("a process that forwards over AF_XDP")
+    if why := lacking():
+        return [Missing("a process over AF_XDP", why)]
+    base, over = [], []
+    with TemporaryDirectory() as directory:
+        command = f"exec {compile_example('xsk-forwarder', Path(directory))}"
+        topology = set_program(line(1), "b", Program("process", command, af_xdp=True))
+        for _ in range(sizes.rounds):
+            with native() as raw:
+                base.append(kpps(raw, sizes.seconds, takes_in=True))
+            await ours.put(client, topology)
+            of = path(client, topology)
+            _speak(of)
+            with ends(of, takes_in=False) as made:
+                made.run(of.first, WARM_S)
+                over.append(made.run(of.first, sizes.seconds).arrived_kpps)
+            await client.down(topology.name)
+    return [
+        row(OVER_SOCKETS, over, "kpps"),
+        row("a process in C over AF_XDP, of the native rate", ratios(over, base), "x", 0.6, "at least"),
+    ]
+
+
 def summary(rows: Sequence[Mapping[str, Any]]) -> str:
     """The comparison that the first VINI's authors drew, with today's figures."""
     at = {r["name"]: r["value"] for r in rows}
-    names = {"user space": "forwarding by C", "programmable": "64-byte packets: program, kernel's table, XDP",
+    names = {"user space": OVER_SOCKETS, "programmable": "64-byte packets: program, kernel's table, XDP",
              "kernel": "64-byte packets: kernel", "native": "64-byte packets: native"}  # fmt: skip
     told = [f"{word} {at[name]:.0f}" for word, name in names.items() if name in at]
     return f"10^3 packets/s: {', '.join(told)} (2006: user space 20, kernel 500, native 750)"

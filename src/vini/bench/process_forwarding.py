@@ -18,9 +18,8 @@ from vini.node import netns
 
 PROGRAMS = Path(__file__).parents[3] / "examples" / "programs"
 KERNEL, C, PYTHON = "kernel", "C", "Python"
-_TARGET_C = 0.6  # of the kernel's rate
 _START_S = 20.0
-_WARM_S = 0.3  # the first packets find the way and warm the caches; their loss is not counted
+WARM_S = 0.3  # the first packets find the way and warm the caches; their loss is not counted
 
 
 def process_forwarding(
@@ -32,13 +31,10 @@ def process_forwarding(
     `kernel_forwards` sets ip_forward of the router; `send` sends for so many seconds and tells what arrived.  Both
     programs forward by the kernel's table, and are stopped when this returns.
     """
-    if not PROGRAMS.is_dir():
-        return [Missing("process forwarding", "the programs are in examples/, which only a checkout has")]
-    if not shutil.which("gcc"):
-        return [Missing("process forwarding", "gcc is not installed (`apt-get install gcc libc6-dev`)")]
+    if why := lacking():
+        return [Missing("process forwarding", why)]
     with tempfile.TemporaryDirectory() as directory:
-        compiled = Path(directory) / "ring-forwarder"
-        subprocess.run(["gcc", "-O2", "-o", compiled, PROGRAMS / "ring-forwarder.c"], check=True)
+        compiled = compile_example("ring-forwarder", Path(directory))
         commands = {C: [str(compiled)], PYTHON: [sys.executable, str(PROGRAMS / "ospf-router.py")]}
         kpps: dict[str, list[float]] = {KERNEL: [], **{name: [] for name in commands}}
         for _ in range(rounds):
@@ -51,17 +47,30 @@ def process_forwarding(
     return rows(kpps)
 
 
+def lacking() -> str:
+    """Why the examples can't be measured here; "" where they can."""
+    if not PROGRAMS.is_dir():
+        return "the programs are in examples/, which only a checkout has"
+    return "" if shutil.which("gcc") else "gcc is not installed (`apt-get install gcc libc6-dev`)"
+
+
+def compile_example(name: str, directory: Path) -> Path:
+    """The program of that name in examples/programs, in C, compiled into that directory."""
+    compiled = directory / name
+    subprocess.run(["gcc", "-O2", "-o", compiled, PROGRAMS / f"{name}.c"], check=True)
+    return compiled
+
+
 def rows(kpps: dict[str, list[float]]) -> Found:
     """The figures of all rounds."""
     found: Found = [row(f"forwarding by {name}", rates, "kpps") for name, rates in kpps.items()]
-    for name, target in ((C, _TARGET_C), (PYTHON, None)):
-        shares = ratios(kpps[name], kpps[KERNEL])
-        found.append(row(f"a process in {name}, of the kernel's rate", shares, "x", target, "at least"))
+    for name in (C, PYTHON):
+        found.append(row(f"a process in {name}, of the kernel's rate", ratios(kpps[name], kpps[KERNEL]), "x"))
     return found
 
 
 def _rate(send: Callable[[float], Rate], seconds: float) -> float:
-    send(_WARM_S)
+    send(WARM_S)
     return send(seconds).arrived_kpps
 
 

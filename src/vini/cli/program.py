@@ -29,7 +29,7 @@ from vini.node import policy
 from vini.node.programs import compiled, verify
 from vini.plugins.process_program import COUNTERS
 from vini.plugins.programs import prepare
-from vini.program_view import Shown, View, of_process
+from vini.program_view import Shown, View, hooked, of_process
 from vini.text.mistakes import Wrong
 from vini.topology.programs import program
 
@@ -141,10 +141,10 @@ def list_command(slice_: str | None, as_json: bool) -> None:
 
 def _fare(client: Slices, topology: Topology, sliver: str) -> dict[str, object]:
     found = topology.slivers[sliver].program
-    if found is None or found.kind not in IN_KERNEL:
+    if found is None or not found.in_kernel:
         return {}
-    hooked = _view(client, topology, sliver).hooked
-    chosen = {"hook": hooked.hook, "why": hooked.why}
+    found_hook = hooked(topology, sliver, asyncio.run(client.placed(topology.name)))
+    chosen = {"hook": found_hook.hook, "why": found_hook.why}
     try:
         maps = asyncio.run(client.maps(topology.name, sliver, ()))
     except NotFound as e:
@@ -174,12 +174,8 @@ def read_command(sliver: str, name: str, slice_: str | None, as_json: bool) -> N
         _print(shown)
 
 
-def _view(client: Slices, topology: Topology, sliver: str) -> View:
-    return View(topology, sliver, asyncio.run(client.placed(topology.name)))
-
-
 def _of_kernel(client: Slices, topology: Topology, sliver: str, name: str) -> list[Shown]:
-    view = _view(client, topology, sliver)
+    view = View(topology, sliver)
     names = ((view.cell(name).map if view.program.kind == "elements" else name),) if name else None
     maps = asyncio.run(client.maps(topology.name, sliver, names)).maps
     return view.show({n: dict(m.rows) for n, m in maps.items()}, name)
@@ -222,7 +218,7 @@ def write_command(sliver: str, name: str, key: str, values: tuple[str, ...], del
         raise click.UsageError("--delete takes KEY out, whatever it holds; leave the VALUES away.")
     client = connect()
     topology = the_slice(client, slice_)
-    view = _view(client, topology, the_sliver(topology, sliver))
+    view = View(topology, the_sliver(topology, sliver))
     if delete:
         table_name, raw_key = view.key(name, key)
         asyncio.run(client.write_row(topology.name, sliver, table_name, raw_key, None))

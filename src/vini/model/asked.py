@@ -95,6 +95,12 @@ class Program(Value, frozen=True):
     hook: Literal["auto", "tc", "xdp"] = "auto"  # of those IN_KERNEL
     vifs: tuple[str, ...] = ()  # where it runs; (): at every vif
     budget_kpps: int = 0  # 10**3 packets per second that it may handle; 0: BUDGET_KPPS
+    af_xdp: bool = False  # of "process": its vifs come to it as AF_XDP sockets
+
+    @property
+    def in_kernel(self) -> bool:
+        """Whether eBPF runs at its vifs: all of it, or what hands packets to its sockets."""
+        return self.kind in IN_KERNEL or self.af_xdp
 
 
 IN_KERNEL = frozenset({"elements", "c", "object"})  # kinds of programs; the others are processes

@@ -481,8 +481,9 @@ class Ready(Value, frozen=True):
 class Process(Object, frozen=True):
     """A process of a sliver, kept running; with `once`, run to its end one time.
 
-    In `argv`, `reload` and `ready.argv` the text "{run}" stands for `<run>/slivers/<ns>`, and
-    "{python}" for the agent's own Python interpreter, which knows `vini`.  When only
+    In `argv`, `reload` and `ready.argv` the text "{run}" stands for `<run>/slivers/<ns>`, "{python}" for the agent's
+    own Python interpreter, which knows `vini`, "{node}" for the directory of its `vini.node`.  At the word "{root}" of
+    `argv` it enters the Root, if it is `rooted`; without that word it does at once.  When only
     `config` differs and `reload` is given, the process is told to reload; else it is restarted.
     """
 

@@ -89,9 +89,10 @@ _TABLE = "a table of the program's own"
 MAP_TYPES: dict[int, tuple[str, str]] = {
     1: ("hash", _TABLE), 2: ("array", _TABLE), 5: ("percpu_hash", _TABLE), 6: ("percpu_array", _TABLE),
     9: ("lru_hash", _TABLE), 11: ("lpm_trie", _TABLE), 14: ("devmap", "ways out of the sliver"),
+    17: ("xskmap", "ways to a process of the sliver"),
     25: ("devmap_hash", "ways out of the sliver"), 27: ("ringbuf", "messages to the program's owner"),
 }  # fmt: skip
-_PER_CPU, _WAYS_OUT, _RING, _LPM = frozenset({5, 6}), frozenset({14, 25}), 27, 11
+_PER_CPU, _WAYS_OUT, _RING, _LPM = frozenset({5, 6}), frozenset({14, 17, 25}), 27, 11
 _NO_PREALLOC = 1  # BPF_F_NO_PREALLOC, which an lpm_trie must have
 _MAP_SETTINGS = frozenset({"type", "key", "value", "key_size", "value_size", "max_entries", "map_flags"})
 _REFUSED_SETTINGS = {
@@ -256,7 +257,7 @@ def _map(m: DeclaredMap) -> Iterator[str]:
     if flags & ~_NO_PREALLOC:
         yield f"The map {m.name} has the flags {flags:#x}; only BPF_F_NO_PREALLOC is allowed."
     if kind in _WAYS_OUT and m.value_size != 4:
-        yield f"The map {m.name} has values of {m.value_size} bytes; those of a devmap are interface indexes, __u32."
+        yield f"The map {m.name} has values of {m.value_size} bytes; those of a devmap or xskmap are __u32."
     if kind != _RING and entries > ENTRIES.most:
         yield _too_much(ENTRIES, entries, f"The map {m.name}")
     for limit, size in ((KEY_BYTES, m.key_size), (VALUE_BYTES, m.value_size)):

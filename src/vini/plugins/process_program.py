@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Literal
 
 from vini.model import File, Mistake, Process, Ready, Sysctl, TopologyError, Unsupported
@@ -23,19 +24,22 @@ _WORKS = Ready(("sh", "-c", _AT_WORK), "^lives$", within_s=20.0)
 
 
 def objects(
-    ns: str, kind: Literal["process", "python"], text: str, *, name: str = "", image: bool = False, rooted: bool = False
-) -> tuple[Sysctl | File | Process, ...]:
+    ns: str, kind: Literal["process", "python"], text: str, *, name: str = "", image: bool = False,
+    rooted: bool = False, sockets: Sequence[str] = (),
+) -> tuple[Sysctl | File | Process, ...]:  # fmt: skip
     """What a sliver with such a program needs; the Sysctl takes the place of the sliver's own.
 
     `text` is a shell command line, or the text of a Python program (a file `name`), which runs by the node's own
     interpreter, so that `vini.packets` is there.  `rooted`: the sliver has files of its own, or an image.  A program
-    that changes is restarted.  The sliver is ready when the process is seen to live on, a Python program when it has
-    opened its vifs.
+    that changes is restarted, and a process with AF_XDP sockets of the vifs `sockets` when those are others.  The
+    sliver is ready when the process is seen to live on, a Python program when it has opened its vifs.
     TopologyError where the text is no Python, Unsupported where the node's interpreter can't be seen from inside.
     """
     quiet = Sysctl(ns, _NOT_FORWARDING)
     if kind == "process":
-        return quiet, Process(ns, NAME, (*_ENVIRONMENT, "sh", "-c", text), ready=_LIVES, rooted=rooted or image)
+        given = ("{python}", "-I", "-S", "{node}/xsk.py", "{run}", *sockets, "--", "{root}") if sockets else ()
+        argv = (*_ENVIRONMENT, *given, "sh", "-c", text)
+        return quiet, Process(ns, NAME, argv, ready=_LIVES, rooted=rooted or image)
     if image:
         raise Unsupported(
             f"Sliver {ns.partition('.')[2]!r} has an image, inside which the node's Python, with vini.packets, is not "

@@ -25,6 +25,7 @@ from vini.model import (
     Unsupported,
     Value,
 )
+from vini.plugins import sockets
 from vini.sections import entry
 from vini.text.objects import BASE64, SUFFIX, decoded
 
@@ -70,17 +71,21 @@ class Prepared(Value, frozen=True):
 
 
 def prepare(
-    where: str, program: Program, vifs: Sequence[str], shaped: Collection[str], tunnels: Collection[str] = ()
-) -> Prepared:
+    where: str, program: Program, vifs: Sequence[str], shaped: Collection[str], tunnels: Collection[str] = (),
+    own: Sequence[str] = (),
+) -> Prepared:  # fmt: skip
     """Raises TopologyError with the program's mistakes, Unsupported where its hook can't be had.
 
     `shaped` are those vifs whose links delay, lose or limit packets: what XDP redirects would bypass that.
     `tunnels` are those whose links lead to other nodes: a tunnel runs no XDP, and takes nothing from it.
+    `own` are the addresses of the sliver, which of a process with sockets the kernel keeps.
     """
     for vif in program.vifs:
         if vif not in vifs:
             what = f"{where} has no vif {vif!r}; its vifs are {', '.join(vifs)}."
             raise TopologyError([Mistake(0, 0, what)], program.name)
+    if program.af_xdp:
+        return _for_sockets(where, socket_vifs(program, vifs), shaped, tunnels, own)
     if program.kind == "elements":
         compiled = compile_elements(program.text, program.name, vifs)
         source, entrances = compiled.source, _of_elements(compiled)
@@ -94,12 +99,39 @@ def prepare(
     return Prepared(source, entrances, hook, why, rows, inserts)
 
 
+def socket_vifs(program: Program, vifs: Sequence[str]) -> tuple[str, ...]:
+    """The vifs that a process has AF_XDP sockets of, in their order."""
+    return tuple(v for v in vifs if not program.vifs or v in program.vifs)
+
+
+def _for_sockets(
+    where: str, vifs: Sequence[str], shaped: Collection[str], tunnels: Collection[str], own: Sequence[str]
+) -> Prepared:
+    """What hands packets to a process."""
+    if len(vifs) > sockets.MOST_VIFS:
+        raise Unsupported(f"A process has AF_XDP sockets of {sockets.MOST_VIFS} vifs at most; {where} has {len(vifs)}.")
+    if leading := [v for v in vifs if v in tunnels]:
+        raise Unsupported(
+            f"The process of {where} asks for AF_XDP, but {', '.join(leading)} leads to another node, and tunnels "
+            "have none; leave `af_xdp` out and use packet sockets, or keep the slivers on one node with `node:`."
+        )
+    if bypassed := [v for v in vifs if v in shaped]:
+        raise Unsupported(
+            f"The process of {where} asks for AF_XDP, whose packets would bypass the shaping of {', '.join(bypassed)}; "
+            "leave `af_xdp` out and use packet sockets, or take the delay, loss and rate off its links."
+        )
+    entrances = tuple(Entrance("input", v, f, ("xdp",)) for v, f in sockets.functions(vifs).items())
+    return Prepared(sockets.source(vifs), entrances, "xdp", "its process has AF_XDP sockets", sockets.own(own))
+
+
 def objects(
     slice_: str, sliver: str, program: Program, prepared: Prepared, vifs: Sequence[Vif]
 ) -> Iterator[File | Bpf | Hook]:
     """The source, the programs and their hooks."""
     ns = f"{slice_}.{sliver}"
     name = PurePosixPath(program.name).name or "program"
+    if program.af_xdp:
+        name = "sockets.c"
     suffix = SUFFIX + BASE64 if program.kind == "object" else ".c"
     name = name.removesuffix(SUFFIX if program.kind == "object" else ".c") + suffix
     digest = blake2b(prepared.source.encode(), digest_size=8).hexdigest()

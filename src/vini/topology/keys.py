@@ -302,6 +302,7 @@ PROGRAM = Section(
         "object": Key(OBJECT, "eBPF, compiled: an object file, in base64."),
         "python": Key(FILE_TEXT, "A Python program that handles raw packets (`vini.packets`)."),
         "process": Key(COMMAND, "A shell command line: a process that handles raw packets."),
+        "af_xdp": Key(BOOLEAN, "Its vifs come to the process as AF_XDP sockets; default false."),
         "name": Key(LABEL, "What it is called in messages; default: its file's name."),
         "hook": Key(
             words("auto", "tc", "xdp"), "Where it runs (of elements, c and object): auto (default), tc or xdp."

@@ -32,6 +32,9 @@ def read_program(found: Found | None, read_file: ReadFile, mistakes: Mistakes) -
         return None
     if "hook" in fields and made.kind not in IN_KERNEL:
         mistakes.add(fields["hook"].at, f"A {made.kind} program has no hook: it is a process.", "remove it")
+    af_xdp = bool(fields["af_xdp"].value) if "af_xdp" in fields else False
+    if af_xdp and made.kind != "process":
+        mistakes.add(fields["af_xdp"].at, "Only a `process` has AF_XDP sockets.", "remove it")
     return Program(
         made.kind,
         made.text,
@@ -39,6 +42,7 @@ def read_program(found: Found | None, read_file: ReadFile, mistakes: Mistakes) -
         fields["hook"].value if "hook" in fields else "auto",
         tuple(v.value for v in fields["vifs"].value) if "vifs" in fields else (),
         fields["budget"].value if "budget" in fields else 0,
+        af_xdp,
     )
 
 

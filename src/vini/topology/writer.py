@@ -187,6 +187,8 @@ def _program(program: Program) -> Written:
         written["vifs"] = list(program.vifs)
     if program.budget_kpps:
         written["budget"] = program.budget_kpps
+    if program.af_xdp:
+        written["af_xdp"] = True
     return written
 
 

@@ -30,6 +30,8 @@ from vini.node.drivers.questions import Answer, Questions
 from vini.node.place import Place
 
 log = logging.getLogger("vini.agent")
+_NODE = str(Path(__file__).parents[1])
+_ROOT = "{root}"
 _GRACE_S = 1.0  # between asking a process to end and ending it
 _LOG_LIMIT = 1 << 20  # bytes, of one process; beyond it the log is begun anew, the old one kept beside it
 _TOLD = "--- told to reload "
@@ -312,7 +314,7 @@ class ProcessDriver:
             short.symlink_to(run)
         self._file(o.ns, o.name, "status").unlink(missing_ok=True)
         self._record(o)
-        argv = enter(self._place, o.ns, self._filled(o, o.argv)) if o.rooted else self._filled(o, o.argv)
+        argv = self._entering(o)
         join = f"echo 0 > {group}/cgroup.procs; {self._its_turn(o)}"
         rest = f'"$@"; echo $? > {shlex.quote(str(self._file(o.ns, o.name, "status")))}' if o.once else 'exec "$@"'
         with self._log(o) as log, netns.inside(self._place.pin(o.ns)):
@@ -383,9 +385,15 @@ class ProcessDriver:
         new.write_bytes(msgspec.json.encode(o))
         new.rename(at)
 
+    def _entering(self, o: Process) -> list[str]:
+        """Its command line, which enters its private root where that is said."""
+        at = o.argv.index(_ROOT) if _ROOT in o.argv else -1
+        outside, within = self._filled(o, o.argv[: max(at, 0)]), self._filled(o, o.argv[at + 1 :])
+        return [*outside, *(enter(self._place, o.ns, within) if o.rooted else within)]
+
     def _filled(self, o: Process, argv: Sequence[str]) -> list[str]:
         run = str(self._place.sockets(o.ns))
-        return [a.replace("{run}", run).replace("{python}", sys.executable) for a in argv]
+        return [a.replace("{run}", run).replace("{python}", sys.executable).replace("{node}", _NODE) for a in argv]
 
     def _last_lines(self, o: Process, n: int = 3) -> str:
         try:
