@@ -23,7 +23,7 @@ from own_place import run
 
 from vini.bench.pair import Pairs, pairs
 from vini.model import Gate
-from vini.node import bpf, netns, xdp
+from vini.node import bpf, netns, tc, xdp
 from vini.node.netlink import Socket
 from vini.node.place import Place
 from vini.node.probe import capabilities
@@ -194,6 +194,32 @@ def test_no_way_leads_round_a_shape(link: Link, way: Callable[[Link], object]) -
             assert arrivals.until(4) == [4]
     finally:
         arrivals.close()
+
+
+def test_a_program_that_ends_all_filters_does_not_lead_round_a_shape(link: Link) -> None:
+    """TC_ACT_OK from a program at the way out: neither the element nor netem's mark comes after it."""
+    arrivals = Arrivals(link)
+    says_ok = bpf.load_instructions("ok", struct.pack("=BBhi", 0xB7, 0, 0, 0) + struct.pack("=BBhi", 0x95, 0, 0, 0))
+
+    def at_the_way_out(request: bytes) -> None:
+        with netns.inside(link.inside("a")), Socket() as netlink:
+            assert netlink.transact([request]) == [0]
+
+    try:
+        with as_everybody(link) as send:
+            assert link.made.driver.ensure([link.shape]) == {}
+            at_the_way_out(tc.set_filter(OUT, says_ok, "ok", priority=tc.PROGRAM_PRIORITY))
+            if link.shape.backend == "element":  # netem itself is no filter: it holds, and only its mark is missing
+                send(frame(1))
+                assert arrivals.until(1) == [1], "this is no way round a Shape, and shows nothing"
+            assert link.made.driver.ensure([link.gate]) == {}
+            send(frame(2))
+            at_the_way_out(tc.delete_filter(OUT, priority=tc.PROGRAM_PRIORITY))
+            send(frame(3))
+            assert arrivals.until(3) == [3]
+    finally:
+        arrivals.close()
+        os.close(says_ok)
 
 
 # --- as an object ----------------------------------------------------------------------------------------

@@ -113,7 +113,7 @@ def test_a_run_records_what_its_links_gave(own: OwnPlace, tmp_path: Path) -> Non
     sh = Shell(own, tmp_path)
     _, out, err = sh.vini("run", "check.yaml", "-o", "runs", "--json")
     found = json.loads(out)
-    assert found["links"]["directions"] == 2 and found["links"]["mode"] == "light", err
+    assert found["links"]["directions"] == 4 and found["links"]["mode"] == "light", err
     assert found["links"]["outcome"] in ("true", "can't tell"), found["links"]
     rows = (tmp_path / found["directory"] / "links.csv").read_text().splitlines()
     assert rows[0].startswith("source,vif,destination,wish,asked,got") and len(rows) > 6

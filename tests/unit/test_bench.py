@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from vini.bench import daemons, edits, floor, ours, setup
+from vini.bench import daemons, edits, floor, link, mahimahi, ours, setup
 from vini.bench.result import Missing, ratios, row
 from vini.embed import embed
 from vini.model import Address, Interface, Netns, Node, Sysctl, Veth
@@ -119,3 +119,28 @@ def test_floor_messages_are_whole_netlink_messages() -> None:
     for request in [*floor._both(1, 1, 32, 1, 128), floor._set_up(b"lo", 65536, b"x")]:
         assert int.from_bytes(request[:4], "little") == len(request)
         assert len(request) % 4 == 0
+
+
+# --- links -----------------------------------------------------------------------------------------
+
+TCP6 = """  sl  local_address                         remote_address                        st tx_queue rx_queue
+   0: 0000000000000000FFFF00000200000A:1451 0000000000000000FFFF00000100000A:D431 06 00000000:00000000
+"""
+LISTENING = "   1: 00000000000000000000000000000000:1451 00000000000000000000000000000000:0000 0A 00000000:00000000\n"
+
+
+def test_an_ended_connection_is_no_server() -> None:
+    assert not link._listens(TCP6)
+    assert link._listens(TCP6 + LISTENING)
+
+
+def test_without_mahimahi_its_figures_are_missing_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    (missing,) = link._mahimahi(None, link.QUICK, lambda _: None)  # type: ignore[arg-type]
+    assert isinstance(missing, Missing) and not missing.failed
+    assert "no mm-delay in the PATH" in missing.why
+
+
+def test_round_trips_are_read_from_ping() -> None:
+    lines = [f"64 bytes from 10.0.0.2: icmp_seq={n} ttl=64 time={ms} ms" for n, ms in enumerate(("20.5", "201"), 1)]
+    assert mahimahi.median_trip_ms("\n".join(lines)) == pytest.approx(110.75)

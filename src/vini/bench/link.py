@@ -13,6 +13,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from vini.bench import mahimahi, setup
@@ -173,11 +174,16 @@ def _wait_listening(made: Pairs, which: Sequence[int]) -> None:
     deadline = time.monotonic() + 10
     for i in which:
         with netns.inside(made.where(f"b{i}")):
-            # proc(5): state 0A listens; 1451 is port 5201
-            while ":1451 " not in open("/proc/thread-self/net/tcp6").read():  # noqa: SIM115, PTH123
+            while not _listens(Path("/proc/thread-self/net/tcp6").read_text()):
                 if time.monotonic() > deadline:
                     raise ViniError("iperf3 does not listen in the benchmark's namespaces.")
                 time.sleep(0.01)
+
+
+def _listens(tcp6: str) -> bool:
+    """Whether somebody listens at port 5201; of ended connections to it is told for a minute (proc(5))."""
+    rows = (line.split() for line in tcp6.splitlines()[1:])
+    return any(local.endswith(":1451") and state == "0A" for _, local, _, state, *_ in rows)
 
 
 def _open_windows(made: Pairs) -> None:
