@@ -135,33 +135,48 @@ def _has_no_tunnels(host: Host) -> bool:
     return True
 
 
+def learns_mtu(pair: Pair, family: int = 4) -> str:
+    """What a knows of the way to d after it sent packets of 1500 bytes there, too long for the link in the middle."""
+    headers = 48 if family == 6 else 28
+    assert not pair.pings("a", "d", "-M", "do", "-s", str(1500 - headers), family=family)
+    own = ("from", pair.address("a", family))
+    return pair.enter("a", "ip", f"-{family}", "route", "get", pair.address("d", family), *own)
+
+
+@contextmanager
+def connected(
+    pair: Pair, source: str, destination: str, family: int = 4
+) -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Both ends of a TCP connection between the slivers' own addresses: who asked for it, and who took it."""
+    kind = socket.AF_INET6 if family == 6 else socket.AF_INET
+    with ExitStack() as stack:
+        with netns.inside(pair.of(destination)[1]):
+            listener = stack.enter_context(socket.socket(kind))
+        with netns.inside(pair.of(source)[1]):
+            sender = stack.enter_context(socket.socket(kind))
+        for s in (listener, sender):
+            s.settimeout(60)
+        listener.bind((pair.address(destination, family), 0))
+        listener.listen(1)
+        sender.bind((pair.address(source, family), 0))
+        sender.connect(listener.getsockname()[:2])
+        receiver = stack.enter_context(listener.accept()[0])
+        receiver.settimeout(60)
+        yield sender, receiver
+
+
 def tcp(pair: Pair, source: str, destination: str, size: int, family: int = 4) -> int:
     """Bytes that arrived of `size` over one connection."""
-    kind = socket.AF_INET6 if family == 6 else socket.AF_INET
-    ip = pair.address(destination, family)
-    with netns.inside(pair.of(destination)[1]):
-        listener = socket.socket(kind)
-    with netns.inside(pair.of(source)[1]):
-        sender = socket.socket(kind)
-    listener.bind((ip, 0))
-    sender.bind((pair.address(source, family), 0))
-    listener.listen(1)
-    for s in (listener, sender):
-        s.settimeout(60)
+    with connected(pair, source, destination, family) as (sender, receiver):
 
-    def send() -> None:
-        sender.connect((ip, listener.getsockname()[1]))
-        sender.sendall(os.urandom(1 << 16) * (size >> 16))
-        sender.close()
+        def send() -> None:
+            sender.sendall(os.urandom(1 << 16) * (size >> 16))
+            sender.shutdown(socket.SHUT_WR)
 
-    thread = threading.Thread(target=send)
-    thread.start()
-    receiver, _ = listener.accept()
-    receiver.settimeout(60)
-    arrived = 0
-    while got := receiver.recv(1 << 20):
-        arrived += len(got)
-    thread.join()
-    receiver.close()
-    listener.close()
+        thread = threading.Thread(target=send)
+        thread.start()
+        arrived = 0
+        while got := receiver.recv(1 << 20):
+            arrived += len(got)
+        thread.join()
     return arrived

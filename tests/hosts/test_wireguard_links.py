@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 from own_place import eventually
-from two_hosts import PORT, UNDERLAYS, Host, line, pair_over, tcp
+from two_hosts import PORT, UNDERLAYS, Host, learns_mtu, line, pair_over, tcp
 
 from vini.model import Interface, Vxlan, Wireguard
 from vini.node import netns
@@ -54,6 +54,7 @@ def test_packets_cross_encrypted_and_as_long_as_the_mtu_allows(tmp_path_factory:
             assert max(map(len, carried)) == 1500 + ETHERNET
             assert len([f for f in carried if len(f) == 1500 + ETHERNET]) >= 2
             assert not [f for f in frames if SECRET in f]
+            if version == "IPv6":  # all else is the same above WireGuard, and takes seconds on an emulated machine
+                continue
             assert tcp(pair, "a", "d", 1 << 18) == 1 << 18
-            own = ("from", pair.address("a"))
-            assert f"mtu {room}" in pair.enter("a", "ip", "route", "get", pair.address("d"), *own)
+            eventually(lambda to=f"mtu {room}": to in learns_mtu(pair))

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import os
 import struct
-import sys
 
 from vini.node import bpf
+from vini.node.assembly import Step, assembled, call, constant, copy, large
 
 NAME = "vini_storm"
 _MOVE_NS = 1_000_000_000  # a station that another port heard so recently has not moved
@@ -37,16 +37,13 @@ def name(storm_kpps: int) -> str:
     return f"{NAME} {storm_kpps}"
 
 
-Step = tuple[int, int, int, int | str, int] | str  # code, dst, src, offset or label, immediate; or a label
-
-
 def load(storm_kpps: int) -> int:
     """A descriptor of a new switch's program, the caller's to close.  OSError if refused."""
     stations = bpf.create_map(_LRU_HASH, 8, 16, _STATIONS)
     try:
         buckets = bpf.create_map(_HASH, 8, 8, _PORTS, _NO_PREALLOC)
         try:
-            return bpf.load_instructions(NAME, _assembled(_program(stations, buckets, storm_kpps)))
+            return bpf.load_instructions(NAME, assembled(_program(stations, buckets, storm_kpps)))
         finally:
             os.close(buckets)
     finally:
@@ -56,14 +53,14 @@ def load(storm_kpps: int) -> int:
 def _program(stations: int, buckets: int, storm_kpps: int) -> list[Step]:
     """r6: context, r7: now in ns, r8: destination, r9: source."""
     return [
-        _copy(6, 1),
-        _call(_NOW),
-        _copy(7, 0),
+        copy(6, 1),
+        call(_NOW),
+        copy(7, 0),
         *_addresses(),
-        *_large(2, _as_number("fffffffffff0") | 0xFFFF << 48),
-        _copy(1, 8),
+        *large(2, _as_number("fffffffffff0") | 0xFFFF << 48),
+        copy(1, 8),
         (0x5F, 1, 2, 0, 0),  # r1 &= r2
-        *_large(2, _as_number("0180c2000000")),
+        *large(2, _as_number("0180c2000000")),
         (0x1D, 1, 2, "pass", 0),  # from bridge to bridge
         *_heard(stations),
         "destination",
@@ -71,15 +68,15 @@ def _program(stations: int, buckets: int, storm_kpps: int) -> list[Step]:
         *_find(stations, 8),
         (0x15, 0, 0, "police", 0),  # never heard
         *_age(),
-        *_large(1, _FORGOTTEN_NS),
+        *large(1, _FORGOTTEN_NS),
         (0xAD, 3, 1, "pass", 0),  # if r3 < r1
         "police",
         *_bucket(buckets, 1_000_000 // storm_kpps),
         "pass",
-        _set(0, _UNSPEC),
+        constant(0, _UNSPEC),
         (0x95, 0, 0, 0, 0),
         "drop",
-        _set(0, _SHOT),
+        constant(0, _SHOT),
         (0x95, 0, 0, 0, 0),
     ]
 
@@ -89,7 +86,7 @@ def _addresses() -> list[Step]:
     return [
         (_WORD, 2, 6, _DATA, 0),
         (_WORD, 3, 6, _DATA_END, 0),
-        _copy(1, 2),
+        copy(1, 2),
         (0x07, 1, 0, 0, 14),
         (0x2D, 1, 3, "pass", 0),  # if r1 > r3
         *(step for register, at in ((8, 0), (9, 6)) for step in _address(register, at)),
@@ -143,9 +140,9 @@ def _bucket(buckets: int, interval_ns: int) -> list[Step]:
         "due",
         (_LONG, 1, 0, 0, 0),
         (0x2D, 1, 7, "ahead", 0),  # if r1 > r7
-        _copy(1, 7),
+        copy(1, 7),
         "ahead",
-        _copy(2, 1),
+        copy(2, 1),
         (0x1F, 2, 7, 0, 0),  # r2 -= r7
         (0x25, 2, 0, "drop", _BURST_NS),  # if r2 > ...
         (0x07, 1, 0, 0, interval_ns),
@@ -155,55 +152,21 @@ def _bucket(buckets: int, interval_ns: int) -> list[Step]:
 
 def _find(map_: int, key: int) -> list[Step]:
     """r0 = where the map has the value of the key in that register."""
-    return [(_STORE_LONG, 10, key, -8, 0), *_large(1, map_, 1), _copy(2, 10), (0x07, 2, 0, 0, -8), _call(_LOOKUP)]
+    return [(_STORE_LONG, 10, key, -8, 0), *large(1, map_, 1), copy(2, 10), (0x07, 2, 0, 0, -8), call(_LOOKUP)]
 
 
 def _put(map_: int, value: int) -> list[Step]:
     """The key that was just looked for gets the value at that place of the stack."""
-    stack: list[Step] = [_copy(2, 10), (0x07, 2, 0, 0, -8), _copy(3, 10), (0x07, 3, 0, 0, value)]
-    return [*_large(1, map_, 1), *stack, _set(4, 0), _call(_UPDATE)]
+    stack: list[Step] = [copy(2, 10), (0x07, 2, 0, 0, -8), copy(3, 10), (0x07, 3, 0, 0, value)]
+    return [*large(1, map_, 1), *stack, constant(4, 0), call(_UPDATE)]
 
 
 def _age() -> list[Step]:
     """r3 = how long ago the station at r0 was heard, ns."""
-    return [(_LONG, 2, 0, 8, 0), _copy(3, 7), (0x1F, 3, 2, 0, 0)]
-
-
-def _copy(dst: int, src: int) -> Step:
-    return (0xBF, dst, src, 0, 0)
-
-
-def _set(dst: int, value: int) -> Step:
-    return (0xB7, dst, 0, 0, value)
-
-
-def _call(helper: int) -> Step:
-    return (0x85, 0, 0, 0, helper)
-
-
-def _large(dst: int, value: int, kind: int = 0) -> list[Step]:
-    """64 bits take two instructions; of kind 1 they are a map's descriptor."""
-    return [(0x18, dst, kind, 0, value & 0xFFFFFFFF), (0, 0, 0, 0, value >> 32)]
+    return [(_LONG, 2, 0, 8, 0), copy(3, 7), (0x1F, 3, 2, 0, 0)]
 
 
 def _as_number(address: str) -> int:
     """A MAC address as the program has it in a register of this machine."""
     word, half = struct.unpack("=IH", bytes.fromhex(address))
     return int(word | half << 32)
-
-
-def _assembled(steps: list[Step]) -> bytes:
-    at: dict[str, int] = {}
-    instructions: list[tuple[int, int, int, int | str, int]] = []
-    for step in steps:
-        if isinstance(step, str):
-            at[step] = len(instructions)
-        else:
-            instructions.append(step)
-    out = b""
-    low = sys.byteorder == "little"
-    for i, (code, dst, src, offset, immediate) in enumerate(instructions):
-        registers = dst | src << 4 if low else dst << 4 | src
-        jump = at[offset] - i - 1 if isinstance(offset, str) else offset
-        out += struct.pack("=BBhI", code, registers, jump, immediate & 0xFFFFFFFF)
-    return out

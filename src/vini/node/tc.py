@@ -17,8 +17,9 @@ _BODY = struct.Struct("=BxxxiIII")  # struct tcmsg: family, interface, handle, p
 _KIND, _OPTIONS = 1, 2
 _BPF_FD, _BPF_NAME, _BPF_FLAGS, _BPF_ID, _BPF_DIRECT_ACTION = 6, 7, 8, 11, 1
 # Filters run by priority: storm control, gates, what shaping has done with already (released, or of a silent link),
-# users' programs, then shaping. An earlier version's shaping came first.
-STORM_PRIORITY, GATE_PRIORITY, SHAPED_PRIORITY, PROGRAM_PRIORITY, SHAPE_PRIORITY, OLD_SHAPE_PRIORITY = 4, 5, 6, 8, 16, 1
+# users' programs, MSS clamping, then shaping. An earlier version's shaping came first.
+STORM_PRIORITY, GATE_PRIORITY, SHAPED_PRIORITY, PROGRAM_PRIORITY, CLAMP_PRIORITY, SHAPE_PRIORITY = 4, 5, 6, 8, 12, 16
+OLD_SHAPE_PRIORITY = 1
 _ALL_PROTOCOLS = 0x0300  # ETH_P_ALL, in network order
 _FILTER_HANDLE = 1
 

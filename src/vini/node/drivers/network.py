@@ -29,7 +29,7 @@ from vini.model import (
     underlay,
 )
 from vini.node import connected, ethtool, netns, rtnl
-from vini.node.drivers import Failures, bridge, tunnel
+from vini.node.drivers import Failures, bridge, clamp, tunnel
 from vini.node.drivers.contents import forget_sliver, furnished
 from vini.node.netlink import Socket
 from vini.node.pins import Pins
@@ -368,6 +368,8 @@ def _ensuring_interfaces(
     if seen:
         _bridge_ports(socket, batch, links, seen.links)
         _mend_settings([links[o.dev] for o in batch if o.dev in links], _forwarding(socket), settings)
+    index = _indexes([o for o in batch if _is_of_tunnel(o)])
+    clamp.ensure(socket, {index[o.dev]: o.mtu for o in batch if _is_of_tunnel(o) and index[o.dev]})
     for o in batch:
         old = links.get(o.dev)
         if o.dev != "lo" and (old is not None or seen is None):
@@ -433,15 +435,16 @@ def _gso_max(o: Interface, old: rtnl.SeenLink | None) -> int | None:
 def _interface(ns: str, link: rtnl.SeenLink, seen: connected.Seen, socket: Socket, forwarding: Settings) -> Interface:
     master = seen.links.get(link.master)
     own = rtnl.family_settings(link)
+    is_tunnel = tunnel.is_ours(link)
     return Interface(
         ns,
         link.dev,
         _wire(ns, link),
         link.mtu,
         link.up,
-        connected.is_complete(link, seen),
+        connected.is_complete(link, seen) and (not is_tunnel or clamp.is_right(socket, link.index, link.mtu)),
         master.dev if master else f"#{link.master}" if link.master else "",
-        link.index != 1 and not tunnel.is_ours(link) and ethtool.has_gro(socket.fileno(), link.dev),
+        link.index != 1 and not is_tunnel and ethtool.has_gro(socket.fileno(), link.dev),
         _splits(link),
         link.index != 1 and ethtool.finishes_checksums(socket.fileno(), link.dev),
         link.index == 1 or link.arp,
