@@ -29,6 +29,7 @@ class Ride(Value, frozen=True):
     ns: str
     dev: str  # of the Vxlan, whose addresses are the path's
     node: str  # the other one
+    down: str = ""  # why an operator took down what it rides on; "": nobody did
 
 
 Way = tuple[str, str]  # addresses of this node and of another one: the path between them, whatever it leads over

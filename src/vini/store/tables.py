@@ -192,6 +192,32 @@ takings = Table(  # what each slice takes of its site's quota
     Column("vnis", Integer, nullable=False),
 )
 
+crossings = Table(  # what each slice's links between two nodes take
+    "crossings",
+    metadata,
+    _of("slice_id", "slices", primary_key=True),
+    Column("a_id", Integer, ForeignKey("nodes.id", ondelete="CASCADE"), primary_key=True, index=True),
+    Column("b_id", Integer, ForeignKey("nodes.id", ondelete="CASCADE"), primary_key=True, index=True),
+    Column("mbit", Double, nullable=False),
+)
+
+substrate_links = Table(
+    "substrate_links",
+    metadata,
+    _id(),
+    Column("name", Text, nullable=False, unique=True),
+    _of("a_node_id", "nodes", optional=True),  # of each end one of the two
+    _of("a_site_id", "sites", optional=True),
+    _of("b_node_id", "nodes", optional=True),
+    _of("b_site_id", "sites", optional=True),
+    Column("rate_mbit", Double, nullable=False),
+    Column("delay_ms", Double, nullable=False),
+    _text("down"),  # why; "": it is up
+    Column("down_since", Double, nullable=False),
+    CheckConstraint("(a_node_id IS NULL) <> (a_site_id IS NULL)", name="a"),
+    CheckConstraint("(b_node_id IS NULL) <> (b_site_id IS NULL)", name="b"),
+)
+
 counters = Table(  # each a row that whoever counts it locks until he commits
     "counters",
     metadata,
