@@ -16,7 +16,7 @@ _AT = "/substrate-links"
 @json_option
 @click.pass_context
 def substrate_command(ctx: click.Context, as_json: bool) -> None:
-    """The substrate: links between nodes or sites, as operators declare them.
+    """Links between nodes and sites: declare them, take one down.
 
     \b
     vini substrate add east-west n1 n2 --rate 1000 --delay 12
