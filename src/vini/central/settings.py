@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from vini.model import Conflict, NotFound, Value, ViniError
+from vini.rules.notices import Mail, Webhook
 
 DIRECTORY = Path("/var/lib/vini-central")
 PORT = 8443
@@ -19,6 +20,8 @@ class Settings(Value, frozen=True):
     names: tuple[str, ...]  # by which others reach it: DNS names and addresses; the first is told to them
     port: int = PORT
     database: str = ""  # a URL of SQLAlchemy's; "": SQLite in the same directory
+    mail: Mail | None = None
+    webhooks: tuple[Webhook, ...] = ()
 
     @property
     def url(self) -> str:

@@ -338,6 +338,17 @@ events = Table(
 )
 Index("ix_events_kind_target_id", events.c.kind, events.c.target, events.c.id)
 
+notices = Table(  # that wait to be sent
+    "notices",
+    metadata,
+    _id(),
+    Column("event_id", BigInteger, nullable=False),
+    Column("channel", Text, nullable=False),  # "mail" or "webhook"
+    Column("address", Text, nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("due", Double, nullable=False, index=True),  # when it is tried (again)
+)
+
 idempotency = Table(
     "idempotency",
     metadata,
