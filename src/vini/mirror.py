@@ -49,20 +49,26 @@ def faults(spec: SliceSpec, failed: Collection[Way]) -> dict[str, dict[str, str]
 
 def told(rows: Iterable[SliverStatus], specs: Iterable[SliceSpec], failed: Collection[Way]) -> list[SliverStatus]:
     """The same rows, with what failed in each sliver."""
-    of = {ns: found for spec in specs for ns, found in faults(spec, failed).items()} if failed else {}
+    of = {ns: found for spec in specs for ns, found in faults(spec, failed).items()}
     return [replace(row, faults=of[row.sliver]) if row.sliver in of else row for row in rows]
 
 
 def concerned(specs: Iterable[SliceSpec], changed: Collection[Way]) -> set[str]:
     """The namespaces with links on these paths."""
-    return {ride.ns for spec in specs for ride in _fallen(spec, changed)}
+    return {ride.ns for spec in specs for ride in _on(spec, changed)}
 
 
 def _fallen(spec: SliceSpec, failed: Collection[Way]) -> list[Ride]:
-    if not failed or not spec.rides:
+    """What failed with its path, and what an operator took down."""
+    on = set(_on(spec, failed))
+    return [r for r in spec.rides if r.down or r in on]
+
+
+def _on(spec: SliceSpec, ways: Collection[Way]) -> list[Ride]:
+    if not ways or not spec.rides:
         return []
     on = paths(spec)
-    return [r for r in spec.rides if on.get((r.ns, r.dev)) in failed]
+    return [r for r in spec.rides if on.get((r.ns, r.dev)) in ways]
 
 
 def _is_of(o: AnyObject, down: Collection[_Vif]) -> bool:
@@ -91,4 +97,4 @@ def _notices(spec: SliceSpec, fallen: Iterable[Ride]) -> Iterator[File]:
 
 def _why(spec: SliceSpec, ride: Ride) -> str:
     one, other = sorted((spec.node, ride.node))
-    return f"the path between nodes {one} and {other} is down"
+    return ride.down or f"the path between nodes {one} and {other} is down"

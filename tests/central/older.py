@@ -8,6 +8,8 @@ from vini.store import migrations
 from vini.store.database import Tx
 
 _UNDO = {
+    "0007": ("DROP TABLE notices",),
+    "0006": ("DROP TABLE crossings", "DROP TABLE substrate_links"),
     "0005": ("DROP TABLE takings", "ALTER TABLE sites DROP COLUMN slivers", "ALTER TABLE sites DROP COLUMN vnis"),
     "0004": ("DROP TABLE wireguards", "ALTER TABLE nodes DROP COLUMN wireguard"),
     "0003": ("ALTER TABLE nodes DROP COLUMN clock_error_s",),

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from own_place import eventually
 from testbed import Flow, Testbed, testbed
@@ -145,6 +146,18 @@ def test_what_a_site_may_take_and_a_node_for_oneself(line: Testbed) -> None:
     line.vini("lease", "end", f"{row['id']}")
     assert json.loads(line.vini("lease", "--json")) == []
     line.vini("slice", "delete", "home_more")
+
+
+def test_a_script_makes_an_account(bed: Testbed) -> None:
+    file = bed.directory / "password"
+    file.write_text("a long and secret one\nnot this\n")
+    bed.vini("person", "add", "bob@example.org", "--site", "home", "--password-file", str(file))
+    for password, status in (("a long and secret one", 201), ("not this", 401)):
+        body = {"email": "bob@example.org", "password": password}
+        assert httpx.post(f"{bed.central.url}/v1/sessions", json=body, verify=False).status_code == status
+    bed.vini("person", "add", "eve@example.org", "--site", "home")  # by VINI_PASSWORD
+    body = {"email": "eve@example.org", "password": bed.password}
+    assert httpx.post(f"{bed.central.url}/v1/sessions", json=body, verify=False).status_code == 201
 
 
 def test_a_node_that_is_disabled_is_cut_off_and_what_runs_there_runs_on(line: Testbed) -> None:

@@ -12,6 +12,7 @@ from own_place import eventually, run
 from testbed import Flow, Host, Testbed, testbed
 
 from vini.layout import address, layout
+from vini.rules.nouns import SubstrateLink
 from vini.topology import parse
 
 pytestmark = [pytest.mark.root, pytest.mark.needs("cgroup2", "vxlan", "ping", "bird")]
@@ -142,6 +143,43 @@ def test_what_rides_on_a_path_fails_with_it_and_comes_back_with_it(bed: Testbed)
     back = [(f"node {n}", "path back", "link a--b back") for n in ("n1", "n2")]
     eventually(lambda: sorted(told(bed, MIRROR)) == sorted(failed + back))
     assert told(bed, HEAL) == []
+
+
+def test_what_an_operator_takes_down_fails_and_comes_back_with_it(bed: Testbed) -> None:
+    bed.vini("substrate", "add", "east", "n1", "n2", "--rate", "0", "--delay", "3")
+    since = len(told(bed, MIRROR))
+    why = "substrate link east is down: new fibre"
+    bed.vini("substrate", "down", "east", "--because", "new fibre")
+    eventually(both_ends(bed, up=False))
+    assert all(link_is_up(bed, *end) for end in OTHERS)
+    assert all(link_is_up(bed, *end, slice_=HEAL) for end in ENDS)
+    eventually(lambda: status(bed)["substrate"] == {"a--b": why})
+    assert notice(bed.hosts["n1"], "a") == f"a--b\tto-b\t{why}\n"
+    failed = [(f"node {n}", "path failed", f"link a--b failed: {why}") for n in ("n1", "n2")]
+    eventually(lambda: sorted(told(bed, MIRROR)[since:]) == failed)
+    assert "down: new fibre" in bed.vini("substrate")
+    bed.hosts["n1"].kill()  # what was asked for is on its disk
+    bed.hosts["n1"].start()
+    eventually(bed.hosts["n1"].is_connected)
+    assert both_ends(bed, up=False)()
+    bed.vini("substrate", "up", "east")
+    mended(bed)
+    bed.vini("substrate", "delete", "east")
+
+
+@pytest.mark.alone
+def test_it_takes_less_than_a_second(bed: Testbed) -> None:
+    bed.vini("substrate", "add", "east", "n1", "n2")
+    client, at = bed.client(), "/substrate-links/east"
+    for reason, up in (("new fibre", False), ("", True)):
+        before = time.monotonic()
+        client.call("PATCH", at, SubstrateLink, {"down": reason})
+        eventually(both_ends(bed, up=up))
+        took = time.monotonic() - before
+        print(f"both ends were {'up' if up else 'down'} after {took:.2f} s")
+        assert took < 1.0
+    client.call("DELETE", at, type(None))
+    mended(bed)
 
 
 @pytest.mark.parametrize("deaf_one", ["n1", "n2"])

@@ -132,3 +132,21 @@ def test_a_port_of_a_switch_fails_as_any_vif():
     ports = {o.dev: o.up for o in now if isinstance(o, Interface) and o.master}
     assert ports == {"to-a": False, "to-b": True}
     assert any(isinstance(o, Bridge) for o in in_order(now))
+
+
+@given(placed_topologies())
+def test_what_an_operator_takes_down_is_as_a_path_that_failed_but_for_the_reason(pair):
+    for spec in specs_of(*pair).values():
+        down = replace(spec, rides=tuple(replace(ride, down="works") for ride in spec.rides))
+        assert without_notices(mirror.mirrored(down, ())) == without_notices(mirror.mirrored(spec, ways_of(spec)))
+        assert {why for links in mirror.faults(down, ()).values() for why in links.values()} <= {"works"}
+        assert mirror.faults(down, ()).keys() == mirror.faults(spec, ways_of(spec)).keys()
+        assert mirror.concerned([down], ()) == set(), "no path changed"
+
+
+def test_an_operators_reason_goes_before_the_paths():
+    spec = made(*star())["n1"]
+    down = replace(spec, rides=tuple(replace(r, down="works" if r.node == "n2" else "") for r in spec.rides))
+    assert mirror.faults(down, {TO_N2, TO_N3}) == {
+        "s.h": {"h--r1": "works", "h--r2": "the path between nodes n1 and n3 is down"}
+    }

@@ -21,12 +21,13 @@ from vini.central.api import (
     sessions,
     sites,
     slices,
+    substrate,
     tags,
     tokens,
 )
 from vini.store.database import Database
 
-_OURS = (sessions, tokens, sites, persons, keys, nodes, nodegroups, slices, tags, leases, files, events)
+_OURS = (sessions, tokens, sites, persons, keys, nodes, nodegroups, slices, tags, leases, substrate, files, events)
 
 
 def make_app(

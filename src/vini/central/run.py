@@ -23,6 +23,7 @@ from vini.central.ca import Authority
 from vini.central.desk import StoredDesk
 from vini.central.hub import Hub
 from vini.central.join import join_router
+from vini.central.notices import Channels, Notifier
 from vini.central.testbed import Testbed
 from vini.model import ViniError
 from vini.plugins.tunnels import TunnelKind
@@ -33,6 +34,7 @@ from vini.store.database import Database
 log = logging.getLogger("vini.central")
 _LOOK_S = 0.2  # between looks what other centrals on the same database changed
 _TIDY_S = 60.0  # between looks what has expired
+_NOTIFY_S = 5.0  # between looks what people are to be told
 _KEEP_S = 30 * 86400.0  # tokens that expired are remembered so long, so that their users are told why
 _EVENTS_S = 3 * 365 * 86400.0
 
@@ -42,9 +44,10 @@ class Central:
 
     def __init__(
         self, database: Database, authority: Authority, clock: Callable[[], float] = time.time,
-        tunnel: TunnelKind = "vxlan",
+        channels: Channels | None = None, tunnel: TunnelKind = "vxlan",
     ):  # fmt: skip
         self._database, self._clock = database, clock
+        self._notifier = Notifier(database, channels or Channels(), clock)
         self._desk = StoredDesk(database, clock)
         self.hub = Hub(self._desk, clock=clock)
         self.testbed = Testbed(database, self.hub, clock, tunnel)
@@ -73,7 +76,7 @@ class Central:
 
     async def tend(self) -> None:
         """Until cancelled.  A database that is away is asked again."""
-        await asyncio.gather(self._again(_TIDY_S, self._tidy), self._follow())
+        await asyncio.gather(self._again(_TIDY_S, self._tidy), self._again(_NOTIFY_S, self._notify), self._follow())
 
     async def _again(self, every_s: float, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         while True:
@@ -108,6 +111,9 @@ class Central:
         (found,) = self._desk.identities([node])
         return (found.why if found else "") or "An administrator has deleted it."
 
+    async def _notify(self) -> None:
+        await asyncio.to_thread(self._notifier.step)
+
     async def _tidy(self) -> None:
         ended = await asyncio.to_thread(self._end_expired)
         if ended:
@@ -135,7 +141,8 @@ def run(directory: Path, listen: str, say: Callable[[str], None]) -> None:
     database = Database(settings.database_url(directory))
     database.migrate()
     authority = Authority(directory / "ca")
-    central = Central(database, authority, tunnel=settings.tunnel)
+    channels = Channels(settings.mail, settings.webhooks, settings.url)
+    central = Central(database, authority, channels=channels, tunnel=settings.tunnel)
     served = authority.serve(settings.names)
     config = uvicorn.Config(
         central.app, host=listen, port=settings.port, ssl_certfile=served.certificate, ssl_keyfile=served.key,

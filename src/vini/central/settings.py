@@ -9,6 +9,7 @@ import msgspec
 
 from vini.model import Conflict, NotFound, Value, ViniError
 from vini.plugins.tunnels import TunnelKind
+from vini.rules.notices import Mail, Webhook
 
 DIRECTORY = Path("/var/lib/vini-central")
 PORT = 8443
@@ -21,6 +22,8 @@ class Settings(Value, frozen=True):
     port: int = PORT
     database: str = ""  # a URL of SQLAlchemy's; "": SQLite in the same directory
     tunnel: TunnelKind = "vxlan"  # what links between nodes are made of, in slices that don't say
+    mail: Mail | None = None
+    webhooks: tuple[Webhook, ...] = ()
 
     @property
     def url(self) -> str:

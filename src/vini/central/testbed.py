@@ -34,7 +34,7 @@ from vini.rules import access, quota
 from vini.rules.caller import Caller
 from vini.rules.leases import moment
 from vini.rules.nouns import Holder, NodeRow, SliceRow
-from vini.store import calendar, events, nodes, sites, slices, specs, takings, tunnels
+from vini.store import calendar, events, nodes, sites, slices, specs, substrate, takings, tunnels
 from vini.store.database import Database, Tx
 
 T = TypeVar("T")
@@ -142,11 +142,14 @@ class Testbed:
         placed = placement.place(topology, able, specs.used(tx, topology.name), placement.places(held), None)
         quota.check(row.shown, site, others, quota.taken(topology, placed))
         quota.check_bounded(site, bandwidth.unbounded(topology, placed))
+        below = substrate.picture(tx)
+        below.check(topology, placed, substrate.others(tx, topology.name) if below.links else {})
         crossing = placement.crossing(topology, placed)
         vnis = tunnels.lease(tx, topology.name, crossing)
         port = tunnels.lease_port(tx, topology.name, wanted=bool(crossing) and kind_of(topology) == "wireguard")
         made = embed(topology, able, generation, placed=placed, vnis=vnis, port=port)
-        return {n: msgspec.structs.replace(s, expires=ends.get(n, row.expires)) for n, s in made.items() if s.objects}
+        mine = {n: below.marked(s) for n, s in made.items() if s.objects}
+        return {n: msgspec.structs.replace(s, expires=ends.get(n, row.expires)) for n, s in mine.items()}
 
     async def foresee(self, caller: Caller, topology: Topology) -> list[str]:
         """What `put` would change, step by step, as far as is known from what is stored; nothing is touched."""

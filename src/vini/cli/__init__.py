@@ -20,7 +20,7 @@ _SECTIONS = {
     "Experiments": ("run", "compare"),
     "Files": ("import", "schema"),
     "This machine": ("doctor", "agent", "bench"),
-    "A testbed": ("login", "logout", "slice", "nodes", "node", "site", "person", "lease", "central"),
+    "A testbed": ("login", "logout", "slice", "nodes", "node", "site", "person", "lease", "substrate", "central"),
 }
 _MODULES = {
     "vini.cli.slices": ("up", "plan", "status", "down", "log"),
@@ -35,6 +35,7 @@ _MODULES = {
     "vini.cli.testbed": ("slice", "nodes", "site", "person"),
     "vini.cli.node": ("node",),
     "vini.cli.lease": ("lease",),
+    "vini.cli.substrate": ("substrate",),
     "vini.cli.central": ("central",),
 }
 

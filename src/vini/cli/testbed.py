@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from datetime import datetime
+from typing import TextIO
 
 import click
 
@@ -117,11 +120,22 @@ def person_command(ctx: click.Context, as_json: bool) -> None:
 @click.option("--site", required=True)
 @click.option("--role", type=click.Choice(["user", "pi", "tech"]), default="user", show_default=True)
 @click.option("--name", default="")
-def _add_person(email: str, site: str, role: str, name: str) -> None:
-    """Make an account; the password is asked for."""
-    password = click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
+@click.option("--password-file", type=click.File(), help="The password is its first line; -: standard input.")
+def _add_person(email: str, site: str, role: str, name: str, password_file: TextIO | None) -> None:
+    """Make an account; the password is asked for, or read from --password-file or VINI_PASSWORD."""
+    password = _new_password(password_file)
     body = {"email": email, "name": name, "password": password, "site": site, "role": role}
     line(f"{remote().call('POST', '/persons', Person, body).email} has an account.")
+
+
+def _new_password(file: TextIO | None) -> str:
+    if file is not None:
+        return file.readline().rstrip("\r\n")
+    if given := os.environ.get("VINI_PASSWORD"):
+        return given
+    if not sys.stdin.isatty():
+        raise click.UsageError("Nobody is here to be asked for the password; give --password-file, or VINI_PASSWORD.")
+    return str(click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True))
 
 
 @person_command.command("grant")

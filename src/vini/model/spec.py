@@ -34,6 +34,7 @@ class Ride(Value, frozen=True, forbid_unknown_fields=False):
     dev: str  # of the tunnel, whose addresses are the path's
     node: str  # the other one
     way: Way | None = None  # the path, where that is another one than its addresses
+    down: str = ""  # why an operator took down what it rides on; "": nobody did
 
 
 class SliceSpec(Value, frozen=True, forbid_unknown_fields=False):

@@ -159,6 +159,20 @@ class Lease(Row, frozen=True):
     end: int
 
 
+class SubstrateLink(Row, frozen=True):
+    """A link of the network between nodes, as an operator declares it.  An end is a node's name, or "site:" and a
+    site's."""
+
+    id: int
+    name: str
+    rate_mbit: float  # in each direction; 0: not bounded
+    delay_ms: float  # one way
+    down: str  # why it was taken down; "": it is up
+    down_since: float
+    a: str
+    b: str
+
+
 class Tag(Row, frozen=True):
     """A name and a value of a node, of a slice, of a slice in a nodegroup, or of a sliver (a slice on a node)."""
 

@@ -19,6 +19,7 @@ from vini.rules.words import (
     Longitude,
     NodeName,
     Password,
+    PlaceName,
     SliceName,
     SshKey,
     Text,
@@ -211,3 +212,21 @@ class NewLease(Value, frozen=True):
     node: NodeName
     start: Time
     end: Time
+
+
+class NewSubstrateLink(Value, frozen=True):
+    """A link of the substrate between two nodes ("n1") or sites ("site:home")."""
+
+    name: Word
+    a: PlaceName
+    b: PlaceName
+    rate_mbit: Amount = 0.0  # 0: not bounded
+    delay_ms: Amount = 0.0
+
+
+class ChangeSubstrateLink(Value, frozen=True):
+    """What of a link of the substrate is to be different; `down` says why it is taken down, "" brings it up."""
+
+    rate_mbit: Amount | UnsetType = UNSET
+    delay_ms: Amount | UnsetType = UNSET
+    down: Line | UnsetType = UNSET

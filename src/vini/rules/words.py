@@ -9,6 +9,7 @@ from msgspec import Meta
 LOGIN_BASE = r"^[a-z0-9]{1,20}$"
 SLICE = r"^[a-z0-9]{1,20}_[a-z0-9_-]{0,37}[a-z0-9]$"
 NODE = r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$"  # a DNS name (RFC 1123)
+PLACE = r"^(site:[a-z0-9]{1,20}|[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?)$"  # of a substrate link's end
 WORD = r"^[A-Za-z0-9_.-]{1,64}$"
 LINE = r"^[^\x00-\x1f\x7f]*$"
 TEXT = r"^[^\x00]*$"  # PostgreSQL can't store NUL
@@ -29,6 +30,7 @@ def _whole(pattern: str) -> str:
 LoginBase = Annotated[str, Meta(pattern=_whole(LOGIN_BASE))]
 SliceName = Annotated[str, Meta(pattern=_whole(SLICE), max_length=40)]
 NodeName = Annotated[str, Meta(pattern=_whole(NODE))]
+PlaceName = Annotated[str, Meta(pattern=_whole(PLACE))]
 Word = Annotated[str, Meta(pattern=_whole(WORD))]
 Line = Annotated[str, Meta(pattern=_whole(LINE), max_length=254)]
 Email = Annotated[str, Meta(pattern=_whole(EMAIL))]

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from sqlalchemy import ColumnElement, Select, func, insert, literal, or_, select, union_all, update
 from sqlalchemy import delete as delete_rows
 
-from vini import placement
+from vini import bandwidth, placement
 from vini.model import Conflict, NotFound, SliceSpec, Stale, Topology
 from vini.rules import expiry, quota
 from vini.rules.access import absent
@@ -18,7 +18,7 @@ from vini.rules.caller import Caller
 from vini.rules.errors import Invalid
 from vini.rules.nouns import Slice, SliceRow
 from vini.rules.words import site_of
-from vini.store import calendar, members, sites, specs, takings, tunnels
+from vini.store import calendar, crossings, members, sites, specs, takings, tunnels
 from vini.store.database import Tx
 from vini.store.page import AnyRow, matches, page
 from vini.store.specs import (
@@ -198,6 +198,7 @@ def put_topology(
     placed = {s: node for s, node in placement.places(wanted).items() if s in topology.slivers}
     specs.put(tx, name, number, wanted, placement.use(topology, placed))
     takings.put(tx, name, quota.taken(topology, placed))
+    crossings.put(tx, name, bandwidth.crossing(topology, placed))
     return number
 
 

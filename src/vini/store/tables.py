@@ -194,6 +194,32 @@ takings = Table(  # what each slice takes of its site's quota
     Column("vnis", Integer, nullable=False),
 )
 
+crossings = Table(  # what each slice's links between two nodes take
+    "crossings",
+    metadata,
+    _of("slice_id", "slices", primary_key=True),
+    Column("a_id", Integer, ForeignKey("nodes.id", ondelete="CASCADE"), primary_key=True, index=True),
+    Column("b_id", Integer, ForeignKey("nodes.id", ondelete="CASCADE"), primary_key=True, index=True),
+    Column("mbit", Double, nullable=False),
+)
+
+substrate_links = Table(
+    "substrate_links",
+    metadata,
+    _id(),
+    Column("name", Text, nullable=False, unique=True),
+    _of("a_node_id", "nodes", optional=True),  # of each end one of the two
+    _of("a_site_id", "sites", optional=True),
+    _of("b_node_id", "nodes", optional=True),
+    _of("b_site_id", "sites", optional=True),
+    Column("rate_mbit", Double, nullable=False),
+    Column("delay_ms", Double, nullable=False),
+    _text("down"),  # why; "": it is up
+    Column("down_since", Double, nullable=False),
+    CheckConstraint("(a_node_id IS NULL) <> (a_site_id IS NULL)", name="a"),
+    CheckConstraint("(b_node_id IS NULL) <> (b_site_id IS NULL)", name="b"),
+)
+
 counters = Table(  # each a row that whoever counts it locks until he commits
     "counters",
     metadata,
@@ -321,6 +347,17 @@ events = Table(
     Column("duration_s", Double, nullable=False),
 )
 Index("ix_events_kind_target_id", events.c.kind, events.c.target, events.c.id)
+
+notices = Table(  # that wait to be sent
+    "notices",
+    metadata,
+    _id(),
+    Column("event_id", BigInteger, nullable=False),
+    Column("channel", Text, nullable=False),  # "mail" or "webhook"
+    Column("address", Text, nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("due", Double, nullable=False, index=True),  # when it is tried (again)
+)
 
 idempotency = Table(
     "idempotency",

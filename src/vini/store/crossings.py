@@ -1,0 +1,25 @@
+"""What each slice takes between nodes: kept beside it, so that nobody has to look into topologies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sqlalchemy import delete as delete_rows
+from sqlalchemy import insert, select
+
+from vini.bandwidth import Pair
+from vini.store import nodes
+from vini.store.database import Tx
+from vini.store.tables import crossings, slices
+
+
+def put(tx: Tx, slice_: str, taken: Mapping[Pair, float]) -> None:
+    """The slice has links between these nodes from now on, which take that together, in Mbit/s."""
+    number = tx.scalar(select(slices.c.id).where(slices.c.name == slice_))
+    tx.execute(delete_rows(crossings).where(crossings.c.slice_id == number))
+    numbers = nodes.numbers(tx, {node for pair in taken for node in pair}) if taken else {}
+    rows = [
+        {"slice_id": number, "a_id": numbers[a], "b_id": numbers[b], "mbit": mbit} for (a, b), mbit in taken.items()
+    ]
+    if rows:
+        tx.execute(insert(crossings), rows)

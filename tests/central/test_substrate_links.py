@@ -1,0 +1,115 @@
+"""The substrate that operators declare: what rides on a link that is down is told so, and what fits is bounded."""
+
+from __future__ import annotations
+
+import asyncio
+
+import older
+import pytest
+from msgspec.structs import replace
+from test_admission import ADMIN, CAN, N1, N2, Deaf, line
+from testbed_api import Api, populated
+
+from vini.central.testbed import Testbed as Wishes
+from vini.model import CapacityError, Topology
+from vini.rules.nouns import NodeSaid
+from vini.store import nodes, slices, specs, substrate
+from vini.store.database import Database
+
+A, B = "princeton_iias", "princeton_b"
+PINS = {"s0": N1, "s1": N2, "s2": N1}
+X = {"name": "x", "a": N1, "b": N2}
+WHY = "substrate link x is down: new fibre"
+
+
+@pytest.fixture
+def api(database: Database) -> Api:
+    made = populated(database)
+    with database.transaction() as tx:
+        slices.add(tx, B, "pi@princeton.example", made.now[0])
+        for i, name in enumerate((N1, N2)):
+            nodes.heard(tx, name, 1.0, NodeSaid(CAN, f"192.0.2.{i + 1}"))
+    return made
+
+
+def put(api: Api, topology: Topology) -> None:
+    asyncio.run(Wishes(api.database, Deaf(), lambda: api.now[0]).put(ADMIN, topology, "put"))  # type: ignore[arg-type]
+
+
+def downs(api: Api, slice_: str = A) -> set[str]:
+    """What its rides say, at all ends."""
+    with api.database.reading() as tx:
+        return {ride.down for spec in specs.of_slice(tx, slice_).values() for ride in spec.rides}
+
+
+def generation(api: Api, slice_: str = A) -> int:
+    with api.database.reading() as tx:
+        number = slices.get(tx, slice_).generation
+        assert {s.generation for s in specs.of_slice(tx, slice_).values()} <= {number}
+    return number
+
+
+def test_what_rides_on_a_link_that_is_taken_down_is_told_so(api: Api) -> None:
+    put(api, line(A, 3, **PINS))
+    put(api, replace(line(B, 3, **PINS), substrate="heal"))
+    assert api("admin", "POST", "/substrate-links", X).status_code == 201
+    before, healing = generation(api), generation(api, B)
+    assert downs(api) == {""}
+    down = api("tech", "PATCH", "/substrate-links/x", {"down": "new fibre"})
+    assert (down.json()["down"], down.json()["down_since"]) == ("new fibre", api.now[0])
+    assert downs(api) == {WHY}
+    assert (generation(api), generation(api, B)) == (before + 1, healing), "a slice that heals itself is left alone"
+    put(api, line(A, 3, 5.0, **PINS))
+    assert downs(api) == {WHY}, "also what is asked for meanwhile"
+    up = api("tech", "PATCH", "/substrate-links/x", {"down": ""}, if_match=down.headers["ETag"])
+    assert (up.status_code, up.json()["down_since"]) == (200, 0.0)
+    assert downs(api) == {""}
+
+
+def test_a_link_that_is_not_declared_any_more_fails_nothing(api: Api) -> None:
+    put(api, line(A, 3, **PINS))
+    api("admin", "POST", "/substrate-links", X)
+    api("admin", "PATCH", "/substrate-links/x", {"down": "new fibre"})
+    assert api("admin", "DELETE", "/substrate-links/x").status_code == 204
+    assert downs(api) == {""}
+    assert api("user", "GET", "/substrate-links/x").status_code == 404
+
+
+def test_who_may(api: Api) -> None:
+    assert api("tech", "POST", "/substrate-links", X).status_code == 403
+    api("admin", "POST", "/substrate-links", X)
+    assert api("admin", "POST", "/substrate-links", X).json()["error"] == "Conflict"
+    assert api("admin", "POST", "/substrate-links", {**X, "name": "y", "b": N1}).json()["error"] == "Invalid"
+    assert api("admin", "POST", "/substrate-links", {**X, "name": "y", "b": "site:nowhere"}).status_code == 404
+    assert api("admin", "POST", "/substrate-links", {**X, "name": "y", "b": "site:mit"}).json()["b"] == "site:mit"
+    assert api("user", "PATCH", "/substrate-links/x", {"down": "mine"}).status_code == 403
+    assert api("tech", "PATCH", "/substrate-links/x", {"rate_mbit": 1.0}).status_code == 403
+    assert [k["name"] for k in api("outsider", "GET", "/substrate-links").json()["items"]] == ["x", "y"]
+    api("admin", "DELETE", f"/nodes/{N2}")
+    assert [k["name"] for k in api("user", "GET", "/substrate-links").json()["items"]] == ["y"]
+
+
+def test_what_does_not_fit_on_the_substrate_is_refused(api: Api) -> None:
+    api("admin", "POST", "/substrate-links", {**X, "rate_mbit": 50.0})
+    put(api, line(A, 3, 15.0, **PINS))
+    with pytest.raises(CapacityError, match="other slices have 30, and this asks for 30, 10 too many; 20 fit"):
+        put(api, line(B, 3, 15.0, **PINS))
+    put(api, line(B, 3, 10.0, **PINS))
+    put(api, Topology(B))
+    put(api, line(A, 3, 25.0, **PINS))
+
+
+def test_an_older_database_learns_what_rides_where(url: str) -> None:
+    database = Database(url)
+    database.migrate()
+    made = populated(database)
+    with database.transaction() as tx:
+        for i, name in enumerate((N1, N2)):
+            nodes.heard(tx, name, 1.0, NodeSaid(CAN, f"192.0.2.{i + 1}"))
+    put(made, line(A, 3, 15.0, **PINS))
+    with database.transaction() as tx:
+        older.back_to(tx, "0005")
+    database.migrate()
+    with database.reading() as tx:
+        assert substrate.others(tx, B) == {(N1, N2): 30.0}
+    database.close()
