@@ -19,6 +19,7 @@ class Settings(Value, frozen=True):
     names: tuple[str, ...]  # by which others reach it: DNS names and addresses; the first is told to them
     port: int = PORT
     database: str = ""  # a URL of SQLAlchemy's; "": SQLite in the same directory
+    internal: str = ""  # https://NAME:PORT by which other centrals on the same database reach it; "": by the first name
 
     @property
     def url(self) -> str:
