@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import sys
 import tempfile
@@ -9,6 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import msgspec
 import pytest
 from own_place import eventually
@@ -64,6 +66,38 @@ def dials(bed: Testbed, name: str, central: Central) -> None:
     assert isinstance(me, identities.Identity)
     identities.write(host.state, msgspec.structs.replace(me, central=central.url))
     eventually(lambda: f"connected to {central.url} " in host.uplink())
+
+
+def test_each_asks_the_nodes_of_the_other(bed: Testbed, other: Central) -> None:
+    """Whichever central a user has logged in to: status, tables, commands, and when a change has arrived."""
+    dials(bed, "n2", other)
+    bed.put(LINE)
+
+    def ready(central: Central) -> bool:
+        return [r.state for r in asyncio.run(bed.client(central).status(LINE.name))] == ["ready"] * 2
+
+    for central in (bed.central, other):
+        eventually(lambda c=central: ready(c))
+        client = bed.client(central)
+        assert asyncio.run(client.fib_entries(LINE.name)).keys() == {"a", "b"}
+        assert asyncio.run(client.loads(LINE.name)).keys() == {"a", "b"}
+        for sliver in ("a", "b"):
+            code, said = asyncio.run(client.output(LINE.name, sliver, ["sh", "-c", "echo $VINI_SLIVER; exit 7"]))
+            assert (code, said) == (7, f"{LINE.name}.{sliver}\n")
+    report = bed.put(edit.set_impairment(bed.client().asked(LINE.name), "a", "b", delay_ms=7.0))
+    assert {r.sliver: r.state for r in report.slivers} == dict.fromkeys((f"{LINE.name}.a", f"{LINE.name}.b"), "ready")
+    assert bed.hosts["n2"].held() == {LINE.name: report.generation}, "who waited has been told when all had it"
+    for path in ("ask", "run"):
+        refused = httpx.post(f"{other.url}/v1/peers/{path}", verify=False, headers={"Authorization": "Central x"})
+        assert refused.status_code in (401, 404), "a stranger does not know the secret"
+
+    other.kill()
+    seen = bed.client().call("GET", f"/slices/{LINE.name}/status", dict)
+    assert "which does not answer this one" in seen["away"]["n2"] or "not connected" in seen["away"]["n2"], seen
+    dials(bed, "n2", bed.central)
+    eventually(lambda: ready(bed.central))
+    bed.put(Topology(LINE.name), "down")
+    eventually(lambda: not any(h.held() or h.observe() for h in bed.hosts.values()))
 
 
 def test_what_one_accepts_reaches_the_nodes_of_the_other(bed: Testbed, other: Central) -> None:

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import cast
+from typing import IO, cast
 
 import httpx
 import msgspec
@@ -223,6 +223,12 @@ class Testbed:
         """A command of the administrator's; its output, both channels."""
         environment = {**_environment(), "VINI_LOGIN": str(self._login), "VINI_PASSWORD": self.password}
         return _vini([sys.executable, "-m", "vini.cli", *argv], environment, check)
+
+    def begin(self, *argv: str, out: IO[str]) -> subprocess.Popen[bytes]:
+        """A command of the administrator's that goes on; what it says goes to `out`."""
+        environment = {**_environment(), "VINI_LOGIN": str(self._login), "VINI_PASSWORD": self.password}
+        command = [sys.executable, "-m", "vini.cli", *argv]
+        return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
 
     @property
     def password(self) -> str:

@@ -5,13 +5,17 @@ from __future__ import annotations
 
 import asyncio
 import selectors
+import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any
 
 from msgspec.structs import replace
 
+from vini.bus import Act
+from vini.client.times import NodeClock
 from vini.experiment.witness import Asked
 from vini.layout import address, layout
 from vini.model import End, Impairment, Link, NotFound, Routing, Sliver, Topology
@@ -65,7 +69,21 @@ class FakeNetwork:
         self.puts.append((asyncio.get_running_loop().time(), topology))
         return len(self.puts)
 
-    async def edit(self, slice_: str, change: Callable[[Topology], Topology], what: str) -> int:
+    lead_s = 0.0
+
+    async def clocks(self, slice_: str) -> dict[str, NodeClock]:
+        return {}
+
+    async def acts(self, slice_: str, after: int = 0) -> dict[str, tuple[Act, ...]]:
+        return {}
+
+    async def output(self, slice_: str, sliver: str, argv: Sequence[str]) -> tuple[int, str]:
+        return 0, ""
+
+    def script(self, file: Path) -> list[str]:
+        return [sys.executable, "-I", str(file)]
+
+    async def edit(self, slice_: str, change: Callable[[Topology], Topology], what: str, at: float = 0.0) -> object:
         return await self.put(change(await self.topology(slice_)), what)
 
     async def topology(self, slice_: str) -> Topology:

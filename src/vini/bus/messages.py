@@ -150,6 +150,7 @@ class Act(Value, frozen=True):
     due: float  # its `not_before`; 0: at once
     began: float
     done: float  # the pass that it took
+    waited: bool = False  # it was here before it was due
 
 
 class Acts(Message, frozen=True):

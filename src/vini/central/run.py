@@ -24,6 +24,7 @@ from vini.central.desk import StoredDesk
 from vini.central.hub import Hub
 from vini.central.join import join_router
 from vini.central.notices import Channels, Notifier
+from vini.central.peers import Peers
 from vini.central.testbed import Testbed
 from vini.model import ViniError
 from vini.plugins.tunnels import TunnelKind
@@ -44,19 +45,20 @@ class Central:
 
     def __init__(
         self, database: Database, authority: Authority, clock: Callable[[], float] = time.time,
-        channels: Channels | None = None, tunnel: TunnelKind = "vxlan",
+        channels: Channels | None = None, tunnel: TunnelKind = "vxlan", url: str = "",
     ):  # fmt: skip
         self._database, self._clock = database, clock
         self._notifier = Notifier(database, channels or Channels(), clock)
         self._desk = StoredDesk(database, clock)
         self.hub = Hub(self._desk, clock=clock)
-        self.testbed = Testbed(database, self.hub, clock, tunnel)
+        self.peers = Peers(self.hub, database, url, authority.pem)
+        self.testbed = Testbed(database, self.hub if database.is_sqlite else self.peers, clock, tunnel)
         self.app: FastAPI = make_app(
             database,
             clock=clock,
             routers=(join_router(self._take, authority.pem), desired_router(self.testbed, database, clock)),
         )
-        self.app.router.routes.append(WebSocketRoute("/v1/uplink", self.hub.endpoint))
+        self.app.router.routes += [WebSocketRoute("/v1/uplink", self.hub.endpoint), *self.peers.routes]
 
     def _take(self, asked: JoinAsked) -> Joined:
         """A machine becomes a node, in one transaction with its token and its event."""
@@ -76,7 +78,10 @@ class Central:
 
     async def tend(self) -> None:
         """Until cancelled.  A database that is away is asked again."""
-        await asyncio.gather(self._again(_TIDY_S, self._tidy), self._again(_NOTIFY_S, self._notify), self._follow())
+        work = [self._again(_TIDY_S, self._tidy), self._again(_NOTIFY_S, self._notify), self._follow()]
+        if not self._database.is_sqlite:  # which only one central can use
+            work.append(self.peers.tend())
+        await asyncio.gather(*work)
 
     async def _again(self, every_s: float, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         while True:
@@ -142,7 +147,9 @@ def run(directory: Path, listen: str, say: Callable[[str], None]) -> None:
     database.migrate()
     authority = Authority(directory / "ca")
     channels = Channels(settings.mail, settings.webhooks, settings.url)
-    central = Central(database, authority, channels=channels, tunnel=settings.tunnel)
+    central = Central(
+        database, authority, channels=channels, tunnel=settings.tunnel, url=settings.internal or settings.url
+    )
     served = authority.serve(settings.names)
     config = uvicorn.Config(
         central.app, host=listen, port=settings.port, ssl_certfile=served.certificate, ssl_keyfile=served.key,

@@ -24,6 +24,7 @@ class Settings(Value, frozen=True):
     tunnel: TunnelKind = "vxlan"  # what links between nodes are made of, in slices that don't say
     mail: Mail | None = None
     webhooks: tuple[Webhook, ...] = ()
+    internal: str = ""  # https://NAME:PORT by which other centrals on the same database reach it; "": by the first name
 
     @property
     def url(self) -> str:

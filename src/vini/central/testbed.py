@@ -106,7 +106,7 @@ class Testbed:
         started = time.monotonic()
         change = await asyncio.to_thread(self._put, caller, topology, what, after, at)
         self._bus.wake(change.nodes)
-        await self._taken(topology.name, change, started + wait_s)
+        await self._taken(topology.name, change, started + wait_s, later=at > 0)
         rows = await asyncio.to_thread(self._last_heard, topology.name)
         return bus.Report(rows, len(change.nodes), time.monotonic() - started, topology.name, change.generation)
 
@@ -174,10 +174,11 @@ class Testbed:
 
     # --- observed states ----------------------------------------------------------------------
 
-    async def _taken(self, name: str, change: Change, deadline: float) -> None:
-        """Until all nodes of a change that are connected have taken it, or a newer one."""
+    async def _taken(self, name: str, change: Change, deadline: float, later: bool) -> None:
+        """Until all nodes of a change that are connected have taken it, or a newer one; or know of one for later."""
+        look = self._unaware if later else self._behind
         while time.monotonic() < deadline:
-            behind = await asyncio.to_thread(self._behind, name, change.generation)
+            behind = await asyncio.to_thread(look, name, change.generation)
             if not behind & self._bus.connected():
                 return
             await asyncio.sleep(_POLL_S)
@@ -185,6 +186,14 @@ class Testbed:
     def _behind(self, name: str, generation: int) -> frozenset[str]:
         with self._database.reading() as tx:
             return frozenset(n for n, g in specs.behind(tx, name).items() if g <= generation)
+
+    def _unaware(self, name: str, generation: int) -> frozenset[str]:
+        """Those that have not even told that they have it on disk."""
+        with self._database.reading() as tx:
+            behind = {n for n, g in specs.behind(tx, name).items() if g <= generation}
+            bodies = {n: body for n, (_, body, _) in specs.reports(tx, name).items() if n in behind}
+        aware = {n for n, body in bodies.items() if body and _reported(body).accepted >= generation}
+        return frozenset(behind - aware)
 
     def _last_heard(self, name: str) -> tuple[SliverStatus, ...]:
         """What the nodes reported of the newest change; of a node that did not yet, that."""
@@ -195,7 +204,7 @@ class Testbed:
         for node, spec in sorted(held.items()):
             generation, body, _ = reports.get(node, (0, b"", 0.0))
             if generation >= spec.generation and body:
-                rows += msgspec.json.decode(body, type=bus.Report).slivers
+                rows += _reported(body).slivers
             else:
                 rows += _waiting(spec, self._why_waiting(node, body))
         return tuple(rows)
@@ -203,7 +212,7 @@ class Testbed:
     def _why_waiting(self, node: str, body: bytes) -> str:
         if node not in self._bus.connected():
             return f"node {node} is not connected"
-        refused = msgspec.json.decode(body, type=bus.Report).refused if body else ""
+        refused = _reported(body).refused if body else ""
         return f"node {node} refuses: {refused}" if refused else f"node {node} has not taken it yet"
 
     async def status(self, caller: Caller, name: str) -> Seen:
@@ -323,6 +332,10 @@ def _at(at: float, wanted: dict[str, SliceSpec], rows: Iterable[NodeRow]) -> dic
     """Each node acts by its own clock, so each is told the moment as its clock will show it."""
     ahead = {row.name: row.clock_offset_s for row in rows}
     return {n: msgspec.structs.replace(s, not_before=at + ahead.get(n, 0.0)) for n, s in wanted.items()}
+
+
+def _reported(body: bytes) -> bus.Report:
+    return msgspec.json.decode(body, type=bus.Report)
 
 
 def _slivers(spec: SliceSpec) -> tuple[str, ...]:

@@ -7,9 +7,9 @@ import json
 from pathlib import Path
 
 import click
-from msgspec import to_builtins
+from msgspec import structs, to_builtins
 
-from vini.cli.choose import read_text
+from vini.cli.choose import read_text, renamed
 from vini.cli.out import Ticker, complain, dump, json_option, line, note
 from vini.client import connect
 from vini.model import NotFound
@@ -20,9 +20,10 @@ from vini.model import NotFound
 @click.option(
     "-o", "--out", "out", default="runs", show_default=True, help="Directory of runs; each run is a new one in it."
 )
+@click.option("-s", "--slice", "slice_", help="The slice that it runs in; default: the topology's `name:`.")
 @click.option("--keep", is_flag=True, help="Leave the slice up afterwards.")
 @json_option
-def run_command(file: str, out: str, keep: bool, as_json: bool) -> None:
+def run_command(file: str, out: str, slice_: str | None, keep: bool, as_json: bool) -> None:
     """Run an experiment: a timeline and probes.  Ends in a run directory with report.html.
 
     The exit code is 1 when the run is not trustworthy or a probe failed.
@@ -31,6 +32,7 @@ def run_command(file: str, out: str, keep: bool, as_json: bool) -> None:
 
     read_text(file)  # says what is wrong with the path, and which file may be meant
     experiment = load(Path(file))
+    experiment = structs.replace(experiment, topology=renamed(experiment.topology, slice_))
     ticker = Ticker(experiment.name)
     before = _records(Path(out), experiment.name)
     try:

@@ -26,6 +26,7 @@ class Limits(Value, frozen=True):
     busy: float = 0.9  # mean share of CPU time that was not idle
     steal: float = 0.05  # mean share of CPU time that the hypervisor kept
     event_late_ms: float = 100.0  # an event's beginning, after its planned time
+    clock_error_ms: float = 10.0  # by which the clock of a testbed's node may be wrong
     probe_late_ms: float = 50.0  # 95th percentile of a probe's own lateness
     memory_free_mb: float = 50.0
     late_share: float = 0.01  # of the packets on shaped links: left more than 1 ms after their time

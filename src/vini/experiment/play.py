@@ -14,6 +14,9 @@ from msgspec import to_builtins
 
 from vini.experiment import conditions, links, summary
 from vini.experiment.actions import Exec, Start, Stop
+from vini.experiment.ahead import Ahead, Sent
+from vini.experiment.clocks import COLUMNS as CLOCK_COLUMNS
+from vini.experiment.clocks import EVERY_S, Clocks
 from vini.experiment.lateness import Lateness
 from vini.experiment.network import Departures, Network
 from vini.experiment.others import Others
@@ -31,6 +34,7 @@ from vini.truth import Check
 
 Say = Callable[[str], None]
 FIRST_PORT = 5201  # iperf3's own; ten for each probe
+TELLING_S = 6.0  # that nodes may take to tell of an edit after the run's end
 LOOK_S = 0.5  # between looks at what others do
 
 
@@ -46,9 +50,11 @@ class Play:
         limits: conditions.Limits,
         check: Check,
         others: Others,
+        ahead: Ahead | None = None,
     ):
         self.experiment, self.network, self.record, self.say, self.limits = experiment, network, record, say, limits
         self.check, self.others = check, others  # of the links, before this; of what is not our doing
+        self.ahead, self.clocks = ahead, Clocks()  # of a network on other machines
         self.topology = experiment.topology
         self.loop = asyncio.get_running_loop()
         self.zero, self.zero_wall = self.loop.time(), time.time()
@@ -60,6 +66,7 @@ class Play:
         self.samples: list[Row] = []
         self.lateness = Lateness()
         self.commands: list[asyncio.Task[None]] = []
+        self.moments: list[asyncio.Task[None]] = []  # edits that were sent ahead, until nodes told of them
         self.editing = asyncio.Lock()
         self.interrupted = False
         self.gone = asyncio.Event()  # the slice, before the run's end
@@ -72,13 +79,17 @@ class Play:
         """From t = 0 to the end, or until cancelled, or until the slice is gone; then all children are ended."""
         todo = occasions(self.experiment)
         self.happened = {o.number: asyncio.Event() for o in todo}
-        watching = [asyncio.create_task(c) for c in (self._watch_machine(), self._watch_others())]
+        if self.ahead:
+            await self._look_at_clocks()
+            self._leave_time_for(todo, self.ahead)
+        watching = [asyncio.create_task(c) for c in (self._watch_machine(), self._watch_others(), self._watch_clocks())]
         timeline = [asyncio.create_task(c) for c in self._timeline(todo)]
         probes, events = count(len(self.experiment.probes), "probe"), count(len(todo), "event")
         self.say(f"t = 0: {probes}, {events}, {self.experiment.duration_s:g} s")
-        for name, probe in self.experiment.probes.items():
-            self._start(name, probe)
         try:
+            await self._until(0.0)
+            for name, probe in self.experiment.probes.items():
+                self._start(name, probe)
             await self._to_the_end()
         except asyncio.CancelledError:
             self._uncancel()
@@ -89,16 +100,32 @@ class Play:
             task.cancel()
         for stage in self.stages.values():
             stage.stop.set()
+        if self.moments:
+            await asyncio.wait(self.moments, timeout=TELLING_S)
+            for task in self.moments:
+                task.cancel()
         await self._last_look()
-        await asyncio.gather(*timeline, *self.commands, *watching, *self.tasks.values(), return_exceptions=True)
-        ended = [t for t in [*timeline, *watching, *self.commands] if not t.cancelled()]
+        await asyncio.gather(
+            *timeline, *self.moments, *self.commands, *watching, *self.tasks.values(), return_exceptions=True
+        )
+        ended = [t for t in [*timeline, *self.moments, *watching, *self.commands] if not t.cancelled()]
         self.failures += [e for t in ended if (e := t.exception())]
         self._note_missed(todo)
         self.events = _in_order([*self.events, *self.others.rows(len(todo), self.zero, self.zero_wall)])
 
     def _timeline(self, todo: tuple[Occasion, ...]) -> list[Coroutine[Any, Any, None]]:
         waiting = [self._after_convergence(o) for o in todo if o.at_s is None]
-        return [self._on_time([o for o in todo if o.at_s is not None]), *waiting]
+        timed = [o for o in todo if o.at_s is not None]
+        if self.ahead is None:
+            return [self._on_time(timed), *waiting]
+        edits = [o for o in timed if o.action.edits]
+        return [self._on_time([o for o in timed if not o.action.edits]), self._before_time(edits, self.ahead), *waiting]
+
+    def _leave_time_for(self, todo: tuple[Occasion, ...], ahead: Ahead) -> None:
+        """t = 0 comes so late that also the first edit can be sent ahead."""
+        first = min((o.at_s for o in todo if o.at_s is not None and o.action.edits), default=ahead.lead_s)
+        wait = max(0.0, ahead.lead_s - first)
+        self.zero, self.zero_wall = self.loop.time() + wait, time.time() + wait
 
     async def _on_time(self, todo: list[Occasion]) -> None:
         """One after the other, so that those of one instant keep their order."""
@@ -107,11 +134,21 @@ class Play:
             await self._until(occasion.at_s)
             await self._act(occasion, occasion.at_s)
 
+    async def _before_time(self, todo: list[Occasion], ahead: Ahead) -> None:
+        """One after the other, each as long before its moment as a change needs."""
+        for occasion in todo:
+            assert occasion.at_s is not None
+            await self._until(occasion.at_s - ahead.lead_s)
+            await self._act_at(occasion, ahead, occasion.at_s)
+
     async def _after_convergence(self, occasion: Occasion) -> None:
         if occasion.after >= 0:
             await self.happened[occasion.after].wait()
         await settle(self.network, self.topology.name, self.experiment.calm_s)
-        await self._act(occasion, None)
+        if self.ahead and occasion.action.edits:
+            await self._act_at(occasion, self.ahead, None)
+        else:
+            await self._act(occasion, None)
 
     async def _until(self, at_s: float) -> None:
         while (left := self.zero + at_s - self.loop.time()) > 0:
@@ -126,6 +163,15 @@ class Play:
     async def _watch_machine(self) -> None:
         await conditions.watch(self.samples, self.zero, self.lateness, self._departures, lambda: self.others.agent)
 
+    async def _watch_clocks(self) -> None:
+        while self.ahead:
+            await asyncio.sleep(EVERY_S)
+            await self._look_at_clocks()
+
+    async def _look_at_clocks(self) -> None:
+        with contextlib.suppress(NotFound):  # the slice is gone
+            self.clocks.learn(await self.network.clocks(self.topology.name), self.loop.time() - self.zero)
+
     async def _watch_others(self) -> None:
         while not self.gone.is_set():
             await asyncio.sleep(LOOK_S)
@@ -136,7 +182,8 @@ class Play:
         for asked in self.others.look():
             self.say(f"t = {asked.at - self.zero_wall:.2f} s: not of this run: {asked.who}, {asked.what}")
         async with self.editing:
-            await self._know_topology()
+            if not (self.ahead and self.ahead.pending):  # else what is asked for is not what is there yet
+                await self._know_topology()
         await self.others.look_at_agent(self.loop.time() - self.zero)
 
     async def _last_look(self) -> None:
@@ -151,6 +198,9 @@ class Play:
             self.topology = await self.network.topology(self.topology.name)
         except NotFound:
             self.gone.set()
+        self._tell_topology()
+
+    def _tell_topology(self) -> None:
         for stage in self.stages.values():
             stage.topology = self.topology
 
@@ -167,14 +217,19 @@ class Play:
 
     # --- actions ----------------------------------------------------------------------------------
 
-    async def _act(self, occasion: Occasion, planned: float | None) -> None:
+    def _row(self, occasion: Occasion, planned: float | None) -> Row:
+        """An event that begins now, among those of the run."""
         action, now = occasion.action, self.loop.time()
-        row: Row = {
+        row: Row = dict.fromkeys(EVENT_COLUMNS) | {
             "number": occasion.number, "event": occasion.event, "action": to_builtins(action)["action"],
-            "what": str(action), "edits": action.edits, "planned_s": planned, "t": now - self.zero, "done_s": None,
+            "what": str(action), "edits": action.edits, "planned_s": planned, "t": now - self.zero,
             "wall": time.time(), "monotonic": now, "outcome": "",
         }  # fmt: skip
         self.events.append(row)
+        return row
+
+    async def _act(self, occasion: Occasion, planned: float | None) -> None:
+        action, row = occasion.action, self._row(occasion, planned)
         self.say(f"t = {row['t']:.2f} s: {action}")
         try:
             await self._do(action, row)
@@ -184,6 +239,40 @@ class Play:
         if not isinstance(action, Exec):
             row["done_s"] = self.loop.time() - self.zero
         self.happened[occasion.number].set()
+
+    async def _act_at(self, occasion: Occasion, ahead: Ahead, planned: float | None) -> None:
+        """Have the nodes make an edit at its moment; without one, as soon as all of them can know of it."""
+        at = self.loop.time() - self.zero + ahead.lead_s if planned is None else planned
+        what = f"event: {occasion.action}"
+        self.others.mine(what)
+        try:
+            sent = await ahead.send(occasion.action.edit, what, self.zero_wall + at)
+        except ViniError as e:
+            row = self._row(occasion, planned)
+            row["outcome"] = f"failed: {e}"
+            self.say(f"t = {row['t']:.2f} s: {occasion.action} failed: {e}")
+            self.happened[occasion.number].set()
+            return
+        self.moments.append(asyncio.create_task(self._at_moment(occasion, ahead, sent, planned, at)))
+
+    async def _at_moment(self, occasion: Occasion, ahead: Ahead, sent: Sent, planned: float | None, at: float) -> None:
+        """What the run knows of it when its moment comes, and what nodes tell afterwards."""
+        try:
+            await self._until(at)
+        finally:
+            ahead.pending -= 1
+        row = self._row(occasion, planned)
+        self.say(f"t = {at:.2f} s: {occasion.action}")
+        self.topology = sent.topology
+        self._tell_topology()
+        self.happened[occasion.number].set()
+        row["outcome"] = "was asked for; the run ended before the nodes told of it"
+        acted = await ahead.acted(sent, self.clocks.now)
+        began = acted.began - self.zero_wall
+        row |= {
+            "t": began, "wall": acted.began, "monotonic": self.zero + began, "done_s": acted.done - self.zero_wall,
+            "late_ms": acted.late_ms, "spread_ms": acted.spread_ms, "outcome": acted.outcome,
+        }  # fmt: skip
 
     async def _do(self, action: Any, row: Row) -> None:
         match action:
@@ -216,7 +305,7 @@ class Play:
         port = FIRST_PORT + 10 * len(self.stages)
         self.stages[name] = Stage(
             name, self.network, self.topology, self.zero, self.zero_wall, place / "captures",
-            place / "logs" / f"{name}.txt", port,
+            place / "logs" / f"{name}.txt", port, self.clocks,
         )  # fmt: skip
         self.tasks[name] = asyncio.create_task(self._measure(probe, self.stages[name]))
 
@@ -254,6 +343,8 @@ class Play:
         self.record.table("events", EVENT_COLUMNS, self.events)
         self.record.table("links", links.COLUMNS, links.rows(self.check))
         self.record.table("conditions", conditions.COLUMNS, self.samples)
+        if self.ahead:
+            self.record.table("clocks", CLOCK_COLUMNS, self.clocks.rows)
         self.record.json("limits.json", to_builtins(self.limits))
         found = self._summary(all_)
         self.record.json("summary.json", found)
@@ -285,6 +376,7 @@ class Play:
             "links": links.summary(self.experiment.check_links, self.check),
             "timeliness": self.lateness.sentence(),
             "latest_vifs": [{"vif": vif, "share": rounded(share, 5)} for vif, share in self.lateness.worst()],
+            "nodes": self.clocks.summary(),
             "failure_kinds": summary.failure_kinds(self.events),
             "events": [{k: rounded(v, 4) if isinstance(v, float) else v for k, v in e.items()} for e in self.events],
             "epochs": summary.epochs(self.events, all_, self.end_s),
@@ -305,7 +397,8 @@ class Play:
         reasons += self.check.reasons()
         reasons += [f"The event '{e['what']}' {e['outcome']}." for e in self.events if e["outcome"]]
         timed = [e for e in self.events if e["t"] is not None and e["planned_s"] is not None]
-        late = {e["what"]: (e["t"] - e["planned_s"]) * 1000 for e in timed}
+        late = {e["what"]: max((e["t"] - e["planned_s"]) * 1000, e["late_ms"] or 0.0) for e in timed}
+        reasons += self.clocks.reasons(self.limits.clock_error_ms)
         return reasons + list(
             conditions.judge(
                 self.samples, conditions.cores(), self.lateness, late, summary.late_ms(probes), self.limits

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+from vini.experiment.clocks import Clocks
 from vini.experiment.network import Network
 from vini.experiment.statistics import Row
 from vini.model import Topology, Value
@@ -30,6 +31,7 @@ class Stage:
     folder: Path  # for files of the probe's own (captures)
     log: Path  # what the probe's programs say
     port: int  # the first of ten that no other probe of the run uses
+    clocks: Clocks = field(default_factory=Clocks)
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     rows: list[Row] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)  # what a reader must know of the measurement itself
@@ -45,6 +47,20 @@ class Stage:
     def address(self, sliver: str) -> str:
         """A sliver's IPv4 loopback, so that both directions follow the routing protocol."""
         return self.network.address(self.topology, sliver)
+
+    def zero_wall_at(self, sliver: str) -> float:
+        """Unix time of t = 0 by the clock that commands in a sliver see."""
+        return self.zero_wall + self.clocks.of(sliver).ahead_s
+
+    def zero_at(self, sliver: str, now: tuple[int, int] | None) -> float:
+        """CLOCK_MONOTONIC of t = 0 there, from one moment by both of its clocks, CLOCK_REALTIME and that one (ns).
+
+        Without such a moment, as on this machine, it is ours.
+        """
+        if now is None or not self.network.lead_s:
+            return self.zero
+        wall, monotonic = now
+        return (monotonic - wall) / 1e9 + self.zero_wall_at(sliver)
 
     def note(self, sentence: str) -> None:
         """Say it once in the summary and the report."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from msgspec import to_builtins
 
+from vini.experiment.ahead import REHEARSALS, Ahead
 from vini.experiment.conditions import Limits
 from vini.experiment.links import check
 from vini.experiment.network import Network
@@ -25,6 +26,7 @@ from vini.text.units import count
 from vini.truth import Check
 
 Say = Callable[[str], None]
+REHEARSAL = "rehearsal"  # of how long a change takes; it changes nothing
 
 
 async def run(
@@ -47,7 +49,8 @@ async def run(
     Raises ViniError where it can't begin: a program is missing, the slice does not settle, or another
     run is using it.
     """
-    check_tools(experiment)
+    if not network.lead_s:
+        check_tools(experiment)
     arrow()
     seen_by = seen_by or witness(network)
     with seen_by.hold(experiment.topology.name):
@@ -66,8 +69,9 @@ async def _held(
         _record_inputs(record, experiment)
         record.json("versions.json", await versions())
         links = await _begin(experiment, network, say, others)
+        ahead = await _rehearsed(experiment, network, say, others) if network.lead_s else None
         began = True
-        play = Play(experiment, network, record, say, limits, links, others)
+        play = Play(experiment, network, record, say, limits, links, others, ahead)
         await play.play()
         return await asyncio.to_thread(play.finish)
     finally:
@@ -112,6 +116,36 @@ async def _begin(experiment: Experiment, network: Network, say: Say, others: Oth
     except NotFound as e:
         slice_ = experiment.topology.name
         raise Conflict(f"Somebody took slice {slice_!r} down before t = 0. Nothing was measured; run it again.") from e
+
+
+async def _rehearsed(experiment: Experiment, network: Network, say: Say, others: Others) -> Ahead:
+    """What programs its nodes lack is told now, and how long a change takes to them is known."""
+    name = experiment.topology.name
+    await check_nodes_tools(experiment, network)
+    ahead = Ahead(network, name)
+    if any(event.action.edits for event in experiment.timeline):
+        for _ in range(REHEARSALS):
+            others.mine(REHEARSAL)
+        await ahead.rehearse(REHEARSAL)
+        say(f"changes are sent {ahead.lead_s:.1f} s ahead, so that all nodes make them at one moment")
+    return ahead
+
+
+async def check_nodes_tools(experiment: Experiment, network: Network) -> None:
+    """As `check_tools`, on the nodes that probes run on."""
+    all_ = [*experiment.probes.values(), *experiment.traffic.values()]
+    wanted = {(s, tool) for p in all_ for s in p.slivers() for tool in p.tools}
+
+    async def lacks(sliver: str, program: str) -> bool:
+        look = ["sh", "-c", f"PATH=$PATH:/usr/sbin:/sbin; command -v {program}"]
+        return (await network.output(experiment.topology.name, sliver, look))[0] != 0
+
+    found = await asyncio.gather(*(lacks(sliver, program) for sliver, (program, _) in sorted(wanted)))
+    missing = [w for w, lack in zip(sorted(wanted), found, strict=True) if lack]
+    if missing:
+        told = "; ".join(f"{program} on the node of {sliver}" for sliver, (program, _) in missing)
+        packages = " ".join(sorted({package for _, (_, package) in missing}))
+        raise Unsupported(f"This experiment needs {told}. Install there with: apt-get install {packages}")
 
 
 def _record_inputs(record: Record, experiment: Experiment) -> None:

@@ -17,6 +17,7 @@ SETTLED_S = 1.0  # a way that lasted so long is more than a transient
 EVENT_COLUMNS = {
     "number": "int", "event": "int", "action": "str", "what": "str", "edits": "bool",
     "planned_s": "float", "t": "float", "done_s": "float", "wall": "float", "monotonic": "float", "outcome": "str",
+    "late_ms": "float", "spread_ms": "float",
 }  # fmt: skip
 
 

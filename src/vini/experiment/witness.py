@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from vini import bus
-from vini.client import Client
+from vini.client import Client, Slices
 from vini.experiment.network import Network
 from vini.model import Conflict, Value, ViniError
 from vini.node.lock import locked
@@ -73,6 +73,24 @@ class Here:
         return None
 
 
+class There:
+    """Of a testbed's slices: their log at the central, which knows who asked.  Agents are the nodes' own affair, and a
+    slice that two runs use at once shows in its log."""
+
+    def __init__(self, client: Slices):
+        self._client = client
+
+    def hold(self, slice_: str) -> AbstractContextManager[None]:  # noqa: ARG002
+        return nullcontext()
+
+    def asked(self, slice_: str, since: int) -> list[Asked]:
+        newest_first = (Asked(e.at, e.who, e.what, e.generation) for e in self._client.events(slice_, MOST))
+        return [a for a in newest_first if a.generation > since][::-1]
+
+    async def agent(self) -> int | None:
+        return None
+
+
 class Nobody:
     """Of slices elsewhere: nothing is known of what others do to them."""
 
@@ -88,7 +106,13 @@ class Nobody:
 
 def witness(network: Network) -> Witness:
     """The one for a network's slices."""
-    return Here(network) if isinstance(network, Client) else Nobody()
+    match network:
+        case Client():
+            return Here(network)
+        case Slices():
+            return There(network)
+        case _:
+            return Nobody()
 
 
 def _locked(path: Path, slice_: str) -> IO[str]:

@@ -89,8 +89,8 @@ class Agent:
         log.info("slice %s generation %d: %d steps", spec.slice, spec.generation, ops)
         return ops, own, within(now, own), self._traces.being_told(own)
 
-    def _acted(self, spec: SliceSpec, began: float) -> None:
-        self._acts.add(spec.slice, Act(spec.generation, spec.not_before, began, time.time()))
+    def _acted(self, spec: SliceSpec, began: float, waited: bool = False) -> None:
+        self._acts.add(spec.slice, Act(spec.generation, spec.not_before, began, time.time(), waited))
 
     def _objects(self, slice_: str, asker: Asker) -> frozenset[AnyObject]:
         """What this asker wants of a slice now."""
@@ -332,7 +332,7 @@ class Agent:
         if scope:
             self._pass(scope, lambda *_: None)
         for _, new in changes:
-            self._acted(new, began)
+            self._acted(new, began, waited=True)
 
     def _advanced(self) -> list[Change]:
         """What is wanted from now on; nothing new where the disk does not take it, which the next full look tries."""

@@ -369,3 +369,13 @@ idempotency = Table(
     Column("body", LargeBinary, nullable=False),
     Column("at", Double, nullable=False, index=True),
 )
+
+centrals = Table(
+    "centrals",
+    metadata,
+    Column("id", Text, primary_key=True),  # of one life of a central
+    Column("url", Text, nullable=False),  # by which the others reach it
+    Column("secret", Text, nullable=False),  # what they have to know; who reads this database may do all anyway
+    Column("beat", BigInteger, nullable=False),  # counts on as long as it lives: whose clock is right does not matter
+    Column("nodes", Text, nullable=False),  # those that are connected to it, sorted, with a space between two
+)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import msgspec
@@ -14,6 +14,7 @@ from vini import bus
 from vini.central.api.call import Asked, SliceName, WordName, shown
 from vini.central.api.describe import body, route, routes
 from vini.central.faults import status_and_kind
+from vini.central.relay import Relay
 from vini.central.testbed import Asked as AskedFor
 from vini.central.testbed import Seen, Testbed
 from vini.model import Mistake, Topology, TopologyError, Value, ViniError
@@ -28,7 +29,6 @@ _MOST_BYTES = 32 << 20  # of a topology
 _LONGEST_WAIT_S = 120.0
 _TAG = re.compile(r'"(\d{1,18})"\Z')
 _TYPED: msgspec.msgpack.Decoder[bus.Run | bus.Typed] = msgspec.msgpack.Decoder(bus.Run | bus.Typed)
-_ENCODE = msgspec.msgpack.Encoder()
 
 
 class Logged(Value, frozen=True):
@@ -212,6 +212,7 @@ class _Running:
     async def serve(self, name: str, sliver: str) -> None:
         """From its first byte to its exit code; refusals come as a `Refusal`."""
         await self._socket.accept()
+        relay = Relay(self._socket)
         try:
             caller = await asyncio.to_thread(self._who)
             node = await self._testbed.node_of(caller, name, sliver, "enter slice")
@@ -219,9 +220,9 @@ class _Running:
             if not isinstance(command, bus.Run):
                 raise Invalid("The first message of a command is `Run`.")
             command = msgspec.structs.replace(command, ns=f"{name}.{sliver}")
-            await self._relay(node, command)
+            await relay.run(lambda typed: self._testbed.run(node, command, typed))
         except ViniError as e:
-            await self._say(bus.Refusal(status_and_kind(e)[1], str(e)))
+            await relay.say(bus.Refusal(status_and_kind(e)[1], str(e)))
         except (WebSocketDisconnect, msgspec.DecodeError, KeyError):
             return
         await self._socket.close()
@@ -230,32 +231,3 @@ class _Running:
         secret = self._socket.headers.get("Authorization", "").partition(" ")[2].strip()
         with self._database.reading() as tx:
             return tokens.whose(tx, secret, self._clock())
-
-    async def _relay(self, node: str, command: bus.Run) -> None:
-        """Whoever goes first, the command ends with him."""
-        self._gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        telling = asyncio.ensure_future(self._tell(self._testbed.run(node, command, self._typed())))
-        await asyncio.wait({telling, self._gone}, return_when=asyncio.FIRST_COMPLETED)
-        telling.cancel()
-        try:
-            await telling
-        except asyncio.CancelledError:
-            raise WebSocketDisconnect from None
-
-    async def _tell(self, said: AsyncIterator[bus.Said]) -> None:
-        async for message in said:
-            await self._say(message)
-
-    async def _typed(self) -> AsyncIterator[bus.Typed]:
-        while True:
-            try:
-                message = _TYPED.decode(await self._socket.receive_bytes())
-            except (WebSocketDisconnect, msgspec.DecodeError, KeyError, RuntimeError):
-                if not self._gone.done():
-                    self._gone.set_result(None)
-                return
-            if not isinstance(message, bus.Run):
-                yield message
-
-    async def _say(self, message: bus.Message) -> None:
-        await self._socket.send_bytes(_ENCODE.encode(message))

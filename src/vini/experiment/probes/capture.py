@@ -35,7 +35,7 @@ class Capture(Probe, frozen=True):
             await program.wait(stage.stop)
         if not stage.stop.is_set():
             stage.note(f"tcpdump ended by itself: {last_words(stage.log)}")
-        stage.rows += packets(file, stage.zero_wall)
+        stage.rows += packets(file, stage.zero_wall_at(self.sliver))
 
     def summarise(self, rows: list[Row]) -> dict[str, Any]:
         return {"packets": len(rows), "bytes": sum(r["length"] for r in rows)}

@@ -5,6 +5,7 @@ anything, so an outage at the source itself would be invisible; and a lost echo'
 would be a guess.  It imports nothing of ours, so that it starts in milliseconds.
 
 Prints, until SIGINT, times in ns of CLOCK_MONOTONIC:
+    c WALL NOW               once, at first: what both clocks show, CLOCK_REALTIME and that one
     s NUMBER SENT            an echo request left
     x NUMBER SENT ERROR      the kernel refused to send it
     r NUMBER ARRIVED TTL     its reply came
@@ -77,6 +78,7 @@ def run(source: str, destination: str, every_s: float, size: int) -> None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
         sock.bind((source, 0))
         identifier, number, start = os.getpid() & 0xFFFF, 0, time.monotonic_ns()
+        print("c", time.time_ns(), time.monotonic_ns(), flush=True)
         while True:
             due = start + int(number * every_s * 1e9)
             while (left := (due - time.monotonic_ns()) / 1e9) > 0:

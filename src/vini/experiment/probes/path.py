@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import re
 from collections.abc import AsyncIterator
-from datetime import datetime
+from datetime import UTC, datetime
 from ipaddress import ip_address, ip_network
 from typing import Any, ClassVar
 
@@ -59,7 +59,7 @@ class Path(Probe, frozen=True):
             following = []
             if len(stage.topology.slivers) <= MOST_MONITORS:
                 for sliver in stage.topology.slivers:
-                    argv = stage.enter(sliver, ["ip", "-4", "-o", "-ts", "monitor", "route"])
+                    argv = stage.enter(sliver, ["env", "TZ=UTC0", "ip", "-4", "-o", "-ts", "monitor", "route"])
                     program = await programs.enter_async_context(Program(argv, stage.log))
                     following.append(asyncio.create_task(watch.follow(sliver, program.lines(stage.stop))))
             else:
@@ -109,7 +109,7 @@ class _Watch:
             if change and self.tables and any(end in ip_network(change.prefix) for end in self.ends):
                 self.changes += 1
                 self.tables[sliver] = applied(self.tables.get(sliver, []), change)
-                self.add(self.stage.topology, change.at - self.stage.zero_wall, "change", None)
+                self.add(self.stage.topology, change.at - self.stage.zero_wall_at(sliver), "change", None)
 
     def add(self, topology: Topology, t: float, origin: str, took_ms: float | None) -> None:
         found = ways(topology, self.tables, self.probe.source, self.probe.destination)
@@ -131,7 +131,7 @@ class _Watch:
 
 
 def parse_change(line: str) -> RouteChange | None:
-    """One line of `ip -4 -o -ts monitor route`; None for other tables and for kinds that forward nothing."""
+    """One line of `TZ=UTC0 ip -4 -o -ts monitor route`; None for other tables and for kinds that forward nothing."""
     found = CHANGE.match(line)
     parts = line.split(NEXT_HOP)
     parts = [p for p in parts[1:] or parts if (found and found["gone"]) or "dead" not in p.split()]
@@ -140,7 +140,7 @@ def parse_change(line: str) -> RouteChange | None:
         return None
     prefix = {"default": "0.0.0.0/0"}.get(found["prefix"], found["prefix"])
     prefix = prefix if "/" in prefix else f"{prefix}/32"
-    at = datetime.fromisoformat(found["at"]).timestamp()
+    at = datetime.fromisoformat(found["at"]).replace(tzinfo=UTC).timestamp()
     return RouteChange(at, bool(found["gone"]), prefix, tuple(hops))
 
 

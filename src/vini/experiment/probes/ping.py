@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,7 +11,7 @@ from vini.experiment.probes import echoes
 from vini.experiment.process import Program, last_words
 from vini.experiment.statistics import Row, lateness_ms, outages, rounded, spread
 
-PYTHON = [sys.executable, "-I", str(Path(echoes.__file__))]
+SCRIPT = Path(echoes.__file__)
 UNDECIDED_S = 1.0  # an echo unanswered for less than this at the end is neither lost nor answered
 
 
@@ -35,7 +34,7 @@ class Ping(Probe, frozen=True):
 
     async def measure(self, stage: Stage) -> None:
         ends = [stage.address(self.source), stage.address(self.destination)]
-        argv = [*PYTHON, *ends, f"{self.every_s:g}", str(self.size)]
+        argv = [*stage.network.script(SCRIPT), *ends, f"{self.every_s:g}", str(self.size)]
         lines: list[str] = []
         async with Program(stage.enter(self.source, argv), stage.log) as program:
             async for _, line in program.lines(stage.stop):
@@ -43,7 +42,7 @@ class Ping(Probe, frozen=True):
         if not stage.stop.is_set():
             stage.note(f"The echo series ended by itself: {last_words(stage.log)}")
         end = stage.now() if stage.stop.is_set() else float("inf")
-        rows = understand(lines, stage.zero)
+        rows = understand(lines, stage.zero_at(self.source, moment(lines)))
         stage.rows += [r for r in rows if r["rtt_ms"] is not None or r["why"] or r["t"] < end - UNDECIDED_S]
 
     def summarise(self, rows: list[Row]) -> dict[str, Any]:
@@ -58,6 +57,12 @@ class Ping(Probe, frozen=True):
             "outages": [{"from_s": rounded(a, 3), "to_s": rounded(b, 3), "lost": n} for a, b, n in gaps],
             "late_ms": lateness_ms([r["t"] for r in rows], self.every_s),
         }
+
+
+def moment(lines: Iterable[str]) -> tuple[int, int] | None:
+    """What both clocks of `echoes.py` or `udpstream.py` showed when it began, ns; None where it did not get so far."""
+    found = next((line.split() for line in lines if line.startswith("c ")), None)
+    return (int(found[1]), int(found[2])) if found else None
 
 
 def understand(lines: Iterable[str], zero: float) -> list[Row]:

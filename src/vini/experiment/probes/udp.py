@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
 from vini.experiment.probe import Probe, Stage
 from vini.experiment.probes import udpstream
+from vini.experiment.probes.ping import moment
 from vini.experiment.process import Program, last_words
 from vini.experiment.statistics import Row, jitter, longest_gap, rounded, spread
 
 DRAIN_S = 1.0  # the receiver stays this much longer than the sender, for what is still on its way
-PYTHON = [sys.executable, "-I", str(Path(udpstream.__file__))]
+SCRIPT = Path(udpstream.__file__)
 
 
 class Udp(Probe, frozen=True):
     """Datagrams with sequence numbers from one sliver's loopback to another's.
 
     One row for each datagram sent: `delay_ms` null means that it never arrived.  `copies` counts
-    arrivals beyond the first.  Delays are one-way and need both slivers on one machine's clock.
+    arrivals beyond the first.  Delays are one-way; between slivers on
+    two nodes they are as right as these nodes' clocks are known (`clocks` in the run's record).
     """
 
     source: str
@@ -35,17 +37,24 @@ class Udp(Probe, frozen=True):
 
     async def measure(self, stage: Stage) -> None:
         source, destination = stage.address(self.source), stage.address(self.destination)
-        receive = [*PYTHON, "receive", destination, str(stage.port)]
-        send = [*PYTHON, "send", source, destination, str(stage.port), f"{self.rate:g}", str(self.size)]
+        python = stage.network.script(SCRIPT)
+        receive = [*python, "receive", destination, str(stage.port)]
+        send = [*python, "send", source, destination, str(stage.port), f"{self.rate:g}", str(self.size)]
         sent: dict[int, int] = {}
         arrived: list[tuple[int, int]] = []
+        began: dict[str, tuple[int, int]] = {}  # sliver -> a moment by both of its clocks
         drained = asyncio.Event()
         async with Program(stage.enter(self.destination, receive), stage.log) as receiver:
             ready = asyncio.Event()
-            reading = asyncio.create_task(_read(receiver, drained, arrived, ready))
+            reading = asyncio.create_task(
+                _read(receiver, drained, arrived, ready, lambda m: began.update({self.destination: m}))
+            )
             await asyncio.wait({reading, asyncio.create_task(ready.wait())}, return_when=asyncio.FIRST_COMPLETED)
             async with Program(stage.enter(self.source, send), stage.log) as sender:
                 async for _, line in sender.lines(stage.stop):
+                    if first := moment([line]):
+                        began[self.source] = first
+                        continue
                     number, _, at = line.partition(" ")
                     sent[int(number)] = int(at)
             if not stage.stop.is_set() or reading.done():
@@ -53,7 +62,8 @@ class Udp(Probe, frozen=True):
             await asyncio.sleep(DRAIN_S)
             drained.set()
             await reading
-        stage.rows += join(sent, arrived, stage.zero)
+        zero, there = (stage.zero_at(end, began.get(end)) for end in self.slivers())
+        stage.rows += join(sent, [(n, at + round((zero - there) * 1e9)) for n, at in arrived], zero)
 
     def summarise(self, rows: list[Row]) -> dict[str, Any]:
         got = [r for r in rows if r["delay_ms"] is not None]
@@ -75,9 +85,14 @@ class Udp(Probe, frozen=True):
         }
 
 
-async def _read(receiver: Program, stop: asyncio.Event, arrived: list[tuple[int, int]], ready: asyncio.Event) -> None:
+async def _read(
+    receiver: Program, stop: asyncio.Event, arrived: list[tuple[int, int]], ready: asyncio.Event,
+    begin: Callable[[tuple[int, int]], None],
+) -> None:  # fmt: skip
     async for _, line in receiver.lines(stop):
-        if line == "ready":
+        if first := moment([line]):
+            begin(first)
+        elif line == "ready":
             ready.set()
         else:
             number, _, at = line.split(" ")

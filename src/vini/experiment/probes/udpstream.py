@@ -4,6 +4,7 @@ It imports nothing of ours, so that it starts in milliseconds.  Each datagram ca
 and its sending time, as CLOCK_MONOTONIC, which every namespace of one machine shares; between
 machines one-way delays would need synchronised clocks, loss and gaps would not.
 
+Both print first what two clocks show, CLOCK_REALTIME and that one: "c <wall ns> <now ns>".
 send SOURCE DESTINATION PORT RATE SIZE    prints "<number> <sent ns>" for each datagram, until SIGINT
 receive ADDRESS PORT                      prints "ready", then "<number> <sent ns> <arrived ns>" each, until SIGINT
 """
@@ -37,6 +38,7 @@ def send(source: str, destination: str, port: int, rate: float, size: int) -> No
         sock.bind((source, 0))
         padding = bytes(size - STAMP.size)
         start, number, flushed = time.monotonic_ns(), 0, time.monotonic()
+        print("c", time.time_ns(), time.monotonic_ns())
         while True:
             due = start + int(number * 1e9 / rate)
             if (early := due - time.monotonic_ns()) > 0:
@@ -58,6 +60,7 @@ def receive(address: str, port: int) -> None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
         sock.setsockopt(socket.SOL_SOCKET, 35, 1)  # SO_TIMESTAMPNS
         sock.bind((address, port))
+        print("c", time.time_ns(), time.monotonic_ns())
         print("ready", flush=True)
         flushed = time.monotonic()
         while True:

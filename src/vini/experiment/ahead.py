@@ -1,0 +1,103 @@
+"""Events of a timeline on a testbed: sent ahead, so that all nodes act at the same moment, without a message."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+from vini.bus import Act, Report
+from vini.client.times import NodeClock
+from vini.experiment.network import Network
+from vini.model import Topology, Value
+
+REHEARSALS = 3
+MOST_S = 30.0  # ahead; what takes longer is late, and told of
+MARGIN = 2.0  # times the worst delivery so far
+LATE_MS = 10.0  # the ends of one link act within this of each other; more is told of
+_LOOK_S = 0.2  # between looks whether all nodes have acted
+_PATIENCE_S = 5.0  # for those that haven't
+
+
+class Sent(Value, frozen=True):
+    """An edit that nodes know of and will make at a moment."""
+
+    generation: int
+    at: float  # the moment, Unix time by this machine's clock
+    topology: Topology  # from then on
+
+
+class Acted(Value, frozen=True):
+    """How an edit was made."""
+
+    began: float  # Unix time by this machine's clock: on the first node
+    done: float  # on the last
+    spread_ms: float  # between the first and the last node that began, as far as their clocks are known
+    late_ms: float  # of the latest, by its own clock
+    outcome: str = ""  # what went wrong
+
+
+class Ahead:
+    """The edits of one run.  `lead_s` is how long before its moment the next one is to be sent."""
+
+    def __init__(self, network: Network, slice_: str):
+        self._network, self._slice = network, slice_
+        self._floor_s = self.lead_s = network.lead_s
+        self.pending = 0  # edits whose moment has not come
+
+    async def rehearse(self, what: str) -> None:
+        """Learn how long a change needs until all nodes know of it, from some that change nothing."""
+        loop = asyncio.get_running_loop()
+        for _ in range(REHEARSALS):
+            began = loop.time()
+            await self._network.edit(self._slice, lambda now: now, what)
+            self._took(loop.time() - began)
+
+    def _took(self, seconds: float) -> None:
+        self.lead_s = min(MOST_S, max(self.lead_s, self._floor_s + MARGIN * seconds))
+
+    async def send(self, change: Callable[[Topology], Topology], what: str, at: float) -> Sent:
+        """Returns when all nodes know, or the moment has come."""
+        wanted: list[Topology] = []
+
+        def changed(now: Topology) -> Topology:
+            wanted.append(change(now))
+            return wanted[-1]
+
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        self.pending += 1
+        try:
+            report = await self._network.edit(self._slice, changed, what, at)
+        except BaseException:
+            self.pending -= 1
+            raise
+        self._took(loop.time() - began)
+        return Sent(report.generation if isinstance(report, Report) else 0, at, wanted[-1])
+
+    async def acted(self, sent: Sent, clocks: Mapping[str, NodeClock]) -> Acted:
+        """What the nodes tell of it, once its moment is over."""
+        deadline = asyncio.get_running_loop().time() + _PATIENCE_S
+        while True:
+            told = await self._network.acts(self._slice, sent.generation - 1)
+            first = {n: acts[0] for n, acts in told.items() if n in clocks and acts}
+            missing = sorted(clocks.keys() - first)
+            if not missing or asyncio.get_running_loop().time() > deadline:
+                ahead = {n: c.clock.ahead_s for n, c in clocks.items()}
+                return judged(sent, first, ahead, missing)
+            await asyncio.sleep(_LOOK_S)
+
+
+def judged(sent: Sent, first: dict[str, Act], ahead: dict[str, float], missing: list[str]) -> Acted:
+    """How an edit was made, from what each node did first at its generation or a later one.  Pure."""
+    began = {n: act.began - ahead[n] for n, act in first.items()}
+    late = {n: max(0.0, (act.began - act.due) * 1000) if act.due else 0.0 for n, act in first.items()}
+    spread = (max(began.values()) - min(began.values())) * 1000 if began else 0.0
+    wrong = [f"reached node {n} {late[n]:.0f} ms too late" for n, act in first.items() if act.due and not act.waited]
+    wrong += [f"was made {late[n]:.0f} ms late by node {n}" for n, act in first.items() if _dawdled(act, late[n])]
+    wrong += [f"was not made by node {n}, as far as it tells" for n in missing]
+    done = max((act.done - ahead[n] for n, act in first.items()), default=sent.at)
+    return Acted(min(began.values(), default=sent.at), done, spread, max(late.values(), default=0.0), "; ".join(wrong))
+
+
+def _dawdled(act: Act, late_ms: float) -> bool:
+    return act.waited and late_ms > LATE_MS

@@ -1,0 +1,183 @@
+"""Edits that are sent ahead of their moment: how far ahead, and what is told of how they were made."""
+
+# ruff: noqa: ARG002 - a fake has the seam's signatures
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from experiment_network import SQUARE, FakeNetwork, virtually
+from msgspec.structs import replace
+
+from vini import bus
+from vini.bus import Act
+from vini.client import times
+from vini.client.times import Ahead as Clock
+from vini.client.times import NodeClock, measured
+from vini.experiment.actions import Fail, Restore
+from vini.experiment.ahead import MARGIN, Ahead, Sent, judged
+from vini.experiment.conditions import Limits
+from vini.experiment.probes import Ping
+from vini.experiment.probes.ping import moment, understand
+from vini.experiment.runner import run
+from vini.experiment.timeline import Event, Experiment
+from vini.model import Topology, Unsupported
+
+CALM = Limits(load_per_core=1e9, busy=2, steal=2, memory_free_mb=0)
+SENT = Sent(7, 1000.0, SQUARE)
+AHEAD = {"n1": 3600.0, "n2": -42.0}
+
+
+def act(node: str, late_s: float, waited: bool = True) -> Act:
+    due = 1000.0 + AHEAD[node]
+    return Act(7, due, due + late_s, due + late_s + 0.5, waited)
+
+
+def test_times_are_this_machines_whatever_the_nodes_clocks_show() -> None:
+    told = judged(SENT, {"n1": act("n1", 0.001), "n2": act("n2", 0.005)}, AHEAD, [])
+    assert (told.began, told.done, told.outcome) == (pytest.approx(1000.001), pytest.approx(1000.505), "")
+    assert (told.spread_ms, told.late_ms) == (pytest.approx(4.0), pytest.approx(5.0))
+
+
+@pytest.mark.parametrize(
+    "first, missing, words",
+    [
+        ({"n1": act("n1", 0.0), "n2": act("n2", 0.3, waited=False)}, [], "reached node n2 300 ms too late"),
+        ({"n1": act("n1", 0.0), "n2": act("n2", 0.03)}, [], "was made 30 ms late by node n2"),
+        ({"n1": act("n1", 0.0)}, ["n2"], "was not made by node n2"),
+        ({}, ["n1", "n2"], "was not made by node n1"),
+    ],
+)
+def test_what_went_wrong_is_told(first, missing, words) -> None:
+    assert words in judged(SENT, first, AHEAD, missing).outcome
+
+
+class Nodes(FakeNetwork):
+    """A testbed of two nodes; a change takes `delivery_s` to them, and those in `late` take it so much late."""
+
+    lead_s = 1.0
+
+    def __init__(self, delivery_s: float = 0.25) -> None:
+        super().__init__()
+        self.delivery_s = delivery_s
+        self.late: dict[str, float] = {}
+        self.sent: list[tuple[float, float]] = []  # loop time, and the moment
+        self.lacks = ""
+
+    async def edit(self, slice_: str, change: Callable[[Topology], Topology], what: str, at: float = 0.0) -> bus.Report:
+        if at:
+            self.sent.append((asyncio.get_running_loop().time(), at))
+        await asyncio.sleep(self.delivery_s)
+        await super().edit(slice_, change, what)
+        return bus.Report((), slice=slice_, generation=len(self.log))
+
+    async def clocks(self, slice_: str) -> dict[str, NodeClock]:
+        return {
+            "n1": NodeClock(("west", "north"), Clock(AHEAD["n1"], 0.002)),
+            "n2": NodeClock(("south", "east"), Clock(AHEAD["n2"], 0.002)),
+        }
+
+    async def acts(self, slice_: str, after: int = 0) -> dict[str, tuple[Act, ...]]:
+        at = self.sent[-1][1]
+        found = {n: (at + a, self.late.get(n, 0.0)) for n, a in AHEAD.items()}
+        return {n: (Act(after + 1, due, due + late, due + late, not late),) for n, (due, late) in found.items()}
+
+    async def output(self, slice_: str, sliver: str, argv) -> tuple[int, str]:
+        return int(sliver == self.lacks), ""
+
+
+def test_how_long_ahead_follows_from_what_delivery_took() -> None:
+    network = Nodes(0.4)
+
+    async def rehearse() -> Ahead:
+        await network.up(SQUARE)
+        ahead = Ahead(network, SQUARE.name)
+        await ahead.rehearse("rehearsal")
+        return ahead
+
+    assert virtually(rehearse()).lead_s == pytest.approx(1.0 + MARGIN * 0.4)
+
+
+def played(tmp_path: Path, network: Nodes, **changes) -> dict:
+    timeline = (
+        Event(Fail(("north", "east"), "carrier"), at_s=0.5),
+        Event(Restore(("north", "east")), at_s=6.0),
+    )
+    made = Experiment("ahead", SQUARE, 10.0, timeline=timeline, calm_s=0.1, **changes)
+    record = virtually(run(made, network, tmp_path, lambda _: None, limits=CALM))
+    assert (record / "clocks.csv").read_text().count("n2,-42.0,0.002") >= 2, "at t = 0, and later"
+    return json.loads((record / "summary.json").read_text())
+
+
+def test_edits_are_sent_ahead_and_t_0_waits_for_the_first(tmp_path: Path) -> None:
+    network = Nodes()
+    found = played(tmp_path, network)
+    lead = 1.0 + MARGIN * 0.25
+    assert [at - network.sent[0][1] for _, at in network.sent] == [0, pytest.approx(5.5)]
+    assert network.sent[1][0] - network.sent[0][0] == pytest.approx(5.5)
+    zero = network.sent[0][0] + lead - 0.5
+    assert network.sent[1][0] == pytest.approx(zero + 6.0 - lead)
+    assert [(e["t"], e["late_ms"], e["outcome"]) for e in found["events"]] == [(0.5, 0.0, ""), (6.0, 0.0, "")]
+    assert found["trustworthy"], found["reasons"]
+    assert found["nodes"]["n1"] == {"slivers": ["west", "north"], "clock_ahead_s": 3600.0, "clock_error_s": 0.002}
+
+
+def test_a_run_is_marked_where_an_event_reached_a_node_too_late(tmp_path: Path) -> None:
+    network = Nodes()
+    network.late = {"n2": 0.25}
+    found = played(tmp_path, network)
+    assert not found["trustworthy"]
+    assert any("reached node n2 250 ms too late" in r for r in found["reasons"]), found["reasons"]
+    assert found["events"][0]["spread_ms"] == pytest.approx(250)
+
+
+def test_a_run_is_marked_where_clocks_are_hardly_known(tmp_path: Path) -> None:
+    class Vague(Nodes):
+        async def clocks(self, slice_: str) -> dict[str, NodeClock]:
+            known = await super().clocks(slice_)
+            return known | {"n1": replace(known["n1"], clock=Clock(0.0, 0.03))}
+
+    assert "The clock of node n1 was known to 30 ms only, limit 10 ms." in played(tmp_path, Vague())["reasons"]
+
+
+def test_what_a_node_lacks_is_told_before_anything_is_measured(tmp_path: Path) -> None:
+    network = Nodes()
+    network.lacks = "south"
+    probed = {"p": Ping("south", "east")}
+    tools = (("nothing-of-this-name", "some-package"),)
+    Ping.tools, before = tools, Ping.tools
+    try:
+        with pytest.raises(Unsupported, match="nothing-of-this-name on the node of south.*some-package"):
+            played(tmp_path, network, probes=probed)
+    finally:
+        Ping.tools = before
+    assert list(tmp_path.iterdir()) == [] and network.wanted is None
+
+
+def test_stamps_of_another_machine_become_times_of_the_run() -> None:
+    """Its clocks began elsewhere: CLOCK_MONOTONIC with its boot, the other is an hour ahead."""
+    lines = ["c 5000000000000 77000000000", "s 0 78000000000", "r 0 78010000000 64"]
+    wall, monotonic = moment(lines) or (0, 0)
+    zero_wall_there = 4999.0  # t = 0 was a second before the moment
+    rows = understand(lines, (monotonic - wall) / 1e9 + zero_wall_there)
+    assert [(r["t"], r["rtt_ms"]) for r in rows] == [(pytest.approx(2.0), pytest.approx(10.0))]
+
+
+def test_the_quickest_answer_tells_a_clock_best(monkeypatch: pytest.MonkeyPatch) -> None:
+    passed = [0.0]
+    monkeypatch.setattr(times.time, "time", lambda: 5000.0 + passed[0])
+    monkeypatch.setattr(times.time, "monotonic", lambda: 70.0 + passed[0])
+    ways = iter(((0.0, 0.02), (0.001, 0.003), (0.3, 0.03), (0.0, 0.02), (0.01, 0.0)))
+
+    def ask() -> bus.Clock:
+        there, back = next(ways)
+        passed[0] += there
+        now = 5100.0 + passed[0]
+        passed[0] += back
+        return bus.Clock(now, now)
+
+    found = measured(ask)
+    assert (found.ahead_s, found.error_s) == (pytest.approx(99.999), pytest.approx(0.002))
