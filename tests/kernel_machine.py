@@ -30,7 +30,7 @@ class Feature(NamedTuple):
 FEATURES = {
     "netem": Feature(
         "ip link set lo up && tc qdisc add dev lo root netem delay 1ms",
-        ("sch_netem", "sch_ingress", "cls_bpf"),  # the latter two for the silent fault
+        ("sch_netem", "sch_ingress", "cls_bpf"),  # the latter two for the silent fault and Gates
     ),
     "gretap": Feature("ip link add trial type gretap local 127.0.0.1 remote 127.0.0.1", ("ip_gre", "ip6_gre")),
     "vrf": Feature("ip link add trial type vrf table 10", ("vrf",)),

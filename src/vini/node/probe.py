@@ -62,8 +62,9 @@ def _cgroup2() -> bool:
 
 
 def _netem() -> bool:
-    """Tries it in a throw-away namespace: a module may be loadable, and only the kernel knows."""
-    command = "ip link set lo up && tc qdisc add dev lo root netem delay 1ms"
+    """Tries it in a throw-away namespace, with the hook that a Gate needs: a module may be loadable, and only the
+    kernel knows."""
+    command = "ip link set lo up && tc qdisc add dev lo root netem delay 1ms && tc qdisc add dev lo clsact"
     return subprocess.run(["unshare", "-n", "sh", "-c", command], capture_output=True).returncode == 0
 
 
