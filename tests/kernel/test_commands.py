@@ -46,15 +46,21 @@ class Shell:
 
     def vini(self, *words: str | Path, code: int = 0, typed: str = "") -> str:
         """Standard output where that is expected to be all right, else the complaint."""
+        out, err = self.run(*words, code=code, typed=typed)
+        return err if code and "error: " in err else out
+
+    def run(self, *words: str | Path, code: int, typed: str = "") -> tuple[str, str]:
         process = self.start(*words)
         out, err = process.communicate(typed, timeout=150)
         assert process.returncode == code, f"vini {words}: {process.returncode}\n{out}\n{err}"
         assert "Traceback" not in err
         assert "bug in VINI" not in err
-        return err if code and "error: " in err else out
+        return out, err
 
     def json(self, *words: str | Path, code: int = 0):
-        return json.loads(self.vini(*words, "--json", code=code))
+        at = words.index("--") if "--" in words else len(words)
+        out = self.run(*words[:at], "--json", *words[at:], code=code)[0]
+        return json.loads(out)
 
 
 @pytest.fixture
@@ -108,6 +114,22 @@ def test_looking_inside(tri):
     assert set(tri.json("routes")) == {"west", "mid", "east"}
     assert tri.json("neighbors") == {}
     assert {row["sliver"] for row in tri.json("top", "-n", "1", "-d", "0.1")} == {"west", "mid", "east"}
+
+
+def test_one_command_in_several_slivers_and_the_worst_exit_code(tri):
+    said = tri.vini("exec", "west", "east", "--", "sh", "-c", 'echo "I am $VINI_NAME"; echo two')
+    assert [words.split() for words in said.splitlines()[0:1]] == [["SLIVER", "EXIT", "SECONDS", "OUTPUT"]]
+    assert [row.split()[-1] for row in said.splitlines()[1:]] == ["west", "two", "east", "two"]
+    ends = "case $VINI_NAME in mid) exit 3;; east) kill -9 $$;; esac; echo well; echo no >&2"
+    rows = tri.json("exec", "--all", "--", "sh", "-c", ends, code=137)
+    assert {r["sliver"]: (r["exit_code"], r["stdout"], r["stderr"]) for r in rows} == {
+        "west": (0, "well\n", "no\n"), "mid": (3, "", ""), "east": (137, "", ""),
+    }  # fmt: skip
+    (row,) = tri.json("exec", "--timeout", "0.5", "west", "--", "sh", "-c", "yes & sleep 60", code=124)
+    assert (len(row["stdout"]), row["cut"]) == (1 << 20, True)
+    assert "did you mean 'west'" in tri.vini("exec", "mid", "wset", "--", "true", code=1)
+    assert "In which sliver?" in tri.vini("exec", "--", "true", code=2)
+    assert "or give --all" in tri.vini("exec", "--all", "mid", "--", "true", code=2)
 
 
 def test_links_are_shown_failed_and_restored(tri):

@@ -1,4 +1,4 @@
-"""Inside slivers: exec, shell, ping, capture."""
+"""Inside slivers: shell, ping, capture."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
@@ -29,15 +29,6 @@ _PINGS_AT_ONCE = 64
 _BIN = Path(__file__).parent / "bin"  # vtysh and birdc that talk to the sliver's own daemons
 
 
-@click.command("exec", context_settings={"ignore_unknown_options": True})
-@slice_option
-@click.argument("sliver")
-@click.argument("argv", nargs=-1, required=True, type=click.UNPROCESSED)
-def exec_command(slice_: str | None, sliver: str, argv: tuple[str, ...]) -> None:
-    """Run a command inside a sliver: `vini exec denver -- ip route`.  Its exit code is ours."""
-    _become(slice_, sliver, argv)
-
-
 @click.command("shell")
 @slice_option
 @click.argument("sliver")
@@ -50,11 +41,17 @@ def _become(slice_: str | None, sliver: str, argv: tuple[str, ...]) -> None:
     """Turn this very process into the command, inside the sliver and its cgroup, so that `down` ends it too."""
     client = connect()
     topology = the_slice(client, slice_)
-    ns = f"{topology.name}.{the_sliver(topology, sliver)}"
+    command, environment = inside(client, topology, the_sliver(topology, sliver), argv)
+    sys.stdout.flush()
+    os.execvpe(command[0], command, environment)
+
+
+def inside(client: Slices, topology: Topology, sliver: str, argv: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """The command line, and its environment, that runs `argv` in a sliver as a person is used to: with the slice's
+    names and the tools that talk to the sliver's own daemons.  Raises ViniError where the sliver is not there."""
+    ns = f"{topology.name}.{sliver}"
     if not isinstance(client, Client):  # on another machine, which knows what a sliver's own commands see
-        command = client.enter(topology.name, sliver, argv)
-        sys.stdout.flush()
-        os.execvp(command[0], command)
+        return client.enter(topology.name, sliver, argv), dict(os.environ)
     if not client.place.netns(ns).exists():
         raise ViniError(f"Sliver {sliver!r} is not there at the moment; `vini status` says why.")
     environment = {
@@ -72,9 +69,7 @@ def _become(slice_: str | None, sliver: str, argv: tuple[str, ...]) -> None:
         client.place.sliver(ns).mkdir(parents=True, exist_ok=True)
         (client.place.sliver(ns) / "hosts").write_text(_hosts(topology))
         argv = ("unshare", "--mount", "--uts", f"{_BIN}/inside", *argv)
-    command = client.enter(topology.name, sliver, argv)
-    sys.stdout.flush()
-    os.execvpe(command[0], command, environment)
+    return client.enter(topology.name, sliver, argv), environment
 
 
 def _hosts(topology: Topology) -> str:

@@ -209,7 +209,7 @@ class Slices(ABC):
         the rate) and full.  It puts traffic on them.  Links that do nothing to packets are left out."""
         raise Unsupported(
             f"The links of slice {topology.name!r} are a testbed's, and what verifies links needs both ends on one "
-            "machine, by one clock; `vini ping`, and the ping, udp and iperf3 probes of `vini run`, show what they give."
+            "machine, by one clock; `vini ping`, and the probes of `vini run` (ping, udp, iperf3), show what they give."
         )
 
     # --- inside slivers -----------------------------------------------------------------------
