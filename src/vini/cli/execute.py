@@ -10,12 +10,12 @@ from collections.abc import Sequence
 
 import click
 
-from vini.cli.child import Said, outputs
 from vini.cli.choose import slice_option, the_slice, the_sliver
 from vini.cli.out import dump, json_option, table
 from vini.cli.seconds import Seconds
 from vini.cli.slivers import inside
 from vini.client import Slices, connect
+from vini.client.child import Said, outputs
 from vini.model import Topology, Value
 
 _AT_ONCE = 32
