@@ -43,7 +43,7 @@ from vini.model import (
     Unsupported,
     Way,
 )
-from vini.plugins import process_program, router_plugin
+from vini.plugins import process_program, router_plugin, sockets
 from vini.plugins.programs import Prepared, prepare, socket_vifs
 from vini.plugins.programs import objects as hooked
 from vini.plugins.shape_files import files as shape_files
@@ -330,7 +330,19 @@ def _programs(
                 f"Sliver {name!r} has a program, which node {where[name].name!r} can't compile or load; install what "
                 "it lacks with `apt-get install clang libbpf-dev libbpf1`, and look at `vini doctor`."
             )
+        if sliver.program.af_xdp:
+            _refuse_long_frames(name, socket_vifs(sliver.program, [v.dev for v in made.vifs[name]]), made, wired)
         yield name, prepared(made, name, sliver.program, [n for n, wire in wired.items() if wire.is_tunnel])
+
+
+def _refuse_long_frames(name: str, vifs: Collection[str], made: Layout, wired: Mapping[str, Wire]) -> None:
+    """A frame that is longer than an AF_XDP socket takes would be lost without a word."""
+    mtus = {v.dev: wired[v.link].mtu for v in made.vifs[name] if v.dev in vifs}
+    if long := [f"{dev} has {mtu}" for dev, mtu in mtus.items() if mtu > sockets.MOST_MTU]:
+        raise Unsupported(
+            f"The process of {name} asks for AF_XDP, whose frames hold an MTU of {sockets.MOST_MTU} at most, and "
+            f"{', '.join(long)}; give those links a smaller `mtu`, or leave `af_xdp` out and use packet sockets."
+        )
 
 
 def prepared(made: Layout, name: str, program: Program, tunnels: Collection[str] = ()) -> Prepared:

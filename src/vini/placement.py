@@ -50,6 +50,7 @@ _PROGRAMS = {
     "process": Use(0.5, 8.0),  # packets pass through a process, which is busy with them
     "python": Use(0.5, 24.0),
 }
+_SOCKETS = Use(0.0, 30.0)  # who keeps them, and the memory of packets of two vifs
 
 
 def cost(sliver: Sliver) -> Use:
@@ -59,6 +60,8 @@ def cost(sliver: Sliver) -> Use:
         taken += _COMMAND
     if sliver.program is not None:
         taken += _PROGRAMS[sliver.program.kind]
+        if sliver.program.af_xdp:
+            taken += _SOCKETS
     routing = sliver.routing
     if routing is not None and (routing.raw or set(routing.protocols) - {"static"}):
         several = len(set(routing.protocols) - {"static"}) + 1 + routing.bfd if routing.daemon == "frr" else 0

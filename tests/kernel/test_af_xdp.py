@@ -122,6 +122,34 @@ def test_what_a_hand_did_is_healed(own: OwnPlace, tmp_path: Path, forwarder: Pat
         assert eventually(net.pings), what
 
 
+ROUTED = """\
+name: s
+routing: {{protocols: [ospf, ospf6], daemon: bird}}
+slivers:
+  a:
+  m: {{program: {{process: "exec {run}", af_xdp: true}}}}
+  b:
+links: [a -- m, m -- b]
+expect: [{{from: a, to: m}}, {{from: b, to: m}}]  # what lies behind m isn't told from the kernels' tables
+"""
+
+
+@pytest.mark.needs("bird")
+def test_routing_daemons_notice_nothing(own: OwnPlace, tmp_path: Path, forwarder: Path) -> None:
+    """Hellos come to the kernel; the table that they fill leads the process, which alone reaches b's loopback."""
+    shell = Shell(own, tmp_path)
+    (tmp_path / "net.yaml").write_text(ROUTED.format(run=forwarder))
+    shell.vini("up", "net.yaml")
+
+    def answers(*options: str) -> bool:
+        with shell.start("ping", *options, "a", "b") as ping:
+            ping.communicate(timeout=60)
+        return ping.returncode == 0
+
+    assert eventually(answers)
+    assert eventually(lambda: answers("-6"))
+
+
 def test_it_is_refused_where_a_link_would_not_hold(own: OwnPlace, tmp_path: Path, forwarder: Path) -> None:
     net = Joined(own, tmp_path, f"exec {forwarder}")
     complaint = net.vini("link", "m", "b", "--delay", "5ms", code=3)

@@ -63,6 +63,9 @@ ALLOWED = {
     "devmap": """struct { __uint(type, BPF_MAP_TYPE_DEVMAP); __uint(max_entries, 4); __type(key, __u32);
         __type(value, __u32); } m SEC(".maps");"""
     + with_code("return bpf_redirect_map(&m, 0, 0);"),
+    "sockets of a process": """struct { __uint(type, BPF_MAP_TYPE_XSKMAP); __uint(max_entries, 4); __type(key, __u32);
+        __type(value, __u32); } m SEC(".maps");"""
+    + with_code("return bpf_redirect_map(&m, 0, XDP_PASS);"),
     "old sizes": """struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 4); __uint(key_size, 4);
         __uint(value_size, 8); } m SEC(".maps");"""
     + with_code("__u32 k = 0; bpf_map_lookup_elem(&m, &k);"),

@@ -79,3 +79,11 @@ def test_it_is_refused_where_links_would_not_be_what_they_are(shaped: list[str],
 def test_no_more_vifs_than_the_map_has_room_for() -> None:
     with pytest.raises(Unsupported, match="64 vifs at most; m has 65"):
         prepare("m", PROGRAM, [f"v{n}" for n in range(65)], ())
+
+
+def test_frames_that_no_socket_takes_are_refused_and_not_lost() -> None:
+    text = NET.replace("m -- b]", "{ends: [m, b], mtu: 1779}]")
+    with pytest.raises(Unsupported, match="an MTU of 1778 at most, and to-b has 1779; give those links"):
+        embed(parse(text % "to-b"), [NODE])
+    assert embed(parse(text % "to-a"), [NODE]), "what has no socket may have any"
+    assert embed(parse(text.replace("1779", "1778") % "to-b"), [NODE])

@@ -10,6 +10,7 @@ from ipaddress import ip_address
 from vini.model import BpfRow
 
 MOST_VIFS = 64  # of sockets.c
+MOST_MTU = 1778  # a frame of node/xsk.py, less the room for headers that XDP keeps and the Ethernet header
 
 
 @cache
