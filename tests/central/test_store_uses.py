@@ -92,7 +92,9 @@ def test_an_older_database_learns_it_from_its_topologies(url: str) -> None:
     with database.transaction() as tx:
         put(tx, "home_a", n1=("x", "y"), n2=("z",))
         put(tx, "home_b", n2=("x",))
-        tx.exec_driver_sql("DROP TABLE uses")
+        for table in ("uses", "centrals"):
+            tx.exec_driver_sql(f"DROP TABLE {table}")
+        tx.exec_driver_sql("ALTER TABLE nodes DROP COLUMN clock_error_s")
         for column in ("cores", "memory_mib"):
             tx.exec_driver_sql(f"ALTER TABLE specs DROP COLUMN {column}")
         command.stamp(migrations.config(tx), "0001", purge=True)

@@ -30,7 +30,7 @@ class Event(Value, frozen=True):
     at: float  # Unix time, s
     who: str
     what: str
-    generation: int
+    generation: int = 0
 
 
 class Slices(ABC):
@@ -208,8 +208,8 @@ class Slices(ABC):
         """Measure what these links give: lightly, in about two seconds; or for `for_s` seconds, at `load` (a share of
         the rate) and full.  It puts traffic on them.  Links that do nothing to packets are left out."""
         raise Unsupported(
-            f"The links of slice {topology.name!r} are a testbed's, and what verifies links needs both ends on one machine, "
-            "by one clock; `vini ping`, and the ping, udp and iperf3 probes of `vini run`, show what they give."
+            f"The links of slice {topology.name!r} are a testbed's, and what verifies links needs both ends on one "
+            "machine, by one clock; `vini ping` and the probes of `vini run` (ping, udp, iperf3) show what they give."
         )
 
     # --- inside slivers -----------------------------------------------------------------------
