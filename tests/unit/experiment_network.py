@@ -58,6 +58,7 @@ class FakeNetwork:
         self.checked: list[float] = []
         self.counted: list[dict[str, tuple[int, int]]] | None = None  # what links count, reading by reading
         self.log: list[Asked] = []
+        self.befell: list[Asked] = []
         self.agents: list[int | None] = [77]
 
     async def up(self, topology: Topology, *, wait: bool = True) -> int:
@@ -101,6 +102,9 @@ class FakeNetwork:
 
     def asked(self, slice_: str, since: int) -> list[Asked]:
         return [a for a in self.log if a.generation > since]
+
+    def happened(self, slice_: str, since: float) -> list[Asked]:
+        return [a for a in self.befell if a.at > since]
 
     async def agent(self) -> int | None:
         return self.agents.pop(0) if len(self.agents) > 1 else self.agents[0]

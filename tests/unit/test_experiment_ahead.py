@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from vini.experiment.probes import Ping
 from vini.experiment.probes.ping import moment, understand
 from vini.experiment.runner import run
 from vini.experiment.timeline import Event, Experiment
+from vini.experiment.witness import Asked
 from vini.model import Topology, Unsupported
 
 CALM = Limits(load_per_core=1e9, busy=2, steal=2, memory_free_mb=0)
@@ -107,7 +109,7 @@ def played(tmp_path: Path, network: Nodes, **changes) -> dict:
         Event(Restore(("north", "east")), at_s=6.0),
     )
     made = Experiment("ahead", SQUARE, 10.0, timeline=timeline, calm_s=0.1, **changes)
-    record = virtually(run(made, network, tmp_path, lambda _: None, limits=CALM))
+    record = virtually(run(made, network, tmp_path, lambda _: None, limits=CALM, seen_by=network))
     assert (record / "clocks.csv").read_text().count("n2,-42.0,0.002") >= 2, "at t = 0, and later"
     return json.loads((record / "summary.json").read_text())
 
@@ -141,6 +143,19 @@ def test_a_run_is_marked_where_clocks_are_hardly_known(tmp_path: Path) -> None:
             return known | {"n1": replace(known["n1"], clock=Clock(0.0, 0.03))}
 
     assert "The clock of node n1 was known to 30 ms only, limit 10 ms." in played(tmp_path, Vague())["reasons"]
+
+
+def test_a_run_is_marked_where_a_path_below_it_failed(tmp_path: Path) -> None:
+    network = Nodes()
+    network.befell = [
+        Asked(10.0, "node n1", "path failed: long ago", 0),
+        Asked(time.time() + 5, "node n1", "path failed: now", 0),
+    ]
+    found = played(tmp_path, network)
+    assert [r.partition(" (t =")[0] for r in found["reasons"]] == [
+        "A path below the slice changed: node n1, path failed: now"
+    ]
+    assert [e["what"] for e in found["events"] if e["action"] == "path"] == ["node n1: path failed: now"]
 
 
 def test_what_a_node_lacks_is_told_before_anything_is_measured(tmp_path: Path) -> None:

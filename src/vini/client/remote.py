@@ -158,7 +158,7 @@ class RemoteClient(Slices):
         path = f"/slices/{topology.name}/topology"
         query: Query = {"what": what, "wait_s": _PATIENCE_S}
         if at:
-            there = at + self._clock().ahead_s
+            there = at + self.central().ahead_s
             query = {"what": what, "at": there, "wait_s": min(_PATIENCE_S, max(0.0, at - time.time()))}
         return self._call("PUT", path, bus.Report, topology, headers, query)
 
@@ -216,13 +216,13 @@ class RemoteClient(Slices):
         """The nodes of a slice, and how their clocks go."""
 
         def look() -> dict[str, NodeClock]:
-            central = self._clock(afresh=True)
+            central = self.central(afresh=True)
             found = self._holders(slice_)
             return {n: NodeClock(h.slivers, central.plus(h.clock_offset_s, h.clock_error_s)) for n, h in found.items()}
 
         return await asyncio.to_thread(look)
 
-    def _clock(self, afresh: bool = False) -> Ahead:
+    def central(self, afresh: bool = False) -> Ahead:
         """The central's, measured when it is first needed, and when its user measures clocks."""
         if self._central is None or afresh:
             self._central = measured(lambda: self.call("GET", "/clock", bus.Clock))

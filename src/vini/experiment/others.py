@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 
 from vini.experiment.statistics import Row
@@ -33,7 +34,9 @@ class Others:
         self._witness, self._slice = witness, slice_
         self._mine: Counter[str] = Counter()
         self._since = max((a.generation for a in witness.asked(slice_, -1)), default=0)
+        self._began = time.time()
         self.foreign: list[Asked] = []
+        self.befell: list[Asked] = []  # paths that failed below its links, and came back
         self.agent: int | None = None
         self.changes: list[Change] = []
 
@@ -51,6 +54,7 @@ class Others:
             else:
                 found.append(asked)
         self.foreign += found
+        self.befell = self._witness.happened(self._slice, self._began)
         return found
 
     async def meet(self) -> None:
@@ -67,6 +71,7 @@ class Others:
     def rows(self, first_number: int, zero: float, zero_wall: float) -> list[Row]:
         """All of it as events of the run, numbered from `first_number` on."""
         asked = [_row("foreign", f"{a.who}: {a.what}", a.at - zero_wall, zero, zero_wall) for a in self.foreign]
+        asked += [_row("path", f"{a.who}: {a.what}", a.at - zero_wall, zero, zero_wall) for a in self.befell]
         changes = [_row("agent", str(c), c.t, zero, zero_wall) for c in self.changes]
         in_order = sorted([*asked, *changes], key=lambda row: row["t"])
         return [row | {"number": first_number + i} for i, row in enumerate(in_order)]
@@ -77,6 +82,9 @@ class Others:
             f"The slice was changed by another command during the run: {a.who}, {a.what} "
             f"(generation {a.generation}, t = {a.at - zero_wall:.2f} s)."
             for a in self.foreign
+        ]
+        asked += [
+            f"A path below the slice changed: {a.who}, {a.what} (t = {a.at - zero_wall:.2f} s)." for a in self.befell
         ]
         return asked + [f"The agent did not stay the same: at t = {c.t:.2f} s, {c}." for c in self.changes]
 

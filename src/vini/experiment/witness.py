@@ -37,6 +37,9 @@ class Witness(Protocol):
     def asked(self, slice_: str, since: int) -> list[Asked]:
         """What was asked of it after that generation, the oldest first."""
 
+    def happened(self, slice_: str, since: float) -> list[Asked]:
+        """What nobody asked for and befell it after that moment (Unix time, s), the oldest first."""
+
     async def agent(self) -> int | None:
         """The process that keeps it as asked; None where none answers."""
 
@@ -65,6 +68,9 @@ class Here:
         newest_first = (Asked(*row) for row in self._client.store.events(slice_, MOST))
         return [a for a in newest_first if a.generation > since][::-1]
 
+    def happened(self, slice_: str, since: float) -> list[Asked]:  # noqa: ARG002
+        return []
+
     async def agent(self) -> int | None:
         with suppress(ViniError, TimeoutError):
             async with asyncio.timeout(ANSWER_S):
@@ -84,8 +90,15 @@ class There:
         return nullcontext()
 
     def asked(self, slice_: str, since: int) -> list[Asked]:
-        newest_first = (Asked(e.at, e.who, e.what, e.generation) for e in self._client.events(slice_, MOST))
-        return [a for a in newest_first if a.generation > since][::-1]
+        return [a for a in self._log(slice_) if a.generation > since]
+
+    def happened(self, slice_: str, since: float) -> list[Asked]:
+        return [a for a in self._log(slice_) if not a.generation and a.at > since]
+
+    def _log(self, slice_: str) -> list[Asked]:
+        """The oldest first, by this machine's clock."""
+        ahead_s = self._client.central().ahead_s
+        return [Asked(e.at - ahead_s, e.who, e.what, e.generation) for e in self._client.events(slice_, MOST)][::-1]
 
     async def agent(self) -> int | None:
         return None
@@ -98,6 +111,9 @@ class Nobody:
         return nullcontext()
 
     def asked(self, slice_: str, since: int) -> list[Asked]:  # noqa: ARG002
+        return []
+
+    def happened(self, slice_: str, since: float) -> list[Asked]:  # noqa: ARG002
         return []
 
     async def agent(self) -> int | None:

@@ -31,7 +31,7 @@ _TAG = re.compile(r'"(\d{1,18})"\Z')
 _TYPED: msgspec.msgpack.Decoder[bus.Run | bus.Typed] = msgspec.msgpack.Decoder(bus.Run | bus.Typed)
 
 
-class Logged(Value, frozen=True):
+class Logged(Value, frozen=True, omit_defaults=False):
     """Something that was asked of a slice; or, with generation 0, that happened to the paths below it."""
 
     at: float
