@@ -78,7 +78,8 @@ def line() -> Iterator[Line]:
             run("ip", "-n", name, "link", "set", dev, "up")
         with netns.inside(Path("/run/netns") / name), Socket() as s:
             index = socket.if_nametoindex("x")
-            clamp.ensure(s, {index: MTU})
+            clamps = clamp.Clamp()
+            clamps.ensure(s, {index: MTU})
             assert clamp.is_right(s, index, MTU) and not clamp.is_right(s, index, 1400)
             ends = [socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)) for _ in "xy"]
             for end, dev in zip(ends, "xy", strict=True):
@@ -87,7 +88,7 @@ def line() -> Iterator[Line]:
             yield Line(*ends)
             for end in ends:
                 end.close()
-            clamp.ensure(s, {index: 9000})
+            clamps.ensure(s, {index: 9000})
             assert clamp.is_right(s, index, 9000)
     finally:
         run("ip", "netns", "delete", name)

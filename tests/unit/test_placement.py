@@ -32,7 +32,8 @@ FRR, BIRD = Routing(("ospf",), daemon="frr"), Routing(("ospf",), daemon="bird")
 
 
 def node(name: str, cores: float = 0.0, memory_mib: int = 0, capabilities: frozenset[str] = ABLE, **more) -> Node:
-    return Node(name, capabilities, address=f"192.0.2.{1 + int(name[1:])}", cores=cores, memory_mib=memory_mib, **more)
+    given_ = {"address": f"192.0.2.{1 + int(name[1:])}", "wireguard": f"{name:k<43}=", **more}
+    return Node(name, capabilities, cores=cores, memory_mib=memory_mib, **given_)
 
 
 def ring(count: int, routing: Routing | None = BIRD) -> Topology:
@@ -79,7 +80,8 @@ def test_each_sliver_has_one_node_where_it_is_pinned_and_no_node_has_too_much(re
     assert all(s.node in ("", placed[name]) for name, s in topology.slivers.items())
     taken = use(topology, placed)
     assert not [n.name for n in nodes if n.name in taken and full(n, used.get(n.name, Use()) + taken[n.name])]
-    embed(topology, nodes, placed=placed, vnis={link: 1 + i for i, link in enumerate(crossing(topology, placed))})
+    vnis = {link: 1 + i for i, link in enumerate(crossing(topology, placed))}
+    embed(topology, nodes, placed=placed, vnis=vnis, port=20_001)
     assert place(topology, nodes, used, keep) == placed
     assert place(topology, nodes[::-1], used, keep) == placed
 
@@ -95,6 +97,29 @@ def test_nobody_moves_when_an_unrelated_sliver_joins_or_nothing_changes(request)
         return
     assert place(topology, nodes, used, placed) == placed
     assert {name: again[name] for name in placed} == placed
+
+
+@pytest.mark.parametrize(
+    ("tunnel", "lacks", "words"),
+    [
+        (
+            "gretap",
+            {"gretap"},
+            ("can't make tunnels of the kind gretap, since it lacks gretap", "choose `tunnel: vxlan`"),
+        ),
+        ("wireguard", {"vxlan", "wireguard"}, ("lacks vxlan and wireguard", "`tunnel: gretap`")),
+    ],
+)
+def test_a_slice_that_needs_tunnels_which_a_node_can_not_make_is_refused_with_the_node_and_what_it_lacks(
+    tunnel, lacks, words
+):
+    nodes = [node("n0", memory_mib=60), node("n1", memory_mib=60, capabilities=ABLE - lacks)]
+    topology = replace(ring(30), tunnel=tunnel)
+    with pytest.raises(Unsupported, match="'n1'") as refused:
+        place(topology, nodes, {}, {})
+    assert all(word in str(refused.value) for word in words), str(refused.value)
+    other = replace(topology, tunnel="vxlan" if tunnel == "gretap" else "gretap")
+    assert set(place(other, nodes, {}, {}).values()) == {"n0", "n1"}
 
 
 # --- few links between nodes, and balance ------------------------------------------------------------------

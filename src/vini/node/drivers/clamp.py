@@ -13,6 +13,7 @@ from vini.node import segments, tc
 from vini.node.netlink import Socket
 
 ETHERNET_MTU = 1500
+_KEPT = 8  # programs
 _GONE = frozenset({0, ENOENT, ENODEV, EINVAL})  # EINVAL: no hooks there
 
 
@@ -33,20 +34,32 @@ def _has(socket: Socket, index: int) -> str:
     return next((f.name for f in found if f.priority == tc.CLAMP_PRIORITY and f.name), "")
 
 
-def ensure(socket: Socket, tunnels: Mapping[int, int]) -> None:
-    """Have tunnels, their MTUs by their indexes, clamp as they should.  OSError where the kernel refuses."""
-    wrong = {index: mtu for index, mtu in tunnels.items() if not is_right(socket, index, mtu)}
-    for mtu in set(wrong.values()):
-        here = [index for index in wrong if wrong[index] == mtu]
-        if not _due(mtu):
-            _checked(socket, [tc.delete_filter(index, tc.EGRESS, tc.CLAMP_PRIORITY) for index in here], _GONE)
-            continue
-        program = segments.load(mtu)
-        try:
-            for index in here:
-                put = tc.set_filter(index, program, _due(mtu), tc.EGRESS, tc.CLAMP_PRIORITY)
+class Clamp:
+    """Holds the loaded programs: to load one takes the kernel 10 ms, and nearly all tunnels have one MTU."""
+
+    def __init__(self) -> None:
+        self._programs: dict[int, int] = {}  # MTU -> descriptor
+
+    def ensure(self, socket: Socket, tunnels: Mapping[int, int]) -> None:
+        """Have tunnels, their MTUs by their indexes, clamp as they should.  OSError where the kernel refuses."""
+        for index, mtu in tunnels.items():
+            if is_right(socket, index, mtu):
+                continue
+            if due := _due(mtu):
+                put = tc.set_filter(index, self._program(mtu), due, tc.EGRESS, tc.CLAMP_PRIORITY)
                 _checked(socket, [tc.add_clsact(index), put], frozenset({0}))
-        finally:
+            else:
+                _checked(socket, [tc.delete_filter(index, tc.EGRESS, tc.CLAMP_PRIORITY)], _GONE)
+
+    def _program(self, mtu: int) -> int:
+        if mtu not in self._programs:
+            if len(self._programs) >= _KEPT:
+                os.close(self._programs.pop(next(iter(self._programs))))
+            self._programs[mtu] = segments.load(mtu)
+        return self._programs[mtu]
+
+    def __del__(self) -> None:
+        for program in self._programs.values():
             os.close(program)
 
 

@@ -1,0 +1,34 @@
+"""What a central is made with, as `vini central init` writes it and `vini central run` reads it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from vini.central import settings
+from vini.cli import vini
+from vini.model import ViniError
+
+
+def init(directory: Path, *more: str) -> int:
+    asked = ["central", "init", "--dir", str(directory), "--name", "central.example", "--admin", "ada@example.org"]
+    return CliRunner().invoke(vini, [*asked, *more]).exit_code
+
+
+def test_the_kind_of_tunnels_is_what_was_asked_for_and_vxlan_where_nothing_was(tmp_path: Path) -> None:
+    assert init(tmp_path / "a") == init(tmp_path / "b", "--tunnel", "wireguard") == 0
+    assert settings.read(tmp_path / "a").tunnel == "vxlan"
+    assert settings.read(tmp_path / "b").tunnel == "wireguard"
+    assert init(tmp_path / "c", "--tunnel", "geneve") == 2
+    assert not (tmp_path / "c").exists()
+
+
+def test_a_file_of_an_earlier_version_has_vxlan_and_a_kind_that_is_none_is_told_of(tmp_path: Path) -> None:
+    file = tmp_path / "settings.json"
+    file.write_text('{"names": ["central.example"], "port": 8443}')
+    assert settings.read(tmp_path).tunnel == "vxlan"
+    file.write_text('{"names": ["central.example"], "tunnel": "geneve"}')
+    with pytest.raises(ViniError, match=r"geneve.*mend the file"):
+        settings.read(tmp_path)
