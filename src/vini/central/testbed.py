@@ -200,12 +200,13 @@ class Testbed:
     async def status(self, caller: Caller, name: str) -> Seen:
         """By a fresh look at each node; of a node that is away its slivers as `configuring`, with the reason."""
         every = await asyncio.to_thread(self._held, caller, name, "see slice")
-        held = {n: s for n, s in every.items() if s.expires > self._clock()}
+        held = {n: s for n, s in every.items() if not 0 < s.expires <= self._clock()}
         replies = await self._each(held, lambda node: self._bus.ask(node, bus.AskStatus(name)))
         rows: list[SliverStatus] = []
         away: dict[str, str] = {}
         for node in every.keys() - held.keys():
-            why = f"its time on node {node} was over at {moment(every[node].expires)}; `vini up` finds another place"
+            over = moment(every[node].expires)
+            why = f"its time on node {node} was over at {over}; where its slice lives on, `vini up` finds another place"
             rows += _waiting(every[node], why)
         for node, reply in replies.items():
             if isinstance(reply, bus.Report) and reply.generation >= held[node].generation:
