@@ -19,6 +19,7 @@ from vini.plugins.shaping import shape
 from vini.plugins.tunnels import VERSIONS, TunnelKind, apart, kind_of, reach, within
 
 _PASSES = 8  # of improvement at most; nearly always fewer than three change anything
+_CENTRES = 20  # nodes, near which all is tried to be placed where delays forbid to be anywhere
 _NEGLIGIBLE = 1e-9  # what sums of decimal fractions are wrong by
 
 
@@ -91,6 +92,12 @@ def crossing(topology: Topology, placed: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(bandwidth.between(topology, placed))
 
 
+def asked_delay(link: Link) -> float:
+    """The longest that the network below may take in ms, one way, for the link to be as it is asked for; infinite where
+    it asks for no delay: then it takes what it takes."""
+    return min((end.impairment or link.impairment).delay_ms for end in link.ends) or inf
+
+
 def place(
     topology: Topology,
     nodes: Sequence[Node],
@@ -106,7 +113,7 @@ def place(
     if not nodes:
         raise CapacityError("There is no node to place this slice on; join one with `vini node join`.")
     refusal: CapacityError | Unsupported | None = None
-    for among in _choices(nodes, kind_of(topology)):
+    for among in (*_choices(nodes, kind_of(topology)), *_near(topology, nodes, distances or {})):
         for order in (_grown, _largest_first):
             board = _Board(topology, nodes, among, used, distances or {})
             try:
@@ -128,6 +135,23 @@ def _choices(nodes: Sequence[Node], kind: TunnelKind) -> Iterator[frozenset[str]
     for version in VERSIONS:
         some = frozenset(node.name for node in nodes if reach(node, kind) == version)
         if some and len(some) < len(nodes):
+            yield some
+
+
+def _near(
+    topology: Topology, nodes: Sequence[Node], distances: Mapping[tuple[str, str], float]
+) -> Iterator[frozenset[str]]:
+    """Only where every delay that a link asks for can be had from one of the nodes: else the first sliver may be where
+    none of its neighbours can join it."""
+    least = min((asked_delay(link) for link in topology.links), default=inf)
+    if not distances or least == inf:
+        return
+    seen: set[frozenset[str]] = set()
+    for centre in nodes[:_CENTRES]:
+        far = (distances.get((centre.name, n.name), distances.get((n.name, centre.name), 0.0)) for n in nodes)
+        some = frozenset(n.name for n, delay in zip(nodes, far, strict=True) if delay <= least)
+        if len(some) < len(nodes) and some not in seen:
+            seen.add(some)
             yield some
 
 
@@ -216,6 +240,8 @@ class _Board:
                 there = self._rooms[other]
                 if not here.reach or here.reach != there.reach or (link.mtu or 0) > min(here.within, there.within):
                     return False
+                if self._distances and self._known(node, other) > asked_delay(link):
+                    return False
         return True
 
     def fits(self, name: str, node: str) -> bool:
@@ -293,6 +319,10 @@ class _Board:
             return 0.0
         return self._distances.get((a, b), self._distances.get((b, a), self._farthest))
 
+    def _known(self, a: str, b: str) -> float:
+        """How far it is; 0 where nobody knows."""
+        return self._distances.get((a, b), self._distances.get((b, a), 0.0))
+
     def _short_of_rest(self, node: str) -> tuple[float, float]:
         """How much there is no room for of all that is not placed yet."""
         short = self._rooms[node].lacks(self._rest)
@@ -361,7 +391,8 @@ class _Board:
                 return Unsupported(why)
             return CapacityError(
                 f"Node {nearest!r} has room for sliver {name!r}, but no links can be made from there to the nodes of "
-                f"its neighbours; {fitting}; pin neighbours to one node, or leave some slivers out."
+                f"its neighbours, or these are too far away for a link's delay; {fitting}; pin neighbours to one node, "
+                "or leave some slivers out."
             )
         lighter = self._lighter(name, able)
         return CapacityError(

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from collections.abc import Callable
 
 import older
 import pytest
 from msgspec.structs import replace
+from own_place import eventually
+from sqlalchemy import text
 from test_admission import ADMIN, CAN, N1, N2, Deaf, line
 from testbed_api import Api, populated
 
@@ -64,6 +68,40 @@ def test_what_rides_on_a_link_that_is_taken_down_is_told_so(api: Api) -> None:
     up = api("tech", "PATCH", "/substrate-links/x", {"down": ""}, if_match=down.headers["ETag"])
     assert (up.status_code, up.json()["down_since"]) == (200, 0.0)
     assert downs(api) == {""}
+
+
+def test_slices_that_end_at_that_moment_are_no_hindrance(api: Api, another: Callable[[], Database]) -> None:
+    """Who takes a link down waits for who ends a slice, and that one for nothing of his."""
+    for name in (A, B):
+        put(api, line(name, 3, **PINS))
+    api("admin", "POST", "/substrate-links", X)
+    second, under_way, said = another(), threading.Event(), []
+    if second.is_sqlite:
+        pytest.skip("SQLite has one writer")
+
+    def switch() -> None:
+        under_way.wait(10)
+        said.append(api("admin", "PATCH", "/substrate-links/x", {"down": "new fibre"}).status_code)
+
+    thread = threading.Thread(target=switch)
+    thread.start()
+    with second.transaction() as tx:
+        slices.get(tx, B, lock=True)
+        under_way.set()
+        _waits_for_us(api.database)
+        slices.delete(tx, B)
+    thread.join()
+    assert said == [200] and downs(api) == {WHY}
+
+
+def _waits_for_us(database: Database) -> None:
+    """Until one of the other connections waits for a lock."""
+
+    def someone() -> bool:
+        with database.reading() as tx:
+            return bool(tx.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")))
+
+    eventually(someone)
 
 
 def test_a_link_that_is_not_declared_any_more_fails_nothing(api: Api) -> None:

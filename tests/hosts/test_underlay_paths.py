@@ -149,6 +149,7 @@ def test_what_an_operator_takes_down_fails_and_comes_back_with_it(bed: Testbed) 
     bed.vini("substrate", "add", "east", "n1", "n2", "--rate", "0", "--delay", "3")
     since = len(told(bed, MIRROR))
     why = "substrate link east is down: new fibre"
+    assert "the owners of slices want to know" in bed.vini("substrate", "down", "east", "--because", " ", check=False)
     bed.vini("substrate", "down", "east", "--because", "new fibre")
     eventually(both_ends(bed, up=False))
     assert all(link_is_up(bed, *end) for end in OTHERS)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from vini.model import CapacityError, End, Impairment, Link, Ride, SliceSpec, Sliver, Topology
+from vini.model import CapacityError, End, Impairment, Link, Node, Ride, SliceSpec, Sliver, Topology
+from vini.placement import place
 from vini.rules import Invalid
 from vini.rules.nouns import SubstrateLink
 from vini.rules.substrate import Substrate, check_ends
@@ -69,6 +70,47 @@ def test_where_a_link_is_bounded_what_rides_on_it_says_how_much_it_takes() -> No
         bounded.check(pair(0.0), {"a": "n1", "b": "n3"}, {})
     bounded.check(pair(0.0), {"a": "n1", "b": "n2"}, {})
     Substrate([link("x", "site:home", "site:mit")], SITES).check(pair(0.0), {"a": "n1", "b": "n3"}, {})
+
+
+def test_a_delay_below_that_of_the_substrate_is_refused() -> None:
+    made = Substrate([link("x", "site:home", "site:mit", delay=12.0)], SITES)
+    for asked, ok in ((0.0, True), (12.0, True), (11.0, False)):
+        links = (Link((End("a"), End("b")), impairment=Impairment(delay_ms=asked)),)
+        topology = Topology("s", {n: Sliver(n) for n in "ab"}, links)
+        made.check_delays(topology, {"a": "n1", "b": "n2"})
+        if ok:
+            made.check_delays(topology, {"a": "n1", "b": "n3"})
+        else:
+            with pytest.raises(CapacityError, match="asks for a delay of 11 ms, .* the substrate takes 12 ms"):
+                made.check_delays(topology, {"a": "n1", "b": "n3"})
+
+
+def test_slivers_go_where_their_delay_can_be_had() -> None:
+    """Each node has room for one sliver; the first that comes to mind is too far away."""
+    made = Substrate([link("x", "site:home", "site:cern", delay=12.0), link("y", "n3", "site:home", delay=2.0)], SITES)
+    assert made.distances(["n1", "n2", "n3", "n4"]) == {
+        ("n1", "n3"): 2.0, ("n2", "n3"): 2.0, ("n1", "n4"): 12.0, ("n2", "n4"): 12.0, ("n3", "n4"): 14.0,
+    }  # fmt: skip
+    can = frozenset({"vxlan", "netem"})
+    nodes = [Node(n, can, address=f"192.0.2.{n[1]}", memory_mib=1) for n in ("n1", "n3", "n4")]
+    far = made.distances([n.name for n in nodes])
+    for asked, where in ((5.0, {"n1", "n3"}), (0.0, {"n1", "n3"})):
+        links = (Link((End("a"), End("b")), impairment=Impairment(delay_ms=asked)),)
+        placed = place(Topology("s", {n: Sliver(n) for n in "ab"}, links), nodes, {}, {}, far)
+        assert set(placed.values()) == where
+    links = (Link((End("a"), End("b")), impairment=Impairment(delay_ms=1.0)),)
+    with pytest.raises(CapacityError, match="too far away for a link's delay"):
+        place(Topology("s", {n: Sliver(n) for n in "ab"}, links), nodes, {}, {}, far)
+
+
+def test_the_first_sliver_does_not_go_where_no_neighbour_can_join_it() -> None:
+    """The node that comes first is far from all others, and has room for one only."""
+    sites = {"a1": "cern", "b1": "home", "b2": "mit"}
+    made = Substrate([link("x", "a1", "site:home", delay=12.0), link("y", "site:home", "site:mit", delay=2.0)], sites)
+    nodes = [Node(n, frozenset({"vxlan", "netem"}), address=f"192.0.2.{i}", memory_mib=1) for i, n in enumerate(sites)]
+    links = (Link((End("a"), End("b")), impairment=Impairment(delay_ms=5.0)),)
+    placed = place(Topology("s", {n: Sliver(n) for n in "ab"}, links), nodes, {}, {}, made.distances(list(sites)))
+    assert set(placed.values()) == {"b1", "b2"}
 
 
 def test_a_link_leads_somewhere() -> None:

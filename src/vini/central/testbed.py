@@ -139,10 +139,12 @@ class Testbed:
         quota.check(row.shown, site, others, quota.taken(topology, {}))
         ends = calendar.stays(tx, topology.name, row.expires, at, {n for n, s in held.items() if s.objects})
         able = admission.unleased(topology, _able(nodes.all(tx)), ends, calendar.ahead(tx, at), at)
-        placed = placement.place(topology, able, specs.used(tx, topology.name), placement.places(held), None)
+        below = substrate.picture(tx)
+        far = below.distances([node.name for node in able])
+        placed = placement.place(topology, able, specs.used(tx, topology.name), placement.places(held), far)
         quota.check(row.shown, site, others, quota.taken(topology, placed))
         quota.check_bounded(site, bandwidth.unbounded(topology, placed))
-        below = substrate.picture(tx)
+        below.check_delays(topology, placed)
         below.check(topology, placed, substrate.others(tx, topology.name) if below.links else {})
         crossing = placement.crossing(topology, placed)
         vnis = tunnels.lease(tx, topology.name, crossing)
@@ -218,12 +220,13 @@ class Testbed:
     async def status(self, caller: Caller, name: str) -> Seen:
         """By a fresh look at each node; of a node that is away its slivers as `configuring`, with the reason."""
         every = await asyncio.to_thread(self._held, caller, name, "see slice")
-        held = {n: s for n, s in every.items() if s.expires > self._clock()}
+        held = {n: s for n, s in every.items() if not 0 < s.expires <= self._clock()}
         replies = await self._each(held, lambda node: self._bus.ask(node, bus.AskStatus(name)))
         rows: list[SliverStatus] = []
         away: dict[str, str] = {}
         for node in every.keys() - held.keys():
-            why = f"its time on node {node} was over at {moment(every[node].expires)}; `vini up` finds another place"
+            over = moment(every[node].expires)
+            why = f"its time on node {node} was over at {over}; where its slice lives on, `vini up` finds another place"
             rows += _waiting(every[node], why)
         for node, reply in replies.items():
             if isinstance(reply, bus.Report) and reply.generation >= held[node].generation:

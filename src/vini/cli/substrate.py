@@ -60,6 +60,8 @@ def _add(name: str, a: str, b: str, rate: float, delay: float) -> None:
 @click.option("--because", required=True, help="Why; the owners of slices are told.")
 def _down(name: str, because: str) -> None:
     """Take a link down: every virtual link that rides on it fails within a second."""
+    if not because.strip():
+        raise click.UsageError("--because says why: the owners of slices want to know.")
     row = remote().call("PATCH", f"{_AT}/{name}", SubstrateLink, {"down": because})
     line(f"Substrate link {row.name} is down: {row.down}.")
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Collection, Mapping
+from itertools import combinations
 
 from msgspec.structs import replace
 
-from vini import bandwidth
+from vini import bandwidth, placement
 from vini.bandwidth import Pair
+from vini.layout import link_name
 from vini.model import CapacityError, SliceSpec, Topology
 from vini.rules.errors import Invalid
 from vini.rules.nouns import SubstrateLink
@@ -37,12 +39,15 @@ class Substrate:
     def path(self, one: str, other: str) -> tuple[SubstrateLink, ...]:
         """What is declared of the path between two nodes; nothing where none is known, or both are at one place."""
         start, end = sorted((self._place(one), self._place(other)))
-        if start not in self._ways:
-            self._ways[start] = self._from(start)
-        return tuple(self.links[name] for name in self._ways[start].get(end, ()))
+        return tuple(self.links[name] for name in self._all_from(start).get(end, ()))
 
     def _place(self, node: str) -> str:
         return node if node in self._at else f"{SITE}{self._site_of.get(node, '')}"
+
+    def _all_from(self, start: str) -> dict[str, tuple[str, ...]]:
+        if start not in self._ways:
+            self._ways[start] = self._from(start)
+        return self._ways[start]
 
     def _from(self, start: str) -> dict[str, tuple[str, ...]]:
         """Place -> the links on the best way there (Dijkstra)."""
@@ -58,6 +63,38 @@ class Substrate:
                 if there not in found:
                     heapq.heappush(waiting, ((delay + link.delay_ms, count + 1, (*names, link.name)), there))
         return found
+
+    def distances(self, nodes: Collection[str]) -> dict[Pair, float]:
+        """Delays between nodes in ms, one way, where they are declared."""
+        if not any(link.delay_ms for link in self.links.values()):
+            return {}
+        at: dict[str, list[str]] = {}
+        for node in sorted(nodes):
+            at.setdefault(self._place(node), []).append(node)
+        out: dict[Pair, float] = {}
+        for (here, some), (there, others) in combinations(sorted(at.items()), 2):
+            if self._is_joined(here, there):
+                delay = self.delay_ms(some[0], others[0])
+                out |= {(min(a, b), max(a, b)): delay for a in some for b in others}
+        return out
+
+    def _is_joined(self, here: str, there: str) -> bool:
+        return there in self._all_from(here)
+
+    def delay_ms(self, one: str, other: str) -> float:
+        """One way, of what is declared of the path between two nodes."""
+        return sum(link.delay_ms for link in self.path(one, other))
+
+    def check_delays(self, topology: Topology, placed: Mapping[str, str]) -> None:
+        """Raises CapacityError where a link asks for a delay that is lower than that of what it rides on."""
+        by_name = {link_name(link): link for link in topology.links}
+        for name, (one, other) in bandwidth.between(topology, placed).items():
+            asked, takes = placement.asked_delay(by_name[name]), self.delay_ms(one, other)
+            if takes > asked:
+                raise CapacityError(
+                    f"Link {name!r} asks for a delay of {asked:g} ms, but between nodes {one!r} and {other!r}, where "
+                    f"its slivers are, the substrate takes {takes:g} ms; ask for as much, or pin them to nearer nodes."
+                )
 
     def why_down(self, one: str, other: str) -> str:
         """Why what rides between two nodes has failed; "": no link on its path is down."""

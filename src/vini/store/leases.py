@@ -69,8 +69,8 @@ def settle(tx: Tx, node: str, now: float) -> dict[str, float]:
     Ask for it whenever a lease of the node was added or taken away.
     """
     out: dict[str, float] = {}
-    for name in sorted(s.slice for s in specs.specs_of_node(tx, node) if s.objects):
-        expires = slices.get(tx, name, lock=True).expires
+    for name in slices.locked(tx, {s.slice for s in specs.specs_of_node(tx, node) if s.objects}):
+        expires = slices.get(tx, name).expires
         end = calendar.stays(tx, name, expires, now, {node}).get(node, expires)
 
         def stay(spec: SliceSpec, end: float = end) -> SliceSpec:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -35,7 +35,7 @@ from vini.store.tables import sites as sites_table
 
 __all__ = [
     "acknowledge", "add", "all", "behind", "change", "changed_since", "delete", "expired", "generation",
-    "generations_of_node", "get", "next_generation", "put_topology", "renew", "reports", "some", "spec",
+    "generations_of_node", "get", "locked", "next_generation", "put_topology", "renew", "reports", "some", "spec",
     "specs_of_node", "visible",
 ]  # fmt: skip
 
@@ -121,6 +121,16 @@ def renew(tx: Tx, name: str, now: float, until: float) -> SliceRow:
     ends = calendar.stays(tx, name, until, now, specs.of_slice(tx, name))
     amend(tx, name, lambda spec: replace(spec, expires=ends.get(spec.node, until) or spec.expires))
     return change(tx, name, {"expires": until})
+
+
+def locked(tx: Tx, names: Collection[str]) -> list[str]:
+    """Those of them that there are, in order; nobody else changes them until this transaction ends.
+
+    Whoever changes several slices locks all before he writes specs: whoever writes specs holds their counter, and who
+    waits for that holds a slice.
+    """
+    query = select(slices.c.name).where(slices.c.name.in_(names)).order_by(slices.c.name)
+    return list(tx.scalars(query.with_for_update()))
 
 
 def amend(tx: Tx, name: str, how: Callable[[SliceSpec], SliceSpec]) -> bool:

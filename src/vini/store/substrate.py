@@ -91,7 +91,7 @@ def settle(tx: Tx, before: Substrate) -> None:
     rows = tx.execute(select(slices_table.c.name, a.c.name, b.c.name).select_from(joined)).all()
     pairs = {(one, other) for _, one, other in rows}
     turned = {pair for pair in pairs if before.why_down(*pair) != after.why_down(*pair)}
-    for slice_ in sorted({slice_ for slice_, one, other in rows if (one, other) in turned}):
+    for slice_ in slices.locked(tx, {slice_ for slice_, one, other in rows if (one, other) in turned}):
         slices.amend(tx, slice_, after.marked)
 
 
