@@ -10,10 +10,14 @@ from vini.bus.errors import AgentGone, AgentHangs, Foreign, NodeAway, refusal, r
 from vini.bus.messages import (
     WIRE,
     Accept,
+    Admission,
     AskClock,
     AskFibs,
     AskMaps,
+    AskSsh,
     AskStatus,
+    Authorize,
+    AuthorizedKey,
     Cancel,
     Challenge,
     Clock,
@@ -40,6 +44,7 @@ from vini.bus.messages import (
     Run,
     Said,
     Signal,
+    Ssh,
     Stop,
     ToCentral,
     ToNode,
@@ -51,9 +56,10 @@ from vini.bus.seam import Bus
 from vini.bus.unix import Line, LineChannel, receive_request, send
 
 __all__ = [
-    "Accept", "AgentGone", "AgentHangs", "AskClock", "AskFibs", "AskMaps", "AskStatus", "Bus", "Cancel", "Challenge",
+    "Accept", "Admission", "AgentGone", "AgentHangs", "AskClock", "AskFibs", "AskMaps", "AskSsh", "AskStatus",
+    "Authorize", "AuthorizedKey", "Bus", "Cancel", "Challenge",
     "Clock", "Credit", "Exited", "Fibs", "Foreign", "Foresee", "Greeting", "Hello", "Input", "Line", "LineChannel",
     "Lines", "MapRows", "Maps", "Message", "NodeAway", "Offset", "Output", "Progress", "Proof", "Refusal", "Reply",
-    "Report", "Request", "Resize", "Run", "Said", "Signal", "Stop", "ToCentral", "ToNode", "Typed", "WIRE", "Welcome",
-    "WriteRow", "receive_request", "refusal", "refused", "send",
+    "Report", "Request", "Resize", "Run", "Said", "Signal", "Ssh", "Stop", "ToCentral", "ToNode", "Typed", "WIRE",
+    "Welcome", "WriteRow", "receive_request", "refusal", "refused", "send",
 ]  # fmt: skip

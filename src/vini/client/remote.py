@@ -13,7 +13,7 @@ import msgspec
 
 from vini import bus
 from vini.client.login import Login
-from vini.client.slices import Event, OnProgress, Say, Slices
+from vini.client.slices import Event, OnProgress, Say, Slices, SshPlace
 from vini.model import (
     CapacityError,
     Conflict,
@@ -80,9 +80,7 @@ class RemoteClient(Slices):
         """The answer to a request.  Raises the error that the central refused with."""
         return self._call(method, path, type_, body, {}, query)
 
-    def _call(
-        self, method: str, path: str, type_: type[T], body: object, headers: dict[str, str], query: Query
-    ) -> T:
+    def _call(self, method: str, path: str, type_: type[T], body: object, headers: dict[str, str], query: Query) -> T:
         content = None if body is None else msgspec.json.encode(body)
         params = {k: v for k, v in query.items() if v is not None}
         try:
@@ -200,6 +198,10 @@ class RemoteClient(Slices):
     def capabilities(self) -> frozenset[str]:
         """Not known here: each node has its own."""
         return frozenset()
+
+    async def ssh(self, slice_: str) -> list[SshPlace]:
+        """How to log in to its slivers, of nodes that are connected at this moment."""
+        raise Unsupported(f"The slivers of {slice_!r} can't be logged in to by SSH from here; use `vini shell`.")
 
     # --- inside slivers -----------------------------------------------------------------------
 

@@ -30,6 +30,18 @@ class Event(Value, frozen=True):
     generation: int
 
 
+class SshPlace(Value, frozen=True, forbid_unknown_fields=False):
+    """How to log in to a sliver by SSH."""
+
+    sliver: str
+    user: str  # "SLICE.SLIVER"
+    node: str
+    host: str  # an address or a name
+    port: int
+    host_key: str  # "ssh-ed25519 AAAA..."; who shows another one is not that node
+    alias: str  # the node's name in known_hosts(5), whatever its address is
+
+
 class Slices(ABC):
     """A client.  Methods that are not asynchronous answer from what is stored, at once."""
 
@@ -197,6 +209,14 @@ class Slices(ABC):
     @abstractmethod
     def enter(self, slice_: str, sliver: str, argv: Sequence[str]) -> list[str]:
         """The command line that runs `argv` inside a sliver and its cgroup, so that the slice's end is its end too."""
+
+    @abstractmethod
+    async def ssh(self, slice_: str) -> list[SshPlace]:
+        """How to log in to its slivers, for those that can be at this moment."""
+
+    def ssh_identity(self) -> str:
+        """The file of a private key that opens what `ssh` named; "": those that the user has anyway."""
+        return ""
 
     def address(self, topology: Topology, sliver: str, family: int = 4) -> str:
         """The address that stands for a sliver."""

@@ -11,11 +11,12 @@ from msgspec.structs import replace
 
 from vini import bus
 from vini.bus.streams import Channel
-from vini.model import Denied, NotFound, ViniError
+from vini.model import Denied, NotFound, Unsupported, ViniError
 from vini.node import running
 from vini.node.agent import Agent
 from vini.node.ledgers import Asker
 from vini.node.machine import Progress
+from vini.node.ssh.service import SshService
 
 log = logging.getLogger("vini.agent")
 
@@ -25,9 +26,16 @@ class Answers:
 
     def __init__(
         self, agent: Agent, greeting: bus.Greeting, prepare: running.Prepare, stop: asyncio.Event,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.time, ssh: SshService | None = None,
     ):  # fmt: skip
-        self._agent, self._greeting, self._prepare, self._stop, self._clock = agent, greeting, prepare, stop, clock
+        self._agent, self._greeting, self._prepare, self._stop, self._ssh, self._clock = (
+            agent,
+            greeting,
+            prepare,
+            stop,
+            ssh,
+            clock,
+        )
         self.node = greeting.node  # the name by which the machine joined; else "local"
         self.uplink = ""  # whether it is connected to its central, and if not why
 
@@ -105,6 +113,8 @@ class Answers:
                 return await agent.maps(ns, names)
             case bus.WriteRow(ns, map_, key, value):
                 return await agent.write_row(ns, map_, key, value)
+            case bus.Authorize() | bus.AskSsh():
+                return await asyncio.to_thread(self._admit, request, asker)
             case bus.AskClock():
                 received = self._clock()
                 return bus.Clock(received, self._clock())
@@ -115,3 +125,8 @@ class Answers:
                 return bus.Lines(("The agent ends; slices run on.",))
             case bus.Run():
                 raise AssertionError("a command is a stream: see `run`")
+
+    def _admit(self, request: bus.Authorize | bus.AskSsh, asker: Asker) -> bus.Ssh:
+        if self._ssh is None:
+            raise Unsupported(f"Node {self.node} has no SSH server.")
+        return self._ssh.authorize(request.slices, asker) if isinstance(request, bus.Authorize) else self._ssh.look()
