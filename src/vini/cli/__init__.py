@@ -20,7 +20,7 @@ _SECTIONS = {
     "Experiments": ("run", "compare"),
     "Files": ("import", "schema"),
     "This machine": ("doctor", "agent", "bench"),
-    "A testbed": ("login", "logout", "slice", "nodes", "node", "site", "person", "central"),
+    "A testbed": ("login", "logout", "slice", "nodes", "node", "site", "person", "key", "central"),
 }
 _MODULES = {
     "vini.cli.slices": ("up", "plan", "status", "down", "log"),
@@ -35,6 +35,7 @@ _MODULES = {
     "vini.cli.machine": ("doctor", "agent", "bench"),
     "vini.cli.account": ("login", "logout"),
     "vini.cli.testbed": ("slice", "nodes", "site", "person"),
+    "vini.cli.keys": ("key",),
     "vini.cli.node": ("node",),
     "vini.cli.central": ("central",),
 }

@@ -20,7 +20,8 @@ from vini.model import Topology, Unsupported, ViniError
 _INCLUDE = "Include vini/config"
 
 
-@click.command("ssh", context_settings={"ignore_unknown_options": True})
+@click.command("ssh", context_settings={"ignore_unknown_options": True},
+               short_help="Log in to a sliver by SSH, or run a command there.")  # fmt: skip
 @slice_option
 @click.argument("sliver")
 @click.argument("words", nargs=-1, type=click.UNPROCESSED)
@@ -51,7 +52,7 @@ def _place(client: Slices, topology: Topology, sliver: str) -> SshPlace:
     raise ViniError(f"Nobody can log in to sliver {sliver!r} at the moment; `vini status` says how its node is.")
 
 
-@click.command("ssh-config")
+@click.command("ssh-config", short_help="What plain ssh, scp, sftp and rsync have to know.")
 @slice_option
 @click.option("--write", is_flag=True, help="Into ~/.ssh/vini, and include that in ~/.ssh/config.")
 @json_option

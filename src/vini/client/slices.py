@@ -39,7 +39,7 @@ class SshPlace(Value, frozen=True, forbid_unknown_fields=False):
     host: str  # an address or a name
     port: int
     host_key: str  # "ssh-ed25519 AAAA..."; who shows another one is not that node
-    alias: str  # the node's name in known_hosts(5), whatever its address is
+    alias: str = ""  # the node's name in known_hosts(5), whatever its address is
 
 
 class Slices(ABC):

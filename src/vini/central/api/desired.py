@@ -15,7 +15,7 @@ from vini.central.api.call import Asked, SliceName, WordName, shown
 from vini.central.api.describe import body, route, routes
 from vini.central.faults import status_and_kind
 from vini.central.testbed import Asked as AskedFor
-from vini.central.testbed import Seen, Testbed
+from vini.central.testbed import Seen, SshAddress, Testbed
 from vini.model import Mistake, Topology, TopologyError, Value, ViniError
 from vini.reach import FibEntry
 from vini.rules.caller import Caller
@@ -132,6 +132,11 @@ def _observed(router: APIRouter, testbed: Testbed) -> None:
         """The main forwarding tables of a slice's slivers."""
         return shown(await testbed.fibs(await asyncio.to_thread(call.who), name))
 
+    @route(router, "GET", "/slices/{name}/ssh", gives=list[SshAddress])
+    async def get_ssh(call: Asked, name: SliceName) -> Response:
+        """How to log in to a slice's slivers by SSH, of those nodes that are connected."""
+        return shown(await testbed.ssh(await asyncio.to_thread(call.who), name))
+
 
 def _programs(router: APIRouter, testbed: Testbed) -> None:
     @route(router, "GET", "/slices/{name}/slivers/{sliver}/maps", gives=bus.Maps)
@@ -232,5 +237,3 @@ class _Running:
 
     async def _say(self, message: bus.Message) -> None:
         await self._socket.send_bytes(_ENCODE.encode(message))
-
-

@@ -40,6 +40,11 @@ def write(state: Path, asker: Asker, table: Mapping[str, Admission]) -> None:
         raise ViniError(f"Who may log in can't be written to {path}: {e.strerror}; check the disk.") from e
 
 
+def forget(state: Path, asker: Asker) -> None:
+    """Nobody whom this asker named may come in any more."""
+    (directory(state) / _FILES[asker]).unlink(missing_ok=True)
+
+
 def read(state: Path, asker: Asker) -> Table:
     """Empty where there is none, or none that can be read: then nobody comes in."""
     try:

@@ -12,6 +12,7 @@ import asyncio
 import logging
 from collections.abc import Coroutine
 from typing import Any
+from weakref import WeakSet
 
 import asyncssh
 from asyncssh import SSHServerConnection
@@ -31,6 +32,8 @@ log = logging.getLogger("vini.ssh")
 _LOOK_S = 0.2  # between looks whether those who are in may stay
 _STRANGERS = 200  # connections at once that have not logged in yet; more are hung up on
 _LOGIN_S = 30.0  # for a login
+_LAST_WORD_S = 0.5  # for the sentence that says why, to whoever is put out
+_PUT_OUT = "Your key does not open this slice any more."
 _ALIVE_S = 30.0  # between questions whether a client is still there; after three without an answer it has gone
 
 
@@ -127,6 +130,7 @@ class _Connection(asyncssh.SSHServer):
         self._keeper = keeper
         self._conn: SSHServerConnection | None = None
         self._user = self._key = self._from = ""
+        self._sessions: WeakSet[session.Session] = WeakSet()
 
     def connection_made(self, conn: SSHServerConnection) -> None:
         """Somebody called."""
@@ -167,14 +171,20 @@ class _Connection(asyncssh.SSHServer):
 
     def put_out(self) -> None:
         """At once, and with all that he runs and forwards."""
+        if self._conn is None:
+            return
         log.info("%s is put out of %s: this key does not open it any more", self._key[-12:], self._user)
-        if self._conn is not None:
-            self._conn.disconnect(asyncssh.DISC_BY_APPLICATION, "Your key does not open this slice any more.")
-            self._conn.abort()
+        for one in self._sessions:
+            one.say(_PUT_OUT)  # the client may end before it reads why it was disconnected
+        self._conn.disconnect(asyncssh.DISC_BY_APPLICATION, _PUT_OUT)
+        asyncio.get_running_loop().call_later(_LAST_WORD_S, self._conn.abort)  # one that does not listen to that
+        self._conn = None
 
     def session_requested(self) -> session.Session:
         """A shell, a command or a subsystem follows."""
-        return self._keeper.session(self._user)
+        made = self._keeper.session(self._user)
+        self._sessions.add(made)
+        return made
 
     # --- forwarding -----------------------------------------------------------------------------
 

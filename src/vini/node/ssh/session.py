@@ -90,11 +90,16 @@ class Session(asyncssh.SSHServerSession[bytes]):
         except ConnectionError:
             pass
         except ViniError as e:
+            self.say(str(e))
             if not self._gone:
-                self._chan.write_stderr(f"{e}\n".encode())
                 self._chan.exit(_REFUSED)
         finally:
             self._chan.close()
+
+    def say(self, sentence: str) -> None:
+        """To the person, beside what the command says."""
+        if self._chan and not self._gone:
+            self._chan.write_stderr(f"{sentence}\r\n".encode())
 
     # --- what comes from the client -------------------------------------------------------------
 
