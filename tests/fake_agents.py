@@ -59,6 +59,7 @@ class FakeDesk:
         self.nodes: dict[str, Identity] = {}
         self.specs: dict[str, dict[str, list[SliceSpec]]] = {}
         self.heard: list[tuple[str, bus.Message]] = []
+        self.admissions: dict[str, dict[str, bus.Admission]] = {}
         self.broken = False
         self.asked = 0
 
@@ -73,6 +74,10 @@ class FakeDesk:
     def _newer(self, node: str, greeting: bus.Greeting) -> list[SliceSpec]:
         have = greeting.ended | greeting.generations
         return [s for of in self.specs.get(node, {}).values() for s in of if s.generation > have.get(s.slice, 0)]
+
+    def authorized(self, nodes: Sequence[str]) -> list[dict[str, bus.Admission]]:
+        self._may_break()
+        return [self.admissions.get(node, {}) for node in nodes]
 
     def reported(self, words: Sequence[tuple[str, bus.Message]]) -> list[None]:
         self._may_break()

@@ -28,6 +28,7 @@ from vini.node.drivers.wireguard import WireguardDriver
 from vini.node.ledger import Ledger
 from vini.node.machine import Machine
 from vini.node.place import Place
+from vini.node.ssh.place import running as ssh_server
 from vini.node.trace import Traces
 from vini.plan import plan
 
@@ -197,6 +198,7 @@ class OwnPlace:
         """Whatever a failed test left, by our mark only."""
         self.kill_agent()
         self._end_element()
+        self.end_ssh()
         group = cgroup.of(self.place)
         if group.is_dir():
             cgroup.kill(group)
@@ -210,6 +212,12 @@ class OwnPlace:
             run("umount", "-l", point, check=False)
         for directory in (self.place.run, self.place.state):
             shutil.rmtree(directory, ignore_errors=True)
+
+    def end_ssh(self) -> None:
+        """The SSH server goes by itself some seconds after the last sliver; this doesn't wait for that."""
+        if now := ssh_server(self.place):
+            with suppress(ProcessLookupError):
+                os.kill(now.pid, signal.SIGKILL)
 
     def _end_element(self) -> None:
         socket = str(self.place.run / "element.sock").encode()

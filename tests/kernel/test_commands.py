@@ -229,7 +229,12 @@ def test_the_doctor_knows_this_machine(sh):
 
 def test_every_command_is_tried_here_or_without_root():
     tests = Path(__file__).parent.parent
-    places = (Path(__file__), tests / "unit" / "test_cli.py", *(tests / "hosts").glob("test*.py"))
+    places = (
+        Path(__file__),
+        tests / "unit" / "test_cli.py",
+        *(tests / "hosts").glob("test*.py"),
+        Path(__file__).parent / "test_ssh.py",
+    )
     here = "".join(p.read_text() for p in places)
     untried = [c for c in vini.list_commands(None) if f'"{c}' not in here and f"vini {c}" not in here]  # type: ignore[arg-type]
     assert set(untried) <= {"bench", "program"}  # test_bench_live.py, test_program_command.py

@@ -88,6 +88,38 @@ class WriteRow(Message, frozen=True):
     value: bytes | None
 
 
+class AuthorizedKey(Value, frozen=True, forbid_unknown_fields=False):
+    """A public SSH key that opens a slice, and whose it is."""
+
+    key: str  # "ssh-ed25519 AAAA...", without comment
+    person: str = ""
+
+
+class Admission(Value, frozen=True, forbid_unknown_fields=False):
+    """Who may come into a slice, and what is known to those who do: its slivers' names, as in hosts(5)."""
+
+    keys: tuple[AuthorizedKey, ...] = ()
+    hosts: str = ""
+
+
+class Authorize(Message, frozen=True):
+    """Who may log in by SSH: to these slices with these keys, and to no other slice of this asker.  Whoever is in with
+    a key that is not named any more is put out.  Answered by `Ssh`."""
+
+    slices: dict[str, Admission]
+
+
+class AskSsh(Message, frozen=True):
+    """Where does the node's SSH server listen?  Answered by `Ssh`."""
+
+
+class Ssh(Message, frozen=True):
+    """A node's SSH server; port 0: it serves nobody yet, since nobody has a key for what is here."""
+
+    port: int = 0
+    host_key: str = ""  # "ssh-ed25519 AAAA..."
+
+
 class Stop(Message, frozen=True):
     """End the agent; slices run on.  Answered by `Lines`."""
 
@@ -285,9 +317,22 @@ class Cancel(Message, frozen=True):
 
 
 Request = (
-    Hello | Accept | Foresee | AskStatus | AskFibs | AskLoads | AskActs | AskMaps | WriteRow | Stop | AskClock | Run
+    Hello
+    | Accept
+    | Foresee
+    | AskStatus
+    | AskFibs
+    | AskLoads
+    | AskActs
+    | AskMaps
+    | WriteRow
+    | Stop
+    | AskClock
+    | Run
+    | Authorize
+    | AskSsh
 )
-Reply = Greeting | Progress | Report | Lines | Fibs | Loads | Acts | Maps | Refusal | Clock
+Reply = Greeting | Progress | Report | Lines | Fibs | Loads | Acts | Maps | Refusal | Clock | Ssh
 Typed = Input | Resize | Signal  # what goes to a running command
 Said = Output | Exited  # what comes from it
 ToNode = Request | Typed | Credit | Cancel | Challenge | Welcome | Refusal

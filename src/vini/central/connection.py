@@ -123,7 +123,7 @@ class Connection:
 
 _cancelling: set[asyncio.Future[None]] = set()  # the loop itself keeps no hold of tasks
 _LAST = (
-    bus.Greeting, bus.Report, bus.Lines, bus.Fibs, bus.Maps, bus.Clock, bus.Refusal, bus.Exited,
+    bus.Greeting, bus.Report, bus.Lines, bus.Fibs, bus.Maps, bus.Clock, bus.Ssh, bus.Refusal, bus.Exited,
 )  # fmt: skip
 
 

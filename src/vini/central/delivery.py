@@ -66,6 +66,10 @@ class Desk(Protocol):
         """What each node lacks or holds at a lower generation, empty specs that end a slice among them."""
         ...
 
+    def authorized(self, nodes: Sequence[str]) -> Sequence[dict[str, bus.Admission]]:
+        """Who may log in to the slices of each."""
+        ...
+
     def reported(self, words: Sequence[tuple[str, Word]]) -> Sequence[None]:
         """What nodes say: who they are, how a slice is there, how their clock goes.  Newer words replace older ones."""
         ...
@@ -77,6 +81,7 @@ class Desks:
     def __init__(self, desk: Desk):
         self.identities = Batch(desk.identities)
         self.newer = Batch(desk.newer)
+        self.authorized = Batch(desk.authorized)
         self.reported = Batch(desk.reported)
 
 
@@ -98,6 +103,8 @@ class Delivery:
         self._node = connection.node
         self._woken = asyncio.Event()
         self._woken.set()
+        self._look_who = asyncio.Event()
+        self._look_who.set()
         self._since: int | None = None  # all that was written until then has been looked at
         self._under_way: dict[str, asyncio.Task[None]] = {}
         self._later: set[str] = set()  # slices of which something newer waits until they are not under way any more
@@ -108,8 +115,9 @@ class Delivery:
         self._news, self._room = asyncio.Event(), asyncio.Event()
 
     def wake(self) -> None:
-        """What is asked of the node may have changed."""
+        """What is asked of the node, or who may log in there, may have changed."""
         self._woken.set()
+        self._look_who.set()
 
     # --- to the node ----------------------------------------------------------------------------
 
@@ -135,6 +143,23 @@ class Delivery:
                 self._begin(slice_, list(specs))
             else:
                 self._later.add(slice_)
+
+    async def authorize(self) -> None:
+        """Tell the node who may log in, whenever that is somebody else than it was told last."""
+        told: dict[str, bus.Admission] | None = None
+        while True:
+            await self._look_who.wait()
+            self._look_who.clear()
+            now = await asked(self._desk.authorized, self._node, self._rhythm)
+            if now == told or (told is None and not now):
+                continue
+            try:
+                await self._connection.ask(bus.Authorize(now))
+            except bus.NodeAway:
+                return
+            except ViniError as e:  # an older node, or one that lacks what SSH needs
+                log.warning("node %s lets nobody new log in: %s", self._node, e)
+            told = now
 
     def _begin(self, slice_: str, specs: list[SliceSpec]) -> None:
         self._under_way[slice_] = asyncio.create_task(self._send(slice_, specs))

@@ -12,8 +12,9 @@ import msgspec
 from vini import bus
 from vini.central.delivery import Identity, Lack, Newer, Word
 from vini.model import NotFound, SliceSpec
+from vini.reach import hosts
 from vini.rules.nouns import NodeSaid
-from vini.store import events, nodes, slices, specs
+from vini.store import authorized, events, nodes, slices, specs
 from vini.store.database import Database, Tx
 
 _SHOWN = 10  # links that an event names
@@ -28,6 +29,7 @@ class StoredDesk:
 
     def __init__(self, database: Database, clock: Callable[[], float] = time.time):
         self._database, self._clock = database, clock
+        self._hosts: dict[str, tuple[int, str]] = {}  # slice -> generation, and the names of its slivers then
 
     def identities(self, names: Sequence[str]) -> list[Identity | None]:
         """None where there is no such node."""
@@ -69,6 +71,25 @@ class StoredDesk:
         found = [specs.spec(tx, s, node) for s, g in wanted.items() if g > _held(greeting, s)]
         lost = {s: g for s, g in greeting.generations.items() if s not in wanted}
         return [s for s in found if s is not None] + (specs.strays(tx, node, lost) if lost else [])
+
+    def authorized(self, nodes: Sequence[str]) -> list[dict[str, bus.Admission]]:
+        """Who may log in to the slices of each."""
+        found: dict[str, dict[str, list[bus.AuthorizedKey]]] = {name: {} for name in nodes}
+        with self._database.reading() as tx:
+            generations: dict[str, int] = {}
+            for node, slice_, generation, key, person in authorized.of_nodes(tx, nodes):
+                keys = found[node].setdefault(slice_, [])
+                generations[slice_] = generation
+                if key is not None:
+                    keys.append(bus.AuthorizedKey(key, person))
+            known = {s: self._names(tx, s, g) for s, g in generations.items()}
+        return [{s: bus.Admission(tuple(k), known[s]) for s, k in found[node].items()} for node in nodes]
+
+    def _names(self, tx: Tx, slice_: str, generation: int) -> str:
+        held = self._hosts.get(slice_)
+        if held is None or held[0] != generation:
+            held = self._hosts[slice_] = (generation, hosts(slices.get(tx, slice_).topology))
+        return held[1]
 
     def reported(self, words: Sequence[tuple[str, Word]]) -> list[None]:
         """Write down what nodes say.  One that was deleted meanwhile says nothing any more."""

@@ -171,7 +171,8 @@ class Hub:
         ending = asyncio.create_task(connection.ended())
         tasks = [
             reading, ending, asyncio.create_task(delivery.deliver()), asyncio.create_task(delivery.telling()),
-            asyncio.create_task(self._beat(line)), asyncio.create_task(self._guard(line, identity)),
+            asyncio.create_task(delivery.authorize()), asyncio.create_task(self._beat(line)),
+            asyncio.create_task(self._guard(line, identity)),
         ]  # fmt: skip
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

@@ -29,7 +29,7 @@ from vini.central.testbed import Testbed
 from vini.model import ViniError
 from vini.plugins.tunnels import TunnelKind
 from vini.rules.nouns import NodeSaid
-from vini.store import events, idempotency, nodes, reminders, slices, specs, tokens
+from vini.store import authorized, events, idempotency, nodes, reminders, slices, specs, tokens
 from vini.store.database import Database
 
 log = logging.getLogger("vini.central")
@@ -93,23 +93,24 @@ class Central:
 
     async def _follow(self) -> None:
         """Wake nodes for which anybody on this database wrote something, and cut off those that were disabled."""
-        seen = 0
+        seen, admitted = 0, 0
 
         async def look() -> None:
-            nonlocal seen
-            newest, concerned, allowed = await asyncio.to_thread(self._changed, seen)
-            self.hub.wake(concerned)
+            nonlocal seen, admitted
+            newest, concerned, allowed, authorized = await asyncio.to_thread(self._changed, seen)
+            self.hub.wake(concerned if authorized == admitted else self.hub.connected())
             for node in self.hub.connected() - allowed:
                 self.hub.drop(node, await asyncio.to_thread(self._why_cut, node))
-            seen = newest
+            seen, admitted = newest, authorized
 
         await self._again(_LOOK_S, look)
 
-    def _changed(self, seen: int) -> tuple[int, set[str], set[str]]:
-        """The newest change, the nodes that have something new since `seen`, and all that may be connected."""
+    def _changed(self, seen: int) -> tuple[int, set[str], set[str], int]:
+        """The newest change, the nodes that have something new since `seen`, all that may be connected, and the newest
+        change of who may log in."""
         with self._database.reading() as tx:
             newest, concerned = specs.changed_since(tx, seen)
-            return newest, concerned, nodes.connectable(tx)
+            return newest, concerned, nodes.connectable(tx), authorized.newest(tx)
 
     def _why_cut(self, node: str) -> str:
         """A sentence for it."""

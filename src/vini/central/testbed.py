@@ -55,6 +55,17 @@ class Seen(Value, frozen=True):
     away: dict[str, str] = {}
 
 
+class SshAddress(Value, frozen=True):
+    """How to log in to a sliver by SSH."""
+
+    sliver: str
+    user: str
+    node: str
+    host: str
+    port: int
+    host_key: str  # "ssh-ed25519 AAAA..."
+
+
 class Change(Value, frozen=True):
     """A desired state that is stored: its generation, and the nodes that hold some of it or are to give it up."""
 
@@ -300,6 +311,23 @@ class Testbed:
             if Netns(f"{name}.{sliver}").key in {o.key for o in spec.objects if isinstance(o, Netns)}:
                 return node
         raise NotFound(f"There is no sliver {sliver!r} in slice {name!r}; `vini status -s {name} -v` lists them.")
+
+    async def ssh(self, caller: Caller, name: str) -> list[SshAddress]:
+        """How to log in to its slivers; without those on nodes that are away, or that let nobody in."""
+        held = await asyncio.to_thread(self._held, caller, name, "enter slice")
+        replies = await self._each(held, lambda node: self._bus.ask(node, bus.AskSsh()))
+        addresses = await asyncio.to_thread(self._addresses)
+        return [
+            SshAddress(o.ns.partition(".")[2], o.ns, node, addresses[node], reply.port, reply.host_key)
+            for node, reply in replies.items()
+            if isinstance(reply, bus.Ssh) and reply.port and addresses.get(node)
+            for o in sorted(held[node].objects, key=str)
+            if isinstance(o, Netns)
+        ]
+
+    def _addresses(self) -> dict[str, str]:
+        with self._database.reading() as tx:
+            return {row.name: row.address for row in nodes.all(tx)}
 
     async def ask_sliver(self, caller: Caller, name: str, sliver: str, request: bus.Request) -> bus.Reply:
         """The reply of the node that a sliver is on."""

@@ -16,17 +16,30 @@ from vini.model import ViniError
 
 _SECTIONS = {
     "Slices": ("up", "plan", "status", "link", "program", "down", "log"),
-    "Inside": ("exec", "shell", "ping", "routes", "neighbors", "top", "capture"),
+    "Inside": ("exec", "shell", "ssh", "ssh-config", "ping", "routes", "neighbors", "top", "capture"),
     "Experiments": ("run", "compare"),
     "Files": ("import", "schema"),
     "This machine": ("doctor", "agent", "bench"),
-    "A testbed": ("login", "logout", "slice", "nodes", "node", "site", "person", "lease", "substrate", "central"),
+    "A testbed": (
+        "login",
+        "logout",
+        "slice",
+        "nodes",
+        "node",
+        "site",
+        "person",
+        "key",
+        "lease",
+        "substrate",
+        "central",
+    ),
 }
 _MODULES = {
     "vini.cli.slices": ("up", "plan", "status", "down", "log"),
     "vini.cli.links": ("link",),
     "vini.cli.program": ("program",),
     "vini.cli.execute": ("exec",),
+    "vini.cli.ssh": ("ssh", "ssh-config"),
     "vini.cli.slivers": ("shell", "ping", "capture"),
     "vini.cli.views": ("routes", "neighbors", "top"),
     "vini.cli.runs": ("run", "compare"),
@@ -34,6 +47,7 @@ _MODULES = {
     "vini.cli.machine": ("doctor", "agent", "bench"),
     "vini.cli.account": ("login", "logout"),
     "vini.cli.testbed": ("slice", "nodes", "site", "person"),
+    "vini.cli.keys": ("key",),
     "vini.cli.node": ("node",),
     "vini.cli.lease": ("lease",),
     "vini.cli.substrate": ("substrate",),
@@ -53,7 +67,7 @@ class Commands(click.Group):
         for module, names in _MODULES.items():
             if cmd_name in names:
                 __import__(module)
-                found: click.Command = getattr(sys.modules[module], cmd_name + "_command")
+                found: click.Command = getattr(sys.modules[module], cmd_name.replace("-", "_") + "_command")
                 return found
         return None
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import click
+from msgspec import structs
 
 from vini.cli.account import remote
 from vini.cli.out import called, dump, json_option, line, note
@@ -57,7 +58,9 @@ def _token(site: str, hours: float, as_json: bool) -> None:
 @click.argument("token")
 @click.option("--name", help="The node's name; default: this machine's.")
 @click.option("--address", default="", help="By which other nodes reach it; default: the one towards the central.")
-def _join(url: str, token: str, name: str | None, address: str) -> None:
+@click.option("--ssh-port", type=click.IntRange(0, 65535), default=2222, show_default=True,
+              help="Where members of slices log in; 0: nowhere.")  # fmt: skip
+def _join(url: str, token: str, name: str | None, address: str, ssh_port: int) -> None:
     """Let this machine join the testbed of the central at URL."""
     from vini.node.join import join
 
@@ -76,6 +79,7 @@ def _join(url: str, token: str, name: str | None, address: str) -> None:
         )  # type: ignore[type-var]  # fmt: skip
 
     made = asyncio.run(join(url, token, name or slug(platform.node()), said))  # type: ignore[arg-type]
+    made = structs.replace(made, ssh_port=ssh_port)
     identity.write(place.state, made)
     greeting = asyncio.run(Client(say=note).greeting())
     line(f"This machine is node {made.node} of site {made.site} now; its agent runs as process {greeting.pid}.")

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from vini.client.local import Client
 from vini.client.login import Login, current
-from vini.client.slices import Say, Slices
+from vini.client.slices import Say, Slices, SshPlace
 
-__all__ = ["Client", "Login", "Say", "Slices", "connect"]
+__all__ = ["Client", "Login", "Say", "Slices", "SshPlace", "connect"]
 
 
 def connect(say: Say = lambda _: None) -> Slices:

@@ -14,16 +14,18 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from vini import bus
+from vini.client import ssh_keys
 from vini.client.child import output
-from vini.client.slices import Event, OnProgress, Say, Slices
+from vini.client.slices import Event, OnProgress, Say, Slices, SshPlace
 from vini.dataplane.element import Element
 from vini.embed import embed
 from vini.model import Denied, Link, Node, Shape, SliceSpec, SliverStatus, Stale, Topology, ViniError
 from vini.node import cgroup, service
 from vini.node.drivers.contents import enter
 from vini.node.place import Place, from_environment
+from vini.node.ssh import authorized
 from vini.node.version import digest
-from vini.reach import FibEntry
+from vini.reach import FibEntry, hosts
 from vini.store import Store
 
 if TYPE_CHECKING:
@@ -232,6 +234,35 @@ class Client(Slices):
         """Exit code and standard output of a command inside a sliver; `{run}` in its words stands for its directory."""
         run = str(self.place.sockets(f"{slice_}.{sliver}"))
         return await output(self.enter(slice_, sliver, [word.replace("{run}", run) for word in argv]))
+
+    async def ssh(self, slice_: str) -> list[SshPlace]:
+        """How to log in to its slivers: with this user's own keys, and with one that VINI has for the purpose."""
+        topology = self.store.get(slice_).topology
+        await self.greeting()
+        reply = await self._ask(bus.Authorize(self._admissions()))
+        if not isinstance(reply, bus.Ssh) or not reply.port:
+            raise ViniError(f"Slice {slice_!r} is not there at the moment; `vini status` says why.")
+        alias = f"{self.place.mark}.this-machine"
+        return [
+            SshPlace(name, f"{slice_}.{name}", "this machine", "127.0.0.1", reply.port, reply.host_key, alias)
+            for name in topology.slivers
+            if self.place.netns(f"{slice_}.{name}").exists()
+        ]
+
+    def ssh_identity(self) -> str:
+        """A key pair of this place; only root can read it."""
+        return str(ssh_keys.own(authorized.directory(self.place.state)))
+
+    def _admissions(self) -> dict[str, bus.Admission]:
+        """To all slices of this machine; those who came in before by keys of their own still may."""
+        who, before = _who(), authorized.read(self.place.state, "here")
+        own = Path(self.ssh_identity() + ".pub").read_text()
+        mine = [bus.AuthorizedKey(key, who) for key in ssh_keys.of_user(own)]
+        out = {}
+        for name, topology in self.topologies().items():
+            others = [k for k in before.get(name, bus.Admission()).keys if k.person != who]
+            out[name] = bus.Admission((*mine, *others), hosts(topology))
+        return out
 
     # --- the agent ----------------------------------------------------------------------------
 

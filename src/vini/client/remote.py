@@ -16,7 +16,7 @@ import msgspec
 
 from vini import bus
 from vini.client.login import Login
-from vini.client.slices import Event, OnProgress, Say, Slices
+from vini.client.slices import Event, OnProgress, Say, Slices, SshPlace
 from vini.client.times import Ahead, NodeClock, measured
 from vini.model import (
     CapacityError,
@@ -245,6 +245,12 @@ class RemoteClient(Slices):
     def capabilities(self) -> frozenset[str]:
         """Not known here: each node has its own."""
         return frozenset()
+
+    async def ssh(self, slice_: str) -> list[SshPlace]:
+        """How to log in to its slivers, of nodes that are connected at this moment."""
+        found = await self._ask("GET", f"/slices/{slice_}/ssh", list[SshPlace])
+        central = httpx.URL(self.login.url).host  # another testbed may have a node of the same name
+        return [msgspec.structs.replace(p, alias=f"{p.node}.{central}") for p in found]
 
     # --- inside slivers -----------------------------------------------------------------------
 

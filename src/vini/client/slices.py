@@ -33,6 +33,18 @@ class Event(Value, frozen=True):
     generation: int = 0
 
 
+class SshPlace(Value, frozen=True, forbid_unknown_fields=False):
+    """How to log in to a sliver by SSH."""
+
+    sliver: str
+    user: str  # "SLICE.SLIVER"
+    node: str
+    host: str  # an address or a name
+    port: int
+    host_key: str  # "ssh-ed25519 AAAA..."; who shows another one is not that node
+    alias: str = ""  # the node's name in known_hosts(5), whatever its address is
+
+
 class Slices(ABC):
     """A client.  Methods that are not asynchronous answer from what is stored, at once."""
 
@@ -230,6 +242,14 @@ class Slices(ABC):
     def script(self, file: Path) -> list[str]:
         """The beginning of the command line that runs this Python file, which imports nothing of ours, in a sliver."""
         return [sys.executable, "-I", str(file)]
+
+    @abstractmethod
+    async def ssh(self, slice_: str) -> list[SshPlace]:
+        """How to log in to its slivers, for those that can be at this moment."""
+
+    def ssh_identity(self) -> str:
+        """The file of a private key that opens what `ssh` named; "": those that the user has anyway."""
+        return ""
 
     def address(self, topology: Topology, sliver: str, family: int = 4) -> str:
         """The address that stands for a sliver."""

@@ -11,11 +11,12 @@ from msgspec.structs import replace
 
 from vini import bus
 from vini.bus.streams import Channel
-from vini.model import Denied, NotFound, ViniError, is_sliver
+from vini.model import Denied, NotFound, Unsupported, ViniError, is_sliver
 from vini.node import running
 from vini.node.agent import Agent
 from vini.node.ledgers import Asker
 from vini.node.machine import Progress
+from vini.node.ssh.service import SshService
 
 log = logging.getLogger("vini.agent")
 
@@ -26,9 +27,11 @@ class Answers:
     def __init__(
         self, agent: Agent, greeting: bus.Greeting, prepare: running.Prepare, stop: asyncio.Event,
         clock: Callable[[], float] = time.time, wireguard: Callable[[], str] = lambda: "",
+        ssh: SshService | None = None,
     ):  # fmt: skip
         self._agent, self._greeting, self._prepare, self._stop, self._clock = agent, greeting, prepare, stop, clock
         self._wireguard = wireguard  # the public key of this node's encrypted tunnels, for its central
+        self._ssh = ssh
         self.node = greeting.node  # the name by which the machine joined; else "local"
         self.uplink = ""  # whether it is connected to its central, and if not why
 
@@ -113,6 +116,8 @@ class Answers:
                 return await agent.maps(ns, names)
             case bus.WriteRow(ns, map_, key, value):
                 return await agent.write_row(ns, map_, key, value)
+            case bus.Authorize() | bus.AskSsh():
+                return await asyncio.to_thread(self._admit, request, asker)
             case bus.AskClock():
                 received = self._clock()
                 return bus.Clock(received, self._clock())
@@ -123,3 +128,8 @@ class Answers:
                 return bus.Lines(("The agent ends; slices run on.",))
             case bus.Run():
                 raise AssertionError("a command is a stream: see `run`")
+
+    def _admit(self, request: bus.Authorize | bus.AskSsh, asker: Asker) -> bus.Ssh:
+        if self._ssh is None:
+            raise Unsupported(f"Node {self.node} has no SSH server.")
+        return self._ssh.authorize(request.slices, asker) if isinstance(request, bus.Authorize) else self._ssh.look()

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 from vini.model import Unsupported, Value
@@ -37,6 +38,7 @@ FEATURES = (
     Feature("tcpdump", "`vini capture` and capture probes", "`apt-get install tcpdump`"),
     Feature("traceroute", "path probes", "`apt-get install traceroute`"),
     Feature("ping", "round-trip probes", "`apt-get install iputils-ping`"),
+    Feature("ssh", "logging in to slivers by SSH", "`apt-get install openssh-client` and `pip install asyncssh`"),
     Feature("systemd", "the agent after a reboot", "without it the first command after a reboot starts the agent"),
 )
 
@@ -123,5 +125,6 @@ _PROBES: dict[str, Callable[[], bool]] = {
     "tcpdump": _program("tcpdump", "/usr/bin/tcpdump"),
     "traceroute": _program("traceroute"),
     "ping": _program("ping"),
+    "ssh": lambda: shutil.which("ssh") is not None and find_spec("asyncssh") is not None,
     "systemd": has_systemd,
 }

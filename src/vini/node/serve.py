@@ -33,6 +33,7 @@ from vini.node.pins import Pins
 from vini.node.place import Place, from_environment
 from vini.node.programs import Programs
 from vini.node.running import in_sliver
+from vini.node.ssh.service import SshService
 from vini.node.trace import Traces
 from vini.node.uplink import Uplink
 from vini.node.version import digest
@@ -65,18 +66,21 @@ async def serve(place: Place) -> None:
     path = place.run / "agent.socket"
     path.unlink(missing_ok=True)
     mask = os.umask(0o177)  # from its first moment, the socket is for root only
-    answers = Answers(agent, greeting, in_sliver(place), stop, wireguard=lambda: _public_key(place, greeting))
+    ssh = SshService(place)
+    answers = Answers(agent, greeting, in_sliver(place), stop, wireguard=lambda: _public_key(place, greeting), ssh=ssh)
     server = await asyncio.start_unix_server(lambda r, w: _converse(answers, r, w), path)
     os.umask(mask)
     log.info("agent %s listens on %s; capabilities: %s", os.getpid(), path, ", ".join(sorted(greeting.capabilities)))
     watch = asyncio.create_task(agent.run())
     uplink = asyncio.create_task(Uplink(agent, answers, place.state).run())
+    ssh_service = asyncio.create_task(ssh.run())
     ends = [asyncio.create_task(stop.wait()), asyncio.create_task(_displaced(path))]
     await asyncio.wait([watch, *ends], return_when=asyncio.FIRST_COMPLETED)
     server.close()
     uplink.cancel()
     watch.cancel()
-    for task in (uplink, watch):
+    ssh_service.cancel()
+    for task in (uplink, watch, ssh_service):
         with suppress(asyncio.CancelledError):
             await task
     agent.close()  # while we still hold the lock: no other agent may start before our last step is done

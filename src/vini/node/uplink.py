@@ -27,6 +27,7 @@ from vini.node import identity as identities
 from vini.node.agent import Agent
 from vini.node.answers import Answers
 from vini.node.identity import Identity
+from vini.node.ssh import authorized
 
 if TYPE_CHECKING:
     from websockets.asyncio.client import ClientConnection
@@ -195,6 +196,7 @@ class Uplink:
             else:
                 if identity is None:
                     await self._belong("")
+                    await asyncio.to_thread(authorized.forget, self._state, "central")
                     self._answers.node, self._answers.uplink = "local", ""
                 await self._pause(identity, self._rhythm.look)
 

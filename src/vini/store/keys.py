@@ -10,7 +10,7 @@ from sqlalchemy import insert, select
 from vini.model import Conflict, Denied, NotFound
 from vini.rules.access import absent
 from vini.rules.nouns import Key
-from vini.store import persons
+from vini.store import authorized, persons
 from vini.store.database import Tx
 from vini.store.page import AnyRow
 from vini.store.tables import key_blacklist, keys
@@ -31,6 +31,7 @@ def add(tx: Tx, email: str, line: str) -> Key:
         )
     if tx.scalar(select(keys.c.id).where(keys.c.person_id == person, keys.c.key == key)):
         raise Conflict(f"{email} has this key already.")
+    authorized.changed(tx)
     made = tx.execute(insert(keys).values(person_id=person, key=key, comment=comment).returning(keys.c.id))
     return get(tx, made.scalar_one())
 
@@ -52,12 +53,14 @@ def delete(tx: Tx, number: int) -> None:
     """Raises NotFound."""
     if not tx.execute(delete_rows(keys).where(keys.c.id == number)).rowcount:
         raise NotFound(absent("key", str(number)))
+    authorized.changed(tx)
 
 
 def blacklist(tx: Tx, line: str) -> None:
     """Take it from whoever has it, and never take it again."""
     key, _ = split(line)
     tx.execute(delete_rows(keys).where(keys.c.key == key))
+    authorized.changed(tx)
     if not tx.scalar(select(key_blacklist.c.key).where(key_blacklist.c.key == key)):
         tx.execute(insert(key_blacklist).values(key=key))
 

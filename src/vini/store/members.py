@@ -7,7 +7,7 @@ from collections.abc import Collection
 from sqlalchemy import delete, insert, select
 
 from vini.model import NotFound
-from vini.store import persons
+from vini.store import authorized, persons
 from vini.store.database import Tx
 from vini.store.tables import persons as persons_table
 from vini.store.tables import slice_members
@@ -18,6 +18,7 @@ def add(tx: Tx, slice_id: int, email: str) -> None:
     person = persons.number(tx, email)
     mine = select(slice_members).where(slice_members.c.slice_id == slice_id, slice_members.c.person_id == person)
     if tx.execute(mine).first() is None:
+        authorized.changed(tx)
         tx.execute(insert(slice_members).values(slice_id=slice_id, person_id=person))
 
 
@@ -29,6 +30,7 @@ def remove(tx: Tx, slice_id: int, email: str) -> None:
     )
     if not gone.rowcount:
         raise NotFound(f"{email} is no member of this slice.")
+    authorized.changed(tx)
 
 
 def of(tx: Tx, slice_ids: Collection[int]) -> dict[int, list[str]]:

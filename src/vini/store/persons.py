@@ -12,7 +12,7 @@ from vini.model import Conflict, NotFound
 from vini.rules.access import absent
 from vini.rules.caller import EVERYWHERE
 from vini.rules.nouns import Held, Person
-from vini.store import roles
+from vini.store import authorized, roles
 from vini.store.database import Tx
 from vini.store.page import AnyRow, matches, page
 from vini.store.tables import persons, sites
@@ -64,12 +64,14 @@ def some(
 def change(tx: Tx, email: str, values: dict[str, Any]) -> Person:
     """Columns -> what they are from now on; `password` is a hash."""
     if values:
+        authorized.changed(tx)
         tx.execute(update(persons).where(persons.c.email == email.lower()).values(values))
     return get(tx, email)
 
 
 def delete(tx: Tx, email: str) -> None:
     """With his roles, keys, tokens and memberships."""
+    authorized.changed(tx)
     tx.execute(delete_rows(persons).where(persons.c.id == number(tx, email)))
 
 

@@ -16,7 +16,7 @@ from vini.central.api.describe import body, route, routes
 from vini.central.faults import status_and_kind
 from vini.central.relay import Relay
 from vini.central.testbed import Asked as AskedFor
-from vini.central.testbed import Seen, Testbed
+from vini.central.testbed import Seen, SshAddress, Testbed
 from vini.model import Mistake, Topology, TopologyError, Value, ViniError
 from vini.reach import FibEntry
 from vini.rules.caller import Caller
@@ -158,6 +158,11 @@ def _observed(router: APIRouter, testbed: Testbed) -> None:
     def get_holders(call: Asked, name: SliceName) -> Response:
         """The nodes of a slice: the slivers that each has, and how its clock goes."""
         return shown(testbed.holders(call.who(), name))
+
+    @route(router, "GET", "/slices/{name}/ssh", gives=list[SshAddress])
+    async def get_ssh(call: Asked, name: SliceName) -> Response:
+        """How to log in to a slice's slivers by SSH, of those nodes that are connected."""
+        return shown(await testbed.ssh(await asyncio.to_thread(call.who), name))
 
 
 def _programs(router: APIRouter, testbed: Testbed) -> None:

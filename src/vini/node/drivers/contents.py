@@ -270,6 +270,11 @@ def _said(error: Exception) -> str:
     return str(error)
 
 
+def has_root(place: Place, ns: str) -> bool:
+    """Whether a sliver has a private root, which brings its own names and tools."""
+    return _record(place, ns).exists()
+
+
 def enter(place: Place, ns: str, argv: Sequence[str]) -> list[str]:
     """The command line that runs `argv` inside a sliver: its network, and its private root where it has one."""
     pin = _pin(place, ns)

@@ -1,0 +1,204 @@
+"""The SSH server of a node: lets members of a slice into its slivers, as `SLICE.SLIVER` or, where it is the only one of
+its slice here, as `SLICE`.
+
+A login is a public key that the book names for that slice at that moment; nothing else is.  Whoever is in with a key
+that the book does not name any more is put out within `_LOOK_S`.  Agents, X11, and sockets of the node's file system
+are not forwarded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from typing import Any
+from weakref import WeakSet
+
+import asyncssh
+from asyncssh import SSHServerConnection
+from msgspec.structs import replace
+
+from vini import bus
+from vini.model import NotFound
+from vini.node import netns, running
+from vini.node.drivers.contents import has_root
+from vini.node.place import Place
+from vini.node.ssh import session
+from vini.node.ssh.authorized import Book
+from vini.node.ssh.forward import Inside
+from vini.node.ssh.need import needed
+
+log = logging.getLogger("vini.ssh")
+_LOOK_S = 0.2  # between looks whether those who are in may stay
+_STRANGERS = 200  # connections at once that have not logged in yet; more are hung up on
+_LOGIN_S = 30.0  # for a login
+_LAST_WORD_S = 0.5  # for the sentence that says why, to whoever is put out
+_PUT_OUT = "Your key does not open this slice any more."
+_ALIVE_S = 30.0  # between questions whether a client is still there; after three without an answer it has gone
+
+
+class Doorkeeper:
+    """All connections of one server."""
+
+    def __init__(self, place: Place, prepare: running.Prepare):
+        self._place, self._prepare, self._book = place, prepare, Book(place.state)
+        self._strangers: set[_Connection] = set()
+        self._inside: set[_Connection] = set()
+
+    @property
+    def busy(self) -> bool:
+        """Whether anybody is in, or about to come in."""
+        return bool(self._strangers or self._inside)
+
+    def needed(self) -> bool:
+        """Whether there is a sliver here that anybody has a key for."""
+        return needed(self._place, self._book)
+
+    async def listen(self, host: str, port: int, key: asyncssh.SSHKey) -> asyncssh.SSHAcceptor:
+        """Raises OSError where the port is not to be had."""
+        return await asyncssh.listen(
+            host, port, server_host_keys=[key], server_factory=lambda: _Connection(self),
+            encoding=None, line_editor=False, login_timeout=_LOGIN_S,
+            keepalive_interval=_ALIVE_S, agent_forwarding=False, x11_forwarding=False, allow_scp=False,
+            password_auth=False, kbdint_auth=False, host_based_auth=False, gss_host=None, backlog=512,
+            server_version="VINI", compression_algs=None, reuse_address=True,
+        )  # fmt: skip
+
+    async def guard(self) -> None:
+        """Put out whoever may not stay; until cancelled."""
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            for connection in list(self._inside):
+                if not connection.may_stay(self._book):
+                    connection.put_out()
+
+    # --- what connections ask -------------------------------------------------------------------
+
+    def come(self, connection: _Connection) -> bool:
+        """Whether there is room for one more stranger."""
+        self._strangers.add(connection)
+        return len(self._strangers) <= _STRANGERS
+
+    def known(self, connection: _Connection) -> None:
+        """It has logged in."""
+        self._strangers.discard(connection)
+        self._inside.add(connection)
+
+    def gone(self, connection: _Connection) -> None:
+        """It has ended."""
+        self._strangers.discard(connection)
+        self._inside.discard(connection)
+
+    def place_of(self, user: str) -> tuple[str, str]:
+        """The slice and the namespace that a user name means.  Raises NotFound."""
+        slice_, dot, sliver = user.partition(".")
+        if dot and sliver and "/" not in user:
+            return slice_, user
+        there = netns.pinned(self._place.run / "netns" / slice_, "") if slice_ and "/" not in user else []
+        if len(there) != 1:
+            raise NotFound(f"Log in as {slice_}.SLIVER; here are: {', '.join(there) or 'none'}.")
+        return slice_, f"{slice_}.{there[0]}"
+
+    def opens(self, user: str, key: str) -> bool:
+        """Whether this key opens what the user name means, and that is there."""
+        try:
+            slice_, ns = self.place_of(user)
+        except NotFound:
+            return False
+        return self._book.opens(slice_, key) and self._place.netns(ns).exists()
+
+    def inside(self, user: str) -> Inside:
+        """The network of the sliver that it means."""
+        slice_, ns = self.place_of(user)
+        return Inside(self._place.netns(ns), self._book.of(slice_).hosts)
+
+    def session(self, user: str) -> session.Session:
+        """A new one in the sliver that it means."""
+        slice_, ns = self.place_of(user)
+        hosts = "" if has_root(self._place, ns) else self._book.of(slice_).hosts or "\n"
+
+        async def run(command: bus.Run, client: session.Session) -> None:
+            await running.run(replace(command, hosts=hosts), client, self._prepare)
+
+        return session.Session(ns, run)
+
+
+class _Connection(asyncssh.SSHServer):
+    """One client."""
+
+    def __init__(self, keeper: Doorkeeper):
+        self._keeper = keeper
+        self._conn: SSHServerConnection | None = None
+        self._user = self._key = self._from = ""
+        self._sessions: WeakSet[session.Session] = WeakSet()
+
+    def connection_made(self, conn: SSHServerConnection) -> None:
+        """Somebody called."""
+        self._conn = conn
+        self._from = str((conn.get_extra_info("peername") or ("somebody",))[0])
+        if not self._keeper.come(self):
+            log.warning("hung up on %s: %s others have not logged in yet", self._from, _STRANGERS)
+            conn.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        """He has gone."""
+        self._keeper.gone(self)
+
+    def begin_auth(self, username: str) -> bool:  # noqa: ARG002
+        """Always asked for a key."""
+        return True
+
+    def public_key_auth_supported(self) -> bool:
+        """Nothing but that."""
+        return True
+
+    def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
+        """Whether it opens what he asks for; that he has the private half is asked afterwards."""
+        text = _text(key)
+        if not self._keeper.opens(username, text):
+            return False
+        self._user, self._key = username, text
+        return True
+
+    def auth_completed(self) -> None:
+        """He has shown that the key is his."""
+        log.info("%s is in as %s from %s", self._key[-12:], self._user, self._from)
+        self._keeper.known(self)
+
+    def may_stay(self, book: Book) -> bool:
+        """Whether his key still opens the slice."""
+        return book.opens(self._user.partition(".")[0], self._key)
+
+    def put_out(self) -> None:
+        """At once, and with all that he runs and forwards."""
+        if self._conn is None:
+            return
+        log.info("%s is put out of %s: this key does not open it any more", self._key[-12:], self._user)
+        for one in self._sessions:
+            one.say(_PUT_OUT)  # the client may end before it reads why it was disconnected
+        self._conn.disconnect(asyncssh.DISC_BY_APPLICATION, _PUT_OUT)
+        asyncio.get_running_loop().call_later(_LAST_WORD_S, self._conn.abort)  # one that does not listen to that
+        self._conn = None
+
+    def session_requested(self) -> session.Session:
+        """A shell, a command or a subsystem follows."""
+        made = self._keeper.session(self._user)
+        self._sessions.add(made)
+        return made
+
+    # --- forwarding -----------------------------------------------------------------------------
+
+    def connection_requested(
+        self, dest_host: str, dest_port: int, orig_host: str, orig_port: int  # noqa: ARG002
+    ) -> Coroutine[Any, Any, Any]:  # fmt: skip
+        """`ssh -L`, `ssh -D`: connections that begin in the sliver."""
+        return self._keeper.inside(self._user).connect(dest_host, dest_port)
+
+    def server_requested(self, listen_host: str, listen_port: int) -> Coroutine[Any, Any, Any]:
+        """`ssh -R`: a port in the sliver."""
+        assert self._conn is not None
+        return self._keeper.inside(self._user).listen(self._conn, listen_host, listen_port)
+
+
+def _text(key: asyncssh.SSHKey) -> str:
+    return " ".join(key.export_public_key("openssh").decode().split()[:2])

@@ -1,0 +1,100 @@
+"""Keeps the SSH server running for as long as anybody may log in to something here: the agent's part of it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from importlib.util import find_spec
+
+from vini import bus
+from vini.model import Unsupported, ViniError
+from vini.node.lock import locked
+from vini.node.place import Place
+from vini.node.ssh import authorized
+from vini.node.ssh import place as places
+from vini.node.ssh.authorized import Asker, Book
+from vini.node.ssh.need import needed
+from vini.node.version import digest
+
+log = logging.getLogger("vini.agent")
+_LOOK_S = 1.0
+_START_S = 20.0  # for a start on a busy machine
+_PAUSE_S = 30.0  # after a start that failed
+
+
+class SshService:
+    """One place's.  Its methods may be called from any thread."""
+
+    def __init__(self, place: Place):
+        self._place, self._book = place, Book(place.state)
+
+    async def run(self) -> None:
+        """Start it again when it has ended, and is needed; until cancelled."""
+        while True:
+            pause = _LOOK_S
+            try:
+                await asyncio.to_thread(self.look)
+            except ViniError as e:
+                log.warning("%s", e)
+                pause = _PAUSE_S
+            await asyncio.sleep(pause)
+
+    def authorize(self, slices: dict[str, bus.Admission], asker: Asker) -> bus.Ssh:
+        """From now on these may log in to what this asker asked for, and it runs if they can."""
+        authorized.write(self._place.state, asker, slices)
+        return self.look()
+
+    def look(self) -> bus.Ssh:
+        """Where it listens; started, or replaced by one that is as it should be, where it is needed."""
+        if not needed(self._place, self._book):
+            return bus.Ssh()
+        return self._ensured()
+
+    def _ensured(self) -> bus.Ssh:
+        now = self._alive()
+        if now and (now.version, now.asked) == (digest(), places.wanted(self._place)):
+            return bus.Ssh(now.port, now.host_key)
+        if find_spec("asyncssh") is None:
+            raise Unsupported("This node lacks the library for SSH; `pip install asyncssh`, and try again.")
+        if now:
+            with suppress(ProcessLookupError):
+                os.kill(now.pid, signal.SIGTERM)
+        return self._started()
+
+    def _alive(self) -> places.Running | None:
+        lock = locked(places.lock(self._place))
+        if lock is None:
+            return places.running(self._place)
+        with lock:
+            places.lock(self._place).unlink(missing_ok=True)
+        return None
+
+    def _started(self) -> bus.Ssh:
+        log_path = self._place.state / "ssh.log"
+        deadline = time.monotonic() + _START_S
+        child: subprocess.Popen[bytes] | None = None
+        while time.monotonic() < deadline:
+            now = self._alive()
+            if now and now.version == digest() and now.asked == places.wanted(self._place):
+                return bus.Ssh(now.port, now.host_key)
+            if now is None and child is None:
+                with log_path.open("ab") as out:
+                    child = subprocess.Popen(
+                        [sys.executable, "-m", "vini.node.ssh"], stdin=subprocess.DEVNULL, stdout=out, stderr=out,
+                        cwd="/", start_new_session=True, env=_environment(self._place),
+                    )  # fmt: skip
+            if child and child.poll():
+                break
+            time.sleep(0.02)
+        said = log_path.read_text(errors="replace").strip().splitlines()[-1:] if log_path.exists() else []
+        raise ViniError(f"The SSH server does not start; its log {log_path} ends: {' '.join(said)}")
+
+
+def _environment(place: Place) -> dict[str, str]:
+    return {**os.environ, "VINI_MARK": place.mark, "VINI_RUN": str(place.run), "VINI_STATE": str(place.state)}

@@ -1,0 +1,126 @@
+"""SSH into slivers of a testbed: who may, for how long, and that neither a central nor an agent is needed for it."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from own_place import eventually
+from testbed import ADMIN, Testbed, testbed
+
+from vini.node.ssh.place import running
+
+pytestmark = [pytest.mark.root, pytest.mark.needs("cgroup2", "vxlan", "ssh")]
+
+SLICE = "home_ssh"
+TEXT = f"name: {SLICE}\nslivers: {{a: {{node: n1}}, b: {{node: n2}}}}\nlinks: [a -- b]\n"
+
+
+@pytest.fixture(scope="module")
+def bed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Testbed]:
+    with testbed(("n1", "n2"), tmp_path_factory.mktemp) as made:
+        made.vini("slice", "create", SLICE, "--description", "a pair", "--url", "https://example.org")
+        path = made.directory / "pair.yaml"
+        path.write_text(TEXT)
+        made.vini("up", str(path), "--slice", SLICE)
+        yield made
+        made.vini("down", "-s", SLICE)
+
+
+@pytest.fixture
+def key(bed: Testbed, tmp_path: Path) -> Path:
+    """A pair of which the account has the public half."""
+    path = tmp_path / "id"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", path], check=True)
+    assert f"of {ADMIN} opens" in bed.vini("key", "add", f"{path}.pub")
+    return path
+
+
+def ssh(bed: Testbed, key: Path, sliver: str, *words: str) -> subprocess.Popen[str]:
+    """Plain OpenSSH, to the node's address; the host key is the one that the central names."""
+    host = bed.hosts["n1" if sliver == "a" else "n2"]
+    found = running(host.own.place)
+    known = key.with_name("known_hosts")
+    known.write_text(f"node {found.host_key if found else ''}\n")
+    options = ["HostKeyAlias=node", f"UserKnownHostsFile={known}", "StrictHostKeyChecking=yes", "IdentitiesOnly=yes",
+               "BatchMode=yes", "ConnectTimeout=20"]  # fmt: skip
+    return subprocess.Popen(
+        ["ssh", "-F", "none", "-p", "2222", "-i", str(key), *(w for o in options for w in ("-o", o)),
+         f"{SLICE}.{sliver}@{host.ip}", *words],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def said(bed: Testbed, key: Path, sliver: str = "a") -> str:
+    out, err = ssh(bed, key, sliver, "echo in $VINI_NAME").communicate(timeout=60)
+    return out.strip() or err
+
+
+def number(bed: Testbed) -> str:
+    return bed.vini("key").splitlines()[-1].split()[0]
+
+
+def stays(bed: Testbed, key: Path) -> subprocess.Popen[str]:
+    """Somebody who is in, and stays."""
+
+    def comes() -> subprocess.Popen[str] | None:
+        process = ssh(bed, key, "a", "echo in; exec sleep 1000")
+        assert process.stdout
+        if process.stdout.readline() == "in\n":
+            return process
+        process.communicate()
+        return None
+
+    found = eventually(comes)
+    assert found
+    return found
+
+
+def is_put_out(process: subprocess.Popen[str]) -> None:
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 255
+    assert "does not open this slice any more" in err
+
+
+def test_a_members_key_opens_every_sliver_on_its_node_and_only_as_long_as_he_has_it(bed: Testbed, key: Path) -> None:
+    eventually(lambda: said(bed, key) == "in a")
+    eventually(lambda: said(bed, key, "b") == "in b")
+    out = bed.vini("ssh", "-s", SLICE, "b", "-i", str(key), "-o", "BatchMode=yes", "getent hosts a; echo $VINI_SLIVER")
+    assert f"{SLICE}.b" in out
+    assert out.split()[1].startswith("a")  # by the slice's names
+    inside = stays(bed, key)
+    bed.vini("key", "delete", number(bed))
+    is_put_out(inside)
+    assert "Permission denied" in said(bed, key)
+
+
+def test_the_blacklist_and_the_end_of_a_membership_put_out(bed: Testbed, key: Path) -> None:
+    inside = stays(bed, key)
+    bed.vini("slice", "share", SLICE, ADMIN, "--end")
+    is_put_out(inside)
+    bed.vini("slice", "share", SLICE, ADMIN)
+    inside = stays(bed, key)
+    bed.client().call("POST", "/key-blacklist", type(None), {"key": key.with_suffix(".pub").read_text().strip()})
+    is_put_out(inside)
+    assert "blacklist" in bed.vini("key", "add", f"{key}.pub", check=False)
+
+
+def test_who_was_let_in_comes_in_with_the_central_and_the_agent_away(bed: Testbed, key: Path) -> None:
+    inside = stays(bed, key)
+    n1 = bed.hosts["n1"]
+    bed.central.kill()
+    n1.kill()
+    try:
+        assert said(bed, key) == "in a"
+        assert inside.poll() is None
+    finally:
+        n1.start()
+        bed.central.up()
+        eventually(n1.is_connected, 120)
+    bed.vini("key", "delete", number(bed))
+    is_put_out(inside)
+    with suppress(ProcessLookupError):
+        inside.kill()
