@@ -18,7 +18,7 @@ from vini.bus import frames
 from vini.bus.streams import WINDOW
 from vini.model import Unsupported
 from vini.node import identity as identities
-from vini.node.uplink import trusting
+from vini.node.reached import trusting
 
 GREETING = bus.Greeting("test", 1, "one", frozenset(), {})
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
@@ -15,14 +16,18 @@ from fastapi import FastAPI
 from starlette.routing import WebSocketRoute
 
 from vini.bus.joining import JoinAsked, Joined
-from vini.central import process
+from vini.central import natsserver, process
 from vini.central import settings as settings_file
 from vini.central.api.desired import desired_router
 from vini.central.app import make_app
 from vini.central.ca import Authority
+from vini.central.delivery import Desk
 from vini.central.desk import StoredDesk
 from vini.central.hub import Hub
 from vini.central.join import join_router
+from vini.central.natsbus import NatsBus
+from vini.central.rights import read as read_rights
+from vini.central.settings import Settings
 from vini.central.testbed import Testbed
 from vini.model import ViniError
 from vini.rules.nouns import NodeSaid
@@ -31,6 +36,7 @@ from vini.store.database import Database
 
 log = logging.getLogger("vini.central")
 _LOOK_S = 0.2  # between looks what other centrals on the same database changed
+_READMIT_S = 2.0  # between looks whether a node that the engine keeps out may come back
 _TIDY_S = 60.0  # between looks what has expired
 _KEEP_S = 30 * 86400.0  # tokens that expired are remembered so long, so that their users are told why
 _EVENTS_S = 3 * 365 * 86400.0
@@ -39,10 +45,14 @@ _EVENTS_S = 3 * 365 * 86400.0
 class Central:
     """Everything of one central, over a database that is migrated."""
 
-    def __init__(self, database: Database, authority: Authority, clock: Callable[[], float] = time.time):
+    def __init__(
+        self, database: Database, authority: Authority, clock: Callable[[], float] = time.time,
+        engine: Callable[[Desk], NatsBus] | None = None,
+    ):  # fmt: skip
         self._database, self._clock = database, clock
         self._desk = StoredDesk(database, clock)
-        self.hub = Hub(self._desk, clock=clock)
+        self.engine = engine(self._desk) if engine else None
+        self.hub = self.engine or Hub(self._desk, clock=clock)
         self.testbed = Testbed(database, self.hub, clock)
         self.app: FastAPI = make_app(
             database,
@@ -69,7 +79,10 @@ class Central:
 
     async def tend(self) -> None:
         """Until cancelled.  A database that is away is asked again."""
-        await asyncio.gather(self._again(_TIDY_S, self._tidy), self._follow())
+        work = [self._again(_TIDY_S, self._tidy), self._follow()]
+        if self.engine:
+            work += [self.engine.serve(), self._again(_READMIT_S, self._readmit)]
+        await asyncio.gather(*work)
 
     async def _again(self, every_s: float, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         while True:
@@ -92,6 +105,15 @@ class Central:
             seen = newest
 
         await self._again(_LOOK_S, look)
+
+    async def _readmit(self) -> None:
+        """Whom the engine keeps out, and should not any more."""
+        if self.engine:
+            self.engine.readmit(await asyncio.to_thread(self._keys))
+
+    def _keys(self) -> set[bytes]:
+        with self._database.reading() as tx:
+            return nodes.keys_of_connectable(tx)
 
     def _changed(self, seen: int) -> tuple[int, set[str], set[str]]:
         """The newest change, the nodes that have something new since `seen`, and all that may be connected."""
@@ -131,23 +153,48 @@ def run(directory: Path, listen: str, say: Callable[[str], None]) -> None:
     database = Database(settings.database_url(directory))
     database.migrate()
     authority = Authority(directory / "ca")
-    central = Central(database, authority)
     served = authority.serve(settings.names)
+    central, server = _made(directory, settings, database, authority, listen)
     config = uvicorn.Config(
         central.app, host=listen, port=settings.port, ssl_certfile=served.certificate, ssl_keyfile=served.key,
         log_level="warning", ws="websockets-sansio", ws_max_size=1 << 24, timeout_graceful_shutdown=2,
     )  # fmt: skip
     say(f"The central answers at {settings.url}; its database is {database}.")
-    asyncio.run(_serve(uvicorn.Server(config), central, authority, settings.names))
+    if settings.engine == "nats":
+        say(f"Nodes are reached over the engine {settings.nats_url}.")
+    asyncio.run(_serve(uvicorn.Server(config), central, authority, settings.names, server))
 
 
-async def _serve(server: uvicorn.Server, central: Central, authority: Authority, names: tuple[str, ...]) -> None:
+def _made(
+    directory: Path, settings: Settings, database: Database, authority: Authority, listen: str
+) -> tuple[Central, natsserver.Server | None]:
+    """With the nats-server that it runs itself, if it does."""
+    if settings.engine == "hub":
+        return Central(database, authority), None
+    rights = read_rights(directory)
+    trusted = ssl.create_default_context(cadata=authority.pem)
+    configuration = natsserver.configure(
+        directory, rights, authority.serve(settings.names), listen, settings.engine_port
+    )
+    central = Central(
+        database, authority, engine=lambda desk: NatsBus(desk, rights, settings.nats_url, trusted)
+    )  # fmt: skip
+    return central, None if settings.engine_url else natsserver.Server(configuration)
+
+
+async def _serve(
+    server: uvicorn.Server, central: Central, authority: Authority, names: tuple[str, ...],
+    engine: natsserver.Server | None,
+) -> None:  # fmt: skip
     server.config.load()
     assert server.config.ssl is not None
     tending = [
         asyncio.create_task(central.tend()),
-        asyncio.create_task(authority.keep(server.config.ssl, names)),
+        asyncio.create_task(authority.keep(server.config.ssl, names, engine.reload if engine else lambda: None)),
     ]
+    if engine:
+        await natsserver.check()
+        tending.append(asyncio.create_task(engine.run()))
     try:
         await server.serve()
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -11,6 +12,7 @@ from vini.model import Conflict, NotFound, Value, ViniError
 
 DIRECTORY = Path("/var/lib/vini-central")
 PORT = 8443
+ENGINE_PORT = 4222
 
 
 class Settings(Value, frozen=True):
@@ -19,12 +21,23 @@ class Settings(Value, frozen=True):
     names: tuple[str, ...]  # by which others reach it: DNS names and addresses; the first is told to them
     port: int = PORT
     database: str = ""  # a URL of SQLAlchemy's; "": SQLite in the same directory
+    engine: Literal["hub", "nats"] = "hub"  # between centrals and nodes
+    engine_url: str = ""  # of a nats-server that somebody else runs, tls://name:port; "": the central runs one
+    engine_port: int = ENGINE_PORT  # of the one that the central runs
 
     @property
     def url(self) -> str:
         """What nodes and people are told."""
-        name = f"[{self.names[0]}]" if ":" in self.names[0] else self.names[0]
-        return f"https://{name}:{self.port}"
+        return f"https://{self._name}:{self.port}"
+
+    @property
+    def nats_url(self) -> str:
+        """Where nodes find the engine."""
+        return self.engine_url or f"tls://{self._name}:{self.engine_port}"
+
+    @property
+    def _name(self) -> str:
+        return f"[{self.names[0]}]" if ":" in self.names[0] else self.names[0]
 
     def database_url(self, directory: Path) -> str:
         """Where accounts and slices are."""
