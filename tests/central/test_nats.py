@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -11,15 +13,16 @@ from typing import Any
 
 import msgspec
 import pytest
-from fake_agents import QUICK, Central, central, eventually, no_engine, node, spec, typed
+from fake_agents import QUICK, Central, Engine, central, eventually, no_engine, node, spec, typed
 
 from vini import bus
 from vini.bus import engine, frames, subjects
 from vini.bus.nkeys import Key, claimed, nkey, public_key
-from vini.central import rights
+from vini.central import natsserver, rights
+from vini.central.ca import Authority
 from vini.central.natsbus import NatsBus
 from vini.central.rights import Rights
-from vini.model import Denied, ViniError
+from vini.model import Denied, NotFound, Unsupported, ViniError
 from vini.node.reached import trusting
 
 pytestmark = pytest.mark.skipif(bool(no_engine()), reason=no_engine() or "-")
@@ -317,3 +320,46 @@ def test_what_a_node_may_do_stands_in_the_account_and_not_in_what_it_is_given():
     assert all("{{subject()}}" in s for side in ("pub", "sub") for s in scope["template"][side]["allow"])
     assert claimed(r.account_jwt({"U": 3}))["nats"]["revocations"] == {"U": 3}
     assert Rights(b"s" * 32).account == r.account != Rights(b"t" * 32).account
+
+
+async def test_a_server_that_ends_is_started_again_and_ends_with_its_central(tmp_path):
+    made = central_engine(tmp_path)
+    server = natsserver.Server(made.configuration)
+    running = asyncio.create_task(server.run())
+    first = await eventually(lambda: server.pid)
+    os.kill(first, signal.SIGKILL)
+    second = await eventually(lambda: server.pid != first and server.pid)
+    server.reload()
+    key, jwt = made.rights.administrator()
+    trusted = trusting(Authority(tmp_path / "ca").pem)
+    while True:
+        try:
+            line = await engine.dial(made.url, trusted, key, jwt, "x", 5)
+            break
+        except OSError:  # it does not listen yet
+            await asyncio.sleep(0.02)
+    await line.close()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert server.pid is None and not Path(f"/proc/{second}").exists()
+
+
+def central_engine(directory: Path) -> Engine:
+    return Engine(directory, Authority(directory / "ca"))
+
+
+async def test_a_machine_without_nats_server_is_told_what_to_do(monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(Unsupported, match=r"There is no nats-server on this machine: install one .* or set `engine`"):
+        await natsserver.check()
+
+
+async def test_a_testbed_without_its_seed_and_one_whose_seed_is_damaged(tmp_path):
+    (tmp_path / "ca").mkdir()
+    with pytest.raises(NotFound, match="restore it from a backup"):
+        rights.read(tmp_path)
+    account = rights.make(tmp_path).account
+    assert rights.make(tmp_path).account == account, "the seed that is there stays"
+    (tmp_path / "ca" / "engine.seed").write_bytes(b"x")
+    with pytest.raises(ViniError, match="is damaged"):
+        rights.read(tmp_path)

@@ -7,6 +7,7 @@ good any more, and what was lost meanwhile.
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 from collections.abc import Callable
 from contextlib import suppress
@@ -80,6 +81,7 @@ async def dial(url: str, trusted: ssl.SSLContext, key: Key, jwt: str, name: str,
         from nats.errors import Error, NoServersError
     except ImportError as e:
         raise ViniError("this machine lacks a library for NATS; `pip install nats-py`.") from e
+    logging.getLogger("asyncio").addFilter(_is_news)
     client, gone = Client(), asyncio.get_running_loop().create_future()
     causes: list[Exception] = []
 
@@ -112,6 +114,11 @@ async def dial(url: str, trusted: ssl.SSLContext, key: Key, jwt: str, name: str,
             raise _error(str(e)) from e
         raise
     return Line(client, gone)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """What asyncio warns of whenever a TLS connection of the library's ends, is none."""
+    return "eof_received() has no effect" not in record.getMessage()
 
 
 async def _close(client: Client) -> None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import Callable, Collection
 from contextlib import suppress
 
 from starlette.websockets import WebSocket
 
-from vini import bus
-from vini.bus import frames, streams
+from vini.bus import frames
+from vini.central.asking import Asking
 from vini.central.attendance import CUT, Attendance, away
+from vini.central.connection import Connection
 from vini.central.delivery import Desk, Desks, Identity, Rhythm
 from vini.central.door import Door
 
@@ -20,7 +21,7 @@ __all__ = ["Desk", "Hub", "Identity", "Rhythm"]
 log = logging.getLogger("vini.hub")
 
 
-class Hub:
+class Hub(Asking):
     """A `bus.seam.Bus` over the nodes that are connected to this process.  All methods but `wake` and `drop`, which
     any thread may call, belong to the loop that serves `endpoint`."""
 
@@ -46,27 +47,11 @@ class Hub:
 
         self._soon(wake)
 
-    async def ask(
-        self, node: str, request: bus.Request, progress: Callable[[bus.Progress], None] = lambda _: None
-    ) -> bus.Reply:
-        """The node's final reply.  Raises NodeAway, or the error that the node refused with."""
-        return await self._line(node).connection.ask(request, progress)
-
-    async def run(self, node: str, command: bus.Run, typed: AsyncIterator[bus.Typed]) -> AsyncIterator[bus.Said]:
-        """What a command in a sliver says, until it has `Exited`.  Closing the iterator, or cancelling who waits for
-        it, ends the command and all that it started."""
-        said = streams.converse(self._line(node).connection.stream(), command, typed)
-        try:
-            async for message in said:
-                yield message
-        finally:
-            await said.aclose()
-
-    def _line(self, node: str) -> Attendance:
-        line = self._lines.get(node)
-        if line is None:
+    def connection(self, node: str) -> Connection:
+        """Raises NodeAway where there is none."""
+        if node not in self._lines:
             raise away(node, self._heard.get(node), self._clock())
-        return line
+        return self._lines[node].connection
 
     # --- who may connect ------------------------------------------------------------------------
 

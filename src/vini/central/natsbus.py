@@ -10,7 +10,7 @@ import asyncio
 import logging
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from contextlib import suppress
 from typing import Any
 
@@ -18,9 +18,11 @@ import msgspec
 from starlette.websockets import WebSocket
 
 from vini import bus
-from vini.bus import engine, frames, streams, subjects
+from vini.bus import engine, frames, subjects
 from vini.bus.nkeys import claimed, nkey, public_key
+from vini.central.asking import Asking
 from vini.central.attendance import CUT, away
+from vini.central.connection import Connection
 from vini.central.delivery import Desk, Desks, Rhythm
 from vini.central.door import Door, check_version, unfit
 from vini.central.rights import Rights
@@ -33,7 +35,7 @@ _NAMES: msgspec.msgpack.Decoder[list[str]] = msgspec.msgpack.Decoder(list[str])
 _SILENT = 15.0  # s without a word after which a node is taken to be gone; it says one every 3 s
 
 
-class NatsBus:
+class NatsBus(Asking):
     """A `bus.seam.Bus` over a NATS server.  `wake`, `drop` and `readmit` may be called by any thread; all else belongs
     to the loop that runs `run`."""
 
@@ -46,7 +48,7 @@ class NatsBus:
         self._visits: dict[str, Visit] = {}  # by the node's key
         self._of: dict[str, Visit] = {}  # by the node's name
         self._heard: dict[str, float] = {}  # node -> when it was there last
-        self._newest: dict[str, str] = {}  # key -> the epoch that is being looked up
+        self._introducing: dict[str, bus.Here] = {}  # key -> the last word of a node that is being looked up
         self._revoked: dict[str, int] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._line: engine.Line | None = None
@@ -82,26 +84,11 @@ class NatsBus:
                 others.append(node)
         return others
 
-    async def ask(
-        self, node: str, request: bus.Request, progress: Callable[[bus.Progress], None] = lambda _: None
-    ) -> bus.Reply:
-        """The node's final reply.  Raises NodeAway, or the error that the node refused with."""
-        return await self._visit(node).connection.ask(request, progress)
-
-    async def run(self, node: str, command: bus.Run, typed: AsyncIterator[bus.Typed]) -> AsyncIterator[bus.Said]:
-        """What a command in a sliver says, until it has `Exited`.  Closing the iterator, or cancelling who waits for
-        it, ends the command and all that it started."""
-        said = streams.converse(self._visit(node).connection.stream(), command, typed)
-        try:
-            async for message in said:
-                yield message
-        finally:
-            await said.aclose()
-
-    def _visit(self, node: str) -> Visit:
+    def connection(self, node: str) -> Connection:
+        """Raises NodeAway where there is none."""
         if node not in self._of:
             raise away(node, self._heard.get(node), self._clock(), "" if self._line else self._told)
-        return self._of[node]
+        return self._of[node].connection
 
     # --- who may connect ------------------------------------------------------------------------
 
@@ -307,9 +294,21 @@ class NatsBus:
             visit.heard = time.monotonic()
             if here.greeting:
                 visit.attend(here.greeting)
-        elif here.greeting or self._newest.get(key) != here.epoch:
-            self._newest[key] = here.epoch
-            self._spawn(self._introduced(key, here))
+        elif key not in self._introducing:
+            self._introducing[key] = here
+            self._spawn(self._introduce(key))
+        elif here.greeting or self._introducing[key].epoch != here.epoch:
+            self._introducing[key] = here
+
+    async def _introduce(self, key: str) -> None:
+        """One look at a time, however often a node says who it is."""
+        try:
+            looked: bus.Here | None = None
+            while looked is not self._introducing[key]:
+                looked = self._introducing[key]
+                await self._introduced(key, looked)
+        finally:
+            del self._introducing[key]
 
     async def _introduced(self, key: str, here: bus.Here) -> None:
         """The engine has seen that it has the key; whose that is, the desk knows."""
@@ -321,13 +320,12 @@ class NatsBus:
             return
         except Exception as e:  # the database is away; the node says it again
             log.warning("the central's database can't be asked: %s", e)
-            self._newest.pop(key, None)
             return
         why = unfit(here.node, identity, identity is not None and identity.public_key == public_key(key))
         if identity is None or why:
             await self._refuse(key, here.epoch, bus.refused(bus.Refusal("Denied", why)))
             self._revoke(key)
-        elif self._newest.get(key) == here.epoch and self._line:
+        elif self._introducing[key].epoch == here.epoch and self._line:
             visit = self._visits.get(key)
             if visit is None or visit.epoch != here.epoch:
                 visit = await self._begin(key, here, visit)
@@ -350,14 +348,12 @@ class NatsBus:
         self._heard[visit.node] = self._clock()
         if self._visits.get(visit.key) is visit:
             del self._visits[visit.key]
-            self._newest.pop(visit.key, None)
         if self._of.get(visit.node) is visit:
             del self._of[visit.node]
             log.info("node %s is not connected any more", visit.node)
 
     async def _refuse(self, key: str, epoch: str, error: ViniError) -> None:
         log.info("refused %s: %s", key, error)
-        self._newest.pop(key, None)
         body = frames.encode(frames.UNASKED, bus.refusal(error))
         await self._say(subjects.to_node(key, epoch, self._epoch), body)
 

@@ -78,6 +78,11 @@ class Server:
         self._configuration = configuration
         self._process: asyncio.subprocess.Process | None = None
 
+    @property
+    def pid(self) -> int | None:
+        """Of the process that runs now."""
+        return self._process.pid if self._process and self._process.returncode is None else None
+
     async def run(self) -> None:
         """Until cancelled."""
         waits = _FIRST_S

@@ -186,6 +186,8 @@ async def _serve(
     server: uvicorn.Server, central: Central, authority: Authority, names: tuple[str, ...],
     engine: natsserver.Server | None,
 ) -> None:  # fmt: skip
+    if engine:
+        await natsserver.check()
     server.config.load()
     assert server.config.ssl is not None
     tending = [
@@ -193,7 +195,6 @@ async def _serve(
         asyncio.create_task(authority.keep(server.config.ssl, names, engine.reload if engine else lambda: None)),
     ]
     if engine:
-        await natsserver.check()
         tending.append(asyncio.create_task(engine.run()))
     try:
         await server.serve()
