@@ -66,6 +66,16 @@ async def test_a_node_is_asked_and_its_refusals_are_raised(central, tmp_path):
             await c.hub.ask("one", bus.AskMaps("other.a"))
 
 
+async def test_a_large_message_arrives(central, tmp_path):
+    async with central(tmp_path) as c, node(tmp_path / "n", c.admit("one")):
+        await eventually(c.hub.connected)
+        with pytest.raises(NotFound, match="holds nothing of slice 'other'"):
+            await c.hub.ask("one", bus.AskMaps("other.a", ("x" * (15 << 20),)))
+        with pytest.raises(bus.Foreign, match="more than the 16 MiB that fit in a message"):
+            await c.hub.ask("one", bus.AskMaps("other.a", ("x" * (16 << 20),)))
+        assert isinstance(await c.hub.ask("one", bus.Hello()), bus.Greeting)
+
+
 async def test_a_node_that_is_not_there(central, tmp_path):
     async with central(tmp_path) as c:
         with pytest.raises(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -18,10 +19,11 @@ from fake_agents import QUICK, Central, Engine, central, eventually, no_engine, 
 from vini import bus
 from vini.bus import engine, frames, subjects
 from vini.bus.nkeys import Key, claimed, nkey, public_key
-from vini.central import natsserver, rights
+from vini.central import backup, natsserver, rights, settings
 from vini.central.ca import Authority
 from vini.central.natsbus import NatsBus
 from vini.central.rights import Rights
+from vini.cli.central import central_command
 from vini.model import Denied, NotFound, Unsupported, ViniError
 from vini.node.reached import trusting
 
@@ -363,3 +365,34 @@ async def test_a_testbed_without_its_seed_and_one_whose_seed_is_damaged(tmp_path
     (tmp_path / "ca" / "engine.seed").write_bytes(b"x")
     with pytest.raises(ViniError, match="is damaged"):
         rights.read(tmp_path)
+
+
+@pytest.mark.parametrize("url", ["nats.example:4222", "https://nats.example", "tls://nats.example", "tls://a/b:1"])
+def test_an_address_that_is_no_engines_makes_no_central(tmp_path, url):
+    words = [
+        "init",
+        "--dir",
+        str(tmp_path / "c"),
+        "--name",
+        "c.example",
+        "--admin",
+        "a@example.org",
+        "--engine-url",
+        url,
+    ]
+    with pytest.raises(ViniError, match=r"is no address of an engine; it looks like tls://nats\.example:4222"):
+        central_command.main(words, standalone_mode=False)
+    assert not (tmp_path / "c").exists()
+
+
+def test_a_central_over_nats_is_made_whole_and_its_backup_has_the_seed(tmp_path):
+    directory = tmp_path / "c"
+    words = ["init", "--dir", str(directory), "--name", "127.0.0.1", "--admin", "a@example.org", "--engine", "nats"]
+    central_command.main([*words, "--engine-port", "14999"], standalone_mode=False)
+    found = settings.read(directory)
+    assert (found.engine, found.nats_url) == ("nats", "tls://127.0.0.1:14999")
+    done = subprocess.run(["nats-server", "-t", "-c", directory / "engine" / "nats-server.conf"], capture_output=True)
+    assert done.returncode == 0, done.stderr
+    backup.save(directory, tmp_path / "b.tar.gz")
+    assert backup.restore(tmp_path / "b.tar.gz", tmp_path / "d") == found
+    assert rights.read(tmp_path / "d").account == rights.read(directory).account
