@@ -97,7 +97,7 @@ async def test_a_stolen_identity_reads_and_writes_nothing_but_its_own(tmp_path):
         (epoch,) = [v.epoch for v in c.hub._visits.values() if v.node == "victim"]
         said = [
             subjects.to_central(other, epoch, c.hub._epoch), subjects.to_node(other, epoch, c.hub._epoch),
-            subjects.here(other), subjects.greet(other), subjects.WAKE, "$SYS.REQ.CLAIMS.UPDATE",
+            subjects.here(other), subjects.greet(other), subjects.WAKE, subjects.CALL, "$SYS.REQ.CLAIMS.UPDATE",
             "$SYS.REQ.SERVER.PING", "$JS.API.INFO", "$JS.API.STREAM.CREATE.x", "$JS.API.STREAM.MSG.GET.x",
             "$JS.API.CONSUMER.CREATE.x", "$JS.API.CONSUMER.DURABLE.CREATE.x.y", "$JS.API.DIRECT.GET.x", "_INBOX.x.y",
         ]  # fmt: skip
@@ -319,7 +319,9 @@ def test_what_a_node_may_do_stands_in_the_account_and_not_in_what_it_is_given():
     node = claimed(r.node_jwt("one", bytes(32)))
     assert node["iss"] == scope["key"] != r.account and node["nats"]["issuer_account"] == r.account
     assert not {"pub", "sub"} & set(node["nats"])
-    assert all("{{subject()}}" in s for side in ("pub", "sub") for s in scope["template"][side]["allow"])
+    may = scope["template"]
+    assert all("{{subject()}}" in s for side in ("pub", "sub") for s in may[side]["allow"] if s != subjects.CALL)
+    assert subjects.CALL not in may["pub"]["allow"]
     assert claimed(r.account_jwt({"U": 3}))["nats"]["revocations"] == {"U": 3}
     assert Rights(b"s" * 32).account == r.account != Rights(b"t" * 32).account
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 
 CENTRALS = "centrals"  # the queue group: one of them hears a greeting
+CALL = "vini.call"  # of a central: say that you are there, and see who has gone
 WAKE = "vini.wake"  # between centrals: names of nodes for which something was written
 LARGEST = 17 << 20  # bytes of a message: one of our frames and what is around it
 _ME = "{{subject()}}"  # the server puts the user's key here
@@ -47,4 +48,4 @@ def may_publish() -> list[str]:
 
 def may_hear() -> list[str]:
     """What a node may hear."""
-    return [to_node(_ME, "*", "*")]
+    return [to_node(_ME, "*", "*"), CALL]

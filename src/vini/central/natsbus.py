@@ -25,14 +25,14 @@ from vini.central.attendance import CUT, away
 from vini.central.connection import Connection
 from vini.central.delivery import Desk, Desks, Rhythm
 from vini.central.door import Door, check_version, unfit
-from vini.central.rights import Rights
+from vini.central.rights import CENTRAL, Rights
 from vini.central.visit import NatsCarrier, Visit
 from vini.model import ViniError
 
 log = logging.getLogger("vini.engine")
 _HERE: msgspec.msgpack.Decoder[bus.Here] = msgspec.msgpack.Decoder(bus.Here)
 _NAMES: msgspec.msgpack.Decoder[list[str]] = msgspec.msgpack.Decoder(list[str])
-_SILENT = 15.0  # s without a word after which a node is taken to be gone; it says one every 3 s
+_SILENT = 90.0  # s without a word after which a node is taken to be gone; it says one every 20 s
 
 
 class NatsBus(Asking):
@@ -181,6 +181,7 @@ class NatsBus(Asking):
         await line.hear(subjects.here("*"), self._here)
         await line.hear(subjects.greet("*"), self._here, subjects.CENTRALS)
         await line.settle()
+        await line.say(subjects.CALL, b"")
 
     async def _until_over(self, line: engine.Line, system: engine.Line) -> None:
         tasks: list[asyncio.Task[Any]] = [
@@ -259,6 +260,8 @@ class NatsBus(Asking):
             visit = self._visits.get(client.user)
             if visit and visit.epoch == client.name:
                 visit.carrier.gone()
+            elif client.name_tag == CENTRAL:
+                self._spawn(self._say(subjects.CALL, b""))
 
     async def _sweep(self) -> None:
         """For what no server could tell us of."""
@@ -359,8 +362,9 @@ class NatsBus(Asking):
 
 
 class _Client(msgspec.Struct):
-    user: str = ""
-    name: str = ""
+    user: str = ""  # its key
+    name: str = ""  # what it calls itself: its epoch
+    name_tag: str = ""  # what its JWT calls it
 
 
 class _Left(msgspec.Struct):

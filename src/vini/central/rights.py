@@ -18,6 +18,7 @@ from vini.bus import subjects
 from vini.bus.nkeys import Key, nkey
 from vini.model import NotFound, ViniError
 
+CENTRAL = "a central"  # what its JWT calls it, and none of a node's: that is no name of one
 _SEED = "engine.seed"
 _NODE_SUBJECTS = 8  # subscriptions that one node may have
 _NO_LIMITS = {"subs": -1, "data": -1, "payload": -1}
@@ -83,7 +84,7 @@ class Rights:
     def _member(self, account: Key) -> tuple[Key, str]:
         key = Key("user", os.urandom(32))
         nats: dict[str, Any] = {"type": "user", **_NO_LIMITS}
-        return key, account.claim(key.name, "central", nats, self._clock())
+        return key, account.claim(key.name, CENTRAL, nats, self._clock())
 
 
 def make(directory: Path) -> Rights:

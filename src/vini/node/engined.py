@@ -79,9 +79,13 @@ class Engined:
     # --- that we are there ----------------------------------------------------------------------
 
     async def _beat(self) -> None:
-        """Tell the centrals so, and find out which of them have gone: the engine says who is not heard."""
+        """Tell the centrals so, and find out which of them have gone: the engine says who is not heard.
+
+        At once when a central calls for it, as each does that begins, or hears that another one ended.
+        """
         me, epoch = self._key.name, self._epoch
         await self._line.hear(subjects.to_node(me, epoch, "*"), self._hear)
+        await self._line.hear(subjects.CALL, lambda *_: self._alone.set())
         await self._line.settle()
         while True:
             self._alone.clear()
@@ -91,7 +95,7 @@ class Engined:
             for central in list(self._talks):
                 await self._say(subjects.to_central(me, epoch, central), b"", central)
             with suppress(TimeoutError):
-                async with asyncio.timeout(self._rhythm.beat):
+                async with asyncio.timeout(self._rhythm.beat if self._home else self._rhythm.look):
                     await self._alone.wait()
 
     def _here(self, greet: bool) -> bytes:
