@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import socket
+import subprocess
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -18,10 +20,12 @@ from strategies import spec_of
 
 from vini import bus
 from vini.bus import frames
+from vini.central import natsserver, rights
 from vini.central.ca import Authority
 from vini.central.delivery import Lack, Newer
 from vini.central.hub import Hub, Identity, Rhythm
 from vini.central.join import join_router
+from vini.central.natsbus import NatsBus
 from vini.model import SliceSpec, Sliver, Topology
 from vini.node import identity as identities
 from vini.node import uplink
@@ -31,11 +35,15 @@ from vini.node.fake import FakeDriver
 from vini.node.ledger import Ledger
 from vini.node.ledgers import Ledgers
 from vini.node.machine import Machine
+from vini.node.reached import trusting
+from vini.node.rhythm import Rhythm as UplinkRhythm
 from vini.node.running import Prepared
 
 T = TypeVar("T")
 QUICK = Rhythm(beat=0.2, review=0.0, patience=5.0, first=0.05, longest=0.2)
-QUICK_UPLINK = uplink.Rhythm(first=0.02, longest=0.2, patience=5.0, look=0.05, push=0.01, lasting=0.5)
+QUICK_UPLINK = UplinkRhythm(
+    first=0.02, longest=0.2, patience=5.0, look=0.05, push=0.01, lasting=0.5, beat=30.0
+)  # fmt: skip
 
 
 async def eventually(check: Callable[[], T], within: float = 10.0) -> T:
@@ -112,24 +120,64 @@ class _Server(uvicorn.Server):
         yield
 
 
+class Engine:
+    """A nats-server on loopback, with the configuration that a central writes."""
+
+    def __init__(self, directory: Path, authority: Authority):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port: int = free.getsockname()[1]
+        self.rights = rights.make(directory)
+        served = authority.serve(["127.0.0.1", "localhost"])
+        self.configuration = natsserver.configure(directory, self.rights, served, "127.0.0.1", self.port)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"tls://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        log = self.configuration.with_suffix(".log")
+        with log.open("ab") as out:
+            self._process = subprocess.Popen(
+                [natsserver.PROGRAM, "-c", str(self.configuration)], stdin=subprocess.DEVNULL, stdout=out, stderr=out
+            )
+        while socket.socket().connect_ex(("127.0.0.1", self.port)):
+            assert self._process.poll() is None, log.read_text()
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        if self._process:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+
+def no_engine() -> str:
+    """Why there can be none; "": there can."""
+    return "" if shutil.which(natsserver.PROGRAM) else "no nats-server: apt install nats-server"
+
+
 class Central:
     """An ASGI server on loopback; `stop` and `start` as its machine's reboot."""
 
     def __init__(self, directory: Path, desk: FakeDesk | None = None, rhythm: Rhythm = QUICK,
-                 take: Callable[[Any], Any] | None = None):  # fmt: skip
+                 take: Callable[[Any], Any] | None = None, engine: str = "hub"):  # fmt: skip
         self.desk, self._rhythm = desk or FakeDesk(), rhythm
         self.authority = Authority(directory / "ca")
         self._take = take or _nobody
         self.port = 0
         self.clock = time.time
         self._serving: asyncio.Task[None] | None = None
+        self.engine = Engine(directory, self.authority) if engine == "nats" else None
+        self._over_engine: asyncio.Task[None] | None = None
 
     @property
     def url(self) -> str:
         return f"https://127.0.0.1:{self.port}"
 
     async def start(self) -> None:
-        self.hub = Hub(self.desk, rhythm=self._rhythm, clock=lambda: self.clock())
+        self.hub = self._bus()
         app = FastAPI()
         app.include_router(join_router(self._take, self.authority.pem))
         app.add_api_websocket_route(frames.PATH, self.hub.endpoint)
@@ -146,7 +194,20 @@ class Central:
         self._serving = asyncio.create_task(self._server.serve([listening]))
         await eventually(lambda: self._server.started)
 
+    def _bus(self) -> Any:
+        if self.engine is None:
+            return Hub(self.desk, rhythm=self._rhythm, clock=lambda: self.clock())
+        bus_ = NatsBus(
+            self.desk, self.engine.rights, self.engine.url, trusting(self.authority.pem), rhythm=self._rhythm,
+            clock=lambda: self.clock(),
+        )  # fmt: skip
+        self._over_engine = asyncio.create_task(bus_.serve())
+        return bus_
+
     async def stop(self) -> None:
+        if self._over_engine:
+            self._over_engine.cancel()
+            await asyncio.gather(self._over_engine, return_exceptions=True)
         self._server.should_exit = self._server.force_exit = True
         if self._serving:
             await self._serving
@@ -166,11 +227,15 @@ def _nobody(_: object) -> object:
 async def central(directory: Path, **how: Any) -> AsyncIterator[Central]:
     """One that runs."""
     it = Central(directory, **how)
-    await it.start()
+    if it.engine:
+        it.engine.start()
     try:
+        await it.start()
         yield it
     finally:
         await it.stop()
+        if it.engine:
+            it.engine.kill()
 
 
 class _Traces:

@@ -1,4 +1,4 @@
-"""Commands in slivers as streams: one suite over the socket of one machine, and over the hub."""
+"""Commands in slivers as streams: one suite over the socket of one machine, over the hub, and over NATS."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
-from fake_agents import central, eventually, node, spec, typed
+from fake_agents import central, eventually, no_engine, node, spec, typed
 
 from vini import bus
 from vini.model import NotFound, ViniError
@@ -31,14 +31,22 @@ async def over_unix(tmp_path: Path) -> AsyncIterator[Ask]:
 
 
 @asynccontextmanager
-async def over_hub(tmp_path: Path) -> AsyncIterator[Ask]:
-    async with central(tmp_path) as c, node(tmp_path / "n", c.admit("one")):
+async def over_hub(tmp_path: Path, engine: str = "hub") -> AsyncIterator[Ask]:
+    async with central(tmp_path, engine=engine) as c, node(tmp_path / "n", c.admit("one")):
         c.desk.put("one", spec("s", 1, "a"))
         await eventually(lambda: c.desk.holds("one", "s", 1))
         yield lambda run, input_: c.hub.run("one", run, input_)
 
 
-@pytest.fixture(params=[over_unix, over_hub], ids=["unix", "hub"])
+@asynccontextmanager
+async def over_nats(tmp_path: Path) -> AsyncIterator[Ask]:
+    if why := no_engine():
+        pytest.skip(why)
+    async with over_hub(tmp_path, "nats") as it:
+        yield it
+
+
+@pytest.fixture(params=[over_unix, over_hub, over_nats], ids=["unix", "hub", "nats"])
 async def ask(request, tmp_path):
     async with request.param(tmp_path) as it:
         yield it

@@ -18,7 +18,7 @@ from vini.bus import frames
 from vini.bus.streams import WINDOW
 from vini.model import Unsupported
 from vini.node import identity as identities
-from vini.node.uplink import trusting
+from vini.node.reached import trusting
 
 GREETING = bus.Greeting("test", 1, "one", frozenset(), {})
 
@@ -103,7 +103,7 @@ async def test_a_question_that_the_node_does_not_know_is_answered_and_one_that_t
 async def test_a_request_from_the_future_is_refused_by_the_agent_and_the_next_is_answered(tmp_path):
     async with central(tmp_path) as c, node(tmp_path / "n", c.admit("one")):
         await eventually(c.hub.connected)
-        line = c.hub._line("one").connection
+        line = c.hub.connection("one")
 
         class Dance(bus.Message, frozen=True):
             """Of a later version."""

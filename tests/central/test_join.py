@@ -19,7 +19,7 @@ from vini.central.hub import Identity
 from vini.model import Conflict, Denied, ViniError
 from vini.node import identity as identities
 from vini.node.join import join
-from vini.node.uplink import trusting
+from vini.node.reached import trusting
 
 SECRET = "a-secret-of-24-characters"
 

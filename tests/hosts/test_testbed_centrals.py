@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import sys
 import tempfile
 import time
@@ -17,7 +16,6 @@ from own_place import eventually
 from testbed import Central, Testbed, testbed
 
 from vini import edit
-from vini.central import settings
 from vini.model import Topology
 from vini.node import identity as identities
 from vini.topology import parse
@@ -50,11 +48,7 @@ def bed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Testbed]:
 
 @pytest.fixture
 def other(bed: Testbed) -> Iterator[Central]:
-    """Another central: the same authority and database, as `vini central backup` and `restore` make one."""
-    made = Central(bed.directory / "other", bed.central.ip, bed.central.port + 1)
-    shutil.copytree(bed.central.directory, made.directory)
-    (made.directory / "settings.json").unlink()
-    settings.write(made.directory, msgspec.structs.replace(settings.read(bed.central.directory), port=made.port))
+    made = bed.another_central()
     made.up()
     yield made
     made.kill()

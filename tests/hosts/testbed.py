@@ -24,6 +24,7 @@ import msgspec
 from own_place import NETNS, OwnPlace, difference, eventually, place_below, run
 
 from vini import bus
+from vini.central import settings
 from vini.client import Login
 from vini.client.remote import RemoteClient
 from vini.layout import address, layout
@@ -82,6 +83,26 @@ class Central:
 
     def said(self) -> str:
         return self.log.read_text()
+
+
+class Engine:
+    """A nats-server as a process, with the configuration that `vini central init` wrote."""
+
+    def __init__(self, central: Central):
+        self._configuration = central.directory / "engine" / "nats-server.conf"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self._configuration.with_suffix(".log").open("ab") as log:
+            self._process = subprocess.Popen(
+                ["nats-server", "-c", str(self._configuration)], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(_START_S)
+            self._process = None
 
 
 class Host:
@@ -216,12 +237,18 @@ class Testbed:
         self._clients = threading.local()  # one for each thread: a connection is made once
         self.told = ""  # what `vini central init` printed
         self.database = ""  # URL; "": SQLite
+        self.engine: Engine | None = None  # where it is NATS, and outlives a central
 
     # --- an administrator's own machine -----------------------------------------------------------------
 
-    def vini(self, *argv: str, check: bool = True) -> str:
-        """A command of the administrator's; its output, both channels."""
-        environment = {**_environment(), "VINI_LOGIN": str(self._login), "VINI_PASSWORD": self.password}
+    def vini(self, *argv: str, check: bool = True, at: Central | None = None) -> str:
+        """A command of the administrator's, of another central where that is named; its output, both channels."""
+        login = self._login
+        if at:
+            login = self.directory / "login-there.json"
+            here = msgspec.json.decode(self._login.read_bytes(), type=Login)
+            login.write_bytes(msgspec.json.encode(msgspec.structs.replace(here, url=at.url)))
+        environment = {**_environment(), "VINI_LOGIN": str(login), "VINI_PASSWORD": self.password}
         return _vini([sys.executable, "-m", "vini.cli", *argv], environment, check)
 
     def begin(self, *argv: str, out: IO[str]) -> subprocess.Popen[bytes]:
@@ -241,9 +268,10 @@ class Testbed:
         assert found, self.told
         return found[1]
 
-    def init(self, database: str = "") -> None:
+    def init(self, database: str = "", nats: bool = False) -> None:
         self.database = database
         more = ("--database", database) if database else ()
+        more += ("--engine", "nats", "--engine-url", f"tls://{self.central.ip}:4222") if nats else ()
         self.told = self.vini(
             "central", "init", "--dir", str(self.central.directory), "--name", self.central.ip, "--admin", ADMIN,
             "--port", str(self.central.port), "--site", SITE, *more,
@@ -267,6 +295,14 @@ class Testbed:
         headers = {} if after is None else {"If-Match": f'"{after}"'}
         query: dict[str, str | float | None] = {"what": what, "wait_s": wait_s}
         return self.client()._call("PUT", f"/slices/{topology.name}/topology", bus.Report, topology, headers, query)
+
+    def another_central(self) -> Central:
+        """The same authority, database and engine, as `vini central backup` and `restore` make one."""
+        made = Central(self.directory / "other", self.central.ip, self.central.port + 1)
+        shutil.copytree(self.central.directory, made.directory)
+        (made.directory / "settings.json").unlink()
+        settings.write(made.directory, msgspec.structs.replace(settings.read(self.central.directory), port=made.port))
+        return made
 
     def token(self) -> str:
         return self.vini("node", "token", "--site", SITE).split()[0]
@@ -362,10 +398,16 @@ def _plugged_in(host: Host, bridge: str) -> Iterator[None]:
 
 
 @contextmanager
-def testbed(names: Sequence[str], directory: Callable[[str], Path], database: str = "") -> Iterator[Testbed]:
+def testbed(
+    names: Sequence[str], directory: Callable[[str], Path], database: str = "", nats: bool = False
+) -> Iterator[Testbed]:
     """The same with everything that an administrator does on the first day: the central runs, the hosts are nodes."""
-    with wired(names, directory) as bed:
-        bed.init(database)
+    with wired(names, directory) as bed, ExitStack() as stack:
+        bed.init(database, nats)
+        if nats:
+            bed.engine = Engine(bed.central)
+            bed.engine.start()
+            stack.callback(bed.engine.kill)
         bed.central.up()
         bed.login()
         for host in bed.hosts.values():
@@ -382,4 +424,4 @@ def _free_net() -> str:
 
 testbed.__test__ = False  # type: ignore[attr-defined]
 Testbed.__test__ = False  # type: ignore[attr-defined]
-__all__ = ["Central", "Flow", "Host", "Testbed", "ViniError", "testbed", "wired"]
+__all__ = ["Central", "Engine", "Flow", "Host", "Testbed", "ViniError", "testbed", "wired"]

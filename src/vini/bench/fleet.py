@@ -33,7 +33,7 @@ from vini.central.ca import Authority
 from vini.formats import generate
 from vini.model import Impairment, Topology, Value, ViniError
 from vini.node import identity as identities
-from vini.node.uplink import trusting
+from vini.node.reached import trusting
 from vini.store.database import Database
 
 Say = Callable[[str], None]

@@ -240,6 +240,29 @@ class Welcome(Message, frozen=True):
     """The central knows the node now; its requests may come at any time."""
 
 
+class Elsewhere(Message, frozen=True):
+    """The central knows the node now, and its requests come over the engine there."""
+
+    url: str  # of a NATS server, tls://name:port; its certificate is of the central's authority
+    jwt: str  # what the node shows to it, with a signature by its own key
+
+
+class Here(Message, frozen=True):
+    """Over the engine: a node is there.  With a greeting it looks for a central that attends to it."""
+
+    node: str
+    epoch: str
+    greeting: Greeting | None = None
+    wire: int = WIRE
+
+
+class Over(Message, frozen=True):
+    """Over the engine, where there is no connection to close: whoever says it does not listen any more."""
+
+    code: int  # as a WebSocket's close frame has it (`frames`)
+    why: str = ""
+
+
 class AskClock(Message, frozen=True):
     """What time is it there?  Answered by `Clock`."""
 
@@ -335,5 +358,5 @@ Request = (
 Reply = Greeting | Progress | Report | Lines | Fibs | Loads | Acts | Maps | Refusal | Clock | Ssh
 Typed = Input | Resize | Signal  # what goes to a running command
 Said = Output | Exited  # what comes from it
-ToNode = Request | Typed | Credit | Cancel | Challenge | Welcome | Refusal
-ToCentral = Reply | Said | Credit | Proof
+ToNode = Request | Typed | Credit | Cancel | Challenge | Welcome | Elsewhere | Over | Refusal
+ToCentral = Reply | Said | Credit | Proof | Over

@@ -12,6 +12,7 @@ import tempfile
 from contextlib import closing, suppress
 from pathlib import Path
 
+import msgspec
 from sqlalchemy.engine import make_url
 
 from vini.central import settings as settings_file
@@ -19,7 +20,7 @@ from vini.central.settings import Settings
 from vini.model import Conflict, Unsupported, ViniError
 
 _DATABASE = {"sqlite": "central.db", "postgresql": "central.pgdump"}
-_PLAIN = ("settings.json", "ca/ca.pem", "ca/ca.key", "ca/server.pem", "ca/server.key")
+_PLAIN = ("settings.json", "ca/ca.pem", "ca/ca.key", "ca/server.pem", "ca/server.key", "ca/engine.seed")
 _LARGEST = 1 << 40  # bytes of one member
 
 
@@ -64,7 +65,7 @@ def restore(file: Path, directory: Path, database: str = "") -> Settings:
         raise ViniError(f"{file} is no backup of a central, or not all of one: {e}.") from e
     settings = _settings(members, file)
     if database:
-        settings = Settings(settings.names, settings.port, database)
+        settings = msgspec.structs.replace(settings, database=database)
     (directory / "ca").mkdir(parents=True, exist_ok=True, mode=0o700)
     directory.chmod(0o700)
     for name in _PLAIN[1:]:
@@ -85,8 +86,6 @@ def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
 
 
 def _settings(members: dict[str, bytes], file: Path) -> Settings:
-    import msgspec
-
     missing = [name for name in ("settings.json", "ca/ca.pem", "ca/ca.key") if name not in members]
     if missing:
         raise ViniError(f"{file} is no backup of a central: it lacks {', '.join(missing)}.")

@@ -110,11 +110,14 @@ class Authority:
         text = made.sign(self._key, hashes.SHA256()).public_bytes(Encoding.PEM) + self.pem.encode()
         _write(served.certificate, text, 0o644)
 
-    async def keep(self, context: ssl.SSLContext, names: Sequence[str]) -> None:
-        """Have a server that runs use a new certificate in time; until cancelled."""
+    async def keep(
+        self, context: ssl.SSLContext, names: Sequence[str], also: Callable[[], None] = lambda: None
+    ) -> None:
+        """Have a server that runs, and `also` another, use a new certificate in time; until cancelled."""
         while True:
             await asyncio.sleep(_LOOK_S)
             self.renew(context, names)
+            also()
 
     def renew(self, context: ssl.SSLContext, names: Sequence[str]) -> None:
         """One look: connections that begin from now on see a certificate that is good."""

@@ -1,4 +1,4 @@
-"""One node's WebSocket, as the central sees it: many requests under way at once, each with its number."""
+"""One node's connection, as the central sees it: many requests under way at once, each with its number."""
 
 from __future__ import annotations
 
@@ -7,13 +7,10 @@ import itertools
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
-from starlette.websockets import WebSocket, WebSocketDisconnect
-
 from vini import bus
 from vini.bus import frames
 from vini.bus.streams import Inbox
-
-_REASON = 120  # bytes that a close frame has room for (RFC 6455, 5.5)
+from vini.central.carrier import Carrier, fits
 
 
 class Misbehaves(Exception):
@@ -23,8 +20,8 @@ class Misbehaves(Exception):
 class Connection:
     """Belongs to one node; a message of another's can't even be said on it."""
 
-    def __init__(self, node: str, socket: WebSocket):
-        self.node, self._socket = node, socket
+    def __init__(self, node: str, carrier: Carrier):
+        self.node, self._carrier = node, carrier
         self._numbers = itertools.count(1)
         self._inboxes: dict[int, Inbox] = {}
         self._sending = asyncio.Lock()
@@ -38,8 +35,7 @@ class Connection:
     async def ended(self) -> None:
         """Returns when it has been decided that it ends, and the node told so."""
         code, why = await self._end
-        with suppress(OSError, RuntimeError, WebSocketDisconnect):
-            await self._socket.close(code, _short(why))
+        await self._carrier.close(code, why)
 
     async def ask(self, request: bus.Request, progress: Callable[[bus.Progress], None] = lambda _: None) -> bus.Reply:
         """The final reply.  Raises NodeAway, or the error that the node refused with."""
@@ -87,27 +83,19 @@ class Connection:
                 self._inboxes.pop(number)
         elif number == frames.UNASKED and isinstance(message, bus.Report):
             await hear(message)
+        elif number == frames.UNASKED and isinstance(message, bus.Over):
+            self.end(message.why, message.code)
 
     async def receive(self) -> bytes | None:
         """The next frame; None when the node has hung up.  Raises Foreign for what is none."""
-        event = await self._socket.receive()
-        if event["type"] == "websocket.disconnect":
-            return None
-        body: bytes | None = event.get("bytes")
-        if body is None:
-            raise bus.Foreign("Text came where VINI's frames are binary.")
-        if len(body) > frames.LARGEST:
-            raise bus.Foreign(f"A frame of {len(body) >> 20} MiB came; {frames.LARGEST >> 20} MiB are the most.")
-        return body
+        body = await self._carrier.receive()
+        return None if body is None else fits(body)
 
     async def send(self, number: int, message: bus.Message) -> None:
         """Returns when the network takes it.  Raises ConnectionError where the node has gone."""
         body = frames.encode(number, message)
         async with self._sending:
-            try:
-                await self._socket.send_bytes(body)
-            except (OSError, RuntimeError, WebSocketDisconnect) as e:  # RuntimeError: it was closed before
-                raise ConnectionError("the node has gone") from e
+            await self._carrier.send(body)
 
     def forget(self, number: int) -> None:
         """Nobody waits for it any more; where it isn't over, the node hears of that."""
@@ -153,7 +141,3 @@ def _understood(raw: object) -> bus.Message:
     except bus.Foreign as e:
         return bus.Refusal("Foreign", f"{e}  Upgrade the older of the node and the central.")
     return message
-
-
-def _short(why: str) -> str:
-    return why.encode()[:_REASON].decode(errors="ignore")

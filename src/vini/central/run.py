@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +17,20 @@ from fastapi import FastAPI
 from starlette.routing import WebSocketRoute
 
 from vini.bus.joining import JoinAsked, Joined
-from vini.central import process
+from vini.central import natsserver, process
 from vini.central import settings as settings_file
 from vini.central.api.desired import desired_router
 from vini.central.app import make_app
 from vini.central.ca import Authority
+from vini.central.delivery import Desk
 from vini.central.desk import StoredDesk
 from vini.central.hub import Hub
 from vini.central.join import join_router
+from vini.central.natsbus import NatsBus
 from vini.central.notices import Channels, Notifier
 from vini.central.peers import Peers
+from vini.central.rights import read as read_rights
+from vini.central.settings import Settings
 from vini.central.testbed import Testbed
 from vini.model import ViniError
 from vini.plugins.tunnels import TunnelKind
@@ -34,6 +40,7 @@ from vini.store.database import Database
 
 log = logging.getLogger("vini.central")
 _LOOK_S = 0.2  # between looks what other centrals on the same database changed
+_READMIT_S = 2.0  # between looks whether a node that the engine keeps out may come back
 _TIDY_S = 60.0  # between looks what has expired
 _NOTIFY_S = 5.0  # between looks what people are to be told
 _KEEP_S = 30 * 86400.0  # tokens that expired are remembered so long, so that their users are told why
@@ -46,19 +53,25 @@ class Central:
     def __init__(
         self, database: Database, authority: Authority, clock: Callable[[], float] = time.time,
         channels: Channels | None = None, tunnel: TunnelKind = "vxlan", url: str = "",
+        engine: Callable[[Desk], NatsBus] | None = None,
     ):  # fmt: skip
         self._database, self._clock = database, clock
         self._notifier = Notifier(database, channels or Channels(), clock)
         self._desk = StoredDesk(database, clock)
-        self.hub = Hub(self._desk, clock=clock)
-        self.peers = Peers(self.hub, database, url, authority.pem)
-        self.testbed = Testbed(database, self.hub if database.is_sqlite else self.peers, clock, tunnel)
+        self.engine = engine(self._desk) if engine else None
+        hub = Hub(self._desk, clock=clock)
+        self.hub = self.engine or hub
+        # An engine reaches the nodes of all centrals, and SQLite has only one central.
+        self._peers = None if engine or database.is_sqlite else Peers(hub, database, url, authority.pem)
+        self.testbed = Testbed(database, self._peers or self.hub, clock, tunnel)
         self.app: FastAPI = make_app(
             database,
             clock=clock,
             routers=(join_router(self._take, authority.pem), desired_router(self.testbed, database, clock)),
         )
-        self.app.router.routes += [WebSocketRoute("/v1/uplink", self.hub.endpoint), *self.peers.routes]
+        self.app.router.routes.append(WebSocketRoute("/v1/uplink", self.hub.endpoint))
+        if self._peers:
+            self.app.router.routes += self._peers.routes
 
     def _take(self, asked: JoinAsked) -> Joined:
         """A machine becomes a node, in one transaction with its token and its event."""
@@ -79,8 +92,10 @@ class Central:
     async def tend(self) -> None:
         """Until cancelled.  A database that is away is asked again."""
         work = [self._again(_TIDY_S, self._tidy), self._again(_NOTIFY_S, self._notify), self._follow()]
-        if not self._database.is_sqlite:  # which only one central can use
-            work.append(self.peers.tend())
+        if self._peers:
+            work.append(self._peers.tend())
+        if self.engine:
+            work += [self.engine.serve(), self._again(_READMIT_S, self._readmit)]
         await asyncio.gather(*work)
 
     async def _again(self, every_s: float, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -104,6 +119,15 @@ class Central:
             seen, admitted = newest, authorized
 
         await self._again(_LOOK_S, look)
+
+    async def _readmit(self) -> None:
+        """Whom the engine keeps out, and should not any more."""
+        if self.engine:
+            self.engine.readmit(await asyncio.to_thread(self._keys))
+
+    def _keys(self) -> set[bytes]:
+        with self._database.reading() as tx:
+            return nodes.keys_of_connectable(tx)
 
     def _changed(self, seen: int) -> tuple[int, set[str], set[str], int]:
         """The newest change, the nodes that have something new since `seen`, all that may be connected, and the newest
@@ -147,26 +171,51 @@ def run(directory: Path, listen: str, say: Callable[[str], None]) -> None:
     database = Database(settings.database_url(directory))
     database.migrate()
     authority = Authority(directory / "ca")
-    channels = Channels(settings.mail, settings.webhooks, settings.url)
-    central = Central(
-        database, authority, channels=channels, tunnel=settings.tunnel, url=settings.internal or settings.url
-    )
     served = authority.serve(settings.names)
+    central, server = _made(directory, settings, database, authority, listen)
     config = uvicorn.Config(
         central.app, host=listen, port=settings.port, ssl_certfile=served.certificate, ssl_keyfile=served.key,
         log_level="warning", ws="websockets-sansio", ws_max_size=1 << 24, timeout_graceful_shutdown=2,
     )  # fmt: skip
     say(f"The central answers at {settings.url}; its database is {database}.")
-    asyncio.run(_serve(uvicorn.Server(config), central, authority, settings.names))
+    if settings.engine == "nats":
+        say(f"Nodes are reached over the engine {settings.nats_url}.")
+    asyncio.run(_serve(uvicorn.Server(config), central, authority, settings.names, server))
 
 
-async def _serve(server: uvicorn.Server, central: Central, authority: Authority, names: tuple[str, ...]) -> None:
+def _made(
+    directory: Path, settings: Settings, database: Database, authority: Authority, listen: str
+) -> tuple[Central, natsserver.Server | None]:
+    """With the nats-server that it runs itself, if it does."""
+    made = partial(
+        Central, database, authority, channels=Channels(settings.mail, settings.webhooks, settings.url),
+        tunnel=settings.tunnel, url=settings.internal or settings.url,
+    )  # fmt: skip
+    if settings.engine == "hub":
+        return made(), None
+    rights = read_rights(directory)
+    trusted = ssl.create_default_context(cadata=authority.pem)
+    configuration = natsserver.configure(
+        directory, rights, authority.serve(settings.names), listen, settings.engine_port
+    )
+    central = made(engine=lambda desk: NatsBus(desk, rights, settings.nats_url, trusted))
+    return central, None if settings.engine_url else natsserver.Server(configuration)
+
+
+async def _serve(
+    server: uvicorn.Server, central: Central, authority: Authority, names: tuple[str, ...],
+    engine: natsserver.Server | None,
+) -> None:  # fmt: skip
+    if engine:
+        await natsserver.check()
     server.config.load()
     assert server.config.ssl is not None
     tending = [
         asyncio.create_task(central.tend()),
-        asyncio.create_task(authority.keep(server.config.ssl, names)),
+        asyncio.create_task(authority.keep(server.config.ssl, names, engine.reload if engine else lambda: None)),
     ]
+    if engine:
+        tending.append(asyncio.create_task(engine.run()))
     try:
         await server.serve()
     finally:

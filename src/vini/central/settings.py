@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -13,6 +14,7 @@ from vini.rules.notices import Mail, Webhook
 
 DIRECTORY = Path("/var/lib/vini-central")
 PORT = 8443
+ENGINE_PORT = 4222
 
 
 class Settings(Value, frozen=True):
@@ -25,12 +27,23 @@ class Settings(Value, frozen=True):
     mail: Mail | None = None
     webhooks: tuple[Webhook, ...] = ()
     internal: str = ""  # https://NAME:PORT by which other centrals on the same database reach it; "": by the first name
+    engine: Literal["hub", "nats"] = "hub"  # between centrals and nodes
+    engine_url: str = ""  # of a nats-server that somebody else runs, tls://name:port; "": the central runs one
+    engine_port: int = ENGINE_PORT  # of the one that the central runs
 
     @property
     def url(self) -> str:
         """What nodes and people are told."""
-        name = f"[{self.names[0]}]" if ":" in self.names[0] else self.names[0]
-        return f"https://{name}:{self.port}"
+        return f"https://{self._name}:{self.port}"
+
+    @property
+    def nats_url(self) -> str:
+        """Where nodes find the engine."""
+        return self.engine_url or f"tls://{self._name}:{self.engine_port}"
+
+    @property
+    def _name(self) -> str:
+        return f"[{self.names[0]}]" if ":" in self.names[0] else self.names[0]
 
     def database_url(self, directory: Path) -> str:
         """Where accounts and slices are."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 import click
 
@@ -48,21 +49,45 @@ def central_command() -> None:
     show_default=True,
     help="What links between nodes are made of, in slices that don't say.",
 )
+@click.option(
+    "--engine",
+    type=click.Choice(["hub", "nats"]),
+    default="hub",
+    show_default=True,
+    help="Between central and nodes: a hub inside this one central, or NATS, over which several centrals serve.",
+)
+@click.option("--engine-url", default="", help="Of a nats-server that runs elsewhere; default: the central runs one.")
+@click.option(
+    "--engine-port",
+    type=click.IntRange(1, 65535),
+    default=4222,
+    show_default=True,
+    help="Of the nats-server that the central runs.",
+)
 @click.option("--admin", required=True, metavar="EMAIL", help="Who administers it.")
 @click.option("--site", default="home", show_default=True, help="The first site.")
 def _init(
-    directory: Path, names: tuple[str, ...], port: int, database: str, tunnel: str, admin: str, site: str
-) -> None:
+    directory: Path, names: tuple[str, ...], port: int, database: str, tunnel: str, engine: Literal["hub", "nats"],
+    engine_url: str, engine_port: int, admin: str, site: str,
+) -> None:  # fmt: skip
     """Make a central: settings, certificates, the database, an administrator and a site."""
     from vini.central import settings
     from vini.central.ca import Authority
 
-    wanted = settings.Settings(names, port, database, cast("TunnelKind", tunnel))
+    wanted = settings.Settings(
+        names, port, database, tunnel=cast("TunnelKind", tunnel), engine=engine, engine_url=engine_url,
+        engine_port=engine_port,
+    )  # fmt: skip
     _check_new(directory)
+    _check_engine(wanted.engine_url)
     password = secrets.token_urlsafe(12)
     _fill(wanted.database_url(_made(directory)), admin, password, site)
     authority = Authority(directory / "ca")
-    authority.serve(names)
+    served = authority.serve(names)
+    if engine == "nats":
+        from vini.central import natsserver, rights
+
+        natsserver.configure(directory, rights.make(directory), served, "0.0.0.0", engine_port)
     settings.write(directory, wanted)  # last: so a central that is there is whole
     line(f"The central {wanted.url} is made in {directory}.")
     line(f"Administrator: {admin}, password: {password}")
@@ -71,6 +96,11 @@ def _init(
     line(called(f"  vini central run{where}"))
     line(called(f"  vini login {wanted.url} --email {admin} --fingerprint {authority.fingerprint}"))
     line(called(f"  vini node token --site {site}"))
+
+
+def _check_engine(url: str) -> None:
+    if url and not re.fullmatch(r"tls://[^\s/]+:\d+", url):
+        raise ViniError(f"{url!r} is no address of an engine; it looks like tls://nats.example:4222.")
 
 
 def _check_new(directory: Path) -> None:

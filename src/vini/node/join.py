@@ -16,7 +16,7 @@ from vini.bus.joining import JoinAsked, Joined, Token, parse_token
 from vini.model import Conflict, Denied, NotFound, ViniError
 from vini.names import SLIVER_NAME
 from vini.node.identity import Identity, public_half
-from vini.node.uplink import trusting, unreachable
+from vini.node.reached import trusting, unreachable
 
 _PATIENCE_S = 20.0
 _LARGEST = 1 << 20

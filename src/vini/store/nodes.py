@@ -132,6 +132,11 @@ def connectable(tx: Tx) -> set[str]:
     return set(tx.scalars(select(nodes.c.name).where(nodes.c.boot_state.in_(("boot", "safeboot")))))
 
 
+def keys_of_connectable(tx: Tx) -> set[bytes]:
+    """Their public keys."""
+    return set(tx.scalars(select(nodes.c.public_key).where(nodes.c.boot_state.in_(("boot", "safeboot")))))
+
+
 def set_state(tx: Tx, name: str, state: BootState) -> NodeRow:
     """Raises NotFound."""
     tx.execute(update(nodes).where(nodes.c.name == name).values(boot_state=state))

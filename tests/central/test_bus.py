@@ -1,13 +1,18 @@
-"""The hub over real TLS on loopback, with agents that are real but for their machine: what a central may rely on."""
+"""Each bus over real TLS on loopback, with agents that are real but for their machine: what a central may rely on."""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
-from fake_agents import KEY, FakeDesk, central, eventually, node, spec
+from fake_agents import KEY, FakeDesk, eventually, no_engine, node, spec
+from fake_agents import central as central_with
 from msgspec.structs import replace
 
 from vini import bus
@@ -16,7 +21,15 @@ from vini.model import Conflict, NotFound
 from vini.node import identity as identities
 
 
-async def test_a_node_that_connects_gets_what_it_lacks_and_says_how_it_is(tmp_path):
+@pytest.fixture(params=["hub", "nats"])
+def central(request: pytest.FixtureRequest) -> Callable[..., AbstractAsyncContextManager[Any]]:
+    """Makes a central with one of the buses."""
+    if request.param == "nats" and (why := no_engine()):
+        pytest.skip(why)
+    return partial(central_with, engine=request.param)
+
+
+async def test_a_node_that_connects_gets_what_it_lacks_and_says_how_it_is(central, tmp_path):
     async with central(tmp_path) as c:
         me = c.admit("one")
         c.desk.put("one", spec("s", 3, "a", "b"))
@@ -29,7 +42,7 @@ async def test_a_node_that_connects_gets_what_it_lacks_and_says_how_it_is(tmp_pa
             assert c.hub.connected() == {"one"}
 
 
-async def test_wake_brings_what_is_new_and_an_empty_spec_ends_the_slice(tmp_path):
+async def test_wake_brings_what_is_new_and_an_empty_spec_ends_the_slice(central, tmp_path):
     async with central(tmp_path) as c, node(tmp_path / "n", c.admit("one")) as n:
         await eventually(c.hub.connected)
         for generation, slivers in enumerate((["a"], ["a", "b"], []), 1):
@@ -40,7 +53,7 @@ async def test_wake_brings_what_is_new_and_an_empty_spec_ends_the_slice(tmp_path
         assert n.answers.greeting("central").ended == {"s": 3}
 
 
-async def test_a_node_is_asked_and_its_refusals_are_raised(tmp_path):
+async def test_a_node_is_asked_and_its_refusals_are_raised(central, tmp_path):
     async with central(tmp_path) as c, node(tmp_path / "n", c.admit("one")):
         await eventually(c.hub.connected)
         steps: list[bus.Progress] = []
@@ -57,7 +70,17 @@ async def test_a_node_is_asked_and_its_refusals_are_raised(tmp_path):
                 await c.hub.ask("one", closed)
 
 
-async def test_a_node_that_is_not_there(tmp_path):
+async def test_a_large_message_arrives(central, tmp_path):
+    async with central(tmp_path) as c, node(tmp_path / "n", c.admit("one")):
+        await eventually(c.hub.connected)
+        with pytest.raises(NotFound, match="holds nothing of slice 'other'"):
+            await c.hub.ask("one", bus.AskMaps("other.a", ("x" * (15 << 20),)))
+        with pytest.raises(bus.Foreign, match="more than the 16 MiB that fit in a message"):
+            await c.hub.ask("one", bus.AskMaps("other.a", ("x" * (16 << 20),)))
+        assert isinstance(await c.hub.ask("one", bus.Hello()), bus.Greeting)
+
+
+async def test_a_node_that_is_not_there(central, tmp_path):
     async with central(tmp_path) as c:
         with pytest.raises(
             bus.NodeAway, match=r"^Node one is not connected \(not heard since the central started\)\.$"
@@ -70,7 +93,7 @@ async def test_a_node_that_is_not_there(tmp_path):
             await c.hub.ask("one", bus.Hello())
 
 
-async def test_many_requests_are_under_way_at_once_and_a_slow_one_delays_no_other(tmp_path):
+async def test_many_requests_are_under_way_at_once_and_a_slow_one_delays_no_other(central, tmp_path):
     async with central(tmp_path) as c, node(tmp_path / "n", c.admit("one")) as n:
         await eventually(c.hub.connected)
         gate = asyncio.Event()
@@ -90,7 +113,7 @@ async def test_many_requests_are_under_way_at_once_and_a_slow_one_delays_no_othe
         assert (await waiting).slice == "slow"
 
 
-async def test_who_stops_waiting_has_it_cancelled_on_the_node(tmp_path):
+async def test_who_stops_waiting_has_it_cancelled_on_the_node(central, tmp_path):
     async with central(tmp_path) as c, node(tmp_path / "n", c.admit("one")) as n:
         await eventually(c.hub.connected)
         begun, cancelled = asyncio.Event(), asyncio.Event()
@@ -109,7 +132,7 @@ async def test_who_stops_waiting_has_it_cancelled_on_the_node(tmp_path):
         await asyncio.wait_for(cancelled.wait(), 30)
 
 
-async def test_what_a_node_refuses_is_told_and_tried_again_until_it_takes_it(tmp_path):
+async def test_what_a_node_refuses_is_told_and_tried_again_until_it_takes_it(central, tmp_path):
     async with central(tmp_path) as c, node(tmp_path / "n", c.admit("one")) as n:
         await eventually(c.hub.connected)
         await n.agent.accept(spec("s", 1, "mine"), lambda *_: None, "here")
@@ -124,7 +147,7 @@ async def test_what_a_node_refuses_is_told_and_tried_again_until_it_takes_it(tmp
         assert n.slivers() == {"s.a", "t.a"}
 
 
-async def test_a_later_spec_waits_for_the_earlier_of_its_slice(tmp_path):
+async def test_a_later_spec_waits_for_the_earlier_of_its_slice(central, tmp_path):
     """Never two of one slice under way, however often it is woken; the last wins."""
     async with central(tmp_path) as c, node(tmp_path / "n", c.admit("one")) as n:
         await eventually(c.hub.connected)
@@ -151,7 +174,7 @@ async def test_a_later_spec_waits_for_the_earlier_of_its_slice(tmp_path):
         assert n.slivers() == {"s.a", "s.b29"}
 
 
-async def test_several_specs_of_one_slice_come_in_the_order_of_their_generations(tmp_path):
+async def test_several_specs_of_one_slice_come_in_the_order_of_their_generations(central, tmp_path):
     async with central(tmp_path) as c:
         soon = time.time() + 0.3
         c.desk.put("one", spec("s", 2, "a", "b", not_before=soon), spec("s", 1, "a"))
@@ -162,7 +185,7 @@ async def test_several_specs_of_one_slice_come_in_the_order_of_their_generations
             assert n.slivers() == {"s.a", "s.b"}
 
 
-async def test_a_change_of_status_is_told_without_being_asked(tmp_path):
+async def test_a_change_of_status_is_told_without_being_asked(central, tmp_path):
     async with central(tmp_path) as c, node(tmp_path / "n", c.admit("one")) as n:
         c.desk.put("one", spec("s", 1, "a"))
         await eventually(lambda: c.desk.holds("one", "s", 1))
@@ -176,7 +199,7 @@ async def test_a_change_of_status_is_told_without_being_asked(tmp_path):
         await eventually(lambda: c.desk.holds("one", "s", 1))
 
 
-async def test_what_has_not_changed_is_not_told_again(tmp_path):
+async def test_what_has_not_changed_is_not_told_again(central, tmp_path):
     async with central(tmp_path) as c, node(tmp_path / "n", c.admit("one")) as n:
         c.desk.put("one", spec("s", 1, "a"))
         await eventually(lambda: c.desk.holds("one", "s", 1))
@@ -193,7 +216,7 @@ async def test_what_has_not_changed_is_not_told_again(tmp_path):
         assert len([r for r in c.desk.said("one", bus.Report) if r.slice == "s"]) == 1
 
 
-async def test_the_newer_connection_of_a_node_displaces_the_older(tmp_path):
+async def test_the_newer_connection_of_a_node_displaces_the_older(central, tmp_path):
     async with central(tmp_path) as c:
         me = c.admit("one")
         async with node(tmp_path / "a", me) as a:
@@ -203,7 +226,7 @@ async def test_the_newer_connection_of_a_node_displaces_the_older(tmp_path):
                 assert c.hub.connected() == {"one"}
 
 
-async def test_a_node_that_is_dropped_is_cut_off_at_once_and_does_not_come_back(tmp_path):
+async def test_a_node_that_is_dropped_is_cut_off_at_once_and_does_not_come_back(central, tmp_path):
     async with central(tmp_path) as c, node(tmp_path / "n", c.admit("one")) as n:
         await eventually(c.hub.connected)
         started = time.monotonic()
@@ -216,14 +239,14 @@ async def test_a_node_that_is_dropped_is_cut_off_at_once_and_does_not_come_back(
         await eventually(c.hub.connected)
 
 
-async def test_a_node_that_another_central_disabled_is_noticed(tmp_path):
+async def test_a_node_that_another_central_disabled_is_noticed(central, tmp_path):
     async with central(tmp_path) as c, node(tmp_path / "n", c.admit("one")):
         await eventually(c.hub.connected)
         del c.desk.nodes["one"]
         await eventually(lambda: not c.hub.connected())
 
 
-async def test_a_stolen_identity_is_good_for_its_own_name_only(tmp_path):
+async def test_a_stolen_identity_is_good_for_its_own_name_only(central, tmp_path):
     async with central(tmp_path) as c:
         thief, victim = c.admit("thief"), c.admit("victim")
         c.desk.put("victim", spec("secret", 1, "a"))
@@ -235,7 +258,7 @@ async def test_a_stolen_identity_is_good_for_its_own_name_only(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["nobody", "", "x" * 1000, "a\0b", "../ca", "ö"])
-async def test_an_unknown_node_is_told_how_to_join(tmp_path, name):
+async def test_an_unknown_node_is_told_how_to_join(central, tmp_path, name):
     async with central(tmp_path) as c:
         me = replace(c.admit("one"), node=name)
         async with node(tmp_path / "n", me) as n:
@@ -244,7 +267,7 @@ async def test_an_unknown_node_is_told_how_to_join(tmp_path, name):
             )
 
 
-async def test_a_reinstalled_node_does_not_keep_the_old_identity(tmp_path):
+async def test_a_reinstalled_node_does_not_keep_the_old_identity(central, tmp_path):
     async with central(tmp_path) as c:
         old = c.admit("one")
         async with node(tmp_path / "old", old) as before:
@@ -255,7 +278,7 @@ async def test_a_reinstalled_node_does_not_keep_the_old_identity(tmp_path):
                 await eventually(c.hub.connected)
 
 
-async def test_a_central_that_restarts_finds_its_nodes_again(tmp_path):
+async def test_a_central_that_restarts_finds_its_nodes_again(central, tmp_path):
     async with central(tmp_path) as c, node(tmp_path / "n", c.admit("one")) as n:
         c.desk.put("one", spec("s", 1, "a"))
         await eventually(lambda: c.desk.holds("one", "s", 1))
@@ -268,7 +291,7 @@ async def test_a_central_that_restarts_finds_its_nodes_again(tmp_path):
         assert n.slivers() == {"s.a", "s.b"}
 
 
-async def test_an_agent_that_restarts_has_its_ledger(tmp_path):
+async def test_an_agent_that_restarts_has_its_ledger(central, tmp_path):
     async with central(tmp_path) as c, node(tmp_path / "n", c.admit("one")) as n:
         c.desk.put("one", spec("s", 5, "a"))
         await eventually(lambda: c.desk.holds("one", "s", 5))
@@ -279,7 +302,7 @@ async def test_an_agent_that_restarts_has_its_ledger(tmp_path):
         assert c.desk.said("one", bus.Greeting)[-1].generations == {"s": 5}
 
 
-async def test_a_database_that_is_away_cuts_nobody_off_and_nothing_is_lost(tmp_path):
+async def test_a_database_that_is_away_cuts_nobody_off_and_nothing_is_lost(central, tmp_path):
     async with central(tmp_path) as c, node(tmp_path / "n", c.admit("one")) as n:
         await eventually(lambda: c.desk.said("one", bus.Offset))
         c.desk.broken = True
@@ -294,7 +317,7 @@ async def test_a_database_that_is_away_cuts_nobody_off_and_nothing_is_lost(tmp_p
         await eventually(lambda: c.desk.holds("one", "s", 1))
 
 
-async def test_a_node_that_dials_while_the_database_is_away_tries_again(tmp_path):
+async def test_a_node_that_dials_while_the_database_is_away_tries_again(central, tmp_path):
     desk = FakeDesk()
     async with central(tmp_path, desk=desk) as c:
         me = c.admit("one")
@@ -306,13 +329,13 @@ async def test_a_node_that_dials_while_the_database_is_away_tries_again(tmp_path
 
 
 @pytest.mark.parametrize("ahead", [0.0, 3600.0, -42.0])
-async def test_how_far_a_nodes_clock_is_off(tmp_path, ahead):
+async def test_how_far_a_nodes_clock_is_off(central, tmp_path, ahead):
     async with central(tmp_path) as c, node(tmp_path / "n", c.admit("one"), clock=lambda: time.time() + ahead):
         offset = (await eventually(lambda: c.desk.said("one", bus.Offset)))[0]
         assert offset.ahead_s == pytest.approx(ahead, abs=0.5 * offset.rtt_s + 0.01)
 
 
-async def test_a_wrong_clock_neither_disconnects_nor_flaps(tmp_path):
+async def test_a_wrong_clock_neither_disconnects_nor_flaps(central, tmp_path):
     """Off by an hour: what expires in an hour and a half stays, what has expired by the node's clock goes once."""
     now = time.time()
     async with central(tmp_path) as c:
@@ -327,7 +350,7 @@ async def test_a_wrong_clock_neither_disconnects_nor_flaps(tmp_path):
 
 
 async def test_two_hundred_agents_on_one_hub(tmp_path):
-    async with central(tmp_path) as c:
+    async with central_with(tmp_path) as c:
         names = [f"n{i}" for i in range(200)]
         identities_ = [c.admit(n) for n in names]
         nodes = [node(tmp_path / me.node, me, loop=False) for me in identities_]

@@ -1,0 +1,154 @@
+"""One connection to a NATS server, over TLS: made once, and over when it breaks.
+
+Whoever holds one dials again himself.  A client that reconnects by itself for ever would hide credentials that are not
+good any more, and what was lost meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from vini.bus.nkeys import Key
+from vini.model import Denied, ViniError
+
+if TYPE_CHECKING:
+    from nats.aio.client import Client
+    from nats.aio.msg import Msg
+
+_PENDING = 64 << 20  # bytes that may wait to be heard, of one subscription; whoever falls behind further hangs up
+_CLOSE_S = 1.0
+_PING_S = 10.0  # after two that are not answered the server is taken to be gone
+_REFUSED = ("authorization violation", "authentication revoked", "authentication expired")
+
+Heard = Callable[[str, bytes, bool], None]  # subject, body, and whether it only says that nobody heard us
+
+
+class Line:
+    """A connection that the server has accepted."""
+
+    def __init__(self, client: Client, gone: asyncio.Future[str]):
+        self._client, self._gone = client, gone
+
+    async def hear(self, subject: str, heard: Heard, queue: str = "") -> None:
+        """Call it with each message, in the order in which they come.  Raises ConnectionError."""
+
+        async def take(message: Msg) -> None:
+            heard(message.subject, message.data, (message.headers or {}).get("Status") == "503")
+
+        with _broken():
+            await self._client.subscribe(
+                subject, queue, cb=take, pending_bytes_limit=_PENDING, pending_msgs_limit=1 << 17
+            )
+
+    async def say(self, subject: str, body: bytes, unheard: str = "") -> None:
+        """Returns when the network takes it; where nobody hears it, that is said on the subject `unheard`.
+
+        Raises ConnectionError.
+        """
+        with _broken():
+            await self._client.publish(subject, body, reply=unheard)
+            if self._client.pending_data_size > 1 << 17:
+                await self._client.flush(30)
+
+    async def ask(self, subject: str, body: bytes, patience_s: float) -> bytes:
+        """The server's own answer.  Raises TimeoutError, or ConnectionError."""
+        with _broken():
+            return (await self._client.request(subject, body, timeout=patience_s)).data
+
+    async def settle(self) -> None:
+        """Until the server has taken all that was said, subscriptions among it.  Raises ConnectionError."""
+        with _broken():
+            await self._client.flush(30)
+
+    async def over(self) -> ViniError:
+        """Why, once it is."""
+        return _error(await asyncio.shield(self._gone))
+
+    async def close(self) -> None:
+        """What was said goes out first."""
+        await _close(self._client)
+
+
+async def dial(url: str, trusted: ssl.SSLContext, key: Key, jwt: str, name: str, patience_s: float) -> Line:
+    """Raises Denied where the server refuses who we are; OSError, TimeoutError or ViniError where it is away."""
+    try:
+        from nats.aio.client import Client
+        from nats.errors import Error, NoServersError
+    except ImportError as e:
+        raise ViniError("this machine lacks a library for NATS; `pip install nats-py`.") from e
+    logging.getLogger("asyncio").addFilter(_is_news)
+    client, gone = Client(), asyncio.get_running_loop().create_future()
+    causes: list[Exception] = []
+
+    def signed(nonce: str) -> bytes:
+        _insist(client)
+        return key.signed(nonce.encode())
+
+    async def failed(error: Exception) -> None:
+        causes.append(error)
+        if "SlowConsumer" in type(error).__name__ and not gone.done():
+            gone.set_result("we fell behind in hearing what it says.")
+
+    async def closed() -> None:
+        if not gone.done():
+            gone.set_result(str(client.last_error or "") or "the engine hung up.")
+
+    try:
+        async with asyncio.timeout(patience_s):
+            await client.connect(
+                url, tls=trusted, user_jwt_cb=jwt.encode, signature_cb=signed, name=name, error_cb=failed,
+                closed_cb=closed, allow_reconnect=False, max_reconnect_attempts=1, reconnect_time_wait=0,
+                connect_timeout=max(1, int(patience_s)), ping_interval=int(_PING_S), max_outstanding_pings=2,
+            )  # fmt: skip
+        _insist(client)
+    except BaseException as e:
+        await _close(client)
+        if isinstance(e, NoServersError) and causes:
+            raise causes[0] from None
+        if isinstance(e, Error) and not isinstance(e, TimeoutError):
+            raise _error(str(e)) from e
+        raise
+    return Line(client, gone)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """What asyncio warns of whenever a TLS connection of the library's ends, is none."""
+    return "eof_received() has no effect" not in record.getMessage()
+
+
+async def _close(client: Client) -> None:
+    """However it is: after a TLS handshake that failed, the library would wait for ever."""
+    with suppress(Exception):
+        async with asyncio.timeout(_CLOSE_S):
+            await client.close()
+
+
+def _insist(client: Any) -> None:
+    """On TLS: the server asks for it in the clear, so whoever is in between could leave that out."""
+    if not client._server_info.get("tls_required"):
+        raise ViniError("what answers there does not speak TLS as the engine does.")
+
+
+def _error(said: str) -> ViniError:
+    words = said.lower()
+    if any(refusal in words for refusal in _REFUSED):
+        return Denied("the engine refuses this identity.")
+    return ViniError(f"the connection to the engine broke ({said.removeprefix('nats: ')}).")
+
+
+class _broken:
+    """Errors of the library's are a ConnectionError."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        from nats.errors import Error
+
+        if isinstance(error, Error) and not isinstance(error, TimeoutError):
+            raise ConnectionError(f"the engine can't be spoken to: {error}") from error

@@ -1,0 +1,34 @@
+"""How nodes are asked, over whatever connections there are to them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable
+
+from vini import bus
+from vini.bus import streams
+from vini.central.connection import Connection
+
+
+class Asking(ABC):
+    """The half of a `bus.seam.Bus` that follows from one connection for each node."""
+
+    @abstractmethod
+    def connection(self, node: str) -> Connection:
+        """Raises NodeAway where there is none."""
+
+    async def ask(
+        self, node: str, request: bus.Request, progress: Callable[[bus.Progress], None] = lambda _: None
+    ) -> bus.Reply:
+        """The node's final reply.  Raises NodeAway, or the error that the node refused with."""
+        return await self.connection(node).ask(request, progress)
+
+    async def run(self, node: str, command: bus.Run, typed: AsyncIterator[bus.Typed]) -> AsyncIterator[bus.Said]:
+        """What a command in a sliver says, until it has `Exited`.  Closing the iterator, or cancelling who waits for
+        it, ends the command and all that it started."""
+        said = streams.converse(self.connection(node).stream(), command, typed)
+        try:
+            async for message in said:
+                yield message
+        finally:
+            await said.aclose()

@@ -1,0 +1,111 @@
+"""What a central does for one node that is connected: it brings it what is newer, hears it, and looks after it."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import math
+import time
+from collections.abc import Callable
+
+from vini import bus
+from vini.bus import frames
+from vini.central.clock import ClockFilter
+from vini.central.connection import Connection, Misbehaves
+from vini.central.delivery import Delivery, Desks, Identity, Rhythm, asked
+
+log = logging.getLogger("vini.hub")
+CUT = "This node may not connect any more."
+_DRIFT_S = 0.001  # a clock that moved by more, beyond what the way there makes uncertain, is told of
+_BURST, _SOON_S = 4, 0.05  # so many measurements of a clock follow each other at once when a node comes
+
+
+class Attendance:
+    """Over one connection, until that is over."""
+
+    def __init__(
+        self, connection: Connection, greeting: bus.Greeting, identity: Identity, desk: Desks, rhythm: Rhythm,
+        clock: Callable[[], float],
+    ):  # fmt: skip
+        self.connection, self._greeting, self._identity = connection, greeting, identity
+        self._desk, self._rhythm, self._clock = desk, rhythm, clock
+        self.delivery = Delivery(connection, greeting, desk, rhythm)
+
+    async def run(self, reading: asyncio.Task[None]) -> None:
+        """Until it is over; `reading` gives out what the node says, and ends when it has hung up."""
+        await self.connection.send(frames.UNASKED, bus.Welcome())
+        await self.delivery.tell(self._greeting)
+        await self._until_over(reading)
+
+    async def _until_over(self, reading: asyncio.Task[None]) -> None:
+        connection, delivery = self.connection, self.delivery
+        ending = asyncio.create_task(connection.ended())
+        tasks = [
+            reading, ending, asyncio.create_task(delivery.deliver()), asyncio.create_task(delivery.telling()),
+            asyncio.create_task(delivery.authorize()), asyncio.create_task(self._beat()),
+            asyncio.create_task(self._guard()),
+        ]  # fmt: skip
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for error in (task.exception() for task in done):
+                if error and not isinstance(error, (bus.NodeAway, ConnectionError)):
+                    expected = isinstance(error, Misbehaves)
+                    log.warning("node %s: %s", connection.node, error, exc_info=None if expected else error)
+                    connection.end(str(error), frames.MISBEHAVED if expected else 1011)
+            if not reading.done() or reading.exception():  # it has not hung up
+                connection.end("The central ends this connection.")
+                await ending
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _guard(self) -> None:
+        """Returns when the node may not connect any more: what another central decided is noticed by looking."""
+        while True:
+            now = await asked(self._desk.identities, self.connection.node, self._rhythm)
+            if now is None or not now.allowed or now.public_key != self._identity.public_key:
+                self.connection.end((now.why if now else "") or CUT, frames.REFUSED)
+                return
+            await asyncio.sleep(self._rhythm.beat)
+
+    async def _beat(self) -> None:
+        """Measure the node's clock; one that does not answer has gone."""
+        told, told_at = bus.Offset(0.0, math.inf), -math.inf
+        clock = ClockFilter()
+        for measured in itertools.count(1):
+            try:
+                async with asyncio.timeout(self._rhythm.patience):
+                    offset = await self._offset()
+            except TimeoutError:
+                self.connection.end("This node does not answer.", 1001)
+                return
+            now = time.monotonic()
+            offset = clock.add(offset, now)
+            if now - told_at >= self._rhythm.review or _is_news(told, offset):
+                told, told_at = offset, now
+                await self.delivery.tell(offset)
+                self.delivery.wake()
+            await asyncio.sleep(_SOON_S if measured < _BURST else self._rhythm.beat)
+
+    async def _offset(self) -> bus.Offset:
+        """By four moments, as NTP does it (RFC 5905, 8)."""
+        asked_at, started = self._clock(), time.monotonic()
+        reply = await self.connection.ask(bus.AskClock())
+        took = time.monotonic() - started
+        if not isinstance(reply, bus.Clock):
+            raise Misbehaves(f"Asked for its clock, the node answered with a {type(reply).__name__}.")
+        ahead = (reply.received + reply.answered) / 2 - (asked_at + took / 2)
+        return bus.Offset(ahead, max(0.0, took - (reply.answered - reply.received)))
+
+
+def _is_news(told: bus.Offset, now: bus.Offset) -> bool:
+    """Whether the clock went elsewhere, or is known much better."""
+    return abs(now.ahead_s - told.ahead_s) > now.rtt_s + _DRIFT_S or told.rtt_s > 2 * now.rtt_s + _DRIFT_S
+
+
+def away(node: str, heard: float | None, now: float, why: str = "") -> bus.NodeAway:
+    """The error for who asks for a node that is not connected; `heard`: when it was."""
+    last = f"last heard {now - heard:.0f} s ago" if heard else "not heard since the central started"
+    return bus.NodeAway(f"Node {node} is not connected ({last}).{f' {why}' if why else ''}")

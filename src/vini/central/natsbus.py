@@ -1,0 +1,371 @@
+"""Nodes over a NATS server: any number of centrals ask them, and one of these attends to each.
+
+What is asked for stays in the database.  The engine keeps nothing: what it loses when it dies is found out by looking
+again, as after every connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+import time
+from collections.abc import Callable, Collection, Coroutine
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+from starlette.websockets import WebSocket
+
+from vini import bus
+from vini.bus import engine, frames, subjects
+from vini.bus.nkeys import claimed, nkey, public_key
+from vini.central.asking import Asking
+from vini.central.attendance import CUT, away
+from vini.central.connection import Connection
+from vini.central.delivery import Desk, Desks, Rhythm
+from vini.central.door import Door, check_version, unfit
+from vini.central.rights import CENTRAL, Rights
+from vini.central.visit import NatsCarrier, Visit
+from vini.model import ViniError
+
+log = logging.getLogger("vini.engine")
+_HERE: msgspec.msgpack.Decoder[bus.Here] = msgspec.msgpack.Decoder(bus.Here)
+_NAMES: msgspec.msgpack.Decoder[list[str]] = msgspec.msgpack.Decoder(list[str])
+_SILENT = 90.0  # s without a word after which a node is taken to be gone; it says one every 20 s
+
+
+class NatsBus(Asking):
+    """A `bus.seam.Bus` over a NATS server.  `wake`, `drop` and `readmit` may be called by any thread; all else belongs
+    to the loop that runs `run`."""
+
+    def __init__(
+        self, desk: Desk, rights: Rights, url: str, trusted: ssl.SSLContext, *,
+        clock: Callable[[], float] = time.time, rhythm: Rhythm | None = None,
+    ):  # fmt: skip
+        self._desk, self._rights, self._url, self._trusted = Desks(desk), rights, url, trusted
+        self._clock, self._rhythm = clock, rhythm or Rhythm()
+        self._visits: dict[str, Visit] = {}  # by the node's key
+        self._of: dict[str, Visit] = {}  # by the node's name
+        self._heard: dict[str, float] = {}  # node -> when it was there last
+        self._introducing: dict[str, bus.Here] = {}  # key -> the last word of a node that is being looked up
+        self._revoked: dict[str, int] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._line: engine.Line | None = None
+        self._system: engine.Line | None = None
+        self._claims_changed = asyncio.Event()
+        self._epoch = ""
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._told = ""
+
+    # --- Bus ------------------------------------------------------------------------------------
+
+    def connected(self) -> frozenset[str]:
+        """The nodes that can be asked at this moment."""
+        return frozenset(list(self._of))
+
+    def wake(self, nodes: Collection[str]) -> None:
+        """What is asked of these nodes has changed; the centrals that attend to them are told."""
+        self._soon(lambda: self._wake(nodes))
+
+    def _wake(self, nodes: Collection[str]) -> None:
+        elsewhere = self._wake_ours(nodes)
+        if elsewhere and self._line:
+            self._spawn(self._say(subjects.WAKE, msgspec.msgpack.encode(elsewhere)))
+
+    def _wake_ours(self, nodes: Collection[str]) -> list[str]:
+        """Those that we don't attend to."""
+        others = []
+        for node in nodes:
+            visit = self._of.get(node)
+            if visit and visit.attendance:
+                visit.attendance.delivery.wake()
+            else:
+                others.append(node)
+        return others
+
+    def connection(self, node: str) -> Connection:
+        """Raises NodeAway where there is none."""
+        if node not in self._of:
+            raise away(node, self._heard.get(node), self._clock(), "" if self._line else self._told)
+        return self._of[node].connection
+
+    # --- who may connect ------------------------------------------------------------------------
+
+    async def endpoint(self, socket: WebSocket) -> None:
+        """A node that dials this central, and is told where the engine is."""
+        entered = await Door(self._desk.identities, self._rhythm.patience).let_in(socket)
+        if entered:
+            connection, proof, identity = entered
+            jwt = self._rights.node_jwt(proof.node, identity.public_key)
+            self.readmit([identity.public_key])
+            with suppress(ConnectionError):
+                await connection.send(frames.UNASKED, bus.Elsewhere(self._url, jwt))
+            connection.end("The engine is elsewhere.")
+            await connection.ended()
+
+    def drop(self, node: str, why: str = CUT) -> None:
+        """Cut it off at once, from the engine itself."""
+
+        def drop() -> None:
+            if visit := self._of.get(node):
+                visit.connection.end(why, frames.REFUSED)
+
+        self._soon(drop)
+
+    def readmit(self, keys: Collection[bytes]) -> None:
+        """The nodes with these keys may connect, whatever was said of them before."""
+
+        def readmit() -> None:
+            back = self._revoked.keys() & {nkey("user", key) for key in keys} if self._revoked else set()
+            for key in back:
+                del self._revoked[key]
+            if back:
+                self._claims_changed.set()
+
+        self._soon(readmit)
+
+    def _revoke(self, key: str) -> None:
+        if key not in self._revoked:
+            self._revoked[key] = int(self._clock())
+            self._claims_changed.set()
+
+    def _soon(self, act: Callable[[], None]) -> None:
+        if self._loop is not None:
+            with suppress(RuntimeError):  # the loop has ended, and all connections with it
+                self._loop.call_soon_threadsafe(act)
+
+    # --- the engine -----------------------------------------------------------------------------
+
+    async def serve(self) -> None:
+        """Until cancelled.  An engine that is away, or goes away, is dialled again."""
+        self._loop = asyncio.get_running_loop()
+        waits = self._rhythm.first
+        while True:
+            started = time.monotonic()
+            try:
+                await self._connected()
+            except (OSError, TimeoutError, ViniError) as e:
+                self._tell(f"The engine {self._url} can't be used: {e or 'it does not answer'}")
+            waits = self._rhythm.first if time.monotonic() - started > 10 else min(2 * waits, 4.0)
+            await asyncio.sleep(waits)
+
+    def _tell(self, what: str) -> None:
+        if what != self._told:
+            log.warning("%s", what)
+        self._told = what
+
+    async def _connected(self) -> None:
+        """Raises when it is over."""
+        self._epoch = subjects.epoch()
+        patience = self._rhythm.patience
+        try:
+            self._system = await engine.dial(
+                self._url, self._trusted, *self._rights.administrator(), self._epoch, patience
+            )
+            await self._look_up_claims(self._system)
+            await self._push_claims(self._system)
+            self._line = await engine.dial(self._url, self._trusted, *self._rights.central(), self._epoch, patience)
+            await self._listen(self._line, self._system)
+            log.info("connected to the engine %s", self._url)
+            self._told = ""
+            await self._until_over(self._line, self._system)
+        finally:
+            await self._hang_up()
+
+    async def _listen(self, line: engine.Line, system: engine.Line) -> None:
+        await system.hear(f"$SYS.ACCOUNT.{self._rights.account}.DISCONNECT", self._left)
+        await system.settle()
+        await line.hear(subjects.to_central("*", "*", self._epoch), self._frame)
+        await line.hear(subjects.WAKE, lambda _, body, __: self._woken(body))
+        await line.hear(subjects.here("*"), self._here)
+        await line.hear(subjects.greet("*"), self._here, subjects.CENTRALS)
+        await line.settle()
+        await line.say(subjects.CALL, b"")
+
+    async def _until_over(self, line: engine.Line, system: engine.Line) -> None:
+        tasks: list[asyncio.Task[Any]] = [
+            asyncio.create_task(line.over()), asyncio.create_task(system.over()),
+            asyncio.create_task(self._claims(system)), asyncio.create_task(self._sweep()),
+        ]  # fmt: skip
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                raise task.result() or ViniError("its connection is over.")
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _hang_up(self) -> None:
+        visits, lines = list(self._visits.values()), [x for x in (self._line, self._system) if x]
+        self._line = self._system = None
+        for visit in visits:
+            visit.carrier.gone()
+        await asyncio.gather(*(visit.over() for visit in visits), return_exceptions=True)
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for line in lines:
+            await line.close()
+
+    async def _say(self, subject: str, body: bytes, unheard: str = "") -> None:
+        if self._line is None:
+            raise ConnectionError("the engine is away")
+        await self._line.say(subject, body, unheard)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        async def quietly() -> None:
+            with suppress(ConnectionError, TimeoutError):  # that the engine has gone is noticed elsewhere
+                await work
+
+        task = asyncio.create_task(quietly())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # --- claims ---------------------------------------------------------------------------------
+
+    async def _look_up_claims(self, system: engine.Line) -> None:
+        """Whom the server keeps out stays out: another central may know why."""
+        account, patience = self._rights.account, self._rhythm.patience
+        known = await system.ask("$SYS.REQ.CLAIMS.LIST", b"", patience)
+        if account.encode() not in known:
+            return  # then it would not answer
+        found = await system.ask(f"$SYS.REQ.ACCOUNT.{account}.CLAIMS.LOOKUP", b"", patience)
+        try:
+            self._revoked = {**claimed(found.decode())["nats"].get("revocations", {}), **self._revoked}
+        except (ValueError, KeyError) as e:
+            raise ViniError(f"it says something of this testbed's rights that is none ({found[:300]!r}).") from e
+
+    async def _push_claims(self, system: engine.Line) -> None:
+        said = await system.ask(
+            "$SYS.REQ.CLAIMS.UPDATE", self._rights.account_jwt(self._revoked).encode(), self._rhythm.patience
+        )
+        if b'"error"' in said:
+            raise ViniError(f"it does not take this testbed's rights ({said.decode(errors='replace')[:300]}); "
+                            "was it started with the configuration that `vini central init` wrote?")  # fmt: skip
+
+    async def _claims(self, system: engine.Line) -> None:
+        while True:
+            await self._claims_changed.wait()
+            self._claims_changed.clear()
+            await self._push_claims(system)
+
+    # --- what comes ------------------------------------------------------------------------------
+
+    def _left(self, _: str, body: bytes, __: bool) -> None:
+        """The server's word that a connection ended."""
+        with suppress(msgspec.DecodeError):
+            client = msgspec.json.decode(body, type=_Left).client
+            visit = self._visits.get(client.user)
+            if visit and visit.epoch == client.name:
+                visit.carrier.gone()
+            elif client.name_tag == CENTRAL:
+                self._spawn(self._say(subjects.CALL, b""))
+
+    async def _sweep(self) -> None:
+        """For what no server could tell us of."""
+        while True:
+            await asyncio.sleep(_SILENT / 5)
+            for visit in list(self._visits.values()):
+                if time.monotonic() - visit.heard > _SILENT:
+                    visit.carrier.gone()
+
+    def _woken(self, body: bytes) -> None:
+        self._wake_ours(_NAMES.decode(body))
+
+    def _frame(self, subject: str, body: bytes, unheard: bool) -> None:
+        _, _, key, epoch, _ = subject.split(".")
+        visit = self._visits.get(key)
+        if visit is None or visit.epoch != epoch:
+            return
+        if unheard:
+            visit.carrier.gone()
+        elif body:
+            visit.carrier.put(body)
+
+    def _here(self, subject: str, body: bytes, unheard: bool) -> None:
+        key = subject.rpartition(".")[2]
+        try:
+            here = _HERE.decode(body) if not unheard and len(body) <= frames.STRANGER else None
+        except msgspec.DecodeError:
+            here = None
+        if here is None or not here.epoch.isalnum():
+            return
+        visit = self._visits.get(key)
+        if visit and visit.epoch == here.epoch:
+            visit.heard = time.monotonic()
+            if here.greeting:
+                visit.attend(here.greeting)
+        elif key not in self._introducing:
+            self._introducing[key] = here
+            self._spawn(self._introduce(key))
+        elif here.greeting or self._introducing[key].epoch != here.epoch:
+            self._introducing[key] = here
+
+    async def _introduce(self, key: str) -> None:
+        """One look at a time, however often a node says who it is."""
+        try:
+            looked: bus.Here | None = None
+            while looked is not self._introducing[key]:
+                looked = self._introducing[key]
+                await self._introduced(key, looked)
+        finally:
+            del self._introducing[key]
+
+    async def _introduced(self, key: str, here: bus.Here) -> None:
+        """The engine has seen that it has the key; whose that is, the desk knows."""
+        try:
+            check_version(here.wire)
+            identity = await self._desk.identities.ask(here.node)
+        except bus.Foreign as e:
+            await self._refuse(key, here.epoch, e)
+            return
+        except Exception as e:  # the database is away; the node says it again
+            log.warning("the central's database can't be asked: %s", e)
+            return
+        why = unfit(here.node, identity, identity is not None and identity.public_key == public_key(key))
+        if identity is None or why:
+            await self._refuse(key, here.epoch, bus.refused(bus.Refusal("Denied", why)))
+            self._revoke(key)
+        elif self._introducing[key].epoch == here.epoch and self._line:
+            visit = self._visits.get(key)
+            if visit is None or visit.epoch != here.epoch:
+                visit = await self._begin(key, here, visit)
+            visit.identity = identity
+            if here.greeting:
+                visit.attend(here.greeting)
+
+    async def _begin(self, key: str, here: bus.Here, older: Visit | None) -> Visit:
+        for before in {v.key: v for v in (older, self._of.get(here.node)) if v}.values():
+            before.connection.end("A newer connection of this node took its place.", frames.DISPLACED)
+        at, reply = subjects.to_node(key, here.epoch, self._epoch), subjects.to_central(key, here.epoch, self._epoch)
+        carrier = NatsCarrier(lambda body: self._say(at, body, reply), lambda: self._revoke(key))
+        visit = Visit(here.node, key, here.epoch, carrier, self._desk, self._rhythm, self._clock)
+        self._visits[key] = self._of[here.node] = visit
+        log.info("node %s is connected", here.node)
+        visit.begin(self._ended)
+        return visit
+
+    def _ended(self, visit: Visit) -> None:
+        self._heard[visit.node] = self._clock()
+        if self._visits.get(visit.key) is visit:
+            del self._visits[visit.key]
+        if self._of.get(visit.node) is visit:
+            del self._of[visit.node]
+            log.info("node %s is not connected any more", visit.node)
+
+    async def _refuse(self, key: str, epoch: str, error: ViniError) -> None:
+        log.info("refused %s: %s", key, error)
+        body = frames.encode(frames.UNASKED, bus.refusal(error))
+        await self._say(subjects.to_node(key, epoch, self._epoch), body)
+
+
+class _Client(msgspec.Struct):
+    user: str = ""  # its key
+    name: str = ""  # what it calls itself: its epoch
+    name_tag: str = ""  # what its JWT calls it
+
+
+class _Left(msgspec.Struct):
+    client: _Client

@@ -1,0 +1,17 @@
+"""How often a node tries to reach its central."""
+
+from __future__ import annotations
+
+from vini.model import Value
+
+
+class Rhythm(Value, frozen=True):
+    """How often things are tried, in s."""
+
+    first: float = 0.2  # before the first new try; then twice as long each time
+    longest: float = 8.0  # a central that was away for long has all its nodes back within 10 s
+    patience: float = 20.0  # for a central that is dialled and says nothing
+    look: float = 1.0  # between looks whether the machine has joined, or joined anew
+    push: float = 0.1  # between two batches of reports
+    lasting: float = 10.0  # a connection that lasted for so long was a good one
+    beat: float = 20.0  # over an engine: between two words that this node is there, that nobody has called for
