@@ -6,6 +6,7 @@ import asyncio
 import itertools
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from typing import get_args
 
 from vini import bus
 from vini.bus import frames
@@ -110,9 +111,7 @@ class Connection:
 
 
 _cancelling: set[asyncio.Future[None]] = set()  # the loop itself keeps no hold of tasks
-_LAST = (
-    bus.Greeting, bus.Report, bus.Lines, bus.Fibs, bus.Maps, bus.Clock, bus.Ssh, bus.Refusal, bus.Exited,
-)  # fmt: skip
+_LAST = (*(kind for kind in get_args(bus.Reply) if kind is not bus.Progress), bus.Exited)
 
 
 class Stream:
