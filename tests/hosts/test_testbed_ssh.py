@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
@@ -124,3 +126,14 @@ def test_who_was_let_in_comes_in_with_the_central_and_the_agent_away(bed: Testbe
     is_put_out(inside)
     with suppress(ProcessLookupError):
         inside.kill()
+
+
+def test_a_command_runs_and_files_are_copied_on_every_node(bed: Testbed, tmp_path: Path) -> None:
+    rows = json.loads(bed.vini("exec", "-s", SLICE, "--all", "--json", "--", "sh", "-c", "echo $VINI_NAME; exit 3",
+                               check=False))  # fmt: skip
+    assert [(r["sliver"], r["exit_code"], r["stdout"]) for r in rows] == [("a", 3, "a\n"), ("b", 3, "b\n")]
+    large = tmp_path / "large"
+    large.write_bytes(os.urandom(3 << 20))
+    bed.vini("cp", "-s", SLICE, "--all", str(large), f":{tmp_path}/there/")
+    bed.vini("cp", "-s", SLICE, "--all", f":{tmp_path}/there/large", str(tmp_path / "back"))
+    assert {(tmp_path / "back" / n / "large").read_bytes() for n in ("a", "b")} == {large.read_bytes()}
