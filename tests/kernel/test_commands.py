@@ -157,6 +157,22 @@ def test_files_are_copied_to_and_from_one_sliver_and_all(tri):
     assert "One side is a sliver" in tri.vini("cp", "east:/a", "west:/b", code=2)
 
 
+def test_what_processes_say_is_shown_and_followed(sh):
+    sh.net.write_text("name: two\nslivers:\n  a: {commands: [echo first]}\n  b: {}\nlinks: [a -- b]\n")
+    sh.vini("up", sh.net)
+    said = eventually(lambda: [row for row in sh.vini("logs", "a").splitlines() if row.endswith(" | first")])
+    (name,) = {row.partition(" | ")[0] for row in said}
+    follower = sh.start("logs", "-f", "-n", "1", "a", name)
+    assert follower.stdout and "first" in follower.stdout.readline()
+    with (sh.own.place.sliver("two.a") / f"{name}.log").open("a") as log:
+        log.write("second\n")
+    assert follower.stdout.readline() == f"{name} | second\n"
+    follower.send_signal(signal.SIGINT)
+    follower.communicate(timeout=60)
+    assert follower.returncode == 130
+    assert f"there are: {name}" in sh.vini("logs", "a", "nobody", code=1)
+
+
 def test_links_are_shown_failed_and_restored(tri):
     assert [link["fault"] for link in tri.json("link")] == ["none", "none"]
     tri.vini("link", "west", "mid", "--fail", "carrier")

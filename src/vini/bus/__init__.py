@@ -29,6 +29,7 @@ from vini.bus.messages import (
     Hello,
     Input,
     Lines,
+    Logs,
     MapRows,
     Maps,
     Message,
@@ -46,6 +47,7 @@ from vini.bus.messages import (
     Signal,
     Ssh,
     Stop,
+    Stream,
     ToCentral,
     ToNode,
     Typed,
@@ -57,9 +59,9 @@ from vini.bus.unix import Line, LineChannel, receive_request, send
 
 __all__ = [
     "Accept", "Admission", "AgentGone", "AgentHangs", "AskClock", "AskFibs", "AskMaps", "AskSsh", "AskStatus",
-    "Authorize", "AuthorizedKey", "Bus", "Cancel", "Challenge",
-    "Clock", "Credit", "Exited", "Fibs", "Foreign", "Foresee", "Greeting", "Hello", "Input", "Line", "LineChannel",
-    "Lines", "MapRows", "Maps", "Message", "NodeAway", "Offset", "Output", "Progress", "Proof", "Refusal", "Reply",
-    "Report", "Request", "Resize", "Run", "Said", "Signal", "Ssh", "Stop", "ToCentral", "ToNode", "Typed", "WIRE",
-    "Welcome", "WriteRow", "receive_request", "refusal", "refused", "send",
+    "Authorize", "AuthorizedKey", "Bus", "Cancel", "Challenge", "Clock", "Credit", "Exited", "Fibs", "Foreign",
+    "Foresee", "Greeting", "Hello", "Input", "Line", "LineChannel", "Lines", "Logs", "MapRows", "Maps", "Message",
+    "NodeAway", "Offset", "Output", "Progress", "Proof", "Refusal", "Reply", "Report", "Request", "Resize", "Run",
+    "Said", "Signal", "Ssh", "Stop", "Stream", "ToCentral", "ToNode", "Typed", "WIRE", "Welcome", "WriteRow",
+    "receive_request", "refusal", "refused", "send",
 ]  # fmt: skip

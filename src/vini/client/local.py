@@ -22,6 +22,7 @@ from vini.model import Denied, Link, Node, Shape, SliceSpec, SliverStatus, Stale
 from vini.node import cgroup, service
 from vini.node.drivers.contents import enter
 from vini.node.place import Place, from_environment
+from vini.node.running import reads_logs
 from vini.node.ssh import authorized
 from vini.node.version import digest
 from vini.reach import FibEntry, hosts
@@ -216,6 +217,10 @@ class Client(Slices):
         group.mkdir(parents=True, exist_ok=True)
         join = f'echo 0 > {shlex.quote(str(group / "cgroup.procs"))} && exec "$@"'
         return ["sh", "-c", join, "sh", *command]
+
+    def logs(self, slice_: str, sliver: str, lines: int, follow: bool, processes: Sequence[str] = ()) -> list[str]:
+        """The command line that prints what the sliver's processes said last, and with `follow` what they say."""
+        return list(reads_logs(self.place)(bus.Logs(f"{slice_}.{sliver}", lines, follow, tuple(processes))).argv)
 
     async def ssh(self, slice_: str) -> list[SshPlace]:
         """How to log in to its slivers: with this user's own keys, and with one that VINI has for the purpose."""

@@ -211,6 +211,10 @@ class Slices(ABC):
         """The command line that runs `argv` inside a sliver and its cgroup, so that the slice's end is its end too."""
 
     @abstractmethod
+    def logs(self, slice_: str, sliver: str, lines: int, follow: bool, processes: Sequence[str] = ()) -> list[str]:
+        """The command line that prints what the sliver's processes said last, and with `follow` what they say."""
+
+    @abstractmethod
     async def ssh(self, slice_: str) -> list[SshPlace]:
         """How to log in to its slivers, for those that can be at this moment."""
 

@@ -26,7 +26,7 @@ from vini.store.database import Database
 _MOST_BYTES = 32 << 20  # of a topology
 _LONGEST_WAIT_S = 120.0
 _TAG = re.compile(r'"(\d{1,18})"\Z')
-_TYPED: msgspec.msgpack.Decoder[bus.Run | bus.Typed] = msgspec.msgpack.Decoder(bus.Run | bus.Typed)
+_TYPED: msgspec.msgpack.Decoder[bus.Stream | bus.Typed] = msgspec.msgpack.Decoder(bus.Stream | bus.Typed)
 _ENCODE = msgspec.msgpack.Encoder()
 
 
@@ -61,7 +61,8 @@ def desired_router(testbed: Testbed, database: Database, clock: Callable[[], flo
 
     @router.websocket("/slices/{name}/slivers/{sliver}/run")
     async def run(socket: WebSocket, name: str, sliver: str) -> None:
-        """A command in a sliver: first a `Run`, then what is typed; back comes what it says (MessagePack)."""
+        """A command in a sliver, or its processes' logs: first a `Run` or `Logs`, then what is typed; back comes what
+        it says (MessagePack)."""
         await _Running(socket, testbed, database, clock).serve(name, sliver)
 
     return router
@@ -194,8 +195,8 @@ class _Running:
             caller = await asyncio.to_thread(self._who)
             node = await self._testbed.node_of(caller, name, sliver, "enter slice")
             command = _TYPED.decode(await self._socket.receive_bytes())
-            if not isinstance(command, bus.Run):
-                raise Invalid("The first message of a command is `Run`.")
+            if not isinstance(command, bus.Stream):
+                raise Invalid("The first message of a command is `Run`, or `Logs`.")
             command = msgspec.structs.replace(command, ns=f"{name}.{sliver}")
             await self._relay(node, command)
         except ViniError as e:
@@ -209,7 +210,7 @@ class _Running:
         with self._database.reading() as tx:
             return tokens.whose(tx, secret, self._clock())
 
-    async def _relay(self, node: str, command: bus.Run) -> None:
+    async def _relay(self, node: str, command: bus.Stream) -> None:
         """Whoever goes first, the command ends with him."""
         self._gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         telling = asyncio.ensure_future(self._tell(self._testbed.run(node, command, self._typed())))
@@ -232,7 +233,7 @@ class _Running:
                 if not self._gone.done():
                     self._gone.set_result(None)
                 return
-            if not isinstance(message, bus.Run):
+            if not isinstance(message, bus.Stream):
                 yield message
 
     async def _say(self, message: bus.Message) -> None:
