@@ -14,7 +14,7 @@ from vini.model import Netns, SliceSpec, Sliver, SliverStatus, Topology
 from vini.rules.caller import Caller
 from vini.rules.nouns import NodeSaid
 from vini.rules.wishes import NewSite
-from vini.store import events, nodes, persons, sites, slices
+from vini.store import authorized, events, keys, members, nodes, persons, sites, slices
 from vini.store.database import Database
 
 UP = Topology("home_a", {"x": Sliver("x")})
@@ -144,3 +144,41 @@ def test_a_failed_path_is_an_event_of_each_slice_on_it_and_so_is_its_return(data
         events.add(tx, at=9.5, who=asked[0], what="change slice", kind="slice", target="home_a", detail="a url")
         log = events.of_slice(tx, "home_a", 3, caller)
     assert [(e.who, e.what) for e in log] == [asked, ("node n1", "path back"), ("node n1", "path back")]
+
+
+KEYS = {"ada": "ssh-ed25519 " + "A" * 68, "bob": "ssh-ed25519 " + "B" * 68}
+
+
+def test_who_may_log_in_follows_from_members_accounts_keys_and_where_the_slice_is(database: Database) -> None:
+    desk = StoredDesk(database)
+    ask(database, 3)
+    with database.transaction() as tx:
+        before = authorized.newest(tx)
+        number = slices.get(tx, "home_a").id
+        persons.add(tx, "bob@example.org")
+        for who, key in KEYS.items():
+            members.add(tx, number, f"{who}@example.org")
+            keys.add(tx, f"{who}@example.org", key)
+        assert authorized.newest(tx) > before
+
+    def open_to() -> list[str]:
+        n1, n2 = desk.authorized(["n1", "n2"])
+        assert n2 == {}
+        assert " x" in n1["home_a"].hosts or n1["home_a"].hosts == ""
+        return [k.key for k in n1["home_a"].keys]
+
+    assert open_to() == [KEYS["ada"], KEYS["bob"]]
+    for change, left in (
+        (lambda tx: keys.blacklist(tx, KEYS["ada"]), [KEYS["bob"]]),
+        (lambda tx: persons.change(tx, "bob@example.org", {"enabled": False}), []),
+        (lambda tx: persons.change(tx, "bob@example.org", {"enabled": True}), [KEYS["bob"]]),
+        (lambda tx: members.remove(tx, number, "bob@example.org"), []),
+    ):
+        with database.transaction() as tx:
+            before = authorized.newest(tx)
+            change(tx)
+            assert authorized.newest(tx) > before
+        assert open_to() == left
+    with database.transaction() as tx:
+        slices.delete(tx, "home_a")
+    assert desk.authorized(["n1"]) == [{}]

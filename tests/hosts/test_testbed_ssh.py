@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
@@ -16,7 +18,13 @@ from vini.node.ssh.place import running
 pytestmark = [pytest.mark.root, pytest.mark.needs("cgroup2", "vxlan", "ssh")]
 
 SLICE = "home_ssh"
-TEXT = f"name: {SLICE}\nslivers: {{a: {{node: n1}}, b: {{node: n2}}}}\nlinks: [a -- b]\n"
+TEXT = f"""
+name: {SLICE}
+slivers:
+  a: {{node: n1, commands: [echo said]}}
+  b: {{node: n2}}
+links: [a -- b]
+"""
 
 
 @pytest.fixture(scope="module")
@@ -124,3 +132,19 @@ def test_who_was_let_in_comes_in_with_the_central_and_the_agent_away(bed: Testbe
     is_put_out(inside)
     with suppress(ProcessLookupError):
         inside.kill()
+
+
+def test_a_command_runs_and_files_are_copied_on_every_node(bed: Testbed, tmp_path: Path) -> None:
+    rows = json.loads(bed.vini("exec", "-s", SLICE, "--all", "--json", "--", "sh", "-c", "echo $VINI_NAME; exit 3",
+                               check=False))  # fmt: skip
+    assert [(r["sliver"], r["exit_code"], r["stdout"]) for r in rows] == [("a", 3, "a\n"), ("b", 3, "b\n")]
+    large = tmp_path / "large"
+    large.write_bytes(os.urandom(3 << 20))
+    bed.vini("cp", "-s", SLICE, "--all", str(large), f":{tmp_path}/there/")
+    bed.vini("cp", "-s", SLICE, "--all", f":{tmp_path}/there/large", str(tmp_path / "back"))
+    assert {(tmp_path / "back" / n / "large").read_bytes() for n in ("a", "b")} == {large.read_bytes()}
+
+
+def test_what_a_process_says_is_shown_from_afar(bed: Testbed) -> None:
+    assert eventually(lambda: " | said\n" in bed.vini("logs", "-s", SLICE, "a"))
+    assert "has no log of 'x'" in bed.vini("logs", "-s", SLICE, "b", "x", check=False)

@@ -132,6 +132,47 @@ def test_one_command_in_several_slivers_and_the_worst_exit_code(tri):
     assert "or give --all" in tri.vini("exec", "--all", "mid", "--", "true", code=2)
 
 
+def test_files_are_copied_to_and_from_one_sliver_and_all(tri):
+    here, there = tri.directory, tri.directory / "there"
+    (here / "tree" / "deep").mkdir(parents=True)
+    (here / "tree" / "deep" / "one").write_bytes(os.urandom(2_000_000))
+    (here / "tree" / "to-one").symlink_to("deep/one")
+    (here / "tree" / "deep" / "one").chmod(0o750)
+    assert tri.vini("cp", "tree", f"west:{there}/") == "2 files, 2000000 bytes.\n"
+    assert tri.vini("cp", "tree/deep/one", f"west:{there}/by-name") == "1 file, 2000000 bytes.\n"
+    assert (there / "by-name").read_bytes() == (there / "tree" / "to-one").read_bytes()
+    assert (there / "tree" / "deep" / "one").stat().st_mode & 0o777 == 0o750
+    tri.vini("cp", f"west:{there}/tree", "back")
+    assert (here / "back" / "deep" / "one").read_bytes() == (here / "tree" / "deep" / "one").read_bytes()
+    assert (here / "back" / "to-one").readlink() == Path("deep/one")
+    tri.vini("cp", f"west:{there}/tree", "back")  # into what is a directory
+    assert (here / "back" / "tree" / "to-one").is_symlink()
+    assert "already; remove it" in tri.vini("cp", f"west:{there}/tree", "back", code=1)
+    rows = tri.json("cp", "--all", "tri.yaml", f":{there}/of-all")
+    assert {(r["sliver"], r["files"], r["error"]) for r in rows} == {(n, 1, "") for n in ("west", "mid", "east")}
+    tri.vini("cp", "--all", f":{there}/of-all", "results")
+    assert (here / "results" / "mid" / "of-all").read_text() == tri.net.read_text()
+    assert "No such file" in tri.vini("cp", f"east:{there}/nothing", ".", code=1)
+    assert "There is no" in tri.vini("cp", "nothing", "east:/tmp/", code=1)
+    assert "One side is a sliver" in tri.vini("cp", "east:/a", "west:/b", code=2)
+
+
+def test_what_processes_say_is_shown_and_followed(sh):
+    sh.net.write_text("name: two\nslivers:\n  a: {commands: [echo first]}\n  b: {}\nlinks: [a -- b]\n")
+    sh.vini("up", sh.net)
+    said = eventually(lambda: [row for row in sh.vini("logs", "a").splitlines() if row.endswith(" | first")])
+    (name,) = {row.partition(" | ")[0] for row in said}
+    follower = sh.start("logs", "-f", "-n", "1", "a", name)
+    assert follower.stdout and "first" in follower.stdout.readline()
+    with (sh.own.place.sliver("two.a") / f"{name}.log").open("a") as log:
+        log.write("second\n")
+    assert follower.stdout.readline() == f"{name} | second\n"
+    follower.send_signal(signal.SIGINT)
+    follower.communicate(timeout=60)
+    assert follower.returncode == 130
+    assert f"there are: {name}" in sh.vini("logs", "a", "nobody", code=1)
+
+
 def test_links_are_shown_failed_and_restored(tri):
     assert [link["fault"] for link in tri.json("link")] == ["none", "none"]
     tri.vini("link", "west", "mid", "--fail", "carrier")

@@ -297,6 +297,15 @@ class Run(Message, frozen=True):
     hosts: str = ""  # hosts(5) of the slice, in addition to the node's own
 
 
+class Logs(Message, frozen=True):
+    """What a sliver's processes said last, and with `follow` what they say from now on.  A stream, as that of `Run`."""
+
+    ns: str
+    lines: int = 100
+    follow: bool = False
+    processes: tuple[str, ...] = ()  # only of these; none: of all
+
+
 class Input(Message, frozen=True):
     """Bytes for its standard input; none: the end of it."""
 
@@ -354,8 +363,10 @@ Request = (
     | Run
     | Authorize
     | AskSsh
+    | Logs
 )
 Reply = Greeting | Progress | Report | Lines | Fibs | Loads | Acts | Maps | Refusal | Clock | Ssh
+Stream = Run | Logs  # what is answered by a stream of output
 Typed = Input | Resize | Signal  # what goes to a running command
 Said = Output | Exited  # what comes from it
 ToNode = Request | Typed | Credit | Cancel | Challenge | Welcome | Elsewhere | Over | Refusal

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Collection
 from typing import Protocol
 
-from vini.bus.messages import Progress, Reply, Request, Run, Said, Typed
+from vini.bus.messages import Progress, Reply, Request, Said, Stream, Typed
 
 
 class Bus(Protocol):
@@ -15,7 +15,7 @@ class Bus(Protocol):
         """The node's final reply.  Raises NodeAway, or the error that the node refused with."""
         ...
 
-    def run(self, node: str, command: Run, typed: AsyncIterator[Typed]) -> AsyncIterator[Said]:
+    def run(self, node: str, command: Stream, typed: AsyncIterator[Typed]) -> AsyncIterator[Said]:
         """What a command in a sliver says, until it has `Exited`.  Closing the iterator, or cancelling who waits for
         it, ends the command and all that it started.  Raises as `ask` does."""
         ...

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Protocol
 
 from vini.bus.errors import Foreign, NodeAway, refused
-from vini.bus.messages import Credit, Exited, Input, Message, Output, Refusal, Run, Said, Typed
+from vini.bus.messages import Credit, Exited, Input, Message, Output, Refusal, Said, Stream, Typed
 
 WINDOW = 1 << 18  # what may be under way in one direction, in bytes
 CHUNK = 1 << 15  # bytes of data in one message
@@ -81,7 +81,7 @@ def _weight(message: Message | None) -> int:
     return cost(message) if isinstance(message, (Output, Input)) else _OVERHEAD
 
 
-async def converse(channel: Channel, command: Run, typed: AsyncIterator[Typed]) -> AsyncGenerator[Said, None]:
+async def converse(channel: Channel, command: Stream, typed: AsyncIterator[Typed]) -> AsyncGenerator[Said, None]:
     """The asker's side: what the command says, until it has exited."""
     window = Window()
     feeding: asyncio.Task[None] | None = None

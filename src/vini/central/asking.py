@@ -23,7 +23,7 @@ class Asking(ABC):
         """The node's final reply.  Raises NodeAway, or the error that the node refused with."""
         return await self.connection(node).ask(request, progress)
 
-    async def run(self, node: str, command: bus.Run, typed: AsyncIterator[bus.Typed]) -> AsyncIterator[bus.Said]:
+    async def run(self, node: str, command: bus.Stream, typed: AsyncIterator[bus.Typed]) -> AsyncIterator[bus.Said]:
         """What a command in a sliver says, until it has `Exited`.  Closing the iterator, or cancelling who waits for
         it, ends the command and all that it started."""
         said = streams.converse(self.connection(node).stream(), command, typed)

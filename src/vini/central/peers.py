@@ -56,7 +56,7 @@ class Command(Value, frozen=True):
     """A command that a central runs on a node through another one; then comes what is typed."""
 
     node: str
-    command: bus.Run
+    command: bus.Stream
 
 
 class Peers:
@@ -101,7 +101,7 @@ class Peers:
             raise bus.refused(reply)
         return reply
 
-    async def run(self, node: str, command: bus.Run, typed: AsyncIterator[bus.Typed]) -> AsyncIterator[bus.Said]:
+    async def run(self, node: str, command: bus.Stream, typed: AsyncIterator[bus.Typed]) -> AsyncIterator[bus.Said]:
         """What a command in a sliver says, until it has exited; it ends with whoever asked for it."""
         peer = self._holder(node)
         said = self._hub.run(node, command, typed) if peer is None else self._run_there(peer, node, command, typed)
@@ -115,7 +115,7 @@ class Peers:
         return next((peer for peer in self._others if node in peer.nodes), None)
 
     async def _run_there(
-        self, peer: CentralRow, node: str, command: bus.Run, typed: AsyncIterator[bus.Typed]
+        self, peer: CentralRow, node: str, command: bus.Stream, typed: AsyncIterator[bus.Typed]
     ) -> AsyncIterator[bus.Said]:
         from websockets.asyncio.client import connect
         from websockets.exceptions import WebSocketException

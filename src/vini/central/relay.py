@@ -10,7 +10,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from vini import bus
 
-_TYPED: msgspec.msgpack.Decoder[bus.Run | bus.Typed] = msgspec.msgpack.Decoder(bus.Run | bus.Typed)
+_TYPED: msgspec.msgpack.Decoder[bus.Stream | bus.Typed] = msgspec.msgpack.Decoder(bus.Stream | bus.Typed)
 _ENCODE = msgspec.msgpack.Encoder()
 
 
@@ -43,7 +43,7 @@ class Relay:
                 if not self._gone.done():
                     self._gone.set_result(None)
                 return
-            if not isinstance(message, bus.Run):
+            if not isinstance(message, bus.Stream):
                 yield message
 
     async def say(self, message: bus.Message) -> None:

@@ -333,10 +333,11 @@ class Testbed:
         """The reply of the node that a sliver is on."""
         return await self._bus.ask(await self.node_of(caller, name, sliver), request)
 
-    async def run(self, node: str, command: bus.Run, typed: AsyncIterator[bus.Typed]) -> AsyncIterator[bus.Said]:
+    async def run(self, node: str, command: bus.Stream, typed: AsyncIterator[bus.Typed]) -> AsyncIterator[bus.Said]:
         """A command in a sliver on that node; it knows the slivers of its slice by their names."""
-        known = await asyncio.to_thread(self._hosts, command.ns)
-        async for said in self._bus.run(node, msgspec.structs.replace(command, hosts=known), typed):
+        if isinstance(command, bus.Run):
+            command = msgspec.structs.replace(command, hosts=await asyncio.to_thread(self._hosts, command.ns))
+        async for said in self._bus.run(node, command, typed):
             yield said
 
     def _hosts(self, ns: str) -> str:

@@ -16,7 +16,7 @@ from vini.model import ViniError
 
 _SECTIONS = {
     "Slices": ("up", "plan", "status", "link", "program", "down", "log"),
-    "Inside": ("exec", "shell", "ssh", "ssh-config", "ping", "routes", "neighbors", "top", "capture"),
+    "Inside": ("exec", "shell", "ssh", "ssh-config", "cp", "logs", "ping", "routes", "neighbors", "top", "capture"),
     "Experiments": ("run", "compare"),
     "Files": ("import", "schema"),
     "This machine": ("doctor", "agent", "bench"),
@@ -39,6 +39,8 @@ _MODULES = {
     "vini.cli.links": ("link",),
     "vini.cli.program": ("program",),
     "vini.cli.execute": ("exec",),
+    "vini.cli.copy": ("cp",),
+    "vini.cli.logs": ("logs",),
     "vini.cli.ssh": ("ssh", "ssh-config"),
     "vini.cli.slivers": ("shell", "ping", "capture"),
     "vini.cli.views": ("routes", "neighbors", "top"),

@@ -1,4 +1,5 @@
-"""A command in a sliver of a testbed, as a program: `python -m vini.client.inside SLICE SLIVER -- COMMAND ...`.
+"""A command in a sliver of a testbed, as a program: `python -m vini.client.inside SLICE SLIVER -- COMMAND ...`;
+or its processes' logs: `... SLICE SLIVER logs LINES FOLLOW PROCESS ...`.
 
 Its input, output, signals, terminal and exit code are the command's own.
 """
@@ -31,9 +32,9 @@ _ENCODE = msgspec.msgpack.Encoder()
 
 def main() -> None:
     """Run it; errors are a sentence, and exit code 255 as ssh(1) has it: the command's own codes stay apart."""
-    slice_, sliver, _, *argv = sys.argv[1:]
+    slice_, sliver, what, *argv = sys.argv[1:]
     try:
-        code = asyncio.run(_run(slice_, sliver, argv))
+        code = asyncio.run(_run(slice_, sliver, _asked(what, argv)))
     except ViniError as e:
         print(f"error: {e}", file=sys.stderr)
         code = 255
@@ -41,18 +42,25 @@ def main() -> None:
     os._exit(code)  # a thread may still wait for input that nobody will type
 
 
-async def _run(slice_: str, sliver: str, argv: list[str]) -> int:
+def _asked(what: str, words: list[str]) -> bus.Stream:
+    if what == "logs":  # LINES FOLLOW PROCESS...
+        return bus.Logs("", int(words[0]), words[1] == "1", tuple(words[2:]))
+    terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    columns, rows = shutil.get_terminal_size()
+    return bus.Run("", tuple(words), terminal, rows, columns)
+
+
+async def _run(slice_: str, sliver: str, asked: bus.Stream) -> int:
     login = logins.current()
     if login is None:
         raise ViniError("Nobody is logged in to a central; `vini login URL`.")
     async with opened(login, slice_, sliver) as socket:
-        return await _converse(socket, argv)
+        return await _converse(socket, asked)
 
 
-async def _converse(socket: ClientConnection, argv: list[str]) -> int:
-    terminal = sys.stdin.isatty() and sys.stdout.isatty()
-    columns, rows = shutil.get_terminal_size()
-    await socket.send(_ENCODE.encode(bus.Run("", tuple(argv), terminal, rows, columns)))
+async def _converse(socket: ClientConnection, asked: bus.Stream) -> int:
+    terminal = isinstance(asked, bus.Run) and asked.tty
+    await socket.send(_ENCODE.encode(asked))
     with _raw() if terminal else _passing_on(socket):
         feeding = asyncio.create_task(_feed(socket))
         if terminal:

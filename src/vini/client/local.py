@@ -23,6 +23,7 @@ from vini.model import Denied, Link, Node, Shape, SliceSpec, SliverStatus, Stale
 from vini.node import cgroup, service
 from vini.node.drivers.contents import enter
 from vini.node.place import Place, from_environment
+from vini.node.running import reads_logs
 from vini.node.ssh import authorized
 from vini.node.version import digest
 from vini.reach import FibEntry, hosts
@@ -234,6 +235,10 @@ class Client(Slices):
         """Exit code and standard output of a command inside a sliver; `{run}` in its words stands for its directory."""
         run = str(self.place.sockets(f"{slice_}.{sliver}"))
         return await output(self.enter(slice_, sliver, [word.replace("{run}", run) for word in argv]))
+
+    def logs(self, slice_: str, sliver: str, lines: int, follow: bool, processes: Sequence[str] = ()) -> list[str]:
+        """The command line that prints what the sliver's processes said last, and with `follow` what they say."""
+        return list(reads_logs(self.place)(bus.Logs(f"{slice_}.{sliver}", lines, follow, tuple(processes))).argv)
 
     async def ssh(self, slice_: str) -> list[SshPlace]:
         """How to log in to its slivers: with this user's own keys, and with one that VINI has for the purpose."""

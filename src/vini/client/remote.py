@@ -246,6 +246,11 @@ class RemoteClient(Slices):
         """Not known here: each node has its own."""
         return frozenset()
 
+    def logs(self, slice_: str, sliver: str, lines: int, follow: bool, processes: Sequence[str] = ()) -> list[str]:
+        """The command line that prints what the sliver's processes said last, and with `follow` what they say."""
+        words = ("logs", str(lines), str(int(follow)), *processes)
+        return [sys.executable, "-m", "vini.client.inside", slice_, sliver, *words]
+
     async def ssh(self, slice_: str) -> list[SshPlace]:
         """How to log in to its slivers, of nodes that are connected at this moment."""
         found = await self._ask("GET", f"/slices/{slice_}/ssh", list[SshPlace])

@@ -244,6 +244,10 @@ class Slices(ABC):
         return [sys.executable, "-I", str(file)]
 
     @abstractmethod
+    def logs(self, slice_: str, sliver: str, lines: int, follow: bool, processes: Sequence[str] = ()) -> list[str]:
+        """The command line that prints what the sliver's processes said last, and with `follow` what they say."""
+
+    @abstractmethod
     async def ssh(self, slice_: str) -> list[SshPlace]:
         """How to log in to its slivers, for those that can be at this moment."""
 

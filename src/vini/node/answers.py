@@ -27,11 +27,11 @@ class Answers:
     def __init__(
         self, agent: Agent, greeting: bus.Greeting, prepare: running.Prepare, stop: asyncio.Event,
         clock: Callable[[], float] = time.time, wireguard: Callable[[], str] = lambda: "",
-        ssh: SshService | None = None,
+        ssh: SshService | None = None, logs: Callable[[bus.Logs], running.Prepared] | None = None,
     ):  # fmt: skip
         self._agent, self._greeting, self._prepare, self._stop, self._clock = agent, greeting, prepare, stop, clock
         self._wireguard = wireguard  # the public key of this node's encrypted tunnels, for its central
-        self._ssh = ssh
+        self._ssh, self._read_logs = ssh, logs
         self.node = greeting.node  # the name by which the machine joined; else "local"
         self.uplink = ""  # whether it is connected to its central, and if not why
 
@@ -65,11 +65,14 @@ class Answers:
             log.exception("%s failed", type(request).__name__)
             return bus.Refusal("ViniError", f"The agent failed at this: {e!r}; its log says where.")
 
-    async def run(self, command: bus.Run, asker: Asker, channel: Channel) -> None:
+    async def run(self, command: bus.Stream, asker: Asker, channel: Channel) -> None:
         """Run a command in a sliver, until it has exited or its asker has gone."""
         try:
             self._may(command, asker)
-            await running.run(command, channel, self._prepare)
+            if isinstance(command, bus.Logs):
+                await running.run(bus.Run(command.ns, ()), channel, lambda _: self._logs(command))
+            else:
+                await running.run(command, channel, self._prepare)
         except ConnectionError:
             pass
         except ViniError as e:
@@ -86,7 +89,7 @@ class Answers:
                 raise Denied("Only root on the machine itself ends its agent: `vini agent stop` there.")
             case bus.AskStatus(slice_) | bus.AskFibs(slice_) | bus.AskLoads(slice_) | bus.AskActs(slice_):
                 pass
-            case bus.AskMaps(ns=ns) | bus.WriteRow(ns=ns) | bus.Run(ns=ns):
+            case bus.AskMaps(ns=ns) | bus.WriteRow(ns=ns) | bus.Run(ns=ns) | bus.Logs(ns=ns):
                 slice_ = ns.partition(".")[0]
                 if not is_sliver(ns):  # the keys of this node's tunnels are there
                     raise NotFound(f"There is no sliver {ns.partition('.')[2]!r}.")
@@ -126,8 +129,13 @@ class Answers:
                     return bus.Lines((f"Process {pid} is not the agent any more.",))
                 self._stop.set()
                 return bus.Lines(("The agent ends; slices run on.",))
-            case bus.Run():
+            case bus.Run() | bus.Logs():
                 raise AssertionError("a command is a stream: see `run`")
+
+    def _logs(self, asked: bus.Logs) -> running.Prepared:
+        if self._read_logs is None:
+            raise Unsupported(f"Node {self.node} keeps no logs.")
+        return self._read_logs(asked)
 
     def _admit(self, request: bus.Authorize | bus.AskSsh, asker: Asker) -> bus.Ssh:
         if self._ssh is None:

@@ -13,13 +13,14 @@ import os
 import shutil
 import signal
 import struct
+import sys
 import termios
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from vini.bus.messages import Cancel, Credit, Exited, Input, Output, Resize, Run, Signal
+from vini.bus.messages import Cancel, Credit, Exited, Input, Logs, Output, Resize, Run, Signal
 from vini.bus.streams import CHUNK, Channel, Window, cost
 from vini.model import NotFound, Value, ViniError
 from vini.node import cgroup
@@ -62,6 +63,25 @@ def in_sliver(place: Place) -> Prepare:
         join = f'echo 0 > "{group / "cgroup.procs"}" && exec "$@"'
         command = ("sh", "-c", join, "sh", *enter(place, run.ns, argv))
         return Prepared(command, _environment(place, run, sliver), lambda kill: _end(group, kill))
+
+    return prepare
+
+
+def reads_logs(place: Place) -> Callable[[Logs], Prepared]:
+    """Reads what the processes of this place's slivers said; on the node, not in the sliver."""
+
+    def prepare(asked: Logs) -> Prepared:
+        slice_, _, sliver = asked.ns.partition(".")
+        home = place.sliver(asked.ns)
+        if not sliver or "/" in asked.ns or not place.netns(asked.ns).exists():
+            raise NotFound(f"Sliver {sliver!r} of {slice_!r} is not there at the moment; `vini status` says why.")
+        there = sorted(p.stem for p in home.glob("*.log"))
+        for name in asked.processes:
+            if name not in there:
+                raise NotFound(f"Sliver {sliver!r} has no log of {name!r}; there are: {', '.join(there) or 'none'}.")
+        program = str(Path(__file__).with_name("logs.py"))
+        words = (str(home), str(max(0, asked.lines)), str(int(asked.follow)), *asked.processes)
+        return Prepared((sys.executable, "-I", "-S", program, *words), {"PATH": os.environ.get("PATH", os.defpath)})
 
     return prepare
 

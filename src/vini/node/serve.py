@@ -32,7 +32,7 @@ from vini.node.paths import Paths
 from vini.node.pins import Pins
 from vini.node.place import Place, from_environment
 from vini.node.programs import Programs
-from vini.node.running import in_sliver
+from vini.node.running import in_sliver, reads_logs
 from vini.node.ssh.service import SshService
 from vini.node.trace import Traces
 from vini.node.uplink import Uplink
@@ -67,7 +67,10 @@ async def serve(place: Place) -> None:
     path.unlink(missing_ok=True)
     mask = os.umask(0o177)  # from its first moment, the socket is for root only
     ssh = SshService(place)
-    answers = Answers(agent, greeting, in_sliver(place), stop, wireguard=lambda: _public_key(place, greeting), ssh=ssh)
+    answers = Answers(
+        agent, greeting, in_sliver(place), stop,
+        wireguard=lambda: _public_key(place, greeting), ssh=ssh, logs=reads_logs(place),
+    )  # fmt: skip
     server = await asyncio.start_unix_server(lambda r, w: _converse(answers, r, w), path)
     os.umask(mask)
     log.info("agent %s listens on %s; capabilities: %s", os.getpid(), path, ", ".join(sorted(greeting.capabilities)))
@@ -116,7 +119,7 @@ async def _converse(answers: Answers, reader: asyncio.StreamReader, writer: asyn
     progress = _progress(writer)
     try:
         while (request := await bus.receive_request(reader)) is not None and not answers.ending:
-            if isinstance(request, bus.Run):
+            if isinstance(request, bus.Stream):
                 await answers.run(request, "here", bus.LineChannel(reader, writer, bus.ToNode))
                 break
             await bus.send(writer, await answers.to(request, "here", progress))

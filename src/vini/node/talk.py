@@ -60,7 +60,7 @@ class Talk:
         if len(self._tasks) >= _BUSY:
             busy = bus.Refusal("ViniError", f"Node {self._answers.node} has {_BUSY} requests under way; try again.")
             self._spawn(number, self.send(number, busy))
-        elif isinstance(request, bus.Run):
+        elif isinstance(request, bus.Stream):
             inbox = self._inboxes[number] = Inbox()
             self._spawn(number, self._answers.run(request, "central", _Stream(self, number, inbox)))
         else:

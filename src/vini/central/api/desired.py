@@ -28,7 +28,7 @@ from vini.store.database import Database
 _MOST_BYTES = 32 << 20  # of a topology
 _LONGEST_WAIT_S = 120.0
 _TAG = re.compile(r'"(\d{1,18})"\Z')
-_TYPED: msgspec.msgpack.Decoder[bus.Run | bus.Typed] = msgspec.msgpack.Decoder(bus.Run | bus.Typed)
+_TYPED: msgspec.msgpack.Decoder[bus.Stream | bus.Typed] = msgspec.msgpack.Decoder(bus.Stream | bus.Typed)
 
 
 class Logged(Value, frozen=True, omit_defaults=False):
@@ -69,7 +69,8 @@ def desired_router(testbed: Testbed, database: Database, clock: Callable[[], flo
 
     @router.websocket("/slices/{name}/slivers/{sliver}/run")
     async def run(socket: WebSocket, name: str, sliver: str) -> None:
-        """A command in a sliver: first a `Run`, then what is typed; back comes what it says (MessagePack)."""
+        """A command in a sliver, or its processes' logs: first a `Run` or `Logs`, then what is typed; back comes what
+        it says (MessagePack)."""
         await _Running(socket, testbed, database, clock).serve(name, sliver)
 
     return router
@@ -222,8 +223,8 @@ class _Running:
             caller = await asyncio.to_thread(self._who)
             node = await self._testbed.node_of(caller, name, sliver, "enter slice")
             command = _TYPED.decode(await self._socket.receive_bytes())
-            if not isinstance(command, bus.Run):
-                raise Invalid("The first message of a command is `Run`.")
+            if not isinstance(command, bus.Stream):
+                raise Invalid("The first message of a command is `Run`, or `Logs`.")
             command = msgspec.structs.replace(command, ns=f"{name}.{sliver}")
             await relay.run(lambda typed: self._testbed.run(node, command, typed))
         except ViniError as e:
