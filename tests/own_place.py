@@ -19,6 +19,7 @@ from vini import bus
 from vini.client import Client
 from vini.model import AnyObject, Netns, SliceSpec, ViniError
 from vini.node import cgroup, netns
+from vini.node.drivers.container import ContainerDriver
 from vini.node.drivers.contents import FileDriver, RootDriver
 from vini.node.drivers.network import NetworkDriver
 from vini.node.drivers.process import ProcessDriver
@@ -124,7 +125,15 @@ class OwnPlace:
 
     def drivers(self) -> list:
         p = self.place
-        return [NetworkDriver(p), ShapeDriver(p), FileDriver(p), RootDriver(p), ProcessDriver(p), ProgramDriver(p)]
+        return [
+            NetworkDriver(p),
+            ShapeDriver(p),
+            FileDriver(p),
+            RootDriver(p),
+            ContainerDriver(p),
+            ProcessDriver(p),
+            ProgramDriver(p),
+        ]
 
     def namespaces(self) -> set[str]:
         """Every `slice.sliver` that there is a trace of."""

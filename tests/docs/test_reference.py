@@ -111,11 +111,13 @@ slivers:
   h: {routes: [{to: default, via: a}]}
   sw: {mode: switch}
   p: {program: {elements: input -> kernel}}
+  c: {runtime: container, commands: ["true"]}
 links:
   - a -- b: {delay: 1ms, lose: 3}
   - h -- a
   - h -- sw
   - h -- p
+  - h -- c
 """,
         source="sample",
         default_name="sample",
@@ -123,7 +125,7 @@ links:
 
 
 def objects() -> frozenset[Object]:
-    can = frozenset({"root", "cgroup2", "netem", "element", "frr", "bird", "programs", "vxlan"})
+    can = frozenset({"root", "cgroup2", "netem", "element", "frr", "bird", "programs", "vxlan", "containers"})
     nodes = [Node("n", can, address="192.0.2.1"), Node("m", can, address="192.0.2.2")]
     placed = {name: "m" if name == "b" else "n" for name in sample().slivers}
     made = embed(sample(), nodes, placed=placed, vnis={"a--b": 1})

@@ -17,6 +17,7 @@ from vini.model import (
     Address,
     AnyObject,
     Bridge,
+    Container,
     File,
     Interface,
     Netns,
@@ -37,7 +38,7 @@ from vini.node.fake import FakeDriver
 from vini.node.machine import Machine
 from vini.plan import in_order, plan
 
-A, B, C = "c.a", "c.b", "c.c"
+A, B, C, D = "c.a", "c.b", "c.c", "c.d"
 WIRE = Veth((VethEnd(A, "to-b", 70001, "02:00:00:00:00:0a"), VethEnd(B, "to-a", 70002, "02:00:00:00:00:0b")))
 TO_SWITCH = Veth((VethEnd(A, "to-c", 70003, "02:00:00:00:00:0c"), VethEnd(C, "to-a", 70004, "02:00:00:00:00:0d")))
 # Numbers of tunnels are the whole machine's: these are the test process's own.
@@ -48,11 +49,13 @@ SWITCH = Bridge(C)
 PORT = Interface(C, "to-a", TO_SWITCH.key, master="switch")
 MOTD = File(A, "root/etc/motd", "hello\n")
 DAEMON = Process(A, "daemon", ("sleep", "1000"), config="1", reload=("true",))
+BOX = Container(D, pids=100)
 SECOND = Process(A, "second", ("sleep", "1000"), after=("daemon",), rooted=True)
 WHOLE: frozenset[AnyObject] = frozenset(
     {
         *(Netns(ns) for ns in (A, B, C)),
         *(Sysctl(ns, (("ipv4/ip_forward", "1"), ("ipv6/conf/all/forwarding", "1"))) for ns in (A, B, C)),
+        Sysctl(D, (("ipv4/ip_forward", "0"), ("ipv6/conf/all/forwarding", "0"))),
         *(Interface(ns, "lo", ("netns", ns), mtu=65536) for ns in (A, B, C)),
         WIRE,
         TO_SWITCH,
@@ -83,9 +86,13 @@ WHOLE: frozenset[AnyObject] = frozenset(
         Root(B, ("/opt", "/srv")),
         DAEMON,
         SECOND,
+        Netns(D, tenant=True),
+        Interface(D, "lo", ("netns", D), mtu=65536),
+        BOX,
+        Process(D, "boxed", ("sleep", "1000"), contained=True),
     }
 )
-KINDS = (Netns, Sysctl, Veth, Vxlan, Bridge, Interface, Address, Route, File, Root, Process)
+KINDS = (Netns, Sysctl, Veth, Vxlan, Bridge, Interface, Address, Route, File, Root, Container, Process)
 SETTINGS_OF_SOMETHING = (Sysctl, Interface)  # these come and go with what they are settings of
 
 
@@ -98,11 +105,11 @@ class World:
         self._machine = Machine(self._drivers)
 
     def see(self) -> frozenset[AnyObject]:
-        return self._machine.observe({A, B, C}).objects
+        return self._machine.observe({A, B, C, D}).objects
 
     def see_anew(self) -> frozenset[AnyObject]:
         """As an agent that was just started sees it."""
-        return self.own.machine().observe({A, B, C}).objects if self.own else self.see()
+        return self.own.machine().observe({A, B, C, D}).objects if self.own else self.see()
 
     def ensure(self, *objects: AnyObject) -> Failures:
         return self._call("ensure", objects)
@@ -129,7 +136,7 @@ class World:
         return {n: cgroup.pids(cgroup.of(self.own.place, A, n)) for n in ("daemon", "second")} if self.own else {}
 
 
-REAL = pytest.param("real", marks=[pytest.mark.root, pytest.mark.needs("cgroup2")])
+REAL = pytest.param("real", marks=[pytest.mark.root, pytest.mark.needs("cgroup2", "containers")])
 
 
 @pytest.fixture(params=["fake", REAL])
@@ -181,6 +188,8 @@ CHANGES = [
     replace(MOTD, text="other\n"),
     replace(MOTD, mode=0o755),
     replace(MOTD, owner="nobody"),
+    replace(BOX, cpu_weight=50, cpu_percent=25),
+    replace(BOX, memory_mb=64, pids=50),
     replace(DAEMON, config="2"),
     replace(DAEMON, ready=Ready(("true",))),
 ]

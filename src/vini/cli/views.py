@@ -20,6 +20,7 @@ from vini.embed import router
 from vini.layout import layout
 from vini.model import Adjacency, NotFound, Topology
 from vini.node import cgroup
+from vini.node.container.config import RUN
 from vini.plugins import expected_adjacencies, router_plugin
 from vini.reach import MOST_LISTED, FibEntry, Walker, Ways
 
@@ -138,7 +139,8 @@ async def _neighbors(client: Client, topology: Topology) -> dict[str, tuple[int,
         plugin = router_plugin(asked.routing.daemon)
         out: list[Adjacency] = []
         for protocol, argv in plugin.adjacencies_argv(asked):
-            run = str(client.place.sockets(asked.ns))
+            contained = topology.slivers[name].runtime == "container"
+            run = RUN if contained else str(client.place.sockets(asked.ns))
             command = client.enter(topology.name, name, [a.replace("{run}", run) for a in argv])
             async with gate:
                 out += plugin.adjacencies(protocol, (await output(command))[1])

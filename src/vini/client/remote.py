@@ -80,9 +80,7 @@ class RemoteClient(Slices):
         """The answer to a request.  Raises the error that the central refused with."""
         return self._call(method, path, type_, body, {}, query)
 
-    def _call(
-        self, method: str, path: str, type_: type[T], body: object, headers: dict[str, str], query: Query
-    ) -> T:
+    def _call(self, method: str, path: str, type_: type[T], body: object, headers: dict[str, str], query: Query) -> T:
         content = None if body is None else msgspec.json.encode(body)
         params = {k: v for k, v in query.items() if v is not None}
         try:

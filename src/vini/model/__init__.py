@@ -22,6 +22,7 @@ from vini.model.asked import (
     Link,
     Place,
     Program,
+    Resources,
     Routing,
     Sliver,
     StaticRoute,
@@ -49,6 +50,7 @@ from vini.model.objects import (
     BpfRow,
     BpfVif,
     Bridge,
+    Container,
     File,
     Hook,
     Interface,
@@ -70,10 +72,10 @@ from vini.model.value import Key, Value
 
 __all__ = [
     "Address", "Adjacency", "AnyObject", "BRIDGE", "BUDGET_KPPS", "BgpPeer", "Bpf", "BpfRow", "BpfVif", "Bridge",
-    "BurstLoss", "Capabilities", "CapacityError", "Command", "Conflict", "DAEMONS", "Denied", "DriverError", "End",
-    "Expect", "Fault", "File", "Hook", "Impairment", "Interface", "Key", "Link", "Mistake", "Netns", "Node",
-    "NotFound", "Object", "Op", "PROTOCOLS", "Place", "Process", "Program", "Ready", "Ride", "Root", "Route",
-    "Router", "RouterVif", "Routing", "SPEAKS", "STACK", "SYSCTLS", "Shape", "SliceSpec", "Sliver", "SliverStatus",
-    "Stale", "State", "StaticRoute", "Sysctl", "Topology", "TopologyError", "Unsupported", "Value", "Veth", "VethEnd",
-    "ViniError", "Vxlan", "Way",
+    "BurstLoss", "Capabilities", "CapacityError", "Command", "Conflict", "Container", "DAEMONS", "Denied",
+    "DriverError", "End", "Expect", "Fault", "File", "Hook", "Impairment", "Interface", "Key", "Link", "Mistake",
+    "Netns", "Node", "NotFound", "Object", "Op", "PROTOCOLS", "Place", "Process", "Program", "Ready", "Resources",
+    "Ride", "Root", "Route", "Router", "RouterVif", "Routing", "SPEAKS", "STACK", "SYSCTLS", "Shape", "SliceSpec",
+    "Sliver", "SliverStatus", "Stale", "State", "StaticRoute", "Sysctl", "Topology", "TopologyError", "Unsupported",
+    "Value", "Veth", "VethEnd", "ViniError", "Vxlan", "Way",
 ]  # fmt: skip

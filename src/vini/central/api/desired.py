@@ -232,5 +232,3 @@ class _Running:
 
     async def _say(self, message: bus.Message) -> None:
         await self._socket.send_bytes(_ENCODE.encode(message))
-
-
