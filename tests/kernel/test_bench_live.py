@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from vini.bench import floor, lines, ours, setup
+from vini.bench import floor, lines, ours, setup, slivers
 from vini.bench.finished import wait_finished
 from vini.embed import embed
 from vini.model import Interface, Node, Sysctl
@@ -70,6 +70,16 @@ def test_every_part_measures_and_nothing_is_left() -> None:
     assert _left("vbench") == []
     assert not ours.PLACE.run.exists()
     assert not ours.PLACE.state.exists()
+
+
+@pytest.mark.needs("cgroup2", "containers")
+def test_containers_are_measured_and_nothing_is_left() -> None:
+    results = slivers.measure(quick=True, say=lambda _: None, sizes=slivers.Sizes(2, 1, 2, 0))
+    assert {r["name"] for r in results["rows"]} >= {"2 containers: up", "a command in a container"}
+    assert all(r["value"] > 0 for r in results["rows"] if "beyond" not in r["name"])
+    assert results["missing"] == []
+    assert _left("vbench") == []
+    assert not ours.PLACE.run.exists()
 
 
 def test_a_second_benchmark_is_refused() -> None:

@@ -9,8 +9,10 @@ import os
 import shutil
 import subprocess
 from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from threading import Lock
 
 import msgspec
 
@@ -21,6 +23,7 @@ from vini.node.drivers import Failures
 from vini.node.place import Place
 from vini.node.version import digest
 
+_AT_ONCE = min(4, os.cpu_count() or 1)  # that are being started
 _START_S = 60.0  # what a busy machine may need
 _RECORD = "container.json"
 # Where its root is put together: nobody else sees that, and its own root, who is nobody here, gets there.
@@ -35,6 +38,7 @@ class ContainerDriver:
 
     def __init__(self, place: Place):
         self._place = place
+        self._making = Lock()
 
     def observe(self, namespaces: Collection[str]) -> frozenset[AnyObject]:
         """Those whose first process lives in the network that the sliver has now, as recorded at their start."""
@@ -59,14 +63,17 @@ class ContainerDriver:
 
     def ensure(self, objects: Sequence[AnyObject]) -> Failures:
         """Start them, or change the limits of those that run."""
-        failures: Failures = {}
-        for o in objects:
-            assert isinstance(o, Container)
-            try:
-                self._ensure_one(o)
-            except (OSError, subprocess.SubprocessError) as e:
-                failures[o.key] = f"The container of sliver {o.ns} can't be started: {_said(e)}."
-        return failures
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            return {o.key: why for o, why in zip(objects, pool.map(self._tried, objects), strict=True) if why}
+
+    def _tried(self, o: AnyObject) -> str:
+        """Why it can't be; "" where it is."""
+        assert isinstance(o, Container)
+        try:
+            self._ensure_one(o)
+        except (OSError, subprocess.SubprocessError) as e:
+            return f"The container of sliver {o.ns} can't be started: {str(e).rstrip('.')}."
+        return ""
 
     def remove(self, objects: Sequence[AnyObject]) -> Failures:
         """End all that lives in them; what they wrote goes with the sliver."""
@@ -117,7 +124,8 @@ class ContainerDriver:
         # One for each version of ours, since an overlay in use must not change; without a dot, which is a sliver's.
         image = Path(o.image) if o.image else crun.home(self._place) / f"node-root-{digest().rpartition('+')[2]}"
         if not o.image:
-            node_root.make(image)
+            with self._making:
+                node_root.make(image)
         own = self._place.sliver(o.ns)
         for layer in ("root", "work"):
             (own / layer).mkdir(parents=True, exist_ok=True)
@@ -168,7 +176,3 @@ def _listed(directory: Path) -> list[str]:
         return os.listdir(directory)  # noqa: PTH208  # only the names
     except FileNotFoundError:
         return []
-
-
-def _said(error: Exception) -> str:
-    return str(error).rstrip(".")
