@@ -6,6 +6,7 @@ An agent that is killed or upgraded leaves them running: they are nobody's child
 from __future__ import annotations
 
 import os
+import select
 import shutil
 import subprocess
 from collections.abc import Collection, Sequence
@@ -13,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
+from typing import BinaryIO
 
 import msgspec
 
@@ -108,14 +110,11 @@ class ContainerDriver:
             (home / "config.json").write_bytes(text)
             cgroup.of(self._place, o.ns, crun.GROUP).mkdir(parents=True, exist_ok=True)
             with (home / "start.log").open("w+b") as log:  # no pipe: its first process would hold it open
-                done = subprocess.run(
-                    crun.start(self._place, o.ns, home),
-                    stdin=subprocess.DEVNULL, stdout=log, stderr=log, timeout=_START_S, cwd="/",
-                )  # fmt: skip
-                if done.returncode:
+                status = _ended(crun.start(self._place, o.ns, home), log)
+                if status:
                     log.seek(0)
                     last = log.read().decode(errors="replace").strip().splitlines()[-1:]
-                    raise OSError(f"crun said: {last[0] if last else done.returncode}")
+                    raise OSError(f"crun said: {last[0] if last else status}")
 
     def _mount_root(self, o: Container, users_fd: int) -> Path:
         """An overlay: the image below, what the sliver writes and what the slice's files are above."""
@@ -162,6 +161,22 @@ class ContainerDriver:
         new = self._home(o.ns) / "container.new"
         new.write_bytes(msgspec.json.encode(o))
         new.rename(self._home(o.ns) / _RECORD)
+
+
+def _ended(command: Sequence[str], log: BinaryIO) -> int:
+    """Its exit status.  OSError where it doesn't end in time.
+
+    By a descriptor of the process: a `wait` with a limit looks at growing intervals, and doubles the time.
+    """
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/") as child:
+        fd = os.pidfd_open(child.pid)
+        try:
+            if not select.select([fd], [], [], _START_S)[0]:
+                child.kill()
+                raise OSError(f"crun did not end within {_START_S:g} s")
+        finally:
+            os.close(fd)
+        return child.wait()
 
 
 def forget(place: Place, ns: str) -> None:
