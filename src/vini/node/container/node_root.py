@@ -11,17 +11,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _COPIED = (
-    "alternatives", "bash.bashrc", "bindresvport.blacklist", "debian_version", "ethertypes", "gai.conf", "host.conf",
+    "bash.bashrc", "bindresvport.blacklist", "debian_version", "ethertypes", "gai.conf", "host.conf",
     "inputrc", "iproute2", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "localtime", "magic", "mime.types", "networks",
     "nsswitch.conf", "os-release", "pam.conf", "pam.d", "profile", "protocols", "rpc", "services", "shells", "terminfo",
 )  # fmt: skip
 _EMPTY = (
-    "dev", "etc/frr", "etc/ssl/certs", "home", "media", "mnt", "opt", "proc", "root", "run/bird", "run/frr", "run/lock",
+    "dev", "etc/alternatives", "etc/frr", "etc/ssl/certs", "home", "media", "mnt", "opt", "proc", "root", "run/bird", "run/frr", "run/lock",
     "srv", "sys", "tmp", "usr", "var/cache", "var/lib/frr", "var/lib/misc", "var/log/frr", "var/spool", "var/tmp",
 )  # fmt: skip
 _MODES = {"root": 0o700, "tmp": 0o1777, "var/tmp": 0o1777, "run/lock": 0o1777}
 _PEOPLE = range(1000, 65534)  # whose accounts are the node's business
-_BOUND = ("/usr", "/etc/ssl/certs")
+_BOUND = ("/usr", "/etc/alternatives", "/etc/ssl/certs")
 
 
 def make(at: Path) -> None:
