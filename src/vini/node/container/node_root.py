@@ -16,7 +16,8 @@ _COPIED = (
     "nsswitch.conf", "os-release", "pam.conf", "pam.d", "profile", "protocols", "rpc", "services", "shells", "terminfo",
 )  # fmt: skip
 _EMPTY = (
-    "dev", "etc/alternatives", "etc/frr", "etc/ssl/certs", "home", "media", "mnt", "opt", "proc", "root", "run/bird", "run/frr", "run/lock",
+    "dev", "etc/alternatives", "etc/frr", "etc/ssl/certs", "home", "media", "mnt", "opt", "proc", "root",
+    "run/bird", "run/frr", "run/lock",
     "srv", "sys", "tmp", "usr", "var/cache", "var/lib/frr", "var/lib/misc", "var/log/frr", "var/spool", "var/tmp",
 )  # fmt: skip
 _MODES = {"root": 0o700, "tmp": 0o1777, "var/tmp": 0o1777, "run/lock": 0o1777}
