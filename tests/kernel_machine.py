@@ -34,6 +34,9 @@ FEATURES = {
     ),
     "gretap": Feature("ip link add trial type gretap local 127.0.0.1 remote 127.0.0.1", ("ip_gre", "ip6_gre")),
     "vrf": Feature("ip link add trial type vrf table 10", ("vrf",)),
+    "cgroup2_limits": Feature(
+        "unshare --mount sh -c 'mount -t cgroup2 none /run && grep \"cpu.*memory.*pids\" /run/cgroup.controllers'", ()
+    ),
     "wireguard": Feature("ip link add trial type wireguard", ("wireguard", "vxlan")),  # of links between nodes
     "nft_inet": Feature(
         "nft 'table inet t { chain c { type filter hook input priority 0; counter; }; }'",
@@ -41,7 +44,7 @@ FEATURES = {
     ),
 }
 MACHINES = {  # by the time that a boot takes
-    "user-mode-linux": frozenset({"netem", "gretap", "vrf"}),
+    "user-mode-linux": frozenset({"netem", "gretap", "vrf", "cgroup2_limits"}),
     "qemu": frozenset(FEATURES),
 }
 OUTCOMES = pytest.StashKey[list[str]]()  # "MACHINE: TEST OUTCOME", of tests that ran in a machine

@@ -19,6 +19,8 @@ from vini import bus
 from vini.client import Client
 from vini.model import AnyObject, Netns, SliceSpec, ViniError
 from vini.node import cgroup, netns
+from vini.node.container import limits
+from vini.node.drivers.container import ContainerDriver
 from vini.node.drivers.contents import FileDriver, RootDriver
 from vini.node.drivers.network import NetworkDriver
 from vini.node.drivers.process import ProcessDriver
@@ -126,8 +128,10 @@ class OwnPlace:
 
     def drivers(self) -> list:
         p = self.place
-        return [NetworkDriver(p), WireguardDriver(p), ShapeDriver(p), FileDriver(p), RootDriver(p), ProcessDriver(p),
-                ProgramDriver(p)]  # fmt: skip
+        return [
+            NetworkDriver(p), WireguardDriver(p), ShapeDriver(p), FileDriver(p), RootDriver(p), ContainerDriver(p),
+            ProcessDriver(p), ProgramDriver(p),
+        ]  # fmt: skip
 
     def namespaces(self) -> set[str]:
         """Every `slice.sliver` that there is a trace of."""
@@ -174,6 +178,7 @@ class OwnPlace:
         mark, place = self.place.mark, self.place
         out = [f"namespace {p.name}" for p in NETNS.glob(f"{mark}.*")]
         out += [f"cgroup {p}" for p in cgroup.of(place).rglob("*") if p.is_dir()]
+        out += [f"cgroup {p}" for p in limits.joined(place, "") if p.exists()]
         out += [f"mount {m}" for m in self._mounts()]
         out += [f"agent {pid}" for pid in self.agents()]
         out += [f"process {pid}" for pid in self._inside_cgroup()]
@@ -206,6 +211,10 @@ class OwnPlace:
             for below in sorted((p for p in group.rglob("*") if p.is_dir()), reverse=True):
                 below.rmdir()
             group.rmdir()
+        for tree in limits.joined(self.place, ""):
+            for below in [*tree.glob("*/"), tree]:
+                with suppress(OSError):
+                    below.rmdir()
         for path in NETNS.glob(f"{self.place.mark}.*"):
             netns.delete(path)
         for point in reversed(self._mounts()):

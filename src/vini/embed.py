@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from ipaddress import ip_address
@@ -19,6 +20,7 @@ from vini.model import (
     BgpPeer,
     Bridge,
     CapacityError,
+    Container,
     File,
     Gate,
     Impairment,
@@ -50,10 +52,13 @@ from vini.plugins.shape_files import files as shape_files
 from vini.plugins.shaping import shape
 from vini.plugins.tunnels import kind_of
 from vini.plugins.wires import Wire, underlays, wires
+from vini.reach import hosts
 from vini.static import static_routes
 
 IGPS = frozenset({"ospf", "ospf6", "isis", "rip", "ripng", "babel"})
 _MOUNTABLE = re.compile(r"[\w./+@-]+")  # what needs no escaping in a mount option
+_HOSTS = "/etc/hosts"
+_LOCALHOST = "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n"
 _UNCHANGEABLE = ("/proc", "/sys", "/dev", "/run")
 
 
@@ -76,11 +81,14 @@ def embed(
     wired = wires(topology.name, made, where, vnis or {}, kind_of(topology))
     programs = dict(_programs(topology, made, where, wired))
     holders = {node.name for node in where.values()} if placed is not None else {nodes[0].name}
+    known = hosts(topology) if any(s.runtime == "container" for s in topology.slivers.values()) else ""
     objects: dict[str, set[AnyObject]] = {name: set() for name in sorted(holders)}
     for name, sliver in topology.slivers.items():
         own = objects[where[name].name]
         ready = programs.get(name)
         own.update(_sliver(topology, made, where[name], sliver, wired, ready.adds_to_own if ready else 0))
+        if sliver.runtime == "container":
+            own.update(_container(topology.name, where[name], sliver, known))
         if ready and sliver.program:
             own.update(hooked(topology.name, name, sliver.program, ready, made.vifs[name]))
     for link, wire in wired.items():
@@ -126,13 +134,22 @@ def _sliver(
     """`added`: bytes by which the sliver's program may make what it sends longer."""
     ns = f"{topology.name}.{sliver.name}"
     on = "1" if forwards(sliver) else "0"
-    yield Netns(ns)
+    yield Netns(ns, tenant=sliver.runtime == "container")
     program = sliver.program
     if program is not None and (program.kind == "process" or program.kind == "python"):
-        yield from process_program.objects(
-            ns, program.kind, program.text, name=program.name, image=bool(sliver.image), rooted=bool(sliver.files),
-            sockets=socket_vifs(program, [v.dev for v in made.vifs[sliver.name]]) if program.af_xdp else (),
-        )  # fmt: skip
+        sockets = socket_vifs(program, [v.dev for v in made.vifs[sliver.name]]) if program.af_xdp else ()
+        yield from _inside(
+            sliver,
+            process_program.objects(
+                ns,
+                program.kind,
+                program.text,
+                name=program.name,
+                image=bool(sliver.image),
+                rooted=bool(sliver.files),
+                sockets=sockets,
+            ),  # fmt: skip
+        )
     else:
         yield Sysctl(ns, (("ipv4/ip_forward", on), ("ipv6/conf/all/forwarding", on)))
     yield Interface(ns, "lo", ("netns", ns), mtu=65536)
@@ -142,9 +159,43 @@ def _sliver(
     for cidr in made.loopbacks.get(sliver.name, ()):
         yield Address(ns, "lo", cidr)
     yield from _routes(made, sliver, ns, wired, added)
-    yield from _contents(sliver, ns)
+    yield from _inside(sliver, _contents(sliver, ns))
     if sliver.routing:
-        yield from _daemons(topology, made, node, sliver)
+        yield from _inside(sliver, _daemons(topology, made, node, sliver))
+
+
+def _container(slice_: str, node: Node, sliver: Sliver, known: str) -> Iterator[AnyObject]:
+    """What its processes can't get out of, and the names of the slice's slivers as they know them."""
+    if "containers" not in node.capabilities:
+        raise Unsupported(
+            f"Sliver {sliver.name!r} is a container, which node {node.name!r} can't run; `apt-get install crun` there "
+            "(and Linux 5.19 or newer), look at `vini doctor`, or write `runtime: light`."
+        )
+    if sliver.program is not None and sliver.program.kind == "python":
+        raise Unsupported(
+            f"Sliver {sliver.name!r} is a container, inside which the node's Python, with vini.packets, is not seen; "
+            "write `program: {process: COMMAND}`, or `runtime: light`."
+        )
+    ns, own = f"{slice_}.{sliver.name}", sliver.resources
+    yield Container(
+        ns, sliver.image, cpu_weight=own.cpu_weight, cpu_percent=math.ceil(own.cores * 100), memory_mb=own.memory_mb,
+        memory_high_mb=own.memory_high_mb, pids=own.pids,
+    )  # fmt: skip
+    if not sliver.image and _HOSTS not in sliver.files:
+        yield File(ns, f"root{_HOSTS}", _LOCALHOST + known)
+
+
+def _inside(sliver: Sliver, objects: Iterable[AnyObject]) -> Iterator[AnyObject]:
+    """The same as a container has them: it sees of the sliver's files only those in its root."""
+    for o in objects:
+        if sliver.runtime != "container":
+            yield o
+        elif isinstance(o, Process):
+            yield structs.replace(o, rooted=False, contained=True)
+        elif isinstance(o, File) and not o.path.startswith("root/"):
+            yield structs.replace(o, path=f"root/run/{o.path}")
+        elif not isinstance(o, Root):
+            yield o
 
 
 def _routes(made: Layout, sliver: Sliver, ns: str, wired: Mapping[str, Wire], added: int) -> Iterator[Route]:

@@ -436,6 +436,8 @@ def _lacking(sliver: Sliver, links: Sequence[tuple[str, Link]], capabilities: fr
         needed = router_plugin(routing.daemon).needs
         if needed and needed not in capabilities:
             yield needed
+    if sliver.runtime == "container" and "containers" not in capabilities:
+        yield "containers"
     if program is not None and program.in_kernel and "programs" not in capabilities:
         yield "programs"
     for _, link in links:

@@ -112,11 +112,13 @@ slivers:
   h: {routes: [{to: default, via: a}]}
   sw: {mode: switch}
   p: {program: {elements: input -> kernel}}
+  c: {runtime: container, commands: ["true"]}
 links:
   - a -- b: {delay: 1ms, lose: 3}
   - h -- a
   - h -- sw: {delay: 1ms}
   - h -- p
+  - h -- c
 """,
         source="sample",
         default_name="sample",
@@ -124,7 +126,9 @@ links:
 
 
 def objects() -> frozenset[Object]:
-    can = frozenset({"root", "cgroup2", "netem", "element", "frr", "bird", "programs", "vxlan", "gretap", "wireguard"})
+    can = frozenset(
+        {"root", "cgroup2", "netem", "element", "frr", "bird", "programs", "vxlan", "gretap", "wireguard", "containers"}
+    )
     nodes = [Node(n, can, address=f"192.0.2.{i}", wireguard=n * 43 + "=") for i, n in enumerate("nm")]
     placed = {name: "m" if name == "b" else "n" for name in sample().slivers}
     found: frozenset[Object] = frozenset()

@@ -16,7 +16,7 @@ import msgspec
 import pytest
 
 from vini import bus
-from vini.bench import floor, forward, lines, mahimahi, ours, setup, two_hosts
+from vini.bench import floor, forward, lines, mahimahi, ours, setup, slivers, two_hosts
 from vini.bench.finished import wait_finished
 from vini.bench.result import Row
 from vini.embed import embed
@@ -127,6 +127,16 @@ def test_mahimahi_is_measured_where_it_is(for_everybody: Path, monkeypatch: pyte
         with pytest.raises(ours.ViniError, match="does not work here: it is broken"):
             mahimahi.round_trip_ms(1, 1 << 20)
     assert _left("vbmahimahi") == []
+
+
+@pytest.mark.needs("cgroup2", "containers")
+def test_containers_are_measured_and_nothing_is_left() -> None:
+    results = slivers.measure(quick=True, say=lambda _: None, sizes=slivers.Sizes(2, 1, 2, 0))
+    assert {r["name"] for r in results["rows"]} >= {"2 containers: up", "a command in a container"}
+    assert all(r["value"] > 0 for r in results["rows"] if "beyond" not in r["name"])
+    assert results["missing"] == []
+    assert _left("vbench") == []
+    assert not ours.PLACE.run.exists()
 
 
 def test_a_second_benchmark_is_refused() -> None:

@@ -17,6 +17,7 @@ from vini.model import (
     Address,
     AnyObject,
     Bridge,
+    Container,
     File,
     Interface,
     Netns,
@@ -35,7 +36,7 @@ from vini.node.drivers import Failures
 from vini.node.drivers.process import ProcessDriver
 from vini.plan import in_order, plan
 
-A, B, C = ALL = ("c.a", "c.b", "c.c")
+A, B, C, D = ALL = ("c.a", "c.b", "c.c", "c.d")
 WIRE = Veth((VethEnd(A, "to-b", 70001, "02:00:00:00:00:0a"), VethEnd(B, "to-a", 70002, "02:00:00:00:00:0b")))
 TO_SWITCH = Veth((VethEnd(A, "to-c", 70003, "02:00:00:00:00:0c"), VethEnd(C, "to-a", 70004, "02:00:00:00:00:0d")))
 # Numbers of tunnels are the whole machine's: these are the test process's own.
@@ -46,11 +47,13 @@ SWITCH = Bridge(C)
 PORT = Interface(C, "to-a", TO_SWITCH.key, master="switch")
 MOTD = File(A, "root/etc/motd", "hello\n")
 DAEMON = Process(A, "daemon", ("sleep", "1000"), config="1", reload=("true",))
+BOX = Container(D, pids=100)
 SECOND = Process(A, "second", ("sleep", "1000"), after=("daemon",), rooted=True)
 WHOLE: frozenset[AnyObject] = frozenset(
     {
         *(Netns(ns) for ns in (A, B, C)),
         *(Sysctl(ns, (("ipv4/ip_forward", "1"), ("ipv6/conf/all/forwarding", "1"))) for ns in (A, B, C)),
+        Sysctl(D, (("ipv4/ip_forward", "0"), ("ipv6/conf/all/forwarding", "0"))),
         *(Interface(ns, "lo", ("netns", ns), mtu=65536) for ns in (A, B, C)),
         WIRE,
         TO_SWITCH,
@@ -81,13 +84,17 @@ WHOLE: frozenset[AnyObject] = frozenset(
         Root(B, ("/opt", "/srv")),
         DAEMON,
         SECOND,
+        Netns(D, tenant=True),
+        Interface(D, "lo", ("netns", D), mtu=65536),
+        BOX,
+        Process(D, "boxed", ("sleep", "1000"), contained=True),
     }
 )
-KINDS = (Netns, Sysctl, Veth, Vxlan, Bridge, Interface, Address, Route, File, Root, Process)
+KINDS = (Netns, Sysctl, Veth, Vxlan, Bridge, Interface, Address, Route, File, Root, Container, Process)
 SETTINGS_OF_SOMETHING = (Sysctl, Interface)  # these come and go with what they are settings of
 
 
-REAL = pytest.param("real", marks=[pytest.mark.root, pytest.mark.needs("cgroup2")])
+REAL = pytest.param("real", marks=[pytest.mark.root, pytest.mark.needs("cgroup2", "containers")])
 
 
 @pytest.fixture(params=["fake", REAL])
@@ -144,6 +151,8 @@ CHANGES = [
     replace(MOTD, text="other\n"),
     replace(MOTD, mode=0o755),
     replace(MOTD, owner="nobody"),
+    replace(BOX, cpu_weight=50, cpu_percent=25),
+    replace(BOX, memory_mb=64, pids=50),
     replace(DAEMON, config="2"),
     replace(DAEMON, ready=Ready(("true",))),
 ]
@@ -281,7 +290,7 @@ class TestOthers:
         name = f"{real.own.place.mark}-by-hand"
         run("ip", "netns", "add", name)
         try:
-            assert real.own.namespaces() == {A, B, C}
+            assert real.own.namespaces() == {A, B, C, D}
             real.one_pass(frozenset())
             assert name in run("ip", "netns", "list")
         finally:

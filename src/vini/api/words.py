@@ -38,6 +38,8 @@ class SliverWords(TypedDict, total=False):
 
     routing: str | Sequence[str] | RoutingWords
     routes: Sequence[Mapping[str, str]]
+    runtime: str
+    resources: Mapping[str, str | float]
     image: str
     files: Mapping[str, str]
     commands: str | Sequence[str | Mapping[str, Any]]

@@ -37,7 +37,7 @@ async def abilene(client: Client, rounds: int, say: Say) -> Found:
                 missing[daemon] = Missing(name, _why_not(daemon))
             elif daemon not in missing:
                 try:
-                    seconds.append(await _converge(client, with_daemon(topology, daemon)))
+                    seconds.append(await converge(client, with_daemon(topology, daemon)))
                 except ViniError as e:
                     missing[daemon] = Missing(name, str(e).splitlines()[0], failed=True)
     return [
@@ -54,7 +54,7 @@ async def grid(client: Client, rows: int, columns: int, say: Say) -> Found:
         return [Missing(name, _why_not("bird"))]
     topology = ours.routers(f"grid:{rows}x{columns}", Routing(protocols=("ospf",), daemon="bird"))
     try:
-        return [row(name, [await _converge(client, structs.replace(topology, expect=(Expect(),)))], "s")]
+        return [row(name, [await converge(client, structs.replace(topology, expect=(Expect(),)))], "s")]
     except ViniError as e:
         return [Missing(name, str(e).splitlines()[0], failed=True)]
 
@@ -68,7 +68,7 @@ def with_daemon(topology: Topology, daemon: str) -> Topology:
     return structs.replace(topology, name=ours.SLICE, slivers=slivers)
 
 
-async def _converge(client: Client, topology: Topology) -> float:
+async def converge(client: Client, topology: Topology) -> float:
     """Seconds from asking until all that is expected can be reached; the slice is gone afterwards."""
     started = time.perf_counter()
     try:

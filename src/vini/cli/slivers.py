@@ -65,7 +65,10 @@ def inside(client: Slices, topology: Topology, sliver: str, argv: Sequence[str])
     }
     if shutil.which(argv[0], path=environment["PATH"]) is None and not argv[0].startswith("/"):
         note(f"note: {argv[0]!r} is not in the PATH of this machine.")
-    if not topology.slivers[sliver].image:  # what an image holds, also of names and tools, is its maker's business
+    there = topology.slivers[sliver]
+    if (
+        not there.image and there.runtime != "container"
+    ):  # what an image holds, also of names and tools, is its maker's business
         client.place.sliver(ns).mkdir(parents=True, exist_ok=True)
         (client.place.sliver(ns) / "hosts").write_text(_hosts(topology))
         argv = ("unshare", "--mount", "--uts", f"{_BIN}/inside", *argv)

@@ -21,6 +21,8 @@ from vini.dataplane.element import Element
 from vini.embed import embed
 from vini.model import Denied, Link, Node, Shape, SliceSpec, SliverStatus, Stale, Topology, ViniError
 from vini.node import cgroup, service
+from vini.node.container.config import RUN as CONTAINED_RUN
+from vini.node.container.crun import is_contained
 from vini.node.drivers.contents import enter
 from vini.node.place import Place, from_environment
 from vini.node.running import reads_logs
@@ -233,7 +235,8 @@ class Client(Slices):
 
     async def output(self, slice_: str, sliver: str, argv: Sequence[str]) -> tuple[int, str]:
         """Exit code and standard output of a command inside a sliver; `{run}` in its words stands for its directory."""
-        run = str(self.place.sockets(f"{slice_}.{sliver}"))
+        ns = f"{slice_}.{sliver}"
+        run = CONTAINED_RUN if is_contained(self.place, ns) else str(self.place.sockets(ns))
         return await output(self.enter(slice_, sliver, [word.replace("{run}", run) for word in argv]))
 
     def logs(self, slice_: str, sliver: str, lines: int, follow: bool, processes: Sequence[str] = ()) -> list[str]:

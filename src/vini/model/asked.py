@@ -107,6 +107,16 @@ IN_KERNEL = frozenset({"elements", "c", "object"})  # kinds of programs; the oth
 BUDGET_KPPS = 20_000  # more than one core forwards, so that only a runaway meets it
 
 
+class Resources(Value, frozen=True):
+    """What all processes of a sliver together may take of its node."""
+
+    cpu_weight: int = 100  # against other slivers' where a processor is short, 1..10000
+    cores: float = 0.0  # at most; 0: all
+    memory_mb: int = 512  # at most, 10**6 bytes; what takes more is ended
+    memory_high_mb: int = 0  # from here on it is slowed down; 0: never
+    pids: int = 512  # processes and threads at once
+
+
 class Sliver(Value, frozen=True):
     """A virtual machine, router or host.  A sliver without routing is a host and does not forward."""
 
@@ -123,6 +133,8 @@ class Sliver(Value, frozen=True):
     label: str = ""  # for people: the name in another tool's file, a city
     mode: Literal["kernel", "switch"] = "kernel"  # "switch": its vifs are ports of one bridge
     program: Program | None = None
+    runtime: Literal["light", "container"] = "light"  # "container": its processes see nothing of the node
+    resources: Resources = Resources()  # of a container
 
 
 class End(Value, frozen=True):

@@ -45,6 +45,7 @@ class Netns(Object, frozen=True):
     falls: ClassVar[bool] = False
     ns: str
     named: bool = True  # whether that name leads to it; always wanted so
+    tenant: bool = False  # a user namespace of the sliver's own owns it, so that a container's root rules it
 
     @property
     def key(self) -> Key:
@@ -85,6 +86,32 @@ class Root(Object, frozen=True):
     @property
     def key(self) -> Key:
         return ("root", self.ns)
+
+    @property
+    def on(self) -> tuple[Key, ...]:
+        return (("netns", self.ns),)
+
+
+class Container(Object, frozen=True):
+    """An OCI container: a sliver whose processes see neither the node nor the other slivers.
+
+    User, pid, mount, uts, ipc and cgroup namespaces of its own, in the sliver's network namespace, which outlives it.
+    Its root file system is private: `image`, or what the node's own root has in /usr with an /etc made up for it.
+    What the slice's files put there lies in `<run>/slivers/<ns>/root/`.
+    """
+
+    in_place: ClassVar[frozenset[str]] = frozenset({"cpu_weight", "cpu_percent", "memory_mb", "memory_high_mb", "pids"})
+    ns: str
+    image: str = ""  # absolute path of a root file system
+    cpu_weight: int = 100  # of its processes together against another sliver's, 1..10000
+    cpu_percent: int = 0  # of one core that they may use together; 0: all
+    memory_mb: int = 512  # 10**6 bytes; beyond it one of them is ended, and none of another sliver
+    memory_high_mb: int = 0  # beyond it they are slowed down; 0: never
+    pids: int = 512  # processes and threads at once
+
+    @property
+    def key(self) -> Key:
+        return ("container", self.ns)
 
     @property
     def on(self) -> tuple[Key, ...]:
@@ -499,6 +526,7 @@ class Process(Object, frozen=True):
     after: tuple[str, ...] = ()  # names of processes of the same sliver that start before it
     along: bool = False  # when one of those ends, this one is started again too
     rooted: bool = False  # runs in the sliver's private Root
+    contained: bool = False  # runs in the sliver's Container, in which "{run}" stands for /run
 
     @property
     def key(self) -> Key:
@@ -507,7 +535,8 @@ class Process(Object, frozen=True):
     @property
     def on(self) -> tuple[Key, ...]:
         root: tuple[Key, ...] = (("root", self.ns),) if self.rooted else ()
-        return (("netns", self.ns), *root, *(("process", self.ns, p) for p in self.after))
+        container: tuple[Key, ...] = (("container", self.ns),) if self.contained else ()
+        return (("netns", self.ns), *root, *container, *(("process", self.ns, p) for p in self.after))
 
     @property
     def changeable(self) -> frozenset[str]:
@@ -532,11 +561,12 @@ AnyObject = (
     | File
     | Bpf
     | Hook
+    | Container
     | Process
 )
 Tunnel = Vxlan | Gretap  # what a link to another node can be made of
 # From the ground up: a kind stands only on kinds to its left (and, for processes, on its own).
 STACK: tuple[type[Object], ...] = (
     Netns, Sysctl, Veth, Wireguard, Vxlan, Gretap, Bridge, Interface, Address, Route, File, Shape, Gate, Bpf, Hook,
-    Root, Process,
+    Root, Container, Process,
 )  # fmt: skip

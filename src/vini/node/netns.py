@@ -63,8 +63,13 @@ def enter(path: Path) -> None:
         os.close(fd)
 
 
-def create(path: Path, prepare: Callable[[], None] = lambda: None) -> None:
-    """Make a namespace, `prepare` it, pin it at `path`, and stay in it; use inside `back_home()`.
+def enter_new() -> None:
+    """Move this thread into a new namespace."""
+    _check(_libc.unshare(CLONE_NEWNET), "making a network namespace")
+
+
+def create(path: Path, prepare: Callable[[], None] = lambda: None, new: Callable[[], None] = enter_new) -> None:
+    """Enter a `new` namespace, `prepare` it, pin it at `path`, and stay in it; use inside `back_home()`.
 
     It is pinned last, so that a crash leaves a whole one or none.  A file without a namespace on it, left
     by a crash or a hand, is taken over; one with a namespace is entered.
@@ -73,7 +78,7 @@ def create(path: Path, prepare: Callable[[], None] = lambda: None) -> None:
         enter(path)
         prepare()
         return
-    _check(_libc.unshare(CLONE_NEWNET), "making a network namespace")
+    new()
     prepare()
     _bind(Path("/proc/thread-self/ns/net"), path)
 

@@ -65,14 +65,16 @@ class Pins:
         if not os.path.ismount(directory):
             netns.mount_memory(directory)
 
-    def make(self, ns: str, prepare: Callable[[], None] = lambda: None) -> None:
+    def make(
+        self, ns: str, prepare: Callable[[], None] = lambda: None, new: Callable[[], None] = netns.enter_new
+    ) -> None:
         """Make a namespace that was prepared for, and stay in it; use inside `netns.back_home()`.
 
         One that is pinned already stays as it is.  Whatever else has its name makes way.
         """
         if not self.is_named(ns):
             self._take_over(self._place.pin(ns), self._place.netns(ns))
-        netns.create(self._place.pin(ns), prepare)
+        netns.create(self._place.pin(ns), prepare, new)
 
     def adopt(self) -> None:
         """Pin anew what an earlier version pinned at the name itself; whatever lives in it does not notice."""

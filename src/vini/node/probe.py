@@ -12,6 +12,7 @@ from pathlib import Path
 
 from vini.model import Unsupported, Value
 from vini.node import cgroup
+from vini.node.container import limits, mounts
 from vini.node.service import has_systemd
 
 
@@ -32,6 +33,7 @@ FEATURES = (
     Feature("netem", "link emulation by the kernel", "`modprobe sch_netem` (package linux-modules-extra-$(uname -r))"),
     Feature("element", "link emulation without netem", "`apt-get install gcc libc6-dev` (and /dev/net/tun)"),
     Feature("programs", "programs in slivers", "`apt-get install clang libbpf-dev libbpf1`"),
+    Feature("containers", "slivers with `runtime: container`", "`apt-get install crun`, on Linux 5.19 or newer"),
     Feature("frr", "routing by FRR", "`apt-get install frr frr-pythontools`"),
     Feature("bird", "routing by BIRD", "`apt-get install bird2`"),
     Feature("iperf3", "throughput probes", "`apt-get install iperf3`"),
@@ -98,6 +100,23 @@ def _programs() -> bool:
     return bool(shutil.which("clang")) and Path("/usr/include/bpf/bpf_helpers.h").exists() and _library("libbpf.so.1")
 
 
+def _containers() -> bool:
+    """crun, all controllers of cgroups, user namespaces, and a file system for slivers that maps owners of files."""
+    if not shutil.which("crun") or not _cgroup2() or not limits.are_there():
+        return False
+    holder = subprocess.Popen(
+        ["unshare", "--user", "--map-root-user", "sh", "-c", "echo; read _"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        assert holder.stdout
+        made = bool(holder.stdout.readline())
+        return made and mounts.can_map(Path("/run"), Path(f"/proc/{holder.pid}/ns/user"))
+    finally:
+        holder.kill()
+        holder.communicate()
+
+
 def _library(name: str) -> bool:
     try:
         ctypes.CDLL(name)
@@ -119,6 +138,7 @@ _PROBES: dict[str, Callable[[], bool]] = {
     "netem": _netem,
     "element": _element,
     "programs": _programs,
+    "containers": _containers,
     "frr": _program("/usr/lib/frr/zebra"),
     "bird": _program("bird", "/usr/sbin/bird"),
     "iperf3": _program("iperf3"),

@@ -24,6 +24,7 @@ from vini.bus.messages import Cancel, Credit, Exited, Input, Logs, Output, Resiz
 from vini.bus.streams import CHUNK, Channel, Window, cost
 from vini.model import NotFound, Value, ViniError
 from vini.node import cgroup
+from vini.node.container import crun
 from vini.node.drivers.contents import enter
 from vini.node.place import Place
 
@@ -52,7 +53,9 @@ def in_sliver(place: Place) -> Prepare:
         if not sliver or "/" in run.ns or not place.netns(run.ns).exists():
             raise NotFound(f"Sliver {sliver!r} of {slice_!r} is not there at the moment; `vini status` says why.")
         argv = run.argv
-        if run.hosts:  # without, as where an image brings its own: names and tools are its maker's business
+        if run.hosts and not crun.is_contained(
+            place, run.ns
+        ):  # without, as where an image brings its own: names and tools are its maker's business
             home = place.sliver(run.ns)
             home.mkdir(parents=True, exist_ok=True)
             own = Path("/etc/hosts").read_text() if Path("/etc/hosts").exists() else ""

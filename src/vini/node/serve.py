@@ -20,6 +20,7 @@ from vini.node import cgroup, ledgers, probe, wireguard_key
 from vini.node.agent import Agent
 from vini.node.answers import Answers
 from vini.node.drivers import Driver
+from vini.node.drivers.container import ContainerDriver
 from vini.node.drivers.contents import FileDriver, RootDriver
 from vini.node.drivers.network import NetworkDriver
 from vini.node.drivers.process import ProcessDriver
@@ -48,7 +49,7 @@ def build(place: Place) -> Agent:
     processes = ProcessDriver(place)
     drivers: list[Driver] = [
         NetworkDriver(place), WireguardDriver(place), ShapeDriver(place), FileDriver(place), ProgramDriver(place),
-        RootDriver(place), processes,
+        RootDriver(place), ContainerDriver(place), processes,
     ]  # fmt: skip
     traces = Traces(place, processes)
     paths = Paths(place.state / "paths.json")

@@ -18,12 +18,15 @@ RATE = rf"^({NUMBER}[kmg]bit|unlimited)$"
 LOSS = rf"^{NUMBER}%?$"
 SIZE = rf"^{NUMBER}(B|kB|MB)$"
 QUEUE = rf"^{NUMBER}(B|kB|MB|us|ms|s)$"
+MEMORY = r"^[0-9]{1,24}(MB|GB)$"
 PACKETS = r"^[0-9]{1,12}(-[0-9]{1,12})?$"
 
 MS = {"us": Decimal("0.001"), "ms": Decimal(1), "s": Decimal(1000), "min": Decimal(60_000), "h": Decimal(3_600_000)}
 MBIT = {"kbit": Decimal("0.001"), "mbit": Decimal(1), "gbit": Decimal(1000)}
 
 BYTES = {"B": Decimal(1), "kB": Decimal(1000), "MB": Decimal(1_000_000)}
+
+MEGABYTES = {"B": Decimal("0.000001"), "MB": Decimal(1), "GB": Decimal(1000)}
 
 _NUMBER = re.compile(NUMBER)
 _WITH_UNIT = re.compile(rf"({NUMBER})([A-Za-z%]*)")
@@ -120,6 +123,16 @@ def _read(
     if not low <= value <= high:
         raise Wrong(f"{quote(text)} is out of range.", f"it must be in {write(low)}..{write(high)}")
     return value
+
+
+def read_memory_mb(text: str) -> int:
+    """Memory in units of 10**6 bytes, 16MB..1000GB."""
+    return int(_read(text, MEGABYTES, 16, 1_000_000, "an amount of memory", "256MB or 2GB", lambda mb: memory(int(mb))))
+
+
+def memory(mb: int) -> str:
+    """Memory given in 10**6 bytes: 256MB, 2GB."""
+    return f"{mb // 1000}GB" if mb % 1000 == 0 else f"{mb}MB"
 
 
 def count(n: int, thing: str) -> str:

@@ -28,6 +28,8 @@ _NAME_RULE = "use a-z, 0-9 and '-' inside, at most 40 characters"
 
 # --- scalars ----------------------------------------------------------------------------------
 
+MEMORY = Text(units.read_memory_mb, {"type": "string", "pattern": units.MEMORY})
+
 
 def _pattern(regex: re.Pattern[str] | str) -> str:
     text = regex if isinstance(regex, str) else regex.pattern
@@ -314,7 +316,23 @@ PROGRAM = Section(
     none="none",
 )
 
+RESOURCES = Section(
+    "the resources",
+    {
+        "weight": Key(integer(1, 10_000), "Its share where a processor is short, against other slivers'; default 100."),
+        "cores": Key(real(0.01, 1024), "At most so many cores, such as 0.5; default: all."),
+        "memory": Key(MEMORY, "At most so much memory, such as 256MB; what takes more is ended; default 512MB."),
+        "memory_high": Key(MEMORY, "Beyond so much it is slowed down; default: never."),
+        "pids": Key(integer(16, 100_000), "At most so many processes and threads; default 512."),
+    },
+)
+
 SLIVER_PROPERTIES = {
+    "runtime": Key(
+        words("light", "container"),
+        "`container`: its processes see nothing of the node or of others; `light` (default): its network is its own.",
+    ),
+    "resources": Key(RESOURCES, "What it may take of its node, where it is a container."),
     "routing": Key(ROUTING, "Routing intent: `none` (a host), a protocol, a list of them, or a mapping."),
     "routes": Key(ListOf(ROUTE), "Static routes that you give."),
     "image": Key(PATH, "A directory on the node, the sliver's own root file system; default: the node's root."),
@@ -461,4 +479,17 @@ TOPOLOGY = Section(
     },
 )
 
-SECTIONS = (TOPOLOGY, DEFAULTS, SLIVER, ROUTING, ROUTE, PROGRAM, COMMANDS, LINK, END_SECTION, BURST_LOSS, EXPECT)
+SECTIONS = (
+    TOPOLOGY,
+    DEFAULTS,
+    SLIVER,
+    ROUTING,
+    ROUTE,
+    PROGRAM,
+    RESOURCES,
+    COMMANDS,
+    LINK,
+    END_SECTION,
+    BURST_LOSS,
+    EXPECT,
+)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from vini import daemons
-from vini.model import PROTOCOLS, SPEAKS, Command, Link, Place, Program, Routing, Sliver, StaticRoute
+from vini.model import PROTOCOLS, SPEAKS, Command, Link, Place, Program, Resources, Routing, Sliver, StaticRoute
 from vini.text.mistakes import Mark, Mistakes, quote
 from vini.text.schema import Fields, Found
 from vini.topology.impairments import ReadFile
@@ -55,6 +55,7 @@ def read_slivers(
         fields = inherited[name]
         if name in switches:
             fields = {key: f for key, f in fields.items() if key not in NOT_OF_A_SWITCH}
+        _check_resources(found.value or {}, fields, mistakes)
         program = read_program(fields.get("program"), read_file, mistakes)
         slivers[name] = _sliver(name, fields, found.key_at, there.get(name, {}), program, mistakes)
     return slivers
@@ -63,7 +64,7 @@ def read_slivers(
 def _sliver(
     name: str, fields: Fields, at: Mark, there: Versions, program: Program | None, mistakes: Mistakes
 ) -> Sliver:
-    plain = ("forward", "node", "label", "image", "mode")
+    plain = ("forward", "node", "label", "image", "mode", "runtime")
     optional: dict[str, Any] = {k: fields[k].value for k in plain if k in fields}
     return Sliver(
         name,
@@ -74,6 +75,7 @@ def _sliver(
         commands=_commands(fields),
         place=_place(fields.get("place"), mistakes),
         program=program,
+        resources=_resources(fields),
         **optional,
     )
 
@@ -81,6 +83,28 @@ def _sliver(
 def _commands(fields: Fields) -> tuple[Command, ...]:
     found = [f.value for f in fields["commands"].value] if "commands" in fields else []
     return tuple(Command(f["run"].value, f["service"].value if "service" in f else False) for f in found if "run" in f)
+
+
+_RESOURCES = {
+    "weight": "cpu_weight", "cores": "cores", "memory": "memory_mb", "memory_high": "memory_high_mb", "pids": "pids",
+}  # fmt: skip
+
+
+def _check_resources(own: Fields, fields: Fields, mistakes: Mistakes) -> None:
+    """A sliver that is made `light` may inherit the resources of those that are not."""
+    inherits = "runtime" in fields and "resources" not in own
+    if "resources" in fields and not _is_container(fields) and not inherits:
+        what = "Only a container's resources are bounded."
+        mistakes.add(fields["resources"].key_at, what, "add 'runtime: container'")
+
+
+def _is_container(fields: Fields) -> bool:
+    return "runtime" in fields and fields["runtime"].value == "container"
+
+
+def _resources(fields: Fields) -> Resources:
+    own = section(fields, "resources") if _is_container(fields) else {}
+    return Resources(**{field: own[key].value for key, field in _RESOURCES.items() if key in own})
 
 
 def _place(found: Found | None, mistakes: Mistakes) -> Place | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from vini.model import End, Expect, Impairment, Link, Program, Routing, Sliver, Topology
+from vini.model import End, Expect, Impairment, Link, Program, Resources, Routing, Sliver, Topology
 from vini.text import units
 from vini.topology.impairments import impairment_keys
 
@@ -163,6 +163,10 @@ def _sliver(sliver: Sliver, usual: Routing | None) -> Written:
         written["forward"] = sliver.forward
     if sliver.routes:
         written["routes"] = [{"to": r.to, "via": r.via} for r in sliver.routes]
+    if sliver.runtime != "light":
+        written["runtime"] = sliver.runtime
+    if sliver.resources != Resources():
+        written["resources"] = _resources(sliver.resources)
     if sliver.image:
         written["image"] = sliver.image
     if sliver.files:
@@ -172,6 +176,19 @@ def _sliver(sliver: Sliver, usual: Routing | None) -> Written:
     if sliver.commands:
         written["commands"] = [{"run": c.run, "service": True} if c.service else c.run for c in sliver.commands]
     return written
+
+
+def _resources(resources: Resources) -> Written:
+    usual = Resources()
+    texts: Written = {
+        "weight": resources.cpu_weight,
+        "cores": resources.cores,
+        "memory": units.memory(resources.memory_mb),
+        "memory_high": units.memory(resources.memory_high_mb),
+        "pids": resources.pids,
+    }
+    differs = [getattr(resources, f) != getattr(usual, f) for f in resources.__struct_fields__]
+    return {key: text for (key, text), other in zip(texts.items(), differs, strict=True) if other}
 
 
 # --- links ------------------------------------------------------------------------------------

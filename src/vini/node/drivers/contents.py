@@ -15,8 +15,9 @@ from pathlib import Path
 import msgspec
 
 from vini.model import AnyObject, File, Root
-from vini.node import cgroup, netns, shelf
-from vini.node.drivers import Failures
+from vini.node import beneath, cgroup, netns, shelf
+from vini.node.container import crun
+from vini.node.drivers import Failures, container
 from vini.node.place import Place
 
 _MANIFEST = ".files"  # names what in the run directory is a File of ours, and not a daemon's log or socket
@@ -25,7 +26,7 @@ _MANIFEST = ".files"  # names what in the run directory is a File of ours, and n
 def furnished(place: Place) -> set[str]:
     """`slice.sliver` of all that has a directory, a pinned root, pinned programs or a cgroup of ours."""
     found = set()
-    for parent in (place.run / "slivers", cgroup.of(place)):  # the kernel puts files into the latter
+    for parent in (place.run / "slivers", crun.home(place), cgroup.of(place)):  # the kernel puts files into the latter
         with suppress(FileNotFoundError), os.scandir(parent) as entries:
             found |= {e.name for e in entries if "." in e.name and e.is_dir()}
     with suppress(FileNotFoundError):
@@ -40,6 +41,8 @@ def forget_sliver(place: Place, ns: str) -> None:
         cgroup.kill(group)
         if not cgroup.delete(group):
             raise OSError(f"some processes of {ns} would not die: {cgroup.pids(group)}")
+    if (crun.home(place) / ns).exists():
+        container.forget(place, ns)
     if _pin(place, ns).parent.exists():
         _unmount(place, ns)
     if shelf.Shelf(place, ns).exists():
@@ -89,13 +92,14 @@ class FileDriver:
 
     def _read(self, ns: str, path: str) -> File | None:
         """None for whatever is not a plain file: what a sliver's root deletes leaves a device, or a link to ours."""
-        at = self._place.sliver(ns) / path
         try:
-            if not stat.S_ISREG(at.lstat().st_mode):
-                return None
-            with os.fdopen(os.open(at, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as f:
-                status = os.fstat(f.fileno())
-                text = f.read().decode(errors="surrogateescape")
+            with beneath.directory(self._place.sliver(ns), path) as (parent, name):
+                if not stat.S_ISREG(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
+                    return None
+                flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+                with os.fdopen(os.open(name, flags, dir_fd=parent), "rb") as f:
+                    status = os.fstat(f.fileno())
+                    text = f.read().decode(errors="surrogateescape")
         except OSError:
             return None
         return File(ns, path, text, status.st_mode & 0o7777, _owner(status.st_uid))
@@ -124,38 +128,26 @@ class FileDriver:
         manifest = self._manifest(o.ns)
         if o.path not in manifest:  # first the mark, then the thing: a crash leaves nothing that nobody owns
             self._save_manifest(o.ns, [*manifest, o.path])
-        at = self._place.sliver(o.ns) / o.path
-        self._make_way(o, at)
-        if o.owner != "root":
-            shutil.chown(at.parent, o.owner)
-        in_place = o.path.startswith("root/") and at.exists()  # running processes see this inode through the overlay
-        new = at if in_place else at.with_name(at.name + ".new")
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
         user = pwd.getpwnam(o.owner)
-        with os.fdopen(os.open(new, flags, 0o600), "wb") as f:
-            f.write(o.text.encode(errors="surrogateescape"))
-            os.fchown(f.fileno(), user.pw_uid, user.pw_gid)
-            os.fchmod(f.fileno(), o.mode)
-        new.rename(at)
-
-    def _make_way(self, o: File, at: Path) -> None:
-        """What a sliver's root put in the way goes, and nothing is written through a link that leads elsewhere."""
-        home = self._place.sliver(o.ns)
-        for parent in [p for p in reversed(at.parents) if p.is_relative_to(home)]:
-            if parent.is_symlink() or (parent.exists() and not parent.is_dir()):
-                parent.unlink()
-            parent.mkdir(parents=True, exist_ok=True)
-        try:
-            mode = at.lstat().st_mode
-        except FileNotFoundError:
-            return
-        if stat.S_ISDIR(mode):
-            shutil.rmtree(at)
-        elif not stat.S_ISREG(mode):
-            at.unlink()
+        with beneath.directory(self._place.sliver(o.ns), o.path, make=True) as (parent, name):
+            there = beneath.make_way(parent, name)
+            if o.owner != "root":
+                os.fchown(parent, user.pw_uid, -1)
+            in_place = o.path.startswith("root/") and there  # running processes see this inode through the overlay
+            new = name if in_place else f"{name}.new"
+            if not in_place:
+                beneath.make_way(parent, new)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            with os.fdopen(os.open(new, flags, 0o600, dir_fd=parent), "wb") as f:
+                f.write(o.text.encode(errors="surrogateescape"))
+                os.fchown(f.fileno(), user.pw_uid, user.pw_gid)
+                os.fchmod(f.fileno(), o.mode)
+            if not in_place:
+                os.rename(new, name, src_dir_fd=parent, dst_dir_fd=parent)
 
     def _delete(self, o: File) -> None:
-        (self._place.sliver(o.ns) / o.path).unlink(missing_ok=True)
+        with suppress(FileNotFoundError), beneath.directory(self._place.sliver(o.ns), o.path) as (parent, name):
+            os.unlink(name, dir_fd=parent)
         manifest = self._manifest(o.ns)
         if o.path in manifest:
             self._save_manifest(o.ns, [p for p in manifest if p != o.path])
@@ -276,7 +268,9 @@ def has_root(place: Place, ns: str) -> bool:
 
 
 def enter(place: Place, ns: str, argv: Sequence[str]) -> list[str]:
-    """The command line that runs `argv` inside a sliver: its network, and its private root where it has one."""
+    """The command line that runs `argv` inside a sliver: its network, and its private root or container."""
+    if crun.is_contained(place, ns):
+        return crun.enter(place, ns, argv)
     pin = _pin(place, ns)
     mounts = [f"--mount={pin}"] if _record(place, ns).exists() else []
     return ["nsenter", f"--net={place.netns(ns)}", *mounts, "--", *argv]

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from errno import EACCES, EEXIST, ENODEV, ENOENT, ESRCH
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from socket import if_nametoindex
@@ -29,6 +30,7 @@ from vini.model import (
     underlay,
 )
 from vini.node import connected, ethtool, netns, rtnl
+from vini.node.container import users
 from vini.node.drivers import Failures, bridge, clamp, tunnel
 from vini.node.drivers.contents import forget_sliver, furnished
 from vini.node.netlink import Socket
@@ -87,7 +89,7 @@ class NetworkDriver:
         return frozenset(out)
 
     def _observe_one(self, ns: str, out: set[AnyObject], ends: list[tuple[VethEnd, int]]) -> None:
-        out.add(Netns(ns, self._pins.is_named(ns)))
+        out.add(Netns(ns, self._pins.is_named(ns), users.is_tenant(self._place.pin(ns))))
         with Socket() as socket:
             forwarding = _forwarding(socket)
             out.add(Sysctl(ns, forwarding))
@@ -126,7 +128,7 @@ class NetworkDriver:
         kind = type(objects[0])
         if kind is Netns:
             self._pins.prepare([o.slivers[0] for o in objects])
-            return self._each(objects, lambda ns, _: self._pins.make(ns, self._prepare))
+            return self._each(objects, self._make_netns)
         if kind is Sysctl:
             return self._each(objects, self._write_sysctls)
         if kind is Veth:
@@ -162,6 +164,11 @@ class NetworkDriver:
                 except OSError as e:
                     failures[o.key] = f"The kernel refused {' '.join(o.key)}: {e}."
         return failures
+
+    def _make_netns(self, ns: str, o: AnyObject) -> None:
+        assert isinstance(o, Netns)
+        new = partial(users.enter_new_network, ns) if o.tenant else netns.enter_new
+        self._pins.make(ns, self._prepare, new)
 
     def _prepare(self) -> None:
         self._settings.entered()

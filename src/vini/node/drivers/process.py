@@ -24,6 +24,7 @@ import msgspec
 
 from vini.model import AnyObject, Key, Process, Ready, Value
 from vini.node import cgroup, netns
+from vini.node.container import config, crun
 from vini.node.drivers import Failures
 from vini.node.drivers.contents import enter
 from vini.node.drivers.questions import Answer, Questions
@@ -39,6 +40,7 @@ _BEGIN = "--- started "  # a line of this in a log parts one life of a process f
 _SETTLES_S = 1.0  # how long what has no readiness probe must have lived
 _PATIENCE_S = 2.0  # for reloads, of a pass; what takes longer goes on, and the next pass hears of it
 _UNKNOWN = "?"  # the configuration of a process that is being told of another one
+_OTHERS = ("exec", crun.GROUP)  # groups of a sliver that are no process of it
 _READY, _RELOAD = "ready", "reload"
 Life = tuple[int, Ready]  # of a process, by its id, and what it is asked
 
@@ -78,7 +80,7 @@ class ProcessDriver:
             group = cgroup.of(self._place, ns)
             names = [p.stem for p in self._place.sliver(ns).glob("*.process")]
             living = {d.name: cgroup.pids(d) for d in group.glob("*/")} if names or group.is_dir() else {}
-            for name in {*names, *(n for n, pids in living.items() if pids and n != "exec")}:
+            for name in {*names, *(n for n, pids in living.items() if pids and n not in _OTHERS)}:
                 seen = self._observe_one(ns, name, living.get(name, []))
                 if seen:
                     out.add(seen)
@@ -386,13 +388,15 @@ class ProcessDriver:
         new.rename(at)
 
     def _entering(self, o: Process) -> list[str]:
-        """Its command line, which enters its private root where that is said."""
+        """Its command line, which enters its container or its private root where that is said."""
         at = o.argv.index(_ROOT) if _ROOT in o.argv else -1
         outside, within = self._filled(o, o.argv[: max(at, 0)]), self._filled(o, o.argv[at + 1 :])
+        if o.contained:
+            return [*outside, *crun.enter(self._place, o.ns, within)]
         return [*outside, *(enter(self._place, o.ns, within) if o.rooted else within)]
 
     def _filled(self, o: Process, argv: Sequence[str]) -> list[str]:
-        run = str(self._place.sockets(o.ns))
+        run = config.RUN if o.contained else str(self._place.sockets(o.ns))
         return [a.replace("{run}", run).replace("{python}", sys.executable).replace("{node}", _NODE) for a in argv]
 
     def _last_lines(self, o: Process, n: int = 3) -> str:
@@ -411,7 +415,7 @@ class ProcessDriver:
 
 def _called(o: Process) -> str:
     """What its user knows it by: a daemon by its name, a command by what it runs."""
-    return o.name if o.ready else f"`{o.argv[-1]}`"
+    return o.name if o.ready or not o.argv else f"`{o.argv[-1]}`"
 
 
 def _cannot_start(o: Process, error: Exception) -> str:

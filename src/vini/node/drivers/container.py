@@ -1,0 +1,193 @@
+"""Containers of slivers as objects: started with what the node has, found again by their cgroup and their record.
+
+An agent that is killed or upgraded leaves them running: they are nobody's children.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import subprocess
+from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from threading import Lock
+from typing import BinaryIO
+
+import msgspec
+
+from vini.model import AnyObject, Container
+from vini.node import cgroup
+from vini.node.container import config, crun, limits, mounts, node_root, users
+from vini.node.drivers import Failures
+from vini.node.place import Place
+from vini.node.version import digest
+
+_AT_ONCE = min(4, os.cpu_count() or 1)  # that are being started
+_START_S = 60.0  # what a busy machine may need
+_RECORD = "container.json"
+# Where its root is put together: nobody else sees that, and its own root, who is nobody here, gets there.
+_ROOM = Path("/mnt")
+_TUN = os.makedev(10, 200)  # /dev/net/tun (Documentation/admin-guide/devices.txt)
+
+
+class ContainerDriver:
+    """OCI containers, by crun."""
+
+    kinds = (Container,)
+
+    def __init__(self, place: Place):
+        self._place = place
+        self._making = Lock()
+
+    def observe(self, namespaces: Collection[str]) -> frozenset[AnyObject]:
+        """Those whose first process lives in the network that the sliver has now, as recorded at their start."""
+        out: set[AnyObject] = set()
+        for ns in set(_listed(crun.home(self._place))) & set(namespaces):
+            with suppress(FileNotFoundError, msgspec.DecodeError):
+                o = msgspec.json.decode((self._home(ns) / _RECORD).read_bytes(), type=Container)
+                if self._lives(ns):
+                    out.add(limits.observed(self._place, o))
+        return frozenset(out)
+
+    def _lives(self, ns: str) -> bool:
+        """Its network is told by a process in it, not by the first: crun runs in the node's until then."""
+        network = self._place.pin(ns)
+        with suppress(FileNotFoundError):
+            wanted = network.stat().st_ino
+            for pid in cgroup.pids(cgroup.of(self._place, ns, crun.GROUP)):
+                with suppress(FileNotFoundError):
+                    if Path(f"/proc/{pid}/ns/net").stat().st_ino == wanted:
+                        return True
+        return False
+
+    def ensure(self, objects: Sequence[AnyObject]) -> Failures:
+        """Start them, or change the limits of those that run."""
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            return {o.key: why for o, why in zip(objects, pool.map(self._tried, objects), strict=True) if why}
+
+    def _tried(self, o: AnyObject) -> str:
+        """Why it can't be; "" where it is."""
+        assert isinstance(o, Container)
+        try:
+            self._ensure_one(o)
+        except (OSError, subprocess.SubprocessError) as e:
+            return f"The container of sliver {o.ns} can't be started: {str(e).rstrip('.')}."
+        return ""
+
+    def remove(self, objects: Sequence[AnyObject]) -> Failures:
+        """End all that lives in them; what they wrote goes with the sliver."""
+        failures: Failures = {}
+        for o in objects:
+            assert isinstance(o, Container)
+            try:
+                self._end(o.ns)
+                forget(self._place, o.ns)
+            except OSError as e:
+                failures[o.key] = str(e)
+        return failures
+
+    def _ensure_one(self, o: Container) -> None:
+        limits.ensure(self._place, o)
+        if any(isinstance(seen, Container) and seen.image == o.image for seen in self.observe({o.ns})):
+            self._record(o)
+            return
+        self._end(o.ns)
+        self._home(o.ns).mkdir(parents=True, exist_ok=True)
+        self._record(o)
+        mounts.apart(lambda: self._start(o))
+
+    def _start(self, o: Container) -> None:
+        """In a mount namespace of its own."""
+        network, home = self._place.pin(o.ns), self._home(o.ns)
+        with users.owner(network) as fd:
+            root, tun = self._mount_root(o, fd), self._make_tun()
+            binds = [] if o.image else node_root.binds()
+            ids = (f"/proc/{os.getpid()}/fd/{fd}", users.first_id(o.ns), users.RANGE)
+            text = msgspec.json.encode(config.config(o.ns, str(root), ids, str(network), binds, tun))
+            (home / "config.json").write_bytes(text)
+            cgroup.of(self._place, o.ns, crun.GROUP).mkdir(parents=True, exist_ok=True)
+            with (home / "start.log").open("w+b") as log:  # no pipe: its first process would hold it open
+                status = _ended(crun.start(self._place, o.ns, home), log)
+                if status:
+                    log.seek(0)
+                    last = log.read().decode(errors="replace").strip().splitlines()[-1:]
+                    raise OSError(f"crun said: {last[0] if last else status}")
+
+    def _mount_root(self, o: Container, users_fd: int) -> Path:
+        """An overlay: the image below, what the sliver writes and what the slice's files are above."""
+        if o.image and not Path(o.image).is_dir():
+            raise OSError(f"there is no directory {o.image} on this node; make it, or correct `image:`")
+        # One for each version of ours, since an overlay in use must not change; without a dot, which is a sliver's.
+        image = Path(o.image) if o.image else crun.home(self._place) / f"node-root-{digest().rpartition('+')[2]}"
+        if not o.image:
+            with self._making:
+                node_root.make(image)
+        own = self._place.sliver(o.ns)
+        for layer in ("root", "work"):
+            (own / layer).mkdir(parents=True, exist_ok=True)
+        layers = {"lower": mounts.mapped(image, users_fd), "upper": mounts.mapped(own, users_fd)}
+        mounts.mount("vini", _ROOM, "tmpfs", 0, "mode=755,size=64k")
+        for name in ("root", *layers):
+            (_ROOM / name).mkdir()
+        for name, fd in layers.items():
+            mounts.attach(fd, _ROOM / name)
+        upper = _ROOM / "upper"
+        mounts.overlay(_ROOM / "lower", upper / "root", upper / "work", _ROOM / "root", users.first_id(o.ns))
+        return _ROOM / "root"
+
+    @staticmethod
+    def _make_tun() -> str:
+        """A node that everybody in the container may open: the machine's own is root's.  /run allows no devices."""
+        if not Path("/dev/net/tun").exists():
+            return ""
+        os.mknod(_ROOM / "tun", 0o020666, _TUN)
+        (_ROOM / "tun").chmod(0o666)  # whatever our umask
+        return str(_ROOM / "tun")
+
+    def _end(self, ns: str) -> None:
+        group = cgroup.of(self._place, ns, crun.GROUP)
+        cgroup.kill(group)
+        if group.exists() and not cgroup.delete(group):
+            raise OSError(f"The container of {ns} would not die (a process in uninterruptible sleep?).")
+        shutil.rmtree(crun.state(self._place) / ns, ignore_errors=True)
+
+    def _home(self, ns: str) -> Path:
+        return crun.home(self._place) / ns
+
+    def _record(self, o: Container) -> None:
+        new = self._home(o.ns) / "container.new"
+        new.write_bytes(msgspec.json.encode(o))
+        new.rename(self._home(o.ns) / _RECORD)
+
+
+def _ended(command: Sequence[str], log: BinaryIO) -> int:
+    """Its exit status.  OSError where it doesn't end in time.
+
+    By a descriptor of the process: a `wait` with a limit looks at growing intervals, and doubles the time.
+    """
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/") as child:
+        fd = os.pidfd_open(child.pid)
+        try:
+            if not select.select([fd], [], [], _START_S)[0]:
+                child.kill()
+                raise OSError(f"crun did not end within {_START_S:g} s")
+        finally:
+            os.close(fd)
+        return child.wait()
+
+
+def forget(place: Place, ns: str) -> None:
+    """Delete all that is left of a container whose processes have ended."""
+    shutil.rmtree(crun.state(place) / ns, ignore_errors=True)
+    shutil.rmtree(crun.home(place) / ns, ignore_errors=True)
+    limits.remove(place, ns)
+
+
+def _listed(directory: Path) -> list[str]:
+    try:
+        return os.listdir(directory)  # noqa: PTH208  # only the names
+    except FileNotFoundError:
+        return []

@@ -1,0 +1,269 @@
+"""A tenant who wants out, or wants more: what he tries inside his container, and what stops him."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from own_place import OwnPlace, eventually, place_below
+
+from vini.model import Process
+from vini.node import cgroup
+from vini.node.container import limits
+from vini.topology import parse
+
+pytestmark = [pytest.mark.root, pytest.mark.needs("cgroup2", "containers")]
+FILE = """
+name: two
+defaults: {sliver: {runtime: container}}
+slivers:
+  hostile: {resources: {memory: 64MB, pids: 64, cores: 0.5}, files: {/etc/given/own: "first"}}
+  victim: {commands: [{run: "sleep 100000", service: true}]}
+links: [hostile -- victim]
+"""
+HOSTILE, VICTIM = "two.hostile", "two.victim"
+CALL = """
+import ctypes, os
+n = ctypes.CDLL(None, use_errno=True).syscall({})
+print(os.strerror(ctypes.get_errno()) if n < 0 else n)
+"""
+
+
+@pytest.fixture(scope="module")
+def there(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnPlace]:
+    with place_below(tmp_path_factory.mktemp("own")) as own:
+        asyncio.run(own.client().up(parse(FILE)))
+        yield own
+
+
+def inside(own: OwnPlace, command: str, sliver: str = "hostile") -> str:
+    """What it says, both channels."""
+    argv = own.client().enter("two", sliver, ["sh", "-c", command])
+    done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60)
+    return done.stdout.decode(errors="replace")
+
+
+def python(own: OwnPlace, text: str) -> str:
+    return inside(own, f"/usr/bin/python3 -c '{text}'")
+
+
+def neighbour_answers(own: OwnPlace) -> bool:
+    return "1 received" in inside(own, "ping -c 1 -W 5 hostile", "victim")
+
+
+# --- what stops him: seccomp ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("mount -t tmpfs x /mnt", "permission denied|Operation not permitted"),
+        ("mount -o remount,rw,bind /usr", "permission denied|Operation not permitted"),
+        ("umount /proc", "Operation not permitted|must be superuser|Invalid"),
+        ("unshare --user true", "not permitted|not implemented"),
+        ("unshare --net true", "not permitted|not implemented"),
+        ("nsenter --target 1 --net true", "not permitted"),
+        ("dmesg", "not permitted|not implemented"),
+        ("swapoff -a -v; swapon /etc/passwd", "not permitted|denied|failed"),
+    ],
+)
+def test_programs_that_need_the_forbidden_are_refused(there, what, said):
+    output = inside(there, f"{what} && echo DONE")
+    assert "DONE" not in output
+    assert any(words in output for words in said.split("|")), output
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        ("321,0,0,0", "Operation not permitted"),  # bpf
+        ('248,b"user",b"k",b"x",1,-3', "Operation not permitted"),  # add_key
+        ("250,0,-3,1", "Operation not permitted"),  # keyctl
+        ("298,0,0,-1,-1,0", "Operation not permitted"),  # perf_event_open
+        ("425,1,0", "Operation not permitted"),  # io_uring_setup
+        ("435,0,0", "Function not implemented"),  # clone3, whose flags can't be looked at
+        ("56,0x10000000,0,0,0,0", "Function not implemented"),  # clone with CLONE_NEWUSER
+        ("304,0,0,0", "Operation not permitted"),  # open_by_handle_at
+        ("41,40,1,0", "Function not implemented"),  # socket of AF_VSOCK
+        ("41,38,5,0", "Function not implemented"),  # and of AF_ALG
+        ('16,0,0x5412,b"x"', "Function not implemented"),  # ioctl TIOCSTI
+        ('16,0,ctypes.c_ulong(0x100005412),b"x"', "Function not implemented"),  # the kernel looks at half of it
+        ('175,0,0,b""', "Operation not permitted"),  # init_module
+        ("1000", "Function not implemented"),  # what no kernel has yet
+    ],
+)
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="numbers of x86-64")
+def test_system_calls_that_are_not_on_the_list_are_refused(there, call, said):
+    assert python(there, CALL.format(call)).strip() == said
+
+
+# --- what stops him: namespaces, masks, and owning nothing ---------------------------------------------------
+
+
+def test_root_inside_is_nobody_outside(there):
+    assert inside(there, "id -u").strip() == "0"
+    pids = cgroup.pids(cgroup.of(there.place, HOSTILE, "container"))
+    assert pids
+    for pid in pids:
+        assert Path(f"/proc/{pid}").stat().st_uid >= 0x80000
+
+
+def test_he_sees_no_process_and_no_file_of_the_node_or_of_a_neighbour(there, tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_text("s")
+    assert "No such file" in inside(there, f"cat {secret}; cat {there.place.run}/agent.socket")
+    assert "sleep 100000" not in inside(there, "ps axww")
+    assert inside(there, "ls /home /root /mnt /opt").count("\n") <= 8  # their names, and nothing in them
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        "echo b > /proc/sysrq-trigger",
+        "echo 1 > /proc/sys/kernel/panic",
+        "echo x > /proc/sys/kernel/core_pattern",
+        "echo 1 > /sys/class/net/lo/mtu",
+        "cat /proc/kcore | head -c 1 | grep -q .",
+        "grep -q . /proc/kallsyms",
+        "ls /sys/kernel/security | grep -q . && false",
+        "touch /usr/x",
+        "mknod /tmp/disk b 254 0",
+        "mknod /dev/mem c 1 1",
+        "cat /etc/ssh/ssh_host_ed25519_key",
+        "kill -9 1 2>/dev/null && kill -0 1 && false",
+        "chown 70000 /tmp",
+        "echo 0 > /proc/1/oom_score_adj; echo -1000 > /proc/self/oom_score_adj",
+    ],
+)
+def test_he_writes_and_reads_nothing_of_the_kernels(there, what):
+    assert "DONE" not in inside(there, f"{{ {what}; }} && echo DONE")
+
+
+def test_he_can_not_trace_or_enter_what_is_outside(there):
+    outside = max(os.getpid(), 1000)  # no more than some dozens have been inside
+    assert "No such process" in inside(there, f"kill -0 {outside}")
+    assert python(there, CALL.format(f"101,16,{outside},0,0")).strip() == "No such process"  # ptrace, PTRACE_ATTACH
+    assert python(there, CALL.format('308,os.open("/proc/1/ns/net",0),0')).strip() == "Operation not permitted"  # setns
+
+
+def test_his_raw_sockets_reach_his_own_network_only(there):
+    text = "import socket as s; s.socket(s.AF_PACKET, s.SOCK_RAW, 3); print(*(n for _, n in s.if_nameindex()))"
+    names = set(python(there, text).split())
+    assert "to-victim" in names
+    assert not names & ({p.name for p in Path("/sys/class/net").iterdir()} - {"lo"})
+
+
+def test_a_link_that_he_lays_in_the_agents_way_is_not_followed(there, tmp_path):
+    """The agent writes the slice's files below what is his root."""
+    target = tmp_path / "target"
+    target.mkdir()
+    inside(there, f"rm -rf /etc/given && ln -s {target} /etc/given")
+    own = there.place.sliver(HOSTILE) / "root/etc/given/own"
+    eventually(lambda: not own.parent.is_symlink() and own.read_text() == "first")
+    assert not list(target.iterdir())
+
+
+# --- what stops him: limits ---------------------------------------------------------------------------------
+
+
+FORKS = """
+import os, time
+try:
+    for n in range(1000):
+        if os.fork() == 0:
+            time.sleep(5)
+            os._exit(0)
+except OSError as e:
+    print(n, e.strerror)
+"""
+
+
+def test_a_fork_bomb_goes_off_in_his_sliver_only(there):
+    number, _, why = python(there, FORKS).strip().partition(" ")
+    assert int(number) < 64
+    assert why == "Resource temporarily unavailable"
+    assert neighbour_answers(there)
+
+
+def test_a_memory_bomb_goes_off_in_his_sliver_only(there):
+    before = cgroup.pids(cgroup.of(there.place, VICTIM, "container"))
+    bomb = "/usr/bin/python3 -c 'x = bytearray(300_000_000)'; [ $? = 137 ] && echo Killed"
+    eventually(lambda: "Killed" in inside(there, bomb))  # first the fork bomb's sparks go out
+    assert cgroup.pids(cgroup.of(there.place, VICTIM, "container")) == before
+    assert neighbour_answers(there)
+    eventually(lambda: inside(there, "echo lives").strip() == "lives")
+
+
+# --- and what he may do all the same -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        "ip link add d0 type dummy || ip tuntap add t0 mode tap; ip -br link | grep -q '[dt]0'",
+        "ip addr add 203.0.113.1/32 dev lo",
+        "timeout 5 tcpdump -c 1 -i lo >/dev/null 2>&1 & sleep 0.5; ping -c 1 127.0.0.1; wait $!",
+        "echo x > /root/x && grep -q x /root/x",
+        "python3 -c 'import os; os.chown(\"/root\", 100, 100)'",
+        "su -s /bin/sh nobody -c true || setpriv --reuid 100 true",
+    ],
+)
+def test_root_is_root_inside(there, what):
+    assert inside(there, f"{{ {what}; }} && echo DONE").strip().endswith("DONE")
+
+
+@pytest.mark.skipif(not shutil.which("nft"), reason="needs the package nftables")
+@pytest.mark.needs("netem")
+def test_he_has_nftables_of_his_own(there):
+    assert "table ip x" in inside(there, "nft add table ip x && nft list tables")
+
+
+# --- lives, and ends -----------------------------------------------------------------------------------------
+
+
+def test_a_container_that_is_killed_starts_again_with_its_links_files_and_processes(there):
+    inside(there, "echo mine > /root/kept", "victim")
+    old = cgroup.pids(cgroup.of(there.place, VICTIM, "container"))
+    network = there.place.pin(VICTIM).stat().st_ino
+    assert old
+    for pid in old:
+        with suppress(ProcessLookupError):  # its first process took the others along
+            os.kill(pid, signal.SIGKILL)
+    eventually(lambda: (new := cgroup.pids(cgroup.of(there.place, VICTIM, "container"))) and not set(new) & set(old))
+    eventually(lambda: neighbour_answers(there))
+    assert there.place.pin(VICTIM).stat().st_ino == network
+    assert inside(there, "cat /root/kept", "victim") == "mine\n"
+    eventually(lambda: "sleep 100000" in inside(there, "ps axww", "victim"))
+    eventually(lambda: there.is_as_asked("two"))
+
+
+def test_an_agent_that_is_killed_leaves_containers_running(there):
+    eventually(lambda: there.is_as_asked("two"))
+    groups = [cgroup.of(there.place, ns, "container") for ns in (HOSTILE, VICTIM)]
+    before = [cgroup.pids(g) for g in groups]
+    there.kill_agent()
+    assert all(before)
+    assert [cgroup.pids(g) for g in groups] == before
+    asyncio.run(there.client().up(parse(FILE)))
+    assert [cgroup.pids(g) for g in groups] == before
+
+
+def test_limits_that_somebody_lifts_are_set_again(there):
+    file, text = next((f, t) for f, t in limits.files(there.place, _container(there)) if f.name == "pids.max")
+    file.write_text("max")
+    eventually(lambda: file.read_text().strip() == text)
+
+
+def _container(own: OwnPlace):
+    return next(o for o in own.spec("two").objects if o.key == ("container", HOSTILE))
+
+
+def test_all_that_runs_inside_is_asked_to(there):
+    assert all(o.contained for o in there.spec("two").objects if isinstance(o, Process))
