@@ -148,7 +148,7 @@ def test_keys_of_the_users_own_open_his_slices_and_no_other_key_does(net: Net) -
 def test_a_terminal_has_its_size_follows_its_changes_and_passes_ctrl_c_on(net: Net) -> None:
     ours, theirs = pty.openpty()
     resize(ours, 50, 132)
-    does = "stty size; trap 'stty size' WINCH; trap 'echo interrupted; exit 9' INT; while sleep 0.05; do :; done"
+    does = "trap 'stty size' WINCH; trap 'echo interrupted; exit 9' INT; stty size; while sleep 0.05; do :; done"
     process = net.start("-tt", "west.pair", does, stdin=theirs, stdout=theirs, stderr=theirs)
     os.close(theirs)
     until(ours, "50 132")
