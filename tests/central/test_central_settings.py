@@ -32,3 +32,8 @@ def test_a_file_of_an_earlier_version_has_vxlan_and_a_kind_that_is_none_is_told_
     file.write_text('{"names": ["central.example"], "tunnel": "geneve"}')
     with pytest.raises(ViniError, match=r"geneve.*mend the file"):
         settings.read(tmp_path)
+
+
+def test_strangers_are_a_choice(tmp_path: Path) -> None:
+    assert init(tmp_path / "a") == init(tmp_path / "b", "--strangers") == 0
+    assert [settings.read(tmp_path / name).strangers for name in "ab"] == [False, True]

@@ -15,7 +15,7 @@ from vini import bus, placement
 from vini.central import testbed
 from vini.central.api.desired import desired_router
 from vini.central.app import make_app
-from vini.model import End, Gretap, Link, Netns, Sliver, SliverStatus, Topology, Vxlan, Wireguard, is_sliver
+from vini.model import Container, End, Gretap, Link, Netns, Sliver, SliverStatus, Topology, Vxlan, Wireguard, is_sliver
 from vini.rules.nouns import NodeSaid
 from vini.store import nodes, slices, specs, tunnels
 from vini.store.tables import wireguards
@@ -222,6 +222,22 @@ def test_the_testbeds_choice_is_that_of_slices_that_do_not_say(api: Api, fleet: 
     assert api("user", "GET", AT).json()["topology"].get("tunnel", "") == "", "what was asked for is kept as it was"
     assert put(api, replace(PAIR, tunnel="vxlan")).status_code == 200
     assert all(len(found) == 1 for found in held_by(database, Vxlan).values())
+
+
+def test_among_strangers_slivers_are_containers_with_public_images(api: Api, fleet: Nodes, database) -> None:
+    wishes = testbed.Testbed(database, fleet, lambda: api.now[0], strangers=True)
+    router = desired_router(wishes, database, lambda: api.now[0])
+    api.http = TestClient(make_app(database, clock=lambda: api.now[0], routers=(router,)))
+    able(api, database, CAN | {"containers"})
+    for who in ("user", "admin"):
+        answer = put(api, PAIR, who)
+        assert answer.status_code == 403, answer.text
+        assert answer.json()["sentence"].startswith("Slivers are containers on this testbed: give 'a', 'b' `runtime: ")
+    for image, status in (("/", 403), ("/srv/vini/images/../../..", 403), ("/srv/vini/images", 403), ("", 200)):
+        slivers = {n: replace(s, runtime="container", image=image) for n, s in PAIR.slivers.items()}
+        assert put(api, replace(PAIR, slivers=slivers)).status_code == status, image
+    assert all(len(found) == 1 for found in held_by(database, Container).values())
+    assert put(api, Topology("princeton_iias")).status_code == 200, "an end is refused to nobody"
 
 
 def test_a_node_that_is_away_is_named_and_the_rest_goes_on(api: Api, fleet: Nodes) -> None:

@@ -53,7 +53,7 @@ class Central:
     def __init__(
         self, database: Database, authority: Authority, clock: Callable[[], float] = time.time,
         channels: Channels | None = None, tunnel: TunnelKind = "vxlan", url: str = "",
-        engine: Callable[[Desk], NatsBus] | None = None,
+        engine: Callable[[Desk], NatsBus] | None = None, strangers: bool = False,
     ):  # fmt: skip
         self._database, self._clock = database, clock
         self._notifier = Notifier(database, channels or Channels(), clock)
@@ -63,7 +63,7 @@ class Central:
         self.hub = self.engine or hub
         # An engine reaches the nodes of all centrals, and SQLite has only one central.
         self._peers = None if engine or database.is_sqlite else Peers(hub, database, url, authority.pem)
-        self.testbed = Testbed(database, self._peers or self.hub, clock, tunnel)
+        self.testbed = Testbed(database, self._peers or self.hub, clock, tunnel, strangers)
         self.app: FastAPI = make_app(
             database,
             clock=clock,
@@ -189,7 +189,7 @@ def _made(
     """With the nats-server that it runs itself, if it does."""
     made = partial(
         Central, database, authority, channels=Channels(settings.mail, settings.webhooks, settings.url),
-        tunnel=settings.tunnel, url=settings.internal or settings.url,
+        tunnel=settings.tunnel, url=settings.internal or settings.url, strangers=settings.strangers,
     )  # fmt: skip
     if settings.engine == "hub":
         return made(), None

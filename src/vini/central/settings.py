@@ -24,6 +24,7 @@ class Settings(Value, frozen=True):
     port: int = PORT
     database: str = ""  # a URL of SQLAlchemy's; "": SQLite in the same directory
     tunnel: TunnelKind = "vxlan"  # what links between nodes are made of, in slices that don't say
+    strangers: bool = False  # its people don't know each other: slivers must be containers (`rules.strangers`)
     mail: Mail | None = None
     webhooks: tuple[Webhook, ...] = ()
     internal: str = ""  # https://NAME:PORT by which other centrals on the same database reach it; "": by the first name

@@ -30,7 +30,7 @@ from vini.model import (
 from vini.plan import plan
 from vini.plugins.tunnels import TunnelKind, kind_of
 from vini.reach import FibEntry, hosts
-from vini.rules import access, quota
+from vini.rules import access, quota, strangers
 from vini.rules.caller import Caller
 from vini.rules.leases import moment
 from vini.rules.nouns import Holder, NodeRow, SliceRow
@@ -77,10 +77,13 @@ class Testbed:
     """Slices over nodes.  What touches the database runs in a thread; no transaction is open while nodes are asked."""
 
     def __init__(
-        self, database: Database, talk: Bus, clock: Callable[[], float] = time.time, tunnel: TunnelKind = "vxlan"
-    ):
-        """`tunnel`: what links between nodes are made of, in slices that don't say."""
-        self._database, self._bus, self._clock, self._tunnel = database, talk, clock, tunnel
+        self, database: Database, talk: Bus, clock: Callable[[], float] = time.time, tunnel: TunnelKind = "vxlan",
+        strangers: bool = False,
+    ):  # fmt: skip
+        """`tunnel`: what links between nodes are made of, in slices that don't say.  `strangers`: its people don't know
+        each other, so slices may not ask for everything (`rules.strangers`)."""
+        self._database, self._bus, self._clock = database, talk, clock
+        self._tunnel, self._strangers = tunnel, strangers
 
     # --- what is asked for --------------------------------------------------------------------
 
@@ -145,6 +148,8 @@ class Testbed:
         if not topology.slivers:
             tunnels.give_back(tx, topology.name)
             return {}
+        if self._strangers:
+            strangers.check(topology)
         topology = msgspec.structs.replace(topology, tunnel=topology.tunnel or self._tunnel)
         site, others = sites.get(tx, row.site), takings.others(tx, topology.name)
         quota.check(row.shown, site, others, quota.taken(topology, {}))

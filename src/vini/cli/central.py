@@ -50,6 +50,9 @@ def central_command() -> None:
     help="What links between nodes are made of, in slices that don't say.",
 )
 @click.option(
+    "--strangers", is_flag=True, help="People who don't know each other will use it: all slivers must be containers."
+)
+@click.option(
     "--engine",
     type=click.Choice(["hub", "nats"]),
     default="hub",
@@ -67,16 +70,16 @@ def central_command() -> None:
 @click.option("--admin", required=True, metavar="EMAIL", help="Who administers it.")
 @click.option("--site", default="home", show_default=True, help="The first site.")
 def _init(
-    directory: Path, names: tuple[str, ...], port: int, database: str, tunnel: str, engine: Literal["hub", "nats"],
-    engine_url: str, engine_port: int, admin: str, site: str,
+    directory: Path, names: tuple[str, ...], port: int, database: str, tunnel: str, strangers: bool,
+    engine: Literal["hub", "nats"], engine_url: str, engine_port: int, admin: str, site: str,
 ) -> None:  # fmt: skip
     """Make a central: settings, certificates, the database, an administrator and a site."""
     from vini.central import settings
     from vini.central.ca import Authority
 
     wanted = settings.Settings(
-        names, port, database, tunnel=cast("TunnelKind", tunnel), engine=engine, engine_url=engine_url,
-        engine_port=engine_port,
+        names, port, database, tunnel=cast("TunnelKind", tunnel), strangers=strangers, engine=engine,
+        engine_url=engine_url, engine_port=engine_port,
     )  # fmt: skip
     _check_new(directory)
     _check_engine(wanted.engine_url)

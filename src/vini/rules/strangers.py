@@ -1,0 +1,37 @@
+"""What a slice may not ask for on a testbed whose people don't know each other."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+
+from vini.model import Denied, Sliver, Topology
+
+IMAGES = PurePosixPath("/srv/vini/images")  # where operators put root file systems that any tenant may read
+
+
+def check(topology: Topology) -> None:
+    """Raises Denied for slivers that would have the rights or the files of a node, all of them named.
+
+    A `light` sliver's processes are root on its node, those that `vini exec` starts too: so none is let pass, not even
+    a switch that starts nothing itself.  A container's image is a directory of the node's: any other than those that
+    were put there for it would be a way to read what is on the node.
+    """
+    slivers = topology.slivers.values()
+    wrong = []
+    if light := [s.name for s in slivers if s.runtime != "container"]:
+        wrong.append(f"slivers are containers on this testbed: give {_named(light)} `runtime: container`")
+    if images := [s.name for s in slivers if s.image and not _is_public(s)]:
+        wrong.append(f"images are directories below {IMAGES}: give {_named(images)} another one, or none")
+    if wrong:
+        said = "; ".join(wrong)
+        raise Denied(f"{said[0].upper()}{said[1:]}.")
+
+
+def _is_public(sliver: Sliver) -> bool:
+    image = PurePosixPath(sliver.image)
+    return IMAGES in image.parents and ".." not in image.parts
+
+
+def _named(names: list[str]) -> str:
+    shown = ", ".join(repr(n) for n in names[:3])
+    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"
