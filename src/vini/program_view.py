@@ -61,10 +61,9 @@ class View:
         Of a program in C, or compiled, as numbers where it declares integers, else as hexadecimal digits.
         """
         if self.program.kind != "elements":
-            declared_here = (
-                self._declared if self.program.kind == "c" else {}
-            )  # a source includes, an object holds, all
-            own = {n: rows for n, rows in held.items() if n not in _NODES or n in declared_here}
+            # An object declares the node's maps too; a source that includes runtime.h names only its own.
+            its_own = self._declared if self.program.kind == "c" else {}
+            own = {n: rows for n, rows in held.items() if n not in _NODES or n in its_own}
             return [_plain(n, self._table(n), rows) for n, rows in own.items() if name in ("", n)]
         chosen = [self.cell(name)] if name else self.cells
         return [Shown(c.name, c.headings, tuple(decode(c, held.get(c.map, {}), self.vifs))) for c in chosen]

@@ -53,9 +53,8 @@ def in_sliver(place: Place) -> Prepare:
         if not sliver or "/" in run.ns or not place.netns(run.ns).exists():
             raise NotFound(f"Sliver {sliver!r} of {slice_!r} is not there at the moment; `vini status` says why.")
         argv = run.argv
-        if run.hosts and not crun.is_contained(
-            place, run.ns
-        ):  # without, as where an image brings its own: names and tools are its maker's business
+        # Without names, as where an image brings its own, names and tools are its maker's business.
+        if run.hosts and not crun.is_contained(place, run.ns):
             home = place.sliver(run.ns)
             home.mkdir(parents=True, exist_ok=True)
             own = Path("/etc/hosts").read_text() if Path("/etc/hosts").exists() else ""
