@@ -176,7 +176,7 @@ def test_packets_are_lost_by_their_numbers_and_others_are_counted_as_if_nobody_h
 
     rig.loses_by_number(wish)
     unspoilt(lambda: verdict(wish), lambda said: said == "true")
-    assert verdict(other) == "off"
+    assert verdict(other) in {"off", "can't tell"}  # never "true"
 
 
 def test_a_light_check_finds_true_links_true(rig: Rig) -> None:
