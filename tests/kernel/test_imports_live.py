@@ -65,7 +65,11 @@ def live(ours: OwnPlace, imported: Imported) -> None:
         async with up(ours.client(), topology) as (client, report):
             assert report.ops > len(topology.slivers)
             await client.wait_converged("imported")
-            assert await unanswered(client, topology, sorted(topology.slivers)[:3]) == []
+            three = sorted(topology.slivers)[:3]
+            for _ in range(5):  # the first packet after convergence may wait for a neighbour in vain
+                if not (silent := await unanswered(client, topology, three)):
+                    break
+            assert silent == []
             assert (await client.put(topology)).ops == 0
 
     asyncio.run(look())
