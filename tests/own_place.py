@@ -256,7 +256,7 @@ def place_below(directory: Path) -> Iterator[OwnPlace]:
         left = own.leftovers()
     finally:
         own.destroy()
-    assert left == [], "left behind"
+    assert left == [], f"left behind: {left}"
     assert own.leftovers() == []
 
 
