@@ -107,6 +107,9 @@ def test_iperf3_lines():
     client = "[  5]   1.00-1.50   sec   105 KBytes  1720 Kbits/sec    3   14.1 KBytes       "
     row = sent(client, 10.0)
     assert row and (row["mbit_s"], row["retransmits"], row["cwnd"], row["side"]) == (1.72, 3, 14438, "sent")
+    closed = sent("[  5]   2.80-2.99   sec   477 KBytes  20545 Kbits/sec  32554   69.1 TBytes       ", 10.0)
+    assert closed and (closed["mbit_s"], closed["retransmits"], closed["cwnd"]) == (20.545, None, None)
+    assert Iperf3("a", "b").summarise([row, closed])["retransmits"] == 3
     assert received(client, 10.0) is None and sent(server, 10.0) is None
     for line in ("Server listening on 5201 (test #1)", "[ ID] Interval  Transfer  Bitrate", "", "- - - - -"):
         assert received(line, 1.0) is None and sent(line, 1.0) is None

@@ -14,7 +14,8 @@ RECEIVED = re.compile(r"\[ *\d+\] +([\d.]+)-([\d.]+) +sec +[\d.]+ \w?Bytes +([\d
 SENT = re.compile(
     r"\[ *\d+\] +([\d.]+)-([\d.]+) +sec +[\d.]+ \w?Bytes +[\d.]+ Kbits/sec +(\d+) +([\d.]+) (\w?)Bytes *$"
 )
-FACTOR = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+FACTOR = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40, "P": 1 << 50, "E": 1 << 60}
+WIDEST = 1 << 30  # bytes: no window of TCP is wider (RFC 7323, section 2.2)
 LISTENING = "Server listening"
 
 
@@ -87,7 +88,7 @@ class Iperf3(Probe, frozen=True):
             **spread([r["mbit_s"] for r in got], "mbit_s"),
             "goodput_mbit_s": rounded(sum(r["mbit_s"] * r["seconds"] for r in got) / seconds) if seconds else None,
             "stalled_s": rounded(stalled, 3),
-            "retransmits": sum(r["retransmits"] for r in rows if r["side"] == "sent"),
+            "retransmits": sum(r["retransmits"] or 0 for r in rows if r["side"] == "sent"),
         }
 
 
@@ -108,7 +109,9 @@ def sent(line: str, at: float) -> Row | None:
     seconds = float(found[2]) - float(found[1])
     mbit = float(line.split("Bytes", 1)[1].split()[0]) / 1000
     row = _row(at - seconds, seconds, mbit, "sent")
-    return row | {"retransmits": int(found[3]), "cwnd": int(float(found[4]) * FACTOR[found[5]])}
+    window = int(float(found[4]) * FACTOR[found[5]])
+    # iperf3 sometimes reads its last interval of a connection that is closed: both are leftovers of memory then.
+    return row if window > WIDEST else row | {"retransmits": int(found[3]), "cwnd": window}
 
 
 def _row(t: float, seconds: float, mbit_s: float, side: str) -> Row:
