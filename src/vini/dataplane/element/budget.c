@@ -7,11 +7,13 @@
 
 enum { PRIORITY = 10 };
 #define PERIOD_NS 100000000u
-#define AWAKE_NS 80000000u
+#define AWAKE_NS 92000000u
 #define SPIN_NS 30000000u
+#define SPARE_NS 5000000u
 
 static struct {
 	uint64_t ends, awake, spun;
+	uint64_t spin; /* what it may spin */
 	bool is_realtime;
 } period;
 
@@ -27,12 +29,21 @@ void budget_open(void)
 	period.ends = 0;
 }
 
+/* What is left for spinning beside as much work as there was in the period that ends. */
+static uint64_t spin_beside_work(void)
+{
+	uint64_t taken = period.awake - period.spun + SPARE_NS;
+	uint64_t left = taken < AWAKE_NS ? AWAKE_NS - taken : 0;
+	return left < SPIN_NS ? left : SPIN_NS;
+}
+
 void budget_spend(uint64_t now, uint64_t awake_ns, uint64_t spun_ns)
 {
 	period.awake += awake_ns;
 	period.spun += spun_ns;
 	if (now >= period.ends) {
 		period.ends = now + PERIOD_NS;
+		period.spin = spin_beside_work();
 		period.awake = period.spun = 0;
 		if (shared->realtime && !period.is_realtime)
 			period.is_realtime = ask(SCHED_FIFO);
@@ -44,5 +55,5 @@ void budget_spend(uint64_t now, uint64_t awake_ns, uint64_t spun_ns)
 
 bool budget_may_spin(void)
 {
-	return period.spun < SPIN_NS && period.awake < AWAKE_NS;
+	return period.spun < period.spin && period.awake < AWAKE_NS;
 }

@@ -1,9 +1,10 @@
 /* How much of a processor the worker may take from all others by its real-time priority.
  *
- * Of each 100 ms it is awake at real-time priority for at most 80; for what is left it is a process like others
+ * Of each 100 ms it is awake at real-time priority for at most 92; for what is left it is a process like others
  * (SCHED_OTHER), which still runs where nobody else wants to.  So a core is never starved, and the kernel's own limit
  * (sched_rt_runtime_us, 95 % of a second; since Linux 6.12 the fair server's 5 %) is never reached: that one would
- * stop the worker for 50 ms at a time.  Of the 80 ms at most 30 are spent on waiting awake.
+ * stop the worker for 50 ms at a time.  At most 30 ms are spent on waiting awake, and fewer
+ * beside much work: what was work in the last period is kept free for work.
  */
 #ifndef BUDGET_H
 #define BUDGET_H
