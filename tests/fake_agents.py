@@ -29,15 +29,14 @@ from vini.central.natsbus import NatsBus
 from vini.model import SliceSpec, Sliver, Topology
 from vini.node import identity as identities
 from vini.node import uplink
-from vini.node.agent import Agent
 from vini.node.answers import Answers
 from vini.node.fake import FakeDriver
-from vini.node.ledger import Ledger
+from vini.node.fake_agent import agent_over
 from vini.node.ledgers import Ledgers
-from vini.node.machine import Machine
 from vini.node.reached import trusting
 from vini.node.rhythm import Rhythm as UplinkRhythm
 from vini.node.running import Prepared
+from vini.store.database import DatabaseError
 
 T = TypeVar("T")
 QUICK = Rhythm(beat=0.2, review=0.0, patience=5.0, first=0.05, longest=0.2)
@@ -95,7 +94,7 @@ class FakeDesk:
     def _may_break(self) -> None:
         self.asked += 1
         if self.broken:
-            raise OSError("the disk is full")
+            raise DatabaseError("The database refused: the disk is full.")
 
     def put(self, node: str, *specs: SliceSpec) -> None:
         self.specs.setdefault(node, {})[specs[-1].slice] = list(specs)
@@ -238,43 +237,6 @@ async def central(directory: Path, **how: Any) -> AsyncIterator[Central]:
             it.engine.kill()
 
 
-class _Traces:
-    def __init__(self, driver: FakeDriver):
-        self._driver = driver
-
-    def namespaces(self) -> set[str]:
-        return {ns for o in list(self._driver.have.values()) for ns in o.slivers}
-
-    def health(self, _: object) -> tuple[dict[str, str], dict[str, str]]:
-        return {}, {}
-
-    def awaited(self, _: object) -> bool:
-        return False
-
-    def being_told(self, _: object) -> set[str]:
-        return set()
-
-    def being_asked(self, _: object) -> bool:
-        return False
-
-    def asking(self) -> bool:
-        return False
-
-    def fibs(self, namespaces: list[str]) -> dict[str, tuple[()]]:
-        return dict.fromkeys(namespaces, ())
-
-    def close(self) -> None:
-        pass
-
-
-class _Programs:
-    def slivers(self) -> list[str]:
-        return []
-
-    def loaded(self, _: str) -> bool:
-        return False
-
-
 KEY = "k" * 43 + "="  # of its encrypted tunnels
 
 
@@ -289,13 +251,8 @@ class FakeNode:
     def start(self, *, loop: bool = True) -> FakeNode:
         """The agent as a process that has just begun."""
         identities.directory(self.state).mkdir(parents=True, exist_ok=True)
-        self.ledgers = Ledgers(
-            Ledger(self.state / "ledger", self._clock),
-            Ledger(identities.directory(self.state) / "ledger", self._clock),
-            identities.directory(self.state) / ".owner",
-        )
-        machine = Machine([self.driver])
-        self.agent = Agent(machine, self.ledgers, _Traces(self.driver), _Programs())  # type: ignore[arg-type]
+        self.ledgers = Ledgers.below(self.state, self._clock)
+        self.agent = agent_over(self.driver, self.ledgers)
         greeting = bus.Greeting("test", os.getpid(), "local", frozenset({"netem"}), {})
         self.answers = Answers(self.agent, greeting, _as_it_is, asyncio.Event(), self._clock, lambda: KEY)
         self.uplink = uplink.Uplink(self.agent, self.answers, self.state, QUICK_UPLINK)

@@ -13,9 +13,10 @@ from itertools import islice
 from typing import Literal
 
 from vini import names
+from vini.expected import destinations, expectations, sources, together
 from vini.lans import Member, Parts
 from vini.layout import Layout, address, carried, layout
-from vini.model import Expect, NotFound, Topology, Value
+from vini.model import NotFound, Topology, Value
 
 MOST_LISTED = 16  # equal paths that are named one by one; a grid of 10 by 10 has 48,620 from corner to corner
 
@@ -257,30 +258,22 @@ def _hops(entry: FibEntry, peers: Mapping[str, str], shared: Mapping[str, _Segme
     return _OnLan(found)
 
 
-def expectations(topology: Topology) -> tuple[Expect, ...]:
-    """What was asked for; where nothing was, a slice with routing expects that all reach all."""
-    if topology.expect or not any(s.routing for s in topology.slivers.values()):
-        return topology.expect
-    return (Expect(),)
-
-
 def unreached(topology: Topology, fibs: Fibs) -> Iterator[tuple[str, str]]:
-    """The (source, destination) pairs that are expected but can't be reached now.
-
-    Where nothing was asked for, nobody is expected to reach a router whose configuration is its user's own: that need
-    not announce the loopback that VINI gave it.
-    """
+    """The (source, destination) pairs that are expected but can't be reached now."""
     made = layout(topology)
     walker = Walker(made, fibs)
     versions = {name: _carried(topology, made, name) & set(families(topology)) for name in topology.slivers}
     reached: dict[str, set[str]] = {}
+    hang_together = together(topology)
     for expect in expectations(topology):
-        for destination in _destinations(topology, expect):
+        anyhow = "*" not in (expect.source, expect.destination)
+        for destination in destinations(topology, expect):
             for version, ip in _addresses(made, destination, versions[destination]):
                 if ip not in reached:
                     reached[ip] = walker.reaches(ip)
-                for source in _named(topology, expect.source):
-                    if source not in reached[ip] and version in versions[source]:
+                for source in sources(topology, expect):
+                    wanted = source not in reached[ip] and version in versions[source]
+                    if wanted and (anyhow or hang_together(source, destination)):
                         yield source, destination
 
 
@@ -325,18 +318,6 @@ def _carried(topology: Topology, made: Layout, sliver: str) -> set[int]:
     around = {n.sliver for v in made.vifs[sliver] for n in made.neighbors(v)}
     beside = [r for n in around if (r := topology.slivers[n].routing) and r.protocols]
     return set[int]().union(*(carried(r) for r in beside)) if beside else {4, 6}
-
-
-def _named(topology: Topology, pattern: str) -> Sequence[str]:
-    """A switch is never among all: it has no address."""
-    return [n for n, s in topology.slivers.items() if s.mode != "switch"] if pattern == "*" else [pattern]
-
-
-def _destinations(topology: Topology, expect: Expect) -> Sequence[str]:
-    named = _named(topology, expect.destination)
-    if topology.expect:
-        return named
-    return [n for n in named if not ((routing := topology.slivers[n].routing) and routing.raw)]
 
 
 def _addresses(made: Layout, sliver: str, versions: set[int]) -> Iterator[tuple[int, str]]:

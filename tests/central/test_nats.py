@@ -73,6 +73,13 @@ class Thief:
     async def take(self, message: Any) -> None:
         self.got.append((message.subject, message.data))
 
+    async def introduce(self, client: Any, name: str = "", reply: str = "") -> None:
+        """As a node says who it is, and hears what is said to it."""
+        name = name or self.me.node
+        here = bus.Here(name, "e1", bus.Greeting("", 1, name, frozenset(), {}))
+        await client.subscribe(subjects.to_node(self.key.name, "e1", "*"), cb=self.take)
+        await client.publish(subjects.greet(self.key.name), msgspec.msgpack.encode(here), reply=reply)
+
 
 async def test_a_stolen_identity_reads_and_writes_nothing_but_its_own(tmp_path):
     async with central(tmp_path / "c", engine="nats") as c, node(tmp_path / "v", c.admit("victim")) as victim:
@@ -108,10 +115,7 @@ async def test_a_stolen_identity_reads_and_writes_nothing_but_its_own(tmp_path):
         assert all("permissions violation for publish" in e for e in thief.errors), thief.errors
 
         # what it may say bears its own name; what it claims in it is not believed
-        greeting = bus.Greeting("", 1, "victim", frozenset(), {})
-        here = bus.Here("victim", "e1", greeting)
-        await client.subscribe(subjects.to_node(thief.key.name, "e1", "*"), cb=thief.take)
-        await client.publish(subjects.greet(thief.key.name), msgspec.msgpack.encode(here))
+        await thief.introduce(client, "victim")
         refusal = (await eventually(lambda: thief.got))[0][1]
         assert b"not the key with which node 'victim' joined" in refusal
         await eventually(lambda: client.is_closed)  # and who tries that is out
@@ -124,9 +128,7 @@ async def test_the_same_client_may_do_what_a_node_may(tmp_path):
     async with central(tmp_path, engine="nats") as c:
         me = Thief(c, "one")
         client = await me.dial("e1")
-        await client.subscribe(subjects.to_node(me.key.name, "e1", "*"), cb=me.take)
-        here = bus.Here("one", "e1", bus.Greeting("", 1, "one", frozenset(), {}))
-        await client.publish(subjects.greet(me.key.name), msgspec.msgpack.encode(here))
+        await me.introduce(client)
         await eventually(lambda: b"welcome" in b"".join(body for _, body in me.got))
         report = frames.encode(0, bus.Report((), slice="s", generation=3))
         await client.publish(subjects.to_central(me.key.name, "e1", c.hub._epoch), report)
@@ -141,12 +143,10 @@ async def test_a_reply_subject_leads_nobody_to_speak_to_another(tmp_path):
         await eventually(lambda: c.hub.connected() == {"victim"})
         thief = Thief(c, "thief")
         client = await thief.dial()
-        await client.subscribe(subjects.to_node(thief.key.name, "e1", "*"), cb=thief.take)
         other = nkey("user", c.desk.nodes["victim"].public_key)
         (epoch,) = [v.epoch for v in c.hub._visits.values()]
         over = subjects.to_node(other, epoch, c.hub._epoch)
-        here = bus.Here("thief", "e1", bus.Greeting("", 1, "thief", frozenset(), {}))
-        await client.publish(subjects.greet(thief.key.name), msgspec.msgpack.encode(here), reply=over)
+        await thief.introduce(client, reply=over)
         await eventually(lambda: c.hub.connected() == {"victim", "thief"})
         assert isinstance(await c.hub.ask("victim", bus.Hello()), bus.Greeting)
         assert "connected" in victim.answers.uplink
@@ -157,9 +157,7 @@ async def test_who_is_disabled_is_off_the_engine_at_once_and_stays_out_until_rea
     async with central(tmp_path, engine="nats") as c:
         me = Thief(c, "one")
         client = await me.dial("e1")
-        await client.subscribe(subjects.to_node(me.key.name, "e1", "*"), cb=me.take)
-        here = bus.Here("one", "e1", bus.Greeting("", 1, "one", frozenset(), {}))
-        await client.publish(subjects.greet(me.key.name), msgspec.msgpack.encode(here))
+        await me.introduce(client)
         await eventually(c.hub.connected)
         started = time.monotonic()
         c.hub.drop("one", "because")

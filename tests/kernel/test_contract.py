@@ -532,6 +532,34 @@ class TestWhatTheKernelAdds:
         inside(real, "sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=0")
 
 
+class TestSettings:
+    pytestmark = root
+
+    BORN_WITH = (
+        *("net.ipv4.ip_forward=0", "net.ipv6.conf.all.forwarding=0", "net.ipv4.fib_multipath_hash_policy=0"),
+        *(
+            f"net.ipv4.conf.{x}.{what}=1"
+            for x in ("all", "default", "to-b")
+            for what in ("rp_filter", "send_redirects")
+        ),
+        *(f"net.ipv6.conf.{x}.accept_dad=1" for x in ("all", "default", "to-b")),
+        *(f"net.ipv6.conf.{x}.keep_addr_on_down=0" for x in ("all", "default", "to-b")),
+        *(f"net.ipv6.conf.{x}.{what}=1" for x in ("default", "to-b") for what in ("accept_ra", "accept_redirects")),
+        "net.ipv4.ping_group_range=1 0",
+    )
+
+    def test_each_that_a_hand_changes_is_seen_and_put_back_and_no_other(self, real):
+        names = [change.partition("=")[0] for change in self.BORN_WITH]
+        before = inside(real, "sysctl", *names)
+        for change in self.BORN_WITH:
+            inside(real, "sysctl", "-qw", change)
+            assert inside(real, "sysctl", *names) != before, change
+            assert real.see_anew() != WHOLE, change
+            assert real.one_pass(WHOLE) == {}
+            assert inside(real, "sysctl", *names) == before, change
+        assert real.see() == real.see_anew() == WHOLE
+
+
 class TestProcesses:
     pytestmark = root
 

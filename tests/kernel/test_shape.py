@@ -679,14 +679,19 @@ def test_it_outlives_the_driver_and_is_found_again(bench: Bench) -> None:
     assert bench.observed() == {want}
 
 
-def test_kill_is_seen_and_healed_and_faults_hold_meanwhile(bench: Bench, flow: Flow) -> None:
+def one_delayed_one_silent(bench: Bench) -> tuple[Shape, Shape, dict[str, int]]:
+    """From a to b, from c to d; and the element's processes."""
     only_element(bench)
     want = bench.shape("a", "b", delay_us=1000)
     bench.link("c", "d")
     silent = bench.shape("c", "d", delay_us=1000, drop=True)
     bench.ensure(want, silent)
     with Element(bench.place.run) as e:
-        state = e.state()
+        return want, silent, e.state()
+
+
+def test_kill_is_seen_and_healed_and_faults_hold_meanwhile(bench: Bench, flow: Flow) -> None:
+    want, silent, state = one_delayed_one_silent(bench)
     os.kill(state["pid"], signal.SIGSTOP)  # else each of the two would start the other again
     os.kill(state["worker"], signal.SIGKILL)
     os.kill(state["pid"], signal.SIGKILL)
@@ -702,13 +707,7 @@ def test_kill_is_seen_and_healed_and_faults_hold_meanwhile(bench: Bench, flow: F
 
 
 def test_a_hang_of_both_processes_is_seen_and_healed_and_faults_hold_meanwhile(bench: Bench, flow: Flow) -> None:
-    only_element(bench)
-    want = bench.shape("a", "b", delay_us=1000)
-    bench.link("c", "d")
-    silent = bench.shape("c", "d", delay_us=1000, drop=True)
-    bench.ensure(want, silent)
-    with Element(bench.place.run) as e:
-        state = e.state()
+    want, silent, state = one_delayed_one_silent(bench)
     for process in ("pid", "worker"):
         os.kill(state[process], signal.SIGSTOP)
     began = time.monotonic()

@@ -139,6 +139,11 @@ class Vandal:
         name = f"net.{self.chance.choice(['ipv4', 'ipv6'])}.conf.{o.dev}.forwarding"
         self._inside(o.ns, "sysctl", "-qw", f"{name}={int(o.ns == 'v.host')}")
 
+    def change_what_slivers_are_born_with(self) -> None:
+        name = self.chance.choice(["ipv4.conf.{}.rp_filter=1", "ipv4.conf.{}.send_redirects=1",
+            "ipv6.conf.{}.accept_dad=1", "ipv4.fib_multipath_hash_policy=0"])  # fmt: skip
+        self._inside("v.host", "sysctl", "-qw", "net." + name.format(self.chance.choice(["all", "default", "to-a"])))
+
     def delete_address(self) -> None:
         o = self._one(Address)
         self._inside(o.ns, "ip", "address", "delete", o.cidr, "dev", o.dev)

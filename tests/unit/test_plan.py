@@ -113,7 +113,8 @@ def altered(o: AnyObject, data: st.DataObject) -> AnyObject | None:
     """The same object as somebody's hand would leave it; None for kinds that are there or not."""
     match o:
         case Sysctl():
-            return replace(o, settings=tuple((name, "7") for name, _ in o.settings))
+            changes = [{"settings": tuple((name, "7") for name, _ in o.settings)}, {"as_born": False}]
+            return replace(o, **data.draw(st.sampled_from(changes)))
         case Veth():
             return replace(o, ends=(replace(o.ends[0], mac="02:00:00:00:00:01"), o.ends[1]))
         case Vxlan():
@@ -126,7 +127,7 @@ def altered(o: AnyObject, data: st.DataObject) -> AnyObject | None:
             changes = [{"remote": "192.0.2.99"}, {"whole": False}, {"gre_key": 99}, {"mac": "02:00:00:00:00:01"}]
             return replace(o, **data.draw(st.sampled_from(changes)))
         case Interface():
-            changes = [{"mtu": 1280}, {"up": not o.up}, {"wire": ()}, {"whole": False}]
+            changes = [{"mtu": 1280}, {"up": not o.up}, {"wire": ()}, {"whole": False}, {"as_born": False}]
             return replace(o, **data.draw(st.sampled_from(changes)))
         case Address():
             return replace(o, whole=False)

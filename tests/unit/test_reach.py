@@ -12,7 +12,7 @@ from strategies import spec_of, topologies
 
 from vini.layout import Layout, layout
 from vini.model import Address, End, Expect, Link, Route, Routing, Sliver, Topology
-from vini.reach import FibEntry, NextHop, Walker, Ways, expectations, families, lost_path, unreached
+from vini.reach import FibEntry, NextHop, Walker, Ways, families, lost_path, unreached
 
 STATIC = Routing(("static",))
 
@@ -241,13 +241,6 @@ def test_a_sliver_without_a_table_reaches_only_itself():
     made = layout(square())
     ip = made.loopbacks["n"][0].partition("/")[0]
     assert Walker(made, {}).reaches(ip) == {"n"}
-
-
-def test_what_is_expected_when_nothing_was_said():
-    assert expectations(square()) == (Expect(),)
-    assert expectations(Topology("t", {"a": Sliver("a")})) == ()
-    only = (Expect("n", "e"),)
-    assert expectations(replace(square(), expect=only)) == only
 
 
 def test_only_what_is_expected_is_missed():

@@ -18,13 +18,11 @@ from msgspec.structs import replace
 
 from vini import bus
 from vini.model import SliceSpec, Value
-from vini.node import identity as identities
 from vini.node.agent import Agent
 from vini.node.answers import Answers
 from vini.node.fake import FakeDriver
-from vini.node.ledger import Ledger
+from vini.node.fake_agent import agent_over
 from vini.node.ledgers import Asker, Ledgers
-from vini.node.machine import Machine
 from vini.node.running import Prepared
 from vini.node.uplink import Uplink
 
@@ -48,15 +46,12 @@ def states(directory: Path, node: str) -> Path:
 class _Telling(Ledgers):
     """Says when a spec has reached the ledger."""
 
-    def __init__(self, state: Path):
-        below = identities.directory(state)
-        super().__init__(Ledger(state / "ledger"), Ledger(below / "ledger"), below / ".owner")
-        self._node = state.name
+    node = ""
 
     def accept(self, spec: SliceSpec, asker: Asker) -> SliceSpec | None:
         """As `Ledgers.accept`."""
         old = super().accept(spec, asker)
-        _tell(f"has {spec.slice} {spec.generation} {self._node} {time.monotonic()}")
+        _tell(f"has {spec.slice} {spec.generation} {self.node} {time.monotonic()}")
         return old
 
 
@@ -71,54 +66,15 @@ class _Claiming(Answers):
         return replace(mine, generations=self.claimed | mine.generations)
 
 
-class _Traces:
-    """Of a machine in a dict."""
-
-    def __init__(self, driver: FakeDriver):
-        self._driver = driver
-
-    def namespaces(self) -> set[str]:
-        return {ns for o in list(self._driver.have.values()) for ns in o.slivers}
-
-    def health(self, _: object) -> tuple[dict[str, str], dict[str, str]]:
-        return {}, {}
-
-    def awaited(self, _: object) -> bool:
-        return False
-
-    def being_told(self, _: object) -> set[str]:
-        return set()
-
-    def being_asked(self, _: object) -> bool:
-        return False
-
-    def asking(self) -> bool:
-        return False
-
-    def fibs(self, namespaces: Collection[str]) -> dict[str, tuple[()]]:
-        return dict.fromkeys(namespaces, ())
-
-    def close(self) -> None:
-        pass
-
-
-class _Programs:
-    """There are none."""
-
-    def slivers(self) -> list[str]:
-        return []
-
-    def loaded(self, _: str) -> bool:
-        return False
-
-
 def _tell(what: str) -> None:
     os.write(1, f"{what}\n".encode())  # from any thread: a pipe takes a line as a whole (pipe(7), PIPE_BUF)
 
 
 def _answers(state: Path, claimed: Collection[str]) -> tuple[Agent, Answers]:
     driver = FakeDriver()
-    agent = Agent(Machine([driver]), _Telling(state), _Traces(driver), _Programs())  # type: ignore[arg-type]
+    ledgers = _Telling.below(state)
+    ledgers.node = state.name
+    agent = agent_over(driver, ledgers)
     greeting = bus.Greeting("fleet", os.getpid(), "local", CAPABILITIES, {})
     answers = _Claiming(agent, greeting, _never, asyncio.Event())
     answers.claimed = dict.fromkeys(claimed, 1)

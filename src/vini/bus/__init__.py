@@ -63,6 +63,7 @@ from vini.bus.messages import (
     Welcome,
     WriteRow,
 )
+from vini.bus.saying import said
 from vini.bus.seam import Bus
 from vini.bus.unix import Line, LineChannel, receive_request, send
 
@@ -74,5 +75,5 @@ __all__ = [
     "Offset", "Output", "Over", "Progress", "Proof", "Refusal", "Reply", "Report", "Request", "Resize", "Run",
     "Said", "Signal", "SliverLoad", "Ssh", "Stop", "Stream", "ToCentral", "ToNode", "Typed", "WIRE",
     "Welcome", "WriteRow",
-    "receive_request", "refusal", "refused", "send",
+    "receive_request", "refusal", "refused", "said", "send",
 ]  # fmt: skip

@@ -51,7 +51,7 @@ class Door:
         check_version(proof.wire)
         try:
             identity = await self._identities.ask(proof.node)
-        except Exception as e:  # the database is away
+        except ViniError as e:  # the database is away
             log.warning("the central's database can't be asked: %s", e)
             raise ViniError("The central can't look up its nodes at the moment; it is tried again.") from e
         why = _refusal(identity, proof, nonce)

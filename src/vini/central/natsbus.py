@@ -321,7 +321,7 @@ class NatsBus(Asking):
         except bus.Foreign as e:
             await self._refuse(key, here.epoch, e)
             return
-        except Exception as e:  # the database is away; the node says it again
+        except ViniError as e:  # the database is away; the node says it again
             log.warning("the central's database can't be asked: %s", e)
             return
         why = unfit(here.node, identity, identity is not None and identity.public_key == public_key(key))

@@ -42,7 +42,6 @@ _Question = (
     bus.Hello | bus.AskStatus | bus.AskFibs | bus.AskLoads | bus.AskActs | bus.AskMaps | bus.WriteRow | bus.AskClock
 )
 _ENCODE = msgspec.msgpack.Encoder()
-_SAID: msgspec.msgpack.Decoder[bus.Said | bus.Refusal] = msgspec.msgpack.Decoder(bus.Said | bus.Refusal)
 
 
 class Question(Value, frozen=True):
@@ -121,6 +120,9 @@ class Peers:
         from websockets.exceptions import WebSocketException
 
         url = peer.url.replace("https://", "wss://", 1) + _RUN
+        hung_up = bus.NodeAway(
+            f"The central {peer.url} hung up while the command ran on node {node}; it has been ended."
+        )
         try:
             async with connect(
                 url, ssl=self._trusted, additional_headers=_credentials(peer), max_size=_MOST_BYTES, proxy=None
@@ -128,18 +130,12 @@ class Peers:
                 await socket.send(_ENCODE.encode(Command(node, command)))
                 feeding = asyncio.create_task(_feed(socket, typed))
                 try:
-                    async for raw in socket:
-                        message = _SAID.decode(raw if isinstance(raw, bytes) else raw.encode())
-                        if isinstance(message, bus.Refusal):
-                            raise bus.refused(message)
+                    async for message in bus.said(socket, hung_up):
                         yield message
-                        if isinstance(message, bus.Exited):
-                            return
                 finally:
                     feeding.cancel()
         except (OSError, WebSocketException, msgspec.DecodeError) as e:
             raise _away(node, peer, e) from e
-        raise bus.NodeAway(f"The central {peer.url} hung up while the command ran on node {node}; it has been ended.")
 
     # --- who the others are ---------------------------------------------------------------------
 

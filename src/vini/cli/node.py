@@ -119,39 +119,34 @@ def _memory_mib() -> int:
     return int(text.split("MemTotal:")[1].split()[0]) // 1024
 
 
-def _set_state(name: str, state: str, said: str) -> None:
-    from vini.rules.nouns import NodeRow
+def _add_state_command(word: str, state: str, said: str, help_: str) -> None:
+    """One that puts a node into a state, and tells what that means."""
 
-    row = remote().call("PATCH", f"/nodes/{name}", NodeRow, {"boot_state": state})
-    line(f"Node {row.name} {said}.")
+    @node_command.command(word, help=help_)
+    @click.argument("name")
+    def _set(name: str) -> None:
+        from vini.rules.nouns import NodeRow
 
-
-@node_command.command("disable")
-@click.argument("name")
-def _disable(name: str) -> None:
-    """Cut a node off at once: it gets nothing new.  What runs there runs on until it expires."""
-    _set_state(name, "disabled", "is disabled: it is cut off, and gets no slivers")
+        row = remote().call("PATCH", f"/nodes/{name}", NodeRow, {"boot_state": state})
+        line(f"Node {row.name} {said}.")
 
 
-@node_command.command("enable")
-@click.argument("name")
-def _enable(name: str) -> None:
-    """Let a node be used (again)."""
-    _set_state(name, "boot", "is enabled: it may be given slivers")
-
-
-@node_command.command("drain")
-@click.argument("name")
-def _drain(name: str) -> None:
-    """Give a node no new slivers; those that it has stay until their slices change."""
-    _set_state(name, "safeboot", "gets no new slivers")
-
-
-@node_command.command("reinstall")
-@click.argument("name")
-def _reinstall(name: str) -> None:
-    """Let a machine join anew under this name, with a key of its own."""
-    _set_state(name, "reinstall", "may join anew, with a new token")
+_add_state_command(
+    "disable", "disabled", "is disabled: it is cut off, and gets no slivers",
+    "Cut a node off at once: it gets nothing new.  What runs there runs on until it expires.",
+)  # fmt: skip
+_add_state_command(
+    "enable", "boot", "is enabled: it may be given slivers",
+    "Let a node be used (again).",
+)  # fmt: skip
+_add_state_command(
+    "drain", "safeboot", "gets no new slivers",
+    "Give a node no new slivers; those that it has stay until their slices change.",
+)  # fmt: skip
+_add_state_command(
+    "reinstall", "reinstall", "may join anew, with a new token",
+    "Let a machine join anew under this name, with a key of its own.",
+)  # fmt: skip
 
 
 @node_command.command("delete")

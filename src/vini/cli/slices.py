@@ -15,8 +15,8 @@ from vini.cli.choose import generated, read_topology, readable, slice_option, th
 from vini.cli.out import Ticker, count, dump, json_option, line, note, table
 from vini.cli.seconds import Seconds
 from vini.client import connect
+from vini.expected import expectations
 from vini.model import Conflict, Link, NotFound, Routing, SliverStatus, Topology, ViniError
-from vini.reach import expectations
 
 Body = Callable[..., None]
 _PATIENCE_S = 120.0

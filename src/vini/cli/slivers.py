@@ -20,6 +20,7 @@ from vini.cli.choose import slice_option, the_slice, the_sliver
 from vini.cli.out import dump, json_option, line, note, table
 from vini.client import Client, Slices, connect
 from vini.client.child import output
+from vini.expected import pairs
 from vini.layout import layout
 from vini.model import NotFound, Topology, Unsupported, ViniError
 from vini.pcapng import convert
@@ -98,10 +99,9 @@ def ping_command(slice_: str | None, all_: bool, count: int, six: bool, source: 
         raise click.UsageError("Name two slivers, or give --all: `vini ping seattle denver`.")
     if not all_ and not destination:
         raise click.UsageError(f"Ping whom? `vini ping {source} SLIVER`.")
-    everyone = [n for n, s in topology.slivers.items() if s.mode != "switch"]
-    pairs = [(the_sliver(topology, source), the_sliver(topology, destination))] if source and destination else [
-        (a, b) for a in everyone for b in everyone if a != b]  # fmt: skip
-    results = asyncio.run(_ping_all(client, topology, pairs, count, 6 if six else 4))
+    chosen = [(the_sliver(topology, source), the_sliver(topology, destination))] if source and destination else [
+        *pairs(topology)]  # fmt: skip
+    results = asyncio.run(_ping_all(client, topology, chosen, count, 6 if six else 4))
     _print_pings(results, as_json)
     raise click.exceptions.Exit(0 if all(rtt is not None for *_, rtt in results) else 1)
 

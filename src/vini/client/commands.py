@@ -14,8 +14,6 @@ from vini.client.login import Login
 from vini.client.remote import refusal, trusted, unreachable
 from vini.model import ViniError
 
-_SAID: msgspec.msgpack.Decoder[bus.Said | bus.Refusal] = msgspec.msgpack.Decoder(bus.Said | bus.Refusal)
-
 
 @asynccontextmanager
 async def opened(login: Login, slice_: str, sliver: str) -> AsyncIterator[ClientConnection]:
@@ -36,16 +34,12 @@ async def opened(login: Login, slice_: str, sliver: str) -> AsyncIterator[Client
 async def said(socket: ClientConnection) -> AsyncIterator[bus.Said]:
     """What the command says, up to its exit.  Raises the error that it was refused with, or that the line broke."""
     try:
-        async for raw in socket:
-            message = _SAID.decode(raw if isinstance(raw, bytes) else raw.encode())
-            if isinstance(message, bus.Refusal):
-                raise bus.refused(message)
+        async for message in bus.said(
+            socket, ViniError("The central hung up while the command ran; it has been ended there.")
+        ):
             yield message
-            if isinstance(message, bus.Exited):
-                return
     except ConnectionClosed as e:
         raise ViniError(f"The connection broke while the command ran ({e}); it has been ended there.") from e
-    raise ViniError("The central hung up while the command ran; it has been ended there.")
 
 
 async def output(login: Login, slice_: str, sliver: str, argv: Sequence[str]) -> tuple[int, str]:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 from vini import bus
 from vini.client.times import Ahead, NodeClock
+from vini.expected import expectations
 from vini.layout import address, layout
 from vini.model import Link, NotFound, SliverStatus, Topology, Unsupported, Value, ViniError
-from vini.reach import FibEntry, expectations, lost_path, unreached
+from vini.reach import FibEntry, lost_path, unreached
 
 if TYPE_CHECKING:
     from vini.truth import Check

@@ -99,14 +99,14 @@ def _foreign(name: str, settings: Settings, notes: Notes) -> Sliver:
     image = f" ({settings.image})" if settings.image else ""
     notes.add(
         name,
-        f"the system {settings.kind}{image} isn't run; a plain sliver stands in for it. "
-        "Give it `routing` to make it a router.",
+        f"the system {settings.kind}{image} not carried over; a plain sliver stands in for it, of which nothing is "
+        "expected. Give it `routing`, and take `expected: false` away, to make it a router.",
     )
     given = (("exec", settings.commands), ("binds", settings.binds), ("startup-config", settings.startup_config))
     for key, value in given:
         if value:
             notes.add(name, f"`{key}` not carried over, since it is meant for that system.")
-    return Sliver(name, label=label(settings.name) if settings.name != name else "")
+    return Sliver(name, label=label(settings.name) if settings.name != name else "", expected=False)
 
 
 def _forwards(settings: Settings) -> bool:

@@ -131,6 +131,7 @@ class Sliver(Value, frozen=True):
     node: str = ""  # pin to a node; "": anywhere
     place: Place | None = None
     label: str = ""  # for people: the name in another tool's file, a city
+    expected: bool = True  # False: nothing is expected of it, as of one that only stands in for another system
     mode: Literal["kernel", "switch"] = "kernel"  # "switch": its vifs are ports of one bridge
     program: Program | None = None
     runtime: Literal["light", "container"] = "light"  # "container": its processes see nothing of the node

@@ -55,9 +55,10 @@ class Netns(Object, frozen=True):
 class Sysctl(Object, frozen=True):
     """The settings below /proc/sys/net that we care for, of one namespace."""
 
-    in_place: ClassVar[frozenset[str]] = frozenset({"settings"})
+    in_place: ClassVar[frozenset[str]] = frozenset({"settings", "as_born"})
     ns: str
     settings: tuple[tuple[str, str], ...]  # sorted; names of SYSCTLS
+    as_born: bool = True  # the others are as every sliver is born with (drivers/births.py); always wanted so
 
     @property
     def key(self) -> Key:
@@ -255,6 +256,7 @@ class Interface(Object, frozen=True):
     in_place: ClassVar[frozenset[str]] = frozenset(
         {
             "mtu", "up", "wire", "whole", "master", "gro", "split", "finished", "arp", "multicast", "forwards",
+            "as_born",
         }
     )  # fmt: skip
     ns: str
@@ -271,6 +273,7 @@ class Interface(Object, frozen=True):
     arp: bool = True  # finds out neighbours' MAC addresses, also in IPv6
     multicast: bool = True
     forwards: bool = True  # what comes in by it, where its sliver forwards, and only there
+    as_born: bool = True  # takes packets back by any way, heeds no redirects, and so on (drivers/births.py)
 
     @property
     def key(self) -> Key:

@@ -6,8 +6,10 @@ names of slices: whoever came first has it.
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 from vini.model import Conflict, SliceSpec
 from vini.node.ledger import Change, Ledger
@@ -21,6 +23,12 @@ class Ledgers:
 
     def __init__(self, here: Ledger, central: Ledger, owner: Path | None = None):
         self.here, self.central, self._owner = here, central, owner
+
+    @classmethod
+    def below(cls, state: Path, clock: Callable[[], float] = time.time) -> Self:
+        """Those of a place's state directory."""
+        central = state / "uplink" / "ledger"
+        return cls(Ledger(state / "ledger", clock), Ledger(central, clock), central.parent / _OWNER)
 
     def of(self, asker: Asker) -> Ledger:
         """The one of whoever asks."""
@@ -66,9 +74,3 @@ _TAKEN = {
     "here": "Slice {0!r} on this machine is the central's that it has joined; choose another name.",
     "central": "People on the node itself have a slice {0!r} there; `vini down {0}` on that machine ends theirs.",
 }
-
-
-def below(state: Path) -> Ledgers:
-    """Those of a place's state directory."""
-    central = state / "uplink" / "ledger"
-    return Ledgers(Ledger(state / "ledger"), Ledger(central), central.parent / _OWNER)

@@ -38,11 +38,25 @@ class NetSettings:
         finally:
             os.close(fd)
 
+    def read(self, name: str) -> str | None:
+        """None where the kernel has no such file."""
+        try:
+            fd = os.open("sys/net/" + name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._mount())
+        except FileNotFoundError:
+            return None
+        try:
+            return os.read(fd, 256).decode(errors="replace")
+        finally:
+            os.close(fd)
+
     def close(self) -> None:
         """Let go of the mount; the next use makes another."""
         if self._fd >= 0:
             os.close(self._fd)
         self._fd, self._uses = -1, _USES
+
+    def __del__(self) -> None:
+        self.close()
 
     def _mount(self) -> int:
         if self._uses >= _USES:

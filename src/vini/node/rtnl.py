@@ -41,9 +41,12 @@ _BY_KERNEL = 2  # the protocol number of the kernel's own routes
 BY_KERNEL_LO, BY_KERNEL_LL = 1, 3  # and those of its own addresses: of lo, link-local (linux/if_addr.h)
 _IP6_RT_PRIO_ADDRCONF = 256  # the metric of the kernel's own IPv6 routes to prefixes (net/ip6_route.h)
 _INET6_CONF, _INET6_ADDR_GEN_MODE, _DEVCONF_DISABLE_IPV6 = 2, 8, 26
+# Places of what FamilySettings tells: IPV4_DEVCONF_SEND_REDIRECTS, _RP_FILTER (linux/ip.h, whose numbers begin with 1);
+# DEVCONF_ACCEPT_RA, _ACCEPT_REDIRECTS, _ACCEPT_DAD, _KEEP_ADDR_ON_DOWN (linux/ipv6.h).
+_BORN_IPV4, _BORN_IPV6 = struct.Struct("=20xi4xi"), struct.Struct("=12xii88xi56xi")
 _INET_CONF = 1  # as in IPv6's, the first of its settings is forwarding (IPV4_DEVCONF_FORWARDING, DEVCONF_FORWARDING)
 _RTNH_F_DEAD = 1
-_NETCONF_IFINDEX, _NETCONF_FORWARDING = 1, 2
+_NETCONF_IFINDEX, _NETCONF_FORWARDING, _NETCONF_RP_FILTER = 1, 2, 3
 _NETNSA_NSID, _NETNSA_FD = 1, 3
 _SKIP_STATS = 8  # RTEXT_FILTER_SKIP_STATS
 _LINK_BODY = struct.Struct("=BxHiII")  # family, type, index, flags, change
@@ -159,15 +162,16 @@ def dump_kernel_routes() -> bytes:
 
 
 def get_forwarding(family: int) -> bytes:
-    """Ask whether a namespace forwards packets of that family (RTM_GETNETCONF, linux/netconf.h)."""
+    """Ask whether a namespace forwards packets of that family, and filters them by where they come from
+    (RTM_GETNETCONF, linux/netconf.h)."""
     everywhere = 0xFFFFFFFF  # NETCONFA_IFINDEX_ALL
     return nl.message(nl.GETNETCONF, 0, struct.pack("=Bxxx", family) + nl.u32(_NETCONF_IFINDEX, everywhere))
 
 
-def seen_forwarding(message: bytes) -> str:
-    """Decode the answer: "0" or "1", as in /proc; "" where the kernel lacks the family."""
-    value = nl.attributes(message, 20).get(_NETCONF_FORWARDING) if message else None
-    return str(_u32(value)) if value else ""
+def seen_forwarding(message: bytes) -> tuple[str, bool]:
+    """Decode the answer: "0" or "1", as in /proc, "" where the kernel lacks the family; and whether it filters."""
+    a = nl.attributes(message, 20) if message else {}
+    return str(_u32(a[_NETCONF_FORWARDING])) if _NETCONF_FORWARDING in a else "", bool(_u32(a.get(_NETCONF_RP_FILTER)))
 
 
 def get_namespace_number(fd: int) -> bytes:
@@ -216,10 +220,13 @@ def seen_link(message: bytes) -> SeenLink:
 
 
 class FamilySettings(NamedTuple):
-    """Whether an interface forwards, as in /proc; "" where it lacks the family."""
+    """Whether an interface forwards, as in /proc, and what it inherited when it was born; "" and () where it lacks the
+    family."""
 
     ipv4_forwarding: str = ""
     ipv6_forwarding: str = ""
+    ipv4_born: tuple[int, ...] = ()  # send_redirects, rp_filter
+    ipv6_born: tuple[int, ...] = ()  # accept_ra, accept_redirects, accept_dad, keep_addr_on_down
 
 
 def family_settings(link: SeenLink) -> FamilySettings:
@@ -227,11 +234,15 @@ def family_settings(link: SeenLink) -> FamilySettings:
     families = nl.attributes(link.families, 0)
     ipv4 = nl.attributes(families.get(AF_INET, b""), 0).get(_INET_CONF, b"")
     ipv6 = nl.attributes(families.get(AF_INET6, b""), 0).get(_INET6_CONF, b"")
-    return FamilySettings(_first(ipv4), _first(ipv6))
+    return FamilySettings(_first(ipv4), _first(ipv6), _some(ipv4, _BORN_IPV4), _some(ipv6, _BORN_IPV6))
 
 
 def _first(settings: bytes) -> str:
     return str(_u32(settings[:4])) if settings else ""
+
+
+def _some(settings: bytes, chosen: struct.Struct) -> tuple[int, ...]:
+    return chosen.unpack_from(settings) if len(settings) >= chosen.size else ()
 
 
 def has_ipv6(link: SeenLink) -> bool:

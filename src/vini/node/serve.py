@@ -16,7 +16,7 @@ from typing import IO
 
 from vini import bus
 from vini.model import ViniError
-from vini.node import cgroup, ledgers, probe, wireguard_key
+from vini.node import cgroup, probe, wireguard_key
 from vini.node.agent import Agent
 from vini.node.answers import Answers
 from vini.node.drivers import Driver
@@ -27,6 +27,7 @@ from vini.node.drivers.process import ProcessDriver
 from vini.node.drivers.program import ProgramDriver
 from vini.node.drivers.shape import ShapeDriver
 from vini.node.drivers.wireguard import WireguardDriver
+from vini.node.ledgers import Ledgers
 from vini.node.lock import is_named, locked
 from vini.node.machine import Machine
 from vini.node.paths import Paths
@@ -53,7 +54,7 @@ def build(place: Place) -> Agent:
     ]  # fmt: skip
     traces = Traces(place, processes)
     paths = Paths(place.state / "paths.json")
-    return Agent(Machine(drivers), ledgers.below(place.state), traces, Programs(place), paths)
+    return Agent(Machine(drivers), Ledgers.below(place.state), traces, Programs(place), paths)
 
 
 async def serve(place: Place) -> None:

@@ -342,6 +342,7 @@ SLIVER_PROPERTIES = {
     "commands": Key(ListOf(COMMANDS, lone=True), "Commands that run once the sliver is up, in this order."),
     "forward": Key(BOOLEAN, "Forward packets; default: routers do, hosts do not."),
     "node": Key(NODE_NAME, "The physical node to run on; default: anywhere."),
+    "expected": Key(BOOLEAN, "`false`: nothing is expected of it, nor of ways through it; default true."),
     "place": Key(ListOf(real(-180, 180)), "Where it is on the map: [latitude, longitude] in degrees (WGS 84)."),
 }
 

@@ -157,6 +157,8 @@ def _sliver(sliver: Sliver, usual: Routing | None) -> Written:
         written["routing"] = "none"
     elif sliver.routing is not None and (own := _differences(sliver.routing, usual or Routing())):
         written["routing"] = _short_routing(own)
+    if not sliver.expected:
+        written["expected"] = False
     if sliver.addresses:
         written["addresses"] = [a.split("/")[0] for a in sliver.addresses]
     if sliver.forward is not None:

@@ -32,6 +32,7 @@ from vini.model import (
 from vini.node import connected, ethtool, netns, rtnl
 from vini.node.container import users
 from vini.node.drivers import Failures, bridge, clamp, tunnel
+from vini.node.drivers.births import Births, mend_vif, vif_is_right
 from vini.node.drivers.contents import forget_sliver, furnished
 from vini.node.netlink import Socket
 from vini.node.pins import Pins
@@ -40,24 +41,6 @@ from vini.node.procfs import NetSettings
 
 Settings = tuple[tuple[str, str], ...]  # as a Sysctl has them
 _GONE = frozenset({ENODEV, ENOENT, ESRCH, 99})  # 99: EADDRNOTAVAIL
-# Set once in a new namespace. No duplicate address detection: it would keep addresses tentative for a second.
-# IPv6 addresses stay when a link fails, as IPv4 ones do. Packets may come back by another way than they went.
-# No redirects on a LAN: hosts would go by ways that no table shows, for minutes after those have failed; and ping(8)
-# takes one for an error.
-_BIRTH = {
-    "ipv6/conf/all/accept_dad": "0",
-    "ipv6/conf/default/accept_dad": "0",
-    "ipv6/conf/all/keep_addr_on_down": "1",
-    "ipv6/conf/default/keep_addr_on_down": "1",
-    "ipv6/conf/default/accept_ra": "0",
-    "ipv4/conf/all/rp_filter": "0",
-    "ipv4/conf/default/rp_filter": "0",
-    "ipv4/conf/all/send_redirects": "0",
-    "ipv4/conf/default/send_redirects": "0",
-    "ipv6/conf/default/accept_redirects": "0",
-    "ipv4/fib_multipath_hash_policy": "1",
-    "ipv4/ping_group_range": "0 2147483647",
-}
 
 
 class NetworkDriver:
@@ -69,6 +52,7 @@ class NetworkDriver:
         self._place = place
         self._pins = Pins(place)
         self._settings = NetSettings()
+        self._births = Births(self._settings)
         self._clamp = clamp.Clamp()
         self._marks_addresses = _kernel() >= (5, 18)  # IFA_PROTO: Linux 5.18
 
@@ -78,6 +62,7 @@ class NetworkDriver:
         """What is there in those namespaces."""
         out: set[AnyObject] = set()
         ends: list[tuple[VethEnd, int]] = []
+        self._births.begin_look(namespaces)
         with netns.back_home():
             for ns in namespaces:
                 try:
@@ -91,8 +76,8 @@ class NetworkDriver:
     def _observe_one(self, ns: str, out: set[AnyObject], ends: list[tuple[VethEnd, int]]) -> None:
         out.add(Netns(ns, self._pins.is_named(ns), users.is_tenant(self._place.pin(ns))))
         with Socket() as socket:
-            forwarding = _forwarding(socket)
-            out.add(Sysctl(ns, forwarding))
+            forwarding, filters = _forwarding(socket)
+            out.add(Sysctl(ns, forwarding, self._births.are_kept(ns, filters)))
             seen = _look(socket)
             ours = {}
             for link in seen.links.values():
@@ -168,18 +153,19 @@ class NetworkDriver:
     def _make_netns(self, ns: str, o: AnyObject) -> None:
         assert isinstance(o, Netns)
         new = partial(users.enter_new_network, ns) if o.tenant else netns.enter_new
-        self._pins.make(ns, self._prepare, new)
+        self._pins.make(ns, partial(self._prepare, ns), new)
 
-    def _prepare(self) -> None:
+    def _prepare(self, ns: str) -> None:
         self._settings.entered()
-        for name, value in _BIRTH.items():
-            self._settings.write(name, value)
+        self._births.give(ns)
 
     def _delete_netns(self, objects: Sequence[AnyObject]) -> Failures:
         inhabited = furnished(self._place)
         failures = self._each(
             [o for o in objects if o.slivers[0] in inhabited], lambda ns, _: forget_sliver(self._place, ns)
         )
+        for o in objects:
+            self._births.forget(o.slivers[0])
         self._pins.remove([o.slivers[0] for o in objects if o.key not in failures])
         return failures
 
@@ -187,6 +173,7 @@ class NetworkDriver:
         assert isinstance(o, Sysctl)
         netns.enter(self._place.pin(ns))
         self._settings.entered()
+        self._births.mend(ns)
         for name, value in o.settings:
             self._settings.write(name, value)
 
@@ -377,7 +364,7 @@ def _ensuring_interfaces(
     links = {link.dev: link for link in seen.links.values()} if seen else {}
     if seen:
         _bridge_ports(socket, batch, links, seen.links)
-        _mend_settings([links[o.dev] for o in batch if o.dev in links], _forwarding(socket), settings)
+        _mend_settings([links[o.dev] for o in batch if o.dev in links], _forwarding(socket)[0], settings)
     index = _indexes([o for o in batch if _is_of_tunnel(o)])
     clamps.ensure(socket, {index[o.dev]: o.mtu for o in batch if _is_of_tunnel(o) and index[o.dev]})
     for o in batch:
@@ -418,17 +405,19 @@ def _bridge_ports(
 
 
 def _mend_settings(links: Sequence[rtnl.SeenLink], forwarding: Settings, settings: NetSettings) -> None:
-    """Have each vif forward as its sliver does."""
+    """Have each vif forward as its sliver does, and what it was born with."""
     settings.entered()
     for link in links:
         own = rtnl.family_settings(link)
-        for family, has, (_, due) in zip(("ipv4", "ipv6"), own, forwarding, strict=True):
+        for family, has, (_, due) in zip(("ipv4", "ipv6"), own[:2], forwarding, strict=True):
             if has not in ("", due):
                 settings.write(f"{family}/conf/{link.dev}/forwarding", due)
+        if link.index != 1 and not vif_is_right(own):
+            mend_vif(link.dev, settings)
 
 
 def _forwards(own: rtnl.FamilySettings, forwarding: Settings) -> bool:
-    return all(has in ("", due) for has, (_, due) in zip(own, forwarding, strict=True))
+    return all(has in ("", due) for has, (_, due) in zip(own[:2], forwarding, strict=True))
 
 
 def _splits(link: rtnl.SeenLink) -> bool:
@@ -460,6 +449,7 @@ def _interface(ns: str, link: rtnl.SeenLink, seen: connected.Seen, socket: Socke
         link.index == 1 or link.arp,
         link.index == 1 or link.multicast,
         _forwards(own, forwarding),
+        link.index == 1 or vif_is_right(own),  # lo is older than what vifs inherit
     )
 
 
@@ -512,10 +502,13 @@ def _look(socket: Socket) -> connected.Seen:
     return connected.Seen(links, addresses, routes, now_cs=int(time.monotonic() * 100))
 
 
-def _forwarding(socket: Socket) -> Settings:
-    """The settings of SYSCTLS, asked of the socket that is open anyway: 0.01 ms where /proc takes 0.1."""
+def _forwarding(socket: Socket) -> tuple[Settings, bool]:
+    """The settings of SYSCTLS, asked of the socket that is open anyway: 0.01 ms where /proc takes 0.1.  And whether
+    packets are filtered by where they come from (rp_filter), which comes with them."""
     families = {"ipv4/ip_forward": 2, "ipv6/conf/all/forwarding": 10}
-    return tuple((name, rtnl.seen_forwarding(socket.ask(rtnl.get_forwarding(families[name])))) for name in SYSCTLS)
+    told = [rtnl.seen_forwarding(socket.ask(rtnl.get_forwarding(families[name]))) for name in SYSCTLS]
+    settings = tuple((name, forwards) for name, (forwards, _) in zip(SYSCTLS, told, strict=True))
+    return settings, any(filters for _, filters in told)
 
 
 def _pairs(ends: Iterable[tuple[VethEnd, int]]) -> Iterator[Veth]:

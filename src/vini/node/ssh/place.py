@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from vini.model import Value
+from vini.model import Value, ViniError
 from vini.node import identity as identities
 from vini.node.place import Place
 from vini.node.ssh.authorized import directory
@@ -34,7 +34,7 @@ def wanted(place: Place) -> Address:
     """A node of a testbed is there for everybody; another machine for itself, at a port that it keeps."""
     try:
         identity = identities.read(place.state)
-    except Exception:  # one that can't be read is told of by the uplink
+    except ViniError:  # one that can't be read is told of by the uplink
         identity = None
     if identity is not None and identity.ssh_port:
         return Address("", identity.ssh_port)
