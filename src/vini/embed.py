@@ -265,7 +265,7 @@ def _contents(sliver: Sliver, ns: str) -> Iterator[File | Root | Process]:
             )
         dirs.add(top)
         yield File(ns, f"root{pure}", text)
-    if sliver.image and not _MOUNTABLE.fullmatch(sliver.image):
+    if sliver.image.startswith("/") and not _MOUNTABLE.fullmatch(sliver.image):
         what = f"{sliver.name}: the image's path {sliver.image!r} can't be mounted; use letters and digits."
         raise TopologyError([Mistake(0, 0, what)])
     if dirs or sliver.image:

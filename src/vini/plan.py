@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 
-from vini.model import STACK, AnyObject, Interface, Key, Op, Process, SliverStatus, State, Vxlan, is_sliver
+from vini.model import STACK, AnyObject, Interface, Key, Op, Process, SliverStatus, State, Vxlan, Waiting, is_sliver
 
 _RANK = {kind: i for i, kind in enumerate(STACK)}
 
@@ -137,8 +137,8 @@ def status(want: Collection[AnyObject], state: State, failures: Mapping[Key, str
     todo: dict[str, str] = {}
     for op in plan(want, state.objects):
         for ns in op.object.slivers:
-            if op.object.key in failures:
-                failed[ns] = failures[op.object.key]
+            if (why := failures.get(op.object.key)) is not None:
+                (todo if isinstance(why, Waiting) else failed)[ns] = str(why)
             todo.setdefault(ns, _told(op))
     carried = {o.ns: o.through for o in want if isinstance(o, Vxlan) and o.through}
     for known in (failed, todo):  # what ails the way that links go by ails their slivers

@@ -57,5 +57,5 @@ def test_its_commands_see_the_image_with_the_files_placed_in_it_and_the_image_st
 
 def test_an_image_that_is_not_there_is_named(own, tmp_path):
     client = own.client()
-    with pytest.raises(ViniError, match="there is no directory .*/nowhere on this node"):
+    with pytest.raises(ViniError, match="there is no image .*/nowhere on this node"):
         asyncio.run(client.up(parse(FILE.format(image=tmp_path / "nowhere"))))

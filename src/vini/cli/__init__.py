@@ -19,7 +19,7 @@ _SECTIONS = {
     "Inside": ("exec", "shell", "ssh", "ssh-config", "cp", "logs", "ping", "routes", "neighbors", "top", "capture"),
     "Experiments": ("run", "compare"),
     "Files": ("import", "schema"),
-    "This machine": ("doctor", "agent", "bench"),
+    "This machine": ("doctor", "agent", "image", "bench"),
     "A testbed": (
         "login",
         "logout",
@@ -47,6 +47,7 @@ _MODULES = {
     "vini.cli.runs": ("run", "compare"),
     "vini.cli.files": ("import", "schema"),
     "vini.cli.machine": ("doctor", "agent", "bench"),
+    "vini.cli.image": ("image",),
     "vini.cli.account": ("login", "logout"),
     "vini.cli.testbed": ("slice", "nodes", "site", "person"),
     "vini.cli.keys": ("key",),

@@ -17,11 +17,10 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from vini.model import Value, ViniError
+from vini.node.images.tree import Member
 
 _CHUNK = 1 << 18
-_NAME_BYTES = 1 << 20  # of a header that holds a name; a longer one is an attack on memory
 _MODE = 0o777  # no set-user-ID, set-group-ID and sticky bits come from elsewhere
-_LONG = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
 
 
 class Copied(Value, frozen=True):
@@ -58,16 +57,6 @@ def pack(sources: dict[str, Path], out: IO[bytes]) -> Copied:
     return Copied(files, size, tuple(left_out))
 
 
-class _Member(tarfile.TarInfo):
-    """One whose headers can't ask for more memory than a name needs."""
-
-    def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
-        if self.type in _LONG and self.size > _NAME_BYTES:
-            raise tarfile.ReadError("a name is too long")
-        made: tarfile.TarInfo = super()._proc_member(tar)  # type: ignore[misc]
-        return made
-
-
 def unpack(stream: IO[bytes], name: str, target: Path) -> Copied:
     """What comes, a tree called `name`, becomes `target`; a file takes the place of a file, a tree needs a free place.
 
@@ -75,7 +64,7 @@ def unpack(stream: IO[bytes], name: str, target: Path) -> Copied:
     """
     try:
         with _aside(target) as room:
-            with _Tree(room) as tree, tarfile.open(fileobj=stream, mode="r|", tarinfo=_Member) as tar:
+            with _Tree(room) as tree, tarfile.open(fileobj=stream, mode="r|", tarinfo=Member) as tar:
                 copied = tree.take(tar, name)
             _into_place(room / name, target)
     except tarfile.TarError as e:

@@ -76,7 +76,7 @@ from vini.model.objects import (
     underlay,
 )
 from vini.model.router import Adjacency, BgpPeer, Router, RouterVif
-from vini.model.spec import Capabilities, Node, Op, Ride, SliceSpec, SliverStatus, State, Way
+from vini.model.spec import Capabilities, Node, Op, Ride, SliceSpec, SliverStatus, State, Waiting, Way
 from vini.model.value import Key, Value
 
 __all__ = [
@@ -87,5 +87,5 @@ __all__ = [
     "Process", "Program", "Ready", "Resources", "Ride", "Root", "Route", "Router", "RouterVif", "Routing",
     "SPEAKS", "STACK", "SYSCTLS", "Shape", "SliceSpec", "Sliver", "SliverStatus", "Stale", "State",
     "StaticRoute", "Sysctl", "Topology", "TopologyError", "Tunnel", "Unsupported", "Value", "Veth", "VethEnd",
-    "ViniError", "Vxlan", "WIREGUARD", "Way", "Wireguard", "WireguardPeer", "is_sliver", "underlay",
+    "ViniError", "Vxlan", "WIREGUARD", "Waiting", "Way", "Wireguard", "WireguardPeer", "is_sliver", "underlay",
 ]  # fmt: skip

@@ -76,13 +76,13 @@ class Root(Object, frozen=True):
     """A pinned mount namespace: the sliver's own view of the file system.
 
     Without `image`, the node's root, in which `dirs` are private to the sliver: each is an overlay
-    over the node's.  With `image`, a directory on the node, that is the root, and all of it is
+    over the node's.  With `image` that is the root, and all of it is
     private.  What the slice's files put there lies in `<run>/slivers/<ns>/root/`.
     """
 
     ns: str
     dirs: tuple[str, ...] = ()  # top-level directories, sorted: "/etc", "/root"
-    image: str = ""  # absolute path of a root file system
+    image: str = ""  # a root file system, as a sliver names it
 
     @property
     def key(self) -> Key:
@@ -103,7 +103,7 @@ class Container(Object, frozen=True):
 
     in_place: ClassVar[frozenset[str]] = frozenset({"cpu_weight", "cpu_percent", "memory_mb", "memory_high_mb", "pids"})
     ns: str
-    image: str = ""  # absolute path of a root file system
+    image: str = ""  # a root file system, as a sliver names it
     cpu_weight: int = 100  # of its processes together against another sliver's, 1..10000
     cpu_percent: int = 0  # of one core that they may use together; 0: all
     memory_mb: int = 512  # 10**6 bytes; beyond it one of them is ended, and none of another sliver

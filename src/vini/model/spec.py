@@ -77,6 +77,10 @@ class Op(Value, frozen=True):
         return f"{sign} {' '.join(self.object.key)}{by}" + (f"  ({self.why})" if self.why else "")
 
 
+class Waiting(str):
+    """Why an object is not there yet, though nothing has failed."""
+
+
 class SliverStatus(Value, frozen=True, forbid_unknown_fields=False):
     """How one sliver is: a view of the plan, and of its readiness probes."""
 

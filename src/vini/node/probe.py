@@ -12,7 +12,7 @@ from pathlib import Path
 
 from vini.model import Unsupported, Value
 from vini.node import cgroup
-from vini.node.container import limits, mounts
+from vini.node.container import crun, limits, mounts
 from vini.node.service import has_systemd
 
 
@@ -33,7 +33,9 @@ FEATURES = (
     Feature("netem", "link emulation by the kernel", "`modprobe sch_netem` (package linux-modules-extra-$(uname -r))"),
     Feature("element", "link emulation without netem", "`apt-get install gcc libc6-dev` (and /dev/net/tun)"),
     Feature("programs", "programs in slivers", "`apt-get install clang libbpf-dev libbpf1`"),
-    Feature("containers", "slivers with `runtime: container`", "`apt-get install crun`, on Linux 5.19 or newer"),
+    Feature(
+        "containers", "slivers with `runtime: container`", "`apt-get install crun` (or runc), on Linux 5.19 or newer"
+    ),
     Feature("frr", "routing by FRR", "`apt-get install frr frr-pythontools`"),
     Feature("bird", "routing by BIRD", "`apt-get install bird2`"),
     Feature("iperf3", "throughput probes", "`apt-get install iperf3`"),
@@ -101,8 +103,8 @@ def _programs() -> bool:
 
 
 def _containers() -> bool:
-    """crun, all controllers of cgroups, user namespaces, and a file system for slivers that maps owners of files."""
-    if not shutil.which("crun") or not _cgroup2() or not limits.are_there():
+    """A runtime, all controllers of cgroups, user namespaces, a file system for slivers that maps owners of files."""
+    if not crun.program() or not _cgroup2() or not limits.are_there():
         return False
     holder = subprocess.Popen(
         ["unshare", "--user", "--map-root-user", "sh", "-c", "echo; read _"],

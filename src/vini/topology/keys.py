@@ -127,6 +127,22 @@ def _read_area(text: str) -> str:
         raise Wrong(f"{quote(text)} is not an OSPF area.", "write a number such as 0, or 0.0.0.0") from e
 
 
+_REGISTRY = r"docker://[\w.-]+(:[0-9]+)?(/[\w.-]+)+(:[\w.-]+)?(@sha256:[0-9a-f]{64})?"  # as skopeo(1) writes it
+_IMAGE_NAME = r"[a-z0-9][a-z0-9._-]{0,79}"
+
+
+def _read_image(text: str) -> str:
+    """A path of the node's, an image of a registry, or a name in the node's store."""
+    if text.startswith("/"):
+        return _read_path(text)
+    if not re.fullmatch(_REGISTRY, text) and not re.fullmatch(_IMAGE_NAME, text):
+        raise Wrong(
+            f"{quote(text)} is no image.",
+            "write a path like /srv/image.tar.zst, a name of `vini image list`, or docker://docker.io/library/debian:12",
+        )
+    return text
+
+
 def _read_path(text: str) -> str:
     parts = text.split("/")[1:]
     if not text.startswith("/"):
@@ -232,6 +248,7 @@ DESTINATION = _text(_read_destination, r"^(default|[0-9A-Fa-f:.]+(/[0-9]+)?)$")
 GATEWAY = Text(_read_gateway, _ANY_NAME)
 AREA = Text(_read_area, {"anyOf": [{"type": "integer", "minimum": 0, "maximum": 4294967295}, {"type": "string"}]})
 PATH = _text(_read_path, r"^/[^/]+/")
+IMAGE = _text(_read_image, rf"^(/[^/]+/|{_REGISTRY}$|{_IMAGE_NAME}$)")
 FILE_NAME = _text(_read_file_name, r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$")
 FILE_TEXT = Text(_read_content, {"type": ["string", "number", "boolean"]})
 OBJECT = Text(_read_object, {"type": "string", "pattern": r"^[A-Za-z0-9+/=\s]+$"})
@@ -335,7 +352,11 @@ SLIVER_PROPERTIES = {
     "resources": Key(RESOURCES, "What it may take of its node, where it is a container."),
     "routing": Key(ROUTING, "Routing intent: `none` (a host), a protocol, a list of them, or a mapping."),
     "routes": Key(ListOf(ROUTE), "Static routes that you give."),
-    "image": Key(PATH, "A directory on the node, the sliver's own root file system; default: the node's root."),
+    "image": Key(
+        IMAGE,
+        "The sliver's own root file system: a directory, an archive, a name in the node's store, or docker://...; "
+        "default: the node's root.",
+    ),
     "files": Key(MapOf(PATH, FILE_TEXT), "Files to place in the sliver: absolute path to text."),
     "mode": Key(words("kernel", "switch"), "`switch`: an Ethernet switch, whose links are all ports; default kernel."),
     "program": Key(PROGRAM, "Its own data plane, in place of the kernel's forwarding: a file, or a mapping."),

@@ -22,6 +22,8 @@ _MASKED = [
     "/sys/devices/virtual/powercap", "/sys/devices/virtual/block", "/sys/firmware", "/sys/fs", "/sys/hypervisor",
     "/sys/kernel", "/sys/module", "/sys/power",
 ]  # fmt: skip
+# What there is was chosen, and in a user namespace nobody makes more; a filter would have to be kept like that choice.
+_ANY_DEVICE = [{"allow": True, "access": "rwm"}]
 _READ_ONLY = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
 # As process 1 it reaps whatever its descendants leave behind; sleep(1) is what keeps it.
 _INIT = ["/bin/sh", "-c", "trap : HUP INT QUIT TERM; while :; do sleep 2000000000 & wait; done"]
@@ -39,10 +41,11 @@ def environment(ns: str) -> list[str]:
 
 
 def config(
-    ns: str, root: str, users: tuple[str, int, int], network: str, binds: Sequence[str], tun: str
+    ns: str, root: str, users: tuple[str, int, int], network: str, binds: Sequence[str], tun: str, group: str = ""
 ) -> dict[str, Any]:
     """`users`: path of the user namespace, its root's id on the node, how many ids it has; `binds`: directories of the
-    node that are seen read-only; `tun`: the node's file that is /dev/net/tun inside, "" where it has none."""
+    node that are seen read-only; `tun`: the node's file that is /dev/net/tun inside, "" where it has none; `group`: of
+    cgroups, below their mounts, for a runtime that insists on one."""
     path, first, count = users
     ids = [{"containerID": 0, "hostID": first, "size": count}]
     return {
@@ -64,6 +67,7 @@ def config(
                 {"type": "network", "path": network},
                 *({"type": kind} for kind in ("pid", "mount", "uts", "ipc", "cgroup")),
             ],
+            **({"cgroupsPath": group, "resources": {"devices": _ANY_DEVICE}} if group else {}),
             "uidMappings": ids,
             "gidMappings": ids,
             "maskedPaths": _MASKED,

@@ -18,29 +18,31 @@ from typing import BinaryIO
 
 import msgspec
 
-from vini.model import AnyObject, Container
+from vini.model import AnyObject, Container, Waiting
 from vini.node import cgroup
 from vini.node.container import config, crun, limits, mounts, node_root, users
 from vini.node.drivers import Failures
+from vini.node.images.provision import NotYet, Provided, Provision
+from vini.node.images.store import NODE
 from vini.node.place import Place
 from vini.node.version import digest
 
 _AT_ONCE = min(4, os.cpu_count() or 1)  # that are being started
 _START_S = 60.0  # what a busy machine may need
 _RECORD = "container.json"
-# Where its root is put together: nobody else sees that, and its own root, who is nobody here, gets there.
-_ROOM = Path("/mnt")
+IMAGE = "image"  # in its directory: the id of the image of the store on which it stands
 _TUN = os.makedev(10, 200)  # /dev/net/tun (Documentation/admin-guide/devices.txt)
 
 
 class ContainerDriver:
-    """OCI containers, by crun."""
+    """OCI containers, by crun or runc."""
 
     kinds = (Container,)
 
     def __init__(self, place: Place):
         self._place = place
         self._making = Lock()
+        self._images = Provision(place)
 
     def observe(self, namespaces: Collection[str]) -> frozenset[AnyObject]:
         """Those whose first process lives in the network that the sliver has now, as recorded at their start."""
@@ -73,6 +75,8 @@ class ContainerDriver:
         assert isinstance(o, Container)
         try:
             self._ensure_one(o)
+        except NotYet as e:
+            return Waiting(f"Sliver {o.ns} waits: {e}.")
         except (OSError, subprocess.SubprocessError) as e:
             return f"The container of sliver {o.ns} can't be started: {str(e).rstrip('.')}."
         return ""
@@ -90,23 +94,27 @@ class ContainerDriver:
         return failures
 
     def _ensure_one(self, o: Container) -> None:
-        limits.ensure(self._place, o)
         if any(isinstance(seen, Container) and seen.image == o.image for seen in self.observe({o.ns})):
+            limits.ensure(self._place, o)
             self._record(o)
             return
+        image = self._image(o)
         self._end(o.ns)
-        self._home(o.ns).mkdir(parents=True, exist_ok=True)
+        self._home(o.ns).mkdir(parents=True, exist_ok=True)  # first what tells of it, then what is to be taken away
+        limits.ensure(self._place, o)
+        (self._home(o.ns) / IMAGE).write_text(image.id)
         self._record(o)
-        mounts.apart(lambda: self._start(o))
+        mounts.apart(lambda: self._start(o, image))
 
-    def _start(self, o: Container) -> None:
+    def _start(self, o: Container, image: Provided) -> None:
         """In a mount namespace of its own."""
         network, home = self._place.pin(o.ns), self._home(o.ns)
         with users.owner(network) as fd:
-            root, tun = self._mount_root(o, fd), self._make_tun()
-            binds = [] if o.image else node_root.binds()
+            root, tun = self._mount_root(o.ns, image.root, fd), self._make_tun()
+            binds = node_root.binds() if image.base == NODE else []
             ids = (f"/proc/{os.getpid()}/fd/{fd}", users.first_id(o.ns), users.RANGE)
-            text = msgspec.json.encode(config.config(o.ns, str(root), ids, str(network), binds, tun))
+            group = "" if crun.program() == crun.CRUN else f"/{self._place.mark}/{o.ns}"
+            text = msgspec.json.encode(config.config(o.ns, str(root), ids, str(network), binds, tun, group))
             (home / "config.json").write_bytes(text)
             cgroup.of(self._place, o.ns, crun.GROUP).mkdir(parents=True, exist_ok=True)
             with (home / "start.log").open("w+b") as log:  # no pipe: its first process would hold it open
@@ -114,45 +122,52 @@ class ContainerDriver:
                 if status:
                     log.seek(0)
                     last = log.read().decode(errors="replace").strip().splitlines()[-1:]
-                    raise OSError(f"crun said: {last[0] if last else status}")
+                    raise OSError(f"{crun.program()} said: {last[0] if last else status}")
+            crun.started(self._place, o.ns)
 
-    def _mount_root(self, o: Container, users_fd: int) -> Path:
-        """An overlay: the image below, what the sliver writes and what the slice's files are above."""
-        if o.image and not Path(o.image).is_dir():
-            raise OSError(f"there is no directory {o.image} on this node; make it, or correct `image:`")
+    def _image(self, o: Container) -> Provided:
+        """The root file system below.  OSError where there is none, NotYet where it is being unpacked."""
+        if o.image:
+            found = self._images.find(o.image)
+            if not found.root.is_dir():
+                raise OSError(f"there is no directory {o.image} on this node; make it, or correct `image:`")
+            return found
         # One for each version of ours, since an overlay in use must not change; without a dot, which is a sliver's.
-        image = Path(o.image) if o.image else crun.home(self._place) / f"node-root-{digest().rpartition('+')[2]}"
-        if not o.image:
-            with self._making:
-                node_root.make(image)
-        own = self._place.sliver(o.ns)
+        image = crun.home(self._place) / f"node-root-{digest().rpartition('+')[2]}"
+        with self._making:
+            node_root.make(image)
+        return Provided(image, base=NODE)
+
+    def _mount_root(self, ns: str, image: Path, users_fd: int) -> Path:
+        """An overlay: the image below, what the sliver writes and what the slice's files are above."""
+        own = self._place.sliver(ns)
         for layer in ("root", "work"):
             (own / layer).mkdir(parents=True, exist_ok=True)
         layers = {"lower": mounts.mapped(image, users_fd), "upper": mounts.mapped(own, users_fd)}
-        mounts.mount("vini", _ROOM, "tmpfs", 0, "mode=755,size=64k")
+        mounts.mount("vini", crun.ROOM, "tmpfs", 0, "mode=755,size=64k")
         for name in ("root", *layers):
-            (_ROOM / name).mkdir()
+            (crun.ROOM / name).mkdir()
         for name, fd in layers.items():
-            mounts.attach(fd, _ROOM / name)
-        upper = _ROOM / "upper"
-        mounts.overlay(_ROOM / "lower", upper / "root", upper / "work", _ROOM / "root", users.first_id(o.ns))
-        return _ROOM / "root"
+            mounts.attach(fd, crun.ROOM / name)
+        upper = crun.ROOM / "upper"
+        mounts.overlay(crun.ROOM / "lower", upper / "root", upper / "work", crun.ROOM / "root", users.first_id(ns))
+        return crun.ROOM / "root"
 
     @staticmethod
     def _make_tun() -> str:
         """A node that everybody in the container may open: the machine's own is root's.  /run allows no devices."""
         if not Path("/dev/net/tun").exists():
             return ""
-        os.mknod(_ROOM / "tun", 0o020666, _TUN)
-        (_ROOM / "tun").chmod(0o666)  # whatever our umask
-        return str(_ROOM / "tun")
+        os.mknod(crun.ROOM / "tun", 0o020666, _TUN)
+        (crun.ROOM / "tun").chmod(0o666)  # whatever our umask
+        return str(crun.ROOM / "tun")
 
     def _end(self, ns: str) -> None:
         group = cgroup.of(self._place, ns, crun.GROUP)
         cgroup.kill(group)
         if group.exists() and not cgroup.delete(group):
             raise OSError(f"The container of {ns} would not die (a process in uninterruptible sleep?).")
-        shutil.rmtree(crun.state(self._place) / ns, ignore_errors=True)
+        crun.forget(self._place, ns)
 
     def _home(self, ns: str) -> Path:
         return crun.home(self._place) / ns
@@ -173,7 +188,7 @@ def _ended(command: Sequence[str], log: BinaryIO) -> int:
         try:
             if not select.select([fd], [], [], _START_S)[0]:
                 child.kill()
-                raise OSError(f"crun did not end within {_START_S:g} s")
+                raise OSError(f"{crun.program()} did not end within {_START_S:g} s")
         finally:
             os.close(fd)
         return child.wait()
@@ -181,7 +196,7 @@ def _ended(command: Sequence[str], log: BinaryIO) -> int:
 
 def forget(place: Place, ns: str) -> None:
     """Delete all that is left of a container whose processes have ended."""
-    shutil.rmtree(crun.state(place) / ns, ignore_errors=True)
+    crun.forget(place, ns)
     shutil.rmtree(crun.home(place) / ns, ignore_errors=True)
     limits.remove(place, ns)
 

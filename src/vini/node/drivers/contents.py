@@ -14,10 +14,11 @@ from pathlib import Path
 
 import msgspec
 
-from vini.model import AnyObject, File, Root
+from vini.model import AnyObject, File, Root, Waiting
 from vini.node import beneath, cgroup, netns, shelf
 from vini.node.container import crun
 from vini.node.drivers import Failures, container
+from vini.node.images.provision import NotYet, Provision
 from vini.node.place import Place
 
 _MANIFEST = ".files"  # names what in the run directory is a File of ours, and not a daemon's log or socket
@@ -30,7 +31,7 @@ def furnished(place: Place) -> set[str]:
         with suppress(FileNotFoundError), os.scandir(parent) as entries:
             found |= {e.name for e in entries if "." in e.name and e.is_dir()}
     with suppress(FileNotFoundError):
-        found |= {p.name.removesuffix(".root") for p in (place.run / "mounts").iterdir()}
+        found |= {p.name.removesuffix(".root").removesuffix(".image") for p in (place.run / "mounts").iterdir()}
     return found | shelf.slivers(place)
 
 
@@ -62,9 +63,15 @@ def _record(place: Place, ns: str) -> Path:
     return place.run / "mounts" / f"{ns}.root"
 
 
+def _image_record(place: Place, ns: str) -> Path:
+    """The id of the image of the store on which it stands."""
+    return place.run / "mounts" / f"{ns}.image"
+
+
 def _unmount(place: Place, ns: str) -> None:
     pin = _pin(place, ns)
     netns.delete(pin)
+    _image_record(place, ns).unlink(missing_ok=True)
     _record(place, ns).unlink(missing_ok=True)
     with suppress(OSError):  # the last one takes the directory along
         if not any(pin.parent.iterdir()):
@@ -180,6 +187,7 @@ class RootDriver:
 
     def __init__(self, place: Place):
         self._place = place
+        self._images = Provision(place)
 
     def observe(self, namespaces: Collection[str]) -> frozenset[AnyObject]:
         """Those whose pin is mounted; what was asked of them is recorded beside the pin."""
@@ -199,6 +207,8 @@ class RootDriver:
                 continue
             try:
                 self._make(o)
+            except NotYet as e:
+                failures[o.key] = Waiting(f"Sliver {o.ns} waits: {e}.")
             except (OSError, subprocess.SubprocessError) as e:
                 failures[o.key] = f"The private root of sliver {o.ns} can't be mounted: {_said(e)}."
         return failures
@@ -212,16 +222,23 @@ class RootDriver:
 
     def _make(self, o: Root) -> None:
         pin, run = _pin(self._place, o.ns), self._place.sliver(o.ns)
+        image = self._images.find(o.image) if o.image else None
         _unmount(self._place, o.ns)
         if not netns.is_mounted(pin.parent):
             pin.parent.mkdir(parents=True, exist_ok=True)
             netns.make_private(pin.parent)  # a mount namespace can't be pinned on a shared mount
         pin.touch()
-        lines = ["set -e", "mount -t sysfs vini /sys", *(_image(o, run) if o.image else _overlays(o, run))]
+        lines = [
+            "set -e",
+            "mount -t sysfs vini /sys",
+            *(_image(image.root, o.image, run) if image else _overlays(o, run)),
+        ]
         # Slave, not private: else this namespace would keep every network namespace alive that is pinned now.
         command = ["unshare", f"--mount={pin}", "--propagation", "slave", "sh", "-c", "\n".join(lines)]
         with netns.inside(self._place.pin(o.ns)):  # so that /sys shows the sliver's interfaces
             subprocess.run(command, check=True, capture_output=True, text=True, timeout=30)
+        if image and image.id:
+            _image_record(self._place, o.ns).write_text(image.id)
         _record(self._place, o.ns).write_bytes(msgspec.json.encode(o))
 
 
@@ -234,14 +251,14 @@ def _overlays(o: Root, run: Path) -> Iterator[str]:
         yield f"mount -t overlay vini -o {options} {shlex.quote(d)}"
 
 
-def _image(o: Root, run: Path) -> Iterator[str]:
+def _image(image: Path, asked: str, run: Path) -> Iterator[str]:
     """Steps that make the image the root, with the node's /proc, /sys, /dev and the sliver's run directory in it."""
-    if not Path(o.image).is_dir():
-        raise OSError(f"there is no directory {o.image} on this node; make it, or correct `image:`")
+    if not image.is_dir():
+        raise OSError(f"there is no directory {asked} on this node; make it, or correct `image:`")
     upper, work = _layers(run, "")
     root = run / "rootfs"
     root.mkdir(exist_ok=True)
-    options = shlex.quote(f"lowerdir={o.image},upperdir={upper},workdir={work}")
+    options = shlex.quote(f"lowerdir={image},upperdir={upper},workdir={work}")
     at = shlex.quote(str(root))
     yield f"mount -t overlay vini -o {options} {at}"
     for d in map(shlex.quote, ("/proc", "/sys", "/dev", str(run))):
