@@ -12,7 +12,7 @@ from pathlib import Path
 
 from vini.model import Unsupported, Value
 from vini.node import cgroup
-from vini.node.container import limits, mounts
+from vini.node.container import disks, limits, mounts
 from vini.node.service import has_systemd
 
 
@@ -34,6 +34,7 @@ FEATURES = (
     Feature("element", "link emulation without netem", "`apt-get install gcc libc6-dev` (and /dev/net/tun)"),
     Feature("programs", "programs in slivers", "`apt-get install clang libbpf-dev libbpf1`"),
     Feature("containers", "slivers with `runtime: container`", "`apt-get install crun`, on Linux 5.19 or newer"),
+    Feature("disks", "bounded disks of slivers", "`modprobe loop; apt-get install e2fsprogs`"),
     Feature("frr", "routing by FRR", "`apt-get install frr frr-pythontools`"),
     Feature("bird", "routing by BIRD", "`apt-get install bird2`"),
     Feature("iperf3", "throughput probes", "`apt-get install iperf3`"),
@@ -139,6 +140,7 @@ _PROBES: dict[str, Callable[[], bool]] = {
     "element": _element,
     "programs": _programs,
     "containers": _containers,
+    "disks": disks.are_there,
     "frr": _program("/usr/lib/frr/zebra"),
     "bird": _program("bird", "/usr/sbin/bird"),
     "iperf3": _program("iperf3"),
