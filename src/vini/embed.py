@@ -21,6 +21,7 @@ from vini.model import (
     Bridge,
     CapacityError,
     Container,
+    Disk,
     File,
     Gate,
     Impairment,
@@ -178,9 +179,17 @@ def _container(slice_: str, node: Node, sliver: Sliver, known: str) -> Iterator[
         )
     ns, own = f"{slice_}.{sliver.name}", sliver.resources
     yield Container(
-        ns, sliver.image, cpu_weight=own.cpu_weight, cpu_percent=math.ceil(own.cores * 100), memory_mb=own.memory_mb,
-        memory_high_mb=own.memory_high_mb, pids=own.pids,
+        ns, sliver.image, cpu_weight=own.cpu_weight, cpu_percent=math.ceil((own.reserve or own.cores) * 100),
+        memory_mb=own.memory_mb, memory_high_mb=own.memory_high_mb, pids=own.pids, cpu_reserved=own.reserve > 0,
+        disk=own.disk_mb > 0,
     )  # fmt: skip
+    if own.disk_mb:
+        if "disks" not in node.capabilities:
+            raise Unsupported(
+                f"Sliver {sliver.name!r} has a disk, and node {node.name!r} can't bound what a sliver writes: "
+                "`modprobe loop` and `apt-get install e2fsprogs` there, or leave `disk` out."
+            )
+        yield Disk(ns, own.disk_mb, own.inodes, own.disk_read_mb, own.disk_write_mb)
     if not sliver.image and _HOSTS not in sliver.files:
         yield File(ns, f"root{_HOSTS}", _LOCALHOST + known)
 

@@ -8,7 +8,7 @@ as that leaves fewer such links (Fiduccia and Mattheyses 1982, without its hill 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from math import inf
 
 from vini import bandwidth, names
@@ -70,7 +70,26 @@ def cost(sliver: Sliver) -> Use:
             taken += _FRR_DAEMON
         if not several:
             taken += _DAEMON
-    return taken
+    # What is reserved is taken whole, whether it is used or not.
+    return Use(max(taken.cores, sliver.resources.reserve), taken.memory_mib)
+
+
+def check_reserved(topology: Topology, others: Callable[[], Iterable[Topology]], cores: int) -> None:
+    """Raises CapacityError where slices together reserve more cores than one machine has; says by how much.
+
+    The others are only asked for where the slice reserves any.
+    """
+    asked = _reserved(topology)
+    has = sum(map(_reserved, others())) if asked else 0.0
+    if asked and asked + has > cores + _NEGLIGIBLE:
+        raise CapacityError(
+            f"This machine has {cores} cores, of which other slices have {has:g} reserved, and slice {topology.name!r} "
+            f"reserves {asked:g}: {round(asked + has - cores, 6):g} too many; reserve less, or take another slice down."
+        )
+
+
+def _reserved(topology: Topology) -> float:
+    return sum(sliver.resources.reserve for sliver in topology.slivers.values())
 
 
 def use(topology: Topology, placed: Mapping[str, str]) -> dict[str, Use]:
@@ -438,6 +457,8 @@ def _lacking(sliver: Sliver, links: Sequence[tuple[str, Link]], capabilities: fr
             yield needed
     if sliver.runtime == "container" and "containers" not in capabilities:
         yield "containers"
+    if sliver.resources.disk_mb and "disks" not in capabilities:
+        yield "disks"
     if program is not None and program.in_kernel and "programs" not in capabilities:
         yield "programs"
     for _, link in links:

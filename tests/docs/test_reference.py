@@ -112,7 +112,7 @@ slivers:
   h: {routes: [{to: default, via: a}]}
   sw: {mode: switch}
   p: {program: {elements: input -> kernel}}
-  c: {runtime: container, commands: ["true"]}
+  c: {runtime: container, commands: ["true"], resources: {disk: 20MB}}
 links:
   - a -- b: {delay: 1ms, lose: 3}
   - h -- a
@@ -127,7 +127,20 @@ links:
 
 def objects() -> frozenset[Object]:
     can = frozenset(
-        {"root", "cgroup2", "netem", "element", "frr", "bird", "programs", "vxlan", "gretap", "wireguard", "containers"}
+        {
+            "root",
+            "cgroup2",
+            "netem",
+            "element",
+            "frr",
+            "bird",
+            "programs",
+            "vxlan",
+            "gretap",
+            "wireguard",
+            "containers",
+            "disks",
+        }
     )
     nodes = [Node(n, can, address=f"192.0.2.{i}", wireguard=n * 43 + "=") for i, n in enumerate("nm")]
     placed = {name: "m" if name == "b" else "n" for name in sample().slivers}

@@ -18,6 +18,7 @@ from vini.model import (
     AnyObject,
     Bridge,
     Container,
+    Disk,
     File,
     Interface,
     Netns,
@@ -47,7 +48,8 @@ SWITCH = Bridge(C)
 PORT = Interface(C, "to-a", TO_SWITCH.key, master="switch")
 MOTD = File(A, "root/etc/motd", "hello\n")
 DAEMON = Process(A, "daemon", ("sleep", "1000"), config="1", reload=("true",))
-BOX = Container(D, pids=100)
+DISK = Disk(D, 16, inodes=500)
+BOX = Container(D, pids=100, disk=True)
 SECOND = Process(A, "second", ("sleep", "1000"), after=("daemon",), rooted=True)
 WHOLE: frozenset[AnyObject] = frozenset(
     {
@@ -86,15 +88,16 @@ WHOLE: frozenset[AnyObject] = frozenset(
         SECOND,
         Netns(D, tenant=True),
         Interface(D, "lo", ("netns", D), mtu=65536),
+        DISK,
         BOX,
         Process(D, "boxed", ("sleep", "1000"), contained=True),
     }
 )
-KINDS = (Netns, Sysctl, Veth, Vxlan, Bridge, Interface, Address, Route, File, Root, Container, Process)
+KINDS = (Netns, Disk, Sysctl, Veth, Vxlan, Bridge, Interface, Address, Route, File, Root, Container, Process)
 SETTINGS_OF_SOMETHING = (Sysctl, Interface)  # these come and go with what they are settings of
 
 
-REAL = pytest.param("real", marks=[pytest.mark.root, pytest.mark.needs("cgroup2", "containers")])
+REAL = pytest.param("real", marks=[pytest.mark.root, pytest.mark.needs("cgroup2", "containers", "disks")])
 
 
 @pytest.fixture(params=["fake", REAL])
@@ -153,6 +156,8 @@ CHANGES = [
     replace(MOTD, owner="nobody"),
     replace(BOX, cpu_weight=50, cpu_percent=25),
     replace(BOX, memory_mb=64, pids=50),
+    replace(BOX, cpu_percent=50, cpu_reserved=True),
+    replace(DISK, read_mb=50, write_mb=20),
     replace(DAEMON, config="2"),
     replace(DAEMON, ready=Ready(("true",))),
 ]

@@ -8,19 +8,21 @@ import socket
 import pytest
 
 from vini.embed import embed
-from vini.model import Container, File, Netns, Node, Process, Root, TopologyError, Unsupported
+from vini.model import Container, Disk, File, Netns, Node, Process, Root, TopologyError, Unsupported
 from vini.node.container import config, seccomp
 from vini.topology import dump, parse
 
-ABLE = Node("n", frozenset({"root", "cgroup2", "containers", "frr", "bird"}))
+ABLE = Node("n", frozenset({"root", "cgroup2", "containers", "disks", "frr", "bird"}))
 FILE = """
 name: s
 defaults: {sliver: {runtime: container, resources: {memory: 64MB}}}
 routing: ospf
 slivers:
-  a: {resources: {cores: 0.25, pids: 20, weight: 300, memory_high: 48MB}, files: {/etc/x: "x"}}
+  a:
+    resources: {cores: 0.25, pids: 20, weight: 300, memory_high: 48MB, disk: 1GB, inodes: 5000, disk_write: 9MB/s}
+    files: {/etc/x: "x"}
   b: {runtime: light}
-  c: {image: /srv/image, routing: none, commands: ["true"]}
+  c: {image: /srv/image, routing: none, commands: ["true"], resources: {reserve: 0.5}}
 links: [a -- b, b -- c]
 """
 
@@ -32,9 +34,10 @@ def objects(text=FILE, node=ABLE):
 def test_the_file_says_what_a_container_may_take() -> None:
     boxes = {o.ns: o for o in objects() if isinstance(o, Container)}
     assert boxes == {
-        "s.a": Container("s.a", "", 300, 25, 64, 48, 20),
-        "s.c": Container("s.c", "/srv/image", memory_mb=64),
+        "s.a": Container("s.a", "", 300, 25, 64, 48, 20, disk=True),
+        "s.c": Container("s.c", "/srv/image", memory_mb=64, cpu_percent=50, cpu_reserved=True),
     }
+    assert [o for o in objects() if isinstance(o, Disk)] == [Disk("s.a", 1000, 5000, write_mb=9)]
     assert {o.ns: o.tenant for o in objects() if isinstance(o, Netns)} == {"s.a": True, "s.b": False, "s.c": True}
 
 
@@ -59,6 +62,26 @@ def test_what_is_written_is_read_as_the_same() -> None:
 def test_a_node_that_can_not_is_refused_with_what_to_do() -> None:
     with pytest.raises(Unsupported, match=r"'a' is a container.*apt-get install crun"):
         objects(node=Node("n", ABLE.capabilities - {"containers"}))
+
+
+def test_a_node_that_can_not_bound_a_disk_is_refused_with_what_to_do() -> None:
+    with pytest.raises(Unsupported, match=r"'a' has a disk.*modprobe loop"):
+        objects(node=Node("n", ABLE.capabilities - {"disks"}))
+
+
+@pytest.mark.parametrize(
+    ("resources", "said"),
+    [
+        ("{reserve: 0.5, cores: 1}", "`cores` says nothing"),
+        ("{inodes: 1000}", "`inodes` bounds a disk, and there is none"),
+        ("{disk: 1GB, disk_read: 10MB}", "not a rate"),
+        ("{disk: 1GB, disk_read: 10kB/s}", "not a rate"),
+        ("{weight: 1001}", "out of range"),
+    ],
+)
+def test_what_bounds_nothing_is_a_mistake(resources: str, said: str) -> None:
+    with pytest.raises(TopologyError, match=said):
+        parse(f"name: s\nslivers: {{a: {{runtime: container, resources: {resources}}}}}")
 
 
 def test_a_program_that_needs_the_nodes_python_is_refused() -> None:

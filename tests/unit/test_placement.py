@@ -21,12 +21,13 @@ from vini.model import (
     Link,
     Node,
     Program,
+    Resources,
     Routing,
     Sliver,
     Topology,
     Unsupported,
 )
-from vini.placement import Use, cost, crossing, place, use
+from vini.placement import Use, check_reserved, cost, crossing, place, use
 
 FRR, BIRD = Routing(("ospf",), daemon="frr"), Routing(("ospf",), daemon="bird")
 
@@ -290,3 +291,37 @@ def test_five_hundred_slivers_on_a_thousand_nodes_leave_most_links_inside():
     assert time.monotonic() - started < 60
     assert len(set(placed.values())) <= 25
     assert len(crossing(topology, placed)) < len(topology.links) / 3
+
+
+# --- what is reserved -------------------------------------------------------------------------------------
+
+
+def reserving(cores: float, pinned: str = "", name: str = "s", count: int = 1) -> Topology:
+    resources = Resources(reserve=cores)
+    slivers = {f"a{i}": Sliver(f"a{i}", runtime="container", resources=resources, node=pinned) for i in range(count)}
+    return Topology(name, slivers)
+
+
+def test_what_is_reserved_is_taken_of_a_node_and_a_full_one_is_told_with_by_how_much() -> None:
+    nodes = [node(f"n{i}", cores=2, capabilities=ABLE | {"containers"}) for i in range(2)]
+    assert use(reserving(1.5), {"a0": "n0"})["n0"].cores == 1.5
+    used = {"n0": Use(1.0), "n1": Use(0.25)}
+    assert place(reserving(1.5), nodes, used, {}) == {"a0": "n1"}
+    with pytest.raises(
+        CapacityError, match=r"Node 'n0' is full.*0\.5 cores more than is free there.*'n1', which has room"
+    ):
+        place(reserving(1.5, "n0"), nodes, used, {})
+    with pytest.raises(
+        CapacityError, match=r"No node has room.*the nearest, node 'n1', has 0\.05 cores too little free"
+    ):
+        place(reserving(1.8), nodes, used, {})
+
+
+def test_one_machine_promises_no_more_cores_than_it_has() -> None:
+    others = [reserving(0.5, name="t"), reserving(0.25, name="u", count=3)]
+    check_reserved(reserving(0.75), lambda: others, 2)
+    with pytest.raises(
+        CapacityError, match=r"2 cores, of which other slices have 1\.25 reserved.*'s' .*1: 0\.25 too many"
+    ):
+        check_reserved(reserving(0.5, count=2), lambda: others, 2)
+    check_reserved(Topology("s", {"a": Sliver("a")}), lambda: pytest.fail("others were asked for"), 1)

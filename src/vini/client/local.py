@@ -28,6 +28,7 @@ from vini.node.place import Place, from_environment
 from vini.node.running import reads_logs
 from vini.node.ssh import authorized
 from vini.node.version import digest
+from vini.placement import check_reserved
 from vini.reach import FibEntry, hosts
 from vini.store import Store
 
@@ -83,6 +84,10 @@ class Client(Slices):
         return await self._accept(spec, progress)
 
     def _embed(self, topology: Topology, greeting: bus.Greeting, generation: int) -> SliceSpec:
+        def others() -> list[Topology]:
+            return [s.topology for s in self.store.slices() if s.topology.name != topology.name]
+
+        check_reserved(topology, others, os.cpu_count() or 1)
         return embed(topology, [Node(greeting.node, greeting.capabilities)], generation)[greeting.node]
 
     async def _accept(self, spec: SliceSpec, progress: OnProgress = None) -> bus.Report:

@@ -53,6 +53,7 @@ from vini.model.objects import (
     BpfVif,
     Bridge,
     Container,
+    Disk,
     File,
     Gate,
     Gretap,
@@ -81,7 +82,7 @@ from vini.model.value import Key, Value
 
 __all__ = [
     "Address", "Adjacency", "AnyObject", "BRIDGE", "BUDGET_KPPS", "BgpPeer", "Bpf", "BpfRow", "BpfVif", "Bridge",
-    "BurstLoss", "Capabilities", "CapacityError", "Command", "Conflict", "Container", "DAEMONS", "Denied",
+    "BurstLoss", "Capabilities", "CapacityError", "Command", "Conflict", "Container", "DAEMONS", "Denied", "Disk",
     "DriverError", "End", "Expect", "Fault", "File", "Gate", "Gretap", "Hook", "IN_KERNEL", "Impairment",
     "Interface", "Key", "Link", "Mistake", "Netns", "Node", "NotFound", "Object", "Op", "PROTOCOLS", "Place",
     "Process", "Program", "Ready", "Resources", "Ride", "Root", "Route", "Router", "RouterVif", "Routing",

@@ -110,11 +110,16 @@ BUDGET_KPPS = 20_000  # more than one core forwards, so that only a runaway meet
 class Resources(Value, frozen=True):
     """What all processes of a sliver together may take of its node."""
 
-    cpu_weight: int = 100  # against other slivers' where a processor is short, 1..10000
+    cpu_weight: int = 100  # against other slivers' where a processor is short, 1..1000
     cores: float = 0.0  # at most; 0: all
     memory_mb: int = 512  # at most, 10**6 bytes; what takes more is ended
     memory_high_mb: int = 0  # from here on it is slowed down; 0: never
     pids: int = 512  # processes and threads at once
+    reserve: float = 0.0  # cores that are its own: it gets them at once, and no more; 0: none
+    disk_mb: int = 0  # what it writes, 10**6 bytes; 0: not bounded
+    inodes: int = 0  # files at most; 0: one for each 16 KiB of its disk
+    disk_read_mb: int = 0  # 10**6 bytes per second; 0: not bounded
+    disk_write_mb: int = 0
 
 
 class Sliver(Value, frozen=True):

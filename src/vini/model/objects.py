@@ -93,6 +93,29 @@ class Root(Object, frozen=True):
         return (("netns", self.ns),)
 
 
+class Disk(Object, frozen=True):
+    """A file system of the sliver's own, of a fixed size, that holds all that it writes, logs too.
+
+    It is in a file of that size, `<state>/disks/<ns>.img`, so what is promised is there; it is mounted at the sliver's
+    directory, `<run>/slivers/<ns>`.
+    """
+
+    in_place: ClassVar[frozenset[str]] = frozenset({"read_mb", "write_mb"})
+    ns: str
+    mb: int  # 10**6 bytes
+    inodes: int = 0  # files at most; 0: one for each 16 KiB
+    read_mb: int = 0  # 10**6 bytes per second at most; 0: not bounded
+    write_mb: int = 0
+
+    @property
+    def key(self) -> Key:
+        return ("disk", self.ns)
+
+    @property
+    def on(self) -> tuple[Key, ...]:
+        return (("netns", self.ns),)
+
+
 class Container(Object, frozen=True):
     """An OCI container: a sliver whose processes see neither the node nor the other slivers.
 
@@ -101,14 +124,18 @@ class Container(Object, frozen=True):
     What the slice's files put there lies in `<run>/slivers/<ns>/root/`.
     """
 
-    in_place: ClassVar[frozenset[str]] = frozenset({"cpu_weight", "cpu_percent", "memory_mb", "memory_high_mb", "pids"})
+    in_place: ClassVar[frozenset[str]] = frozenset(
+        {"cpu_weight", "cpu_percent", "memory_mb", "memory_high_mb", "pids", "cpu_reserved"}
+    )
     ns: str
     image: str = ""  # a root file system, as a sliver names it
-    cpu_weight: int = 100  # of its processes together against another sliver's, 1..10000
+    cpu_weight: int = 100  # of its processes together against another sliver's, 1..1000
     cpu_percent: int = 0  # of one core that they may use together; 0: all
     memory_mb: int = 512  # 10**6 bytes; beyond it one of them is ended, and none of another sliver
     memory_high_mb: int = 0  # beyond it they are slowed down; 0: never
     pids: int = 512  # processes and threads at once
+    cpu_reserved: bool = False  # `cpu_percent` is its own: it comes before all that have none reserved
+    disk: bool = False  # what it writes is on the sliver's Disk
 
     @property
     def key(self) -> Key:
@@ -116,7 +143,7 @@ class Container(Object, frozen=True):
 
     @property
     def on(self) -> tuple[Key, ...]:
-        return (("netns", self.ns),)
+        return (("netns", self.ns), *((("disk", self.ns),) if self.disk else ()))
 
 
 class VethEnd(Value, frozen=True):
@@ -550,6 +577,7 @@ class Process(Object, frozen=True):
 AnyObject = (
     Netns
     | Sysctl
+    | Disk
     | Root
     | Veth
     | Wireguard
@@ -570,6 +598,6 @@ AnyObject = (
 Tunnel = Vxlan | Gretap  # what a link to another node can be made of
 # From the ground up: a kind stands only on kinds to its left (and, for processes, on its own).
 STACK: tuple[type[Object], ...] = (
-    Netns, Sysctl, Veth, Wireguard, Vxlan, Gretap, Bridge, Interface, Address, Route, File, Shape, Gate, Bpf, Hook,
-    Root, Container, Process,
+    Netns, Disk, Sysctl, Veth, Wireguard, Vxlan, Gretap, Bridge, Interface, Address, Route, File, Shape, Gate, Bpf,
+    Hook, Root, Container, Process,
 )  # fmt: skip

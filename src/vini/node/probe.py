@@ -12,7 +12,7 @@ from pathlib import Path
 
 from vini.model import Unsupported, Value
 from vini.node import cgroup
-from vini.node.container import crun, limits, mounts
+from vini.node.container import crun, disks, limits, mounts
 from vini.node.service import has_systemd
 
 
@@ -36,6 +36,7 @@ FEATURES = (
     Feature(
         "containers", "slivers with `runtime: container`", "`apt-get install crun` (or runc), on Linux 5.19 or newer"
     ),
+    Feature("disks", "bounded disks of slivers", "`modprobe loop; apt-get install e2fsprogs`"),
     Feature("frr", "routing by FRR", "`apt-get install frr frr-pythontools`"),
     Feature("bird", "routing by BIRD", "`apt-get install bird2`"),
     Feature("iperf3", "throughput probes", "`apt-get install iperf3`"),
@@ -141,6 +142,7 @@ _PROBES: dict[str, Callable[[], bool]] = {
     "element": _element,
     "programs": _programs,
     "containers": _containers,
+    "disks": disks.are_there,
     "frr": _program("/usr/lib/frr/zebra"),
     "bird": _program("bird", "/usr/sbin/bird"),
     "iperf3": _program("iperf3"),

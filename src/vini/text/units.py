@@ -19,6 +19,7 @@ LOSS = rf"^{NUMBER}%?$"
 SIZE = rf"^{NUMBER}(B|kB|MB)$"
 QUEUE = rf"^{NUMBER}(B|kB|MB|us|ms|s)$"
 MEMORY = r"^[0-9]{1,24}(MB|GB)$"
+DISK_RATE = r"^[0-9]{1,24}(MB|GB)/s$"
 PACKETS = r"^[0-9]{1,12}(-[0-9]{1,12})?$"
 
 MS = {"us": Decimal("0.001"), "ms": Decimal(1), "s": Decimal(1000), "min": Decimal(60_000), "h": Decimal(3_600_000)}
@@ -133,6 +134,19 @@ def read_memory_mb(text: str) -> int:
 def memory(mb: int) -> str:
     """Memory given in 10**6 bytes: 256MB, 2GB."""
     return f"{mb // 1000}GB" if mb % 1000 == 0 else f"{mb}MB"
+
+
+def read_disk_mb(text: str) -> int:
+    """A rate of reading or writing in units of 10**6 bytes per second, 1MB/s..100GB/s."""
+    amount = text.removesuffix("/s")
+    if amount == text:
+        raise Wrong(f"{quote(text)} is not a rate.", "write it like 10MB/s")
+    return int(_read(amount, MEGABYTES, 1, 100_000, "a rate", "10MB/s", lambda mb: disk_rate(int(mb))))
+
+
+def disk_rate(mb: int) -> str:
+    """A rate given in 10**6 bytes per second: 10MB/s."""
+    return f"{memory(mb)}/s"
 
 
 def count(n: int, thing: str) -> str:

@@ -29,6 +29,7 @@ _NAME_RULE = "use a-z, 0-9 and '-' inside, at most 40 characters"
 # --- scalars ----------------------------------------------------------------------------------
 
 MEMORY = Text(units.read_memory_mb, {"type": "string", "pattern": units.MEMORY})
+DISK_RATE = Text(units.read_disk_mb, {"type": "string", "pattern": units.DISK_RATE})
 
 
 def _pattern(regex: re.Pattern[str] | str) -> str:
@@ -336,11 +337,18 @@ PROGRAM = Section(
 RESOURCES = Section(
     "the resources",
     {
-        "weight": Key(integer(1, 10_000), "Its share where a processor is short, against other slivers'; default 100."),
+        "weight": Key(integer(1, 1000), "Its share where a processor is short, against other slivers'; default 100."),
         "cores": Key(real(0.01, 1024), "At most so many cores, such as 0.5; default: all."),
         "memory": Key(MEMORY, "At most so much memory, such as 256MB; what takes more is ended; default 512MB."),
         "memory_high": Key(MEMORY, "Beyond so much it is slowed down; default: never."),
         "pids": Key(integer(16, 100_000), "At most so many processes and threads; default 512."),
+        "reserve": Key(
+            real(0.01, 1024), "So many cores are its own: it gets them at once, and no more; default: none are."
+        ),
+        "disk": Key(MEMORY, "Room for all that it writes, such as 1GB, set apart; default: no bound."),
+        "inodes": Key(integer(100, 10**9), "At most so many files on its disk; default: one for each 16 KiB."),
+        "disk_read": Key(DISK_RATE, "At most so much is read from its disk, such as 10MB/s; default: no bound."),
+        "disk_write": Key(DISK_RATE, "The same for what is written."),
     },
 )
 

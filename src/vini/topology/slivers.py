@@ -87,6 +87,8 @@ def _commands(fields: Fields) -> tuple[Command, ...]:
 
 _RESOURCES = {
     "weight": "cpu_weight", "cores": "cores", "memory": "memory_mb", "memory_high": "memory_high_mb", "pids": "pids",
+    "reserve": "reserve", "disk": "disk_mb", "inodes": "inodes", "disk_read": "disk_read_mb",
+    "disk_write": "disk_write_mb",
 }  # fmt: skip
 
 
@@ -96,6 +98,13 @@ def _check_resources(own: Fields, fields: Fields, mistakes: Mistakes) -> None:
     if "resources" in fields and not _is_container(fields) and not inherits:
         what = "Only a container's resources are bounded."
         mistakes.add(fields["resources"].key_at, what, "add 'runtime: container'")
+    asked = section(fields, "resources")
+    if {"reserve", "cores"} <= section(own, "resources").keys():  # an inherited `cores` gives way
+        what = "What has cores reserved takes these and no more, so `cores` says nothing."
+        mistakes.add(asked["cores"].key_at, what, "leave 'cores' or 'reserve' out")
+    for key in ("inodes", "disk_read", "disk_write"):
+        if key in asked and "disk" not in asked:
+            mistakes.add(asked[key].key_at, f"`{key}` bounds a disk, and there is none.", "add 'disk: 1GB'")
 
 
 def _is_container(fields: Fields) -> bool:

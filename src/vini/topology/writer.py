@@ -188,6 +188,11 @@ def _resources(resources: Resources) -> Written:
         "memory": units.memory(resources.memory_mb),
         "memory_high": units.memory(resources.memory_high_mb),
         "pids": resources.pids,
+        "reserve": resources.reserve,
+        "disk": units.memory(resources.disk_mb),
+        "inodes": resources.inodes,
+        "disk_read": units.disk_rate(resources.disk_read_mb),
+        "disk_write": units.disk_rate(resources.disk_write_mb),
     }
     differs = [getattr(resources, f) != getattr(usual, f) for f in resources.__struct_fields__]
     return {key: text for (key, text), other in zip(texts.items(), differs, strict=True) if other}

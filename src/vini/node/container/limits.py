@@ -2,6 +2,10 @@
 
 Version 2 has one tree: the limits are those of the sliver's group, in which our mark has its processes anyway.  With
 version 1 each controller has a tree of its own, in which the sliver has a group too, that its processes must join.
+
+A reservation is a cap and a weight.  The cap makes that no reserved sliver takes what is another's; the weight, of
+which no other sliver has more than a tenth, that it need not wait: the scheduler (EEVDF, before Linux 6.6 CFS) lets who
+wakes up and has had less than its share go first.
 """
 
 from __future__ import annotations
@@ -18,23 +22,39 @@ from vini.node import cgroup
 from vini.node.place import Place
 
 _PERIOD_US = 100_000
+_SHORT_US = 10_000  # the period of a reservation: who has used it up waits no longer than that
+_FINEST_PERCENT = 10  # the kernel takes no quota below 1 ms
+_RESERVED, _MOST = 10_000, 1_000  # the weight of who has a reservation, and the most of others
+_SLIVERS = 1_000  # of all slivers together once one has a reservation, against the node's own processes' 100
 _PAGE = 4096
 _MB = 10**6
 _NONE = "max"
 _CONTROLLERS = ("cpu", "memory", "pids")
+_REMOVED = ("memory.swap.max",)  # a kernel may be built without
 
 
 @cache
-def _trees() -> Mapping[str, Path]:
-    """Controller -> where its tree of version 1 is mounted; empty where version 2 has them all."""
-    if set(_CONTROLLERS) <= set((cgroup.mount() / "cgroup.controllers").read_text().split()):
-        return {}
+def _mounted() -> Mapping[str, Path]:
+    """Controller of version 1 -> where its tree is mounted."""
     found: dict[str, Path] = {}
     for line in Path("/proc/self/mounts").read_text().splitlines():
         _, where, kind, options, *_ = line.split()
         if kind == "cgroup":
-            found |= {c: Path(where) for c in _CONTROLLERS if c in options.split(",")}
+            found |= {c: Path(where) for c in (*_CONTROLLERS, "blkio") if c in options.split(",")}
     return found
+
+
+@cache
+def _trees() -> Mapping[str, Path]:
+    """The controllers of containers that are of version 1; empty where version 2 has them all."""
+    if set(_CONTROLLERS) <= set((cgroup.mount() / "cgroup.controllers").read_text().split()):
+        return {}
+    return {c: at for c, at in _mounted().items() if c in _CONTROLLERS}
+
+
+def tree(controller: str) -> Path | None:
+    """Where the tree of a controller of version 1 is mounted; None where it isn't."""
+    return _mounted().get(controller)
 
 
 def are_there() -> bool:
@@ -54,16 +74,24 @@ def joined(place: Place, ns: str) -> list[Path]:
     return [tree / place.mark / ns for tree in _trees().values()]
 
 
+def delegate(place: Place, *controllers: str) -> bool:
+    """Have version 2's controllers at work in our slivers' groups; False where it has not all of them."""
+    if not set(controllers) <= set((cgroup.mount() / "cgroup.controllers").read_text().split()):
+        return False
+    for above in (cgroup.mount(), cgroup.of(place)):
+        above.mkdir(exist_ok=True)
+        (above / "cgroup.subtree_control").write_text(" ".join(f"+{c}" for c in controllers))
+    return True
+
+
 def ensure(place: Place, o: Container) -> None:
     """Make the groups, and set the limits.  OSError where the kernel refuses."""
     if not _trees():
-        for above in (cgroup.mount(), cgroup.of(place)):
-            above.mkdir(exist_ok=True)
-            (above / "cgroup.subtree_control").write_text(" ".join(f"+{c}" for c in _CONTROLLERS))
+        delegate(place, *_CONTROLLERS)
     for group in joined(place, o.ns) or [cgroup.of(place, o.ns)]:
         group.mkdir(parents=True, exist_ok=True)
     for file, text in files(place, o):
-        if file.exists() or file.name not in ("memory.swap.max",):  # a kernel may be built without swap
+        if file.exists() or file.name not in _REMOVED:
             file.write_text(text)
 
 
@@ -74,7 +102,7 @@ def observed(place: Place, o: Container) -> Container:
             if file.read_text().strip() != text:
                 return replace(o, pids=0)  # which nobody wants
         except OSError:
-            if file.name != "memory.swap.max":
+            if file.name not in _REMOVED:
                 return replace(o, pids=0)
     return o
 
@@ -89,10 +117,15 @@ def remove(place: Place, ns: str) -> None:
 
 def files(place: Place, o: Container) -> Iterator[tuple[Path, str]]:
     """Files of cgroup file systems, and what they hold when the limits are as asked, as the kernel prints it."""
-    quota = str(o.cpu_percent * _PERIOD_US // 100) if o.cpu_percent else ""
+    period = _SHORT_US if o.cpu_reserved and o.cpu_percent >= _FINEST_PERCENT else _PERIOD_US
+    quota = str(o.cpu_percent * period // 100) if o.cpu_percent else ""
+    weight = _RESERVED if o.cpu_reserved else min(o.cpu_weight, _MOST)
     if trees := _trees():
         at = {c: tree / place.mark / o.ns for c, tree in trees.items()}
-        yield at["cpu"] / "cpu.shares", str(max(2, o.cpu_weight * 1024 // 100))
+        if o.cpu_reserved:
+            yield at["cpu"].parent / "cpu.shares", str(_shares(_SLIVERS))
+        yield at["cpu"] / "cpu.shares", str(_shares(weight))
+        yield at["cpu"] / "cpu.cfs_period_us", str(period)
         yield at["cpu"] / "cpu.cfs_quota_us", quota or "-1"
         yield at["memory"] / "memory.limit_in_bytes", str(_pages(o.memory_mb))
         if o.memory_high_mb:
@@ -100,12 +133,19 @@ def files(place: Place, o: Container) -> Iterator[tuple[Path, str]]:
         yield at["pids"] / "pids.max", str(o.pids)
         return
     group = cgroup.of(place, o.ns)
-    yield group / "cpu.weight", str(o.cpu_weight)
-    yield group / "cpu.max", f"{quota or _NONE} {_PERIOD_US}"
+    if o.cpu_reserved:
+        yield group.parent / "cpu.weight", str(_SLIVERS)
+    yield group / "cpu.weight", str(weight)
+    yield group / "cpu.max", f"{quota or _NONE} {period}"
     yield group / "memory.max", str(_pages(o.memory_mb))
     yield group / "memory.high", str(_pages(o.memory_high_mb)) if o.memory_high_mb else _NONE
     yield group / "memory.swap.max", "0"
     yield group / "pids.max", str(o.pids)
+
+
+def _shares(weight: int) -> int:
+    """What version 1 calls it."""
+    return max(2, weight * 1024 // 100)
 
 
 def _pages(mb: int) -> int:

@@ -16,7 +16,7 @@ import msgspec
 
 from vini.model import AnyObject, File, Root, Waiting
 from vini.node import beneath, cgroup, netns, shelf
-from vini.node.container import crun
+from vini.node.container import crun, disks, limits
 from vini.node.drivers import Failures, container
 from vini.node.images.provision import NotYet, Provision
 from vini.node.place import Place
@@ -32,7 +32,7 @@ def furnished(place: Place) -> set[str]:
             found |= {e.name for e in entries if "." in e.name and e.is_dir()}
     with suppress(FileNotFoundError):
         found |= {p.name.removesuffix(".root").removesuffix(".image") for p in (place.run / "mounts").iterdir()}
-    return found | shelf.slivers(place)
+    return found | shelf.slivers(place) | disks.slivers(place)
 
 
 def forget_sliver(place: Place, ns: str) -> None:
@@ -44,12 +44,15 @@ def forget_sliver(place: Place, ns: str) -> None:
             raise OSError(f"some processes of {ns} would not die: {cgroup.pids(group)}")
     if (crun.home(place) / ns).exists():
         container.forget(place, ns)
+    limits.remove(place, ns)  # also where the container went before what lived in it
     if _pin(place, ns).parent.exists():
         _unmount(place, ns)
     if shelf.Shelf(place, ns).exists():
         shelf.Shelf(place, ns).remove()
     if place.sockets(ns).is_symlink():
         place.sockets(ns).unlink()
+    if ns in disks.slivers(place):
+        disks.forget(place, ns)
     if place.sliver(ns).exists():
         shutil.rmtree(place.sliver(ns), ignore_errors=True)
 

@@ -10,7 +10,6 @@ import logging
 import os
 import re
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -35,6 +34,7 @@ _NODE = str(Path(__file__).parents[1])
 _ROOT = "{root}"
 _GRACE_S = 1.0  # between asking a process to end and ending it
 _LOG_LIMIT = 1 << 20  # bytes, of one process; beyond it the log is begun anew, the old one kept beside it
+_LAST_BYTES = 1 << 16  # of it, that are looked through for its last lines
 _TOLD = "--- told to reload "
 _BEGIN = "--- started "  # a line of this in a log parts one life of a process from the next
 _SETTLES_S = 1.0  # how long what has no readiness probe must have lived
@@ -110,17 +110,23 @@ class ProcessDriver:
             log = self._file(o.ns, o.name, "log")
             length = log.stat().st_size
             if self._heard.get(o.key) != length:
-                if o.reload_on in log.read_text(errors="replace").rpartition("\n--- ")[2]:
+                if o.reload_on in _end_of(log, _LOG_LIMIT).rpartition("\n--- ")[2]:
                     return True
                 self._heard[o.key] = length
         return False
 
     def _trim(self, log: Path) -> None:
-        """Keep a long log's end beside it and begin it anew; it is written in append mode, so its writer goes on."""
+        """Keep a long log's end beside it and begin it anew; it is written in append mode, so its writer goes on.
+
+        No more than that end is read and kept, however much came since the last look.  Where its disk is full of what
+        it said, that goes first, and the end is lost.
+        """
         with suppress(FileNotFoundError):
             if log.stat().st_size > _LOG_LIMIT:
-                shutil.copyfile(log, log.with_suffix(".log.1"))
+                end = _end_of(log, _LOG_LIMIT)
                 os.truncate(log, 0)
+                with suppress(OSError):
+                    log.with_suffix(".log.1").write_text(end)
 
     def _lives_here(self, ns: str, pid: int) -> bool:
         try:
@@ -401,7 +407,7 @@ class ProcessDriver:
 
     def _last_lines(self, o: Process, n: int = 3) -> str:
         try:
-            text = self._file(o.ns, o.name, "log").read_text(errors="replace")
+            text = _end_of(self._file(o.ns, o.name, "log"), _LAST_BYTES)
         except FileNotFoundError:
             return "(none)"
         latest = text.rpartition(_BEGIN)[2].splitlines()[1:] if _BEGIN in text else text.splitlines()
@@ -411,6 +417,13 @@ class ProcessDriver:
         for pid, child in list(self._children.items()):
             if child.poll() is not None:
                 del self._children[pid]
+
+
+def _end_of(file: Path, most: int) -> str:
+    """The last bytes of a file that somebody else writes, who may write more than there is memory for."""
+    with file.open("rb") as f:
+        f.seek(max(0, os.fstat(f.fileno()).st_size - most))
+        return f.read(most).decode(errors="replace")
 
 
 def _called(o: Process) -> str:
