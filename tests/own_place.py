@@ -24,6 +24,7 @@ from vini.node.drivers.container import ContainerDriver
 from vini.node.drivers.contents import FileDriver, RootDriver
 from vini.node.drivers.disk import DiskDriver
 from vini.node.drivers.network import NetworkDriver
+from vini.node.drivers.outside import OutsideDriver
 from vini.node.drivers.process import ProcessDriver
 from vini.node.drivers.program import ProgramDriver
 from vini.node.drivers.shape import ShapeDriver
@@ -130,8 +131,8 @@ class OwnPlace:
     def drivers(self) -> list:
         p = self.place
         return [
-            NetworkDriver(p), WireguardDriver(p), ShapeDriver(p), DiskDriver(p), FileDriver(p), RootDriver(p),
-            ContainerDriver(p), ProcessDriver(p), ProgramDriver(p),
+            NetworkDriver(p), WireguardDriver(p), OutsideDriver(p), ShapeDriver(p), DiskDriver(p), FileDriver(p),
+            RootDriver(p), ContainerDriver(p), ProcessDriver(p), ProgramDriver(p),
         ]  # fmt: skip
 
     def namespaces(self) -> set[str]:

@@ -15,6 +15,7 @@ from vini.lans import has_loop
 from vini.layout import Layout, Vif, alive, carried, forwards, layout
 from vini.model import (
     BRIDGE,
+    OUTSIDE,
     Address,
     AnyObject,
     BgpPeer,
@@ -30,6 +31,8 @@ from vini.model import (
     Mistake,
     Netns,
     Node,
+    Outside,
+    OutsideGrant,
     Process,
     Program,
     Ride,
@@ -71,11 +74,13 @@ def embed(
     placed: Mapping[str, str] | None = None,
     vnis: Mapping[str, int] | None = None,
     port: int = 0,
+    grant: OutsideGrant | None = None,
 ) -> dict[str, SliceSpec]:
     """Everything each node must hold.  Raises Unsupported or CapacityError where a wish can't be met.
 
     `placed` has each sliver's node (None: all are on the first one); `vnis` has the tunnel's number of each link that
-    leads from one to another (`placement.crossing`); `port` is the slice's, for WireGuard.
+    leads from one to another (`placement.crossing`); `port` is the slice's, for WireGuard; without a `grant` no sliver
+    has a way to the world, whether or not it asks for one.
     """
     where = _where(topology, nodes, placed)
     made = layout(topology)
@@ -90,6 +95,8 @@ def embed(
         own.update(_sliver(topology, made, where[name], sliver, wired, ready.adds_to_own if ready else 0))
         if sliver.runtime == "container":
             own.update(_container(topology.name, where[name], sliver, known))
+        if sliver.outside and grant:
+            own.add(_outside(topology.name, made, where[name], sliver, grant, nodes))
         if ready and sliver.program:
             own.update(hooked(topology.name, name, sliver.program, ready, made.vifs[name]))
     for link, wire in wired.items():
@@ -192,6 +199,26 @@ def _container(slice_: str, node: Node, sliver: Sliver, known: str) -> Iterator[
         yield Disk(ns, own.disk_mb, own.inodes, own.disk_read_mb, own.disk_write_mb)
     if not sliver.image and _HOSTS not in sliver.files:
         yield File(ns, f"root{_HOSTS}", _LOCALHOST + known)
+
+
+def _outside(
+    slice_: str, made: Layout, node: Node, sliver: Sliver, grant: OutsideGrant, nodes: Iterable[Node]
+) -> Outside:
+    """A sliver's vif to the world; other nodes are not of the world."""
+    if "outside" not in node.capabilities:
+        raise Unsupported(
+            f"Sliver {sliver.name!r} asks for a way to the world, which node {node.name!r} can't give it; "
+            "`apt-get install nftables` there, and look at `vini doctor`."
+        )
+    vifs = {vif.dev: vif.index for vif in made.vifs[sliver.name]}
+    if OUTSIDE in vifs:
+        what = f"{sliver.name}: a vif of its links is called {OUTSIDE!r}, as its way to the world is; rename that."
+        raise TopologyError([Mistake(0, 0, what)])
+    at = names.place([OUTSIDE], names.INDEX_SPACE, lambda d: names.digest("index", slice_, sliver.name, d), 1 << 16,
+                     vifs.values())  # fmt: skip
+    never = {n.address for n in nodes if n.address and ":" not in n.address}
+    mac = names.mac(slice_, sliver.name, OUTSIDE)
+    return Outside(f"{slice_}.{sliver.name}", mac, at[OUTSIDE], grant, tuple(sorted(never)))
 
 
 def _inside(sliver: Sliver, objects: Iterable[AnyObject]) -> Iterator[AnyObject]:

@@ -8,6 +8,9 @@ from vini.store import migrations
 from vini.store.database import Tx
 
 _UNDO = {
+    "0012": (
+        "DROP TABLE event_chain", "DROP TABLE outside_grants", "DELETE FROM counters WHERE name = 'event chain'"
+    ),
     "0008": ("DROP TABLE centrals",),
     "0007": ("DROP TABLE notices",),
     "0006": ("DROP TABLE crossings", "DROP TABLE substrate_links"),

@@ -15,7 +15,21 @@ from vini import bus, placement
 from vini.central import testbed
 from vini.central.api.desired import desired_router
 from vini.central.app import make_app
-from vini.model import Container, End, Gretap, Link, Netns, Sliver, SliverStatus, Topology, Vxlan, Wireguard, is_sliver
+from vini.model import (
+    Container,
+    End,
+    Gretap,
+    Link,
+    Netns,
+    Outside,
+    OutsideGrant,
+    Sliver,
+    SliverStatus,
+    Topology,
+    Vxlan,
+    Wireguard,
+    is_sliver,
+)
 from vini.rules.nouns import NodeSaid
 from vini.store import nodes, slices, specs, tunnels
 from vini.store.tables import wireguards
@@ -297,3 +311,51 @@ def test_the_nodes_of_a_slice_their_clocks_loads_and_acts(api: Api, fleet: Nodes
         assert api("outsider", "GET", f"{at}/{path}").status_code == 404
     told = api("user", "GET", "/clock").json()
     assert (told["received"], told["answered"]) == (api.now[0], api.now[0])
+
+
+# --- the world ------------------------------------------------------------------------------------
+
+WORLDLY = replace(PAIR, slivers={**PAIR.slivers, "a": Sliver("a", node=N1, outside=True)})
+OUTSIDE = "/slices/princeton_iias/outside"
+
+
+def asked_outside(database) -> list[Outside]:
+    with database.reading() as tx:
+        return [o for s in specs.of_slice(tx, "princeton_iias").values() for o in s.objects if isinstance(o, Outside)]
+
+
+def test_only_an_admin_grants_the_world_and_nodes_are_told_at_once(api: Api, fleet: Nodes, database) -> None:
+    with database.transaction() as tx:
+        nodes.heard(tx, N1, api.now[0], NodeSaid(CAN | {"outside"}, "192.0.2.1"), 0.0)
+    refused = put(api, WORLDLY)
+    assert refused.status_code == 403 and "vini outside grant princeton_iias" in refused.json()["sentence"]
+    grant = OutsideGrant(("0.0.0.0/0",), ("tcp/443",))
+    for who in ("user", "pi", "tech"):
+        assert api(who, "PUT", OUTSIDE, msgspec.to_builtins(grant)).status_code == 403
+    assert api("user", "GET", OUTSIDE).status_code == 404
+    assert api("admin", "PUT", OUTSIDE, {"to": ["10.0.0.1/8"]}).status_code == 400
+    assert api("admin", "PUT", OUTSIDE, msgspec.to_builtins(grant)).status_code == 200
+    assert put(api, WORLDLY).status_code == 200
+    (made,) = asked_outside(database)
+    assert (made.ns, made.grant, made.never) == ("princeton_iias.a", grant, ("192.0.2.1", "192.0.2.2"))
+    fleet.woken.clear()
+    wider = replace(grant, allow=("tcp",))
+    assert api("admin", "PUT", OUTSIDE, msgspec.to_builtins(wider)).status_code == 200
+    assert [o.grant for o in asked_outside(database)] == [wider]
+    assert api("user", "GET", OUTSIDE).json()["allow"] == ["tcp"]
+    assert N1 in fleet.woken[-1]
+
+
+def test_what_is_revoked_is_gone_though_the_slice_could_not_be_placed_anew(api: Api, fleet: Nodes, database) -> None:
+    with database.transaction() as tx:
+        nodes.heard(tx, N1, api.now[0], NodeSaid(CAN | {"outside"}, "192.0.2.1"), 0.0)
+    api("admin", "PUT", OUTSIDE, {"to": ["0.0.0.0/0"]})
+    put(api, WORLDLY)
+    assert api("admin", "PATCH", f"/nodes/{N1}", {"boot_state": "safeboot"}).status_code == 200
+    before = api("user", "GET", AT).json()["generation"]
+    assert api("admin", "DELETE", OUTSIDE).status_code == 204
+    assert asked_outside(database) == []
+    assert api("user", "GET", AT).json()["generation"] == before + 1
+    assert N1 in fleet.woken[-1]
+    whats = [e["what"] for e in api("user", "GET", "/slices/princeton_iias/log").json()]
+    assert whats[0] == "revoke outside" and "grant outside: 0.0.0.0/0" in whats

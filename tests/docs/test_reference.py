@@ -21,7 +21,7 @@ from pages import ROOT, anchors, blocks, links, pages
 import vini
 from vini.cli import vini as program
 from vini.embed import embed
-from vini.model import PROTOCOLS, STACK, Node, Object, Process, Topology, TopologyError, ViniError
+from vini.model import PROTOCOLS, STACK, Node, Object, OutsideGrant, Process, Topology, TopologyError, ViniError
 from vini.topology import parse
 
 CLI = (ROOT / "docs/reference/cli.md").read_text()
@@ -101,6 +101,9 @@ def test_every_variable_of_the_environment_is_documented() -> None:
 # --- objects ----------------------------------------------------------------------------------
 
 
+GRANT = OutsideGrant(("0.0.0.0/0",))
+
+
 def sample() -> Topology:
     """One that needs objects of every kind."""
     return parse(
@@ -112,7 +115,7 @@ slivers:
   h: {routes: [{to: default, via: a}]}
   sw: {mode: switch}
   p: {program: {elements: input -> kernel}}
-  c: {runtime: container, commands: ["true"], resources: {disk: 20MB}}
+  c: {runtime: container, commands: ["true"], resources: {disk: 20MB}, outside: true}
 links:
   - a -- b: {delay: 1ms, lose: 3}
   - h -- a
@@ -140,13 +143,14 @@ def objects() -> frozenset[Object]:
             "wireguard",
             "containers",
             "disks",
+            "outside",
         }
     )
     nodes = [Node(n, can, address=f"192.0.2.{i}", wireguard=n * 43 + "=") for i, n in enumerate("nm")]
     placed = {name: "m" if name == "b" else "n" for name in sample().slivers}
     found: frozenset[Object] = frozenset()
     for tunnel in ("vxlan", "gretap", "wireguard"):
-        made = embed(replace(sample(), tunnel=tunnel), nodes, placed=placed, vnis={"a--b": 1}, port=20_001)
+        made = embed(replace(sample(), tunnel=tunnel), nodes, placed=placed, vnis={"a--b": 1}, port=20_001, grant=GRANT)
         found = found.union(*(spec.objects for spec in made.values()))
     return found
 

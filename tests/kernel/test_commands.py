@@ -263,6 +263,19 @@ def test_the_agent_starts_tells_and_stops(sh):
     eventually(lambda: not sh.own.agents())
 
 
+def test_what_a_slice_may_do_in_the_world_is_granted_shown_and_taken_back(sh):
+    sh.net.write_text(NET.replace("[west, mid, east]", "{west: {outside: true}, mid: , east: }"))
+    assert "an operator grants it with `vini outside grant tri --to PREFIX`" in sh.vini("up", sh.net, code=4)
+    granted = sh.vini("outside", "grant", "tri", "--to", "203.0.113.0/24", "--allow", "tcp/443", "--rate", "5mbit")
+    assert granted == "tri may reach 203.0.113.0/24 by tcp/443.\n"
+    assert "+ outside tri.west" in sh.vini("plan", sh.net)
+    assert sh.json("outside", "show", "tri")["rate_kbit"] == 5000
+    assert "5 Mbit/s, 2000 packets/s" in sh.vini("outside", "show", "tri")
+    assert "is no IPv4 prefix" in sh.vini("outside", "grant", "tri", "--to", "everywhere", code=2)
+    assert sh.vini("outside", "revoke", "tri") == "tri may reach nothing of the world.\n"
+    assert sh.json("outside", "show", "tri") is None
+
+
 def test_the_doctor_knows_this_machine(sh):
     assert "root" in sh.json("doctor")["have"]
     assert "FEATURE" in sh.vini("doctor")

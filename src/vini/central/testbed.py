@@ -19,6 +19,8 @@ from vini.model import (
     Netns,
     Node,
     NotFound,
+    Outside,
+    OutsideGrant,
     Shape,
     SliceSpec,
     SliverStatus,
@@ -30,11 +32,12 @@ from vini.model import (
 from vini.plan import plan
 from vini.plugins.tunnels import TunnelKind, kind_of
 from vini.reach import FibEntry, hosts
-from vini.rules import access, quota, strangers
+from vini.rules import access, outside, quota, strangers
 from vini.rules.caller import Caller
 from vini.rules.leases import moment
 from vini.rules.nouns import Holder, NodeRow, SliceRow
 from vini.store import calendar, events, nodes, sites, slices, specs, substrate, takings, tunnels
+from vini.store import outside as grants
 from vini.store.database import Database, Tx
 
 T = TypeVar("T")
@@ -135,11 +138,50 @@ class Testbed:
                 raise Conflict(f"Slice {name!r} is at generation {row.generation}, not {after}; look, and try again.")
             generation = slices.next_generation(tx, name)
             held = specs.of_slice(tx, name)
+            outside.refuse(topology, row.topology, grants.get(tx, name))
             wanted = self._embedded(tx, topology, generation, row, held, max(now, at))
             wanted = _at(at, wanted, nodes.all(tx)) if at else wanted
             slices.put_topology(tx, name, topology, wanted, now, above=generation)
             events.add(tx, at=now, who=caller.email, what=what, kind="slice", target=name, detail=f"{generation}")
         return Change(generation, frozenset(wanted) | {n for n, s in held.items() if s.objects})
+
+    def granted(self, caller: Caller, name: str) -> OutsideGrant:
+        """What the slice may do in the world.  NotFound where that is nothing."""
+        with self._database.reading() as tx:
+            _seen(tx, caller, name)
+            grant = grants.get(tx, name)
+        if grant is None:
+            raise NotFound(f"Slice {name!r} may do nothing in the world; an admin grants it with `vini outside grant`.")
+        return grant
+
+    async def grant(self, caller: Caller, name: str, grant: OutsideGrant | None) -> None:
+        """From now on the slice may do that in the world; None: nothing.  Its nodes are told at once."""
+        self._bus.wake(await asyncio.to_thread(self._grant, caller, name, grant))
+
+    def _grant(self, caller: Caller, name: str, grant: OutsideGrant | None) -> frozenset[str]:
+        """The nodes that have something to do.  What is taken away is taken away whatever else has become of the
+        testbed: the slice is not placed anew for it."""
+        now = self._clock()
+        with self._database.transaction() as tx:
+            takings.turn(tx)
+            row = _seen(tx, caller, name, lock=True)
+            access.may(caller, "grant outside to slice", access.of_slice(row))
+            if grant is not None:
+                outside.check(grant)
+            grants.put(tx, row.id, grant, caller.email, now)
+            what = f"grant outside: {', '.join(grant.to)}" if grant else "revoke outside"
+            asks = any(s.outside for s in row.topology.slivers.values())
+            generation = slices.next_generation(tx, name) if asks else row.generation
+            events.add(tx, at=now, who=caller.email, what=what, kind="slice", target=name, detail=f"{generation}")
+            if not asks:
+                return frozenset()
+            held = specs.of_slice(tx, name)
+            if grant is None:
+                wanted = {n: _without_outside(s, generation) for n, s in held.items() if s.objects}
+            else:
+                wanted = self._embedded(tx, row.topology, generation, row, held, now)
+            slices.put_topology(tx, name, row.topology, wanted, now, above=generation)
+        return frozenset(wanted) | frozenset(held)
 
     def _embedded(
         self, tx: Tx, topology: Topology, generation: int, row: SliceRow, held: dict[str, SliceSpec], at: float
@@ -165,7 +207,8 @@ class Testbed:
         crossing = placement.crossing(topology, placed)
         vnis = tunnels.lease(tx, topology.name, crossing)
         port = tunnels.lease_port(tx, topology.name, wanted=bool(crossing) and kind_of(topology) == "wireguard")
-        made = embed(topology, able, generation, placed=placed, vnis=vnis, port=port)
+        granted = grants.get(tx, topology.name)
+        made = embed(topology, able, generation, placed=placed, vnis=vnis, port=port, grant=granted)
         mine = {n: below.marked(s) for n, s in made.items() if s.objects}
         return {n: msgspec.structs.replace(s, expires=ends.get(n, row.expires)) for n, s in mine.items()}
 
@@ -181,6 +224,7 @@ class Testbed:
                 row = _seen(tx, caller, topology.name)
                 access.may(caller, "use slice", access.of_slice(row))
                 held = specs.of_slice(tx, topology.name)
+                outside.refuse(topology, row.topology, grants.get(tx, topology.name))
                 wanted = self._embedded(tx, topology, row.generation + 1, row, held, self._clock())
                 for node in sorted({*held, *wanted}):
                     want = wanted[node].objects if node in wanted else frozenset()
@@ -373,6 +417,11 @@ def _at(at: float, wanted: dict[str, SliceSpec], rows: Iterable[NodeRow]) -> dic
 
 def _reported(body: bytes) -> bus.Report:
     return msgspec.json.decode(body, type=bus.Report)
+
+
+def _without_outside(spec: SliceSpec, generation: int) -> SliceSpec:
+    left = frozenset(o for o in spec.objects if not isinstance(o, Outside))
+    return msgspec.structs.replace(spec, objects=left, generation=generation, not_before=0.0)
 
 
 def _slivers(spec: SliceSpec) -> tuple[str, ...]:

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Literal, cast
 
 import click
 
-from vini.cli.out import called, line, note
+from vini.cli.out import called, dump, json_option, line, note
 from vini.model import Denied, ViniError
 
 if TYPE_CHECKING:
     from vini.plugins.tunnels import TunnelKind
+    from vini.store import chain
 
 _DIRECTORY = "/var/lib/vini-central"
 directory_option = click.option(
@@ -187,3 +188,42 @@ def _restore(directory: Path, file: Path, database: str) -> None:
     line(f"The central {settings.url} is in {directory}.")
     where = "" if str(directory) == _DIRECTORY else f" --dir {directory}"
     line(called(f"Next: vini central run{where}"))
+
+
+@central_command.command("audit")
+@directory_option
+@click.option("--head", default="", metavar="PLACE:HASH", help="What an earlier audit printed; it must still be there.")
+@json_option
+def _audit(directory: Path, head: str, as_json: bool) -> None:
+    """Check that no event was changed, taken out or put in since it happened.
+
+    Every event holds a hash of itself and of the one before.  Who can write the database could make all hashes anew: so
+    keep the head that this prints elsewhere, and give it the next time.  Exit code 1: something is wrong, and what.
+    """
+    from vini.central import settings
+    from vini.store import chain
+    from vini.store.database import Database
+
+    database = Database(settings.read(directory).database_url(directory))
+    try:
+        database.check()
+        with database.reading() as tx:
+            found = chain.check(tx, _head(head) if head else None)
+    finally:
+        database.close()
+    if as_json:
+        dump({"events": found.events, "head": str(found.head), "broken": found.broken})
+    elif not found.broken:
+        line(f"{found.events} events, and none was changed. Keep this head elsewhere:")
+        line(called(f"  {found.head}"))
+    if found.broken:
+        raise ViniError(f"The events are not what they were: {found.broken}")
+
+
+def _head(text: str) -> chain.Head:
+    from vini.store import chain
+
+    if not re.fullmatch(r"\d{1,18}:[0-9a-f]{64}", text):
+        raise ViniError(f"{text!r} is no head of a chain; give what `vini central audit` printed, like 12:9f2c...")
+    place, _, digest = text.partition(":")
+    return chain.Head(int(place), digest)

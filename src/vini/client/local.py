@@ -19,7 +19,7 @@ from vini.client.child import output
 from vini.client.slices import Event, OnProgress, Say, Slices, SshPlace
 from vini.dataplane.element import Element
 from vini.embed import embed
-from vini.model import Denied, Link, Node, Shape, SliceSpec, SliverStatus, Stale, Topology, ViniError
+from vini.model import Denied, Link, Node, OutsideGrant, Shape, SliceSpec, SliverStatus, Stale, Topology, ViniError
 from vini.node import cgroup, service
 from vini.node.container.config import RUN as CONTAINED_RUN
 from vini.node.container.crun import is_contained
@@ -30,6 +30,7 @@ from vini.node.ssh import authorized
 from vini.node.version import digest
 from vini.placement import check_reserved
 from vini.reach import FibEntry, hosts
+from vini.rules import outside
 from vini.store import Store
 
 if TYPE_CHECKING:
@@ -77,6 +78,8 @@ class Client(Slices):
         greeting = await self.greeting()
         with self.store.transaction():
             topology = wanted()
+            before = self.store.find(name) if any(s.outside for s in topology.slivers.values()) else None
+            outside.refuse(topology, before.topology if before else None, self.store.granted(name))
             known = (greeting.ended | greeting.generations).get(name, greeting.forgotten)
             spec = self._embed(topology, greeting, max(self.store.generation(name), known) + 1)
             spec = replace(spec, not_before=at) if at else spec
@@ -88,7 +91,8 @@ class Client(Slices):
             return [s.topology for s in self.store.slices() if s.topology.name != topology.name]
 
         check_reserved(topology, others, os.cpu_count() or 1)
-        return embed(topology, [Node(greeting.node, greeting.capabilities)], generation)[greeting.node]
+        node = Node(greeting.node, greeting.capabilities)
+        return embed(topology, [node], generation, grant=self.store.granted(topology.name))[greeting.node]
 
     async def _accept(self, spec: SliceSpec, progress: OnProgress = None) -> bus.Report:
         """The agent's report; of a newer desired state, where another command stored one and it came there first."""
@@ -102,6 +106,24 @@ class Client(Slices):
         assert isinstance(reply, bus.Report)
         return reply
 
+    def granted(self, slice_: str) -> OutsideGrant | None:
+        """What a slice may do in the world; None: nothing."""
+        return self.store.granted(slice_)
+
+    async def grant(self, slice_: str, grant: OutsideGrant | None) -> None:
+        """From now on a slice may do that in the world; None: nothing.  It need not be up."""
+        if grant is not None:
+            outside.check(grant)
+        greeting = await self.greeting()
+        with self.store.transaction():
+            self.store.grant(slice_, grant)
+            stored = self.store.find(slice_)
+            if stored is None or not any(s.outside for s in stored.topology.slivers.values()):
+                return
+            spec = self._embed(stored.topology, greeting, stored.generation + 1)
+            self.store.put(stored.topology, spec, _who(), "grant outside" if grant else "revoke outside")
+        await self._accept(spec)
+
     async def down(self, slice_: str, progress: OnProgress = None) -> bus.Report:
         """Ask for the empty desired state; also of a slice that only another version can read."""
         try:
@@ -113,7 +135,10 @@ class Client(Slices):
 
     async def foresee(self, topology: Topology) -> tuple[str, ...]:
         """What `put` would change, step by step; nothing is touched."""
-        spec = self._embed(topology, await self.greeting(), 1)
+        greeting = await self.greeting()
+        before = self.topologies().get(topology.name)
+        outside.refuse(topology, before, self.store.granted(topology.name))
+        spec = self._embed(topology, greeting, 1)
         reply = await self._ask(bus.Foresee(spec))
         assert isinstance(reply, bus.Lines)
         return reply.lines

@@ -25,6 +25,7 @@ from vini.model import (
     DriverError,
     Mistake,
     NotFound,
+    OutsideGrant,
     SliverStatus,
     Stale,
     Topology,
@@ -174,6 +175,19 @@ class RemoteClient(Slices):
                 if attempt == _TRIES - 1:
                     raise
         raise AssertionError("unreachable")
+
+    def granted(self, slice_: str) -> OutsideGrant | None:
+        """What a slice may do in the world; None: nothing."""
+        self.call("GET", f"/slices/{slice_}", Any)  # one that is not there is told of as such
+        try:
+            return self.call("GET", f"/slices/{slice_}/outside", OutsideGrant)
+        except NotFound:
+            return None
+
+    async def grant(self, slice_: str, grant: OutsideGrant | None) -> None:
+        """From now on a slice may do that in the world; None: nothing.  Only an admin may say so."""
+        method = "DELETE" if grant is None else "PUT"
+        await self._ask(method, f"/slices/{slice_}/outside", Any, grant)
 
     async def down(self, slice_: str, progress: OnProgress = None) -> bus.Report:
         """Ask for the empty desired state."""

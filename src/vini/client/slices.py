@@ -14,7 +14,7 @@ from vini import bus
 from vini.client.times import Ahead, NodeClock
 from vini.expected import expectations
 from vini.layout import address, layout
-from vini.model import Link, NotFound, SliverStatus, Topology, Unsupported, Value, ViniError
+from vini.model import Link, NotFound, OutsideGrant, SliverStatus, Topology, Unsupported, Value, ViniError
 from vini.reach import FibEntry, lost_path, unreached
 
 if TYPE_CHECKING:
@@ -90,6 +90,14 @@ class Slices(ABC):
         once, and all act at that moment, each by its own clock as far as the central knows how that goes; returns when
         all know, at that moment at the latest.  Raises NotFound where the slice is not up.
         """
+
+    @abstractmethod
+    def granted(self, slice_: str) -> OutsideGrant | None:
+        """What a slice may do in the world; None: nothing."""
+
+    @abstractmethod
+    async def grant(self, slice_: str, grant: OutsideGrant | None) -> None:
+        """From now on a slice may do that in the world; None: nothing."""
 
     @abstractmethod
     async def down(self, slice_: str, progress: OnProgress = None) -> bus.Report:

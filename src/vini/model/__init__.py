@@ -43,6 +43,7 @@ from vini.model.errors import (
 )
 from vini.model.objects import (
     BRIDGE,
+    OUTSIDE,
     STACK,
     SYSCTLS,
     WIREGUARD,
@@ -61,6 +62,8 @@ from vini.model.objects import (
     Interface,
     Netns,
     Object,
+    Outside,
+    OutsideGrant,
     Process,
     Ready,
     Root,
@@ -84,8 +87,9 @@ __all__ = [
     "Address", "Adjacency", "AnyObject", "BRIDGE", "BUDGET_KPPS", "BgpPeer", "Bpf", "BpfRow", "BpfVif", "Bridge",
     "BurstLoss", "Capabilities", "CapacityError", "Command", "Conflict", "Container", "DAEMONS", "Denied", "Disk",
     "DriverError", "End", "Expect", "Fault", "File", "Gate", "Gretap", "Hook", "IN_KERNEL", "Impairment",
-    "Interface", "Key", "Link", "Mistake", "Netns", "Node", "NotFound", "Object", "Op", "PROTOCOLS", "Place",
-    "Process", "Program", "Ready", "Resources", "Ride", "Root", "Route", "Router", "RouterVif", "Routing",
+    "Interface", "Key", "Link", "Mistake", "Netns", "Node", "NotFound", "OUTSIDE", "Object", "Op", "Outside",
+    "OutsideGrant", "PROTOCOLS", "Place", "Process", "Program", "Ready", "Resources", "Ride", "Root", "Route", "Router",
+    "RouterVif", "Routing",
     "SPEAKS", "STACK", "SYSCTLS", "Shape", "SliceSpec", "Sliver", "SliverStatus", "Stale", "State",
     "StaticRoute", "Sysctl", "Topology", "TopologyError", "Tunnel", "Unsupported", "Value", "Veth", "VethEnd",
     "ViniError", "Vxlan", "WIREGUARD", "Waiting", "Way", "Wireguard", "WireguardPeer", "is_sliver", "underlay",

@@ -141,6 +141,7 @@ class Sliver(Value, frozen=True):
     program: Program | None = None
     runtime: Literal["light", "container"] = "light"  # "container": its processes see nothing of the node
     resources: Resources = Resources()  # of a container
+    outside: bool = False  # has a vif to the world, as far as its slice is granted that
 
 
 class End(Value, frozen=True):

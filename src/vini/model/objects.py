@@ -274,6 +274,49 @@ class Gretap(Object, frozen=True):
         return (("netns", self.ns),)
 
 
+OUTSIDE = "outside"  # the name of a sliver's vif to the world
+
+
+class OutsideGrant(Value, frozen=True):
+    """What an operator lets a slice do in the world; budgets are of all its slivers on one node together.
+
+    `to` has IPv4 prefixes.  One that is in the private ranges, or another that the public Internet does not have, is
+    meant as it stands; of any other only what the public Internet has: so "0.0.0.0/0" leads to no site's own network.
+    """
+
+    to: tuple[str, ...]
+    allow: tuple[str, ...] = ("tcp", "udp", "icmp")  # "tcp", "udp/53", "tcp/8000-8999"; "icmp" is echo requests
+    rate_kbit: int = 10_000  # each way, of Ethernet frames
+    packets_per_s: int = 2000  # each way
+    flows: int = 1000  # at a time
+    new_flows_per_s: int = 100
+    daily_mb: int = 1000  # 10**6 bytes that leave in a day of UTC; 0: not bounded
+
+
+class Outside(Object, frozen=True):
+    """A sliver's vif to the world, by way of its node, which translates addresses and lets out what is granted.
+
+    Its address is the node's to choose.  Nothing else leaves: see `node/outside/rules.py`.
+    """
+
+    in_place: ClassVar[frozenset[str]] = frozenset({"grant", "never", "whole"})
+    falls: ClassVar[bool] = False  # what the node has of it stays
+    ns: str
+    mac: str
+    index: int  # interface index, unique inside its namespace
+    grant: OutsideGrant
+    never: tuple[str, ...] = ()  # addresses of other nodes, to which nothing goes whatever is granted
+    whole: bool = True  # both ends, and the rules at the node's, are as we make them; always wanted so
+
+    @property
+    def key(self) -> Key:
+        return ("outside", self.ns)
+
+    @property
+    def on(self) -> tuple[Key, ...]:
+        return (("netns", self.ns),)
+
+
 class Interface(Object, frozen=True):
     """The settings of one vif, or of "lo"; it comes and goes with what it belongs to.
 
@@ -583,6 +626,7 @@ AnyObject = (
     | Wireguard
     | Vxlan
     | Gretap
+    | Outside
     | Bridge
     | Interface
     | Address
@@ -598,6 +642,7 @@ AnyObject = (
 Tunnel = Vxlan | Gretap  # what a link to another node can be made of
 # From the ground up: a kind stands only on kinds to its left (and, for processes, on its own).
 STACK: tuple[type[Object], ...] = (
-    Netns, Disk, Sysctl, Veth, Wireguard, Vxlan, Gretap, Bridge, Interface, Address, Route, File, Shape, Gate, Bpf,
+    Netns, Disk, Sysctl, Veth, Wireguard, Vxlan, Gretap, Outside, Bridge, Interface, Address, Route, File, Shape,
+    Gate, Bpf,
     Hook, Root, Container, Process,
 )  # fmt: skip

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
-from vini.model import Unsupported, Value
+from vini.model import OutsideGrant, Unsupported, Value
 from vini.node import cgroup
 from vini.node.container import crun, disks, limits, mounts
+from vini.node.outside import rules
 from vini.node.service import has_systemd
 
 
@@ -37,6 +38,7 @@ FEATURES = (
         "containers", "slivers with `runtime: container`", "`apt-get install crun` (or runc), on Linux 5.19 or newer"
     ),
     Feature("disks", "bounded disks of slivers", "`modprobe loop; apt-get install e2fsprogs`"),
+    Feature("outside", "slivers' way to the world", "`apt-get install nftables`, on Linux 5.16 or newer"),
     Feature("frr", "routing by FRR", "`apt-get install frr frr-pythontools`"),
     Feature("bird", "routing by BIRD", "`apt-get install bird2`"),
     Feature("iperf3", "throughput probes", "`apt-get install iperf3`"),
@@ -120,6 +122,17 @@ def _containers() -> bool:
         holder.communicate()
 
 
+def _outside() -> bool:
+    """Tries all kinds of rules that it takes, in a throw-away namespace."""
+    port = rules.Port("s.a", "lo", "02:00:00:00:00:01", "06:00:00:00:00:01", "198.18.0.1", "198.18.0.0")
+    text = rules.tables("trial", "s", [port], OutsideGrant(("0.0.0.0/0", "192.0.2.0/24")), ()) + rules.guard("trial")
+    command = ["unshare", "-n", "nft", "-f", "-"]
+    return (
+        shutil.which("nft") is not None
+        and subprocess.run(command, input=text.encode(), capture_output=True).returncode == 0
+    )
+
+
 def _library(name: str) -> bool:
     try:
         ctypes.CDLL(name)
@@ -143,6 +156,7 @@ _PROBES: dict[str, Callable[[], bool]] = {
     "programs": _programs,
     "containers": _containers,
     "disks": disks.are_there,
+    "outside": _outside,
     "frr": _program("/usr/lib/frr/zebra"),
     "bird": _program("bird", "/usr/sbin/bird"),
     "iperf3": _program("iperf3"),

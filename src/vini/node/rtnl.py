@@ -313,8 +313,11 @@ def _u32(raw: bytes | None) -> int:
     return int.from_bytes(raw, "little") if raw else 0
 
 
-def add_veth(fds: tuple[int, int], devs: tuple[str, str], indexes: tuple[int, int], macs: tuple[str, str]) -> bytes:
-    """Make a pair, each end right away in its namespace, with its name, index, MAC and our mark.
+def add_veth(
+    fds: tuple[int, int], devs: tuple[str, str], indexes: tuple[int, int], macs: tuple[str, str], group: int = GROUP
+) -> bytes:
+    """Make a pair, each end right away in its namespace, with its name, index (0: the kernel's choice), MAC and our
+    mark.
 
     One message, so that a crash leaves either nothing or a pair that can be recognised as ours.
     """
@@ -322,7 +325,7 @@ def add_veth(fds: tuple[int, int], devs: tuple[str, str], indexes: tuple[int, in
         _LINK_BODY.pack(0, 0, index, 0, 0)
         + nl.text(_IFNAME, dev)
         + nl.attribute(_ADDRESS, bytes.fromhex(mac.replace(":", "")))
-        + nl.u32(_IFGROUP, GROUP)
+        + nl.u32(_IFGROUP, group)
         + nl.u32(_NS_FD, fd)
         for fd, dev, index, mac in zip(fds, devs, indexes, macs, strict=True)
     ]

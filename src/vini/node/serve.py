@@ -24,6 +24,7 @@ from vini.node.drivers.container import ContainerDriver
 from vini.node.drivers.contents import FileDriver, RootDriver
 from vini.node.drivers.disk import DiskDriver
 from vini.node.drivers.network import NetworkDriver
+from vini.node.drivers.outside import OutsideDriver
 from vini.node.drivers.process import ProcessDriver
 from vini.node.drivers.program import ProgramDriver
 from vini.node.drivers.shape import ShapeDriver
@@ -50,8 +51,8 @@ def build(place: Place) -> Agent:
     """An agent over the real drivers."""
     processes = ProcessDriver(place)
     drivers: list[Driver] = [
-        NetworkDriver(place), WireguardDriver(place), ShapeDriver(place), FileDriver(place), ProgramDriver(place),
-        DiskDriver(place), RootDriver(place), ContainerDriver(place), processes,
+        NetworkDriver(place), WireguardDriver(place), OutsideDriver(place), ShapeDriver(place), FileDriver(place),
+        ProgramDriver(place), DiskDriver(place), RootDriver(place), ContainerDriver(place), processes,
     ]  # fmt: skip
     traces = Traces(place, processes)
     paths = Paths(place.state / "paths.json")

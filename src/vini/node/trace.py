@@ -12,6 +12,7 @@ from vini.node.drivers.contents import furnished
 from vini.node.drivers.process import ProcessDriver
 from vini.node.loads import loads
 from vini.node.netlink import Socket
+from vini.node.outside import record
 from vini.node.pins import Pins
 from vini.node.place import Place
 from vini.reach import FibEntry, NextHop
@@ -24,8 +25,9 @@ class Traces:
         self._place, self._pins, self._processes = place, Pins(place), processes
 
     def namespaces(self) -> set[str]:
-        """Names (`slice.sliver`) of all that has a namespace, a directory, a pinned root or a cgroup of ours."""
-        return self._pins.names() | furnished(self._place)
+        """Names (`slice.sliver`) of all that has a namespace, a directory, a pinned root, a cgroup or a way to the
+        world of ours."""
+        return self._pins.names() | furnished(self._place) | record.namespaces(self._place)
 
     def health(self, objects: Iterable[AnyObject]) -> tuple[dict[str, str], dict[str, str]]:
         """Namespace -> why, for what exists but does not work yet, and for what has failed."""

@@ -100,6 +100,7 @@ ACTIONS: dict[str, Rule] = {
     "change members of slice": _rule("write", "pi"),
     "set quota of slice": _rule("admin"),
     "tag slice": _rule("admin"),
+    "grant outside to slice": _rule("admin"),
     "lease node": _rule("write", "member", "pi"),
     "end lease": _rule("write", "member", "pi"),
     "see lease": _rule("read", "anyone"),

@@ -5,7 +5,7 @@ All of the dialects' differences that are not SQL live here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,7 +20,17 @@ Tx = Connection  # what functions of the store work in: everything through one o
 
 _PATIENCE_S = 30  # how long a writer waits for its turn
 _READERS = 8
+_AT_LAST = "vini at last"
 _RETRIABLE = ("40001", "40P01")  # PostgreSQL: serialization failure, deadlock detected
+
+
+def at_last(tx: Tx, act: Callable[[Tx, list[Any]], None], item: object) -> None:
+    """Have `act` done, once, with all items that were given for it, when the rest of the transaction is done.
+
+    For what takes a lock that everybody needs: nobody holds it for longer than a commit, or waits for
+    another one meanwhile.
+    """
+    tx.info.setdefault(_AT_LAST, {}).setdefault(act, []).append(item)
 
 
 class DatabaseError(ViniError):
@@ -64,7 +74,10 @@ class Database:
     def transaction(self) -> Iterator[Tx]:
         """All or nothing.  Don't ask for a second one inside: on SQLite there is one writer."""
         with self._told(), self._writer.begin() as tx:
+            tx.info.pop(_AT_LAST, None)  # of one that was rolled back
             yield tx
+            for act, items in tx.info.pop(_AT_LAST, {}).items():
+                act(tx, items)
 
     @contextmanager
     def reading(self) -> Iterator[Tx]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, delete, func, insert, select
+from sqlalchemy import ColumnElement, Select, func, insert, select
 
 from vini.rules.caller import Caller
 from vini.rules.nouns import Event
-from vini.store import slices
-from vini.store.database import Tx
+from vini.store import chain, slices
+from vini.store.database import Tx, at_last
 from vini.store.page import MOST, matches, page
 from vini.store.tables import events
 
@@ -45,12 +45,14 @@ def add(
     detail: str = "",
     duration_s: float = 0.0,
 ) -> int:
-    """Its number."""
+    """Its number.  It gets its place in the chain when the transaction ends."""
     row = {
         "at": at, "who": who, "what": what, "kind": kind, "target": target, "source": source, "result": result,
         "detail": detail, "duration_s": duration_s,
     }  # fmt: skip
-    return int(tx.execute(insert(events).values(row).returning(events.c.id)).scalar_one())
+    number = int(tx.execute(insert(events).values(row).returning(events.c.id)).scalar_one())
+    at_last(tx, chain.seal, number)
+    return number
 
 
 def some(
@@ -109,7 +111,7 @@ def failures(tx: Tx, who: str, source: str, what: str, since_: float) -> int:
 
 def forget(tx: Tx, before: float) -> int:
     """Those of before that time; how many."""
-    return tx.execute(delete(events).where(events.c.at < before)).rowcount
+    return chain.forget(tx, before)
 
 
 def _wanted(who: str, what: str, kind: str, target: str, caller: Caller | None) -> Select[Any]:

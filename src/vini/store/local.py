@@ -20,7 +20,7 @@ from pathlib import Path
 import msgspec
 
 from vini.edit import nearest
-from vini.model import NotFound, SliceSpec, Topology, Value, ViniError
+from vini.model import NotFound, OutsideGrant, SliceSpec, Topology, Value, ViniError
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS slices (
@@ -31,6 +31,7 @@ CREATE TABLE IF NOT EXISTS events (
   generation INTEGER NOT NULL
 );
 CREATE INDEX IF NOT EXISTS events_of ON events (slice, id);
+CREATE TABLE IF NOT EXISTS outside (slice TEXT PRIMARY KEY, body BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS forgotten (one INTEGER PRIMARY KEY CHECK (one = 1), generation INTEGER NOT NULL);
 """
 KEPT = 100  # ended slices that are still known by name
@@ -152,6 +153,17 @@ class Store:
             )
             self._db.execute("DELETE FROM slices WHERE name = ?", (name,))
             self._db.execute("DELETE FROM events WHERE slice = ?", (name,))
+
+    def granted(self, slice_: str) -> OutsideGrant | None:
+        """What a slice may do in the world, whether or not it is up; None: nothing."""
+        row = self._db.execute("SELECT body FROM outside WHERE slice = ?", (slice_,)).fetchone()
+        return msgspec.json.decode(row[0], type=OutsideGrant) if row else None
+
+    def grant(self, slice_: str, grant: OutsideGrant | None) -> None:
+        """In place of what was granted before; inside a transaction."""
+        self._db.execute("DELETE FROM outside WHERE slice = ?", (slice_,))
+        if grant is not None:
+            self._db.execute("INSERT INTO outside VALUES (?, ?)", (slice_, msgspec.json.encode(grant)))
 
     def events(self, slice_: str, limit: int = 50) -> list[tuple[float, str, str, int]]:
         """When, who, what, generation; the newest first."""

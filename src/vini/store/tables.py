@@ -159,6 +159,15 @@ slice_members = Table(
     Column("person_id", Integer, ForeignKey("persons.id", ondelete="CASCADE"), primary_key=True, index=True),
 )
 
+outside_grants = Table(  # what may leave a slice for the world; a slice that has no row here may nothing
+    "outside_grants",
+    metadata,
+    _of("slice_id", "slices", primary_key=True),
+    Column("body", LargeBinary, nullable=False),  # JSON
+    _text("by"),  # e-mail address; the person may be gone
+    Column("at", Double, nullable=False),
+)
+
 specs = Table(  # by the slice's name: the end of a slice has to reach its nodes when the slice is gone
     "specs",
     metadata,
@@ -347,6 +356,14 @@ events = Table(
     Column("duration_s", Double, nullable=False),
 )
 Index("ix_events_kind_target_id", events.c.kind, events.c.target, events.c.id)
+
+event_chain = Table(  # one link for each event, which stays as long as that
+    "event_chain",
+    metadata,
+    Column("place", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
+    Column("event_id", BigInteger, nullable=False, index=True),
+    Column("hash", Text, nullable=False),  # SHA-256 in hexadecimal, see `store/chain.py`
+)
 
 notices = Table(  # that wait to be sent
     "notices",

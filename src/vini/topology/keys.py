@@ -370,6 +370,7 @@ SLIVER_PROPERTIES = {
     "program": Key(PROGRAM, "Its own data plane, in place of the kernel's forwarding: a file, or a mapping."),
     "commands": Key(ListOf(COMMANDS, lone=True), "Commands that run once the sliver is up, in this order."),
     "forward": Key(BOOLEAN, "Forward packets; default: routers do, hosts do not."),
+    "outside": Key(BOOLEAN, "A vif `outside` to the world, for what an operator grants the slice; default false."),
     "node": Key(NODE_NAME, "The physical node to run on; default: anywhere."),
     "expected": Key(BOOLEAN, "`false`: nothing is expected of it, nor of ways through it; default true."),
     "place": Key(ListOf(real(-180, 180)), "Where it is on the map: [latitude, longitude] in degrees (WGS 84)."),

@@ -64,7 +64,7 @@ def read_slivers(
 def _sliver(
     name: str, fields: Fields, at: Mark, there: Versions, program: Program | None, mistakes: Mistakes
 ) -> Sliver:
-    plain = ("forward", "node", "label", "image", "mode", "runtime", "expected")
+    plain = ("forward", "node", "label", "image", "mode", "runtime", "expected", "outside")
     optional: dict[str, Any] = {k: fields[k].value for k in plain if k in fields}
     return Sliver(
         name,

@@ -14,7 +14,7 @@ from vini.topology.keys import SLIVER_PROPERTIES
 from vini.topology.links import PlacedLink, vif_name
 from vini.topology.merge import inherit, section
 
-NOT_OF_A_SWITCH = ("routing", "routes", "addresses", "forward", "program")
+NOT_OF_A_SWITCH = ("routing", "routes", "addresses", "forward", "outside", "program")
 MOST_PORTS = 1023  # BR_MAX_PORTS less the one that is never used (net/bridge/br_private.h)
 Versions = Mapping[str, frozenset[int]]  # neighbour -> IP versions of the way there
 

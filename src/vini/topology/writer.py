@@ -169,6 +169,8 @@ def _sliver(sliver: Sliver, usual: Routing | None) -> Written:
         written["runtime"] = sliver.runtime
     if sliver.resources != Resources():
         written["resources"] = _resources(sliver.resources)
+    if sliver.outside:
+        written["outside"] = True
     if sliver.image:
         written["image"] = sliver.image
     if sliver.files:

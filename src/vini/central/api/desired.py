@@ -11,13 +11,13 @@ import msgspec
 from fastapi import APIRouter, Depends, Query, Request, Response, WebSocket, WebSocketDisconnect
 
 from vini import bus
-from vini.central.api.call import Asked, SliceName, WordName, shown
+from vini.central.api.call import Asked, Call, SliceName, WordName, shown
 from vini.central.api.describe import body, route, routes
 from vini.central.faults import status_and_kind
 from vini.central.relay import Relay
 from vini.central.testbed import Asked as AskedFor
 from vini.central.testbed import Seen, SshAddress, Testbed
-from vini.model import Mistake, Topology, TopologyError, Value, ViniError
+from vini.model import Mistake, OutsideGrant, Topology, TopologyError, Value, ViniError
 from vini.reach import FibEntry
 from vini.rules.caller import Caller
 from vini.rules.errors import Invalid
@@ -50,6 +50,7 @@ class Row(Value, frozen=True):
 Wait = Annotated[float, Query(ge=0, le=_LONGEST_WAIT_S, description="How long to wait for the nodes, s.")]
 At = Annotated[float, Query(ge=0, le=1e11, description="When the nodes are to act, Unix time, s; 0: at once.")]
 What = Annotated[str, Query(pattern=r"^[^\x00]{1,200}$", description="What the slice's log calls it.")]
+Granted = Annotated[OutsideGrant, Depends(body(OutsideGrant))]
 Wanted = Annotated[Topology, Depends(body(Topology, _MOST_BYTES))]
 
 
@@ -59,6 +60,7 @@ def desired_router(testbed: Testbed, database: Database, clock: Callable[[], flo
     _asked(router, testbed)
     _observed(router, testbed)
     _programs(router, testbed)
+    _outside(router, testbed)
 
     @route(router, "GET", "/clock", gives=bus.Clock)
     def get_clock(call: Asked) -> Response:
@@ -74,6 +76,34 @@ def desired_router(testbed: Testbed, database: Database, clock: Callable[[], flo
         await _Running(socket, testbed, database, clock).serve(name, sliver)
 
     return router
+
+
+def _outside(router: APIRouter, testbed: Testbed) -> None:
+    @route(router, "GET", "/slices/{name}/outside", gives=OutsideGrant)
+    def get_outside(call: Asked, name: SliceName) -> Response:
+        """What the slice may do in the world; 404: nothing."""
+        return shown(testbed.granted(call.who(), name))
+
+    @route(router, "PUT", "/slices/{name}/outside", takes=OutsideGrant, gives=OutsideGrant, faults=(422, 507))
+    async def grant_outside(call: Asked, name: SliceName, grant: Granted) -> Response:
+        """Let the slice do that in the world, and nothing else; its nodes are told at once.  Only as an admin."""
+        await _granted(call, testbed, name, grant)
+        return shown(grant)
+
+    @route(router, "DELETE", "/slices/{name}/outside", status=204)
+    async def revoke_outside(call: Asked, name: SliceName) -> Response:
+        """Let the slice do nothing in the world any more; its nodes are told at once.  Only as an admin."""
+        await _granted(call, testbed, name, None)
+        return shown(None)
+
+
+async def _granted(call: Call, testbed: Testbed, name: str, grant: OutsideGrant | None) -> None:
+    caller = await asyncio.to_thread(call.who)
+    try:
+        await testbed.grant(caller, name, grant)
+    except ViniError as e:
+        await asyncio.to_thread(call.note_fault, caller.email, "grant outside", "slice", name, e)
+        raise
 
 
 def _asked(router: APIRouter, testbed: Testbed) -> None:

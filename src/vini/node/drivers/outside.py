@@ -1,0 +1,160 @@
+"""Slivers' vifs to the world, and the rules at the node's end of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
+
+from msgspec import structs
+
+from vini.model import AnyObject, DriverError, Outside, ViniError
+from vini.node.drivers import Failures
+from vini.node.outside import forwarding, nft, pair, record, rules
+from vini.node.outside.record import Attached, Record
+from vini.node.place import Place
+
+_DAY_S = 86400
+
+
+class OutsideDriver:
+    """Looks at the rules only when the kernel says that some have changed."""
+
+    kinds = (Outside,)
+
+    def __init__(self, place: Place):
+        self._place = place
+        self._seen: dict[str, int] = {}  # slice -> the generation of the kernel's rules in which its own were right
+
+    # --- observe ------------------------------------------------------------------------------
+
+    def observe(self, namespaces: Collection[str]) -> frozenset[AnyObject]:
+        """What is there, of those namespaces; of a sliver that is gone what the node still has for it."""
+        out: set[AnyObject] = set()
+        for slice_ in record.slices(self._place):
+            if any(ns.startswith(f"{slice_}.") for ns in namespaces):
+                out |= self._observed(slice_, namespaces)
+        return frozenset(out)
+
+    def _observed(self, slice_: str, namespaces: Collection[str]) -> set[AnyObject]:
+        kept = self._today(slice_, record.read(self._place, slice_))
+        good = self._rules_are_right(slice_, kept) and forwarding.is_set(self._place)
+        out: set[AnyObject] = set()
+        for ns, vif in kept.vifs.items():
+            if ns in namespaces:
+                whole = pair.is_whole(vif, self._place.pin(ns), rules.dev_name(self._place.mark, ns))
+                out.add(structs.replace(vif.object, whole=good and whole is True))
+        return out
+
+    def _rules_are_right(self, slice_: str, kept: Record) -> bool:
+        now = nft.generation()
+        if now and self._seen.get(slice_) == now:
+            return True
+        if not kept.printed or nft.printed(rules.table_name(self._place.mark, slice_)) != kept.printed:
+            return False
+        self._seen[slice_] = now
+        return True
+
+    def _today(self, slice_: str, kept: Record) -> Record:
+        """A new day of UTC begins with all of its bytes."""
+        today = int(time.time()) // _DAY_S
+        if kept.day == today or not kept.vifs:
+            return kept
+        nft.new_day(rules.table_name(self._place.mark, slice_))
+        kept = structs.replace(kept, day=today)
+        record.write(self._place, slice_, kept)
+        return kept
+
+    # --- change -------------------------------------------------------------------------------
+
+    def ensure(self, objects: Sequence[AnyObject]) -> Failures:
+        """Make or change them; of each slice all rules at one moment."""
+        failures: Failures = {}
+        for slice_, own in _by_slice(objects):
+            try:
+                kept = record.read(self._place, slice_)
+                for o in own:
+                    kept = record.with_vif(kept, self._chosen(kept, o))
+                told = self._apply(slice_, kept)
+            except (ViniError, OSError) as e:
+                told = dict.fromkeys((o.ns for o in own), str(e))
+            failures.update((o.key, _sentence(told[o.ns])) for o in own if o.ns in told)
+        return failures
+
+    def _chosen(self, kept: Record, o: Outside) -> Attached:
+        if o.ns in kept.vifs:  # it keeps its address
+            return structs.replace(kept.vifs[o.ns], object=o)
+        return pair.chosen(o, self._place.mark, pair.taken() | {v.gateway for v in kept.vifs.values()})
+
+    def _apply(self, slice_: str, kept: Record) -> dict[str, str]:
+        """Namespace -> why it has no way to the world.
+
+        No packet passes without the rules: a new pair is down until they stand, old rules are replaced at one moment.
+        """
+        name = rules.table_name(self._place.mark, slice_)
+        today = int(time.time()) // _DAY_S
+        used = nft.used(name) if kept.day == today else 0
+        kept = structs.replace(kept, printed="", day=today)
+        record.write(self._place, slice_, kept)
+        failed: dict[str, str] = {}
+        for ns, vif in kept.vifs.items():
+            try:
+                pair.make(vif, self._place.pin(ns), self._place.mark)
+            except (ViniError, OSError) as e:
+                failed[ns] = str(e)
+        able = {ns: vif for ns, vif in kept.vifs.items() if ns not in failed}
+        if able:
+            nft.load(self._tables(slice_, able, used))
+            forwarding.switch_on(self._place)
+            for vif in able.values():
+                pair.raise_(vif, self._place.mark)
+            record.write(self._place, slice_, structs.replace(kept, printed=nft.printed(name)))
+        self._seen.pop(slice_, None)
+        return failed
+
+    def _tables(self, slice_: str, vifs: Mapping[str, Attached], used: int) -> str:
+        mark = self._place.mark
+        ports = [
+            rules.Port(
+                ns, rules.dev_name(mark, ns), vif.object.mac, rules.gateway_mac(mark, ns), vif.address, vif.gateway
+            )
+            for ns, vif in sorted(vifs.items())
+        ]
+        some = next(iter(vifs.values())).object  # all of a slice have the same
+        return rules.tables(mark, slice_, ports, some.grant, some.never, used)
+
+    def remove(self, objects: Sequence[AnyObject]) -> Failures:
+        """Take them away; no error when they are gone."""
+        failures: Failures = {}
+        for slice_, own in _by_slice(objects):
+            kept = record.read(self._place, slice_)
+            for o in own:
+                pair.remove(rules.dev_name(self._place.mark, o.ns))
+                kept = record.without(kept, o.ns)
+            try:
+                self._leave(slice_, kept)
+            except (ViniError, OSError) as e:
+                failures.update((o.key, f"The way to the world can't be taken away: {e}.") for o in own)
+        return failures
+
+    def _leave(self, slice_: str, kept: Record) -> None:
+        if kept.vifs:
+            self._apply(slice_, kept)
+            return
+        with suppress(DriverError):
+            nft.load(rules.gone(self._place.mark, slice_))
+        record.write(self._place, slice_, kept)
+        if not record.slices(self._place):
+            forwarding.switch_off(self._place)
+
+
+def _sentence(why: str) -> str:
+    return f"The way to the world can't be made: {why.rstrip('.')}."
+
+
+def _by_slice(objects: Iterable[AnyObject]) -> list[tuple[str, list[Outside]]]:
+    out: dict[str, list[Outside]] = {}
+    for o in objects:
+        assert isinstance(o, Outside)
+        out.setdefault(o.ns.partition(".")[0], []).append(o)
+    return list(out.items())

@@ -1,0 +1,154 @@
+"""The veth pair between a sliver and its node: the sliver's end is `outside`, the node's end is in its own namespace.
+
+Its interface group is another than that of links, whose driver would take it for half a pair.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterable
+from contextlib import suppress
+from ipaddress import IPv4Address
+from pathlib import Path
+
+from vini.model import OUTSIDE, CapacityError, DriverError, Outside
+from vini.names import digest
+from vini.node import netns, rtnl
+from vini.node.netlink import Socket
+from vini.node.outside import rules
+from vini.node.outside.record import Attached
+from vini.node.place import GROUP
+
+_GROUP = GROUP + 1
+_PROTOCOL = 87  # of the route: the topology's own are 86
+_METRIC = 4096  # every route of the slice's own comes first
+_PLACES = rules.RANGE.num_addresses // 2
+_SETTINGS = {  # of the node's end
+    "ipv4/conf/{dev}/forwarding": "1",
+    "ipv4/conf/{dev}/arp_ignore": "1",  # no word of the node's other addresses
+    "ipv4/conf/{dev}/rp_filter": "1",
+    "ipv4/conf/{dev}/accept_redirects": "0",
+    "ipv4/conf/{dev}/send_redirects": "0",
+    "ipv6/conf/{dev}/disable_ipv6": "1",
+}
+
+
+def chosen(o: Outside, mark: str, taken: Iterable[str]) -> Attached:
+    """With the first free pair of addresses, from one on that its name chooses: so one that is freed is not soon
+    another's, and what was written down by address stays true."""
+    used = set(taken)
+    first = digest("outside address", mark, o.ns)
+    for i in range(_PLACES):
+        gateway = IPv4Address(int(rules.RANGE.network_address) + 2 * ((first + i) % _PLACES))
+        if str(gateway) not in used:
+            return Attached(o, str(gateway + 1), str(gateway))
+    raise CapacityError("this node has no address left for one more sliver's way to the world")
+
+
+def taken() -> set[str]:
+    """Addresses in the node's namespace that it has chosen already, whoever asked: two agents share it."""
+    with Socket() as socket:
+        seen = (rtnl.seen_address(m).cidr.partition("/")[0] for m in socket.dump(rtnl.dump_addresses()))
+        return {a for a in seen if ":" not in a and IPv4Address(a) in rules.RANGE}
+
+
+def make(vif: Attached, pin: Path, mark: str) -> None:
+    """Make it, or put right what is not as it should be; this thread is in the node's namespace.
+
+    One that is new carries nothing before `raise_`: the rules at the node's end come first.
+    """
+    o, dev = vif.object, rules.dev_name(mark, vif.object.ns)
+    if not _is_pair(vif, pin, dev):
+        remove(dev)
+        _ip(pin, [f"link delete {OUTSIDE} group {_GROUP}"], forgiving=True)
+        _add(o, dev, rules.gateway_mac(mark, o.ns), pin)
+    for name, value in _SETTINGS.items():
+        with suppress(FileNotFoundError):  # a kernel without IPv6
+            Path("/proc/sys/net", name.format(dev=dev)).write_text(value)
+    _ip(None, [f"address replace {vif.gateway}/31 dev {dev}", f"link set {dev} alias {o.ns}"])
+    _ip(pin, [
+        f"link set {OUTSIDE} addrgenmode none", f"link set {OUTSIDE} up",
+        f"address replace {vif.address}/31 dev {OUTSIDE}",
+        f"route replace default via {vif.gateway} dev {OUTSIDE} metric {_METRIC} proto {_PROTOCOL}",
+    ])  # fmt: skip
+
+
+def raise_(vif: Attached, mark: str) -> None:
+    """From now on it carries what the rules let through."""
+    _ip(None, [f"link set {rules.dev_name(mark, vif.object.ns)} up"])
+
+
+def remove(dev: str) -> None:
+    """Both ends of it; this thread is in the node's namespace."""
+    with Socket() as socket:
+        socket.transact([rtnl.delete_link(dev)])
+
+
+def is_whole(vif: Attached, pin: Path, dev: str) -> bool | None:
+    """Whether both ends are as they should be; None where the sliver has no such vif."""
+    with netns.back_home():
+        with Socket() as home:
+            here = _look(home, dev)
+        try:
+            netns.enter(pin)
+        except OSError:
+            return None
+        with Socket() as socket:
+            there = _look(socket, OUTSIDE)
+            routes = [rtnl.seen_route(m) for m in socket.dump(rtnl.dump_routes(2, _PROTOCOL))]
+    if there is None:
+        return None
+    up = here is not None and here.up and there.up and f"{vif.gateway}/31" in here.cidrs
+    ours = there.mac == vif.object.mac and there.index == vif.object.index and f"{vif.address}/31" in there.cidrs
+    return up and ours and any(r.to == "0.0.0.0/0" and r.via == vif.gateway for r in routes)
+
+
+class _Seen:
+    """One end."""
+
+    def __init__(self, link: rtnl.SeenLink, cidrs: set[str]):
+        self.up, self.mac, self.index, self.peer, self.cidrs = link.up, link.mac, link.index, link.peer, cidrs
+
+
+def _look(socket: Socket, dev: str) -> _Seen | None:
+    for message in socket.dump(rtnl.dump_links()):
+        link = rtnl.seen_link(message)
+        if link.dev == dev and link.group == _GROUP:
+            addresses = (rtnl.seen_address(m) for m in socket.dump(rtnl.dump_addresses()))
+            return _Seen(link, {a.cidr for a in addresses if a.index == link.index})
+    return None
+
+
+def _is_pair(vif: Attached, pin: Path, dev: str) -> bool:
+    """The two ends are there and belong together, and the sliver's has its own MAC address and index."""
+    with netns.back_home():
+        with Socket() as home:
+            here = _look(home, dev)
+        netns.enter(pin)
+        with Socket() as socket:
+            there = _look(socket, OUTSIDE)
+    if here is None or there is None or (here.peer, there.peer) != (there.index, here.index):
+        return False
+    return (there.mac, there.index) == (vif.object.mac, vif.object.index)
+
+
+def _add(o: Outside, dev: str, gateway_mac: str, pin: Path) -> None:
+    with netns.opened(Path("/proc/thread-self/ns/net")) as here, netns.opened(pin) as there, Socket() as socket:
+        ends = (OUTSIDE, dev), (o.index, 0), (o.mac, gateway_mac)  # the kernel chooses only the second's index
+        (errno,) = socket.transact([rtnl.add_veth((there, here), *ends, group=_GROUP)])
+    if errno:
+        raise DriverError(f"the kernel refused a pair of interfaces: {os.strerror(errno)}")
+
+
+def _ip(pin: Path | None, commands: list[str], forgiving: bool = False) -> None:
+    """ip(8) in the node's namespace, or in that one."""
+    with netns.back_home():
+        if pin is not None:
+            netns.enter(pin)
+        done = subprocess.run(
+            ["ip", *(["-force"] if forgiving else []), "-batch", "-"],
+            input="\n".join(commands), capture_output=True, text=True,
+        )  # fmt: skip
+    if done.returncode and not forgiving:
+        raise DriverError(f"ip refused {commands[0]!r}: {done.stderr.strip().splitlines()[0]}")

@@ -1,0 +1,186 @@
+"""A sliver's way to the world: what is granted passes, translated; nothing else leaves, whatever the sliver sends."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+from outside_world import (
+    EVERYWHERE,
+    NODE,
+    PEER,
+    ROUTER,
+    SERVER,
+    World,
+    arp,
+    ethernet,
+    udp4,
+    world,
+)
+
+from vini.model import OutsideGrant
+from vini.node import netns
+from vini.node.outside import nft, rules
+
+pytestmark = [pytest.mark.root, pytest.mark.needs("cgroup2", "outside")]
+BROADCAST, ELSEWHERE = "ff:ff:ff:ff:ff:ff", "02:de:ad:be:ef:01"
+__all__ = ["world"]
+
+
+@pytest.fixture
+def granted(world: World) -> Iterator[World]:
+    world.up(EVERYWHERE)
+    yield world
+    world.up(EVERYWHERE)
+
+
+def dropped(world: World, why: str) -> int:
+    """How many packets the rules have dropped for that."""
+    with netns.inside(world.host):
+        return nft.counters(rules.table_name(world.own.place.mark, "v"))[why]
+
+
+def test_nothing_leaves_that_nobody_granted(world):
+    world.up(None)
+    assert "outside" not in world.inside("a", "ip", "link")
+    assert world.silent("a", SERVER)
+    world.up(EVERYWHERE)
+    assert world.pings("a", SERVER)
+    world.up(None)
+    assert world.silent("a", SERVER)
+
+
+def test_what_is_granted_passes_from_the_nodes_address_and_answers_come_back(granted):
+    with granted.listening(7, socket.SOCK_STREAM) as listener:
+        client = 'import socket; s = socket.create_connection(("5.5.5.5", 7), 5); s.send(b"x"); print(s.recv(9))'
+        argv = ["nsenter", f"--net={granted.own.place.pin('v.a')}", "--", sys.executable, "-c", client]
+        started = subprocess.Popen(argv, stdout=subprocess.PIPE)
+        accepted, (address, _) = listener.accept()
+        with accepted:
+            assert address == NODE
+            accepted.send(accepted.recv(9) + b"y")
+        assert started.communicate(timeout=10)[0] == b"b'xy'\n"
+
+
+def test_only_granted_places_ports_and_protocols(world):
+    world.up(OutsideGrant(("5.5.5.0/24",), ("udp/53",)))
+    assert world.silent("a", SERVER)
+    with world.listening(53) as dns, world.listening(54) as other:
+        send = "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)"
+        send += f"\nfor to in {[(SERVER, 54), (ROUTER, 53), (SERVER, 53)]}: s.sendto(to[0].encode(), to)"
+        world.inside("a", "python3", "-c", send)
+        assert dns.recv(100) == SERVER.encode()
+        other.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            other.recv(100)
+
+
+def test_the_node_other_nodes_private_networks_and_neighbours_are_out_of_reach(granted):
+    b = granted.vif("b").address
+    services = [NODE, granted.vif("a").gateway, granted.vif("b").gateway, PEER, ROUTER, b, "127.0.0.1", "169.254.1.1"]
+    before = dropped(granted, "refused")
+    assert granted.silent("a", NODE)
+    me = granted.vif("a")
+    way = (me.object.mac, granted.gateway_mac("a"), 0x0800)
+    granted.frames("a", *(ethernet(*way, udp4(me.address, to, 4789, b"x")) for to in (*services, "224.0.0.5")))
+    assert dropped(granted, "refused") - before == len(services) + 2
+    assert granted.pings("b", SERVER)
+
+
+def test_nothing_that_is_not_the_slivers_own_leaves(granted):
+    me, gateway = granted.vif("a"), granted.gateway_mac("a")
+    own, other = me.object.mac, granted.vif("b")
+    six = b"\x60" + bytes(3) + b"\x00\x08\x3a\xff" + bytes(32)
+    spoofed = [
+        ethernet(ELSEWHERE, gateway, 0x0800, udp4(me.address, SERVER, 9, b"mac")),
+        ethernet(own, gateway, 0x0800, udp4(other.address, SERVER, 9, b"neighbour")),
+        ethernet(own, gateway, 0x0800, udp4(NODE, SERVER, 9, b"node")),
+        ethernet(own, gateway, 0x0800, udp4("10.0.0.1", SERVER, 9, b"inner")),
+        ethernet(own, BROADCAST, 0x0800, udp4(me.address, SERVER, 9, b"to all")),
+        ethernet(own, BROADCAST, 0x0806, arp(2, own, other.address, other.address)),
+        ethernet(own, BROADCAST, 0x0806, arp(2, own, ROUTER, ROUTER)),
+        ethernet(own, BROADCAST, 0x0806, arp(1, ELSEWHERE, me.address, me.gateway)),
+        ethernet(own, BROADCAST, 0x0806, arp(1, own, me.address, NODE)),
+        ethernet(own, gateway, 0x86DD, six + b"\x88" + bytes(23)),
+        ethernet(own, gateway, 0x8100, b"\x00\x05\x08\x00" + udp4(me.address, SERVER, 9, b"vlan")),
+        ethernet(own, gateway, 0x88CC, b"lldp"),
+    ]
+    before = dropped(granted, "spoofed")
+    with granted.listening(9) as heard:
+        granted.frames("a", *spoofed, ethernet(own, gateway, 0x0800, udp4(me.address, SERVER, 9, b"own")))
+        assert heard.recv(100) == b"own"
+    assert dropped(granted, "spoofed") - before >= len(spoofed)
+    neighbours = granted.on_host("ip", "neigh")
+    assert ELSEWHERE not in neighbours
+    assert f"{ROUTER} dev eth0" in neighbours
+    assert "fe80" not in granted.on_host("ip", "-6", "neigh")
+
+
+def test_the_sliver_may_change_its_own_end_as_it_likes_and_gets_it_back(granted):
+    for vandalism in (
+        ["link", "set", "outside", "address", ELSEWHERE], ["link", "delete", "outside"],
+        ["route", "delete", "default", "dev", "outside"], ["address", "flush", "dev", "outside"],
+    ):  # fmt: skip
+        granted.inside("a", "ip", *vandalism)
+        assert granted.silent("a", SERVER), vandalism
+        granted.up(EVERYWHERE)
+        assert granted.pings("a", SERVER), vandalism
+
+
+def test_rules_that_somebody_took_away_or_changed_come_back(granted):
+    name = rules.table_name(granted.own.place.mark, "v")
+    for vandalism in (f"delete table inet {name}", f"flush chain netdev {name} own", f"delete table netdev {name}"):
+        assert granted.on_host("nft", vandalism) == ""
+        granted.up(EVERYWHERE)
+        assert granted.silent("a", PEER)
+        assert granted.pings("a", SERVER)
+
+
+def test_packets_bits_flows_and_the_bytes_of_a_day_are_bounded(world):
+    world.up(OutsideGrant(("0.0.0.0/0",), packets_per_s=50, flows=20, new_flows_per_s=1000))
+    me, way = world.vif("a"), (world.vif("a").object.mac, world.gateway_mac("a"), 0x0800)
+    before = dropped(world, "beyond")
+    world.frames("a", *[ethernet(*way, udp4(me.address, SERVER, 1000, b"x"))] * 500)
+    assert dropped(world, "beyond") - before >= 400
+    world.up(OutsideGrant(("0.0.0.0/0",), packets_per_s=100_000, flows=20, new_flows_per_s=1000))
+    before = dropped(world, "beyond")
+    world.frames("a", *(ethernet(*way, udp4(me.address, SERVER, 1000 + i, b"x")) for i in range(100)))
+    assert 70 <= dropped(world, "beyond") - before <= 85
+    world.up(OutsideGrant(("0.0.0.0/0",), packets_per_s=100_000, daily_mb=1))
+    before = dropped(world, "beyond")
+    big = ethernet(*way, udp4(me.address, SERVER, 1000, bytes(1400)))
+    world.frames("a", *[big] * 1000)
+    assert dropped(world, "beyond") - before > 200
+    world.up(OutsideGrant(("0.0.0.0/0",), daily_mb=1))  # another grant does not give the day's bytes back
+    assert world.silent("a", SERVER)
+
+
+def test_the_node_is_a_router_for_nobody_else_and_is_again_as_it_was(world):
+    world.up(EVERYWHERE)
+    world.on_host("ip", "link", "add", "in0", "up", "type", "veth", "peer", "name", "in1")
+    world.on_host("ip", "link", "set", "in1", "up")
+    world.on_host("ip", "route", "add", "7.7.7.7/32", "dev", "in0")
+    world.on_host("ip", "neigh", "add", "7.7.7.7", "lladdr", ELSEWHERE, "dev", "in0")
+    world.in_world("ip", "route", "add", "7.7.7.7/32", "via", NODE)
+
+    def let_through() -> bool:
+        def sent() -> int:
+            return json.loads(world.on_host("ip", "-j", "-s", "link", "show", "in0"))[0]["stats64"]["tx"]["packets"]
+
+        before = sent()
+        world.in_world("ping", "-c1", "-W1", "7.7.7.7")
+        return sent() > before
+
+    world.on_host("sysctl", "-qw", "net.ipv6.conf.in0.disable_ipv6=1")
+    world.up(EVERYWHERE)
+    assert not let_through()
+    world.on_host("nft", "delete", "table", "inet", f"vini.outside.{world.own.place.mark}")
+    assert let_through()
+    world.down()
+    assert world.on_host("cat", "/proc/sys/net/ipv4/conf/eth0/forwarding").strip() == "0"
+    assert world.on_host("nft", "list", "ruleset") == ""
+    assert rules.PREFIX not in world.on_host("ip", "link")

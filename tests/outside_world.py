@@ -1,0 +1,159 @@
+"""A test host with a world behind it, slivers with a way there, and frames as a hostile one makes them."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from ipaddress import IPv4Address
+from pathlib import Path
+
+import pytest
+from own_place import OwnPlace, difference, eventually, place_below, run
+
+from vini.embed import embed
+from vini.model import End, Link, Node, Outside, OutsideGrant, Sliver, Topology
+from vini.node import netns
+from vini.node.outside import record, rules
+from vini.plan import plan
+
+CAPABLE = frozenset({"root", "cgroup2", "outside"})
+NODE, ROUTER, SERVER, PEER = "192.0.2.1", "192.0.2.2", "5.5.5.5", "6.6.6.6"  # PEER: another node of the testbed
+EVERYWHERE = OutsideGrant(("0.0.0.0/0",))
+ATTACHED = Topology(
+    "v",
+    {"a": Sliver("a", outside=True), "b": Sliver("b", outside=True), "c": Sliver("c")},
+    (Link((End("a"), End("c"))),),
+)
+
+
+class World:
+    """The test host, its place, and the namespace that is everything else."""
+
+    def __init__(self, own: OwnPlace):
+        self.own = own
+        self.host, self.world = (Path("/run/netns") / f"{what}-{own.place.mark}" for what in ("host", "world"))
+
+    def up(self, grant: OutsideGrant | None, topology: Topology = ATTACHED) -> None:
+        """One pass of an agent that was just started; then all is as asked."""
+        nodes = [Node("n", CAPABLE, address=NODE), Node("m", CAPABLE, address=PEER)]
+        placed = dict.fromkeys(topology.slivers, "n")
+        spec = embed(topology, nodes, placed=placed, grant=grant).get("n")
+        want = spec.objects if spec else frozenset()
+        with netns.inside(self.host):
+            machine = self.own.machine()
+            seen = {ns for o in want for ns in o.slivers} | self.own.namespaces()
+            assert machine.apply(plan(want, machine.observe(seen).objects)) == {}
+            have = self.own.observe()
+        assert have == want, difference(want, have)
+
+    def down(self) -> None:
+        self.up(None, Topology("v"))
+
+    def on_host(self, *argv: str) -> str:
+        return run("nsenter", f"--net={self.host}", "--", *argv, check=False)
+
+    def in_world(self, *argv: str) -> str:
+        return run("nsenter", f"--net={self.world}", "--", *argv, check=False)
+
+    def inside(self, sliver: str, *argv: str) -> str:
+        return run("nsenter", f"--net={self.own.place.pin(f'v.{sliver}')}", "--", *argv, check=False)
+
+    def pings(self, sliver: str, to: str) -> bool:
+        return "1 received" in self.inside(sliver, "ping", "-c1", "-W1", to)
+
+    def silent(self, sliver: str, to: str) -> bool:
+        """Whether no answer comes; one that would come is here in a fraction of this time."""
+        return "bytes from" not in self.inside(sliver, "ping", "-c1", "-W0.3", to)
+
+    def vif(self, sliver: str) -> record.Attached:
+        return record.read(self.own.place, "v").vifs[f"v.{sliver}"]
+
+    def gateway_mac(self, sliver: str) -> str:
+        return rules.gateway_mac(self.own.place.mark, f"v.{sliver}")
+
+    def frames(self, sliver: str, *frames: bytes) -> None:
+        """Sent by its vif `outside`, past all that is in the sliver."""
+        with netns.inside(self.own.place.pin(f"v.{sliver}")), socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as raw:
+            raw.bind(("outside", 0))
+            for frame in frames:
+                raw.send(frame)
+
+    @contextmanager
+    def listening(self, port: int, kind: socket.SocketKind = socket.SOCK_DGRAM) -> Iterator[socket.socket]:
+        """A socket in the world that nothing is kept from."""
+        with netns.inside(self.world):
+            s = socket.socket(socket.AF_INET, kind)
+        with s:
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            s.settimeout(5)
+            s.bind(("0.0.0.0", port))
+            if kind == socket.SOCK_STREAM:
+                s.listen()
+            yield s
+
+    @contextmanager
+    def wire(self) -> Iterator[socket.socket]:
+        """All that leaves the host."""
+        with netns.inside(self.world):
+            s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+        with s:
+            s.bind(("eth0", 3))
+            s.settimeout(5)
+            yield s
+
+
+@contextmanager
+def a_world(directory: Path) -> Iterator[World]:
+    with ExitStack() as stack:
+        world = World(stack.enter_context(place_below(directory)))
+        for path in (world.host, world.world):
+            run("ip", "netns", "add", path.name)
+            stack.callback(run, "ip", "netns", "delete", path.name)
+            run("ip", "-n", path.name, "link", "set", "lo", "up")
+        world.on_host("ip", "link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", world.world.name)
+        for path, address in ((world.host, NODE), (world.world, ROUTER)):
+            run("ip", "-n", path.name, "address", "add", f"{address}/24", "dev", "eth0")
+            run("ip", "-n", path.name, "link", "set", "eth0", "up")
+        for address in (SERVER, PEER):
+            run("ip", "-n", world.world.name, "address", "add", f"{address}/32", "dev", "lo")
+        world.on_host("ip", "route", "add", "default", "via", ROUTER)
+        eventually(lambda: "1 received" in world.on_host("ping", "-c1", "-W1", SERVER))
+        yield world
+        world.down()
+
+
+def mac(text: str) -> bytes:
+    return bytes.fromhex(text.replace(":", ""))
+
+
+def ethernet(source: str, to: str, kind: int, content: bytes) -> bytes:
+    return mac(to) + mac(source) + struct.pack("!H", kind) + content
+
+
+def udp4(source: str, to: str, port: int, content: bytes) -> bytes:
+    """IPv4 with a checksum, UDP without one."""
+    length = 8 + len(content)
+    head = struct.pack(
+        "!BBHHHBBH4s4s", 0x45, 0, 20 + length, 0, 0, 64, 17, 0, *(IPv4Address(a).packed for a in (source, to))
+    )
+    total = sum(struct.unpack("!10H", head))
+    total = (total & 0xFFFF) + (total >> 16)
+    check = struct.pack("!H", ~(total + (total >> 16)) & 0xFFFF)
+    return head[:10] + check + head[12:] + struct.pack("!HHHH", 4000, port, length, 0) + content
+
+
+def arp(operation: int, from_mac: str, from_ip: str, for_ip: str) -> bytes:
+    addresses = mac(from_mac), IPv4Address(from_ip).packed, bytes(6), IPv4Address(for_ip).packed
+    return struct.pack("!HHBBH6s4s6s4s", 1, 0x0800, 6, 4, operation, *addresses)
+
+
+def outside_of(objects: frozenset) -> list[Outside]:
+    return [o for o in objects if isinstance(o, Outside)]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with a_world(tmp_path_factory.mktemp("own")) as made:
+        yield made
