@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from own_place import eventually
+from own_place import eventually, run
 from testbed import ADMIN, Testbed, testbed
 
 from vini.node.ssh.place import running
@@ -132,6 +132,48 @@ def test_who_was_let_in_comes_in_with_the_central_and_the_agent_away(bed: Testbe
     is_put_out(inside)
     with suppress(ProcessLookupError):
         inside.kill()
+
+
+def test_a_node_that_can_not_be_dialled_is_reached_through_the_central(bed: Testbed, key: Path, tmp_path: Path) -> None:
+    wall = "add table inet t; add chain inet t c { type filter hook input priority 0; }; "
+    wall += 'add rule inet t c iif != "lo" tcp dport 2222 reject with tcp reset'
+    at = ("nsenter", f"--net={bed.hosts['n1'].path}", "nft")
+    eventually(lambda: said(bed, key) == "in a")
+    run(*at, wall)
+    try:
+        assert "Connection refused" in said(bed, key)
+        options = ("-i", str(key), "-o", "BatchMode=yes")
+        assert "through the central" in bed.vini(
+            "ssh", "-s", SLICE, "a", *options, "echo $VINI_NAME; exit 3", check=False
+        )
+        assert "\na\n" in "\n" + bed.vini("ssh", "-s", SLICE, "a", *options, "echo $VINI_NAME")
+        note, _, text = bed.vini("ssh-config", "-s", SLICE, "--json").partition("\n")
+        assert "n1" in note
+        rows = {r["sliver"]: r for r in json.loads(text)}
+        assert rows["b"]["proxy_command"] == ""
+        assert plain(key, rows["a"], "echo $VINI_NAME; exit 5") == (5, "a\n")
+        large = tmp_path / "large"
+        large.write_bytes(os.urandom(5 << 20))
+        assert plain(key, rows["a"], "sha256sum", stdin=large)[1].split() == run("sha256sum", large).split()[:1] + ["-"]
+    finally:
+        run(*at, "delete table inet t")
+    rows = {r["sliver"]: r for r in json.loads(bed.vini("ssh-config", "-s", SLICE, "--through", "--json"))}
+    assert plain(key, rows["b"], "echo $VINI_NAME") == (0, "b\n")
+
+
+def plain(key: Path, row: dict, command: str, stdin: Path = Path("/dev/null")) -> tuple[int, str]:
+    """OpenSSH by a ProxyCommand: its exit code, and what it printed."""
+    known = key.with_name("known")
+    known.write_text(f"node {row['host_key']}\n")
+    options = {"HostKeyAlias": "node", "UserKnownHostsFile": known, "StrictHostKeyChecking": "yes", "BatchMode": "yes",
+               "IdentitiesOnly": "yes", "ProxyCommand": row["proxy_command"]}  # fmt: skip
+    with stdin.open("rb") as file:
+        done = subprocess.run(
+            ["ssh", "-F", "none", "-i", str(key), *(w for k, v in options.items() for w in ("-o", f"{k}={v}")),
+             f"{row['user']}@{row['host']}", command], stdin=file, capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+    assert done.returncode != 255, done.stderr
+    return done.returncode, done.stdout
 
 
 def test_a_command_runs_and_files_are_copied_on_every_node(bed: Testbed, tmp_path: Path) -> None:

@@ -10,19 +10,16 @@ import select
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from own_place import OwnPlace, eventually, place_below
+from own_place import eventually
+from ssh_net import Net, free_port, greeter, heard, net_with
 
 from vini.node import netns
 from vini.node.ssh import authorized
-from vini.node.ssh.place import Running, running
-from vini.topology import parse
 
 pytestmark = [pytest.mark.root, pytest.mark.needs("cgroup2", "ssh")]
 
@@ -30,89 +27,10 @@ PAIR = "name: pair\nslivers: [west, east]\nlinks: [west -- east]\n"
 OTHER = "name: other\nslivers: [solo]\n"
 
 
-class Net:
-    """Two slices, a user with a home of his own, and his OpenSSH."""
-
-    def __init__(self, own: OwnPlace, home: Path):
-        self.own, self.home = own, home
-        self.environment = {
-            **{k: v for k, v in os.environ.items() if not k.startswith(("VINI_", "SSH_"))},
-            **own.environment, "HOME": str(home), "VINI_LOGIN": str(home / "login.json"),
-        }  # fmt: skip
-        self.config = home / ".ssh" / "config"
-
-    def vini(self, *words: str | Path, code: int = 0) -> str:
-        done = subprocess.run([sys.executable, "-m", "vini.cli", *map(str, words)], env=self.environment,
-                              capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL)  # fmt: skip
-        assert done.returncode == code, f"vini {words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
-        return done.stdout + (done.stderr if code else "")
-
-    def start(self, *words: str | Path, program: str = "ssh", **more) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [program, "-F", str(self.config), *map(str, words)], env=self.environment, text=True,
-            **{"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more},
-        )  # fmt: skip
-
-    def ssh(self, *words: str | Path, code: int = 0, program: str = "ssh") -> str:
-        process = self.start(*words, program=program)
-        out, err = process.communicate(timeout=60)
-        assert process.returncode == code, f"{program} {words}: {process.returncode}\n{out}\n{err}"
-        return out + (err if code else "")
-
-    def server(self) -> Running:
-        found = running(self.own.place)
-        assert found
-        return found
-
-    @contextmanager
-    def forwarding(self, *words: str) -> Iterator[subprocess.Popen[str]]:
-        """ssh with these options, while it is in."""
-        process = self.start(*words, "-T", "west.pair", "echo in; cat", stdin=subprocess.PIPE)
-        try:
-            assert process.stdout and process.stdout.readline() == "in\n"
-            yield process
-        finally:
-            process.kill()
-            process.communicate()
-
-    def serve(self, sliver: str, port: int, says: str) -> subprocess.Popen[str]:
-        """Somebody in a sliver who greets whoever calls."""
-        return greeter(says, port, f"--net={self.own.place.netns(sliver)}")
-
-
-def greeter(says: str, port: int, *where: str) -> subprocess.Popen[str]:
-    text = (
-        "import socket\n"
-        f"s = socket.create_server(('127.0.0.1', {port}))\nprint('here', flush=True)\n"
-        f"while True: c, _ = s.accept(); c.sendall({says!r}.encode()); c.close()"
-    )
-    enter = ["nsenter", *where, "--"] if where else []
-    made = subprocess.Popen([*enter, sys.executable, "-c", text], stdout=subprocess.PIPE, text=True)
-    assert made.stdout and made.stdout.readline() == "here\n"
-    return made
-
-
 @pytest.fixture(scope="module")
 def net(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Net]:
-    with place_below(tmp_path_factory.mktemp("ssh")) as own:
-        made = Net(own, tmp_path_factory.mktemp("home"))
-        for text in (PAIR, OTHER):
-            path = made.home / f"{parse(text).name}.yaml"
-            path.write_text(text)
-            made.vini("up", path)
-        made.vini("ssh-config", "-s", "pair", "--write")
-        made.vini("ssh-config", "-s", "other", "--write")
+    with net_with(tmp_path_factory.mktemp, PAIR, OTHER) as made:
         yield made
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as s:
-        return int(s.getsockname()[1])
-
-
-def heard(port: int) -> str:
-    with socket.create_connection(("127.0.0.1", port), timeout=20) as s:
-        return s.makefile().read()
 
 
 # --- coming in --------------------------------------------------------------------------------
@@ -254,8 +172,10 @@ def test_a_port_of_the_sliver_comes_back_to_the_client_and_is_not_one_of_the_nod
 def test_sessions_outlive_the_agent_and_a_hundred_come_in_at_once(net: Net) -> None:
     with net.forwarding() as process:
         net.own.kill_agent()
+        before = resident(net.server().pid)
         many = [net.start("west.pair", "echo in; read x", stdin=subprocess.PIPE) for _ in range(100)]
         assert {p.stdout.readline() for p in many} == {"in\n"}  # all of them are in now
+        assert resident(net.server().pid) - before < 100_000_000
         for p in many:
             p.communicate("\n", timeout=60)
         assert {p.returncode for p in many} == {0}
@@ -263,6 +183,11 @@ def test_sessions_outlive_the_agent_and_a_hundred_come_in_at_once(net: Net) -> N
         process.stdin.write("still\n")
         process.stdin.flush()
         assert process.stdout.readline() == "still\n"
+
+
+def resident(pid: int) -> int:
+    """Bytes of memory of a process."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def test_a_key_that_is_taken_away_opens_nothing_and_whoever_is_in_with_it_is_put_out(net: Net) -> None:

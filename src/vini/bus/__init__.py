@@ -55,6 +55,7 @@ from vini.bus.messages import (
     Signal,
     SliverLoad,
     Ssh,
+    SshThrough,
     Stop,
     Stream,
     ToCentral,
@@ -73,7 +74,7 @@ __all__ = [
     "Clock", "Credit", "Elsewhere", "Exited", "Fibs", "Foreign", "Foresee", "Greeting", "Hello", "Here",
     "Input", "Line", "LineChannel", "Lines", "Loads", "Logs", "MapRows", "Maps", "Message", "NodeAway",
     "Offset", "Output", "Over", "Progress", "Proof", "Refusal", "Reply", "Report", "Request", "Resize", "Run",
-    "Said", "Signal", "SliverLoad", "Ssh", "Stop", "Stream", "ToCentral", "ToNode", "Typed", "WIRE",
-    "Welcome", "WriteRow",
+    "Said", "Signal", "SliverLoad", "Ssh", "SshThrough", "Stop", "Stream", "ToCentral", "ToNode", "Typed",
+    "WIRE", "Welcome", "WriteRow",
     "receive_request", "refusal", "refused", "said", "send",
 ]  # fmt: skip

@@ -96,10 +96,12 @@ class AuthorizedKey(Value, frozen=True, forbid_unknown_fields=False):
 
 
 class Admission(Value, frozen=True, forbid_unknown_fields=False):
-    """Who may come into a slice, and what is known to those who do: its slivers' names, as in hosts(5)."""
+    """Who may come into a slice, what is known to those who do: its slivers' names, as in hosts(5), and what its
+    processes may ask for."""
 
     keys: tuple[AuthorizedKey, ...] = ()
     hosts: str = ""
+    grants: tuple[str, ...] = ()  # what its processes may have of the node by the broker (`rules.grants`)
 
 
 class Authorize(Message, frozen=True):
@@ -118,6 +120,7 @@ class Ssh(Message, frozen=True):
 
     port: int = 0
     host_key: str = ""  # "ssh-ed25519 AAAA..."
+    outside: bool = True  # it listens at the node's own address; False: only whoever comes through the central gets in
 
 
 class Stop(Message, frozen=True):
@@ -306,6 +309,13 @@ class Logs(Message, frozen=True):
     processes: tuple[str, ...] = ()  # only of these; none: of all
 
 
+class SshThrough(Message, frozen=True):
+    """A connection to the SSH server of a sliver's node, for whoever can't reach that himself.  A stream, as that of
+    `Run`: what is sent as `Input` goes to the server, what it says comes as `Output`, and its end is `Exited`."""
+
+    ns: str
+
+
 class Input(Message, frozen=True):
     """Bytes for its standard input; none: the end of it."""
 
@@ -364,9 +374,10 @@ Request = (
     | Authorize
     | AskSsh
     | Logs
+    | SshThrough
 )
 Reply = Greeting | Progress | Report | Lines | Fibs | Loads | Acts | Maps | Refusal | Clock | Ssh
-Stream = Run | Logs  # what is answered by a stream of output
+Stream = Run | Logs | SshThrough  # what is answered by a stream of output
 Typed = Input | Resize | Signal  # what goes to a running command
 Said = Output | Exited  # what comes from it
 ToNode = Request | Typed | Credit | Cancel | Challenge | Welcome | Elsewhere | Over | Refusal

@@ -67,6 +67,7 @@ class SshAddress(Value, frozen=True):
     host: str
     port: int
     host_key: str  # "ssh-ed25519 AAAA..."
+    direct: bool = True  # False: only through the central, since the node is not reached from outside
 
 
 class Change(Value, frozen=True):
@@ -367,9 +368,17 @@ class Testbed:
         replies = await self._each(held, lambda node: self._bus.ask(node, bus.AskSsh()))
         addresses = await asyncio.to_thread(self._addresses)
         return [
-            SshAddress(o.ns.partition(".")[2], o.ns, node, addresses[node], reply.port, reply.host_key)
+            SshAddress(
+                o.ns.partition(".")[2],
+                o.ns,
+                node,
+                addresses.get(node) or node,
+                reply.port,
+                reply.host_key,
+                direct=reply.outside and bool(addresses.get(node)),
+            )  # fmt: skip
             for node, reply in replies.items()
-            if isinstance(reply, bus.Ssh) and reply.port and addresses.get(node)
+            if isinstance(reply, bus.Ssh) and reply.port
             for o in sorted(held[node].objects, key=str)
             if isinstance(o, Netns)
         ]

@@ -59,7 +59,7 @@ def _token(site: str, hours: float, as_json: bool) -> None:
 @click.option("--name", help="The node's name; default: this machine's.")
 @click.option("--address", default="", help="By which other nodes reach it; default: the one towards the central.")
 @click.option("--ssh-port", type=click.IntRange(0, 65535), default=2222, show_default=True,
-              help="Where members of slices log in; 0: nowhere.")  # fmt: skip
+              help="Where members of slices log in; 0: only through the central.")  # fmt: skip
 def _join(url: str, token: str, name: str | None, address: str, ssh_port: int) -> None:
     """Let this machine join the testbed of the central at URL."""
     from vini.node.join import join

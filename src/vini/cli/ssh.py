@@ -4,31 +4,40 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 import shutil
+import socket
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import click
 
 from vini.cli.choose import slice_option, the_slice, the_sliver
-from vini.cli.out import count, dump, json_option, line
+from vini.cli.out import count, dump, json_option, line, note
 from vini.client import Slices, SshPlace, connect
 from vini.client import login as logins
 from vini.model import Topology, Unsupported, ViniError
 
 _INCLUDE = "Include vini/config"
+_PATIENCE_S = 2.0  # until a node counts as one that can't be reached from here
+
+
+_through = click.option("--through", is_flag=True, help="Through the central, also where the node can be reached.")
 
 
 @click.command("ssh", context_settings={"ignore_unknown_options": True},
                short_help="Log in to a sliver by SSH, or run a command there.")  # fmt: skip
 @slice_option
+@_through
 @click.argument("sliver")
 @click.argument("words", nargs=-1, type=click.UNPROCESSED)
-def ssh_command(slice_: str | None, sliver: str, words: tuple[str, ...]) -> None:
+def ssh_command(slice_: str | None, through: bool, sliver: str, words: tuple[str, ...]) -> None:
     """Log in to a sliver by SSH, or run a command there: `vini ssh denver`, `vini ssh denver uptime`.
 
     WORDS go to ssh(1), so `vini ssh denver -L 8080:localhost:80` forwards a port.  The node is known by its host key.
+    A node that can't be reached from here, as one behind NAT, is reached through the central.
     """
     if shutil.which("ssh") is None:
         raise Unsupported("This needs ssh(1); install it with `apt-get install openssh-client`.")
@@ -40,9 +49,42 @@ def ssh_command(slice_: str | None, sliver: str, words: tuple[str, ...]) -> None
     identity = client.ssh_identity()
     options = [f"HostKeyAlias={at.alias}", f"UserKnownHostsFile={known}", "StrictHostKeyChecking=yes", "CheckHostIP=no"]
     command = ["ssh", "-p", str(at.port), *(["-i", identity] if identity else [])]
+    if proxy := _proxies(client, topology.name, [at], through).get(at.sliver):
+        options.append(f"ProxyCommand={proxy}")
     command += [word for option in options for word in ("-o", option)]
     sys.stdout.flush()
     os.execvp("ssh", [*command, f"{at.user}@{at.host}", *words])
+
+
+def _proxies(client: Slices, slice_: str, places: Sequence[SshPlace], through: bool) -> dict[str, str]:
+    """Sliver -> its ProxyCommand (ssh_config(5)), of those that are reached through the central: all of them, or those
+    whose node does not answer here.  Of the latter the user is told."""
+    ways = {p.sliver: client.ssh_through(slice_, p.sliver) for p in places}
+    if through:
+        if not all(ways.values()):
+            raise Unsupported("There is no central to go through: these slivers are on this machine.")
+        silent: set[str] = set()
+    else:
+        dialled = {p.node: (p.host, p.port) for p in places if p.direct and ways[p.sliver]}
+        silent = _silent(dialled)
+        if silent:
+            note(f"No SSH server answers on {', '.join(sorted(silent))} from here; going through the central.")
+    chosen = {p.sliver for p in places if through or not p.direct or p.node in silent}
+    return {sliver: shlex.join(way).replace("%", "%%") for sliver, way in ways.items() if way and sliver in chosen}
+
+
+def _silent(nodes: Mapping[str, tuple[str, int]]) -> set[str]:
+    """Those of these nodes that can't be dialled."""
+
+    def answers(at: tuple[str, int]) -> bool:
+        try:
+            socket.create_connection(at, timeout=_PATIENCE_S).close()
+        except OSError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(max(1, min(64, len(nodes)))) as pool:
+        return {node for node, well in zip(nodes, pool.map(answers, nodes.values()), strict=True) if not well}
 
 
 def _place(client: Slices, topology: Topology, sliver: str) -> SshPlace:
@@ -54,19 +96,24 @@ def _place(client: Slices, topology: Topology, sliver: str) -> SshPlace:
 
 @click.command("ssh-config", short_help="What plain ssh, scp, sftp and rsync have to know.")
 @slice_option
+@_through
 @click.option("--write", is_flag=True, help="Into ~/.ssh/vini, and include that in ~/.ssh/config.")
 @json_option
-def ssh_config_command(slice_: str | None, write: bool, as_json: bool) -> None:
+def ssh_config_command(slice_: str | None, through: bool, write: bool, as_json: bool) -> None:
     """What OpenSSH has to know to log in to the slivers of a slice, so that `ssh denver.home_abilene`, scp, sftp and
-    rsync do.  Printed, or with --write put where they look."""
+    rsync do.  Printed, or with --write put where they look.
+
+    Slivers of nodes that can't be reached from here get a ProxyCommand, by which they are reached through the central.
+    """
     client = connect()
     topology = the_slice(client, slice_)
     places = asyncio.run(client.ssh(topology.name))
     home = Path.home() / ".ssh" / "vini"
-    text = config(topology.name, places, home / "known_hosts", client.ssh_identity())
+    proxies = _proxies(client, topology.name, places, through)
+    text = config(topology.name, places, home / "known_hosts", client.ssh_identity(), proxies)
     if as_json:
         dump([{"sliver": p.sliver, "user": p.user, "node": p.node, "host": p.host, "port": p.port,
-               "host_key": p.host_key} for p in places])  # fmt: skip
+               "host_key": p.host_key, "proxy_command": proxies.get(p.sliver, "")} for p in places])  # fmt: skip
     elif write:
         _write(home, topology.name, places, text)
         hint = f"; try `ssh {places[0].sliver}.{topology.name}`" if places else ""
@@ -75,7 +122,9 @@ def ssh_config_command(slice_: str | None, write: bool, as_json: bool) -> None:
         line(text.rstrip())
 
 
-def config(slice_: str, places: Sequence[SshPlace], known_hosts: Path, identity: str) -> str:
+def config(
+    slice_: str, places: Sequence[SshPlace], known_hosts: Path, identity: str, proxies: Mapping[str, str]
+) -> str:
     """For ssh_config(5): of each sliver a host by the name `SLIVER.SLICE`."""
     blocks = []
     for p in places:
@@ -83,6 +132,7 @@ def config(slice_: str, places: Sequence[SshPlace], known_hosts: Path, identity:
             "HostName": p.host, "Port": str(p.port), "User": p.user, "HostKeyAlias": p.alias,
             "UserKnownHostsFile": f'"{known_hosts}"', "StrictHostKeyChecking": "yes",
             **({"IdentityFile": f'"{identity}"'} if identity else {}),
+            **({"ProxyCommand": proxies[p.sliver]} if p.sliver in proxies else {}),
         }  # fmt: skip
         blocks.append("\n".join([f"Host {p.sliver}.{slice_}", *(f"    {k} {v}" for k, v in settings.items())]))
     return "\n".join(blocks) + "\n"

@@ -1,5 +1,6 @@
 """A command in a sliver of a testbed, as a program: `python -m vini.client.inside SLICE SLIVER -- COMMAND ...`;
-or its processes' logs: `... SLICE SLIVER logs LINES FOLLOW PROCESS ...`.
+or its processes' logs: `... SLICE SLIVER logs LINES FOLLOW PROCESS ...`; or, for ssh(1) as its ProxyCommand, a
+connection to the SSH server of its node: `... SLICE SLIVER ssh`.
 
 Its input, output, signals, terminal and exit code are the command's own.
 """
@@ -14,7 +15,7 @@ import sys
 import termios
 import tty
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 
 import msgspec
 from websockets.asyncio.client import ClientConnection
@@ -45,6 +46,8 @@ def main() -> None:
 def _asked(what: str, words: list[str]) -> bus.Stream:
     if what == "logs":  # LINES FOLLOW PROCESS...
         return bus.Logs("", int(words[0]), words[1] == "1", tuple(words[2:]))
+    if what == "ssh":
+        return bus.SshThrough("")
     terminal = sys.stdin.isatty() and sys.stdout.isatty()
     columns, rows = shutil.get_terminal_size()
     return bus.Run("", tuple(words), terminal, rows, columns)
@@ -61,7 +64,7 @@ async def _run(slice_: str, sliver: str, asked: bus.Stream) -> int:
 async def _converse(socket: ClientConnection, asked: bus.Stream) -> int:
     terminal = isinstance(asked, bus.Run) and asked.tty
     await socket.send(_ENCODE.encode(asked))
-    with _raw() if terminal else _passing_on(socket):
+    with _around(asked, socket):
         feeding = asyncio.create_task(_feed(socket))
         if terminal:
             asyncio.get_running_loop().add_signal_handler(signal.SIGWINCH, lambda: _soon(socket, _size()))
@@ -104,6 +107,12 @@ def _soon(socket: ClientConnection, message: bus.Message) -> None:
             await socket.send(_ENCODE.encode(message))
 
     asyncio.ensure_future(send())
+
+
+def _around(asked: bus.Stream, socket: ClientConnection) -> AbstractContextManager[None]:
+    if isinstance(asked, bus.SshThrough):  # there is nobody to tell of a signal; it ends us
+        return nullcontext()
+    return _raw() if isinstance(asked, bus.Run) and asked.tty else _passing_on(socket)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ import httpx
 import msgspec
 
 from vini import bus
+from vini.client import login as logins
 from vini.client.login import Login
 from vini.client.slices import Event, OnProgress, Say, Slices, SshPlace
 from vini.client.times import Ahead, NodeClock, measured
@@ -270,6 +271,11 @@ class RemoteClient(Slices):
         found = await self._ask("GET", f"/slices/{slice_}/ssh", list[SshPlace])
         central = httpx.URL(self.login.url).host  # another testbed may have a node of the same name
         return [msgspec.structs.replace(p, alias=f"{p.node}.{central}") for p in found]
+
+    def ssh_through(self, slice_: str, sliver: str) -> list[str]:
+        """With the same login, wherever ssh(1) is called."""
+        login = f"VINI_LOGIN={logins.path().absolute()}"
+        return ["env", login, sys.executable, "-m", "vini.client.inside", slice_, sliver, "ssh"]
 
     # --- inside slivers -----------------------------------------------------------------------
 

@@ -44,6 +44,7 @@ class SshPlace(Value, frozen=True, forbid_unknown_fields=False):
     port: int
     host_key: str  # "ssh-ed25519 AAAA..."; who shows another one is not that node
     alias: str = ""  # the node's name in known_hosts(5), whatever its address is
+    direct: bool = True  # False: only by the command of `ssh_through`
 
 
 class Slices(ABC):
@@ -259,6 +260,11 @@ class Slices(ABC):
     @abstractmethod
     async def ssh(self, slice_: str) -> list[SshPlace]:
         """How to log in to its slivers, for those that can be at this moment."""
+
+    def ssh_through(self, slice_: str, sliver: str) -> list[str]:  # noqa: ARG002
+        """The command line that is a connection to the SSH server of a sliver's node, by way of the central, as
+        ssh_config(5) wants it of a ProxyCommand; []: there is no such way, nor a need of one."""
+        return []
 
     def ssh_identity(self) -> str:
         """The file of a private key that opens what `ssh` named; "": those that the user has anyway."""

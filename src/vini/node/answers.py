@@ -69,7 +69,9 @@ class Answers:
         """Run a command in a sliver, until it has exited or its asker has gone."""
         try:
             self._may(command, asker)
-            if isinstance(command, bus.Logs):
+            if isinstance(command, bus.SshThrough):
+                await self._through(command, channel)
+            elif isinstance(command, bus.Logs):
                 await running.run(bus.Run(command.ns, ()), channel, lambda _: self._logs(command))
             else:
                 await running.run(command, channel, self._prepare)
@@ -89,7 +91,7 @@ class Answers:
                 raise Denied("Only root on the machine itself ends its agent: `vini agent stop` there.")
             case bus.AskStatus(slice_) | bus.AskFibs(slice_) | bus.AskLoads(slice_) | bus.AskActs(slice_):
                 pass
-            case bus.AskMaps(ns=ns) | bus.WriteRow(ns=ns) | bus.Run(ns=ns) | bus.Logs(ns=ns):
+            case bus.AskMaps(ns=ns) | bus.WriteRow(ns=ns) | bus.Run(ns=ns) | bus.Logs(ns=ns) | bus.SshThrough(ns=ns):
                 slice_ = ns.partition(".")[0]
                 if not is_sliver(ns):  # the keys of this node's tunnels are there
                     raise NotFound(f"There is no sliver {ns.partition('.')[2]!r}.")
@@ -129,13 +131,18 @@ class Answers:
                     return bus.Lines((f"Process {pid} is not the agent any more.",))
                 self._stop.set()
                 return bus.Lines(("The agent ends; slices run on.",))
-            case bus.Run() | bus.Logs():
+            case bus.Run() | bus.Logs() | bus.SshThrough():
                 raise AssertionError("a command is a stream: see `run`")
 
     def _logs(self, asked: bus.Logs) -> running.Prepared:
         if self._read_logs is None:
             raise Unsupported(f"Node {self.node} keeps no logs.")
         return self._read_logs(asked)
+
+    async def _through(self, asked: bus.SshThrough, channel: Channel) -> None:
+        if self._ssh is None:
+            raise Unsupported(f"Node {self.node} has no SSH server.")
+        await self._ssh.through(asked.ns, channel)
 
     def _admit(self, request: bus.Authorize | bus.AskSsh, asker: Asker) -> bus.Ssh:
         if self._ssh is None:

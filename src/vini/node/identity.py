@@ -19,7 +19,7 @@ class Identity(Value, frozen=True):
     central: str  # URL, https://central.example[:port]
     key: bytes  # Ed25519 (RFC 8032), the private half, 32 bytes
     ca: str  # PEM; whoever shows a certificate by it is the central, and nobody else
-    ssh_port: int = 2222  # where members of slices log in; 0: only from this machine itself
+    ssh_port: int = 2222  # where members of slices log in; 0: at no port of the node, only through the central
 
     def sign(self, nonce: bytes) -> bytes:
         """Proves to a central that we are this node."""

@@ -11,6 +11,7 @@ import socket
 from collections.abc import Callable
 from ipaddress import ip_address
 from pathlib import Path
+from weakref import WeakSet
 
 from asyncssh import OPEN_ADMINISTRATIVELY_PROHIBITED, OPEN_CONNECT_FAILED, ChannelOpenError, SSHServerConnection
 from asyncssh.forward import SSHForwarder, SSHLocalPortForwarder
@@ -18,15 +19,29 @@ from asyncssh.listener import SSHForwardListener
 
 from vini.node import netns
 
+Forwarded = WeakSet[SSHForwarder]  # connections that are forwarded, and perhaps some that have ended
 _PATIENCE_S = 10.0
 _BACKLOG = 64
+
+
+def lives(one: SSHForwarder) -> bool:
+    """Whether it still has a socket."""
+    return one._transport is not None
+
+
+class _NoRoom(asyncio.Protocol):
+    """For whoever in the sliver connects too often to what is forwarded to a client."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """He is hung up on."""
+        transport.close()
 
 
 class Inside:
     """The network of one sliver."""
 
-    def __init__(self, pin: Path, hosts: str):
-        self._pin, self._hosts = pin, hosts
+    def __init__(self, pin: Path, hosts: str, forwarded: Forwarded, has_room: Callable[[], bool]):
+        self._pin, self._hosts, self._forwarded, self._has_room = pin, hosts, forwarded, has_room
 
     async def connect(self, host: str, port: int) -> SSHForwarder:
         """To an address, `localhost` or a sliver's name, as a program in the sliver would."""
@@ -36,6 +51,7 @@ class Inside:
             _, peer = await asyncio.get_running_loop().create_connection(SSHForwarder, sock=ours)
         except OSError as e:
             raise ChannelOpenError(OPEN_CONNECT_FAILED, e.strerror or str(e)) from None
+        self._forwarded.add(peer)
         return SSHForwarder(peer)
 
     def _address(self, host: str) -> str:
@@ -82,7 +98,14 @@ class Inside:
         async def onward(session: Callable[[], SSHForwarder], *origin: object) -> object:
             return await conn.create_connection(session, host, opened, *origin)  # type: ignore[arg-type]
 
-        server = await asyncio.get_running_loop().create_server(lambda: SSHLocalPortForwarder(conn, onward), sock=ours)
+        def accepted() -> asyncio.BaseProtocol:
+            if not self._has_room():
+                return _NoRoom()
+            made = SSHLocalPortForwarder(conn, onward)
+            self._forwarded.add(made)
+            return made
+
+        server = await asyncio.get_running_loop().create_server(accepted, sock=ours)
         return SSHForwardListener(conn, [server], (host, port or opened), opened)
 
     def _listening(self, address: str, port: int) -> socket.socket:

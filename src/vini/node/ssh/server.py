@@ -3,14 +3,15 @@ its slice here, as `SLICE`.
 
 A login is a public key that the book names for that slice at that moment; nothing else is.  Whoever is in with a key
 that the book does not name any more is put out within `_LOOK_S`.  Agents, X11, and sockets of the node's file system
-are not forwarded.
+are not forwarded.  What one client, person or slice may have of it is bounded (`fairness`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+import time
+from collections.abc import Callable, Coroutine
 from typing import Any
 from weakref import WeakSet
 
@@ -23,14 +24,15 @@ from vini.model import NotFound
 from vini.node import netns, running
 from vini.node.drivers.contents import has_root
 from vini.node.place import Place
+from vini.node.rate import Rate
 from vini.node.ssh import session
 from vini.node.ssh.authorized import Book
-from vini.node.ssh.forward import Inside
+from vini.node.ssh.fairness import BURST, PER_CONNECTION, PER_SECOND, STRANGERS, TRIES, Census, Strangers, source
+from vini.node.ssh.forward import Forwarded, Inside, lives
 from vini.node.ssh.need import needed
 
 log = logging.getLogger("vini.ssh")
 _LOOK_S = 0.2  # between looks whether those who are in may stay
-_STRANGERS = 200  # connections at once that have not logged in yet; more are hung up on
 _LOGIN_S = 30.0  # for a login
 _LAST_WORD_S = 0.5  # for the sentence that says why, to whoever is put out
 _PUT_OUT = "Your key does not open this slice any more."
@@ -42,8 +44,9 @@ class Doorkeeper:
 
     def __init__(self, place: Place, prepare: running.Prepare):
         self._place, self._prepare, self._book = place, prepare, Book(place.state)
-        self._strangers: set[_Connection] = set()
-        self._inside: set[_Connection] = set()
+        self._strangers: Strangers[_Connection] = Strangers()
+        self._rate, self._census = Rate(BURST, PER_SECOND), Census()
+        self._inside: dict[_Connection, tuple[str, str]] = {}  # with the slice and the person
 
     @property
     def busy(self) -> bool:
@@ -74,20 +77,36 @@ class Doorkeeper:
 
     # --- what connections ask -------------------------------------------------------------------
 
-    def come(self, connection: _Connection) -> bool:
-        """Whether there is room for one more stranger."""
-        self._strangers.add(connection)
-        return len(self._strangers) <= _STRANGERS
+    def come(self, connection: _Connection, source: str) -> str:
+        """A stranger; why he is hung up on, "" where he isn't.  Somebody else may have to go for him."""
+        if not self._rate.takes(source, time.monotonic()):
+            return f"it began {BURST:.0f} connections, and more than {PER_SECOND:.0f} a second from then on"
+        loser = self._strangers.come(connection, source)
+        if loser is connection:
+            return f"{STRANGERS} others have not logged in yet"
+        if loser:
+            loser.hang_up("newer ones need its place, and most of those that have not logged in are its")
+        return ""
 
-    def known(self, connection: _Connection) -> None:
-        """It has logged in."""
-        self._strangers.discard(connection)
-        self._inside.add(connection)
+    def known(self, connection: _Connection, slice_: str, person: str) -> str:
+        """It has logged in; why it may not be in all the same, "" where it may."""
+        self._strangers.gone(connection)
+        if why := self._census.why_not(slice_, person):
+            return why
+        self._census.come(slice_, person)
+        self._inside[connection] = slice_, person
+        return ""
 
     def gone(self, connection: _Connection) -> None:
         """It has ended."""
-        self._strangers.discard(connection)
-        self._inside.discard(connection)
+        self._strangers.gone(connection)
+        if held := self._inside.pop(connection, None):
+            self._census.gone(*held)
+
+    def person(self, user: str, key: str) -> str:
+        """Whose key that is; where the book doesn't say, the key stands for him."""
+        named = (k.person for k in self._book.of(user.partition(".")[0]).keys if k.key == key)
+        return next(named, "") or key
 
     def place_of(self, user: str) -> tuple[str, str]:
         """The slice and the namespace that a user name means.  Raises NotFound."""
@@ -107,10 +126,10 @@ class Doorkeeper:
             return False
         return self._book.opens(slice_, key) and self._place.netns(ns).exists()
 
-    def inside(self, user: str) -> Inside:
+    def inside(self, user: str, forwarded: Forwarded, has_room: Callable[[], bool]) -> Inside:
         """The network of the sliver that it means."""
         slice_, ns = self.place_of(user)
-        return Inside(self._place.netns(ns), self._book.of(slice_).hosts)
+        return Inside(self._place.netns(ns), self._book.of(slice_).hosts, forwarded, has_room)
 
     def session(self, user: str) -> session.Session:
         """A new one in the sliver that it means."""
@@ -130,15 +149,22 @@ class _Connection(asyncssh.SSHServer):
         self._keeper = keeper
         self._conn: SSHServerConnection | None = None
         self._user = self._key = self._from = ""
+        self._tries = self._listened = 0  # keys that he offered, ports that he asked for
         self._sessions: WeakSet[session.Session] = WeakSet()
+        self._forwarded: Forwarded = WeakSet()
 
     def connection_made(self, conn: SSHServerConnection) -> None:
         """Somebody called."""
         self._conn = conn
         self._from = str((conn.get_extra_info("peername") or ("somebody",))[0])
-        if not self._keeper.come(self):
-            log.warning("hung up on %s: %s others have not logged in yet", self._from, _STRANGERS)
-            conn.abort()
+        if why := self._keeper.come(self, source(self._from)):
+            self.hang_up(why)
+
+    def hang_up(self, why: str) -> None:
+        """On somebody who has not logged in."""
+        log.warning("hung up on %s: %s", self._from, why)
+        if self._conn:
+            self._conn.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         """He has gone."""
@@ -154,6 +180,10 @@ class _Connection(asyncssh.SSHServer):
 
     def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
         """Whether it opens what he asks for; that he has the private half is asked afterwards."""
+        self._tries += 1
+        if self._tries > TRIES:
+            self.hang_up(f"it offered {TRIES} keys, of which none opens anything")
+            return False
         text = _text(key)
         if not self._keeper.opens(username, text):
             return False
@@ -162,8 +192,12 @@ class _Connection(asyncssh.SSHServer):
 
     def auth_completed(self) -> None:
         """He has shown that the key is his."""
+        person = self._keeper.person(self._user, self._key)
+        if why := self._keeper.known(self, self._user.partition(".")[0], person):
+            log.warning("%s is not let in as %s from %s: %s", self._key[-12:], self._user, self._from, why)
+            self._end(why, asyncssh.DISC_TOO_MANY_CONNECTIONS)
+            return
         log.info("%s is in as %s from %s", self._key[-12:], self._user, self._from)
-        self._keeper.known(self)
 
     def may_stay(self, book: Book) -> bool:
         """Whether his key still opens the slice."""
@@ -171,33 +205,47 @@ class _Connection(asyncssh.SSHServer):
 
     def put_out(self) -> None:
         """At once, and with all that he runs and forwards."""
-        if self._conn is None:
-            return
         log.info("%s is put out of %s: this key does not open it any more", self._key[-12:], self._user)
         for one in self._sessions:
             one.say(_PUT_OUT)  # the client may end before it reads why it was disconnected
-        self._conn.disconnect(asyncssh.DISC_BY_APPLICATION, _PUT_OUT)
+        self._end(_PUT_OUT, asyncssh.DISC_BY_APPLICATION)
+
+    def _end(self, why: str, code: int) -> None:
+        if self._conn is None:
+            return
+        self._conn.disconnect(code, why)
         asyncio.get_running_loop().call_later(_LAST_WORD_S, self._conn.abort)  # one that does not listen to that
         self._conn = None
 
-    def session_requested(self) -> session.Session:
+    def _has_room(self) -> bool:
+        """For one more session or forwarded connection."""
+        return sum(one.lives for one in self._sessions) + sum(map(lives, self._forwarded)) < PER_CONNECTION
+
+    def session_requested(self) -> tuple[asyncssh.SSHServerChannel[bytes], session.Session] | bool:
         """A shell, a command or a subsystem follows."""
+        if self._conn is None or not self._has_room():
+            return False
         made = self._keeper.session(self._user)
         self._sessions.add(made)
-        return made
+        return session.channel(self._conn), made
 
     # --- forwarding -----------------------------------------------------------------------------
 
     def connection_requested(
         self, dest_host: str, dest_port: int, orig_host: str, orig_port: int  # noqa: ARG002
-    ) -> Coroutine[Any, Any, Any]:  # fmt: skip
+    ) -> Coroutine[Any, Any, Any] | bool:  # fmt: skip
         """`ssh -L`, `ssh -D`: connections that begin in the sliver."""
-        return self._keeper.inside(self._user).connect(dest_host, dest_port)
+        if not self._has_room():
+            return False
+        return self._keeper.inside(self._user, self._forwarded, self._has_room).connect(dest_host, dest_port)
 
-    def server_requested(self, listen_host: str, listen_port: int) -> Coroutine[Any, Any, Any]:
+    def server_requested(self, listen_host: str, listen_port: int) -> Coroutine[Any, Any, Any] | bool:
         """`ssh -R`: a port in the sliver."""
-        assert self._conn is not None
-        return self._keeper.inside(self._user).listen(self._conn, listen_host, listen_port)
+        self._listened += 1
+        if self._conn is None or self._listened > PER_CONNECTION:
+            return False
+        inside = self._keeper.inside(self._user, self._forwarded, self._has_room)
+        return inside.listen(self._conn, listen_host, listen_port)
 
 
 def _text(key: asyncssh.SSHKey) -> str:

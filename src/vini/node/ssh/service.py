@@ -13,13 +13,15 @@ from contextlib import suppress
 from importlib.util import find_spec
 
 from vini import bus
-from vini.model import Unsupported, ViniError
+from vini.bus.streams import Channel
+from vini.model import NotFound, Unsupported, ViniError
 from vini.node.lock import locked
 from vini.node.place import Place
 from vini.node.ssh import authorized
 from vini.node.ssh import place as places
 from vini.node.ssh.authorized import Asker, Book
 from vini.node.ssh.need import needed
+from vini.node.ssh.through import Carrier
 from vini.node.version import digest
 
 log = logging.getLogger("vini.agent")
@@ -32,7 +34,7 @@ class SshService:
     """One place's.  Its methods may be called from any thread."""
 
     def __init__(self, place: Place):
-        self._place, self._book = place, Book(place.state)
+        self._place, self._book, self._carrier = place, Book(place.state), Carrier()
 
     async def run(self) -> None:
         """Start it again when it has ended, and is needed; until cancelled."""
@@ -56,10 +58,17 @@ class SshService:
             return bus.Ssh()
         return self._ensured()
 
+    async def through(self, ns: str, channel: Channel) -> None:
+        """Carry a connection from the central to the server, to its end.  Raises ViniError where that can't be."""
+        now = await asyncio.to_thread(self.look)
+        if not now.port:
+            raise NotFound(f"Nobody has a key for {ns} yet; `vini key add` on your machine adds yours.")
+        await self._carrier.carry(ns.partition(".")[0], now.port, channel)
+
     def _ensured(self) -> bus.Ssh:
         now = self._alive()
         if now and (now.version, now.asked) == (digest(), places.wanted(self._place)):
-            return bus.Ssh(now.port, now.host_key)
+            return _told(now)
         if find_spec("asyncssh") is None:
             raise Unsupported("This node lacks the library for SSH; `pip install asyncssh`, and try again.")
         if now:
@@ -82,7 +91,7 @@ class SshService:
         while time.monotonic() < deadline:
             now = self._alive()
             if now and now.version == digest() and now.asked == places.wanted(self._place):
-                return bus.Ssh(now.port, now.host_key)
+                return _told(now)
             if now is None and child is None:
                 with log_path.open("ab") as out:
                     child = subprocess.Popen(
@@ -94,6 +103,10 @@ class SshService:
             time.sleep(0.02)
         said = log_path.read_text(errors="replace").strip().splitlines()[-1:] if log_path.exists() else []
         raise ViniError(f"The SSH server does not start; its log {log_path} ends: {' '.join(said)}")
+
+
+def _told(now: places.Running) -> bus.Ssh:
+    return bus.Ssh(now.port, now.host_key, outside=not now.asked.host)
 
 
 def _environment(place: Place) -> dict[str, str]:

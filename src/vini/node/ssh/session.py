@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 from collections.abc import Awaitable, Callable
 
 import asyncssh
-from asyncssh import EXTENDED_DATA_STDERR, SSHServerChannel
+from asyncssh import EXTENDED_DATA_STDERR, SSHServerChannel, SSHServerConnection
 
 from vini import bus
 from vini.bus.streams import CHUNK, WINDOW, cost
@@ -22,8 +23,25 @@ _SFTP = _HOME + (
     "/usr/libexec/sftp-server; do [ ! -x $s ] || exec $s; done; "
     'echo "This sliver has no sftp-server; install openssh-sftp-server in it, or use vini cp." >&2; exit 127'
 )
-_PASSED_ON = ("LANG", "LC_", "COLORTERM", "TZ")
+_PASSED_ON = re.compile(r"LANG|LANGUAGE|LC_[A-Z]{1,30}|COLORTERM|TZ")  # all of it, so that no name is smuggled in
+_WORD = re.compile(r"[\x20-\x7e]{0,200}")  # that its value, or the name of a terminal, may be
+_MOST_SETTINGS = 64  # of an environment that a client sends; a server keeps them in memory
 _REFUSED = 255  # exit code of what could not be started, as ssh(1) has it for its own errors
+
+
+class _Settings(dict[bytes, bytes]):
+    """An environment, of which only the first ones are kept."""
+
+    def __setitem__(self, name: bytes, value: bytes) -> None:
+        if len(self) < _MOST_SETTINGS and len(name) + len(value) <= 1000:
+            super().__setitem__(name, value)
+
+
+def channel(connection: SSHServerConnection) -> SSHServerChannel[bytes]:
+    """One of that connection, for a `Session`: bytes, and a bounded environment."""
+    made: SSHServerChannel[bytes] = connection.create_server_channel(encoding=None)
+    made._env = _Settings()
+    return made
 
 
 class Session(asyncssh.SSHServerSession[bytes]):
@@ -39,6 +57,11 @@ class Session(asyncssh.SSHServerSession[bytes]):
         self._room.set()
         self._gone = False
         self._task: asyncio.Task[None] | None = None
+
+    @property
+    def lives(self) -> bool:
+        """Whether the client has not gone."""
+        return not self._gone
 
     # --- what the client asks for ---------------------------------------------------------------
 
@@ -57,6 +80,8 @@ class Session(asyncssh.SSHServerSession[bytes]):
 
     def exec_requested(self, command: str) -> bool:
         """A command, which a shell understands."""
+        if "\0" in command:  # no program can be given that
+            return False
         self._argv = ("sh", "-c", _COMMAND, "sh", command)
         return True
 
@@ -75,8 +100,10 @@ class Session(asyncssh.SSHServerSession[bytes]):
 
     def _environment(self) -> dict[str, str]:
         assert self._chan is not None
-        out = {k: v for k, v in self._chan.get_environment().items() if k.startswith(_PASSED_ON)}
-        if terminal := self._chan.get_terminal_type():
+        sent = self._chan.get_environment()
+        out = {k: v for k, v in sent.items() if _PASSED_ON.fullmatch(k) and _WORD.fullmatch(v)}
+        terminal = self._chan.get_terminal_type()
+        if terminal and _WORD.fullmatch(terminal) and "/" not in terminal:  # terminfo(5) has files of that name
             out["TERM"] = terminal
         peer, own = self._chan.get_extra_info("peername"), self._chan.get_extra_info("sockname")
         if peer and own:
