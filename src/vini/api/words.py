@@ -50,6 +50,8 @@ class SliverWords(TypedDict, total=False):
     mode: str
     program: str | Mapping[str, Any]
     label: str
+    outside: bool
+    expected: bool
     groups: str | Sequence[str]
 
 
