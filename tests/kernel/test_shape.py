@@ -679,6 +679,15 @@ def test_it_outlives_the_driver_and_is_found_again(bench: Bench) -> None:
     assert bench.observed() == {want}
 
 
+def test_it_lives_in_the_nodes_namespace_and_keeps_no_slivers_alive(bench: Bench) -> None:
+    only_element(bench)
+    bench.ensure(bench.shape("a", "b", delay_us=1000))
+    with Element(bench.place.run) as e:
+        state = e.state()
+    home = Path("/proc/self/ns/net").readlink()
+    assert [Path(f"/proc/{state[p]}/ns/net").readlink() for p in ("pid", "worker")] == [home, home]
+
+
 def one_delayed_one_silent(bench: Bench) -> tuple[Shape, Shape, dict[str, int]]:
     """From a to b, from c to d; and the element's processes."""
     only_element(bench)
