@@ -45,7 +45,7 @@ QUICK_UPLINK = UplinkRhythm(
 )  # fmt: skip
 
 
-async def eventually(check: Callable[[], T], within: float = 10.0) -> T:
+async def eventually(check: Callable[[], T], within: float = 30.0) -> T:
     """The first true value of `check`; fails with its last one.  The time is what a busy machine may need."""
     deadline = time.monotonic() + within
     while not (found := check()):

@@ -80,7 +80,7 @@ class Pair:
         vnis = {name: 100 + i for i, name in enumerate(placement.crossing(topology, placed))}
         specs = embed(topology, [h.node for h in self.hosts.values()], generation, placed=placed, vnis=vnis, port=PORT)
         for host in self.hosts.values():
-            assert host.one_pass(specs.get(host.name)) == {}
+            assert (failures := host.one_pass(specs.get(host.name))) == {}, failures
         for host in self.hosts.values():
             eventually(host.is_as_asked)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
-from own_place import eventually, run
+from own_place import eventually, run, unspoilt
 from testbed import Flow, Host, Testbed, testbed
 
 from vini.layout import address, layout
@@ -168,17 +168,21 @@ def test_what_an_operator_takes_down_fails_and_comes_back_with_it(bed: Testbed) 
     bed.vini("substrate", "delete", "east")
 
 
-@pytest.mark.alone
 def test_it_takes_less_than_a_second(bed: Testbed) -> None:
     bed.vini("substrate", "add", "east", "n1", "n2")
     client, at = bed.client(), "/substrate-links/east"
-    for reason, up in (("new fibre", False), ("", True)):
-        before = time.monotonic()
-        client.call("PATCH", at, SubstrateLink, {"down": reason})
-        eventually(both_ends(bed, up=up))
-        took = time.monotonic() - before
-        print(f"both ends were {'up' if up else 'down'} after {took:.2f} s")
-        assert took < 1.0
+
+    def down_and_up_s() -> float:
+        """How long the slower of both takes."""
+        took = []
+        for reason, up in (("new fibre", False), ("", True)):
+            before = time.monotonic()
+            client.call("PATCH", at, SubstrateLink, {"down": reason})
+            eventually(both_ends(bed, up=up))
+            took.append(time.monotonic() - before)
+        return max(took)
+
+    unspoilt(down_and_up_s, lambda took: took < 1.0)
     client.call("DELETE", at, type(None))
     mended(bed)
 

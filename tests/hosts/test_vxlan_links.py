@@ -78,8 +78,8 @@ def test_a_fault_takes_the_link_away_and_back_from_both_sides(pair, fault):
     eventually(lambda: pair.pings("b", "c"))
     before = {o for h in pair.hosts.values() for o in h.tunnels()}
     pair.up(line(fault=fault), generation=2)
-    assert not pair.pings("b", "c")
-    assert not pair.pings("c", "b")
+    assert not pair.pings("b", "c", "-W", "0.5")
+    assert not pair.pings("c", "b", "-W", "0.5")
     pair.up(line(), generation=3)
     eventually(lambda: pair.pings("b", "c"))
     assert {o for h in pair.hosts.values() for o in h.tunnels()} == before

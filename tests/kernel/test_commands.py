@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -38,9 +39,9 @@ class Shell:
         self.net = directory / "tri.yaml"
         self.net.write_text(NET)
 
-    def start(self, *words: str | Path) -> subprocess.Popen[str]:
+    def start(self, *words: str | Path, program: Sequence[str] = ("-m", "vini.cli")) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "-m", "vini.cli", *map(str, words)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            [sys.executable, *program, *map(str, words)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=subprocess.PIPE, text=True, env=self.environment, cwd=self.directory, start_new_session=True,
         )  # fmt: skip
 
@@ -372,9 +373,12 @@ def test_down_tells_programs_too(tri):
 
 def test_a_hung_agent_is_named_with_its_log(tri):
     (pid,) = tri.own.agents()
+    impatient = "import vini.bus.unix as u; u._PATIENCE_S = 1.0; import vini.cli; vini.cli.main()"
     os.kill(pid, signal.SIGSTOP)
     try:
-        complaint = tri.vini("status", code=1)
+        process = tri.start("status", program=("-c", impatient))
+        _, complaint = process.communicate(timeout=150)
+        assert process.returncode == 1
     finally:
         os.kill(pid, signal.SIGCONT)
     assert f"The agent (process {pid}) runs but does not answer. Its log is {tri.own.place.state}" in complaint

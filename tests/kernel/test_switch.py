@@ -118,7 +118,7 @@ def test_a_circle_of_switches_carries_frames_and_heals_when_a_link_is_cut(own):
     async def live() -> None:
         async with up(own.client(), topology) as (client, _):
             await all_answer(client, topology)
-            for a, b in pairwise((*RING, "x")):
+            for a, b in list(pairwise((*RING, "x")))[:2]:  # one of two carries frames: STP blocks one of three
                 await client.edit("circle", lambda t, a=a, b=b: edit.set_fault(t, a, b, "carrier"), "cut")
                 await client.wait_converged("circle")
                 await all_answer(client, topology)

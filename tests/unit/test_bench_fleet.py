@@ -20,7 +20,7 @@ from vini.rules.wishes import NewSite
 from vini.store import nodes, persons, sites, slices, specs
 from vini.store.database import Database
 
-TINY = fleet.Sizes(agents=3, slices=2, rounds=2, changes=2, changes_of_all=1, idle_s=0.2)
+TINY = fleet.Sizes(agents=3, slices=2, rounds=2, changes=2, changes_of_all=1, idle_s=0.2, settled_s=0.2, rest_s=0.2)
 root = pytest.mark.skipif(os.geteuid() != 0, reason="the benchmarks' lock is root's")
 
 

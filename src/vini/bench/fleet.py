@@ -55,6 +55,8 @@ class Sizes(Value, frozen=True):
     changes: int  # of one link in a slice of three slivers
     changes_of_all: int  # of one link in the slice that is on all nodes
     idle_s: float
+    settled_s: float = 1.0  # without more to do: the central is idle
+    rest_s: float = 5.0  # of a real agent, before its memory is measured
 
 
 FULL = Sizes(agents=1000, slices=600, rounds=3, changes=30, changes_of_all=3, idle_s=10)
@@ -106,14 +108,18 @@ def _all(sizes: Sizes, disk: Path, memory: Path, say: Say) -> Found:
         say(f"{sizes.agents} agents dial in")
         out.append(row(f"{sizes.agents} nodes dial in at once: all are connected", [fleet.connect()], "s"))
         out.append(
-            row(f"{sizes.agents} nodes dial in at once: all is said and the central idle", [fleet.settle(central)], "s")
+            row(
+                f"{sizes.agents} nodes dial in at once: all is said and the central idle",
+                [fleet.settle(central, sizes.settled_s)],
+                "s",
+            )
         )
         out += _slice_on_all(central, fleet, names, sizes, say)
         out += _changes(central, fleet, names, sizes, say)
         out += _pages(central, sizes, say)
         out += _idle(central, fleet, database_pid, sizes, say)
         say("the memory of a real agent")
-        out += _real_agent(central)
+        out += _real_agent(central, sizes.rest_s)
         return out
 
 
@@ -147,7 +153,7 @@ def _slice_on_all(central: _Central, fleet: _Fleet, names: Sequence[str], sizes:
     accepted, held, reported, ended, gone, cpu = [], [], [], [], [], []
     for i in range(sizes.rounds):
         say(f"a slice on all {len(names)} nodes, {i + 1} of {sizes.rounds}")
-        fleet.settle(central)
+        fleet.settle(central, sizes.settled_s)
         before = _cpu_s(central.pid)
         generation, started, answered = central.put(topology)
         last = max(fleet.arrived(_ALL, generation, names).values())
@@ -179,7 +185,7 @@ def _changes(central: _Central, fleet: _Fleet, names: Sequence[str], sizes: Size
     central.add_slice(_ONE)
     generation, *_ = central.put(_with_delay(line, 0))
     (node,) = fleet.arrived(_ONE, generation, names, 1)
-    fleet.settle(central)
+    fleet.settle(central, sizes.settled_s)
     out: Found = []
     before = _cpu_s(central.pid)
     took = [_change(central, fleet, _with_delay(line, i), [node]) for i in range(1, sizes.changes + 1)]
@@ -245,7 +251,7 @@ def _idle(central: _Central, fleet: _Fleet, database_pid: int, sizes: Sizes, say
     parties = {"the central": [central.pid], "all agents": fleet.pids}
     if database_pid:
         parties["PostgreSQL"] = [database_pid]
-    fleet.settle(central)
+    fleet.settle(central, sizes.settled_s)
     before, started = {name: sum(map(_cpu_s, pids)) for name, pids in parties.items()}, time.monotonic()
     time.sleep(sizes.idle_s)
     seconds = time.monotonic() - started
@@ -262,7 +268,7 @@ def _idle(central: _Central, fleet: _Fleet, database_pid: int, sizes: Sizes, say
     return out
 
 
-def _real_agent(central: _Central) -> Found:
+def _real_agent(central: _Central, rest_s: float) -> Found:
     """One over the real drivers, that has joined, and holds nothing."""
     name, key = "real", os.urandom(32)
     fleet_store.join(central.database, {name: key}, address="198.19.0.1")
@@ -276,7 +282,7 @@ def _real_agent(central: _Central) -> Found:
             if time.monotonic() > deadline or p.poll() is not None:
                 return [Missing("a real agent's memory", "it did not connect to the central", failed=True)]
             time.sleep(0.1)
-        time.sleep(5)
+        time.sleep(rest_s)
         return [row("memory of a real agent, connected and idle", [_pss_mb(p.pid)], "MB", 60.0)]
 
 
@@ -482,13 +488,13 @@ class _Fleet:
                 raise ViniError(f"Of {self._count} agents {sum(self._connected.values())} could connect.")
         return time.monotonic() - self._started
 
-    def settle(self, central: _Central) -> float:
+    def settle(self, central: _Central, settled_s: float) -> float:
         """Wait until the central has nothing more to do; the seconds since the agents were started."""
         deadline = time.monotonic() + _PATIENCE_S
         while time.monotonic() < deadline:
             before = _cpu_s(central.pid)
-            time.sleep(1.0)
-            if _cpu_s(central.pid) - before < _IDLE:
+            time.sleep(settled_s)
+            if _cpu_s(central.pid) - before < _IDLE * settled_s:
                 break
         return time.monotonic() - self._started
 

@@ -402,7 +402,7 @@ class Shape(Object, frozen=True):
         {
             "delay_us", "jitter_us", "loss_ppm", "rate_kbit", "queue_packets", "drop", "queue_bytes", "queue_us", "aqm",
             "distribution", "keeps_order", "reorder_ppm", "enter_ppm", "leave_ppm", "bad_ppm", "good_ppm",
-            "duplicate_ppm", "corrupt_ppm", "table", "lose", "trace",
+            "duplicate_ppm", "corrupt_ppm", "table", "lose", "trace", "whole",
         }
     )  # fmt: skip
     ns: str
@@ -429,6 +429,7 @@ class Shape(Object, frozen=True):
     table: str = ""  # of delays that are added, for the distribution "table"
     lose: str = ""  # numbers of packets
     trace: str = ""  # of rate, delay and loss over time
+    whole: bool = True  # nothing leaves the node by a tunnel that has not been through it; always wanted so
 
     @property
     def key(self) -> Key:

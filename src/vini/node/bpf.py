@@ -19,10 +19,10 @@ TAP_BIT = 1 << 25  # a vif's TAP has the vif's index with this bit; the indexes 
 
 _SYSCALL = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "s390x": 351, "ppc64le": 361}
 _MAP_CREATE, _PROG_LOAD, _PROG_GET_FD_BY_ID, _SCHED_CLS = 0, 5, 13, 3
-_SKB_IFINDEX, _SKB_TC_INDEX, _SKB_TC_CLASSID = 40, 44, 72  # offsets in struct __sk_buff
+_SKB_IFINDEX, TC_INDEX, _SKB_TC_CLASSID = 40, 44, 72  # offsets in struct __sk_buff
 # The kernel keeps this number (skb->tc_index) with a packet through queues, clones and segments to the other end of a
 # pair, and begins with 0 whatever a socket or XDP sends. A filter's class becomes the number when the filter passes.
-_IS_RELEASED = 0x5649  # "VI"
+IS_RELEASED = 0x5649  # "VI"
 _REDIRECT_CALL = 23  # bpf_redirect(ifindex, flags)
 _COOKIE_CALL = 46  # bpf_get_socket_cookie(context): of the socket that sent it, 0 where none did
 _LOG_BYTES = 1 << 18  # room for what the verifier says of a program that it takes, too
@@ -48,7 +48,7 @@ def _store_word(offset: int, src: int) -> bytes:
     return _instruction(0x63, 1, src, offset)  # r1 is the context
 
 
-_RELEASE = _set(2, _IS_RELEASED) + _store_word(_SKB_TC_CLASSID, 2) + _set(0, _OK) + _EXIT
+_RELEASE = _set(2, IS_RELEASED) + _store_word(_SKB_TC_CLASSID, 2) + _set(0, _OK) + _EXIT
 
 PROGRAMS = {
     DROP: _set(0, _SHOT) + _EXIT,
@@ -64,12 +64,12 @@ PROGRAMS = {
     RELEASED: _RELEASE,
     GATE: b"".join(
         (
-            _load_word(2, _SKB_TC_INDEX),
-            _instruction(0x15, 2, offset=2, immediate=_IS_RELEASED),  # if r2 == _IS_RELEASED goto released
+            _load_word(2, TC_INDEX),
+            _instruction(0x15, 2, offset=2, immediate=IS_RELEASED),  # if r2 == IS_RELEASED goto released
             _set(0, _SHOT),
             _EXIT,
             _set(2, 0),  # released: by this link, and by no other that it goes to from here
-            _store_word(_SKB_TC_INDEX, 2),
+            _store_word(TC_INDEX, 2),
             _set(0, _UNSPEC),
             _EXIT,
         )

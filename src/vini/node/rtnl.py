@@ -34,7 +34,7 @@ _IFA_F_NODAD, _IFA_F_TENTATIVE, _IFA_F_NOPREFIXROUTE = 2, 0x40, 0x200
 _SCOPE_LINK, _SCOPE_HOST = 253, 254
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_PREFSRC, _RTA_MULTIPATH, _RTA_VIA = 1, 4, 5, 6, 7, 9, 18
 _RTA_METRICS, _RTAX_MTU = 8, 2
-_RTNH_F_DEAD = 1
+_RTNH_F_DEAD, _RTM_F_FIB_MATCH = 1, 0x2000
 MAIN_TABLE, LOCAL_TABLE = 254, 255
 UNICAST, LOCAL, BROADCAST, MULTICAST = 1, 2, 3, 5  # kinds of routes (rtm_type)
 _BY_KERNEL = 2  # the protocol number of the kernel's own routes
@@ -159,6 +159,13 @@ def dump_routes(family: int, protocol: int = 0) -> bytes:
 def dump_kernel_routes() -> bytes:
     """Ask for the routes that the kernel made by itself, of all families and tables."""
     return nl.message(nl.GETROUTE, nl.DUMP, _ROUTE_BODY.pack(0, 0, 0, 0, 0, _BY_KERNEL, 0, 0, 0))
+
+
+def get_route(destination: str) -> bytes:
+    """Ask for the route of the tables by which packets go there, with all its next hops (RTM_F_FIB_MATCH)."""
+    at = ip_address(destination)
+    body = _ROUTE_BODY.pack(2 if at.version == 4 else 10, at.max_prefixlen, 0, 0, 0, 0, 0, 0, _RTM_F_FIB_MATCH)
+    return nl.message(nl.GETROUTE, 0, body + nl.attribute(_RTA_DST, at.packed))
 
 
 def get_forwarding(family: int) -> bytes:

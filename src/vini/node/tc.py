@@ -19,6 +19,7 @@ _BPF_FD, _BPF_NAME, _BPF_FLAGS, _BPF_ID, _BPF_DIRECT_ACTION = 6, 7, 8, 11, 1
 # Filters run by priority: storm control, gates, what shaping has done with already (released, or of a silent link),
 # users' programs, MSS clamping, then shaping. An earlier version's shaping came first.
 STORM_PRIORITY, GATE_PRIORITY, SHAPED_PRIORITY, PROGRAM_PRIORITY, CLAMP_PRIORITY, SHAPE_PRIORITY = 4, 5, 6, 8, 12, 16
+EXIT_PRIORITY = 86  # at the node's own interfaces, where others have theirs: one that hardly anybody takes
 OLD_SHAPE_PRIORITY = 1
 _ALL_PROTOCOLS = 0x0300  # ETH_P_ALL, in network order
 _FILTER_HANDLE = 1
@@ -63,32 +64,38 @@ def dump_filters(index: int, parent: int = EGRESS) -> bytes:
 
 
 class SeenFilter(Value, frozen=True):
-    """An eBPF program that a filter runs: its priority, the name it was given there, and the kernel's number of it."""
+    """An eBPF program that a filter runs: its priority, the name it was given there, the kernel's number of it, and the
+    number of the filter among those of its priority."""
 
     priority: int
     name: str
     program: int
+    handle: int
 
 
 def seen_filter(message: bytes) -> SeenFilter:
     """Decode one answer to `dump_filters`; without a name where it is another kind, or only the head of a list."""
-    _, _, _, _, priority = _BODY.unpack_from(message, 16)
+    _, _, handle, _, priority = _BODY.unpack_from(message, 16)
     options = nl.attributes(message, 16 + _BODY.size).get(_OPTIONS, b"")
     found = nl.attributes(options, 0)
     name = found.get(_BPF_NAME, b"").rstrip(b"\0").decode(errors="replace")
-    return SeenFilter(priority >> 16, name, int.from_bytes(found.get(_BPF_ID, b""), "little"))
+    return SeenFilter(priority >> 16, name, int.from_bytes(found.get(_BPF_ID, b""), "little"), handle)
 
 
-def set_filter(index: int, fd: int, name: str, parent: int = EGRESS, priority: int = SHAPE_PRIORITY) -> bytes:
+def set_filter(
+    index: int, fd: int, name: str, parent: int = EGRESS, priority: int = SHAPE_PRIORITY, handle: int = _FILTER_HANDLE
+) -> bytes:
     """Run this eBPF program at one hook of a vif, in place of ours of that priority from before (atomic)."""
-    body = _BODY.pack(0, index, _FILTER_HANDLE, parent, priority << 16 | _ALL_PROTOCOLS)
+    body = _BODY.pack(0, index, handle, parent, priority << 16 | _ALL_PROTOCOLS)
     options = nl.nest(_OPTIONS, nl.u32(_BPF_FD, fd), nl.text(_BPF_NAME, name), nl.u32(_BPF_FLAGS, _BPF_DIRECT_ACTION))
     return nl.message(nl.NEWTFILTER, nl.CREATE, body + nl.text(_KIND, "bpf") + options)
 
 
-def delete_filter(index: int, parent: int = EGRESS, priority: int = SHAPE_PRIORITY) -> bytes:
+def delete_filter(
+    index: int, parent: int = EGRESS, priority: int = SHAPE_PRIORITY, handle: int = _FILTER_HANDLE
+) -> bytes:
     """Take our filter of that priority away."""
-    body = _BODY.pack(0, index, _FILTER_HANDLE, parent, priority << 16 | _ALL_PROTOCOLS)
+    body = _BODY.pack(0, index, handle, parent, priority << 16 | _ALL_PROTOCOLS)
     return nl.message(nl.DELTFILTER, 0, body + nl.text(_KIND, "bpf"))
 
 

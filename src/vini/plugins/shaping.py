@@ -88,6 +88,7 @@ def _wish(ns: str, dev: str, backend: Backend, i: Impairment, fault: Fault) -> S
         good_ppm=_ppm(bursts.good) if bursts else 0,
         duplicate_ppm=_ppm(i.duplicate),
         corrupt_ppm=_ppm(i.corrupt),
+        whole=True,
         **{field: file.path for field, file in files(ns, i).items()},
     )
 

@@ -34,6 +34,7 @@ from vini.node.container import users
 from vini.node.drivers import Failures, bridge, clamp, tunnel
 from vini.node.drivers.births import Births, mend_vif, vif_is_right
 from vini.node.drivers.contents import forget_sliver, furnished
+from vini.node.drivers.exits import Exits
 from vini.node.netlink import Socket
 from vini.node.pins import Pins
 from vini.node.place import GROUP, ROUTE_PROTOCOL, Place
@@ -166,6 +167,7 @@ class NetworkDriver:
         )
         for o in objects:
             self._births.forget(o.slivers[0])
+        Exits(self._place).forget({o.slivers[0] for o in objects})
         self._pins.remove([o.slivers[0] for o in objects if o.key not in failures])
         return failures
 

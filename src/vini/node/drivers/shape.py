@@ -1,4 +1,4 @@
-"""Shapes of this machine: what happens to packets that leave a namespace by a vif; and the Gates behind them.
+"""Shapes of this machine: what happens to packets that leave a namespace by a vif; and the Gates and exits behind them.
 
 Two backends with one meaning, chosen by each Shape (docs/explanation/links.md): the kernel's
 netem, and the link element where the kernel has none.
@@ -11,9 +11,10 @@ from contextlib import contextmanager
 from itertools import groupby
 from typing import TypeVar
 
-from vini.model import AnyObject, Gate, Shape
+from vini.model import AnyObject, Gate, Shape, Tunnel, underlay
 from vini.node import netns, tc
-from vini.node.drivers import Failures
+from vini.node.drivers import Failures, tunnel
+from vini.node.drivers.exits import Exits, Vif
 from vini.node.drivers.gate import Gates
 from vini.node.drivers.shape_element import ElementShapes
 from vini.node.drivers.shape_netem import NetemShapes
@@ -36,10 +37,12 @@ class ShapeDriver:
         self._netem = NetemShapes(place, silence)
         self._element = ElementShapes(place, silence)
         self._gates = Gates()
+        self._exits = Exits(place)
 
     def observe(self, namespaces: Collection[str]) -> frozenset[AnyObject]:
         """The gates and shapes in those namespaces, of shapes also half-made ones: as what they do to packets."""
         out: set[AnyObject] = set()
+        tunnels: dict[Vif, Tunnel] = {}
         shaped = self._element.ports_by_namespace()
         with netns.back_home():
             for ns in namespaces:
@@ -51,8 +54,16 @@ class ShapeDriver:
                     by_netem = list(self._netem.observe(there, qdiscs))
                     out.update(by_netem)
                     out.update(self._element.observe(there, qdiscs, ports, {o.dev for o in by_netem}))
-                    out.update(self._gates.observe(there, {q.index for q in qdiscs if q.kind == "clsact"}))
-        return frozenset(out)
+                    hooked = {q.index for q in qdiscs if q.kind == "clsact"}
+                    out.update(self._gates.observe(there, hooked))
+                    if hooked:
+                        tunnels.update(self._tunnels(there))
+        return frozenset(self._exits.judged(out, tunnels))
+
+    def _tunnels(self, there: There) -> dict[Vif, Tunnel]:
+        """Those whose interfaces are there."""
+        found = tunnel.observe(there.ns, there.socket, there.links, self._place.pin(underlay(there.ns)))
+        return {(o.ns, o.dev): o for o in found}
 
     def ensure(self, objects: Sequence[AnyObject]) -> Failures:
         """Make or change them.  A change loses nothing that is in flight."""
@@ -61,6 +72,10 @@ class ShapeDriver:
         if not every:
             return failures
         self._element.end_useless()
+        if why := self._element.start() if _by_backend(every)[1] else "":
+            failures.update((o.key, why) for o in _by_backend(every)[1])
+            every = _by_backend(every)[0]
+        tunnels: dict[Vif, Tunnel] = {}
         shaped = self._element.ports_by_namespace()
         with netns.back_home():
             for ns, shapes in _by_namespace(every):
@@ -72,11 +87,13 @@ class ShapeDriver:
                     netem, element = _by_backend(shapes)
                     failures.update(self._netem.ensure(there, netem))
                     failures.update(self._element.ensure(there, element, ports))
-        return failures
+                    tunnels.update(self._tunnels(there))
+        return failures | self._exits.ensure([o for o in every if o.key not in failures], tunnels)
 
     def remove(self, objects: Sequence[AnyObject]) -> Failures:
         """Take them away; what an element holds of them is lost."""
         failures = self._at_gates(objects, self._gates.remove)
+        self._exits.remove([(o.ns, o.dev) for o in objects if isinstance(o, Shape)])
         with netns.back_home():
             for ns, shapes in _by_namespace([o for o in objects if isinstance(o, Shape)]):
                 netem, element = _by_backend(shapes)

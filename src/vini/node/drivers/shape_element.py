@@ -97,14 +97,24 @@ class ElementShapes:
         while element.is_running(self._place.run) and time.monotonic() < deadline:
             time.sleep(0.02)
 
+    def start(self) -> str:
+        """Start it where none runs; why it can't, as a sentence.  At home: it serves all slivers, and the namespace of
+        one in which it began would outlive that sliver."""
+        try:
+            if not element.is_running(self._place.run):
+                element.start(self._place.run)
+        except (OSError, ViniError) as e:
+            return f"The link element does not start: {e}"
+        return ""
+
     def ensure(self, there: There, shapes: Sequence[Shape], ports: Mapping[str, Settings]) -> Failures:
-        """Make or change them, starting the element where none runs."""
+        """Make or change them; the element runs."""
         if not shapes:
             return {}
         failures = there.missing(shapes)
         able = [o for o in shapes if o.key not in failures]
         try:
-            with self._running() as running:
+            with Element(self._place.run) as running:
                 for o in able:
                     failures.update(self._ensure_port(there, running, o, ports.get(o.dev)))
                 ready = [o for o in able if o.key not in failures]
@@ -174,13 +184,6 @@ class ElementShapes:
                 return {o.dev for o in shapes if running.remove((self._namespace(ns), o.dev))}
         except OSError:
             return set()
-
-    def _running(self) -> Element:
-        try:
-            return Element(self._place.run)
-        except OSError:
-            element.start(self._place.run)
-            return Element(self._place.run)
 
     def _namespace(self, ns: str) -> str:
         return self._place.netns(ns).name
