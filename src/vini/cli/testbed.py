@@ -12,6 +12,7 @@ import click
 
 from vini.cli.account import remote
 from vini.cli.out import dump, json_option, line, note, table
+from vini.cli.ways import show_ways
 from vini.rules.nouns import NodeRow, Person, Site, Slice
 from vini.rules.quota import Taken
 from vini.rules.wishes import Page
@@ -25,9 +26,18 @@ def _time(seconds: float) -> str:
 
 @click.command("nodes")
 @click.option("--site", default="", help="Only those of this site.")
+@click.option("--rtt", is_flag=True, help="How long packets take between them and back, as they measured it.")
 @json_option
-def nodes_command(site: str, as_json: bool) -> None:
-    """The nodes of the testbed."""
+def nodes_command(site: str, rtt: bool, as_json: bool) -> None:
+    """The nodes of the testbed.
+
+    \b
+    vini nodes
+    vini nodes --rtt     each from each, in ms; a link can't ask for a delay of less than half of that
+    """
+    if rtt:
+        show_ways(site, as_json)
+        return
     rows = remote().pages("/nodes", Page[NodeRow], site=site)
     if as_json:
         dump([{**_fields(row), "public_key": row.public_key.hex()} for row in rows])

@@ -220,6 +220,13 @@ substrate_links = Table(
     CheckConstraint("(b_node_id IS NULL) <> (b_site_id IS NULL)", name="b"),
 )
 
+latencies = Table(  # what each node measured of the ways to others
+    "latencies",
+    metadata,
+    _of("node_id", "nodes", primary_key=True),
+    Column("body", LargeBinary, nullable=False),  # MessagePack, as `store.latencies` writes it
+)
+
 counters = Table(  # each a row that whoever counts it locks until he commits
     "counters",
     metadata,
