@@ -8,7 +8,7 @@ from vini.store import migrations
 from vini.store.database import Tx
 
 _UNDO = {
-    "0009": ("DROP TABLE latencies",),
+    "0009": ("DROP TABLE latencies", "DROP TABLE oidc_logins"),
     "0008": ("DROP TABLE centrals",),
     "0007": ("DROP TABLE notices",),
     "0006": ("DROP TABLE crossings", "DROP TABLE substrate_links"),

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import TextIO
 
 import click
+import msgspec
 
 from vini.cli.account import remote
 from vini.cli.out import dump, json_option, line, note, table
@@ -119,9 +120,9 @@ def person_command(ctx: click.Context, as_json: bool) -> None:
         return
     rows = remote().pages("/persons", Page[Person])
     if as_json:
-        dump([{f: getattr(row, f) for f in row.__struct_fields__} for row in rows])
+        dump(msgspec.to_builtins(rows))
         return
-    roles = {p.email: ", ".join(f"{r} at {s}" if s else r for r, s in p.roles) for p in rows}
+    roles = {p.email: ", ".join(f"{h.role} at {h.site}" if h.site else h.role for h in p.roles) for p in rows}
     table(("E-MAIL", "NAME", "ENABLED", "ROLES"), [(p.email, p.name, str(p.enabled), roles[p.email]) for p in rows])
 
 
@@ -156,6 +157,40 @@ def _grant(email: str, role: str, site: str) -> None:
     """Give somebody a role at a site, or (admin) everywhere."""
     remote().call("POST", f"/persons/{email}/roles", Person, {"role": role, **({"site": site} if site else {})})
     line(f"{email} is {role}{f' at {site}' if site else ''} now.")
+
+
+@person_command.command("revoke")
+@click.argument("email")
+@click.argument("role", type=click.Choice(["user", "pi", "tech", "admin"]))
+@click.option("--site", default="", help="Where; of an admin: nowhere.")
+def _revoke(email: str, role: str, site: str) -> None:
+    """Take a role at a site, or (admin) everywhere, from somebody."""
+    remote().call("DELETE", f"/persons/{email}/roles/{role}", Person, site=site or None)
+    line(f"{email} is {role}{f' at {site}' if site else ''} no more.")
+
+
+@person_command.command("enable")
+@click.argument("email")
+def _enable(email: str) -> None:
+    """Let somebody in: who waits for approval, or was disabled."""
+    remote().call("PATCH", f"/persons/{email}", Person, {"enabled": True})
+    line(f"{email} may log in.")
+
+
+@person_command.command("disable")
+@click.argument("email")
+def _disable(email: str) -> None:
+    """Keep somebody out, at once and until `enable`; slices and keys stay."""
+    remote().call("PATCH", f"/persons/{email}", Person, {"enabled": False})
+    line(f"{email} may not log in any more.")
+
+
+@person_command.command("delete")
+@click.argument("email")
+def _delete_person(email: str) -> None:
+    """Delete an account, with its keys, tokens and memberships."""
+    remote().call("DELETE", f"/persons/{email}", type(None))
+    line(f"The account {email} is deleted.")
 
 
 @click.group("slice", invoke_without_command=True)

@@ -264,6 +264,18 @@ tokens = Table(
     Column("expires", Double, nullable=False),
 )
 
+oidc_logins = Table(  # that wait for their user to confirm them at the issuer
+    "oidc_logins",
+    metadata,
+    Column("secret", Text, primary_key=True),  # its SHA-256
+    Column("device_code", Text, nullable=False),  # the issuer's name for it, which nobody else learns
+    Column("nonce", Text, nullable=False),
+    Column("expires", Double, nullable=False),
+    Column("interval_s", Double, nullable=False),  # between two questions to the issuer
+    Column("polled", Double, nullable=False),
+    Column("source", Text, nullable=False),  # the address that it was begun from
+)
+
 join_tokens = Table(
     "join_tokens",
     metadata,
