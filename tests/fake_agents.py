@@ -67,6 +67,7 @@ class FakeDesk:
         self.specs: dict[str, dict[str, list[SliceSpec]]] = {}
         self.heard: list[tuple[str, bus.Message]] = []
         self.admissions: dict[str, dict[str, bus.Admission]] = {}
+        self.ways: dict[str, bus.AskRtts] = {}
         self.broken = False
         self.asked = 0
 
@@ -85,6 +86,9 @@ class FakeDesk:
     def authorized(self, nodes: Sequence[str]) -> list[dict[str, bus.Admission]]:
         self._may_break()
         return [self.admissions.get(node, {}) for node in nodes]
+
+    def far(self, nodes: Sequence[str]) -> list[bus.AskRtts | None]:
+        return [self.ways.get(node) for node in nodes]
 
     def reported(self, words: Sequence[tuple[str, bus.Message]]) -> list[None]:
         self._may_break()
@@ -243,8 +247,8 @@ KEY = "k" * 43 + "="  # of its encrypted tunnels
 class FakeNode:
     """A real agent, with its ledgers on disk and its uplink, over a machine in a dict."""
 
-    def __init__(self, directory: Path, clock: Callable[[], float] = time.time):
-        self.state, self._clock = directory, clock
+    def __init__(self, directory: Path, clock: Callable[[], float] = time.time, **answers: Any):
+        self.state, self._clock, self._answers = directory, clock, answers
         self.driver = FakeDriver()
         self.tasks: list[asyncio.Task[None]] = []
 
@@ -254,7 +258,9 @@ class FakeNode:
         self.ledgers = Ledgers.below(self.state, self._clock)
         self.agent = agent_over(self.driver, self.ledgers)
         greeting = bus.Greeting("test", os.getpid(), "local", frozenset({"netem"}), {})
-        self.answers = Answers(self.agent, greeting, _as_it_is, asyncio.Event(), self._clock, lambda: KEY)
+        self.answers = Answers(
+            self.agent, greeting, _as_it_is, asyncio.Event(), self._clock, lambda: KEY, **self._answers
+        )
         self.uplink = uplink.Uplink(self.agent, self.answers, self.state, QUICK_UPLINK)
         self.tasks = [asyncio.create_task(self.uplink.run())]
         if loop:
@@ -282,7 +288,7 @@ def _as_it_is(run: bus.Run) -> Prepared:
 @asynccontextmanager
 async def node(directory: Path, identity: identities.Identity | None, **how: Any) -> AsyncIterator[FakeNode]:
     """One that runs, and has joined."""
-    it = FakeNode(directory, **{k: v for k, v in how.items() if k == "clock"})
+    it = FakeNode(directory, **{k: v for k, v in how.items() if k in ("clock", "measure")})
     if identity:
         identities.write(directory, identity)
     it.start(loop=how.get("loop", True))

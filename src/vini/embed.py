@@ -74,16 +74,19 @@ def embed(
     placed: Mapping[str, str] | None = None,
     vnis: Mapping[str, int] | None = None,
     port: int = 0,
+    underlay: Mapping[str, float] | None = None,
     grant: OutsideGrant | None = None,
 ) -> dict[str, SliceSpec]:
     """Everything each node must hold.  Raises Unsupported or CapacityError where a wish can't be met.
 
     `placed` has each sliver's node (None: all are on the first one); `vnis` has the tunnel's number of each link that
-    leads from one to another (`placement.crossing`); `port` is the slice's, for WireGuard; without a `grant` no sliver
-    has a way to the world, whether or not it asks for one.
+    leads from one to another (`placement.crossing`); `port` is the slice's, for WireGuard; `underlay` has what of its
+    delay a link's path takes by itself, in ms; without a `grant` no sliver has a way to the world, whether or not it
+    asks for one.
     """
     where = _where(topology, nodes, placed)
     made = layout(topology)
+    below = underlay or {}
     wired = wires(topology.name, made, where, vnis or {}, kind_of(topology))
     programs = dict(_programs(topology, made, where, wired))
     holders = {node.name for node in where.values()} if placed is not None else {nodes[0].name}
@@ -101,7 +104,8 @@ def embed(
             own.update(hooked(topology.name, name, sliver.program, ready, made.vifs[name]))
     for link, wire in wired.items():
         for vif in made.ends[link]:
-            objects[where[vif.sliver].name].update(_end(topology.name, made, where, vif, wire, programs))
+            own = objects[where[vif.sliver].name]
+            own.update(_end(topology.name, made, where, vif, wire, programs, below.get(link, 0.0)))
     for node, o in underlays(topology.name, made, where, wired, port):
         objects[node].add(o)
     rides = _rides(topology, made, where, wired)
@@ -110,6 +114,7 @@ def embed(
         name: SliceSpec(
             topology.name, name, generation, frozenset(own),
             rides=tuple(sorted(rides.get(name, ()), key=lambda r: (r.ns, r.dev))), spares=tuple(spares.get(name, ())),
+            underlay_ms={k: ms for k, ms in below.items() if name in {where[v.sliver].name for v in made.ends[k]}},
         )
         for name, own in objects.items()
     }  # fmt: skip
@@ -453,10 +458,24 @@ def _impairment(link: Link, end: int) -> Impairment:
     return link.impairment if own is None else own
 
 
+def _on_top(asked: Impairment, below_ms: float) -> Impairment:
+    """What is left to emulate.  Of a trace nothing is taken: it says itself what packets meet, and when."""
+    if not below_ms or asked.trace:
+        return asked
+    return structs.replace(asked, delay_ms=round(max(0.0, asked.delay_ms - below_ms), 3))
+
+
 def _end(
-    slice_: str, made: Layout, where: Mapping[str, Node], vif: Vif, wire: Wire, programs: Mapping[str, Prepared]
+    slice_: str,
+    made: Layout,
+    where: Mapping[str, Node],
+    vif: Vif,
+    wire: Wire,
+    programs: Mapping[str, Prepared],
+    below_ms: float,
 ) -> Iterator[AnyObject]:
-    """One end of a link: what its vif belongs to, and all that makes up the vif."""
+    """One end of a link: what its vif belongs to, and all that makes up the vif.  Of its delay, `below_ms` are the
+    path's."""
     ns, link, below = f"{slice_}.{vif.sliver}", made.links[vif.link], wire.ends[vif.end]
     yield below
     here, there = programs.get(vif.sliver), programs.get(vif.peer)
@@ -469,7 +488,7 @@ def _end(
     yield Interface(ns, vif.dev, below.key, wire.mtu, up, master=master, gro=gro, split=split, finished=finished)
     for cidr in vif.addresses:
         yield Address(ns, vif.dev, cidr)
-    impairment = _impairment(link, vif.end)
+    impairment = _on_top(_impairment(link, vif.end), below_ms)
     shaped = shape(ns, vif.dev, impairment, link.fault, where[vif.sliver].capabilities)
     if shaped:
         yield shaped

@@ -114,7 +114,35 @@ def crossing(topology: Topology, placed: Mapping[str, str]) -> tuple[str, ...]:
 def asked_delay(link: Link) -> float:
     """The longest that the network below may take in ms, one way, for the link to be as it is asked for; infinite where
     it asks for no delay: then it takes what it takes."""
-    return min((end.impairment or link.impairment).delay_ms for end in link.ends) or inf
+    delays = ((end.impairment or link.impairment).delay_ms for end in link.ends)
+    return min((delay for delay in delays if delay), default=inf)
+
+
+def as_before(before: Topology, now: Topology) -> frozenset[str]:
+    """The links that ask for no shorter delay than they did.
+
+    Where their slivers stay they are not judged by how far the nodes are: what was accepted is neither moved nor
+    refused because the network takes longer now.
+    """
+    was = {link_name(link): asked_delay(link) for link in before.links}
+    return frozenset(n for link in now.links if asked_delay(link) >= was.get(n := link_name(link), inf))
+
+
+def too_far(
+    link: str, asked: float, takes: float, nodes: tuple[str, str], near: tuple[str, float] | None, verb: str = "are"
+) -> str:
+    """Why a link's delay can't be had; `near` is the nearest node to the first of both that would do, and its delay."""
+    one, other = nodes
+    fits = f"from {one!r} the nearest that fits is {near[0]!r}, {_ms(near[1])}" if near else f"none is near {one!r}"
+    return (
+        f"Link {link!r} asks for a delay of {_ms(asked)}, but between nodes {one!r} and {other!r}, where its slivers "
+        f"{verb}, the network takes {_ms(takes)}, {_ms(takes - asked)} more; ask for as much, or pin them to nearer "
+        f"nodes ({fits})."
+    )
+
+
+def _ms(delay: float) -> str:
+    return f"{round(delay, 3):g} ms"
 
 
 def place(
@@ -123,10 +151,12 @@ def place(
     used: Mapping[str, Use],
     keep: Mapping[str, str],
     distances: Mapping[tuple[str, str], float] | None = None,
+    settled: Collection[str] = (),
 ) -> dict[str, str]:
     """Each sliver's node: the one that it is pinned to, else that in `keep` if it can stay, else the best.
 
-    `used` is what other slices take of nodes; `distances` are delays between nodes in ms, in either order.
+    `used` is what other slices take of nodes; `distances` are delays between nodes in ms, in either order; `settled`
+    are links that these don't matter for while their slivers stay (`as_before`).
     CapacityError names what is full, by how much, and what would fit; Unsupported what no node can do.
     """
     if not nodes:
@@ -134,7 +164,7 @@ def place(
     refusal: CapacityError | Unsupported | None = None
     for among in (*_choices(nodes, kind_of(topology)), *_near(topology, nodes, distances or {})):
         for order in (_grown, _largest_first):
-            board = _Board(topology, nodes, among, used, distances or {})
+            board = _Board(topology, nodes, among, used, distances or {}, keep, settled)
             try:
                 fixed = board.fix(keep)
                 for name in order(board):
@@ -219,6 +249,8 @@ class _Board:
         among: Collection[str],
         used: Mapping[str, Use],
         distances: Mapping[tuple[str, str], float],
+        keep: Mapping[str, str],
+        settled: Collection[str],
     ):
         self.at: dict[str, str] = {}
         self.slivers = topology.slivers
@@ -235,7 +267,7 @@ class _Board:
         for each in self._costs.values():
             self._rest += each
         self._able: dict[tuple[str, frozenset[str]], frozenset[str]] = {}
-        self._distances = distances
+        self._distances, self._keep, self._settled = distances, keep, settled
         self._farthest = max(distances.values(), default=0.0)
 
     # --- what is possible -------------------------------------------------------------------------
@@ -259,9 +291,16 @@ class _Board:
                 there = self._rooms[other]
                 if not here.reach or here.reach != there.reach or (link.mtu or 0) > min(here.within, there.within):
                     return False
-                if self._distances and self._known(node, other) > asked_delay(link):
+                if self._distances and self._is_too_far(name, node, neighbour, link):
                     return False
         return True
+
+    def _is_too_far(self, name: str, node: str, neighbour: str, link: Link) -> bool:
+        other = self.at[neighbour]
+        if self._known(node, other) <= asked_delay(link):
+            return False
+        stay = self._keep.get(name) == node and self._keep.get(neighbour) == other
+        return not (stay and link_name(link) in self._settled)
 
     def fits(self, name: str, node: str) -> bool:
         """Whether a sliver can be there."""
@@ -408,10 +447,11 @@ class _Board:
         if short == Use():
             if why := self._apart(name, nearest):
                 return Unsupported(why)
+            if why := self._far_apart(name, able):
+                return CapacityError(f"{why[:-1]}; {fitting}.")
             return CapacityError(
                 f"Node {nearest!r} has room for sliver {name!r}, but no links can be made from there to the nodes of "
-                f"its neighbours, or these are too far away for a link's delay; {fitting}; pin neighbours to one node, "
-                "or leave some slivers out."
+                f"its neighbours; {fitting}; pin neighbours to one node, or leave some slivers out."
             )
         lighter = self._lighter(name, able)
         return CapacityError(
@@ -428,6 +468,26 @@ class _Board:
                 for why in apart(link_name(link), here, there, self._kind):
                     return why
         return ""
+
+    def _far_apart(self, name: str, able: Collection[str]) -> str:
+        """Which link's delay could not be had, if the sliver were where that lacks the least; "" where all could."""
+        room = [n for n in able if self._rooms[n].holds(self._costs[name])]
+        worst = {node: max(self._too_far(name, node), default=None) for node in room}
+        found = [(excess, node) for node, excess in worst.items() if excess is not None]
+        if not found or len(found) < len(room):
+            return ""
+        (excess, link, other, asked), node = min(found)
+        near = ((n, self._distance(other, n)) for n in room if n != other and self._distance(other, n) <= asked)
+        fits = min(near, key=lambda n: (n[1], n[0]), default=None)
+        return too_far(link, asked, asked + excess, (other, node), fits, "would be")
+
+    def _too_far(self, name: str, node: str) -> Iterator[tuple[float, str, str, float]]:
+        """By how much (ms), which link, to which node, and what it asks for."""
+        for neighbour, link in self.links[name]:
+            other = self.at.get(neighbour, node)
+            if other != node and self._is_too_far(name, node, neighbour, link):
+                asked = asked_delay(link)
+                yield self._known(node, other) - asked, link_name(link), other, asked
 
     def _lighter(self, name: str, able: Sequence[str]) -> str:
         """A change of the sliver with which it would fit."""

@@ -11,6 +11,7 @@ _UNDO = {
     "0012": (
         "DROP TABLE event_chain", "DROP TABLE outside_grants", "DELETE FROM counters WHERE name = 'event chain'"
     ),
+    "0009": ("DROP TABLE latencies", "DROP TABLE oidc_logins"),
     "0008": ("DROP TABLE centrals",),
     "0007": ("DROP TABLE notices",),
     "0006": ("DROP TABLE crossings", "DROP TABLE substrate_links"),

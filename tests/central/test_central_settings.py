@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from vini.central import settings
 from vini.cli import vini
 from vini.model import ViniError
+from vini.rules.oidc import Oidc
 
 
 def init(directory: Path, *more: str) -> int:
@@ -32,6 +33,18 @@ def test_a_file_of_an_earlier_version_has_vxlan_and_a_kind_that_is_none_is_told_
     file.write_text('{"names": ["central.example"], "tunnel": "geneve"}')
     with pytest.raises(ViniError, match=r"geneve.*mend the file"):
         settings.read(tmp_path)
+
+
+def test_an_issuer_is_named_with_all_that_is_needed(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("s3cret\n")
+    way = ["--oidc-issuer", "https://login.example", "--oidc-client", "vini", "--oidc-secret-file", str(secret)]
+    assert init(tmp_path / "a", *way, "--oidc-newcomers", "home") == 0
+    assert settings.read(tmp_path / "a").oidc == Oidc("https://login.example", "vini", str(secret), "home")
+    assert init(tmp_path / "b", "--oidc-client", "vini") == 2
+    assert init(tmp_path / "c", "--oidc-issuer", "http://login.example", "--oidc-client", "vini") == 1
+    assert init(tmp_path / "d", *way[:-1], str(tmp_path / "none")) == 1
+    assert not any((tmp_path / name).exists() for name in "bcd"), "nothing half-made"
 
 
 def test_strangers_are_a_choice(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ import pytest
 from own_place import eventually, run
 
 from vini.model import Way
-from vini.node import netns
-from vini.node.paths import IcmpEcho
+from vini.node import netns, rtt
+from vini.node.echo import IcmpEcho
 
 pytestmark = [pytest.mark.root, pytest.mark.needs("ping")]
 
@@ -53,6 +53,27 @@ def answers(echo: IcmpEcho, *ways: Way) -> set[Way]:
 def test_a_kernel_answers_for_its_machine_over_both_ip_versions(echo: IcmpEcho) -> None:
     for way in (V4, V6):
         eventually(lambda w=way: answers(echo, w) == {w})
+
+
+def test_a_round_trip_is_measured_of_who_answers(echo: IcmpEcho) -> None:
+    eventually(lambda: answers(echo, V4, V6) == {V4, V6})
+    four = rtt.measure("192.0.2.1", {"there": "192.0.2.2", "nobody": "192.0.2.9", "far": "203.0.113.1"}, 0.3)
+    six = rtt.measure("2001:db8::1", {"there": "2001:db8::2"})
+    for found in (four["there"], six["there"]):
+        assert found is not None and 0.0 < found < 1000.0
+    assert four["nobody"] is None and four["far"] is None
+    assert rtt.measure("192.0.2.77", {"there": "192.0.2.2"}) == {"there": None}, "not our address"
+
+
+@pytest.mark.needs("netem")
+def test_a_round_trip_takes_as_long_as_the_network_does(echo: IcmpEcho) -> None:
+    """What a network takes at least is exact; what a busy machine adds is not bounded here."""
+    eventually(lambda: answers(echo, V4) == {V4})
+    run(*f"tc -n {NAMES[1]} qdisc add dev eth0 root netem delay 40ms".split())
+    found = rtt.measure("192.0.2.1", {"there": "192.0.2.2"})["there"]
+    assert found is not None and 40.0 <= found < 1000.0
+    run(*f"tc -n {NAMES[1]} qdisc change dev eth0 root netem delay 400ms".split())
+    assert rtt.measure("192.0.2.1", {"there": "192.0.2.2"}, 0.3) == {"there": None}, "no answer counts for another one"
 
 
 def test_what_cannot_be_sent_has_no_answer(echo: IcmpEcho) -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from vini.model import Way
-from vini.node.paths import Paths, Rhythm, checksum
+from vini.node.echo import checksum
+from vini.node.paths import Paths, Rhythm
 
 A: Way = ("192.0.2.1", "192.0.2.2")
 B: Way = ("192.0.2.1", "192.0.2.3")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from vini.model import CapacityError, End, Impairment, Link, Node, Ride, SliceSpec, Sliver, Topology
-from vini.placement import place
-from vini.rules import Invalid
+from vini.embed import embed
+from vini.model import CapacityError, End, Impairment, Link, Node, Ride, Shape, SliceSpec, Sliver, Topology
+from vini.placement import as_before, place
+from vini.rules import Invalid, underlay
 from vini.rules.nouns import SubstrateLink
 from vini.rules.substrate import Substrate, check_ends
 
@@ -81,7 +82,7 @@ def test_a_delay_below_that_of_the_substrate_is_refused() -> None:
         if ok:
             made.check_delays(topology, {"a": "n1", "b": "n3"})
         else:
-            with pytest.raises(CapacityError, match="asks for a delay of 11 ms, .* the substrate takes 12 ms"):
+            with pytest.raises(CapacityError, match="asks for a delay of 11 ms, .* the network takes 12 ms, 1 ms more"):
                 made.check_delays(topology, {"a": "n1", "b": "n3"})
 
 
@@ -99,7 +100,7 @@ def test_slivers_go_where_their_delay_can_be_had() -> None:
         placed = place(Topology("s", {n: Sliver(n) for n in "ab"}, links), nodes, {}, {}, far)
         assert set(placed.values()) == where
     links = (Link((End("a"), End("b")), impairment=Impairment(delay_ms=1.0)),)
-    with pytest.raises(CapacityError, match="too far away for a link's delay"):
+    with pytest.raises(CapacityError, match=r"'a--b' asks for a delay of 1 ms, .* takes .* \(none is near 'n1'\)"):
         place(Topology("s", {n: Sliver(n) for n in "ab"}, links), nodes, {}, {}, far)
 
 
@@ -111,6 +112,83 @@ def test_the_first_sliver_does_not_go_where_no_neighbour_can_join_it() -> None:
     links = (Link((End("a"), End("b")), impairment=Impairment(delay_ms=5.0)),)
     placed = place(Topology("s", {n: Sliver(n) for n in "ab"}, links), nodes, {}, {}, made.distances(list(sites)))
     assert set(placed.values()) == {"b1", "b2"}
+
+
+FAR = {("n1", "n2"): 3.0, ("n1", "n3"): 20.0, ("n2", "n3"): 21.0}
+
+
+def test_of_what_is_declared_and_what_was_measured_the_longer_counts() -> None:
+    declared = [link("x", "site:home", "site:mit", delay=12.0), link("y", "site:mit", "site:cern", delay=5.0)]
+    made = Substrate(declared, SITES, FAR | {("n1", "n4"): 2.0})
+    assert made.distances(SITES) == {
+        ("n1", "n2"): 3.0, ("n1", "n3"): 20.0, ("n2", "n3"): 21.0, ("n1", "n4"): 17.0, ("n2", "n4"): 17.0,
+        ("n3", "n4"): 5.0,
+    }  # fmt: skip
+    assert made.delay_ms("n3", "n1") == 20.0 and made.delay_ms("n4", "n1") == 17.0
+
+
+def asking(delay: float, **pins: str) -> Topology:
+    links = (Link((End("a"), End("b")), impairment=Impairment(delay_ms=delay)),)
+    return Topology("s", {n: Sliver(n, node=pins.get(n, "")) for n in "ab"}, links)
+
+
+def test_a_refusal_names_link_nodes_how_much_and_the_nearest_that_fits() -> None:
+    with pytest.raises(CapacityError) as told:
+        Substrate([], SITES, FAR).check_delays(asking(4.5), {"a": "n1", "b": "n3"}, nodes=SITES)
+    assert str(told.value) == (
+        "Link 'a--b' asks for a delay of 4.5 ms, but between nodes 'n1' and 'n3', where its slivers are, the network "
+        "takes 20 ms, 15.5 ms more; ask for as much, or pin them to nearer nodes (from 'n1' the nearest that fits is "
+        "'n2', 3 ms)."
+    )
+
+
+def test_what_was_accepted_is_neither_moved_nor_refused_because_the_network_takes_longer_now() -> None:
+    nodes = [
+        Node(n, frozenset({"vxlan", "netem"}), address=f"192.0.2.{n[1]}", memory_mib=1) for n in ("n1", "n2", "n3")
+    ]
+    made, held = Substrate([], SITES, FAR), {"a": "n1", "b": "n3"}
+    for asked, stays in ((5.0, True), (6.0, True), (4.0, False)):
+        before, now = asking(5.0), asking(asked)
+        settled = as_before(before, now)
+        placed = place(now, nodes, {}, held, made.distances(SITES), settled)
+        assert (placed == held) == stays
+        if stays:
+            made.check_delays(now, held, held, settled)
+        else:
+            assert set(placed.values()) == {"n1", "n2"}
+            with pytest.raises(CapacityError):
+                made.check_delays(now, held, held, settled)
+    assert as_before(Topology("s"), asking(5.0)) == set()
+
+
+def held_on(topology: Topology, placed: dict[str, str], taken: dict[str, float]) -> dict[str, SliceSpec]:
+    nodes = [Node(n, frozenset({"vxlan", "netem"}), address=f"192.0.2.{n[1]}") for n in sorted(SITES)]
+    return embed(topology, nodes, placed=placed, vnis={"a--b": 7}, underlay=taken)
+
+
+def delays(specs: dict[str, SliceSpec]) -> set[float]:
+    return {o.delay_us / 1e3 for s in specs.values() for o in s.objects if isinstance(o, Shape)}
+
+
+def test_only_what_the_path_does_not_take_is_emulated() -> None:
+    topology, at = asking(30.0), {"a": "n1", "b": "n3"}
+    taken = underlay.taken(topology, at, FAR, {})
+    assert taken == {"a--b": 20.0}
+    made = held_on(topology, at, taken)
+    assert delays(made) == {10.0}
+    assert {n: s.underlay_ms for n, s in made.items()} == {"n1": taken, "n3": taken}
+    assert delays(held_on(topology, at, {})) == {30.0}, "of what nobody measured nothing is taken away"
+    assert underlay.taken(topology, {"a": "n1", "b": "n1"}, FAR, {}) == {}
+    assert underlay.taken(asking(0.0), at, FAR, {}) == {}, "it takes what it takes"
+
+
+def test_what_is_emulated_stays_as_it_is_while_the_path_takes_about_as_long() -> None:
+    topology, at = asking(30.0), {"a": "n1", "b": "n3"}
+    held = held_on(topology, at, {"a--b": 20.0})
+    for now, reckoned in ((21.9, 20.0), (18.1, 20.0), (23.0, 23.0), (0.5, 0.5)):
+        assert underlay.taken(topology, at, {("n1", "n3"): now}, held) == {"a--b": reckoned}
+    assert underlay.taken(topology, at, {}, held) == {"a--b": 20.0}, "that nobody knows it now changes nothing"
+    assert underlay.taken(topology, {"a": "n1", "b": "n2"}, FAR, held) == {"a--b": 3.0}
 
 
 def test_a_link_leads_somewhere() -> None:

@@ -18,6 +18,7 @@ from vini.bus.messages import (
     AskFibs,
     AskLoads,
     AskMaps,
+    AskRtts,
     AskSsh,
     AskStatus,
     Authorize,
@@ -50,6 +51,7 @@ from vini.bus.messages import (
     Report,
     Request,
     Resize,
+    Rtts,
     Run,
     Said,
     Signal,
@@ -70,10 +72,10 @@ from vini.bus.unix import Line, LineChannel, receive_request, send
 
 __all__ = [
     "Accept", "Act", "Acts", "Admission", "AgentGone", "AgentHangs", "AskActs", "AskClock", "AskFibs",
-    "AskLoads", "AskMaps", "AskSsh", "AskStatus", "Authorize", "AuthorizedKey", "Bus", "Cancel", "Challenge",
+    "AskLoads", "AskMaps", "AskRtts", "AskSsh", "AskStatus", "Authorize", "AuthorizedKey", "Bus", "Cancel", "Challenge",
     "Clock", "Credit", "Elsewhere", "Exited", "Fibs", "Foreign", "Foresee", "Greeting", "Hello", "Here",
     "Input", "Line", "LineChannel", "Lines", "Loads", "Logs", "MapRows", "Maps", "Message", "NodeAway",
-    "Offset", "Output", "Over", "Progress", "Proof", "Refusal", "Reply", "Report", "Request", "Resize", "Run",
+    "Offset", "Output", "Over", "Progress", "Proof", "Refusal", "Reply", "Report", "Request", "Resize", "Rtts", "Run",
     "Said", "Signal", "SliverLoad", "Ssh", "SshThrough", "Stop", "Stream", "ToCentral", "ToNode", "Typed",
     "WIRE", "Welcome", "WriteRow",
     "receive_request", "refusal", "refused", "said", "send",

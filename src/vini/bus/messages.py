@@ -72,6 +72,13 @@ class AskActs(Message, frozen=True):
     after: int = 0  # only of generations above this one
 
 
+class AskRtts(Message, frozen=True):
+    """How long do packets take to these other nodes and back?  Answered by `Rtts`, after some seconds."""
+
+    local: str  # the node's own address
+    peers: dict[str, str]  # node -> its address
+
+
 class AskMaps(Message, frozen=True):
     """What the maps of a sliver's program hold.  Answered by `Maps`."""
 
@@ -192,6 +199,12 @@ class Acts(Message, frozen=True):
     """The newest of them, in their order, as far as the agent that runs now has seen them."""
 
     acts: tuple[Act, ...]
+
+
+class Rtts(Message, frozen=True):
+    """Node -> the least of several round trips to it, in ms; None: nothing came back."""
+
+    ms: dict[str, float | None]
 
 
 class MapRows(Value, frozen=True):
@@ -366,6 +379,7 @@ Request = (
     | AskFibs
     | AskLoads
     | AskActs
+    | AskRtts
     | AskMaps
     | WriteRow
     | Stop
@@ -376,7 +390,7 @@ Request = (
     | Logs
     | SshThrough
 )
-Reply = Greeting | Progress | Report | Lines | Fibs | Loads | Acts | Maps | Refusal | Clock | Ssh
+Reply = Greeting | Progress | Report | Lines | Fibs | Loads | Acts | Rtts | Maps | Refusal | Clock | Ssh
 Stream = Run | Logs | SshThrough  # what is answered by a stream of output
 Typed = Input | Resize | Signal  # what goes to a running command
 Said = Output | Exited  # what comes from it

@@ -17,6 +17,7 @@ from vini.central.api import (
     leases,
     nodegroups,
     nodes,
+    oidc,
     persons,
     sessions,
     sites,
@@ -25,13 +26,33 @@ from vini.central.api import (
     tags,
     tokens,
 )
+from vini.central.issuer import Issuer
 from vini.store.database import Database
 
-_OURS = (sessions, tokens, sites, persons, keys, nodes, nodegroups, slices, tags, leases, substrate, files, events)
+_OURS = (
+    sessions,
+    oidc,
+    tokens,
+    sites,
+    persons,
+    keys,
+    nodes,
+    nodegroups,
+    slices,
+    tags,
+    leases,
+    substrate,
+    files,
+    events,
+)
 
 
 def make_app(
-    database: Database, *, clock: Callable[[], float] = time.time, routers: Iterable[APIRouter] = ()
+    database: Database,
+    *,
+    clock: Callable[[], float] = time.time,
+    routers: Iterable[APIRouter] = (),
+    issuer: Issuer | None = None,
 ) -> FastAPI:
     """The API.  The database is migrated by whoever runs it; `routers` are those that need more than the store."""
     app = FastAPI(
@@ -43,7 +64,7 @@ def make_app(
         openapi_url="/v1/openapi.json",
         redirect_slashes=False,
     )
-    app.state.database, app.state.clock = database, clock
+    app.state.database, app.state.clock, app.state.issuer = database, clock, issuer
     faults.install(app)
     for router in (*(module.router for module in _OURS), *routers):
         app.include_router(router)

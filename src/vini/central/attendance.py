@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import logging
 import math
+import random
 import time
 from collections.abc import Callable
 
@@ -14,10 +15,13 @@ from vini.bus import frames
 from vini.central.clock import ClockFilter
 from vini.central.connection import Connection, Misbehaves
 from vini.central.delivery import Delivery, Desks, Identity, Rhythm, asked
+from vini.model import ViniError
+from vini.rules import mesh
 
 log = logging.getLogger("vini.hub")
 CUT = "This node may not connect any more."
 _DRIFT_S = 0.001  # a clock that moved by more, beyond what the way there makes uncertain, is told of
+_SETTLED_S = 5.0  # after a node came, until it measures the ways to others: when many come, all are there then
 _BURST, _SOON_S = 4, 0.05  # so many measurements of a clock follow each other at once when a node comes
 
 
@@ -44,7 +48,7 @@ class Attendance:
         tasks = [
             reading, ending, asyncio.create_task(delivery.deliver()), asyncio.create_task(delivery.telling()),
             asyncio.create_task(delivery.authorize()), asyncio.create_task(self._beat()),
-            asyncio.create_task(self._guard()),
+            asyncio.create_task(self._guard()), asyncio.create_task(self._survey()),
         ]  # fmt: skip
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -88,6 +92,27 @@ class Attendance:
                 await self.delivery.tell(offset)
                 self.delivery.wake()
             await asyncio.sleep(_SOON_S if measured < _BURST else self._rhythm.beat)
+
+    async def _survey(self) -> None:
+        """Have the node measure how far others are, a few of them at a time."""
+        await asyncio.sleep(min(_SETTLED_S, self._rhythm.mesh) * random.uniform(0.5, 1.0))
+        while True:
+            question = await asked(self._desk.far, self.connection.node, self._rhythm)
+            if question is not None:
+                await self._measured(question)
+            rounds = mesh.pause(len(question.peers) if question else 0)
+            await asyncio.sleep(rounds * self._rhythm.mesh * random.uniform(0.9, 1.0))
+
+    async def _measured(self, question: bus.AskRtts) -> None:
+        """What does not come is asked again in the next round."""
+        try:
+            async with asyncio.timeout(self._rhythm.patience):
+                reply = await self.connection.ask(question)
+        except (TimeoutError, ViniError) as e:  # an older node does not know the question
+            log.info("node %s does not tell how far others are: %s", self.connection.node, e or "it takes too long")
+            return
+        if isinstance(reply, bus.Rtts):  # of others than those nobody asked it
+            await self.delivery.tell(bus.Rtts({peer: reply.ms.get(peer) for peer in question.peers}))
 
     async def _offset(self) -> bus.Offset:
         """By four moments, as NTP does it (RFC 5905, 8)."""

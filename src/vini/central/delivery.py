@@ -20,6 +20,7 @@ from vini import bus
 from vini.central.batch import Batch
 from vini.central.connection import Connection
 from vini.model import SliceSpec, Stale, Value, ViniError
+from vini.rules import mesh
 
 Q = TypeVar("Q")
 A = TypeVar("A")
@@ -36,7 +37,7 @@ class Identity(Value, frozen=True):
     why: str = ""  # a sentence for the node, where it is not
 
 
-Word = bus.Greeting | bus.Report | bus.Offset
+Word = bus.Greeting | bus.Report | bus.Offset | bus.Rtts
 
 
 class Lack(Value, frozen=True):
@@ -70,8 +71,13 @@ class Desk(Protocol):
         """Who may log in to the slices of each."""
         ...
 
+    def far(self, nodes: Sequence[str]) -> Sequence[bus.AskRtts | None]:
+        """To which others each is to measure the way now; None: to nobody."""
+        ...
+
     def reported(self, words: Sequence[tuple[str, Word]]) -> Sequence[None]:
-        """What nodes say: who they are, how a slice is there, how their clock goes.  Newer words replace older ones."""
+        """What nodes say: who they are, how a slice is there, how their clock goes, how far others are.  Newer words
+        replace older ones."""
         ...
 
 
@@ -82,6 +88,7 @@ class Desks:
         self.identities = Batch(desk.identities)
         self.newer = Batch(desk.newer)
         self.authorized = Batch(desk.authorized)
+        self.far = Batch(desk.far)
         self.reported = Batch(desk.reported)
 
 
@@ -91,6 +98,7 @@ class Rhythm(Value, frozen=True):
     beat: float = 10.0  # between two measurements of the clock, which also show that the node is there
     review: float = 60.0  # between two looks whether something is newer that nobody woke for, and words to the desk
     patience: float = 20.0  # for the answer to one, and for a stranger's proof
+    mesh: float = mesh.ROUND_S  # between two rounds of measuring the ways to other nodes
     first: float = 0.5  # before what failed is tried again; then twice as long each time
     longest: float = 60.0
 

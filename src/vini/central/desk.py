@@ -13,10 +13,12 @@ from vini import bus
 from vini.central.delivery import Identity, Lack, Newer, Word
 from vini.model import NotFound, SliceSpec
 from vini.reach import hosts
+from vini.rules import mesh
 from vini.rules.nouns import NodeSaid
-from vini.store import authorized, events, nodes, slices, specs
+from vini.store import authorized, events, latencies, nodes, slices, specs
 from vini.store.database import Database, Tx
 
+_RING_S = 5.0  # how old the ring of nodes may be that measure each other
 _SHOWN = 10  # links that an event names
 _WHY = {
     "disabled": "An administrator has disabled it; `vini node enable` on the central's side lets it back.",
@@ -29,6 +31,7 @@ class StoredDesk:
 
     def __init__(self, database: Database, clock: Callable[[], float] = time.time):
         self._database, self._clock = database, clock
+        self._ring: tuple[float, list[mesh.Member]] = (-_RING_S, [])  # monotonic time, and who was there
         self._hosts: dict[str, tuple[int, str]] = {}  # slice -> generation, and the names of its slivers then
 
     def identities(self, names: Sequence[str]) -> list[Identity | None]:
@@ -91,6 +94,20 @@ class StoredDesk:
             held = self._hosts[slice_] = (generation, hosts(slices.get(tx, slice_).topology))
         return held[1]
 
+    def far(self, nodes: Sequence[str]) -> list[bus.AskRtts | None]:
+        """Whose turn it is, in the mesh of all."""
+        with self._database.reading() as tx:
+            known, members = latencies.known(tx, nodes), self._members(tx)
+        among = {m.name: m for m in members}
+        return [_question(among[n], members, known.get(n, {})) if n in among else None for n in nodes]
+
+    def _members(self, tx: Tx) -> list[mesh.Member]:
+        """As they were some seconds ago: each node asks once a minute."""
+        now = time.monotonic()
+        if now - self._ring[0] > _RING_S:
+            self._ring = (now, latencies.members(tx))
+        return self._ring[1]
+
     def reported(self, words: Sequence[tuple[str, Word]]) -> list[None]:
         """Write down what nodes say.  One that was deleted meanwhile says nothing any more."""
         now = self._clock()
@@ -104,6 +121,8 @@ class StoredDesk:
                 if isinstance(message, bus.Greeting):
                     _greeted(tx, node, message, now)
             nodes.measured(tx, {n: (m.ahead_s, m.rtt_s / 2) for n, m in words if isinstance(m, bus.Offset)}, now)
+            if learned := {n: m.ms for n, m in words if isinstance(m, bus.Rtts)}:
+                latencies.note(tx, learned, now)
         return [None] * len(words)
 
 
@@ -145,6 +164,13 @@ def _greeted(tx: Tx, node: str, greeting: bus.Greeting, now: float) -> None:
             greeting.capabilities, row.address, row.mtu, row.cores, row.memory_mib, greeting.version, greeting.wireguard
         )
         nodes.heard(tx, node, now, said, row.clock_offset_s)
+
+
+def _question(
+    me: mesh.Member, members: Sequence[mesh.Member], known: Mapping[str, mesh.Measured]
+) -> bus.AskRtts | None:
+    peers = {m.name: m.address for m in mesh.turn(me, members, known)}
+    return bus.AskRtts(me.address, peers) if peers else None
 
 
 def _identity(public_key: bytes, boot_state: str) -> Identity:

@@ -22,7 +22,7 @@ from vini.model import (
     Unsupported,
     ViniError,
 )
-from vini.rules.errors import Invalid, Mismatch, Unauthenticated
+from vini.rules.errors import Invalid, IssuerAway, Mismatch, Unauthenticated
 from vini.rules.wishes import Fault
 from vini.store.database import DatabaseError
 
@@ -42,6 +42,7 @@ KINDS: tuple[tuple[type[ViniError], int, str], ...] = (
     (CapacityError, 507, "CapacityError"),
     (DriverError, 502, "DriverError"),
     (DatabaseError, 503, "DatabaseError"),
+    (IssuerAway, 502, "ViniError"),
     (ViniError, 500, "ViniError"),
 )
 

@@ -25,6 +25,8 @@ from vini.central.ca import Authority
 from vini.central.delivery import Desk
 from vini.central.desk import StoredDesk
 from vini.central.hub import Hub
+from vini.central.issuer import Issuer
+from vini.central.issuer import read as read_issuer
 from vini.central.join import join_router
 from vini.central.natsbus import NatsBus
 from vini.central.notices import Channels, Notifier
@@ -35,7 +37,7 @@ from vini.central.testbed import Testbed
 from vini.model import ViniError
 from vini.plugins.tunnels import TunnelKind
 from vini.rules.nouns import NodeSaid
-from vini.store import authorized, events, idempotency, nodes, reminders, slices, specs, tokens
+from vini.store import authorized, events, idempotency, logins, nodes, reminders, slices, specs, tokens
 from vini.store.database import Database
 
 log = logging.getLogger("vini.central")
@@ -53,7 +55,7 @@ class Central:
     def __init__(
         self, database: Database, authority: Authority, clock: Callable[[], float] = time.time,
         channels: Channels | None = None, tunnel: TunnelKind = "vxlan", url: str = "",
-        engine: Callable[[Desk], NatsBus] | None = None, strangers: bool = False,
+        engine: Callable[[Desk], NatsBus] | None = None, strangers: bool = False, issuer: Issuer | None = None,
     ):  # fmt: skip
         self._database, self._clock = database, clock
         self._notifier = Notifier(database, channels or Channels(), clock)
@@ -67,6 +69,7 @@ class Central:
         self.app: FastAPI = make_app(
             database,
             clock=clock,
+            issuer=issuer,
             routers=(join_router(self._take, authority.pem), desired_router(self.testbed, database, clock)),
         )
         self.app.router.routes.append(WebSocketRoute("/v1/uplink", self.hub.endpoint))
@@ -159,6 +162,7 @@ class Central:
                 events.add(tx, at=now, who="central", what="expire", kind="slice", target=name)
             reminders.remind(tx, now)
             tokens.forget(tx, now - _KEEP_S)
+            logins.forget(tx, now)
             idempotency.forget(tx, now - idempotency.KEPT_S)
             events.forget(tx, now - _EVENTS_S)
         return over
@@ -190,6 +194,7 @@ def _made(
     made = partial(
         Central, database, authority, channels=Channels(settings.mail, settings.webhooks, settings.url),
         tunnel=settings.tunnel, url=settings.internal or settings.url, strangers=settings.strangers,
+        issuer=read_issuer(settings.oidc) if settings.oidc else None,
     )  # fmt: skip
     if settings.engine == "hub":
         return made(), None

@@ -11,6 +11,7 @@ import msgspec
 from vini.model import Conflict, NotFound, Value, ViniError
 from vini.plugins.tunnels import TunnelKind
 from vini.rules.notices import Mail, Webhook
+from vini.rules.oidc import Oidc
 
 DIRECTORY = Path("/var/lib/vini-central")
 PORT = 8443
@@ -31,6 +32,7 @@ class Settings(Value, frozen=True):
     engine: Literal["hub", "nats"] = "hub"  # between centrals and nodes
     engine_url: str = ""  # of a nats-server that somebody else runs, tls://name:port; "": the central runs one
     engine_port: int = ENGINE_PORT  # of the one that the central runs
+    oidc: Oidc | None = None  # who vouches for people besides their passwords
 
     @property
     def url(self) -> str:

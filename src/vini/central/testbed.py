@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import TypeVar
 
 import msgspec
@@ -32,11 +33,12 @@ from vini.model import (
 from vini.plan import plan
 from vini.plugins.tunnels import TunnelKind, kind_of
 from vini.reach import FibEntry, hosts
-from vini.rules import access, outside, quota, strangers
+from vini.rules import access, mesh, outside, quota, strangers, underlay
 from vini.rules.caller import Caller
 from vini.rules.leases import moment
 from vini.rules.nouns import Holder, NodeRow, SliceRow
-from vini.store import calendar, events, nodes, sites, slices, specs, substrate, takings, tunnels
+from vini.rules.substrate import Substrate
+from vini.store import calendar, events, latencies, nodes, sites, slices, specs, substrate, takings, tunnels
 from vini.store import outside as grants
 from vini.store.database import Database, Tx
 
@@ -198,20 +200,42 @@ class Testbed:
         quota.check(row.shown, site, others, quota.taken(topology, {}))
         ends = calendar.stays(tx, topology.name, row.expires, at, {n for n, s in held.items() if s.objects})
         able = admission.unleased(topology, _able(nodes.all(tx)), ends, calendar.ahead(tx, at), at)
-        below = substrate.picture(tx)
-        far = below.distances([node.name for node in able])
-        placed = placement.place(topology, able, specs.used(tx, topology.name), placement.places(held), far)
+        below, placed = self._placed(tx, topology, able, row, placement.places(held))
         quota.check(row.shown, site, others, quota.taken(topology, placed))
         quota.check_bounded(site, bandwidth.unbounded(topology, placed))
-        below.check_delays(topology, placed)
         below.check(topology, placed, substrate.others(tx, topology.name) if below.links else {})
         crossing = placement.crossing(topology, placed)
         vnis = tunnels.lease(tx, topology.name, crossing)
         port = tunnels.lease_port(tx, topology.name, wanted=bool(crossing) and kind_of(topology) == "wireguard")
+        own = underlay.taken(topology, placed, below.measured, held)
         granted = grants.get(tx, topology.name)
-        made = embed(topology, able, generation, placed=placed, vnis=vnis, port=port, grant=granted)
+        made = embed(topology, able, generation, placed=placed, vnis=vnis, port=port, underlay=own, grant=granted)
         mine = {n: below.marked(s) for n, s in made.items() if s.objects}
         return {n: msgspec.structs.replace(s, expires=ends.get(n, row.expires)) for n, s in mine.items()}
+
+    def _placed(
+        self, tx: Tx, topology: Topology, able: Sequence[Node], row: SliceRow, held: Mapping[str, str]
+    ) -> tuple[Substrate, dict[str, str]]:
+        """Where each sliver is, and what is known of the substrate there.
+
+        Who stays where he is needs to know of the ways between those nodes only: an edit reads no table of all.
+        """
+        used, settled = specs.used(tx, topology.name), placement.as_before(_before(row), topology)
+        names = {node.name for node in able}
+        stay = names & set(held.values()) if topology.slivers.keys() <= held.keys() else set()
+
+        def placed_by(among: Collection[str]) -> tuple[Substrate, dict[str, str]]:
+            below = substrate.picture(tx, mesh.one_way(latencies.all(tx, self._clock(), among)))
+            placed = placement.place(topology, able, used, held, below.distances(among), settled)
+            below.check_delays(topology, placed, held, settled, among)
+            return below, placed
+
+        if stay:
+            with suppress(CapacityError):  # whose remedy is looked for among all
+                below, placed = placed_by(stay)
+                if stay >= set(placed.values()):
+                    return below, placed
+        return placed_by(names)
 
     async def foresee(self, caller: Caller, topology: Topology) -> list[str]:
         """What `put` would change, step by step, as far as is known from what is stored; nothing is touched."""
@@ -329,7 +353,9 @@ class Testbed:
         held = self._held(caller, name, "see slice")
         with self._database.reading() as tx:
             clocks = {row.name: (row.clock_offset_s, row.clock_error_s) for row in nodes.all(tx)}
-        return {n: Holder(_slivers(s), *clocks.get(n, (0.0, 0.0)), _backends(s)) for n, s in held.items()}
+        return {
+            n: Holder(_slivers(s), *clocks.get(n, (0.0, 0.0)), _backends(s), s.underlay_ms) for n, s in held.items()
+        }
 
     async def _each(
         self, held: Iterable[str], ask: Callable[[str], Coroutine[object, object, T]]
@@ -405,6 +431,14 @@ class Testbed:
             topology = slices.get(tx, name).topology
         asked = topology.slivers.get(sliver)
         return "" if asked is None or asked.image else hosts(topology)
+
+
+def _before(row: SliceRow) -> Topology:
+    """What was asked for until now; nothing, where another version stored it that we can't read."""
+    try:
+        return row.topology
+    except ViniError:
+        return Topology(row.name)
 
 
 class _Undone(Exception):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import ssl
 import sys
+import time
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -47,16 +48,25 @@ def authority_of(login: Login) -> str:
 @click.option("--email", help="Your account; asked for where it is not given.")
 @click.option("--fingerprint", default="", help="Of the central's authority, as its administrator tells it.")
 @click.option("--token", default="", help="An API token, instead of a password.")
-def login_command(url: str, email: str | None, fingerprint: str, token: str) -> None:
+@click.option("--oidc", is_flag=True, help="Through the testbed's OpenID Connect issuer, in any browser.")
+def login_command(url: str, email: str | None, fingerprint: str, token: str, oidc: bool) -> None:
     """Log in to the central at URL.  From then on `vini up`, `status`, `exec` ... are about that testbed.
 
     The password is asked for, or read from VINI_PASSWORD.  `vini logout` brings commands back to this machine.
+
+    \b
+    vini login https://central.example:8443 --email ada@example.org
+    vini login https://central.example:8443 --oidc     shows a page and a code, and waits
     """
+    if oidc and (email or token):
+        raise click.UsageError("With --oidc the issuer tells who you are: give neither --email nor --token.")
     from vini.rules.nouns import Person
     from vini.rules.wishes import Secret
 
     url = _checked(url)
     ca = _believed(url, fingerprint)
+    if oidc:
+        token = _confirmed(_client(Login(url, "", "", ca)))
     if not token:
         email = email or click.prompt("E-mail", err=True)
         password = os.environ.get("VINI_PASSWORD") or click.prompt("Password", hide_input=True, err=True)
@@ -65,6 +75,20 @@ def login_command(url: str, email: str | None, fingerprint: str, token: str) -> 
     me = _client(Login(url, "", token, ca)).call("GET", "/me", Person)
     logins.keep(Login(url, me.email, token, ca))
     line(f"You are {me.email} at {url}; commands go there until `{called('vini logout')}`.")
+
+
+def _confirmed(stranger: RemoteClient) -> str:
+    """The token of a session, when the user has confirmed in a browser that it is he."""
+    from vini.rules.wishes import BegunLogin, Secret
+
+    begun = stranger.call("POST", "/oidc/logins", BegunLogin)
+    click.echo(f"Open {begun.page} in any browser, and type the code {begun.user_code}", err=True)
+    if begun.page_with_code:
+        click.echo(f"(or open {begun.page_with_code})", err=True)
+    while True:
+        time.sleep(begun.every_s)
+        if secret := stranger.call("POST", "/oidc/sessions", Secret, {"login": begun.login}).secret:
+            return secret
 
 
 @click.command("logout")

@@ -17,6 +17,7 @@ from vini.model import Denied, ViniError
 
 if TYPE_CHECKING:
     from vini.plugins.tunnels import TunnelKind
+    from vini.rules.oidc import Oidc
     from vini.store import chain
 
 _DIRECTORY = "/var/lib/vini-central"
@@ -68,11 +69,23 @@ def central_command() -> None:
     show_default=True,
     help="Of the nats-server that the central runs.",
 )
+@click.option(
+    "--oidc-issuer", default="", metavar="URL", help="Of an OpenID Connect issuer: people may log in through it."
+)
+@click.option("--oidc-client", default="", metavar="ID", help="As which client the issuer knows this central.")
+@click.option("--oidc-secret-file", default="", metavar="FILE", help="The client's secret, where the issuer wants one.")
+@click.option(
+    "--oidc-newcomers",
+    default="",
+    metavar="SITE",
+    help="Whoever logs in so without an account gets one there, and waits for a PI's approval; default: is refused.",
+)
 @click.option("--admin", required=True, metavar="EMAIL", help="Who administers it.")
 @click.option("--site", default="home", show_default=True, help="The first site.")
 def _init(
     directory: Path, names: tuple[str, ...], port: int, database: str, tunnel: str, strangers: bool,
     engine: Literal["hub", "nats"], engine_url: str, engine_port: int, admin: str, site: str,
+    oidc_issuer: str, oidc_client: str, oidc_secret_file: str, oidc_newcomers: str,
 ) -> None:  # fmt: skip
     """Make a central: settings, certificates, the database, an administrator and a site."""
     from vini.central import settings
@@ -81,6 +94,7 @@ def _init(
     wanted = settings.Settings(
         names, port, database, tunnel=cast("TunnelKind", tunnel), strangers=strangers, engine=engine,
         engine_url=engine_url, engine_port=engine_port,
+        oidc=_issuer(oidc_issuer, oidc_client, oidc_secret_file, oidc_newcomers),
     )  # fmt: skip
     _check_new(directory)
     _check_engine(wanted.engine_url)
@@ -100,6 +114,20 @@ def _init(
     line(called(f"  vini central run{where}"))
     line(called(f"  vini login {wanted.url} --email {admin} --fingerprint {authority.fingerprint}"))
     line(called(f"  vini node token --site {site}"))
+
+
+def _issuer(url: str, client: str, secret_file: str, newcomers: str) -> Oidc | None:
+    """Raises Invalid, or ViniError where the secret can't be read."""
+    if not url:
+        if client or secret_file or newcomers:
+            raise click.UsageError("--oidc-client, --oidc-secret-file and --oidc-newcomers say more of --oidc-issuer.")
+        return None
+    from vini.central.issuer import read
+    from vini.rules.oidc import Oidc
+
+    oidc = Oidc(url, client, str(Path(secret_file).resolve()) if secret_file else "", newcomers)
+    read(oidc)
+    return oidc
 
 
 def _check_engine(url: str) -> None:

@@ -77,14 +77,14 @@ def link_command(a: str | None, b: str | None, slice_: str | None, fail: str | N
         raise click.UsageError("Which link? Name its two slivers: `vini link A B --fail silent`.")
     client = connect()
     topology = the_slice(client, slice_)
+    some = [_find(topology, a, b or "")] if a else topology.links  # a mistake is told before anything is done
     if verify:
         from vini.cli.truth import verify as verify_links
 
-        some = [_find(topology, a, b or "")] if a else topology.links
         verify_links(client, topology, some, load or _LOAD, for_ or _FOR, as_json)
         return
     if not changes:
-        _show(topology, [_find(topology, a, b or "")] if a else topology.links, client.backends(topology.name), as_json)
+        _show(topology, some, client.backends(topology.name), client.underlay_ms(topology.name), as_json)
         return
     assert a is not None
     first, second = a, b or ""
@@ -100,7 +100,7 @@ def link_command(a: str | None, b: str | None, slice_: str | None, fail: str | N
     ops, topology = asyncio.run(_edit(client, topology.name, change, f"link {link_name(link)}: {_describe(link)}"))
     link = _find(topology, first, second)
     if as_json:
-        dump({**_json(link, client.backends(topology.name)), "ops": ops})
+        dump({**_json(link, client.backends(topology.name), client.underlay_ms(topology.name)), "ops": ops})
     else:
         line(f"{link_name(link)}: {_describe(link)}")
 
@@ -160,9 +160,11 @@ def _value(word: str, text: str) -> str | list[str] | dict[str, str]:
     return {key.strip(): value.strip() for key, _, value in (part.partition("=") for part in parts)}
 
 
-def _show(topology: Topology, links: Sequence[Link], backends: Mapping[str, str], as_json: bool) -> None:
+def _show(
+    topology: Topology, links: Sequence[Link], backends: Mapping[str, str], below: Mapping[str, float], as_json: bool
+) -> None:
     if as_json:
-        dump([_json(link, backends) for link in links])
+        dump([_json(link, backends, below) for link in links])
         return
     pairs = Counter(frozenset(e.sliver for e in link.ends) for link in topology.links)
     rows = []
@@ -171,15 +173,17 @@ def _show(topology: Topology, links: Sequence[Link], backends: Mapping[str, str]
         if pairs[frozenset((a, b))] > 1:  # what tells parallel links apart, and may be typed as it stands here
             a, b = edit.vifs(link)
         by = sorted({backends[vif] for vif in edit.vifs(link) if vif in backends})
-        rows.append((a, b, str(link.cost), ", ".join(by) or "-", _describe(link)))
+        own = f"; {below[name]:g} ms are the network's" if (name := link_name(link)) in below else ""
+        rows.append((a, b, str(link.cost), ", ".join(by) or "-", _describe(link) + own))
     table(("A", "B", "COST", "BY", "STATE"), rows, right=("COST",))
 
 
-def _json(link: Link, backends: Mapping[str, str]) -> dict[str, object]:
+def _json(link: Link, backends: Mapping[str, str], below: Mapping[str, float]) -> dict[str, object]:
     a, b = link.ends
     by = [backends.get(vif, "") for vif in edit.vifs(link)]
     return {
         "name": link_name(link), "ends": [a.sliver, b.sliver], "vifs": edit.vifs(link), "fault": link.fault,
+        "underlay_ms": below.get(link_name(link), 0.0),
         "directions": [_direction(link, a, b, by[0]), _direction(link, b, a, by[1])],
     }  # fmt: skip
 

@@ -9,9 +9,11 @@ from datetime import datetime
 from typing import TextIO
 
 import click
+import msgspec
 
 from vini.cli.account import remote
 from vini.cli.out import dump, json_option, line, note, table
+from vini.cli.ways import show_ways
 from vini.rules.nouns import NodeRow, Person, Site, Slice
 from vini.rules.quota import Taken
 from vini.rules.wishes import Page
@@ -25,9 +27,18 @@ def _time(seconds: float) -> str:
 
 @click.command("nodes")
 @click.option("--site", default="", help="Only those of this site.")
+@click.option("--rtt", is_flag=True, help="How long packets take between them and back, as they measured it.")
 @json_option
-def nodes_command(site: str, as_json: bool) -> None:
-    """The nodes of the testbed."""
+def nodes_command(site: str, rtt: bool, as_json: bool) -> None:
+    """The nodes of the testbed.
+
+    \b
+    vini nodes
+    vini nodes --rtt     each from each, in ms; a link can't ask for a delay of less than half of that
+    """
+    if rtt:
+        show_ways(site, as_json)
+        return
     rows = remote().pages("/nodes", Page[NodeRow], site=site)
     if as_json:
         dump([{**_fields(row), "public_key": row.public_key.hex()} for row in rows])
@@ -109,9 +120,9 @@ def person_command(ctx: click.Context, as_json: bool) -> None:
         return
     rows = remote().pages("/persons", Page[Person])
     if as_json:
-        dump([{f: getattr(row, f) for f in row.__struct_fields__} for row in rows])
+        dump(msgspec.to_builtins(rows))
         return
-    roles = {p.email: ", ".join(f"{r} at {s}" if s else r for r, s in p.roles) for p in rows}
+    roles = {p.email: ", ".join(f"{h.role} at {h.site}" if h.site else h.role for h in p.roles) for p in rows}
     table(("E-MAIL", "NAME", "ENABLED", "ROLES"), [(p.email, p.name, str(p.enabled), roles[p.email]) for p in rows])
 
 
@@ -146,6 +157,40 @@ def _grant(email: str, role: str, site: str) -> None:
     """Give somebody a role at a site, or (admin) everywhere."""
     remote().call("POST", f"/persons/{email}/roles", Person, {"role": role, **({"site": site} if site else {})})
     line(f"{email} is {role}{f' at {site}' if site else ''} now.")
+
+
+@person_command.command("revoke")
+@click.argument("email")
+@click.argument("role", type=click.Choice(["user", "pi", "tech", "admin"]))
+@click.option("--site", default="", help="Where; of an admin: nowhere.")
+def _revoke(email: str, role: str, site: str) -> None:
+    """Take a role at a site, or (admin) everywhere, from somebody."""
+    remote().call("DELETE", f"/persons/{email}/roles/{role}", Person, site=site or None)
+    line(f"{email} is {role}{f' at {site}' if site else ''} no more.")
+
+
+@person_command.command("enable")
+@click.argument("email")
+def _enable(email: str) -> None:
+    """Let somebody in: who waits for approval, or was disabled."""
+    remote().call("PATCH", f"/persons/{email}", Person, {"enabled": True})
+    line(f"{email} may log in.")
+
+
+@person_command.command("disable")
+@click.argument("email")
+def _disable(email: str) -> None:
+    """Keep somebody out, at once and until `enable`; slices and keys stay."""
+    remote().call("PATCH", f"/persons/{email}", Person, {"enabled": False})
+    line(f"{email} may not log in any more.")
+
+
+@person_command.command("delete")
+@click.argument("email")
+def _delete_person(email: str) -> None:
+    """Delete an account, with its keys, tokens and memberships."""
+    remote().call("DELETE", f"/persons/{email}", type(None))
+    line(f"The account {email} is deleted.")
 
 
 @click.group("slice", invoke_without_command=True)

@@ -224,6 +224,10 @@ class RemoteClient(Slices):
         """`sliver:vif` -> who shapes what leaves by it; without those that nobody does."""
         return {vif: b for holder in self._holders(slice_).values() for vif, b in holder.backends.items()}
 
+    def underlay_ms(self, slice_: str) -> dict[str, float]:
+        """Link -> of its delay, what the network between its nodes takes, one way; of those where that is known."""
+        return {link: ms for holder in self._holders(slice_).values() for link, ms in holder.underlay_ms.items()}
+
     def _holders(self, slice_: str) -> dict[str, Holder]:
         return self.call("GET", f"/slices/{slice_}/nodes", dict[str, Holder])
 

@@ -164,6 +164,10 @@ class Slices(ABC):
         """`sliver:vif` -> who shapes what leaves by it, as far as that is known here."""
         return {}
 
+    def underlay_ms(self, slice_: str) -> dict[str, float]:  # noqa: ARG002
+        """Link -> of its delay, what the network between its nodes takes, one way; of those where that is known."""
+        return {}
+
     async def converged(self, slice_: str) -> tuple[bool, str]:
         """Whether every expected destination can be reached; and if not, an example."""
         topology = await self.topology(slice_)

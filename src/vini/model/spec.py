@@ -53,6 +53,7 @@ class SliceSpec(Value, frozen=True, forbid_unknown_fields=False):
     expires: float = 0.0  # Unix time, s: then the node ends the slice by itself; 0: never
     rides: tuple[Ride, ...] = ()  # the links that mirror what they ride on
     spares: tuple[Route, ...] = ()  # the first that stands is wanted where a route to the same stands on a failed one
+    underlay_ms: dict[str, float] = {}  # link to another node -> of its delay, what the path takes, one way
 
 
 class State(Value, frozen=True):

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from msgspec.structs import replace
 
 from vini import bus
 from vini.bus.streams import Channel
 from vini.model import Denied, NotFound, Unsupported, ViniError, is_sliver
-from vini.node import running
+from vini.node import rtt, running
 from vini.node.agent import Agent
 from vini.node.ledgers import Asker
 from vini.node.machine import Progress
@@ -28,10 +28,11 @@ class Answers:
         self, agent: Agent, greeting: bus.Greeting, prepare: running.Prepare, stop: asyncio.Event,
         clock: Callable[[], float] = time.time, wireguard: Callable[[], str] = lambda: "",
         ssh: SshService | None = None, logs: Callable[[bus.Logs], running.Prepared] | None = None,
+        measure: Callable[[str, Mapping[str, str]], dict[str, float | None]] = rtt.measure,
     ):  # fmt: skip
         self._agent, self._greeting, self._prepare, self._stop, self._clock = agent, greeting, prepare, stop, clock
         self._wireguard = wireguard  # the public key of this node's encrypted tunnels, for its central
-        self._ssh, self._read_logs = ssh, logs
+        self._ssh, self._read_logs, self._measure = ssh, logs, measure
         self.node = greeting.node  # the name by which the machine joined; else "local"
         self.uplink = ""  # whether it is connected to its central, and if not why
 
@@ -121,6 +122,8 @@ class Answers:
                 return await agent.maps(ns, names)
             case bus.WriteRow(ns, map_, key, value):
                 return await agent.write_row(ns, map_, key, value)
+            case bus.AskRtts(local, peers):
+                return bus.Rtts(await asyncio.to_thread(self._measure, local, peers))
             case bus.Authorize() | bus.AskSsh():
                 return await asyncio.to_thread(self._admit, request, asker)
             case bus.AskClock():

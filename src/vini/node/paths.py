@@ -18,22 +18,18 @@ requests.  Where a network spreads packets over several ways, tunnels may take a
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
-import os
 import random
-import socket
-import struct
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Protocol
 
 import msgspec
 
 from vini.model import Value, Way
+from vini.node.echo import IcmpEcho
 
 log = logging.getLogger("vini.agent")
 _FORGET = 4096  # paths that nothing rides on any more are remembered up to so many
@@ -230,102 +226,3 @@ class _Known(Value, frozen=True):
     local: str
     remote: str
     failed: bool = False
-
-
-# --- echo requests ------------------------------------------------------------------------------
-
-_REQUEST, _REPLY = {4: 8, 6: 128}, {4: 0, 6: 129}  # ICMP types
-_HEAD = struct.Struct("!BBHHH")  # type, code, checksum, identifier, sequence number
-_SOL_RAW, _ICMP_FILTER, _ICMP6_FILTER = 255, 1, 1  # socket options: which types are not wanted (raw(7), RFC 3542)
-_SO_RCVBUFFORCE = 33  # beyond what an administrator allows to others (socket(7))
-_CONTROL = 0xC0  # precedence of network control (RFC 791): a queue full of data is no failure
-_AT_ONCE = 10_000  # answers that are read in one go
-
-
-class IcmpEcho:
-    """Echo requests from the very addresses that tunnels have.
-
-    Each carries a secret, so that nobody who can't see them answers for a path that is dead.  What can't be sent is a
-    request without an answer.
-    """
-
-    def __init__(self) -> None:
-        self._sockets: dict[str, socket.socket] = {}  # local address -> one
-        self._secret, self._id, self._number = os.urandom(8), random.randrange(1 << 16), 0
-
-    def send(self, way: Way) -> None:
-        """As `Echo`."""
-        local, remote = way
-        self._number = (self._number + 1) & 0xFFFF
-        with suppress(OSError):
-            self._socket(local).sendto(self._request(4 if "." in local else 6), (remote, 0))
-
-    def _request(self, version: int) -> bytes:
-        kind = _REQUEST[version]
-        head = _HEAD.pack(kind, 0, 0, self._id, self._number)
-        if version == 4:  # of ICMPv6 the kernel makes it, which knows the addresses
-            head = _HEAD.pack(kind, 0, checksum(head + self._secret), self._id, self._number)
-        return head + self._secret
-
-    def _socket(self, local: str) -> socket.socket:
-        if local not in self._sockets:
-            self._sockets[local] = _open(local)
-        return self._sockets[local]
-
-    def receive(self) -> Iterable[Way]:
-        """As `Echo`."""
-        for local, own in self._sockets.items():
-            version = 4 if own.family == socket.AF_INET else 6
-            for _ in range(_AT_ONCE):
-                try:
-                    body, sender = own.recvfrom(256)
-                except OSError as e:  # what came back of an earlier one, such as that there is no such host
-                    if e.errno in (errno.EAGAIN, errno.EINTR):
-                        break
-                    continue
-                if self._is_ours(body, version):
-                    yield local, str(ip_address(sender[0].partition("%")[0]))
-
-    def _is_ours(self, body: bytes, version: int) -> bool:
-        if version == 4:
-            body = body[(body[0] & 15) * 4 :]
-        if len(body) != _HEAD.size + len(self._secret):
-            return False
-        kind, _, _, number, _ = _HEAD.unpack_from(body)
-        return (kind, number, body[_HEAD.size :]) == (_REPLY[version], self._id, self._secret)
-
-    def close(self) -> None:
-        """As `Echo`."""
-        for own in self._sockets.values():
-            own.close()
-        self._sockets.clear()
-
-
-def _open(local: str) -> socket.socket:
-    if "." in local:
-        own = socket.socket(socket.AF_INET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.IPPROTO_ICMP)
-        own.setsockopt(_SOL_RAW, _ICMP_FILTER, struct.pack("=I", 0xFFFFFFFF & ~(1 << _REPLY[4])))
-        own.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, _CONTROL)
-    else:
-        own = socket.socket(socket.AF_INET6, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.IPPROTO_ICMPV6)
-        words = [0xFFFFFFFF] * 8
-        words[_REPLY[6] >> 5] &= ~(1 << (_REPLY[6] & 31))
-        own.setsockopt(socket.IPPROTO_ICMPV6, _ICMP6_FILTER, struct.pack("=8I", *words))
-        own.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, _CONTROL)
-    with suppress(OSError):  # as much as a thousand paths answer at once
-        own.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, 1 << 22)
-    try:
-        own.bind((local, 0))
-    except OSError:
-        own.close()
-        raise
-    return own
-
-
-def checksum(body: bytes) -> int:
-    """Of the Internet (RFC 1071); the length is even."""
-    words: tuple[int, ...] = struct.unpack(f"!{len(body) // 2}H", body)
-    total = sum(words)
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF

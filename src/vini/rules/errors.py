@@ -21,5 +21,9 @@ class Unauthenticated(Denied):
     """Nobody knows who asks."""
 
 
+class IssuerAway(ViniError):
+    """Whoever vouches for people can't be reached, or answers as nobody should."""
+
+
 class Mismatch(Conflict):
     """What the caller has seen is no longer what is there (`If-Match`)."""

@@ -106,6 +106,7 @@ class Holder(Row, frozen=True):
     clock_offset_s: float  # ahead of the central's
     clock_error_s: float  # by how much that may be wrong
     backends: dict[str, str] = {}  # "sliver:vif" -> who shapes what leaves by it; without those that nobody does
+    underlay_ms: dict[str, float] = {}  # link to another node -> of its delay, what the path takes, one way
 
 
 class Slice(Row, frozen=True):
@@ -171,6 +172,20 @@ class SubstrateLink(Row, frozen=True):
     down_since: float
     a: str
     b: str
+
+
+class Way(Row, frozen=True):
+    """To another node and back."""
+
+    rtt_ms: float  # the least of several round trips
+    at: int  # when that was measured
+
+
+class NodeWays(Row, frozen=True):
+    """How far others are from a node, as one of the two measured."""
+
+    name: str
+    ways: dict[str, Way]  # by the other node's name; without those that nobody measured lately
 
 
 class Tag(Row, frozen=True):

@@ -25,9 +25,16 @@ _Way = tuple[float, int, tuple[str, ...]]  # delay, number and names of links
 
 
 class Substrate:
-    """Links between places.  A node where no link ends is taken to be at its site."""
+    """Links between places.  A node where no link ends is taken to be at its site.
 
-    def __init__(self, links: Collection[SubstrateLink], site_of: Mapping[str, str]):
+    `measured` has delays in ms, one way, between nodes.  Where both are known the longer one counts: what an operator
+    declares is promised, what was measured is there.
+    """
+
+    def __init__(
+        self, links: Collection[SubstrateLink], site_of: Mapping[str, str], measured: Mapping[Pair, float] | None = None
+    ):
+        self.measured = measured or {}
         self.links = {link.name: link for link in links}
         self._site_of = site_of
         self._at: dict[str, list[SubstrateLink]] = {}
@@ -65,7 +72,16 @@ class Substrate:
         return found
 
     def distances(self, nodes: Collection[str]) -> dict[Pair, float]:
-        """Delays between nodes in ms, one way, where they are declared."""
+        """Delays between nodes in ms, one way, where they are declared or measured."""
+        out = self._declared(nodes)
+        if not out:
+            return dict(self.measured)
+        for pair, delay in self.measured.items():
+            if delay > out.get(pair, -1.0):
+                out[pair] = delay
+        return out
+
+    def _declared(self, nodes: Collection[str]) -> dict[Pair, float]:
         if not any(link.delay_ms for link in self.links.values()):
             return {}
         at: dict[str, list[str]] = {}
@@ -74,7 +90,7 @@ class Substrate:
         out: dict[Pair, float] = {}
         for (here, some), (there, others) in combinations(sorted(at.items()), 2):
             if self._is_joined(here, there):
-                delay = self.delay_ms(some[0], others[0])
+                delay = self._declared_ms(some[0], others[0])
                 out |= {(min(a, b), max(a, b)): delay for a in some for b in others}
         return out
 
@@ -82,19 +98,34 @@ class Substrate:
         return there in self._all_from(here)
 
     def delay_ms(self, one: str, other: str) -> float:
-        """One way, of what is declared of the path between two nodes."""
+        """One way, of what is declared or measured of the path between two nodes; the longer one."""
+        return max(self._declared_ms(one, other), self.measured.get((min(one, other), max(one, other)), 0.0))
+
+    def _declared_ms(self, one: str, other: str) -> float:
         return sum(link.delay_ms for link in self.path(one, other))
 
-    def check_delays(self, topology: Topology, placed: Mapping[str, str]) -> None:
-        """Raises CapacityError where a link asks for a delay that is lower than that of what it rides on."""
+    def check_delays(
+        self, topology: Topology, placed: Mapping[str, str], held: Mapping[str, str] | None = None,
+        settled: Collection[str] = (), nodes: Collection[str] = (),
+    ) -> None:  # fmt: skip
+        """Raises CapacityError where a link asks for a delay that is lower than that of what it rides on, with the
+        nearest of `nodes` that would fit.
+
+        Links that are `settled` are not judged while their slivers stay where they were `held`.
+        """
         by_name = {link_name(link): link for link in topology.links}
-        for name, (one, other) in bandwidth.between(topology, placed).items():
-            asked, takes = placement.asked_delay(by_name[name]), self.delay_ms(one, other)
-            if takes > asked:
-                raise CapacityError(
-                    f"Link {name!r} asks for a delay of {asked:g} ms, but between nodes {one!r} and {other!r}, where "
-                    f"its slivers are, the substrate takes {takes:g} ms; ask for as much, or pin them to nearer nodes."
-                )
+        was = bandwidth.between(topology, held or {})
+        for name, pair in bandwidth.between(topology, placed).items():
+            asked, takes = placement.asked_delay(by_name[name]), self.delay_ms(*pair)
+            if takes > asked and not (name in settled and was.get(name) == pair):
+                near = self._nearest(pair[0], nodes, asked)
+                raise CapacityError(placement.too_far(name, asked, takes, pair, near))
+
+    def _nearest(self, one: str, nodes: Collection[str], asked: float) -> tuple[str, float] | None:
+        """The node that is nearest to that one, of those of which anything is known and that are near enough."""
+        far = self.distances(nodes)
+        near = ((n, delay) for n in nodes if (delay := far.get((min(one, n), max(one, n)), asked + 1.0)) <= asked)
+        return min(near, key=lambda found: (found[1], found[0]), default=None)
 
     def why_down(self, one: str, other: str) -> str:
         """Why what rides between two nodes has failed; "": no link on its path is down."""

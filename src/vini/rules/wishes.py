@@ -53,6 +53,23 @@ class Credentials(Value, frozen=True):
     password: Annotated[str, Meta(max_length=256)]
 
 
+class BegunLogin(Struct, frozen=True):
+    """A login through an issuer: its user opens the page and types the code, or opens the one that has it already."""
+
+    login: str  # a secret, by which whoever began it asks what became of it
+    user_code: str
+    page: str
+    page_with_code: str  # ""
+    expires: float
+    every_s: float  # between two questions
+
+
+class OidcLogin(Value, frozen=True):
+    """One that was begun."""
+
+    login: Annotated[str, Meta(max_length=256)]
+
+
 class Secret(Struct, frozen=True):
     """A token, shown once."""
 

@@ -229,6 +229,13 @@ substrate_links = Table(
     CheckConstraint("(b_node_id IS NULL) <> (b_site_id IS NULL)", name="b"),
 )
 
+latencies = Table(  # what each node measured of the ways to others
+    "latencies",
+    metadata,
+    _of("node_id", "nodes", primary_key=True),
+    Column("body", LargeBinary, nullable=False),  # MessagePack, as `store.latencies` writes it
+)
+
 counters = Table(  # each a row that whoever counts it locks until he commits
     "counters",
     metadata,
@@ -264,6 +271,18 @@ tokens = Table(
     Column("scopes", Text, nullable=False),  # sorted, with a space between two
     Column("created", Double, nullable=False),
     Column("expires", Double, nullable=False),
+)
+
+oidc_logins = Table(  # that wait for their user to confirm them at the issuer
+    "oidc_logins",
+    metadata,
+    Column("secret", Text, primary_key=True),  # its SHA-256
+    Column("device_code", Text, nullable=False),  # the issuer's name for it, which nobody else learns
+    Column("nonce", Text, nullable=False),
+    Column("expires", Double, nullable=False),
+    Column("interval_s", Double, nullable=False),  # between two questions to the issuer
+    Column("polled", Double, nullable=False),
+    Column("source", Text, nullable=False),  # the address that it was begun from
 )
 
 join_tokens = Table(

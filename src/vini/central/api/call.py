@@ -14,7 +14,8 @@ from fastapi import Depends, Path, Query, Request, Response
 from msgspec.structs import replace
 
 from vini.central.faults import status_and_kind
-from vini.model import ViniError
+from vini.central.issuer import Issuer
+from vini.model import Unsupported, ViniError
 from vini.rules.caller import Caller
 from vini.rules.errors import Invalid, Mismatch, Unauthenticated
 from vini.rules.nouns import NodeRow
@@ -49,6 +50,16 @@ class Call:
         if kind.lower() != "bearer" or not secret.strip():
             raise Unauthenticated("Say who you are: `Authorization: Bearer TOKEN`; `vini login` gets a token.")
         return secret.strip()
+
+    @property
+    def issuer(self) -> Issuer:
+        """Who vouches for people.  Raises Unsupported where nobody does."""
+        found: Issuer | None = self._request.app.state.issuer
+        if found is None:
+            raise Unsupported(
+                "This central knows no OIDC issuer; log in with a password: `vini login URL --email EMAIL`."
+            )
+        return found
 
     def who(self) -> Caller:
         """The caller.  Raises Unauthenticated."""

@@ -9,9 +9,9 @@ from fastapi import Depends, Response
 from vini.central.api.call import Asked, Cursor, Like, Limit, NodeName, paged
 from vini.central.api.describe import body, route, routes
 from vini.rules import Caller, Target, may, of_node
-from vini.rules.nouns import NodeRow
+from vini.rules.nouns import NodeRow, NodeWays, Way
 from vini.rules.wishes import ChangeNode, Page
-from vini.store import nodes
+from vini.store import latencies, nodes
 from vini.store.database import Tx
 
 router = routes("nodes")
@@ -26,6 +26,23 @@ def list_nodes(
     def ask(tx: Tx, caller: Caller) -> Page[NodeRow]:
         may(caller, "see node", Target("node", "any"))
         return paged(nodes.some(tx, cursor or None, limit, name, site, boot_state), "name")
+
+    return call.read(ask)
+
+
+@route(router, "GET", "/node-ways", gives=Page[NodeWays])
+def list_node_ways(call: Asked, limit: Limit = 100, cursor: Cursor = "", name: Like = "") -> Response:
+    """How far nodes are from each other, as they measured it; by name."""
+
+    def ask(tx: Tx, caller: Caller) -> Page[NodeWays]:
+        may(caller, "see node", Target("node", "any"))
+        rows, more = nodes.some(tx, cursor or None, limit, name)
+        found: dict[str, dict[str, Way]] = {row.name: {} for row in rows}
+        for (a, b), m in latencies.all(tx, call.now).items():
+            for one, other in ((a, b), (b, a)):
+                if one in found:
+                    found[one][other] = Way(m.rtt_us / 1000, m.at)
+        return paged(([NodeWays(name, ways) for name, ways in found.items()], more), "name")
 
     return call.read(ask)
 

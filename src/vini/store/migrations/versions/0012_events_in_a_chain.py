@@ -8,7 +8,7 @@ from alembic import op
 from vini.store import chain
 
 revision = "0012"
-down_revision = "0008"
+down_revision = "0009"
 branch_labels = None
 depends_on = None
 
