@@ -81,14 +81,16 @@ class World:
                 raw.send(frame)
 
     @contextmanager
-    def listening(self, port: int, kind: socket.SocketKind = socket.SOCK_DGRAM) -> Iterator[socket.socket]:
+    def listening(
+        self, port: int, kind: socket.SocketKind = socket.SOCK_DGRAM, at: str = "0.0.0.0"
+    ) -> Iterator[socket.socket]:
         """A socket in the world that nothing is kept from."""
         with netns.inside(self.world):
             s = socket.socket(socket.AF_INET, kind)
         with s:
             s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             s.settimeout(5)
-            s.bind(("0.0.0.0", port))
+            s.bind((at, port))
             if kind == socket.SOCK_STREAM:
                 s.listen()
             yield s
