@@ -13,7 +13,7 @@ import pytest
 from own_place import OwnPlace, difference, eventually, place_below, run
 
 from vini.embed import embed
-from vini.model import End, Link, Node, Outside, OutsideGrant, Sliver, Topology
+from vini.model import AnyObject, End, Link, Node, OutsideGrant, Sliver, Topology
 from vini.node import netns
 from vini.node.outside import record, rules
 from vini.plan import plan
@@ -33,6 +33,7 @@ class World:
 
     def __init__(self, own: OwnPlace):
         self.own = own
+        self.want: dict[str, frozenset[AnyObject]] = {}
         self.host, self.world = (Path("/run/netns") / f"{what}-{own.place.mark}" for what in ("host", "world"))
 
     def up(self, grant: OutsideGrant | None, topology: Topology = ATTACHED) -> None:
@@ -40,7 +41,8 @@ class World:
         nodes = [Node("n", CAPABLE, address=NODE), Node("m", CAPABLE, address=PEER)]
         placed = dict.fromkeys(topology.slivers, "n")
         spec = embed(topology, nodes, placed=placed, grant=grant).get("n")
-        want = spec.objects if spec else frozenset()
+        self.want[topology.name] = spec.objects if spec else frozenset()
+        want = frozenset().union(*self.want.values())
         with netns.inside(self.host):
             machine = self.own.machine()
             seen = {ns for o in want for ns in o.slivers} | self.own.namespaces()
@@ -49,7 +51,8 @@ class World:
         assert have == want, difference(want, have)
 
     def down(self) -> None:
-        self.up(None, Topology("v"))
+        for name in self.want:
+            self.up(None, Topology(name))
 
     def on_host(self, *argv: str) -> str:
         return run("nsenter", f"--net={self.host}", "--", *argv, check=False)
@@ -57,8 +60,8 @@ class World:
     def in_world(self, *argv: str) -> str:
         return run("nsenter", f"--net={self.world}", "--", *argv, check=False)
 
-    def inside(self, sliver: str, *argv: str) -> str:
-        return run("nsenter", f"--net={self.own.place.pin(f'v.{sliver}')}", "--", *argv, check=False)
+    def inside(self, sliver: str, *argv: str, slice_: str = "v") -> str:
+        return run("nsenter", f"--net={self.own.place.pin(f'{slice_}.{sliver}')}", "--", *argv, check=False)
 
     def pings(self, sliver: str, to: str) -> bool:
         return "1 received" in self.inside(sliver, "ping", "-c1", "-W1", to)
@@ -67,8 +70,8 @@ class World:
         """Whether no answer comes; one that would come is here in a fraction of this time."""
         return "bytes from" not in self.inside(sliver, "ping", "-c1", "-W0.3", to)
 
-    def vif(self, sliver: str) -> record.Attached:
-        return record.read(self.own.place, "v").vifs[f"v.{sliver}"]
+    def vif(self, sliver: str, slice_: str = "v") -> record.Attached:
+        return record.read(self.own.place, slice_).vifs[f"{slice_}.{sliver}"]
 
     def gateway_mac(self, sliver: str) -> str:
         return rules.gateway_mac(self.own.place.mark, f"v.{sliver}")
@@ -81,9 +84,7 @@ class World:
                 raw.send(frame)
 
     @contextmanager
-    def listening(
-        self, port: int, kind: socket.SocketKind = socket.SOCK_DGRAM, at: str = "0.0.0.0"
-    ) -> Iterator[socket.socket]:
+    def listening(self, port: int, kind: int = socket.SOCK_DGRAM, at: str = "0.0.0.0") -> Iterator[socket.socket]:
         """A socket in the world that nothing is kept from."""
         with netns.inside(self.world):
             s = socket.socket(socket.AF_INET, kind)
@@ -93,16 +94,6 @@ class World:
             s.bind((at, port))
             if kind == socket.SOCK_STREAM:
                 s.listen()
-            yield s
-
-    @contextmanager
-    def wire(self) -> Iterator[socket.socket]:
-        """All that leaves the host."""
-        with netns.inside(self.world):
-            s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
-        with s:
-            s.bind(("eth0", 3))
-            s.settimeout(5)
             yield s
 
 
@@ -149,10 +140,6 @@ def udp4(source: str, to: str, port: int, content: bytes) -> bytes:
 def arp(operation: int, from_mac: str, from_ip: str, for_ip: str) -> bytes:
     addresses = mac(from_mac), IPv4Address(from_ip).packed, bytes(6), IPv4Address(for_ip).packed
     return struct.pack("!HHBBH6s4s6s4s", 1, 0x0800, 6, 4, operation, *addresses)
-
-
-def outside_of(objects: frozenset) -> list[Outside]:
-    return [o for o in objects if isinstance(o, Outside)]
 
 
 @pytest.fixture(scope="module")
