@@ -47,8 +47,14 @@ class World:
             machine = self.own.machine()
             seen = {ns for o in want for ns in o.slivers} | self.own.namespaces()
             assert machine.apply(plan(want, machine.observe(seen).objects)) == {}
+        eventually(self._is_as_asked)
+
+    def _is_as_asked(self) -> bool:
+        want = frozenset().union(*self.want.values())
+        with netns.inside(self.host):
             have = self.own.observe()
         assert have == want, difference(want, have)
+        return True
 
     def down(self) -> None:
         for name in self.want:
@@ -125,16 +131,30 @@ def ethernet(source: str, to: str, kind: int, content: bytes) -> bytes:
     return mac(to) + mac(source) + struct.pack("!H", kind) + content
 
 
-def udp4(source: str, to: str, port: int, content: bytes) -> bytes:
-    """IPv4 with a checksum, UDP without one."""
-    length = 8 + len(content)
-    head = struct.pack(
-        "!BBHHHBBH4s4s", 0x45, 0, 20 + length, 0, 0, 64, 17, 0, *(IPv4Address(a).packed for a in (source, to))
-    )
-    total = sum(struct.unpack("!10H", head))
+def udp4(source: str, to: str, port: int, content: bytes, fragment: int = 0) -> bytes:
+    """IPv4 with a checksum, UDP without one; with the flags and the offset of a fragment."""
+    udp = struct.pack("!HHHH", 4000, port, 8 + len(content), 0) + content
+    return ip4(source, to, 17, udp, fragment)
+
+
+def ip4(source: str, to: str, protocol: int, content: bytes, fragment: int = 0) -> bytes:
+    """With a checksum."""
+    addresses = (IPv4Address(a).packed for a in (source, to))
+    head = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(content), 7, fragment, 64, protocol, 0, *addresses)
+    return head[:10] + struct.pack("!H", checksum(head)) + head[12:] + content
+
+
+def checksum(content: bytes) -> int:
+    """RFC 1071."""
+    total = sum(struct.unpack(f"!{len(content) // 2}H", content))
     total = (total & 0xFFFF) + (total >> 16)
-    check = struct.pack("!H", ~(total + (total >> 16)) & 0xFFFF)
-    return head[:10] + check + head[12:] + struct.pack("!HHHH", 4000, port, length, 0) + content
+    return ~(total + (total >> 16)) & 0xFFFF
+
+
+def icmp4(kind: int, code: int, content: bytes) -> bytes:
+    """An ICMP message; `content` has an even length."""
+    head = struct.pack("!BBHI", kind, code, 0, 0)
+    return head[:2] + struct.pack("!H", checksum(head + content)) + head[4:] + content
 
 
 def arp(operation: int, from_mac: str, from_ip: str, for_ip: str) -> bytes:

@@ -18,6 +18,8 @@ from outside_world import (
     World,
     arp,
     ethernet,
+    icmp4,
+    ip4,
     udp4,
     world,
 )
@@ -89,6 +91,27 @@ def test_the_node_other_nodes_private_networks_and_neighbours_are_out_of_reach(g
     granted.frames("a", *(ethernet(*way, udp4(me.address, to, 4789, b"x")) for to in (*services, "224.0.0.5")))
     assert dropped(granted, "refused") - before == len(services) + 2
     assert granted.pings("b", SERVER)
+
+
+def test_fragments_and_errors_about_somebody_elses_connection_stay_here(granted):
+    me, way = granted.vif("a"), (granted.vif("a").object.mac, granted.gateway_mac("a"), 0x0800)
+    with granted.listening(9, at=SERVER) as heard:
+        with netns.inside(granted.host):
+            nodes_own = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        with nodes_own:
+            nodes_own.bind((NODE, 4000))
+            nodes_own.sendto(b"node", (SERVER, 9))
+            assert heard.recv(100) == b"node"
+            quoted = udp4(SERVER, NODE, 4000, b"")[:20] + b"\x00\x09\x0f\xa0" + bytes(4)  # 9 to 4000, as answers go
+            before = dropped(granted, "refused")
+            granted.frames(
+                "a", ethernet(*way, ip4(me.address, SERVER, 1, icmp4(3, 3, quoted))),
+                ethernet(*way, udp4(me.address, SERVER, 9, b"first", fragment=0x2000)),
+                ethernet(*way, udp4(me.address, SERVER, 9, b"second", fragment=100)),
+                ethernet(*way, udp4(me.address, SERVER, 9, b"whole", fragment=0x4000)),
+            )  # fmt: skip
+            assert heard.recv(100) == b"whole"
+    assert dropped(granted, "refused") - before == 3
 
 
 def test_nothing_that_is_not_the_slivers_own_leaves(granted):

@@ -3,7 +3,10 @@
 Two tables for each slice on a node.  The one of the family netdev sees every frame that a sliver sends first, before
 the node's stack, its connection tracking and its ARP do: there it is decided whether the frame is the sliver's own and
 within the budgets, and whether it is for the node itself.  The other one, of the family inet, decides by the grant
-where packets may go, with fragments put together, and translates their source addresses.
+where packets may go, and translates their source addresses.
+
+Fragments don't leave: those that never become a packet would fill the memory that the node has for its own.  Nor do
+ICMP errors: one that quotes a packet of somebody else's connection would be believed, as it comes from the node.
 """
 
 from __future__ import annotations
@@ -106,6 +109,7 @@ table netdev {name} {{
   chain own {{
     ip daddr @never counter name refused drop
     fib daddr type != unicast counter name refused drop
+    ip frag-off & 0x3fff != 0 counter name refused drop
     limit name pps counter name beyond drop
     limit name bps counter name beyond drop
     {spend}
@@ -167,11 +171,10 @@ table inet {name} {{
   }}
   chain granted {{
     {_allowed(grant)}
-    ct state related meta l4proto icmp goto flows
     counter name refused drop
   }}
   chain flows {{
-    ct state established,related accept
+    ct state established accept
     limit name beginnings counter name beyond drop
     ct count over {grant.flows} counter name beyond drop
     accept
