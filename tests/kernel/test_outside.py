@@ -23,10 +23,11 @@ from outside_world import (
     udp4,
     world,
 )
+from own_place import run
 
 from vini.model import OutsideGrant
 from vini.node import netns
-from vini.node.outside import nft, rules
+from vini.node.outside import nft, record, rules
 
 pytestmark = [pytest.mark.root, pytest.mark.needs("cgroup2", "outside")]
 BROADCAST, ELSEWHERE = "ff:ff:ff:ff:ff:ff", "02:de:ad:be:ef:01"
@@ -161,6 +162,14 @@ def test_rules_that_somebody_took_away_or_changed_come_back(granted):
         granted.up(EVERYWHERE)
         assert granted.silent("a", PEER)
         assert granted.pings("a", SERVER)
+
+
+def test_what_nothing_is_written_down_of_any_more_is_found_all_the_same(world):
+    world.up(EVERYWHERE)
+    run("rm", "-r", record.directory(world.own.place))
+    world.up(None)
+    assert rules.PREFIX not in world.on_host("ip", "link")
+    assert "table inet vini.outside" not in world.on_host("nft", "list", "tables")
 
 
 def test_packets_bits_flows_and_the_bytes_of_a_day_are_bounded(world):
