@@ -13,7 +13,7 @@ import pytest
 from own_place import OwnPlace, difference, eventually, place_below, run
 
 from vini.embed import embed
-from vini.model import End, Link, Node, Outside, OutsideGrant, Sliver, Topology
+from vini.model import AnyObject, End, Link, Node, OutsideGrant, Sliver, Topology
 from vini.node import netns
 from vini.node.outside import record, rules
 from vini.plan import plan
@@ -33,6 +33,7 @@ class World:
 
     def __init__(self, own: OwnPlace):
         self.own = own
+        self.want: dict[str, frozenset[AnyObject]] = {}
         self.host, self.world = (Path("/run/netns") / f"{what}-{own.place.mark}" for what in ("host", "world"))
 
     def up(self, grant: OutsideGrant | None, topology: Topology = ATTACHED) -> None:
@@ -40,16 +41,24 @@ class World:
         nodes = [Node("n", CAPABLE, address=NODE), Node("m", CAPABLE, address=PEER)]
         placed = dict.fromkeys(topology.slivers, "n")
         spec = embed(topology, nodes, placed=placed, grant=grant).get("n")
-        want = spec.objects if spec else frozenset()
+        self.want[topology.name] = spec.objects if spec else frozenset()
+        want = frozenset().union(*self.want.values())
         with netns.inside(self.host):
             machine = self.own.machine()
             seen = {ns for o in want for ns in o.slivers} | self.own.namespaces()
             assert machine.apply(plan(want, machine.observe(seen).objects)) == {}
+        eventually(self._is_as_asked)
+
+    def _is_as_asked(self) -> bool:
+        want = frozenset().union(*self.want.values())
+        with netns.inside(self.host):
             have = self.own.observe()
         assert have == want, difference(want, have)
+        return True
 
     def down(self) -> None:
-        self.up(None, Topology("v"))
+        for name in self.want:
+            self.up(None, Topology(name))
 
     def on_host(self, *argv: str) -> str:
         return run("nsenter", f"--net={self.host}", "--", *argv, check=False)
@@ -57,8 +66,8 @@ class World:
     def in_world(self, *argv: str) -> str:
         return run("nsenter", f"--net={self.world}", "--", *argv, check=False)
 
-    def inside(self, sliver: str, *argv: str) -> str:
-        return run("nsenter", f"--net={self.own.place.pin(f'v.{sliver}')}", "--", *argv, check=False)
+    def inside(self, sliver: str, *argv: str, slice_: str = "v") -> str:
+        return run("nsenter", f"--net={self.own.place.pin(f'{slice_}.{sliver}')}", "--", *argv, check=False)
 
     def pings(self, sliver: str, to: str) -> bool:
         return "1 received" in self.inside(sliver, "ping", "-c1", "-W1", to)
@@ -67,8 +76,8 @@ class World:
         """Whether no answer comes; one that would come is here in a fraction of this time."""
         return "bytes from" not in self.inside(sliver, "ping", "-c1", "-W0.3", to)
 
-    def vif(self, sliver: str) -> record.Attached:
-        return record.read(self.own.place, "v").vifs[f"v.{sliver}"]
+    def vif(self, sliver: str, slice_: str = "v") -> record.Attached:
+        return record.read(self.own.place, slice_).vifs[f"{slice_}.{sliver}"]
 
     def gateway_mac(self, sliver: str) -> str:
         return rules.gateway_mac(self.own.place.mark, f"v.{sliver}")
@@ -81,26 +90,16 @@ class World:
                 raw.send(frame)
 
     @contextmanager
-    def listening(self, port: int, kind: socket.SocketKind = socket.SOCK_DGRAM) -> Iterator[socket.socket]:
+    def listening(self, port: int, kind: int = socket.SOCK_DGRAM, at: str = "0.0.0.0") -> Iterator[socket.socket]:
         """A socket in the world that nothing is kept from."""
         with netns.inside(self.world):
             s = socket.socket(socket.AF_INET, kind)
         with s:
             s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             s.settimeout(5)
-            s.bind(("0.0.0.0", port))
+            s.bind((at, port))
             if kind == socket.SOCK_STREAM:
                 s.listen()
-            yield s
-
-    @contextmanager
-    def wire(self) -> Iterator[socket.socket]:
-        """All that leaves the host."""
-        with netns.inside(self.world):
-            s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
-        with s:
-            s.bind(("eth0", 3))
-            s.settimeout(5)
             yield s
 
 
@@ -132,25 +131,35 @@ def ethernet(source: str, to: str, kind: int, content: bytes) -> bytes:
     return mac(to) + mac(source) + struct.pack("!H", kind) + content
 
 
-def udp4(source: str, to: str, port: int, content: bytes) -> bytes:
-    """IPv4 with a checksum, UDP without one."""
-    length = 8 + len(content)
-    head = struct.pack(
-        "!BBHHHBBH4s4s", 0x45, 0, 20 + length, 0, 0, 64, 17, 0, *(IPv4Address(a).packed for a in (source, to))
-    )
-    total = sum(struct.unpack("!10H", head))
+def udp4(source: str, to: str, port: int, content: bytes, fragment: int = 0) -> bytes:
+    """IPv4 with a checksum, UDP without one; with the flags and the offset of a fragment."""
+    udp = struct.pack("!HHHH", 4000, port, 8 + len(content), 0) + content
+    return ip4(source, to, 17, udp, fragment)
+
+
+def ip4(source: str, to: str, protocol: int, content: bytes, fragment: int = 0) -> bytes:
+    """With a checksum."""
+    addresses = (IPv4Address(a).packed for a in (source, to))
+    head = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(content), 7, fragment, 64, protocol, 0, *addresses)
+    return head[:10] + struct.pack("!H", checksum(head)) + head[12:] + content
+
+
+def checksum(content: bytes) -> int:
+    """RFC 1071."""
+    total = sum(struct.unpack(f"!{len(content) // 2}H", content))
     total = (total & 0xFFFF) + (total >> 16)
-    check = struct.pack("!H", ~(total + (total >> 16)) & 0xFFFF)
-    return head[:10] + check + head[12:] + struct.pack("!HHHH", 4000, port, length, 0) + content
+    return ~(total + (total >> 16)) & 0xFFFF
+
+
+def icmp4(kind: int, code: int, content: bytes) -> bytes:
+    """An ICMP message; `content` has an even length."""
+    head = struct.pack("!BBHI", kind, code, 0, 0)
+    return head[:2] + struct.pack("!H", checksum(head + content)) + head[4:] + content
 
 
 def arp(operation: int, from_mac: str, from_ip: str, for_ip: str) -> bytes:
     addresses = mac(from_mac), IPv4Address(from_ip).packed, bytes(6), IPv4Address(for_ip).packed
     return struct.pack("!HHBBH6s4s6s4s", 1, 0x0800, 6, 4, operation, *addresses)
-
-
-def outside_of(objects: frozenset) -> list[Outside]:
-    return [o for o in objects if isinstance(o, Outside)]
 
 
 @pytest.fixture(scope="module")

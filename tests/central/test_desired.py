@@ -67,6 +67,10 @@ class Nodes:
             return bus.Report((SliverStatus(f"{request.slice}.{sliver}", "ready"),), generation=1 << 40)
         if isinstance(request, bus.AskLoads):
             return bus.Loads({"a" if node == N1 else "b": LOAD})
+        if isinstance(request, bus.AskFlows):
+            own, seen, to = "198.18.0.1:7", "192.0.2.1:7", "5.5.5.5:53"
+            flow = bus.Flow("princeton_iias", "a", "tcp", own, seen, to, 1.0, 2.0, "ended", 1, 2, 3, 4)
+            return bus.Flows((flow,) if node == N1 else ())
         if isinstance(request, bus.AskActs):
             return bus.Acts((bus.Act(request.after + 1, 5.0, 5.25, 5.5),))
         return bus.Fibs({"a" if node == N1 else "b": ()})
@@ -359,3 +363,15 @@ def test_what_is_revoked_is_gone_though_the_slice_could_not_be_placed_anew(api: 
     assert N1 in fleet.woken[-1]
     whats = [e["what"] for e in api("user", "GET", "/slices/princeton_iias/log").json()]
     assert whats[0] == "revoke outside" and "grant outside: 0.0.0.0/0" in whats
+
+
+def test_an_admin_asks_all_nodes_who_sent_a_packet_and_that_is_an_event(api: Api, fleet: Nodes) -> None:
+    question = msgspec.to_builtins(bus.AskFlows("192.0.2.1", 7, "5.5.5.5", 53))
+    for who in ("user", "pi", "tech"):
+        assert api(who, "POST", "/flows", question).status_code == 403
+    fleet.away = {N2}
+    answer = api("admin", "POST", "/flows", question).json()
+    assert [f["sliver"] for f in answer[N1]["flows"]] == ["a"]
+    assert N2 not in answer
+    assert api("admin", "GET", "/events?what=see flows").json()["items"][0]["target"] == "192.0.2.1 to 5.5.5.5"
+    assert api("admin", "POST", "/flows", question | {"source": "nowhere"}).status_code == 400

@@ -277,6 +277,12 @@ def test_what_a_slice_may_do_in_the_world_is_granted_shown_and_taken_back(sh):
     assert sh.json("outside", "show", "tri") is None
 
 
+def test_nobody_who_is_written_down_sent_what_was_never_sent(sh):
+    assert "Nobody who is written down sent" in sh.vini("audit", "who", "192.0.2.1:1", "192.0.2.2:2", code=1)
+    assert "is no IPv4 address with a port" in sh.vini("audit", "who", "here", "192.0.2.2:2", code=1)
+    assert "is no time" in sh.vini("audit", "who", "192.0.2.1", "192.0.2.2", "--at", "soon", code=1)
+
+
 def test_the_doctor_knows_this_machine(sh):
     assert "root" in sh.json("doctor")["have"]
     assert "FEATURE" in sh.vini("doctor")

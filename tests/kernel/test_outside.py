@@ -18,13 +18,16 @@ from outside_world import (
     World,
     arp,
     ethernet,
+    icmp4,
+    ip4,
     udp4,
     world,
 )
+from own_place import run
 
 from vini.model import OutsideGrant
 from vini.node import netns
-from vini.node.outside import nft, rules
+from vini.node.outside import nft, record, rules
 
 pytestmark = [pytest.mark.root, pytest.mark.needs("cgroup2", "outside")]
 BROADCAST, ELSEWHERE = "ff:ff:ff:ff:ff:ff", "02:de:ad:be:ef:01"
@@ -91,6 +94,27 @@ def test_the_node_other_nodes_private_networks_and_neighbours_are_out_of_reach(g
     assert granted.pings("b", SERVER)
 
 
+def test_fragments_and_errors_about_somebody_elses_connection_stay_here(granted):
+    me, way = granted.vif("a"), (granted.vif("a").object.mac, granted.gateway_mac("a"), 0x0800)
+    with granted.listening(9, at=SERVER) as heard:
+        with netns.inside(granted.host):
+            nodes_own = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        with nodes_own:
+            nodes_own.bind((NODE, 4000))
+            nodes_own.sendto(b"node", (SERVER, 9))
+            assert heard.recv(100) == b"node"
+            quoted = udp4(SERVER, NODE, 4000, b"")[:20] + b"\x00\x09\x0f\xa0" + bytes(4)  # 9 to 4000, as answers go
+            before = dropped(granted, "refused")
+            granted.frames(
+                "a", ethernet(*way, ip4(me.address, SERVER, 1, icmp4(3, 3, quoted))),
+                ethernet(*way, udp4(me.address, SERVER, 9, b"first", fragment=0x2000)),
+                ethernet(*way, udp4(me.address, SERVER, 9, b"second", fragment=100)),
+                ethernet(*way, udp4(me.address, SERVER, 9, b"whole", fragment=0x4000)),
+            )  # fmt: skip
+            assert heard.recv(100) == b"whole"
+    assert dropped(granted, "refused") - before == 3
+
+
 def test_nothing_that_is_not_the_slivers_own_leaves(granted):
     me, gateway = granted.vif("a"), granted.gateway_mac("a")
     own, other = me.object.mac, granted.vif("b")
@@ -138,6 +162,14 @@ def test_rules_that_somebody_took_away_or_changed_come_back(granted):
         granted.up(EVERYWHERE)
         assert granted.silent("a", PEER)
         assert granted.pings("a", SERVER)
+
+
+def test_what_nothing_is_written_down_of_any_more_is_found_all_the_same(world):
+    world.up(EVERYWHERE)
+    run("rm", "-r", record.directory(world.own.place))
+    world.up(None)
+    assert rules.PREFIX not in world.on_host("ip", "link")
+    assert "table inet vini.outside" not in world.on_host("nft", "list", "tables")
 
 
 def test_packets_bits_flows_and_the_bytes_of_a_day_are_bounded(world):

@@ -79,6 +79,18 @@ class AskRtts(Message, frozen=True):
     peers: dict[str, str]  # node -> its address
 
 
+class AskFlows(Message, frozen=True):
+    """Who sent this packet, or got it as an answer?  Answered by `Flows`.  A port of -1 is any."""
+
+    source: str  # the address that it came from: the node's, or the sliver's own
+    source_port: int
+    destination: str
+    destination_port: int
+    at: float = 0.0  # Unix time, s; 0: whenever
+    protocol: int = 0  # 0: any
+    most: int = 100  # flows
+
+
 class AskMaps(Message, frozen=True):
     """What the maps of a sliver's program hold.  Answered by `Maps`."""
 
@@ -205,6 +217,34 @@ class Rtts(Message, frozen=True):
     """Node -> the least of several round trips to it, in ms; None: nothing came back."""
 
     ms: dict[str, float | None]
+
+
+class Flow(Value, frozen=True, forbid_unknown_fields=False):
+    """A flow between a sliver and the world, as a node wrote it down; addresses with ports, "a:p".
+
+    Of ICMP the sliver's port is the identifier, and the other one 256 * type + code.
+    """
+
+    slice: str
+    sliver: str
+    protocol: str
+    source: str  # the sliver's own
+    seen_as: str  # the node's, by which the world saw it
+    destination: str
+    start: float  # Unix time, s
+    stop: float  # 0: it has not ended
+    end: str  # "", "ended", or "unseen": while nobody watched, so that not all is counted
+    out_packets: int
+    out_bytes: int
+    in_packets: int
+    in_bytes: int
+
+
+class Flows(Message, frozen=True):
+    """The newest first; and what was not watched at that time: from, until, why."""
+
+    flows: tuple[Flow, ...]
+    unwatched: tuple[tuple[float, float, str], ...] = ()
 
 
 class MapRows(Value, frozen=True):
@@ -380,6 +420,7 @@ Request = (
     | AskLoads
     | AskActs
     | AskRtts
+    | AskFlows
     | AskMaps
     | WriteRow
     | Stop
@@ -390,7 +431,7 @@ Request = (
     | Logs
     | SshThrough
 )
-Reply = Greeting | Progress | Report | Lines | Fibs | Loads | Acts | Rtts | Maps | Refusal | Clock | Ssh
+Reply = Greeting | Progress | Report | Lines | Fibs | Loads | Acts | Flows | Rtts | Maps | Refusal | Clock | Ssh
 Stream = Run | Logs | SshThrough  # what is answered by a stream of output
 Typed = Input | Resize | Signal  # what goes to a running command
 Said = Output | Exited  # what comes from it

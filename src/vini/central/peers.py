@@ -39,7 +39,15 @@ _PATIENCE_S = 60.0
 _MOST_BYTES = 1 << 20  # of a question
 _ASK, _RUN = "/v1/peers/ask", "/v1/peers/run"
 _Question = (
-    bus.Hello | bus.AskStatus | bus.AskFibs | bus.AskLoads | bus.AskActs | bus.AskMaps | bus.WriteRow | bus.AskClock
+    bus.Hello
+    | bus.AskStatus
+    | bus.AskFibs
+    | bus.AskLoads
+    | bus.AskActs
+    | bus.AskMaps
+    | bus.WriteRow
+    | bus.AskClock
+    | bus.AskFlows
 )
 _ENCODE = msgspec.msgpack.Encoder()
 

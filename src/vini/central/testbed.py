@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
+from ipaddress import IPv4Address
 from typing import TypeVar
 
 import msgspec
@@ -35,6 +36,7 @@ from vini.plugins.tunnels import TunnelKind, kind_of
 from vini.reach import FibEntry, hosts
 from vini.rules import access, mesh, outside, quota, strangers, underlay
 from vini.rules.caller import Caller
+from vini.rules.errors import Invalid
 from vini.rules.leases import moment
 from vini.rules.nouns import Holder, NodeRow, SliceRow
 from vini.rules.substrate import Substrate
@@ -378,6 +380,25 @@ class Testbed:
             access.may(caller, action, access.of_slice(row))
             return {n: s for n, s in specs.of_slice(tx, name).items() if s.objects}
 
+    async def who(self, caller: Caller, question: bus.AskFlows) -> dict[str, bus.Flows]:
+        """Node -> the flows that it wrote down, of those asked for; of one that doesn't answer, why."""
+        if not 0 < question.most <= 10_000 or not all(map(_is_ipv4, (question.source, question.destination))):
+            raise Invalid("Flows are between two IPv4 addresses, and at most 10000 of them are told.")
+        target = access.Target("flows", f"{question.source} to {question.destination}")
+        access.may(caller, "see flows", target)
+
+        def note() -> None:
+            with self._database.transaction() as tx:
+                events.add(tx, at=self._clock(), who=caller.email, what="see flows", kind="flows", target=target.name)
+
+        await asyncio.to_thread(note)
+        replies = await self._each(self._bus.connected(), lambda node: self._bus.ask(node, question))
+        now = self._clock()
+        return {
+            node: reply if isinstance(reply, bus.Flows) else bus.Flows((), ((0.0, now, f"{reply}".rstrip(".")),))
+            for node, reply in replies.items()
+        }
+
     # --- inside slivers -----------------------------------------------------------------------
 
     async def node_of(self, caller: Caller, name: str, sliver: str, action: str = "use slice") -> str:
@@ -465,6 +486,14 @@ def _reported(body: bytes) -> bus.Report:
 def _without_outside(spec: SliceSpec, generation: int) -> SliceSpec:
     left = frozenset(o for o in spec.objects if not isinstance(o, Outside))
     return msgspec.structs.replace(spec, objects=left, generation=generation, not_before=0.0)
+
+
+def _is_ipv4(text: str) -> bool:
+    try:
+        IPv4Address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _slivers(spec: SliceSpec) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ _SECTIONS = {
     "Inside": ("exec", "shell", "ssh", "ssh-config", "cp", "logs", "ping", "routes", "neighbors", "top", "capture"),
     "Experiments": ("run", "compare"),
     "Files": ("import", "schema"),
-    "This machine": ("doctor", "agent", "image", "bench"),
+    "This machine": ("doctor", "agent", "image", "audit", "bench"),
     "A testbed": (
         "login",
         "logout",
@@ -39,6 +39,7 @@ _MODULES = {
     "vini.cli.links": ("link",),
     "vini.cli.program": ("program",),
     "vini.cli.outside": ("outside",),
+    "vini.cli.audit": ("audit",),
     "vini.cli.execute": ("exec",),
     "vini.cli.copy": ("cp",),
     "vini.cli.logs": ("logs",),

@@ -15,7 +15,7 @@ from vini.text import units
 from vini.text.mistakes import Wrong
 
 
-@click.group("outside")
+@click.group("outside", short_help="What a slice may do in the world.")
 def outside_command() -> None:
     """What a slice may do in the world.
 

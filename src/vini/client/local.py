@@ -24,6 +24,8 @@ from vini.node import cgroup, service
 from vini.node.container.config import RUN as CONTAINED_RUN
 from vini.node.container.crun import is_contained
 from vini.node.drivers.contents import enter
+from vini.node.flows import ask
+from vini.node.flows.book import directory
 from vini.node.place import Place, from_environment
 from vini.node.running import reads_logs
 from vini.node.ssh import authorized
@@ -123,6 +125,11 @@ class Client(Slices):
             spec = self._embed(stored.topology, greeting, stored.generation + 1)
             self.store.put(stored.topology, spec, _who(), "grant outside" if grant else "revoke outside")
         await self._accept(spec)
+
+    async def who(self, question: bus.AskFlows) -> dict[str, bus.Flows]:
+        """From the files of this machine, whether or not an agent runs."""
+        _need_root()
+        return {"this machine": await asyncio.to_thread(ask.who, directory(self.place.state), question)}
 
     async def down(self, slice_: str, progress: OnProgress = None) -> bus.Report:
         """Ask for the empty desired state; also of a slice that only another version can read."""

@@ -190,6 +190,10 @@ class RemoteClient(Slices):
         method = "DELETE" if grant is None else "PUT"
         await self._ask(method, f"/slices/{slice_}/outside", Any, grant)
 
+    async def who(self, question: bus.AskFlows) -> dict[str, bus.Flows]:
+        """Of all nodes that are connected.  Only an admin may ask."""
+        return await self._ask("POST", "/flows", dict[str, bus.Flows], question)
+
     async def down(self, slice_: str, progress: OnProgress = None) -> bus.Report:
         """Ask for the empty desired state."""
         return await self.put(Topology(slice_), "down", progress)

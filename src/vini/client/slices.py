@@ -101,6 +101,10 @@ class Slices(ABC):
         """From now on a slice may do that in the world; None: nothing."""
 
     @abstractmethod
+    async def who(self, question: bus.AskFlows) -> dict[str, bus.Flows]:
+        """Node -> the flows that are written down there, of those that this question is about."""
+
+    @abstractmethod
     async def down(self, slice_: str, progress: OnProgress = None) -> bus.Report:
         """Ask for the empty desired state; also of a slice that only another version can read."""
 

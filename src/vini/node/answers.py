@@ -29,10 +29,11 @@ class Answers:
         clock: Callable[[], float] = time.time, wireguard: Callable[[], str] = lambda: "",
         ssh: SshService | None = None, logs: Callable[[bus.Logs], running.Prepared] | None = None,
         measure: Callable[[str, Mapping[str, str]], dict[str, float | None]] = rtt.measure,
+        who: Callable[[bus.AskFlows], bus.Flows] = lambda _: bus.Flows(()),
     ):  # fmt: skip
         self._agent, self._greeting, self._prepare, self._stop, self._clock = agent, greeting, prepare, stop, clock
         self._wireguard = wireguard  # the public key of this node's encrypted tunnels, for its central
-        self._ssh, self._read_logs, self._measure = ssh, logs, measure
+        self._ssh, self._read_logs, self._measure, self._who = ssh, logs, measure, who
         self.node = greeting.node  # the name by which the machine joined; else "local"
         self.uplink = ""  # whether it is connected to its central, and if not why
 
@@ -118,6 +119,8 @@ class Answers:
                 return await agent.loads(slice_, asker)
             case bus.AskActs(slice_, after):
                 return await agent.acts(slice_, after, asker)
+            case bus.AskFlows():
+                return await asyncio.to_thread(self._who, request)
             case bus.AskMaps(ns, names):
                 return await agent.maps(ns, names)
             case bus.WriteRow(ns, map_, key, value):

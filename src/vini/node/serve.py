@@ -29,6 +29,9 @@ from vini.node.drivers.process import ProcessDriver
 from vini.node.drivers.program import ProgramDriver
 from vini.node.drivers.shape import ShapeDriver
 from vini.node.drivers.wireguard import WireguardDriver
+from vini.node.flows import ask
+from vini.node.flows.book import directory
+from vini.node.flows.service import FlowsService
 from vini.node.ledgers import Ledgers
 from vini.node.lock import is_named, locked
 from vini.node.machine import Machine
@@ -74,20 +77,22 @@ async def serve(place: Place) -> None:
     answers = Answers(
         agent, greeting, in_sliver(place), stop,
         wireguard=lambda: _public_key(place, greeting), ssh=ssh, logs=reads_logs(place),
+        who=lambda asked: ask.who(directory(place.state), asked),
     )  # fmt: skip
     server = await asyncio.start_unix_server(lambda r, w: _converse(answers, r, w), path)
     os.umask(mask)
     log.info("agent %s listens on %s; capabilities: %s", os.getpid(), path, ", ".join(sorted(greeting.capabilities)))
     watch = asyncio.create_task(agent.run())
     uplink = asyncio.create_task(Uplink(agent, answers, place.state).run())
-    ssh_service = asyncio.create_task(ssh.run())
+    services = [asyncio.create_task(s.run()) for s in (ssh, FlowsService(place))]
     ends = [asyncio.create_task(stop.wait()), asyncio.create_task(_displaced(path))]
     await asyncio.wait([watch, *ends], return_when=asyncio.FIRST_COMPLETED)
     server.close()
     uplink.cancel()
     watch.cancel()
-    ssh_service.cancel()
-    for task in (uplink, watch, ssh_service):
+    for task in services:
+        task.cancel()
+    for task in (uplink, watch, *services):
         with suppress(asyncio.CancelledError):
             await task
     agent.close()  # while we still hold the lock: no other agent may start before our last step is done

@@ -12,7 +12,7 @@ from vini.node.drivers.contents import furnished
 from vini.node.drivers.process import ProcessDriver
 from vini.node.loads import loads
 from vini.node.netlink import Socket
-from vini.node.outside import record
+from vini.node.outside import pair, record
 from vini.node.pins import Pins
 from vini.node.place import Place
 from vini.reach import FibEntry, NextHop
@@ -27,7 +27,8 @@ class Traces:
     def namespaces(self) -> set[str]:
         """Names (`slice.sliver`) of all that has a namespace, a directory, a pinned root, a cgroup or a way to the
         world of ours."""
-        return self._pins.names() | furnished(self._place) | record.namespaces(self._place)
+        outside = record.namespaces(self._place) | pair.strays(self._place.mark)
+        return self._pins.names() | furnished(self._place) | outside
 
     def health(self, objects: Iterable[AnyObject]) -> tuple[dict[str, str], dict[str, str]]:
         """Namespace -> why, for what exists but does not work yet, and for what has failed."""

@@ -115,6 +115,7 @@ ACTIONS: dict[str, Rule] = {
     "change initscript": _rule("admin"),
     "see conf file": _rule("read", "anyone"),
     "change conf file": _rule("admin"),
+    "see flows": _rule("admin"),
     "see event": _rule("read", "anyone"),
     "see token": _rule("read", "self"),
     "add token": _rule("write", "self"),

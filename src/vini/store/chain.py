@@ -9,7 +9,7 @@ the whole chain anew: so its head is kept elsewhere (`vini central audit` prints
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -49,13 +49,11 @@ def linked(before: str, event: Iterable[Any]) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def seal(tx: Tx, numbers: Iterable[int]) -> None:
-    """Put these new events of this transaction at the chain's end; from here to its commit nobody else adds one."""
-    rows = tx.execute(select(events).where(events.c.id.in_(set(numbers))).order_by(events.c.id)).all()
-    if not rows:  # they were taken back
-        return
-    place = counters.add(tx, _LENGTH, len(rows)) - len(rows)
-    tx.execute(insert(event_chain), list(_links(rows, _head(tx, place))))
+def seal(tx: Tx, new: Sequence[Sequence[Any]]) -> None:
+    """Put new events of this transaction, each its columns in their order, at the chain's end; from here to its commit
+    nobody else adds one."""
+    place = counters.add(tx, _LENGTH, len(new)) - len(new)
+    tx.execute(insert(event_chain), list(_links(new, _head(tx, place))))
 
 
 def forget(tx: Tx, before: float) -> int:
@@ -101,10 +99,10 @@ def _head(tx: Tx, place: int) -> Head:
     return Head(place, tx.scalar(select(event_chain.c.hash).where(event_chain.c.place == place)) or "")
 
 
-def _links(rows: Iterable[Row[Any]], head: Head) -> Iterator[dict[str, object]]:
-    for row in rows:
-        head = Head(head.place + 1, linked(head.hash, row))
-        yield {"place": head.place, "event_id": row.id, "hash": head.hash}
+def _links(new: Iterable[Sequence[Any]], head: Head) -> Iterator[dict[str, object]]:
+    for event in new:
+        head = Head(head.place + 1, linked(head.hash, event))
+        yield {"place": head.place, "event_id": event[0], "hash": head.hash}
 
 
 def _pages(tx: Tx, after: int) -> Iterator[Row[Any]]:

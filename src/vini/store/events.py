@@ -51,7 +51,7 @@ def add(
         "detail": detail, "duration_s": duration_s,
     }  # fmt: skip
     number = int(tx.execute(insert(events).values(row).returning(events.c.id)).scalar_one())
-    at_last(tx, chain.seal, number)
+    at_last(tx, chain.seal, (number, *row.values()))
     return number
 
 

@@ -69,6 +69,11 @@ def desired_router(testbed: Testbed, database: Database, clock: Callable[[], flo
         call.who()
         return shown(bus.Clock(received, clock()))
 
+    @route(router, "POST", "/flows", takes=bus.AskFlows, gives=dict[str, bus.Flows])
+    async def ask_flows(call: Asked, question: Annotated[bus.AskFlows, Depends(body(bus.AskFlows))]) -> Response:
+        """Who sent this packet to the world?  By node, of those that are connected.  Only as an admin."""
+        return shown(await testbed.who(await asyncio.to_thread(call.who), question))
+
     @router.websocket("/slices/{name}/slivers/{sliver}/run")
     async def run(socket: WebSocket, name: str, sliver: str) -> None:
         """A command in a sliver, its processes' logs, or a connection to its SSH server: first a `Run`, `Logs` or

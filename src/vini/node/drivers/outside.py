@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from msgspec import structs
 
-from vini.model import AnyObject, DriverError, Outside, ViniError
+from vini.model import AnyObject, DriverError, Outside, OutsideGrant, ViniError
 from vini.node.drivers import Failures
 from vini.node.outside import forwarding, nft, pair, record, rules
 from vini.node.outside.record import Attached, Record
@@ -34,6 +34,8 @@ class OutsideDriver:
         for slice_ in record.slices(self._place):
             if any(ns.startswith(f"{slice_}.") for ns in namespaces):
                 out |= self._observed(slice_, namespaces)
+        for ns in (pair.strays(self._place.mark) & set(namespaces)) - {o.slivers[0] for o in out}:
+            out.add(Outside(ns, "", 0, OutsideGrant(()), whole=False))  # nothing is written down of it any more
         return frozenset(out)
 
     def _observed(self, slice_: str, namespaces: Collection[str]) -> set[AnyObject]:

@@ -39,8 +39,7 @@ def switch_on(place: Place) -> None:
         nft.load(rules.unguard(place.mark))
         kept.write_text("")
         return
-    before = kept.read_text().split() if kept.exists() else []
-    closed = _closed()
+    before, closed = _changed(place), _closed()
     kept.write_text("\n".join(sorted({*before, *closed, "-"})))
     nft.load(rules.guard(place.mark))  # before anything is forwarded
     for dev in closed:
@@ -50,13 +49,24 @@ def switch_on(place: Place) -> None:
 def switch_off(place: Place) -> None:
     """No sliver has a way to the world any more."""
     kept = directory(place) / "forwarding"
-    for dev in kept.read_text().split() if kept.exists() else ():
+    for dev in _changed(place):
         _write(dev, "0")
     with suppress(DriverError):
         nft.load(rules.unguard(place.mark))
     kept.unlink(missing_ok=True)
     with suppress(OSError):
         kept.parent.rmdir()
+
+
+def _changed(place: Place) -> list[str]:
+    """The interfaces that forward because of us.  Where nobody wrote that down, but our rule stands: all that do, as a
+    node with that rule was no router."""
+    kept = directory(place) / "forwarding"
+    if kept.exists():
+        return kept.read_text().split()
+    if not nft.exists(rules.guard_name(place.mark)):
+        return []
+    return [dev for dev in sorted(d.name for d in _CONF.iterdir()) if _is_the_nodes(dev) and _read(dev) == "1"]
 
 
 def _closed() -> list[str]:

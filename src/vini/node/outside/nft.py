@@ -43,6 +43,11 @@ def printed(name: str) -> str:
     return sha256("".join(out).encode()).hexdigest()
 
 
+def exists(name: str) -> bool:
+    """Whether there is a table of the family inet by that name."""
+    return _run(["-s", "list", "table", "inet", name]).returncode == 0
+
+
 def used(name: str) -> int:
     """Bytes of today's that were spent already; 0 where nobody counts."""
     done = _run(["-j", "list", "quotas", "table", "netdev", name])

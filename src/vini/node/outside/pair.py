@@ -85,6 +85,13 @@ def remove(dev: str) -> None:
         socket.transact([rtnl.delete_link(dev)])
 
 
+def strays(mark: str) -> set[str]:
+    """The slivers that the node has an end for, whatever is written down of that."""
+    with Socket() as socket:
+        links = [rtnl.seen_link(m) for m in socket.dump(rtnl.dump_links())]
+    return {x.alias for x in links if x.group == _GROUP and x.dev == rules.dev_name(mark, x.alias)}
+
+
 def is_whole(vif: Attached, pin: Path, dev: str) -> bool | None:
     """Whether both ends are as they should be; None where the sliver has no such vif."""
     with netns.back_home():

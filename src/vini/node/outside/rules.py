@@ -3,7 +3,10 @@
 Two tables for each slice on a node.  The one of the family netdev sees every frame that a sliver sends first, before
 the node's stack, its connection tracking and its ARP do: there it is decided whether the frame is the sliver's own and
 within the budgets, and whether it is for the node itself.  The other one, of the family inet, decides by the grant
-where packets may go, with fragments put together, and translates their source addresses.
+where packets may go, and translates their source addresses.
+
+Fragments don't leave: those that never become a packet would fill the memory that the node has for its own.  Nor do
+ICMP errors: one that quotes a packet of somebody else's connection would be believed, as it comes from the node.
 """
 
 from __future__ import annotations
@@ -52,10 +55,11 @@ def gateway_mac(mark: str, ns: str) -> str:
 
 def table_name(mark: str, slice_: str) -> str:
     """Of both tables of a slice."""
-    return f"{_guard_name(mark)}.{slice_}"
+    return f"{guard_name(mark)}.{slice_}"
 
 
-def _guard_name(mark: str) -> str:
+def guard_name(mark: str) -> str:
+    """Of the table with the rule for the whole node."""
     return f"vini.outside.{mark}"  # names of tables begin with a letter
 
 
@@ -77,7 +81,7 @@ def gone(mark: str, slice_: str) -> str:
 def guard(mark: str) -> str:
     """A node that was no router does not become one for others because some packets of ours pass through it."""
     return f"""\
-{unguard(mark)}table inet {_guard_name(mark)} {{
+{unguard(mark)}table inet {guard_name(mark)} {{
   chain forward {{
     type filter hook forward priority -20; policy accept;
     iifname != "{PREFIX}*" oifname != "{PREFIX}*" drop
@@ -88,7 +92,7 @@ def guard(mark: str) -> str:
 
 def unguard(mark: str) -> str:
     """The text that takes that away."""
-    return f"add table inet {_guard_name(mark)}\ndelete table inet {_guard_name(mark)}\n"
+    return f"add table inet {guard_name(mark)}\ndelete table inet {guard_name(mark)}\n"
 
 
 def _ingress(name: str, ports: Sequence[Port], grant: OutsideGrant, never: Iterable[str], used: int) -> str:
@@ -106,6 +110,7 @@ table netdev {name} {{
   chain own {{
     ip daddr @never counter name refused drop
     fib daddr type != unicast counter name refused drop
+    ip frag-off & 0x3fff != 0 counter name refused drop
     limit name pps counter name beyond drop
     limit name bps counter name beyond drop
     {spend}
@@ -131,7 +136,8 @@ arp daddr ip {port.gateway} limit rate 20/second accept
 
 
 def _limits(grant: OutsideGrant) -> str:
-    """Bursts are what a tenth of a second holds, or some full segments, as veth pairs pass them whole."""
+    """Bursts are what a tenth of a second holds, or some full segments, as veth pairs pass them whole; of bytes the
+    kernel lets through a second's worth more at once (nft_limit_init)."""
     bytes_per_s = max(1, grant.rate_kbit * 125)
     return (
         f"limit pps {{ rate over {grant.packets_per_s}/second burst {max(5, grant.packets_per_s // 10)} packets; }}\n"
@@ -167,11 +173,10 @@ table inet {name} {{
   }}
   chain granted {{
     {_allowed(grant)}
-    ct state related meta l4proto icmp goto flows
     counter name refused drop
   }}
   chain flows {{
-    ct state established,related accept
+    ct state established accept
     limit name beginnings counter name beyond drop
     ct count over {grant.flows} counter name beyond drop
     accept

@@ -1,0 +1,99 @@
+"""Who sent this packet?  Answered from the files, whether or not anybody writes in them at the moment."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from ipaddress import IPv4Address
+from pathlib import Path
+
+from vini.bus import AskFlows, Flow, Flows
+from vini.model import ViniError
+from vini.node.flows import book
+
+_SLACK_S = 2.0  # clocks of who complains and of the node are not the same
+_COLUMNS = (
+    "ns, protocol, src, sport, nat, nat_port, dst, dport, start, stop, how, out_packets, out_bytes, in_packets, "
+    "in_bytes"
+)
+PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp"}
+
+
+def who(where: Path, question: AskFlows) -> Flows:
+    """Of one node's files."""
+    try:
+        _ = IPv4Address(question.source), IPv4Address(question.destination)
+    except ValueError as e:
+        raise ViniError(f"{e}; flows are of IPv4.") from e
+    found: list[Flow] = []
+    watches: list[tuple[float, float]] = []
+    losses: list[tuple[float, str]] = []
+    for part in reversed(book.parts(where)):
+        with closing(_reading(book.path(where, part))) as db:
+            if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'losses'").fetchone():
+                continue  # it is just being made
+            watches += db.execute("SELECT start, stop FROM watches").fetchall()
+            losses += db.execute("SELECT at, what FROM losses").fetchall()
+            if len(found) < question.most:
+                found += _flows(db, question)
+    found.sort(key=lambda f: -f.start)
+    return Flows(tuple(found[: question.most]), tuple(_unwatched(sorted(watches), losses, question.at)))
+
+
+def _reading(file: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"file:{file}?mode=ro", uri=True, timeout=30)
+
+
+def _flows(db: sqlite3.Connection, q: AskFlows) -> list[Flow]:
+    """First by the index, as the node translates no port unless it must; then all that went there."""
+    source = int(IPv4Address(q.source))
+    given: dict[str, object] = {"dst": int(IPv4Address(q.destination)), "source": source, "most": q.most}
+    parts = ["dst = :dst", "(nat = :source OR src = :source)"]
+    if q.destination_port >= 0:
+        parts.append("dport = :dport")
+        given["dport"] = q.destination_port
+    if q.protocol:
+        parts.append("protocol = :protocol")
+        given["protocol"] = q.protocol
+    if q.at:
+        parts.append("start <= :at + :slack AND coalesce(stop, 1e12) >= :at - :slack")
+        given |= {"at": q.at, "slack": _SLACK_S}
+    ways = [["nat_port = :sport"], ["sport = :sport"]] if q.source_port >= 0 else [[]]
+    given["sport"] = q.source_port
+    for way in ways:
+        where = " AND ".join([*parts, *way])
+        query = f"SELECT {_COLUMNS} FROM flows JOIN slivers ON slivers.id = sliver WHERE {where} LIMIT :most"
+        if rows := db.execute(query, given).fetchall():
+            return [_recorded(row) for row in rows]
+    return []
+
+
+def _recorded(row: Sequence[int | float | str]) -> Flow:
+    ns, protocol, src, sport, nat, nat_port, dst, dport, start, stop, how, *counted = row
+    slice_, _, sliver = str(ns).partition(".")
+    said = {book.OPEN: "", book.ENDED: "ended", book.UNSEEN: "unseen"}[int(how)]
+    return Flow(
+        slice_, sliver, PROTOCOLS.get(int(protocol), str(protocol)), _shown(src, sport), _shown(nat, nat_port),
+        _shown(dst, dport), float(start), float(stop or 0), said, *(int(c) for c in counted),
+    )  # fmt: skip
+
+
+def _shown(address: int | float | str, port: int | float | str) -> str:
+    return f"{IPv4Address(int(address))}:{port}"
+
+
+def _unwatched(
+    watches: Sequence[tuple[float, float]], losses: Sequence[tuple[float, str]], at: float
+) -> Iterator[tuple[float, float, str]]:
+    """What of the time asked for nobody saw; without a time all that is known."""
+    for (_, stop), (start, _) in zip(watches, watches[1:], strict=False):
+        if start > stop and (not at or stop - _SLACK_S <= at <= start + _SLACK_S):
+            yield stop, start, "the recorder did not run"
+    for when, what in losses:
+        if not at or abs(at - when) <= _SLACK_S:
+            yield when, when, what
+    if at and (not watches or not watches[0][0] - _SLACK_S <= at):
+        yield 0.0, watches[0][0] if watches else 0.0, "nothing is kept of that time"
+    if at and watches and at > watches[-1][1] + _SLACK_S:
+        yield watches[-1][1], at, "the recorder does not run"
