@@ -22,6 +22,7 @@ from vini.node import cgroup, netns
 from vini.node.container import limits
 from vini.node.drivers.container import ContainerDriver
 from vini.node.drivers.contents import FileDriver, RootDriver
+from vini.node.drivers.halt import HaltDriver
 from vini.node.drivers.network import NetworkDriver
 from vini.node.drivers.process import ProcessDriver
 from vini.node.drivers.program import ProgramDriver
@@ -130,7 +131,7 @@ class OwnPlace:
         p = self.place
         return [
             NetworkDriver(p), WireguardDriver(p), ShapeDriver(p), FileDriver(p), RootDriver(p), ContainerDriver(p),
-            ProcessDriver(p), ProgramDriver(p),
+            ProcessDriver(p), ProgramDriver(p), HaltDriver(p),
         ]  # fmt: skip
 
     def namespaces(self) -> set[str]:

@@ -23,6 +23,7 @@ from vini.model import (
     Container,
     File,
     Gate,
+    Halt,
     Impairment,
     Interface,
     Link,
@@ -86,9 +87,12 @@ def embed(
     for name, sliver in topology.slivers.items():
         own = objects[where[name].name]
         ready = programs.get(name)
-        own.update(_sliver(topology, made, where[name], sliver, wired, ready.adds_to_own if ready else 0))
+        adds = ready.adds_to_own if ready else 0
+        own.update(_living(sliver, _sliver(topology, made, where[name], sliver, wired, adds)))
         if sliver.runtime == "container":
-            own.update(_container(topology.name, where[name], sliver, known))
+            own.update(_living(sliver, _container(topology.name, where[name], sliver, known)))
+        if sliver.state != "running":
+            own.add(Halt(f"{topology.name}.{name}", sliver.state))
         if ready and sliver.program:
             own.update(hooked(topology.name, name, sliver.program, ready, made.vifs[name]))
     for link, wire in wired.items():
@@ -164,6 +168,17 @@ def _sliver(
         yield from _inside(sliver, _daemons(topology, made, node, sliver))
 
 
+def _living(sliver: Sliver, objects: Iterable[AnyObject]) -> Iterator[AnyObject]:
+    """The same as its state lets them be: what is stopped has no processes, and what was started anew other ones."""
+    for o in objects:
+        if isinstance(o, Process | Container) and sliver.state == "stopped":
+            continue
+        if isinstance(o, Process) and not o.contained and sliver.restarts:
+            yield structs.replace(o, restarts=sliver.restarts)
+        else:
+            yield o
+
+
 def _container(slice_: str, node: Node, sliver: Sliver, known: str) -> Iterator[AnyObject]:
     """What its processes can't get out of, and the names of the slice's slivers as they know them."""
     if "containers" not in node.capabilities:
@@ -179,7 +194,7 @@ def _container(slice_: str, node: Node, sliver: Sliver, known: str) -> Iterator[
     ns, own = f"{slice_}.{sliver.name}", sliver.resources
     yield Container(
         ns, sliver.image, cpu_weight=own.cpu_weight, cpu_percent=math.ceil(own.cores * 100), memory_mb=own.memory_mb,
-        memory_high_mb=own.memory_high_mb, pids=own.pids,
+        memory_high_mb=own.memory_high_mb, pids=own.pids, restarts=sliver.restarts, resets=sliver.resets,
     )  # fmt: skip
     if not sliver.image and _HOSTS not in sliver.files:
         yield File(ns, f"root{_HOSTS}", _LOCALHOST + known)

@@ -15,7 +15,7 @@ from vini.cli.out import complain
 from vini.model import ViniError
 
 _SECTIONS = {
-    "Slices": ("up", "plan", "status", "link", "program", "down", "log"),
+    "Slices": ("up", "plan", "status", "link", "sliver", "program", "down", "log"),
     "Inside": ("exec", "shell", "ssh", "ssh-config", "cp", "logs", "ping", "routes", "neighbors", "top", "capture"),
     "Experiments": ("run", "compare"),
     "Files": ("import", "schema"),
@@ -48,6 +48,7 @@ _MODULES = {
     "vini.cli.files": ("import", "schema"),
     "vini.cli.machine": ("doctor", "agent", "bench"),
     "vini.cli.image": ("image",),
+    "vini.cli.lifecycle": ("sliver",),
     "vini.cli.account": ("login", "logout"),
     "vini.cli.testbed": ("slice", "nodes", "site", "person"),
     "vini.cli.keys": ("key",),

@@ -117,6 +117,9 @@ class Resources(Value, frozen=True):
     pids: int = 512  # processes and threads at once
 
 
+Lives = Literal["running", "stopped", "frozen"]
+
+
 class Sliver(Value, frozen=True):
     """A virtual machine, router or host.  A sliver without routing is a host and does not forward."""
 
@@ -135,6 +138,9 @@ class Sliver(Value, frozen=True):
     program: Program | None = None
     runtime: Literal["light", "container"] = "light"  # "container": its processes see nothing of the node
     resources: Resources = Resources()  # of a container
+    state: Lives = "running"  # "stopped": it has no processes; "frozen": those that it has don't run
+    restarts: int = 0  # a higher number than before starts all its processes anew
+    resets: int = 0  # and throws away what they wrote, but for volumes; of a container
 
 
 class End(Value, frozen=True):

@@ -108,6 +108,8 @@ class Container(Object, frozen=True):
     memory_mb: int = 512  # 10**6 bytes; beyond it one of them is ended, and none of another sliver
     memory_high_mb: int = 0  # beyond it they are slowed down; 0: never
     pids: int = 512  # processes and threads at once
+    restarts: int = 0
+    resets: int = 0  # with another number than before it begins with an empty upper layer
 
     @property
     def key(self) -> Key:
@@ -527,6 +529,7 @@ class Process(Object, frozen=True):
     along: bool = False  # when one of those ends, this one is started again too
     rooted: bool = False  # runs in the sliver's private Root
     contained: bool = False  # runs in the sliver's Container, in which "{run}" stands for /run
+    restarts: int = 0
 
     @property
     def key(self) -> Key:
@@ -542,6 +545,22 @@ class Process(Object, frozen=True):
     def changeable(self) -> frozenset[str]:
         always = frozenset({"ready", "reload", "reload_within_s", "reload_on"})
         return always | {"config"} if self.reload else always
+
+
+class Halt(Object, frozen=True):
+    """What keeps a sliver's processes from running: there are none, or the kernel doesn't let them (cgroups(7))."""
+
+    in_place: ClassVar[frozenset[str]] = frozenset({"how"})
+    ns: str
+    how: Literal["stopped", "frozen", "neither"]  # the last only observed: somebody let its processes run
+
+    @property
+    def key(self) -> Key:
+        return ("halt", self.ns)
+
+    @property
+    def on(self) -> tuple[Key, ...]:
+        return (("netns", self.ns),)
 
 
 AnyObject = (
@@ -563,10 +582,11 @@ AnyObject = (
     | Hook
     | Container
     | Process
+    | Halt
 )
 Tunnel = Vxlan | Gretap  # what a link to another node can be made of
 # From the ground up: a kind stands only on kinds to its left (and, for processes, on its own).
 STACK: tuple[type[Object], ...] = (
     Netns, Sysctl, Veth, Wireguard, Vxlan, Gretap, Bridge, Interface, Address, Route, File, Shape, Gate, Bpf, Hook,
-    Root, Container, Process,
+    Root, Container, Process, Halt,
 )  # fmt: skip

@@ -22,6 +22,7 @@ from vini.node.answers import Answers
 from vini.node.drivers import Driver
 from vini.node.drivers.container import ContainerDriver
 from vini.node.drivers.contents import FileDriver, RootDriver
+from vini.node.drivers.halt import HaltDriver
 from vini.node.drivers.network import NetworkDriver
 from vini.node.drivers.process import ProcessDriver
 from vini.node.drivers.program import ProgramDriver
@@ -49,7 +50,7 @@ def build(place: Place) -> Agent:
     processes = ProcessDriver(place)
     drivers: list[Driver] = [
         NetworkDriver(place), WireguardDriver(place), ShapeDriver(place), FileDriver(place), ProgramDriver(place),
-        RootDriver(place), ContainerDriver(place), processes,
+        RootDriver(place), ContainerDriver(place), processes, HaltDriver(place),
     ]  # fmt: skip
     traces = Traces(place, processes)
     paths = Paths(place.state / "paths.json")

@@ -350,6 +350,9 @@ SLIVER_PROPERTIES = {
         "`container`: its processes see nothing of the node or of others; `light` (default): its network is its own.",
     ),
     "resources": Key(RESOURCES, "What it may take of its node, where it is a container."),
+    "state": Key(words("running", "stopped", "frozen"), "Whether its processes run; default running."),
+    "restarts": Key(integer(0, 2**31), "A higher number than before starts its processes anew; default 0."),
+    "resets": Key(integer(0, 2**31), "And throws away what a container wrote, but for volumes; default 0."),
     "routing": Key(ROUTING, "Routing intent: `none` (a host), a protocol, a list of them, or a mapping."),
     "routes": Key(ListOf(ROUTE), "Static routes that you give."),
     "image": Key(

@@ -64,7 +64,7 @@ def read_slivers(
 def _sliver(
     name: str, fields: Fields, at: Mark, there: Versions, program: Program | None, mistakes: Mistakes
 ) -> Sliver:
-    plain = ("forward", "node", "label", "image", "mode", "runtime")
+    plain = ("forward", "node", "label", "image", "mode", "runtime", "state", "restarts", "resets")
     optional: dict[str, Any] = {k: fields[k].value for k in plain if k in fields}
     return Sliver(
         name,

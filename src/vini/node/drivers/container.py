@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import select
-import shutil
 import subprocess
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,8 +19,9 @@ import msgspec
 
 from vini.model import AnyObject, Container, Waiting
 from vini.node import cgroup
-from vini.node.container import config, crun, limits, mounts, node_root, users
-from vini.node.drivers import Failures
+from vini.node.container import config, crun, limits, mounts, node_root, remains, users
+from vini.node.drivers import Failures, disk
+from vini.node.drivers.halt import halted
 from vini.node.images.provision import NotYet, Provided, Provision
 from vini.node.images.store import NODE
 from vini.node.place import Place
@@ -88,7 +88,7 @@ class ContainerDriver:
             assert isinstance(o, Container)
             try:
                 self._end(o.ns)
-                forget(self._place, o.ns)
+                remains.forget(self._place, o.ns)
             except OSError as e:
                 failures[o.key] = str(e)
         return failures
@@ -99,7 +99,10 @@ class ContainerDriver:
             self._record(o)
             return
         image = self._image(o)
+        if halted(self._place, o.ns) == "frozen":
+            raise NotYet("it is frozen")
         self._end(o.ns)
+        disk.ensure(self._place, o.ns, o.resets)
         self._home(o.ns).mkdir(parents=True, exist_ok=True)  # first what tells of it, then what is to be taken away
         limits.ensure(self._place, o)
         (self._home(o.ns) / IMAGE).write_text(image.id)
@@ -192,13 +195,6 @@ def _ended(command: Sequence[str], log: BinaryIO) -> int:
         finally:
             os.close(fd)
         return child.wait()
-
-
-def forget(place: Place, ns: str) -> None:
-    """Delete all that is left of a container whose processes have ended."""
-    crun.forget(place, ns)
-    shutil.rmtree(crun.home(place) / ns, ignore_errors=True)
-    limits.remove(place, ns)
 
 
 def _listed(directory: Path) -> list[str]:

@@ -16,8 +16,8 @@ import msgspec
 
 from vini.model import AnyObject, File, Root, Waiting
 from vini.node import beneath, cgroup, netns, shelf
-from vini.node.container import crun
-from vini.node.drivers import Failures, container
+from vini.node.container import crun, remains
+from vini.node.drivers import Failures
 from vini.node.images.provision import NotYet, Provision
 from vini.node.place import Place
 
@@ -43,7 +43,7 @@ def forget_sliver(place: Place, ns: str) -> None:
         if not cgroup.delete(group):
             raise OSError(f"some processes of {ns} would not die: {cgroup.pids(group)}")
     if (crun.home(place) / ns).exists():
-        container.forget(place, ns)
+        remains.forget(place, ns)
     if _pin(place, ns).parent.exists():
         _unmount(place, ns)
     if shelf.Shelf(place, ns).exists():

@@ -27,6 +27,7 @@ from vini.node import cgroup, netns
 from vini.node.container import config, crun
 from vini.node.drivers import Failures
 from vini.node.drivers.contents import enter
+from vini.node.drivers.halt import halted
 from vini.node.drivers.questions import Answer, Questions
 from vini.node.place import Place
 
@@ -137,6 +138,8 @@ class ProcessDriver:
         unready: dict[str, str] = {}
         failed: dict[str, str] = {}
         for p in processes:
+            if halted(self._place, p.ns) != "running":
+                continue  # who is frozen can't answer
             if why := self._silent(p):
                 unready.setdefault(p.ns, why)
             elif why := self._ended_badly(p):
@@ -233,6 +236,8 @@ class ProcessDriver:
 
     def _ensure_one(self, o: Process) -> bool:
         """False where it is being told to reload."""
+        if (how := halted(self._place, o.ns)) != "running":
+            raise _Waits(f"{_called(o)} can't be changed while its sliver is {how}.")
         pids = cgroup.pids(cgroup.of(self._place, o.ns, o.name))
         if pids:
             old = self._observe_one(o.ns, o.name, pids)
