@@ -195,6 +195,7 @@ def _container(slice_: str, node: Node, sliver: Sliver, known: str) -> Iterator[
     yield Container(
         ns, sliver.image, cpu_weight=own.cpu_weight, cpu_percent=math.ceil(own.cores * 100), memory_mb=own.memory_mb,
         memory_high_mb=own.memory_high_mb, pids=own.pids, restarts=sliver.restarts, resets=sliver.resets,
+        volumes=tuple(sorted(sliver.volumes.items(), key=lambda v: v[1])),
     )  # fmt: skip
     if not sliver.image and _HOSTS not in sliver.files:
         yield File(ns, f"root{_HOSTS}", _LOCALHOST + known)

@@ -20,7 +20,7 @@ routing: ospf
 slivers:
   a: {resources: {cores: 0.25, pids: 20, weight: 300, memory_high: 48MB}, files: {/etc/x: "x"}}
   b: {runtime: light}
-  c: {image: /srv/image, routing: none, commands: ["true"]}
+  c: {image: "docker://localhost:5000/x/y:1", volumes: {data: /data, x: /d/x}, routing: none, commands: ["true"]}
 links: [a -- b, b -- c]
 """
 
@@ -33,7 +33,9 @@ def test_the_file_says_what_a_container_may_take() -> None:
     boxes = {o.ns: o for o in objects() if isinstance(o, Container)}
     assert boxes == {
         "s.a": Container("s.a", "", 300, 25, 64, 48, 20),
-        "s.c": Container("s.c", "/srv/image", memory_mb=64),
+        "s.c": Container(
+            "s.c", "docker://localhost:5000/x/y:1", memory_mb=64, volumes=(("x", "/d/x"), ("data", "/data"))
+        ),
     }
     assert {o.ns: o.tenant for o in objects() if isinstance(o, Netns)} == {"s.a": True, "s.b": False, "s.c": True}
 
@@ -70,6 +72,30 @@ def test_a_program_that_needs_the_nodes_python_is_refused() -> None:
 def test_resources_of_what_is_no_container_are_a_mistake(sliver: str) -> None:
     with pytest.raises(TopologyError, match="Only a container's resources"):
         parse(f"name: s\nslivers: {{a: {sliver}}}")
+
+
+@pytest.mark.parametrize(
+    ("volumes", "runtime", "said"),
+    [
+        ("{d: /data}", "light", "Only a container has volumes"),
+        ("{d: /data, e: /data}", "container", "already a volume at /data"),
+        ("{d: /proc}", "container", "can't be placed in '/proc'"),
+        ("{d: data}", "container", "is relative"),
+        ("{../d: /data}", "container", "can't be a volume's name"),
+    ],
+)
+def test_a_volume_that_can_not_be_is_a_mistake(volumes: str, runtime: str, said: str) -> None:
+    with pytest.raises(TopologyError, match=said):
+        parse(f"name: s\nslivers: {{a: {{runtime: {runtime}, volumes: {volumes}}}}}")
+
+
+@pytest.mark.parametrize(
+    ("image", "said"),
+    [("docker://a b", "is no image"), ("Name", "is no image"), ("../x", "is no image"), ("/a/../b", "empty, '.' or")],
+)
+def test_what_is_no_image_is_a_mistake(image: str, said: str) -> None:
+    with pytest.raises(TopologyError, match=said):
+        parse(f"name: s\nslivers: {{a: {{image: '{image}'}}}}")
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ _SECTIONS = {
     "Inside": ("exec", "shell", "ssh", "ssh-config", "cp", "logs", "ping", "routes", "neighbors", "top", "capture"),
     "Experiments": ("run", "compare"),
     "Files": ("import", "schema"),
-    "This machine": ("doctor", "agent", "image", "bench"),
+    "This machine": ("doctor", "agent", "image", "volume", "bench"),
     "A testbed": (
         "login",
         "logout",
@@ -48,6 +48,7 @@ _MODULES = {
     "vini.cli.files": ("import", "schema"),
     "vini.cli.machine": ("doctor", "agent", "bench"),
     "vini.cli.image": ("image",),
+    "vini.cli.volume": ("volume",),
     "vini.cli.lifecycle": ("sliver",),
     "vini.cli.account": ("login", "logout"),
     "vini.cli.testbed": ("slice", "nodes", "site", "person"),

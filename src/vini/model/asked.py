@@ -138,6 +138,7 @@ class Sliver(Value, frozen=True):
     program: Program | None = None
     runtime: Literal["light", "container"] = "light"  # "container": its processes see nothing of the node
     resources: Resources = Resources()  # of a container
+    volumes: dict[str, str] = {}  # of a container: name -> where it is inside; kept until they are removed by name
     state: Lives = "running"  # "stopped": it has no processes; "frozen": those that it has don't run
     restarts: int = 0  # a higher number than before starts all its processes anew
     resets: int = 0  # and throws away what they wrote, but for volumes; of a container

@@ -109,6 +109,7 @@ class Container(Object, frozen=True):
     memory_high_mb: int = 0  # beyond it they are slowed down; 0: never
     pids: int = 512  # processes and threads at once
     restarts: int = 0
+    volumes: tuple[tuple[str, str], ...] = ()  # name, and where it is inside; by the latter
     resets: int = 0  # with another number than before it begins with an empty upper layer
 
     @property

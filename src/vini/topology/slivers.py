@@ -56,6 +56,7 @@ def read_slivers(
         if name in switches:
             fields = {key: f for key, f in fields.items() if key not in NOT_OF_A_SWITCH}
         _check_resources(found.value or {}, fields, mistakes)
+        _check_volumes(found.value or {}, fields, mistakes)
         program = read_program(fields.get("program"), read_file, mistakes)
         slivers[name] = _sliver(name, fields, found.key_at, there.get(name, {}), program, mistakes)
     return slivers
@@ -76,6 +77,7 @@ def _sliver(
         place=_place(fields.get("place"), mistakes),
         program=program,
         resources=_resources(fields),
+        volumes={n: f.value for n, f in section(fields, "volumes").items()} if _is_container(fields) else {},
         **optional,
     )
 
@@ -96,6 +98,17 @@ def _check_resources(own: Fields, fields: Fields, mistakes: Mistakes) -> None:
     if "resources" in fields and not _is_container(fields) and not inherits:
         what = "Only a container's resources are bounded."
         mistakes.add(fields["resources"].key_at, what, "add 'runtime: container'")
+
+
+def _check_volumes(own: Fields, fields: Fields, mistakes: Mistakes) -> None:
+    """As of resources, one that is light may inherit them."""
+    if "volumes" in own and not _is_container(fields):
+        mistakes.add(fields["volumes"].key_at, "Only a container has volumes.", "add 'runtime: container'")
+    where: set[str] = set()
+    for found in section(fields, "volumes").values():
+        if found.value in where:
+            mistakes.add(found.at, f"There is already a volume at {found.value}.", "keep one of the two")
+        where.add(found.value)
 
 
 def _is_container(fields: Fields) -> bool:

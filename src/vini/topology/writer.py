@@ -167,6 +167,8 @@ def _sliver(sliver: Sliver, usual: Routing | None) -> Written:
         written["runtime"] = sliver.runtime
     if sliver.resources != Resources():
         written["resources"] = _resources(sliver.resources)
+    if sliver.volumes:
+        written["volumes"] = dict(sliver.volumes)
     for key in ("state", "restarts", "resets"):
         if getattr(sliver, key) not in ("running", 0):
             written[key] = getattr(sliver, key)

@@ -19,7 +19,7 @@ import msgspec
 
 from vini.model import AnyObject, Container, Waiting
 from vini.node import cgroup
-from vini.node.container import config, crun, limits, mounts, node_root, remains, users
+from vini.node.container import config, crun, limits, mounts, node_root, remains, users, volumes
 from vini.node.drivers import Failures, disk
 from vini.node.drivers.halt import halted
 from vini.node.images.provision import NotYet, Provided, Provision
@@ -29,7 +29,6 @@ from vini.node.version import digest
 
 _AT_ONCE = min(4, os.cpu_count() or 1)  # that are being started
 _START_S = 60.0  # what a busy machine may need
-_RECORD = "container.json"
 IMAGE = "image"  # in its directory: the id of the image of the store on which it stands
 _TUN = os.makedev(10, 200)  # /dev/net/tun (Documentation/admin-guide/devices.txt)
 
@@ -49,7 +48,7 @@ class ContainerDriver:
         out: set[AnyObject] = set()
         for ns in set(_listed(crun.home(self._place))) & set(namespaces):
             with suppress(FileNotFoundError, msgspec.DecodeError):
-                o = msgspec.json.decode((self._home(ns) / _RECORD).read_bytes(), type=Container)
+                o = msgspec.json.decode((self._home(ns) / crun.RECORD).read_bytes(), type=Container)
                 if self._lives(ns):
                     out.add(limits.observed(self._place, o))
         return frozenset(out)
@@ -114,10 +113,13 @@ class ContainerDriver:
         network, home = self._place.pin(o.ns), self._home(o.ns)
         with users.owner(network) as fd:
             root, tun = self._mount_root(o.ns, image.root, fd), self._make_tun()
+            kept = self._mount_volumes(o, fd)
             binds = node_root.binds() if image.base == NODE else []
             ids = (f"/proc/{os.getpid()}/fd/{fd}", users.first_id(o.ns), users.RANGE)
             group = "" if crun.program() == crun.CRUN else f"/{self._place.mark}/{o.ns}"
-            text = msgspec.json.encode(config.config(o.ns, str(root), ids, str(network), binds, tun, group))
+            text = msgspec.json.encode(
+                config.config(o.ns, str(root), ids, str(network), binds, tun, volumes=kept, group=group)
+            )
             (home / "config.json").write_bytes(text)
             cgroup.of(self._place, o.ns, crun.GROUP).mkdir(parents=True, exist_ok=True)
             with (home / "start.log").open("w+b") as log:  # no pipe: its first process would hold it open
@@ -156,6 +158,16 @@ class ContainerDriver:
         mounts.overlay(crun.ROOM / "lower", upper / "root", upper / "work", crun.ROOM / "root", users.first_id(ns))
         return crun.ROOM / "root"
 
+    def _mount_volumes(self, o: Container, users_fd: int) -> list[tuple[str, str]]:
+        """Where they lie, and where they are inside: with its owners, as the root file system."""
+        found = []
+        for name, inside in o.volumes:
+            at = crun.ROOM / "volumes" / name
+            at.mkdir(parents=True)
+            mounts.attach(mounts.mapped(volumes.made(self._place, o.ns, name), users_fd), at)
+            found.append((str(at), inside))
+        return found
+
     @staticmethod
     def _make_tun() -> str:
         """A node that everybody in the container may open: the machine's own is root's.  /run allows no devices."""
@@ -178,7 +190,7 @@ class ContainerDriver:
     def _record(self, o: Container) -> None:
         new = self._home(o.ns) / "container.new"
         new.write_bytes(msgspec.json.encode(o))
-        new.rename(self._home(o.ns) / _RECORD)
+        new.rename(self._home(o.ns) / crun.RECORD)
 
 
 def _ended(command: Sequence[str], log: BinaryIO) -> int:
