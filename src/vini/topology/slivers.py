@@ -77,9 +77,14 @@ def _sliver(
         place=_place(fields.get("place"), mistakes),
         program=program,
         resources=_resources(fields),
-        volumes={n: f.value for n, f in section(fields, "volumes").items()} if _is_container(fields) else {},
+        volumes=_volumes(fields),
         **optional,
     )
+
+
+def _volumes(fields: Fields) -> dict[str, str]:
+    own = section(fields, "volumes") if _is_container(fields) else {}
+    return {name: f.value for name, f in own.items() if isinstance(f.value, str)}
 
 
 def _commands(fields: Fields) -> tuple[Command, ...]:
@@ -106,9 +111,9 @@ def _check_volumes(own: Fields, fields: Fields, mistakes: Mistakes) -> None:
         mistakes.add(fields["volumes"].key_at, "Only a container has volumes.", "add 'runtime: container'")
     where: set[str] = set()
     for found in section(fields, "volumes").values():
-        if found.value in where:
+        if str(found.value) in where:
             mistakes.add(found.at, f"There is already a volume at {found.value}.", "keep one of the two")
-        where.add(found.value)
+        where.add(str(found.value))
 
 
 def _is_container(fields: Fields) -> bool:
