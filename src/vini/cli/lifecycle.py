@@ -1,4 +1,4 @@
-"""Slivers as machines: stop, start, restart, freeze, thaw, reset."""
+"""Slivers as machines: stop, start, restart, freeze, thaw, reset, and what is on their disks."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ import click
 
 from vini import edit
 from vini.cli.choose import slice_option, the_slice, the_sliver
-from vini.cli.out import Ticker, dump, json_option, line
-from vini.client import connect
-from vini.model import Lives, Topology
+from vini.cli.out import Ticker, count, dump, json_option, line
+from vini.client import Client, connect
+from vini.model import Lives, Topology, Unsupported
+from vini.node.images.provision import store
+from vini.node.images.snapshot import snapshot
 
 _PATIENCE_S = 60.0
 Change = Callable[[Topology, Sequence[str]], Topology]
@@ -90,3 +92,26 @@ _command(
     "Throw away what was written in SLIVERS, which must be containers, but for their volumes, and start them anew.",
     "fresh", edit.reset,
 )  # fmt: skip
+
+
+@sliver_command.command("snapshot", short_help="Keep a sliver's disk as an image.")
+@click.argument("sliver")
+@click.argument("name")
+@slice_option
+@json_option
+def _snapshot(sliver: str, name: str, slice_: str | None, as_json: bool) -> None:
+    """Keep the disk of SLIVER, without its volumes, as the image NAME of this machine: `image: NAME` has it in another
+    sliver.  To have all of one moment, `vini sliver freeze` it before."""
+    client = connect()
+    topology = the_slice(client, slice_)
+    the_sliver(topology, sliver)
+    if not isinstance(client, Client):
+        raise Unsupported("Disks are kept on the node that has them: run this there, as its operator.")
+    there = store(client.place)
+    image = snapshot(client.place, f"{topology.name}.{sliver}", there)
+    with there.lock():
+        there.call(name, image)
+    if as_json:
+        dump({"name": name, "id": image.id, "bytes": image.bytes, "files": image.files})
+    else:
+        line(f"{name} is what {sliver} has on its disk: {count(image.files, 'file')}, {image.bytes / 10**6:.0f} MB.")

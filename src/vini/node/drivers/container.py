@@ -22,14 +22,13 @@ from vini.node import cgroup
 from vini.node.container import config, crun, limits, mounts, node_root, remains, users, volumes
 from vini.node.drivers import Failures, disk
 from vini.node.drivers.halt import halted
-from vini.node.images.provision import NotYet, Provided, Provision
+from vini.node.images.provision import NotYet, Provided, Provision, remember
 from vini.node.images.store import NODE
 from vini.node.place import Place
 from vini.node.version import digest
 
 _AT_ONCE = min(4, os.cpu_count() or 1)  # that are being started
 _START_S = 60.0  # what a busy machine may need
-IMAGE = "image"  # in its directory: the id of the image of the store on which it stands
 _TUN = os.makedev(10, 200)  # /dev/net/tun (Documentation/admin-guide/devices.txt)
 
 
@@ -104,7 +103,7 @@ class ContainerDriver:
         disk.ensure(self._place, o.ns, o.resets)
         self._home(o.ns).mkdir(parents=True, exist_ok=True)  # first what tells of it, then what is to be taken away
         limits.ensure(self._place, o)
-        (self._home(o.ns) / IMAGE).write_text(image.id)
+        remember(self._place, o.ns, image)
         self._record(o)
         mounts.apart(lambda: self._start(o, image))
 
@@ -112,7 +111,7 @@ class ContainerDriver:
         """In a mount namespace of its own."""
         network, home = self._place.pin(o.ns), self._home(o.ns)
         with users.owner(network) as fd:
-            root, tun = self._mount_root(o.ns, image.root, fd), self._make_tun()
+            root, tun = self._mount_root(o.ns, Path(image.root), fd), self._make_tun()
             kept = self._mount_volumes(o, fd)
             binds = node_root.binds() if image.base == NODE else []
             ids = (f"/proc/{os.getpid()}/fd/{fd}", users.first_id(o.ns), users.RANGE)
@@ -134,14 +133,14 @@ class ContainerDriver:
         """The root file system below.  OSError where there is none, NotYet where it is being unpacked."""
         if o.image:
             found = self._images.find(o.image)
-            if not found.root.is_dir():
+            if not Path(found.root).is_dir():
                 raise OSError(f"there is no directory {o.image} on this node; make it, or correct `image:`")
             return found
         # One for each version of ours, since an overlay in use must not change; without a dot, which is a sliver's.
         image = crun.home(self._place) / f"node-root-{digest().rpartition('+')[2]}"
         with self._making:
             node_root.make(image)
-        return Provided(image, base=NODE)
+        return Provided(str(image), base=NODE)
 
     def _mount_root(self, ns: str, image: Path, users_fd: int) -> Path:
         """An overlay: the image below, what the sliver writes and what the slice's files are above."""

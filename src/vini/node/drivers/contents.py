@@ -18,7 +18,7 @@ from vini.model import AnyObject, File, Root, Waiting
 from vini.node import beneath, cgroup, netns, shelf
 from vini.node.container import crun, remains
 from vini.node.drivers import Failures
-from vini.node.images.provision import NotYet, Provision
+from vini.node.images.provision import NotYet, Provision, remember
 from vini.node.place import Place
 
 _MANIFEST = ".files"  # names what in the run directory is a File of ours, and not a daemon's log or socket
@@ -31,7 +31,7 @@ def furnished(place: Place) -> set[str]:
         with suppress(FileNotFoundError), os.scandir(parent) as entries:
             found |= {e.name for e in entries if "." in e.name and e.is_dir()}
     with suppress(FileNotFoundError):
-        found |= {p.name.removesuffix(".root").removesuffix(".image") for p in (place.run / "mounts").iterdir()}
+        found |= {p.name.removesuffix(".root") for p in (place.run / "mounts").iterdir()}
     return found | shelf.slivers(place)
 
 
@@ -63,15 +63,9 @@ def _record(place: Place, ns: str) -> Path:
     return place.run / "mounts" / f"{ns}.root"
 
 
-def _image_record(place: Place, ns: str) -> Path:
-    """The id of the image of the store on which it stands."""
-    return place.run / "mounts" / f"{ns}.image"
-
-
 def _unmount(place: Place, ns: str) -> None:
     pin = _pin(place, ns)
     netns.delete(pin)
-    _image_record(place, ns).unlink(missing_ok=True)
     _record(place, ns).unlink(missing_ok=True)
     with suppress(OSError):  # the last one takes the directory along
         if not any(pin.parent.iterdir()):
@@ -231,14 +225,14 @@ class RootDriver:
         lines = [
             "set -e",
             "mount -t sysfs vini /sys",
-            *(_image(image.root, o.image, run) if image else _overlays(o, run)),
+            *(_image(Path(image.root), o.image, run) if image else _overlays(o, run)),
         ]
         # Slave, not private: else this namespace would keep every network namespace alive that is pinned now.
         command = ["unshare", f"--mount={pin}", "--propagation", "slave", "sh", "-c", "\n".join(lines)]
         with netns.inside(self._place.pin(o.ns)):  # so that /sys shows the sliver's interfaces
             subprocess.run(command, check=True, capture_output=True, text=True, timeout=30)
-        if image and image.id:
-            _image_record(self._place, o.ns).write_text(image.id)
+        if image:
+            remember(self._place, o.ns, image)
         _record(self._place, o.ns).write_bytes(msgspec.json.encode(o))
 
 
