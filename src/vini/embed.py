@@ -192,6 +192,7 @@ def _container(slice_: str, node: Node, sliver: Sliver, known: str) -> Iterator[
             "write `program: {process: COMMAND}`, or `runtime: light`."
         )
     ns, own = f"{slice_}.{sliver.name}", sliver.resources
+    _check_volumes(sliver)
     yield Container(
         ns, sliver.image, cpu_weight=own.cpu_weight, cpu_percent=math.ceil(own.cores * 100), memory_mb=own.memory_mb,
         memory_high_mb=own.memory_high_mb, pids=own.pids, restarts=sliver.restarts, resets=sliver.resets,
@@ -199,6 +200,15 @@ def _container(slice_: str, node: Node, sliver: Sliver, known: str) -> Iterator[
     )  # fmt: skip
     if not sliver.image and _HOSTS not in sliver.files:
         yield File(ns, f"root{_HOSTS}", _LOCALHOST + known)
+
+
+def _check_volumes(sliver: Sliver) -> None:
+    """They become paths on the node, and not all come from a file that was checked."""
+    for name, path in sliver.volumes.items():
+        parts = PurePosixPath(path).parts
+        if not names.SLIVER_NAME.fullmatch(name) or parts[:1] != ("/",) or len(parts) < 2 or ".." in parts:
+            what = f"{sliver.name}: a volume can't be called {name!r} and be at {path!r}; write it like data: /data."
+            raise TopologyError([Mistake(0, 0, what)])
 
 
 def _inside(sliver: Sliver, objects: Iterable[AnyObject]) -> Iterator[AnyObject]:

@@ -6,6 +6,7 @@ import json
 import socket
 
 import pytest
+from msgspec.structs import replace
 
 from vini.embed import embed
 from vini.model import Container, File, Netns, Node, Process, Root, TopologyError, Unsupported
@@ -87,6 +88,13 @@ def test_resources_of_what_is_no_container_are_a_mistake(sliver: str) -> None:
 def test_a_volume_that_can_not_be_is_a_mistake(volumes: str, runtime: str, said: str) -> None:
     with pytest.raises(TopologyError, match=said):
         parse(f"name: s\nslivers: {{a: {{runtime: {runtime}, volumes: {volumes}}}}}")
+
+
+@pytest.mark.parametrize("volumes", [{"../../etc": "/x"}, {"": "/x"}, {"d": "/x/../.."}, {"d": "x"}, {"d": "/"}])
+def test_a_volume_that_no_file_could_name_is_refused_by_whoever_asks_for_it(volumes: dict[str, str]) -> None:
+    now = parse("name: s\nslivers: {a: {runtime: container}}")
+    with pytest.raises(TopologyError, match="a volume can't be called"):
+        embed(replace(now, slivers={"a": replace(now.slivers["a"], volumes=volumes)}), [ABLE])
 
 
 @pytest.mark.parametrize(

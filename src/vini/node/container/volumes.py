@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from vini import names
 from vini.model import Conflict, Container, NotFound, Value
 from vini.node.container import crun
 from vini.node.place import Place
@@ -30,6 +31,8 @@ class Volume(Value, frozen=True, omit_defaults=False):
 
 def made(place: Place, ns: str, name: str) -> Path:
     """Its directory; an empty one, where there was none."""
+    if not names.SLIVER_NAME.fullmatch(name):  # a central may be another one tomorrow
+        raise OSError(f"a volume can't be called {name!r}")
     home = _home(place)
     (home / ns / name).mkdir(parents=True, exist_ok=True)
     home.chmod(0o700)  # a program in one could make any user of the node root
@@ -63,8 +66,8 @@ def _home(place: Place) -> Path:
 
 def _volume(place: Place, at: Path) -> Volume:
     size = files = 0
-    for _, directories, names, fd in os.fwalk(at, follow_symlinks=False):
-        for name in (*directories, *names):
+    for _, directories, plain, fd in os.fwalk(at, follow_symlinks=False):
+        for name in (*directories, *plain):
             files += 1
             size += os.stat(name, dir_fd=fd, follow_symlinks=False).st_blocks * 512
     return Volume(at.parent.name, at.name, size, files, at.name in _had(place, at.parent.name))

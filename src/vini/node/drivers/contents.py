@@ -17,7 +17,7 @@ import msgspec
 from vini.model import AnyObject, File, Root, Waiting
 from vini.node import beneath, cgroup, netns, shelf
 from vini.node.container import crun, remains
-from vini.node.drivers import Failures
+from vini.node.drivers import Failures, halt
 from vini.node.images.provision import NotYet, Provision, remember
 from vini.node.place import Place
 
@@ -50,6 +50,7 @@ def forget_sliver(place: Place, ns: str) -> None:
         shelf.Shelf(place, ns).remove()
     if place.sockets(ns).is_symlink():
         place.sockets(ns).unlink()
+    halt.forget(place, ns)
     if place.sliver(ns).exists():
         shutil.rmtree(place.sliver(ns), ignore_errors=True)
 

@@ -5,7 +5,9 @@ The kernel's freezer of cgroups(7), version 2, which hybrid machines have too.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import cast, get_args
 
 from vini.model import AnyObject, Conflict, Halt, Lives
@@ -13,17 +15,34 @@ from vini.node import cgroup
 from vini.node.drivers import Failures
 from vini.node.place import Place
 
-_RECORD = ".halt"
+_RECORDS = "halted"  # a directory with a file for each sliver that is
 _FREEZE = "cgroup.freeze"
 
 
 def halted(place: Place, ns: str) -> Lives:
     """How a sliver is asked to be on this machine."""
     try:
-        text = (place.sliver(ns) / _RECORD).read_text()
-    except (FileNotFoundError, NotADirectoryError):
+        text = _record(place, ns).read_text()
+    except FileNotFoundError:
         return "running"
     return cast(Lives, text) if text in get_args(Lives) else "running"
+
+
+def halts(place: Place) -> set[str]:
+    """The slivers that are asked to be anything but running: by one look, for it is taken often."""
+    try:
+        return set(os.listdir(place.run / _RECORDS))  # noqa: PTH208  # only the names
+    except FileNotFoundError:
+        return set()
+
+
+def forget(place: Place, ns: str) -> None:
+    """Of a sliver that goes."""
+    _record(place, ns).unlink(missing_ok=True)
+
+
+def _record(place: Place, ns: str) -> Path:
+    return place.run / _RECORDS / ns
 
 
 def check_running(place: Place, ns: str) -> None:
@@ -45,7 +64,7 @@ class HaltDriver:
     def observe(self, namespaces: Collection[str]) -> frozenset[AnyObject]:
         """Those that were asked to be so, and whether they are."""
         found: set[AnyObject] = set()
-        for ns in namespaces:
+        for ns in halts(self._place).intersection(namespaces):
             how = halted(self._place, ns)
             if how == "stopped":
                 found.add(Halt(ns, "neither" if cgroup.populated(cgroup.of(self._place, ns)) else how))
@@ -59,8 +78,8 @@ class HaltDriver:
         for o in objects:
             assert isinstance(o, Halt)
             try:
-                self._place.sliver(o.ns).mkdir(parents=True, exist_ok=True)
-                (self._place.sliver(o.ns) / _RECORD).write_text(o.how)
+                _record(self._place, o.ns).parent.mkdir(exist_ok=True)
+                _record(self._place, o.ns).write_text(o.how)
                 if o.how == "frozen":
                     cgroup.of(self._place, o.ns).mkdir(parents=True, exist_ok=True)
                     _freeze(self._place, o.ns, True)
@@ -81,7 +100,7 @@ class HaltDriver:
             except OSError as e:
                 failures[o.key] = f"Sliver {o.ns} can't be thawed: {e.strerror}."
                 continue
-            (self._place.sliver(o.ns) / _RECORD).unlink(missing_ok=True)
+            forget(self._place, o.ns)
         return failures
 
 

@@ -27,7 +27,7 @@ from vini.node import cgroup, netns
 from vini.node.container import config, crun
 from vini.node.drivers import Failures
 from vini.node.drivers.contents import enter
-from vini.node.drivers.halt import halted
+from vini.node.drivers.halt import halted, halts
 from vini.node.drivers.questions import Answer, Questions
 from vini.node.place import Place
 
@@ -137,9 +137,10 @@ class ProcessDriver:
         self._questions.poll()
         unready: dict[str, str] = {}
         failed: dict[str, str] = {}
+        frozen = halts(self._place)  # can't answer
         for p in processes:
-            if halted(self._place, p.ns) != "running":
-                continue  # who is frozen can't answer
+            if p.ns in frozen:
+                continue
             if why := self._silent(p):
                 unready.setdefault(p.ns, why)
             elif why := self._ended_badly(p):
