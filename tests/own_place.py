@@ -23,6 +23,7 @@ from vini.node.container import limits
 from vini.node.drivers.container import ContainerDriver
 from vini.node.drivers.contents import FileDriver, RootDriver
 from vini.node.drivers.disk import DiskDriver
+from vini.node.drivers.halt import HaltDriver
 from vini.node.drivers.network import NetworkDriver
 from vini.node.drivers.outside import OutsideDriver
 from vini.node.drivers.process import ProcessDriver
@@ -132,7 +133,7 @@ class OwnPlace:
         p = self.place
         return [
             NetworkDriver(p), WireguardDriver(p), OutsideDriver(p), ShapeDriver(p), DiskDriver(p), FileDriver(p),
-            RootDriver(p), ContainerDriver(p), ProcessDriver(p), ProgramDriver(p),
+            RootDriver(p), ContainerDriver(p), ProcessDriver(p), ProgramDriver(p), HaltDriver(p),
         ]  # fmt: skip
 
     def namespaces(self) -> set[str]:

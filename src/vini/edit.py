@@ -8,14 +8,14 @@ named by its name or by a vif, `denver:eth1`.  What does not exist raises `NotFo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 from typing import Any
 
 from msgspec.structs import replace
 
 from vini.layout import link_name
-from vini.model import Fault, Impairment, Link, NotFound, Program, Routing, Topology, ViniError
+from vini.model import Fault, Impairment, Link, Lives, NotFound, Program, Routing, Sliver, Topology, ViniError
 from vini.topology.impairments import check
 from vini.topology.links import vif_name
 
@@ -65,6 +65,51 @@ def set_program(topology: Topology, sliver: str, program: Program | None) -> Top
         raise NotFound(f"There is no sliver {sliver!r}" + (f"; did you mean {close!r}?" if close else "."))
     changed = replace(topology.slivers[sliver], program=program)
     return replace(topology, slivers={**topology.slivers, sliver: changed})
+
+
+def set_state(topology: Topology, slivers: Iterable[str], state: Lives) -> Topology:
+    """Stop these slivers, freeze them, or have them run."""
+    return _with_slivers(topology, slivers, lambda s: replace(s, state=state))
+
+
+def restart(topology: Topology, slivers: Iterable[str]) -> Topology:
+    """Start all processes of these slivers anew; what is stopped or frozen runs then, too."""
+    return _with_slivers(topology, slivers, lambda s: replace(s, state="running", restarts=s.restarts + 1))
+
+
+def reset(topology: Topology, slivers: Iterable[str]) -> Topology:
+    """The same, and throw away what they wrote, but for volumes.  Raises ViniError for one that is no container."""
+
+    def fresh(sliver: Sliver) -> Sliver:
+        if sliver.runtime != "container":
+            raise ViniError(
+                f"Sliver {sliver.name!r} is light: it has no files of its own that could be reset; "
+                f"`vini sliver restart {sliver.name}` starts its processes anew."
+            )
+        return replace(sliver, state="running", restarts=sliver.restarts + 1, resets=sliver.resets + 1)
+
+    return _with_slivers(topology, slivers, fresh)
+
+
+def lived_on(before: Topology, after: Topology) -> Topology:
+    """`after`, in which no sliver was started anew less often than `before`: a file doesn't say how often it was."""
+
+    def older(sliver: Sliver) -> Sliver:
+        was = before.slivers.get(sliver.name)
+        if was is None or (was.restarts <= sliver.restarts and was.resets <= sliver.resets):
+            return sliver
+        return replace(sliver, restarts=max(was.restarts, sliver.restarts), resets=max(was.resets, sliver.resets))
+
+    changed = {name: older(s) for name, s in after.slivers.items()}
+    return replace(after, slivers=changed) if changed != after.slivers else after
+
+
+def _with_slivers(topology: Topology, names: Iterable[str], change: Callable[[Sliver], Sliver]) -> Topology:
+    slivers = dict(topology.slivers)
+    for name in names:
+        _check_sliver(topology, name)
+        slivers[name] = change(slivers[name])
+    return replace(topology, slivers=slivers)
 
 
 def set_fault(topology: Topology, a: str, b: str, fault: Fault) -> Topology:

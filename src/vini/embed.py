@@ -25,6 +25,7 @@ from vini.model import (
     Disk,
     File,
     Gate,
+    Halt,
     Impairment,
     Interface,
     Link,
@@ -95,9 +96,12 @@ def embed(
     for name, sliver in topology.slivers.items():
         own = objects[where[name].name]
         ready = programs.get(name)
-        own.update(_sliver(topology, made, where[name], sliver, wired, ready.adds_to_own if ready else 0))
+        adds = ready.adds_to_own if ready else 0
+        own.update(_living(sliver, _sliver(topology, made, where[name], sliver, wired, adds)))
         if sliver.runtime == "container":
-            own.update(_container(topology.name, where[name], sliver, known))
+            own.update(_living(sliver, _container(topology.name, where[name], sliver, known)))
+        if sliver.state != "running":
+            own.add(Halt(f"{topology.name}.{name}", sliver.state))
         if sliver.outside and grant:
             own.add(_outside(topology.name, made, where[name], sliver, grant, nodes))
         if ready and sliver.program:
@@ -177,6 +181,17 @@ def _sliver(
         yield from _inside(sliver, _daemons(topology, made, node, sliver))
 
 
+def _living(sliver: Sliver, objects: Iterable[AnyObject]) -> Iterator[AnyObject]:
+    """The same as its state lets them be: what is stopped has no processes, and what was started anew other ones."""
+    for o in objects:
+        if isinstance(o, Process | Container) and sliver.state == "stopped":
+            continue
+        if isinstance(o, Process) and not o.contained and sliver.restarts:
+            yield structs.replace(o, restarts=sliver.restarts)
+        else:
+            yield o
+
+
 def _container(slice_: str, node: Node, sliver: Sliver, known: str) -> Iterator[AnyObject]:
     """What its processes can't get out of, and the names of the slice's slivers as they know them."""
     if "containers" not in node.capabilities:
@@ -190,10 +205,12 @@ def _container(slice_: str, node: Node, sliver: Sliver, known: str) -> Iterator[
             "write `program: {process: COMMAND}`, or `runtime: light`."
         )
     ns, own = f"{slice_}.{sliver.name}", sliver.resources
+    _check_volumes(sliver)
     yield Container(
         ns, sliver.image, cpu_weight=own.cpu_weight, cpu_percent=math.ceil((own.reserve or own.cores) * 100),
         memory_mb=own.memory_mb, memory_high_mb=own.memory_high_mb, pids=own.pids, cpu_reserved=own.reserve > 0,
-        disk=own.disk_mb > 0,
+        disk=own.disk_mb > 0, restarts=sliver.restarts, resets=sliver.resets,
+        volumes=tuple(sorted(sliver.volumes.items(), key=lambda v: v[1])),
     )  # fmt: skip
     if own.disk_mb:
         if "disks" not in node.capabilities:
@@ -224,6 +241,15 @@ def _outside(
     never = {n.address for n in nodes if n.address and ":" not in n.address}
     mac = names.mac(slice_, sliver.name, OUTSIDE)
     return Outside(f"{slice_}.{sliver.name}", mac, at[OUTSIDE], grant, tuple(sorted(never)))
+
+
+def _check_volumes(sliver: Sliver) -> None:
+    """They become paths on the node, and not all come from a file that was checked."""
+    for name, path in sliver.volumes.items():
+        parts = PurePosixPath(path).parts
+        if not names.SLIVER_NAME.fullmatch(name) or parts[:1] != ("/",) or len(parts) < 2 or ".." in parts:
+            what = f"{sliver.name}: a volume can't be called {name!r} and be at {path!r}; write it like data: /data."
+            raise TopologyError([Mistake(0, 0, what)])
 
 
 def _inside(sliver: Sliver, objects: Iterable[AnyObject]) -> Iterator[AnyObject]:

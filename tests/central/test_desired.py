@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 from msgspec.structs import replace
 from testbed_api import Api, email, populated
 
-from vini import bus, placement
+from vini import bus, edit, placement
 from vini.central import testbed
 from vini.central.api.desired import desired_router
 from vini.central.app import make_app
@@ -19,6 +19,7 @@ from vini.model import (
     Container,
     End,
     Gretap,
+    Halt,
     Link,
     Netns,
     Outside,
@@ -144,6 +145,18 @@ def test_a_slice_goes_to_its_nodes_and_is_told_of(api: Api, fleet: Nodes, databa
     ]
 
 
+def test_what_a_sliver_lived_through_stays_when_its_file_comes_again(api: Api, database) -> None:
+    put(api, edit.restart(edit.set_state(PAIR, ["b"], "stopped"), ["a"]))
+    asked = api("user", "GET", AT).json()["topology"]["slivers"]
+    assert (asked["a"]["restarts"], asked["b"]["state"]) == (1, "stopped")
+    with database.reading() as tx:
+        held = [o for s in specs.of_slice(tx, "princeton_iias").values() for o in s.objects]
+    assert [o for o in held if isinstance(o, Halt)] == [Halt("princeton_iias.b", "stopped")]
+    put(api, PAIR)
+    asked = api("user", "GET", AT).json()["topology"]["slivers"]
+    assert (asked["a"]["restarts"], asked["b"].get("state", "running")) == (1, "running")
+
+
 @pytest.mark.parametrize(
     ("who", "status"), [("user", 200), ("pi", 200), ("admin", 200), ("tech", 403), ("outsider", 404)]
 )
@@ -251,7 +264,14 @@ def test_among_strangers_slivers_are_containers_with_public_images(api: Api, fle
         answer = put(api, PAIR, who)
         assert answer.status_code == 403, answer.text
         assert answer.json()["sentence"].startswith("Slivers are containers on this testbed: give 'a', 'b' `runtime: ")
-    for image, status in (("/", 403), ("/srv/vini/images/../../..", 403), ("/srv/vini/images", 403), ("", 200)):
+    for image, status in (
+        ("/", 403),
+        ("router", 403),
+        ("docker://srv/vini/images/x", 403),
+        ("/srv/vini/images/../../..", 403),
+        ("/srv/vini/images", 403),
+        ("", 200),
+    ):
         slivers = {n: replace(s, runtime="container", image=image) for n, s in PAIR.slivers.items()}
         assert put(api, replace(PAIR, slivers=slivers)).status_code == status, image
     assert all(len(found) == 1 for found in held_by(database, Container).values())

@@ -116,6 +116,7 @@ slivers:
   sw: {mode: switch}
   p: {program: {elements: input -> kernel}}
   c: {runtime: container, commands: ["true"], resources: {disk: 20MB}, outside: true}
+  z: {state: frozen}
 links:
   - a -- b: {delay: 1ms, lose: 3}
   - h -- a

@@ -91,6 +91,36 @@ slivers: {{a: {{image: {tmp_path}/bad.tar}}, b: {{image: nothing}}}}
     assert "There is no image 'nothing' on this node" in str(told.value)
 
 
+def test_the_disk_of_a_sliver_becomes_an_image_with_all_that_it_is_and_nothing_of_the_node(
+    own: OwnPlace, tmp_path: Path
+) -> None:
+    client = own.client()
+    (tmp_path / "secret").write_text("secret of the node")
+    asyncio.run(client.up(parse("name: boxed\nslivers: {a: {runtime: container}}")))
+    inside(
+        own, "a", "sh", "-c",
+        "echo mine > /root/x; chown 100:7 /root/x; rm /etc/protocols; rm -r /etc/pam.d; mkdir /etc/pam.d;"
+        "echo > /etc/pam.d/new;"
+        f"ln -s {tmp_path}/secret /root/link; mkfifo /root/pipe; echo > /run/passing",
+    )  # fmt: skip
+    made = json.loads(vini(own, "sliver", "snapshot", "a", "kept", "--json"))
+    vini(own, "sliver", "stop", "a")
+    assert json.loads(vini(own, "sliver", "snapshot", "a", "kept", "--json"))["id"] == made["id"]
+    asyncio.run(client.down("boxed"))
+    asyncio.run(client.up(parse("name: boxed\nslivers: {b: {runtime: container, image: kept}}")))
+    look = "cat /root/x; stat -c %u:%g /root/x; ls /etc/pam.d /etc/protocols /root /run/passing"
+    look += "; cat /root/link; tar --help"
+    said = inside(own, "b", "sh", "-c", f"{{ {look}; }} 2>&1")
+    assert said.startswith("mine\n100:7\n")
+    assert "/etc/pam.d:\nnew\n" in said
+    assert "/root:\nlink\nx\n" in said
+    assert "cannot access '/etc/protocols'" in said
+    assert "cannot access '/run/passing'" in said
+    assert "secret of the node" not in said
+    assert "Usage: tar" in said  # the node's own programs, as before
+    asyncio.run(client.down("boxed"))
+
+
 BUILDS = """#!/bin/sh
 echo "I: extracting archives..." >&2
 for a; do case $a in *.tar) [ "$SLOW" ] && sleep 100; cp {archive} $a;; esac; done

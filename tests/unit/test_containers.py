@@ -6,6 +6,7 @@ import json
 import socket
 
 import pytest
+from msgspec.structs import replace
 
 from vini.embed import embed
 from vini.model import Container, Disk, File, Netns, Node, Process, Root, TopologyError, Unsupported
@@ -22,7 +23,12 @@ slivers:
     resources: {cores: 0.25, pids: 20, weight: 300, memory_high: 48MB, disk: 1GB, inodes: 5000, disk_write: 9MB/s}
     files: {/etc/x: "x"}
   b: {runtime: light}
-  c: {image: /srv/image, routing: none, commands: ["true"], resources: {reserve: 0.5}}
+  c:
+    image: "docker://localhost:5000/x/y:1"
+    volumes: {data: /data, x: /d/x}
+    routing: none
+    commands: ["true"]
+    resources: {reserve: 0.5}
 links: [a -- b, b -- c]
 """
 
@@ -35,7 +41,14 @@ def test_the_file_says_what_a_container_may_take() -> None:
     boxes = {o.ns: o for o in objects() if isinstance(o, Container)}
     assert boxes == {
         "s.a": Container("s.a", "", 300, 25, 64, 48, 20, disk=True),
-        "s.c": Container("s.c", "/srv/image", memory_mb=64, cpu_percent=50, cpu_reserved=True),
+        "s.c": Container(
+            "s.c",
+            "docker://localhost:5000/x/y:1",
+            memory_mb=64,
+            cpu_percent=50,
+            cpu_reserved=True,
+            volumes=(("x", "/d/x"), ("data", "/data")),
+        ),
     }
     assert [o for o in objects() if isinstance(o, Disk)] == [Disk("s.a", 1000, 5000, write_mb=9)]
     assert {o.ns: o.tenant for o in objects() if isinstance(o, Netns)} == {"s.a": True, "s.b": False, "s.c": True}
@@ -93,6 +106,37 @@ def test_a_program_that_needs_the_nodes_python_is_refused() -> None:
 def test_resources_of_what_is_no_container_are_a_mistake(sliver: str) -> None:
     with pytest.raises(TopologyError, match="Only a container's resources"):
         parse(f"name: s\nslivers: {{a: {sliver}}}")
+
+
+@pytest.mark.parametrize(
+    ("volumes", "runtime", "said"),
+    [
+        ("{d: /data}", "light", "Only a container has volumes"),
+        ("{d: /data, e: /data}", "container", "already a volume at /data"),
+        ("{d: /proc}", "container", "can't be placed in '/proc'"),
+        ("{d: data}", "container", "is relative"),
+        ("{../d: /data}", "container", "can't be a volume's name"),
+    ],
+)
+def test_a_volume_that_can_not_be_is_a_mistake(volumes: str, runtime: str, said: str) -> None:
+    with pytest.raises(TopologyError, match=said):
+        parse(f"name: s\nslivers: {{a: {{runtime: {runtime}, volumes: {volumes}}}}}")
+
+
+@pytest.mark.parametrize("volumes", [{"../../etc": "/x"}, {"": "/x"}, {"d": "/x/../.."}, {"d": "x"}, {"d": "/"}])
+def test_a_volume_that_no_file_could_name_is_refused_by_whoever_asks_for_it(volumes: dict[str, str]) -> None:
+    now = parse("name: s\nslivers: {a: {runtime: container}}")
+    with pytest.raises(TopologyError, match="a volume can't be called"):
+        embed(replace(now, slivers={"a": replace(now.slivers["a"], volumes=volumes)}), [ABLE])
+
+
+@pytest.mark.parametrize(
+    ("image", "said"),
+    [("docker://a b", "is no image"), ("Name", "is no image"), ("../x", "is no image"), ("/a/../b", "empty, '.' or")],
+)
+def test_what_is_no_image_is_a_mistake(image: str, said: str) -> None:
+    with pytest.raises(TopologyError, match=said):
+        parse(f"name: s\nslivers: {{a: {{image: '{image}'}}}}")
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,13 @@ import io
 import json
 import lzma
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tarfile
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -318,3 +321,61 @@ def test_what_docker_saves_is_an_image_too(there: Store, tmp_path: Path) -> None
         evil = archive(("manifest.json", REG, json.dumps([{"Layers": [bad]}])))
         with pytest.raises(Refused, match="leads out|not in the archive"):
             imported(there, written(tmp_path, evil))
+
+
+# --- a registry ---------------------------------------------------------------------------------------
+
+
+class _Registry(BaseHTTPRequestHandler):
+    """Serves one image (OCI distribution specification 1.0), by `content`: path -> type and body."""
+
+    content: dict[str, tuple[str, bytes]] = {}
+
+    def do_GET(self) -> None:
+        kind, body = self.content.get(self.path, ("", b""))
+        self.send_response(200 if kind else 404)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def registry():
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Registry) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.skipif(not shutil.which("skopeo"), reason="needs the package skopeo")
+def test_an_image_of_a_registry_is_fetched_once_and_unpacked(there: Store, registry: str) -> None:
+    layer = gzip.compress(archive(*SHELL))
+    config = json.dumps({"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": [
+        "sha256:" + hashlib.sha256(gzip.decompress(layer)).hexdigest()]}, "config": {}}).encode()  # fmt: skip
+    oci = "application/vnd.oci.image"
+
+    def described(kind: str, body: bytes) -> dict[str, object]:
+        digest = f"sha256:{hashlib.sha256(body).hexdigest()}"
+        _Registry.content[f"/v2/box/blobs/{digest}"] = ("application/octet-stream", body)
+        return {"mediaType": f"{oci}.{kind}", "digest": digest, "size": len(body)}
+
+    _Registry.content = {"/v2/": ("application/json", b"{}")}
+    manifest = json.dumps({
+        "schemaVersion": 2, "mediaType": f"{oci}.manifest.v1+json", "config": described("config.v1+json", config),
+        "layers": [described("layer.v1.tar+gzip", layer)],
+    }).encode()  # fmt: skip
+    _Registry.content["/v2/box/manifests/1"] = (f"{oci}.manifest.v1+json", manifest)
+    word = f"docker://{registry}/box:1"
+    image = imported(there, word)
+    assert image.id == f"sha256-{hashlib.sha256(manifest).hexdigest()}"
+    assert (there.root(image) / "bin/sh").read_text() == "s"
+    assert there.known(word, "") == image
+    with pytest.raises(ViniError, match="can't be fetched.*manifest"):
+        imported(there, f"docker://{registry}/box:2")
+    assert not list((there.root(image).parents[1]).glob("new-*"))

@@ -14,6 +14,7 @@ import msgspec
 from vini import bandwidth, bus, placement
 from vini.bus import Bus
 from vini.central import admission
+from vini.edit import lived_on
 from vini.embed import embed
 from vini.model import (
     CapacityError,
@@ -141,6 +142,7 @@ class Testbed:
             access.may(caller, "use slice", access.of_slice(row))
             if after is not None and after != row.generation:
                 raise Conflict(f"Slice {name!r} is at generation {row.generation}, not {after}; look, and try again.")
+            topology = lived_on(row.topology, topology)
             generation = slices.next_generation(tx, name)
             held = specs.of_slice(tx, name)
             outside.refuse(topology, row.topology, grants.get(tx, name))

@@ -15,11 +15,11 @@ from vini.cli.out import complain
 from vini.model import ViniError
 
 _SECTIONS = {
-    "Slices": ("up", "plan", "status", "link", "program", "outside", "down", "log"),
+    "Slices": ("up", "plan", "status", "link", "sliver", "program", "outside", "down", "log"),
     "Inside": ("exec", "shell", "ssh", "ssh-config", "cp", "logs", "ping", "routes", "neighbors", "top", "capture"),
     "Experiments": ("run", "compare"),
     "Files": ("import", "schema"),
-    "This machine": ("doctor", "agent", "image", "audit", "bench"),
+    "This machine": ("doctor", "agent", "image", "volume", "audit", "bench"),
     "A testbed": (
         "login",
         "logout",
@@ -50,6 +50,8 @@ _MODULES = {
     "vini.cli.files": ("import", "schema"),
     "vini.cli.machine": ("doctor", "agent", "bench"),
     "vini.cli.image": ("image",),
+    "vini.cli.volume": ("volume",),
+    "vini.cli.lifecycle": ("sliver",),
     "vini.cli.account": ("login", "logout"),
     "vini.cli.testbed": ("slice", "nodes", "site", "person"),
     "vini.cli.keys": ("key",),

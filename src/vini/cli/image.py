@@ -13,9 +13,9 @@ import msgspec
 
 from vini.cli.out import Ticker, count, dump, json_option, line, note, table
 from vini.model import Denied
-from vini.node.images.build import MIRROR, PACKAGES, SUITE, Recipe, built
-from vini.node.images.obtain import REGISTRY, Say, imported, used
-from vini.node.images.provision import store
+from vini.node.images.build import PACKAGES, SUITE, Recipe, built
+from vini.node.images.obtain import REGISTRY, Say, imported
+from vini.node.images.provision import store, used
 from vini.node.images.store import Image, Store
 from vini.node.place import Place, from_environment
 
@@ -39,7 +39,7 @@ def image_command() -> None:
 def _list(as_json: bool) -> None:
     """The images of this machine: names, sizes, and what they were made from."""
     place, there = _place()
-    in_use = used(place.run)
+    in_use = used(place)
     if as_json:
         dump([_json(there, i, i.id in in_use) for i in there.images()])
         return
@@ -78,7 +78,7 @@ def _import(file: str, name: str | None, as_json: bool) -> None:
 @click.argument("name")
 @click.option("--suite", default=SUITE, show_default=True, help="Debian's release.")
 @click.option("--package", "packages", multiple=True, help="One more Debian package; may be repeated.")
-@click.option("--mirror", default=MIRROR, show_default=True, help="Where packages come from.")
+@click.option("--mirror", default="", help="Where packages come from; default: Debian's own, with security updates.")
 @click.option("--again", is_flag=True, help="Also where the store has one of the same recipe; for newer packages.")
 @json_option
 def _build(name: str, suite: str, packages: tuple[str, ...], mirror: str, again: bool, as_json: bool) -> None:
@@ -101,7 +101,7 @@ def _show_command(name: str, as_json: bool) -> None:
     """What the image NAME (a name, or an id or its beginning) is, and where its root file system lies."""
     place, there = _place()
     image = there.find(name)
-    told = _json(there, image, image.id in used(place.run))
+    told = _json(there, image, image.id in used(place))
     if as_json:
         dump(told)
         return
@@ -115,7 +115,7 @@ def _remove(name: str) -> None:
     """Take NAME away, and the image with its last name.  Refused while a running sliver stands on it."""
     place, there = _place()
     with there.lock():
-        image = there.remove(name, used(place.run))
+        image = there.remove(name, used(place))
     left = [n for n, i in there.names().items() if i == image.id]
     line(
         f"{name} is gone" + (f"; the image is still called {', '.join(left)}." if left else ", and the image with it.")

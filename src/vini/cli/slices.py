@@ -181,6 +181,7 @@ def _status_json(topology: Topology, rows: list[SliverStatus], converged: bool, 
         "converged": converged,
         "why": why,
         "faults": {_title(link): link.fault for link in topology.links if link.fault != "none"},
+        "halted": {s.name: s.state for s in topology.slivers.values() if s.state != "running"},
         "substrate": {link: fault for r in rows for link, fault in r.faults.items()},
     }
 
@@ -196,6 +197,9 @@ def _print_status(topology: Topology, rows: list[SliverStatus], converged: bool,
     for link in topology.links:
         if link.fault != "none":
             line(f"  link {_title(link)} has failed ({link.fault}), as asked")
+    for sliver in topology.slivers.values():
+        if sliver.state != "running":
+            line(f"  sliver {sliver.name} is {sliver.state}, as asked")
     for link_, fault in sorted({pair for r in rows for pair in r.faults.items()}):
         line(f"  link {link_} has failed: {fault}")
     shown = [r for r in rows if verbose or r.state != "ready"]

@@ -51,6 +51,9 @@ def inside(client: Slices, topology: Topology, sliver: str, argv: Sequence[str])
     """The command line, and its environment, that runs `argv` in a sliver as a person is used to: with the slice's
     names and the tools that talk to the sliver's own daemons.  Raises ViniError where the sliver is not there."""
     ns = f"{topology.name}.{sliver}"
+    if (how := topology.slivers[sliver].state) != "running":
+        word = "start" if how == "stopped" else "thaw"
+        raise ViniError(f"Sliver {sliver!r} is {how}; `vini sliver {word} {sliver}` has it run again.")
     if not isinstance(client, Client):  # on another machine, which knows what a sliver's own commands see
         return client.enter(topology.name, sliver, argv), dict(os.environ)
     if not client.place.netns(ns).exists():
@@ -115,7 +118,7 @@ async def _ping_all(client: Slices, topology: Topology, pairs: list[tuple[str, s
     gate = asyncio.Semaphore(_PINGS_AT_ONCE)
 
     async def one(a: str, b: str) -> tuple[str, str, float | None]:
-        if a not in addresses or b not in addresses:
+        if a not in addresses or b not in addresses or topology.slivers[a].state != "running":
             return a, b, None
         argv = [
             "ping",

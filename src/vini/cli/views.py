@@ -141,7 +141,8 @@ async def _neighbors(client: Slices, topology: Topology) -> dict[str, tuple[int,
         # What the user configures himself may speak on fewer links than there are.
         return name, 0 if asked.routing.raw else expected_adjacencies(asked), out
 
-    routers = [n for n, s in topology.slivers.items() if s.routing and set(s.routing.protocols) - {"static"}]
+    running = {n: s.routing for n, s in topology.slivers.items() if s.state == "running"}
+    routers = [n for n, routing in running.items() if routing and set(routing.protocols) - {"static"}]
     return {name: (n, all_) for name, n, all_ in await asyncio.gather(*(ask(n) for n in routers))}
 
 

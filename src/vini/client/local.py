@@ -8,6 +8,7 @@ import os
 import shlex
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from vini.client import ssh_keys
 from vini.client.child import output
 from vini.client.slices import Event, OnProgress, Say, Slices, SshPlace
 from vini.dataplane.element import Element
+from vini.edit import lived_on
 from vini.embed import embed
 from vini.model import Denied, Link, Node, OutsideGrant, Shape, SliceSpec, SliverStatus, Stale, Topology, ViniError
 from vini.node import cgroup, service
@@ -79,7 +81,7 @@ class Client(Slices):
     ) -> bus.Report:
         greeting = await self.greeting()
         with self.store.transaction():
-            topology = wanted()
+            topology = self._lived_on(wanted())
             before = self.store.find(name) if any(s.outside for s in topology.slivers.values()) else None
             outside.refuse(topology, before.topology if before else None, self.store.granted(name))
             known = (greeting.ended | greeting.generations).get(name, greeting.forgotten)
@@ -87,6 +89,12 @@ class Client(Slices):
             spec = replace(spec, not_before=at) if at else spec
             self.store.put(topology, spec, _who(), what)
         return await self._accept(spec, progress)
+
+    def _lived_on(self, topology: Topology) -> Topology:
+        with suppress(ViniError):  # another version stored it, so that this one can't read how often it was started
+            if topology.slivers and (before := self.store.find(topology.name)):
+                return lived_on(before.topology, topology)
+        return topology
 
     def _embed(self, topology: Topology, greeting: bus.Greeting, generation: int) -> SliceSpec:
         def others() -> list[Topology]:

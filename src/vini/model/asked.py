@@ -122,6 +122,9 @@ class Resources(Value, frozen=True):
     disk_write_mb: int = 0
 
 
+Lives = Literal["running", "stopped", "frozen"]
+
+
 class Sliver(Value, frozen=True):
     """A virtual machine, router or host.  A sliver without routing is a host and does not forward."""
 
@@ -142,6 +145,10 @@ class Sliver(Value, frozen=True):
     runtime: Literal["light", "container"] = "light"  # "container": its processes see nothing of the node
     resources: Resources = Resources()  # of a container
     outside: bool = False  # has a vif to the world, as far as its slice is granted that
+    volumes: dict[str, str] = {}  # of a container: name -> where it is inside; kept until they are removed by name
+    state: Lives = "running"  # "stopped": it has no processes; "frozen": those that it has don't run
+    restarts: int = 0  # a higher number than before starts all its processes anew
+    resets: int = 0  # and throws away what they wrote, but for volumes; of a container
 
 
 class End(Value, frozen=True):

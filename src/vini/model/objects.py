@@ -136,6 +136,9 @@ class Container(Object, frozen=True):
     pids: int = 512  # processes and threads at once
     cpu_reserved: bool = False  # `cpu_percent` is its own: it comes before all that have none reserved
     disk: bool = False  # what it writes is on the sliver's Disk
+    restarts: int = 0
+    volumes: tuple[tuple[str, str], ...] = ()  # name, and where it is inside; by the latter
+    resets: int = 0  # with another number than before it begins with an empty upper layer
 
     @property
     def key(self) -> Key:
@@ -601,6 +604,7 @@ class Process(Object, frozen=True):
     along: bool = False  # when one of those ends, this one is started again too
     rooted: bool = False  # runs in the sliver's private Root
     contained: bool = False  # runs in the sliver's Container, in which "{run}" stands for /run
+    restarts: int = 0
 
     @property
     def key(self) -> Key:
@@ -616,6 +620,22 @@ class Process(Object, frozen=True):
     def changeable(self) -> frozenset[str]:
         always = frozenset({"ready", "reload", "reload_within_s", "reload_on"})
         return always | {"config"} if self.reload else always
+
+
+class Halt(Object, frozen=True):
+    """What keeps a sliver's processes from running: there are none, or the kernel doesn't let them (cgroups(7))."""
+
+    in_place: ClassVar[frozenset[str]] = frozenset({"how"})
+    ns: str
+    how: Literal["stopped", "frozen", "neither"]  # the last only observed: somebody let its processes run
+
+    @property
+    def key(self) -> Key:
+        return ("halt", self.ns)
+
+    @property
+    def on(self) -> tuple[Key, ...]:
+        return (("netns", self.ns),)
 
 
 AnyObject = (
@@ -639,11 +659,12 @@ AnyObject = (
     | Hook
     | Container
     | Process
+    | Halt
 )
 Tunnel = Vxlan | Gretap  # what a link to another node can be made of
 # From the ground up: a kind stands only on kinds to its left (and, for processes, on its own).
 STACK: tuple[type[Object], ...] = (
     Netns, Disk, Sysctl, Veth, Wireguard, Vxlan, Gretap, Outside, Bridge, Interface, Address, Route, File, Shape,
     Gate, Bpf,
-    Hook, Root, Container, Process,
+    Hook, Root, Container, Process, Halt,
 )  # fmt: skip

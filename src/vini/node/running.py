@@ -26,6 +26,7 @@ from vini.model import NotFound, Value, ViniError
 from vini.node import cgroup
 from vini.node.container import crun
 from vini.node.drivers.contents import enter
+from vini.node.drivers.halt import check_running
 from vini.node.place import Place
 
 _GRACE_S = 2.0  # between asking a command to end and ending it
@@ -52,6 +53,7 @@ def in_sliver(place: Place) -> Prepare:
         slice_, _, sliver = run.ns.partition(".")
         if not sliver or "/" in run.ns or not place.netns(run.ns).exists():
             raise NotFound(f"Sliver {sliver!r} of {slice_!r} is not there at the moment; `vini status` says why.")
+        check_running(place, run.ns)
         argv = run.argv
         # Without names, as where an image brings its own, names and tools are its maker's business.
         if run.hosts and not crun.is_contained(place, run.ns):

@@ -23,6 +23,7 @@ from vini.node.drivers import Driver
 from vini.node.drivers.container import ContainerDriver
 from vini.node.drivers.contents import FileDriver, RootDriver
 from vini.node.drivers.disk import DiskDriver
+from vini.node.drivers.halt import HaltDriver
 from vini.node.drivers.network import NetworkDriver
 from vini.node.drivers.outside import OutsideDriver
 from vini.node.drivers.process import ProcessDriver
@@ -56,6 +57,7 @@ def build(place: Place) -> Agent:
     drivers: list[Driver] = [
         NetworkDriver(place), WireguardDriver(place), OutsideDriver(place), ShapeDriver(place), FileDriver(place),
         ProgramDriver(place), DiskDriver(place), RootDriver(place), ContainerDriver(place), processes,
+        HaltDriver(place),
     ]  # fmt: skip
     traces = Traces(place, processes)
     paths = Paths(place.state / "paths.json")

@@ -128,6 +128,12 @@ def _read_area(text: str) -> str:
         raise Wrong(f"{quote(text)} is not an OSPF area.", "write a number such as 0, or 0.0.0.0") from e
 
 
+def _read_volume_path(text: str) -> str:
+    """A directory inside; one in the root is right, too."""
+    _read_path(text if text.count("/") != 1 else f"{text}/_")
+    return text
+
+
 _REGISTRY = r"docker://[\w.-]+(:[0-9]+)?(/[\w.-]+)+(:[\w.-]+)?(@sha256:[0-9a-f]{64})?"  # as skopeo(1) writes it
 _IMAGE_NAME = r"[a-z0-9][a-z0-9._-]{0,79}"
 
@@ -249,6 +255,8 @@ DESTINATION = _text(_read_destination, r"^(default|[0-9A-Fa-f:.]+(/[0-9]+)?)$")
 GATEWAY = Text(_read_gateway, _ANY_NAME)
 AREA = Text(_read_area, {"anyOf": [{"type": "integer", "minimum": 0, "maximum": 4294967295}, {"type": "string"}]})
 PATH = _text(_read_path, r"^/[^/]+/")
+VOLUME_NAME = _matching(names.SLIVER_NAME, "a volume's name", _NAME_RULE)
+VOLUME_PATH = _text(_read_volume_path, r"^/[^/]+")
 IMAGE = _text(_read_image, rf"^(/[^/]+/|{_REGISTRY}$|{_IMAGE_NAME}$)")
 FILE_NAME = _text(_read_file_name, r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$")
 FILE_TEXT = Text(_read_content, {"type": ["string", "number", "boolean"]})
@@ -358,6 +366,10 @@ SLIVER_PROPERTIES = {
         "`container`: its processes see nothing of the node or of others; `light` (default): its network is its own.",
     ),
     "resources": Key(RESOURCES, "What it may take of its node, where it is a container."),
+    "volumes": Key(MapOf(VOLUME_NAME, VOLUME_PATH), "Of a container: name to a directory in it, whose files are kept."),
+    "state": Key(words("running", "stopped", "frozen"), "Whether its processes run; default running."),
+    "restarts": Key(integer(0, 2**31), "A higher number than before starts its processes anew; default 0."),
+    "resets": Key(integer(0, 2**31), "And throws away what a container wrote, but for volumes; default 0."),
     "routing": Key(ROUTING, "Routing intent: `none` (a host), a protocol, a list of them, or a mapping."),
     "routes": Key(ListOf(ROUTE), "Static routes that you give."),
     "image": Key(

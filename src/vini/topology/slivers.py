@@ -56,6 +56,7 @@ def read_slivers(
         if name in switches:
             fields = {key: f for key, f in fields.items() if key not in NOT_OF_A_SWITCH}
         _check_resources(found.value or {}, fields, mistakes)
+        _check_volumes(found.value or {}, fields, mistakes)
         program = read_program(fields.get("program"), read_file, mistakes)
         slivers[name] = _sliver(name, fields, found.key_at, there.get(name, {}), program, mistakes)
     return slivers
@@ -64,7 +65,9 @@ def read_slivers(
 def _sliver(
     name: str, fields: Fields, at: Mark, there: Versions, program: Program | None, mistakes: Mistakes
 ) -> Sliver:
-    plain = ("forward", "node", "label", "image", "mode", "runtime", "expected", "outside")
+    plain = (
+        "forward", "node", "label", "image", "mode", "runtime", "expected", "outside", "state", "restarts", "resets",
+    )  # fmt: skip
     optional: dict[str, Any] = {k: fields[k].value for k in plain if k in fields}
     return Sliver(
         name,
@@ -76,8 +79,14 @@ def _sliver(
         place=_place(fields.get("place"), mistakes),
         program=program,
         resources=_resources(fields),
+        volumes=_volumes(fields),
         **optional,
     )
+
+
+def _volumes(fields: Fields) -> dict[str, str]:
+    own = section(fields, "volumes") if _is_container(fields) else {}
+    return {name: f.value for name, f in own.items() if isinstance(f.value, str)}
 
 
 def _commands(fields: Fields) -> tuple[Command, ...]:
@@ -105,6 +114,17 @@ def _check_resources(own: Fields, fields: Fields, mistakes: Mistakes) -> None:
     for key in ("inodes", "disk_read", "disk_write"):
         if key in asked and "disk" not in asked:
             mistakes.add(asked[key].key_at, f"`{key}` bounds a disk, and there is none.", "add 'disk: 1GB'")
+
+
+def _check_volumes(own: Fields, fields: Fields, mistakes: Mistakes) -> None:
+    """As of resources, one that is light may inherit them."""
+    if "volumes" in own and not _is_container(fields):
+        mistakes.add(fields["volumes"].key_at, "Only a container has volumes.", "add 'runtime: container'")
+    where: set[str] = set()
+    for found in section(fields, "volumes").values():
+        if str(found.value) in where:
+            mistakes.add(found.at, f"There is already a volume at {found.value}.", "keep one of the two")
+        where.add(str(found.value))
 
 
 def _is_container(fields: Fields) -> bool:

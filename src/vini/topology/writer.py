@@ -171,6 +171,11 @@ def _sliver(sliver: Sliver, usual: Routing | None) -> Written:
         written["resources"] = _resources(sliver.resources)
     if sliver.outside:
         written["outside"] = True
+    if sliver.volumes:
+        written["volumes"] = dict(sliver.volumes)
+    for key in ("state", "restarts", "resets"):
+        if getattr(sliver, key) not in ("running", 0):
+            written[key] = getattr(sliver, key)
     if sliver.image:
         written["image"] = sliver.image
     if sliver.files:

@@ -41,11 +41,20 @@ def environment(ns: str) -> list[str]:
 
 
 def config(
-    ns: str, root: str, users: tuple[str, int, int], network: str, binds: Sequence[str], tun: str, group: str = ""
+    ns: str,
+    root: str,
+    users: tuple[str, int, int],
+    network: str,
+    binds: Sequence[str],
+    tun: str,
+    *,
+    volumes: Sequence[tuple[str, str]] = (),
+    group: str = "",
 ) -> dict[str, Any]:
     """`users`: path of the user namespace, its root's id on the node, how many ids it has; `binds`: directories of the
-    node that are seen read-only; `tun`: the node's file that is /dev/net/tun inside, "" where it has none; `group`: of
-    cgroups, below their mounts, for a runtime that insists on one."""
+    node that are seen read-only; `tun`: the node's file that is /dev/net/tun inside, "" where it has none; `volumes`:
+    directories of the node, and where they are inside; `group`: of cgroups, below their mounts, for a runtime that
+    insists on one."""
     path, first, count = users
     ids = [{"containerID": 0, "hostID": first, "size": count}]
     return {
@@ -60,7 +69,7 @@ def config(
             "noNewPrivileges": True,
             "capabilities": dict.fromkeys(("bounding", "effective", "permitted", "inheritable"), _CAPABILITIES),
         },
-        "mounts": [*_MOUNTS, *map(_bind, binds), *([_tun(tun)] if tun else [])],
+        "mounts": [*_MOUNTS, *map(_bind, binds), *map(_volume, volumes), *([_tun(tun)] if tun else [])],
         "linux": {
             "namespaces": [
                 {"type": "user", "path": path},
@@ -94,6 +103,11 @@ _MOUNTS = [
 def _bind(directory: str) -> dict[str, Any]:
     options = ["rbind", "ro", "nosuid", "nodev"]
     return {"destination": directory, "type": "none", "source": directory, "options": options}
+
+
+def _volume(volume: tuple[str, str]) -> dict[str, Any]:
+    source, inside = volume
+    return {"destination": inside, "type": "none", "source": source, "options": ["rbind", "nosuid", "nodev"]}
 
 
 def _tun(source: str) -> dict[str, Any]:

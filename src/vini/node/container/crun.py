@@ -18,6 +18,7 @@ from vini.node.place import Place
 CRUN, RUNC = "crun", "runc"
 # Where its root is put together: nobody else sees that, and its own root, who is nobody here, gets there.
 ROOM = Path("/mnt")
+RECORD = "container.json"  # in a sliver's directory: what was asked of its container when that was started
 GROUP = "container"  # the cgroup of a container's first process, beside those of the sliver's processes
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import select
-import shutil
 import subprocess
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,17 +19,16 @@ import msgspec
 
 from vini.model import AnyObject, Container, Waiting
 from vini.node import cgroup
-from vini.node.container import config, crun, limits, mounts, node_root, users
-from vini.node.drivers import Failures
-from vini.node.images.provision import NotYet, Provided, Provision
+from vini.node.container import config, crun, limits, mounts, node_root, remains, users, volumes
+from vini.node.drivers import Failures, layer
+from vini.node.drivers.halt import halted
+from vini.node.images.provision import NotYet, Provided, Provision, remember
 from vini.node.images.store import NODE
 from vini.node.place import Place
 from vini.node.version import digest
 
 _AT_ONCE = min(4, os.cpu_count() or 1)  # that are being started
 _START_S = 60.0  # what a busy machine may need
-_RECORD = "container.json"
-IMAGE = "image"  # in its directory: the id of the image of the store on which it stands
 _TUN = os.makedev(10, 200)  # /dev/net/tun (Documentation/admin-guide/devices.txt)
 
 
@@ -49,7 +47,7 @@ class ContainerDriver:
         out: set[AnyObject] = set()
         for ns in set(_listed(crun.home(self._place))) & set(namespaces):
             with suppress(FileNotFoundError, msgspec.DecodeError):
-                o = msgspec.json.decode((self._home(ns) / _RECORD).read_bytes(), type=Container)
+                o = msgspec.json.decode((self._home(ns) / crun.RECORD).read_bytes(), type=Container)
                 if self._lives(ns):
                     out.add(limits.observed(self._place, o))
         return frozenset(out)
@@ -88,7 +86,7 @@ class ContainerDriver:
             assert isinstance(o, Container)
             try:
                 self._end(o.ns)
-                forget(self._place, o.ns)
+                remains.forget(self._place, o.ns)
             except OSError as e:
                 failures[o.key] = str(e)
         return failures
@@ -99,10 +97,13 @@ class ContainerDriver:
             self._record(o)
             return
         image = self._image(o)
+        if halted(self._place, o.ns) == "frozen":
+            raise NotYet("it is frozen")
         self._end(o.ns)
+        layer.ensure(self._place, o.ns, o.resets)
         self._home(o.ns).mkdir(parents=True, exist_ok=True)  # first what tells of it, then what is to be taken away
         limits.ensure(self._place, o)
-        (self._home(o.ns) / IMAGE).write_text(image.id)
+        remember(self._place, o.ns, image)
         self._record(o)
         mounts.apart(lambda: self._start(o, image))
 
@@ -110,11 +111,14 @@ class ContainerDriver:
         """In a mount namespace of its own."""
         network, home = self._place.pin(o.ns), self._home(o.ns)
         with users.owner(network) as fd:
-            root, tun = self._mount_root(o.ns, image.root, fd), self._make_tun()
+            root, tun = self._mount_root(o.ns, Path(image.root), fd), self._make_tun()
+            kept = self._mount_volumes(o, fd)
             binds = node_root.binds() if image.base == NODE else []
             ids = (f"/proc/{os.getpid()}/fd/{fd}", users.first_id(o.ns), users.RANGE)
             group = "" if crun.program() == crun.CRUN else f"/{self._place.mark}/{o.ns}"
-            text = msgspec.json.encode(config.config(o.ns, str(root), ids, str(network), binds, tun, group))
+            text = msgspec.json.encode(
+                config.config(o.ns, str(root), ids, str(network), binds, tun, volumes=kept, group=group)
+            )
             (home / "config.json").write_bytes(text)
             cgroup.of(self._place, o.ns, crun.GROUP).mkdir(parents=True, exist_ok=True)
             with (home / "start.log").open("w+b") as log:  # no pipe: its first process would hold it open
@@ -129,20 +133,20 @@ class ContainerDriver:
         """The root file system below.  OSError where there is none, NotYet where it is being unpacked."""
         if o.image:
             found = self._images.find(o.image)
-            if not found.root.is_dir():
+            if not Path(found.root).is_dir():
                 raise OSError(f"there is no directory {o.image} on this node; make it, or correct `image:`")
             return found
         # One for each version of ours, since an overlay in use must not change; without a dot, which is a sliver's.
         image = crun.home(self._place) / f"node-root-{digest().rpartition('+')[2]}"
         with self._making:
             node_root.make(image)
-        return Provided(image, base=NODE)
+        return Provided(str(image), base=NODE)
 
     def _mount_root(self, ns: str, image: Path, users_fd: int) -> Path:
         """An overlay: the image below, what the sliver writes and what the slice's files are above."""
         own = self._place.sliver(ns)
-        for layer in ("root", "work"):
-            (own / layer).mkdir(parents=True, exist_ok=True)
+        for part in ("root", "work"):
+            (own / part).mkdir(parents=True, exist_ok=True)
         layers = {"lower": mounts.mapped(image, users_fd), "upper": mounts.mapped(own, users_fd)}
         mounts.mount("vini", crun.ROOM, "tmpfs", 0, "mode=755,size=64k")
         for name in ("root", *layers):
@@ -152,6 +156,16 @@ class ContainerDriver:
         upper = crun.ROOM / "upper"
         mounts.overlay(crun.ROOM / "lower", upper / "root", upper / "work", crun.ROOM / "root", users.first_id(ns))
         return crun.ROOM / "root"
+
+    def _mount_volumes(self, o: Container, users_fd: int) -> list[tuple[str, str]]:
+        """Where they lie, and where they are inside: with its owners, as the root file system."""
+        found = []
+        for name, inside in o.volumes:
+            at = crun.ROOM / "volumes" / name
+            at.mkdir(parents=True)
+            mounts.attach(mounts.mapped(volumes.made(self._place, o.ns, name), users_fd), at)
+            found.append((str(at), inside))
+        return found
 
     @staticmethod
     def _make_tun() -> str:
@@ -175,7 +189,7 @@ class ContainerDriver:
     def _record(self, o: Container) -> None:
         new = self._home(o.ns) / "container.new"
         new.write_bytes(msgspec.json.encode(o))
-        new.rename(self._home(o.ns) / _RECORD)
+        new.rename(self._home(o.ns) / crun.RECORD)
 
 
 def _ended(command: Sequence[str], log: BinaryIO) -> int:
@@ -192,13 +206,6 @@ def _ended(command: Sequence[str], log: BinaryIO) -> int:
         finally:
             os.close(fd)
         return child.wait()
-
-
-def forget(place: Place, ns: str) -> None:
-    """Delete all that is left of a container whose processes have ended."""
-    crun.forget(place, ns)
-    shutil.rmtree(crun.home(place) / ns, ignore_errors=True)
-    limits.remove(place, ns)
 
 
 def _listed(directory: Path) -> list[str]:

@@ -16,9 +16,9 @@ import msgspec
 
 from vini.model import AnyObject, File, Root, Waiting
 from vini.node import beneath, cgroup, netns, shelf
-from vini.node.container import crun, disks, limits
-from vini.node.drivers import Failures, container
-from vini.node.images.provision import NotYet, Provision
+from vini.node.container import crun, disks, limits, remains
+from vini.node.drivers import Failures, halt
+from vini.node.images.provision import NotYet, Provision, remember
 from vini.node.place import Place
 
 _MANIFEST = ".files"  # names what in the run directory is a File of ours, and not a daemon's log or socket
@@ -43,7 +43,7 @@ def forget_sliver(place: Place, ns: str) -> None:
         if not cgroup.delete(group):
             raise OSError(f"some processes of {ns} would not die: {cgroup.pids(group)}")
     if (crun.home(place) / ns).exists():
-        container.forget(place, ns)
+        remains.forget(place, ns)
     limits.remove(place, ns)  # also where the container went before what lived in it
     if _pin(place, ns).parent.exists():
         _unmount(place, ns)
@@ -51,6 +51,7 @@ def forget_sliver(place: Place, ns: str) -> None:
         shelf.Shelf(place, ns).remove()
     if place.sockets(ns).is_symlink():
         place.sockets(ns).unlink()
+    halt.forget(place, ns)
     if ns in disks.slivers(place):
         disks.forget(place, ns)
     if place.sliver(ns).exists():
@@ -66,15 +67,9 @@ def _record(place: Place, ns: str) -> Path:
     return place.run / "mounts" / f"{ns}.root"
 
 
-def _image_record(place: Place, ns: str) -> Path:
-    """The id of the image of the store on which it stands."""
-    return place.run / "mounts" / f"{ns}.image"
-
-
 def _unmount(place: Place, ns: str) -> None:
     pin = _pin(place, ns)
     netns.delete(pin)
-    _image_record(place, ns).unlink(missing_ok=True)
     _record(place, ns).unlink(missing_ok=True)
     with suppress(OSError):  # the last one takes the directory along
         if not any(pin.parent.iterdir()):
@@ -234,14 +229,14 @@ class RootDriver:
         lines = [
             "set -e",
             "mount -t sysfs vini /sys",
-            *(_image(image.root, o.image, run) if image else _overlays(o, run)),
+            *(_image(Path(image.root), o.image, run) if image else _overlays(o, run)),
         ]
         # Slave, not private: else this namespace would keep every network namespace alive that is pinned now.
         command = ["unshare", f"--mount={pin}", "--propagation", "slave", "sh", "-c", "\n".join(lines)]
         with netns.inside(self._place.pin(o.ns)):  # so that /sys shows the sliver's interfaces
             subprocess.run(command, check=True, capture_output=True, text=True, timeout=30)
-        if image and image.id:
-            _image_record(self._place, o.ns).write_text(image.id)
+        if image:
+            remember(self._place, o.ns, image)
         _record(self._place, o.ns).write_bytes(msgspec.json.encode(o))
 
 

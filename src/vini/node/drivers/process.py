@@ -26,6 +26,7 @@ from vini.node import cgroup, netns
 from vini.node.container import config, crun
 from vini.node.drivers import Failures
 from vini.node.drivers.contents import enter
+from vini.node.drivers.halt import halted, halts
 from vini.node.drivers.questions import Answer, Questions
 from vini.node.place import Place
 
@@ -142,7 +143,10 @@ class ProcessDriver:
         self._questions.poll()
         unready: dict[str, str] = {}
         failed: dict[str, str] = {}
+        frozen = halts(self._place)  # can't answer
         for p in processes:
+            if p.ns in frozen:
+                continue
             if why := self._silent(p):
                 unready.setdefault(p.ns, why)
             elif why := self._ended_badly(p):
@@ -239,6 +243,8 @@ class ProcessDriver:
 
     def _ensure_one(self, o: Process) -> bool:
         """False where it is being told to reload."""
+        if (how := halted(self._place, o.ns)) != "running":
+            raise _Waits(f"{_called(o)} can't be changed while its sliver is {how}.")
         pids = cgroup.pids(cgroup.of(self._place, o.ns, o.name))
         if pids:
             old = self._observe_one(o.ns, o.name, pids)

@@ -21,7 +21,7 @@ PACKAGES = (
     "bird2", "ca-certificates", "conntrack", "ethtool", "frr", "iperf3", "iproute2", "iputils-ping", "less", "nftables",
     "openssh-sftp-server", "procps", "python3-minimal", "rsync", "tcpdump", "traceroute", "vim-tiny",
 )  # fmt: skip
-SUITE, MIRROR = "bookworm", "http://deb.debian.org/debian"
+SUITE = "bookworm"
 _EMPTIED = ("var/cache/apt/archives", "var/lib/apt/lists", "usr/share/doc", "usr/share/man", "usr/share/locale")
 
 
@@ -29,7 +29,7 @@ class Recipe(Value, frozen=True):
     """All that decides what is in an image, but for the day on which it is built."""
 
     suite: str = SUITE
-    mirror: str = MIRROR
+    mirror: str = ""  # Debian's own, with its security updates
     packages: tuple[str, ...] = PACKAGES
     architecture: str = platform.machine()
     version: int = 1  # of this file's way of building
@@ -64,7 +64,8 @@ def _debootstrap(recipe: Recipe, file: Path, say: Say) -> None:
     hooks = [f'--customize-hook=rm -rf "$1"/{d}/*' for d in _EMPTIED]
     command = [
         "mmdebstrap", "--mode=root", "--variant=minbase", "--format=tar", f"--include={','.join(recipe.packages)}",
-        "--aptopt=Apt::Install-Recommends \"false\"", *hooks, recipe.suite, str(file), recipe.mirror,
+        "--aptopt=Apt::Install-Recommends \"false\"", *hooks, recipe.suite, str(file),
+        *([recipe.mirror] if recipe.mirror else []),
     ]  # fmt: skip
     child = subprocess.Popen(
         command,

@@ -91,7 +91,9 @@ def _of_layout(store: Store, directory: Path, source: str) -> Image:
     return store.add(layout.digest.replace(":", "-"), source, lambda tree: _layers(tree, layout.layers()))
 
 
-def of_archive(store: Store, file: Path, source: str, check: Callable[[], None] = lambda: None) -> Image:
+def of_archive(
+    store: Store, file: Path, source: str, check: Callable[[], None] = lambda: None, *, base: str = ""
+) -> Image:
     """The image in an archive.  To be called with the store's lock; `check` raises where the file has changed since.
 
     Raises Refused, OSError.
@@ -111,7 +113,7 @@ def of_archive(store: Store, file: Path, source: str, check: Callable[[], None] 
         (of_layers if _holds_image(file) else plain)(tree)
         check()
 
-    return store.add(f"sha256-{sha256(file)}", source, fill)
+    return store.add(f"sha256-{sha256(file)}", source, fill, base=base)
 
 
 def _holds_image(file: Path) -> bool:
@@ -148,15 +150,3 @@ def _fetch(word: str, to: Path) -> None:
             child.wait()
     if child.returncode:
         raise ViniError(f"The image {word} can't be fetched: {said[-1] if said else child.returncode}")
-
-
-def used(run: Path) -> frozenset[str]:
-    """The ids of images on which slivers of the node stand at this moment, by their records."""
-    found = set()
-    for record in (run / "containers").glob("*/image"):
-        with suppress(OSError):
-            found.add(record.read_text().strip())
-    for record in (run / "mounts").glob("*.image"):
-        with suppress(OSError):
-            found.add(record.read_text().strip())
-    return frozenset(found)

@@ -6,15 +6,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from pathlib import Path
 from threading import Lock
 from typing import IO
+
+import msgspec
 
 from vini.model import Value, ViniError
 from vini.node.images.obtain import is_source, stamp
 from vini.node.images.store import Store
 from vini.node.place import Place
 
+_RECORD = ".below"  # in a sliver's run directory
 _AGAIN_S = 10.0  # until what could not be unpacked is tried again
 
 
@@ -25,7 +27,7 @@ class NotYet(OSError):
 class Provided(Value, frozen=True):
     """A root file system, as it lies on the disk."""
 
-    root: Path
+    root: str
     id: str = ""  # in the store; "": it is a directory of somebody else's
     base: str = ""  # as of an Image
 
@@ -33,6 +35,28 @@ class Provided(Value, frozen=True):
 def store(place: Place) -> Store:
     """This node's store."""
     return Store(place.state / "images")
+
+
+def remember(place: Place, ns: str, below: Provided) -> None:
+    """Write down on what a sliver stands, for as long as it is there, be it stopped."""
+    place.sliver(ns).mkdir(parents=True, exist_ok=True)
+    new = place.sliver(ns) / f"{_RECORD}.new"
+    new.write_bytes(msgspec.json.encode(below))
+    new.rename(place.sliver(ns) / _RECORD)
+
+
+def below(place: Place, ns: str) -> Provided | None:
+    """On what a sliver stands; None where that is the node's own root, or where there is no such sliver."""
+    try:
+        return msgspec.json.decode((place.sliver(ns) / _RECORD).read_bytes(), type=Provided)
+    except (FileNotFoundError, NotADirectoryError, msgspec.DecodeError):
+        return None
+
+
+def used(place: Place) -> frozenset[str]:
+    """The ids of images on which slivers of the node stand."""
+    homes = [p.parent.name for p in place.sliver("").glob(f"*/{_RECORD}")]
+    return frozenset(found.id for ns in homes if (found := below(place, ns)) and found.id)
 
 
 class _Work:
@@ -76,19 +100,19 @@ class Provision:
             raise OSError(f"there is no image {word} on this node ({e.strerror}); make it, or correct `image:`") from e
         if there := store(self._place).known(word, now):
             self._work.pop(word, None)
-            return Provided(store(self._place).root(there), there.id, there.base)
+            return Provided(str(store(self._place).root(there)), there.id, there.base)
         with self._lock:
             self._unpack(word, now)
         raise NotYet(f"its image {word} is being unpacked")
 
     def _whole(self, word: str) -> Provided:
         if word.startswith("/"):
-            return Provided(Path(word))  # what is_source left is a directory
+            return Provided(word)  # what is_source left is a directory
         try:
             found = store(self._place).find(word)
         except ViniError as e:
             raise OSError(str(e)) from e
-        return Provided(store(self._place).root(found), found.id, found.base)
+        return Provided(str(store(self._place).root(found)), found.id, found.base)
 
     def _unpack(self, word: str, now: str) -> None:
         work = self._work.get(word)

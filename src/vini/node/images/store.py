@@ -86,7 +86,7 @@ class Store:
         """Its root file system."""
         return self._directory / image.id / "root"
 
-    def add(self, id_: str, source: str, fill: Callable[[Tree], object], *, recipe: str = "", base: str = "") -> Image:
+    def add(self, id_: str, source: str, fill: Callable[[Tree], object], *, base: str = "") -> Image:
         """The image of that id; where there is none, `fill` makes it, and it is there when that has ended well.
 
         To be called with the lock.  Raises what `fill` raises; nothing is left of it then.
@@ -98,7 +98,7 @@ class Store:
             (room / "root").chmod(0o755)
             with Tree(room / "root", _LIMITS) as tree:
                 fill(tree)
-                image = Image(id_, source, time.time(), tree.files, tree.bytes, recipe, base)
+                image = Image(id_, source, time.time(), tree.files, tree.bytes, base=base)
             check(room / "root", base)
             (room / _ABOUT).write_bytes(msgspec.json.encode(image))
             _flush(room)
