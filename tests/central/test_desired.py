@@ -24,6 +24,7 @@ from vini.model import (
     Netns,
     Outside,
     OutsideGrant,
+    Routing,
     Sliver,
     SliverStatus,
     Topology,
@@ -143,6 +144,36 @@ def test_a_slice_goes_to_its_nodes_and_is_told_of(api: Api, fleet: Nodes, databa
     assert [(e["who"], e["what"]) for e in api("user", "GET", "/slices/princeton_iias/log").json()] == [
         (email("user"), "put")
     ]
+
+
+@pytest.mark.parametrize(
+    "slivers",
+    [
+        {"../../x": Sliver("../../x")},
+        {"a": Sliver("../../x")},
+        {"a": Sliver("a", addresses=("$(id)",))},
+        {"a": Sliver("a", files={"/etc/../../x": ""})},
+        {"a": Sliver("a", runtime="container", volumes={"../../x": "/x"})},
+        {"a": Sliver("a", image="../../x")},
+        {"a": Sliver("a", routing=Routing(("ospf",), area="0\n!\nlog file /x"))},
+        {"a": Sliver("a", routing=Routing(("ospf",), raw={"../../x": ""}))},
+    ],
+)
+def test_what_no_file_could_ask_for_reaches_no_node(api: Api, database, slivers: dict[str, Sliver]) -> None:
+    """Names of a topology become paths and configurations on nodes."""
+    answer = put(api, Topology("princeton_iias", slivers))
+    with database.reading() as tx:
+        held = specs.of_slice(tx, "princeton_iias")
+    said = msgspec.json.encode(held).decode()
+    assert answer.status_code in (200, 400), answer.text
+    assert ("../x" in said, "log file" in said, "$(id)" in said) == (False, False, False)
+    assert answer.status_code == 400 or list(slivers) == ["a"]
+
+
+def test_a_vif_can_not_be_a_path(api: Api) -> None:
+    pair = (Link((End("a", vif="../x"), End("b"))),)
+    answer = put(api, Topology("princeton_iias", {"a": Sliver("a"), "b": Sliver("b")}, pair))
+    assert (answer.status_code, answer.json()["error"]) == (400, "TopologyError")
 
 
 def test_what_a_sliver_lived_through_stays_when_its_file_comes_again(api: Api, database) -> None:
@@ -265,10 +296,10 @@ def test_among_strangers_slivers_are_containers_with_public_images(api: Api, fle
         assert answer.status_code == 403, answer.text
         assert answer.json()["sentence"].startswith("Slivers are containers on this testbed: give 'a', 'b' `runtime: ")
     for image, status in (
-        ("/", 403),
+        ("/", 400),
         ("router", 403),
         ("docker://srv/vini/images/x", 403),
-        ("/srv/vini/images/../../..", 403),
+        ("/srv/vini/images/../../..", 400),
         ("/srv/vini/images", 403),
         ("", 200),
     ):

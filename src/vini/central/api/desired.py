@@ -24,6 +24,7 @@ from vini.rules.errors import Invalid
 from vini.rules.nouns import Event, Holder
 from vini.store import events, tokens
 from vini.store.database import Database
+from vini.topology import dump, parse
 
 _MOST_BYTES = 32 << 20  # of a topology
 _LONGEST_WAIT_S = 120.0
@@ -140,8 +141,8 @@ def _asked(router: APIRouter, testbed: Testbed) -> None:
         """
         caller = await asyncio.to_thread(call.who)
         try:
-            _check_name(name, topology)
-            report = await testbed.put(caller, topology, what, _generation(request), wait_s, at)
+            wanted = await asyncio.to_thread(_as_of_a_file, name, topology)
+            report = await testbed.put(caller, wanted, what, _generation(request), wait_s, at)
         except ViniError as e:
             await asyncio.to_thread(call.note_fault, caller.email, what, "slice", name, e)
             raise
@@ -150,8 +151,8 @@ def _asked(router: APIRouter, testbed: Testbed) -> None:
     @route(router, "POST", "/slices/{name}/plan", takes=Topology, gives=list[str], faults=(422, 507))
     async def plan_topology(call: Asked, name: SliceName, topology: Wanted) -> Response:
         """What asking for this would change, step by step; nothing is touched."""
-        _check_name(name, topology)
-        return shown(await testbed.foresee(await asyncio.to_thread(call.who), topology))
+        wanted = await asyncio.to_thread(_as_of_a_file, name, topology)
+        return shown(await testbed.foresee(await asyncio.to_thread(call.who), wanted))
 
     @route(router, "GET", "/slices/{name}/log", gives=list[Logged])
     def get_log(call: Asked, name: SliceName, limit: Annotated[int, Query(ge=1, le=1000)] = 50) -> Response:
@@ -227,10 +228,20 @@ def _programs(router: APIRouter, testbed: Testbed) -> None:
 _JSON = "application/json"
 
 
-def _check_name(name: str, topology: Topology) -> None:
+def _as_of_a_file(name: str, topology: Topology) -> Topology:
+    """The same, read as a file would be: a request may hold whatever its types allow, and names in it become paths on
+    nodes.  Raises TopologyError with the mistakes that a file's writer would be told."""
     if topology.name != name:
         what = f"This topology is named {topology.name!r}, and is asked of slice {name!r}."
         raise TopologyError([Mistake(0, 0, what, "they have one name")])
+    if not topology.slivers:
+        return Topology(name)
+    try:
+        text = dump(topology)
+    except (ValueError, LookupError, TypeError, ArithmeticError) as e:
+        what = "This topology has a value that no file can have."
+        raise TopologyError([Mistake(0, 0, what, "ask for what `vini up` would, of a file")]) from e
+    return parse(text, default_name=name)
 
 
 def _generation(request: Request) -> int | None:
