@@ -190,3 +190,16 @@ def test_a_command_runs_and_files_are_copied_on_every_node(bed: Testbed, tmp_pat
 def test_what_a_process_says_is_shown_from_afar(bed: Testbed) -> None:
     assert eventually(lambda: " | said\n" in bed.vini("logs", "-s", SLICE, "a"))
     assert "has no log of 'x'" in bed.vini("logs", "-s", SLICE, "b", "x", check=False)
+
+
+def test_what_an_admin_grants_a_process_has_of_its_node_and_of_no_other(bed: Testbed) -> None:
+    def asked(sliver: str) -> str:
+        return bed.vini("exec", "-s", SLICE, sliver, "--", "vini-ask", "port", "8099", "true", check=False)
+
+    assert "is not granted to this slice" in eventually(lambda: asked("a"))
+    assert "tcp:8099" in bed.vini("grant", "-s", SLICE, "tcp:8099")
+    eventually(lambda: asked("a") == "")
+    eventually(lambda: asked("b") == "")
+    assert '"node": "n2"' in bed.vini("exec", "-s", SLICE, "b", "--", "vini-ask", "self")
+    bed.vini("grant", "-s", SLICE, "--none")
+    eventually(lambda: "is not granted" in asked("a"))

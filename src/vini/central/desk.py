@@ -14,7 +14,7 @@ from vini.central.delivery import Identity, Lack, Newer, Word
 from vini.model import NotFound, SliceSpec
 from vini.reach import hosts
 from vini.rules.nouns import NodeSaid
-from vini.store import authorized, events, nodes, slices, specs
+from vini.store import authorized, events, nodes, slices, specs, tags
 from vini.store.database import Database, Tx
 
 _SHOWN = 10  # links that an event names
@@ -83,7 +83,11 @@ class StoredDesk:
                 if key is not None:
                     keys.append(bus.AuthorizedKey(key, person))
             known = {s: self._names(tx, s, g) for s, g in generations.items()}
-        return [{s: bus.Admission(tuple(k), known[s]) for s, k in found[node].items()} for node in nodes]
+            granted = tags.granted(tx, found)
+        return [
+            {s: bus.Admission(tuple(k), known[s], granted.get((node, s), ())) for s, k in found[node].items()}
+            for node in nodes
+        ]
 
     def _names(self, tx: Tx, slice_: str, generation: int) -> str:
         held = self._hosts.get(slice_)

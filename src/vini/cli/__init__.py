@@ -15,7 +15,7 @@ from vini.cli.out import complain
 from vini.model import ViniError
 
 _SECTIONS = {
-    "Slices": ("up", "plan", "status", "link", "program", "down", "log"),
+    "Slices": ("up", "plan", "status", "link", "program", "grant", "down", "log"),
     "Inside": ("exec", "shell", "ssh", "ssh-config", "cp", "logs", "ping", "routes", "neighbors", "top", "capture"),
     "Experiments": ("run", "compare"),
     "Files": ("import", "schema"),
@@ -38,6 +38,7 @@ _MODULES = {
     "vini.cli.slices": ("up", "plan", "status", "down", "log"),
     "vini.cli.links": ("link",),
     "vini.cli.program": ("program",),
+    "vini.cli.grant": ("grant",),
     "vini.cli.execute": ("exec",),
     "vini.cli.copy": ("cp",),
     "vini.cli.logs": ("logs",),

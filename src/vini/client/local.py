@@ -21,6 +21,7 @@ from vini.dataplane.element import Element
 from vini.embed import embed
 from vini.model import Denied, Link, Node, Shape, SliceSpec, SliverStatus, Stale, Topology, ViniError
 from vini.node import cgroup, service
+from vini.node.broker import policy
 from vini.node.container.config import RUN as CONTAINED_RUN
 from vini.node.container.crun import is_contained
 from vini.node.drivers.contents import enter
@@ -29,6 +30,7 @@ from vini.node.running import reads_logs
 from vini.node.ssh import authorized
 from vini.node.version import digest
 from vini.reach import FibEntry, hosts
+from vini.rules import grants
 from vini.store import Store
 
 if TYPE_CHECKING:
@@ -260,6 +262,17 @@ class Client(Slices):
     def ssh_identity(self) -> str:
         """A key pair of this place; only root can read it."""
         return str(ssh_keys.own(authorized.directory(self.place.state)))
+
+    def grants(self, slice_: str) -> tuple[str, ...]:
+        """As root of this machine said."""
+        return policy.read(self.place.state).get(slice_, ())
+
+    def grant(self, slice_: str, words: Sequence[str]) -> None:
+        """In force at once."""
+        _need_root()
+        self.store.get(slice_)
+        made = tuple(map(str, grants.parsed(" ".join(words))))
+        policy.write(self.place.state, {**policy.read(self.place.state), slice_: made})
 
     def _admissions(self) -> dict[str, bus.Admission]:
         """To all slices of this machine; those who came in before by keys of their own still may."""

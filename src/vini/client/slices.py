@@ -252,6 +252,15 @@ class Slices(ABC):
     async def ssh(self, slice_: str) -> list[SshPlace]:
         """How to log in to its slivers, for those that can be at this moment."""
 
+    @abstractmethod
+    def grants(self, slice_: str) -> tuple[str, ...]:
+        """What processes of the slice may have of its nodes, by the broker in each sliver."""
+
+    @abstractmethod
+    def grant(self, slice_: str, words: Sequence[str]) -> None:
+        """They may have this, and nothing else.  Raises Invalid for what can't be granted, Denied unless an operator
+        asks."""
+
     def ssh_through(self, slice_: str, sliver: str) -> list[str]:  # noqa: ARG002
         """The command line that is a connection to the SSH server of a sliver's node, by way of the central, as
         ssh_config(5) wants it of a ProxyCommand; []: there is no such way, nor a need of one."""

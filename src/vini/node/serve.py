@@ -19,6 +19,7 @@ from vini.model import ViniError
 from vini.node import cgroup, ledgers, probe, wireguard_key
 from vini.node.agent import Agent
 from vini.node.answers import Answers
+from vini.node.broker.service import Broker
 from vini.node.drivers import Driver
 from vini.node.drivers.container import ContainerDriver
 from vini.node.drivers.contents import FileDriver, RootDriver
@@ -78,13 +79,15 @@ async def serve(place: Place) -> None:
     watch = asyncio.create_task(agent.run())
     uplink = asyncio.create_task(Uplink(agent, answers, place.state).run())
     ssh_service = asyncio.create_task(ssh.run())
+    broker = asyncio.create_task(Broker(place, agent, lambda: answers.node).run())
     ends = [asyncio.create_task(stop.wait()), asyncio.create_task(_displaced(path))]
     await asyncio.wait([watch, *ends], return_when=asyncio.FIRST_COMPLETED)
     server.close()
     uplink.cancel()
     watch.cancel()
     ssh_service.cancel()
-    for task in (uplink, watch, ssh_service):
+    broker.cancel()
+    for task in (uplink, watch, ssh_service, broker):
         with suppress(asyncio.CancelledError):
             await task
     agent.close()  # while we still hold the lock: no other agent may start before our last step is done

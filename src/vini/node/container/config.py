@@ -25,7 +25,8 @@ _MASKED = [
 _READ_ONLY = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
 # As process 1 it reaps whatever its descendants leave behind; sleep(1) is what keeps it.
 _INIT = ["/bin/sh", "-c", "trap : HUP INT QUIT TERM; while :; do sleep 2000000000 & wait; done"]
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/run/vini"
+BROKER = "/run/vini"  # where the broker's socket is
 RUN = "/run"  # what "{run}" stands for inside: FRR and BIRD have their sockets there by default
 
 
@@ -39,10 +40,11 @@ def environment(ns: str) -> list[str]:
 
 
 def config(
-    ns: str, root: str, users: tuple[str, int, int], network: str, binds: Sequence[str], tun: str
+    ns: str, root: str, users: tuple[str, int, int], network: str, binds: Sequence[str], tun: str, broker: str
 ) -> dict[str, Any]:
     """`users`: path of the user namespace, its root's id on the node, how many ids it has; `binds`: directories of the
-    node that are seen read-only; `tun`: the node's file that is /dev/net/tun inside, "" where it has none."""
+    node that are seen read-only; `tun`: the node's file that is /dev/net/tun inside, "" where it has none;
+    `broker`: the directory of the broker's socket."""
     path, first, count = users
     ids = [{"containerID": 0, "hostID": first, "size": count}]
     return {
@@ -57,7 +59,7 @@ def config(
             "noNewPrivileges": True,
             "capabilities": dict.fromkeys(("bounding", "effective", "permitted", "inheritable"), _CAPABILITIES),
         },
-        "mounts": [*_MOUNTS, *map(_bind, binds), *([_tun(tun)] if tun else [])],
+        "mounts": [*_MOUNTS, *map(_bind, binds), *([_tun(tun)] if tun else []), _bind(broker, BROKER)],
         "linux": {
             "namespaces": [
                 {"type": "user", "path": path},
@@ -87,9 +89,9 @@ _MOUNTS = [
 ]
 
 
-def _bind(directory: str) -> dict[str, Any]:
+def _bind(directory: str, where: str = "") -> dict[str, Any]:
     options = ["rbind", "ro", "nosuid", "nodev"]
-    return {"destination": directory, "type": "none", "source": directory, "options": options}
+    return {"destination": where or directory, "type": "none", "source": directory, "options": options}
 
 
 def _tun(source: str) -> dict[str, Any]:

@@ -20,6 +20,7 @@ import msgspec
 
 from vini.model import AnyObject, Container
 from vini.node import cgroup
+from vini.node.broker import door
 from vini.node.container import config, crun, limits, mounts, node_root, users
 from vini.node.drivers import Failures
 from vini.node.place import Place
@@ -104,9 +105,10 @@ class ContainerDriver:
         network, home = self._place.pin(o.ns), self._home(o.ns)
         with users.owner(network) as fd:
             root, tun = self._mount_root(o, fd), self._make_tun()
+            broker = self._mount_broker(o.ns)
             binds = [] if o.image else node_root.binds()
             ids = (f"/proc/{os.getpid()}/fd/{fd}", users.first_id(o.ns), users.RANGE)
-            text = msgspec.json.encode(config.config(o.ns, str(root), ids, str(network), binds, tun))
+            text = msgspec.json.encode(config.config(o.ns, str(root), ids, str(network), binds, tun, broker))
             (home / "config.json").write_bytes(text)
             cgroup.of(self._place, o.ns, crun.GROUP).mkdir(parents=True, exist_ok=True)
             with (home / "start.log").open("w+b") as log:  # no pipe: its first process would hold it open
@@ -137,6 +139,13 @@ class ContainerDriver:
         upper = _ROOM / "upper"
         mounts.overlay(_ROOM / "lower", upper / "root", upper / "work", _ROOM / "root", users.first_id(o.ns))
         return _ROOM / "root"
+
+    def _mount_broker(self, ns: str) -> str:
+        """The directory of its broker's socket: by way of the room, since its root may be nobody on the way there."""
+        at = _ROOM / "broker"
+        at.mkdir()
+        mounts.mount(str(door.furnish(self._place, ns)), at, "", mounts.BIND)
+        return str(at)
 
     @staticmethod
     def _make_tun() -> str:

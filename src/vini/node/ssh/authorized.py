@@ -60,18 +60,25 @@ class Book:
         self._state = state
         self._seen: tuple[tuple[int, int], ...] = ()
         self._table: Table = {}
+        self._central: Table = {}
 
     def table(self) -> Table:
         """As it is on disk now."""
         now = tuple(_version(directory(self._state) / name) for name in _FILES.values())
         if now != self._seen:
-            self._table = {**read(self._state, "here"), **read(self._state, "central")}
+            self._central = read(self._state, "central")
+            self._table = {**read(self._state, "here"), **self._central}
             self._seen = now
         return self._table
 
     def of(self, slice_: str) -> Admission:
         """Of one slice; of one that nobody named, that nobody may come in."""
         return self.table().get(slice_, Admission())
+
+    def from_central(self, slice_: str) -> Admission | None:
+        """What the central says of one of its slices; None: it is none of its."""
+        self.table()
+        return self._central.get(slice_)
 
     def opens(self, slice_: str, key: str) -> bool:
         """Whether this key ("ssh-ed25519 AAAA...") does at this moment."""
