@@ -189,6 +189,8 @@ def test_a_command_runs_and_files_are_copied_on_every_node(bed: Testbed, tmp_pat
 
 def test_what_a_process_says_is_shown_from_afar(bed: Testbed) -> None:
     assert eventually(lambda: " | said\n" in bed.vini("logs", "-s", SLICE, "a"))
+    assert " | said\n" in bed.vini("logs", "-s", SLICE, "--boot", "a")
+    assert "boot | " in bed.vini("logs", "-s", SLICE, "a", "boot")
     assert "has no log of 'x'" in bed.vini("logs", "-s", SLICE, "b", "x", check=False)
 
 

@@ -107,6 +107,14 @@ def test_a_process_learns_who_it_is_and_what_it_may_take_in_both_runtimes(there:
     assert '"sliver": "plain"' in eventually(lambda: vini(there, "logs", "plain"))  # a command of the slice asked too
 
 
+def test_each_start_of_a_container_and_of_a_process_is_written_down(there: OwnPlace) -> None:
+    eventually(lambda: "the container was started" in vini(there, "logs", "box", "boot"))
+    cgroup.kill(cgroup.of(there.place, "mine.box", "container"))
+    eventually(lambda: vini(there, "logs", "box", "boot").count("the container was started") == 2)
+    assert "vini-ask self` was started" in vini(there, "logs", "plain", "boot")
+    eventually(lambda: inside(there, "box", "true").returncode == 0)
+
+
 def test_who_watches_hears_of_changes(there: OwnPlace) -> None:
     command = there.client().enter("mine", "box", ["/run/vini/vini-ask", "watch"])
     watching = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL)

@@ -307,6 +307,7 @@ class Logs(Message, frozen=True):
     lines: int = 100
     follow: bool = False
     processes: tuple[str, ...] = ()  # only of these; none: of all
+    boot: bool = False  # only what each said since it was started last
 
 
 class SshThrough(Message, frozen=True):

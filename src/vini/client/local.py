@@ -241,9 +241,12 @@ class Client(Slices):
         run = CONTAINED_RUN if is_contained(self.place, ns) else str(self.place.sockets(ns))
         return await output(self.enter(slice_, sliver, [word.replace("{run}", run) for word in argv]))
 
-    def logs(self, slice_: str, sliver: str, lines: int, follow: bool, processes: Sequence[str] = ()) -> list[str]:
+    def logs(
+        self, slice_: str, sliver: str, lines: int, follow: bool, processes: Sequence[str] = (), boot: bool = False
+    ) -> list[str]:
         """The command line that prints what the sliver's processes said last, and with `follow` what they say."""
-        return list(reads_logs(self.place)(bus.Logs(f"{slice_}.{sliver}", lines, follow, tuple(processes))).argv)
+        asked = bus.Logs(f"{slice_}.{sliver}", lines, follow, tuple(processes), boot)
+        return list(reads_logs(self.place)(asked).argv)
 
     async def ssh(self, slice_: str) -> list[SshPlace]:
         """How to log in to its slivers: with this user's own keys, and with one that VINI has for the purpose."""

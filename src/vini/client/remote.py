@@ -249,9 +249,11 @@ class RemoteClient(Slices):
         """Not known here: each node has its own."""
         return frozenset()
 
-    def logs(self, slice_: str, sliver: str, lines: int, follow: bool, processes: Sequence[str] = ()) -> list[str]:
+    def logs(
+        self, slice_: str, sliver: str, lines: int, follow: bool, processes: Sequence[str] = (), boot: bool = False
+    ) -> list[str]:
         """The command line that prints what the sliver's processes said last, and with `follow` what they say."""
-        words = ("logs", str(lines), str(int(follow)), *processes)
+        words = ("logs", str(lines), str(int(follow)), str(int(boot)), *processes)
         return [sys.executable, "-m", "vini.client.inside", slice_, sliver, *words]
 
     async def ssh(self, slice_: str) -> list[SshPlace]:

@@ -245,7 +245,9 @@ class Slices(ABC):
         return [sys.executable, "-I", str(file)]
 
     @abstractmethod
-    def logs(self, slice_: str, sliver: str, lines: int, follow: bool, processes: Sequence[str] = ()) -> list[str]:
+    def logs(
+        self, slice_: str, sliver: str, lines: int, follow: bool, processes: Sequence[str] = (), boot: bool = False
+    ) -> list[str]:
         """The command line that prints what the sliver's processes said last, and with `follow` what they say."""
 
     @abstractmethod

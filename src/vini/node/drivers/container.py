@@ -19,7 +19,7 @@ from typing import BinaryIO
 import msgspec
 
 from vini.model import AnyObject, Container
-from vini.node import cgroup
+from vini.node import cgroup, sliver_log
 from vini.node.broker import door
 from vini.node.container import config, crun, limits, mounts, node_root, users
 from vini.node.drivers import Failures
@@ -75,6 +75,7 @@ class ContainerDriver:
         try:
             self._ensure_one(o)
         except (OSError, subprocess.SubprocessError) as e:
+            sliver_log.append(self._place, o.ns, sliver_log.BOOT, f"the container can't be started: {e}")
             return f"The container of sliver {o.ns} can't be started: {str(e).rstrip('.')}."
         return ""
 
@@ -99,6 +100,7 @@ class ContainerDriver:
         self._home(o.ns).mkdir(parents=True, exist_ok=True)
         self._record(o)
         mounts.apart(lambda: self._start(o))
+        sliver_log.append(self._place, o.ns, sliver_log.BOOT, "the container was started")
 
     def _start(self, o: Container) -> None:
         """In a mount namespace of its own."""

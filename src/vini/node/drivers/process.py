@@ -23,7 +23,7 @@ from typing import BinaryIO
 import msgspec
 
 from vini.model import AnyObject, Key, Process, Ready, Value
-from vini.node import cgroup, netns
+from vini.node import cgroup, netns, sliver_log
 from vini.node.broker import door
 from vini.node.container import config, crun
 from vini.node.drivers import Failures
@@ -327,6 +327,7 @@ class ProcessDriver:
                 cwd="/", env=_environment(o) | {"VINI_SLIVER_DIR": self._directory(o)},
             )  # fmt: skip
         self._children[child.pid] = child
+        sliver_log.append(self._place, o.ns, sliver_log.BOOT, f"{_called(o)} was started")
         self._questions.drop_where(lambda key: key[1:] == o.key)  # they were for the one before it
         with suppress(OSError):  # it has ended already
             (group / "cgroup.procs").write_text(str(child.pid))
