@@ -8,6 +8,7 @@ from vini.store import migrations
 from vini.store.database import Tx
 
 _UNDO = {
+    "0013": ("DROP TABLE slice_guests",),
     "0008": ("DROP TABLE centrals",),
     "0007": ("DROP TABLE notices",),
     "0006": ("DROP TABLE crossings", "DROP TABLE substrate_links"),

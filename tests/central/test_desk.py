@@ -11,11 +11,12 @@ from vini import bus
 from vini.central.delivery import Lack
 from vini.central.desk import StoredDesk
 from vini.model import Netns, SliceSpec, Sliver, SliverStatus, Topology
+from vini.rules.access import allows, of_sliver
 from vini.rules.caller import Caller
 from vini.rules.errors import Invalid
-from vini.rules.nouns import NodeSaid
+from vini.rules.nouns import Guest, NodeSaid
 from vini.rules.wishes import NewSite
-from vini.store import authorized, events, keys, members, nodes, persons, sites, slices, tags
+from vini.store import authorized, events, guests, keys, members, nodes, persons, sites, slices, tags
 from vini.store.database import Database
 
 UP = Topology("home_a", {"x": Sliver("x")})
@@ -204,3 +205,27 @@ def test_what_processes_may_have_of_a_node_follows_from_the_tags_of_their_slice(
         seen = authorized.newest(tx)
         tags.delete(tx, whole.id)
         assert authorized.newest(tx) > seen
+
+
+def test_a_guests_keys_open_what_he_was_let_into_for_as_long_as_he_was(database: Database) -> None:
+    desk = StoredDesk(database)
+    ask(database, 1)
+    with database.transaction() as tx:
+        number = slices.get(tx, "home_a").id
+        persons.add(tx, "bob@example.org")
+        keys.add(tx, "bob@example.org", KEYS["bob"])
+        before = authorized.newest(tx)
+        guests.put(tx, number, Guest("bob@example.org", (), 0.0, "ada@example.org"))
+        guests.put(tx, number, Guest("bob@example.org", ("x",), 100.0, "ada@example.org"))  # in place of the other
+        assert authorized.newest(tx) > before
+    assert desk.authorized(["n1"])[0]["home_a"].guests == (bus.GuestKey(KEYS["bob"], "bob@example.org", ("x",), 100.0),)
+    assert desk.authorized(["n1"])[0]["home_a"].keys == ()
+    with database.transaction() as tx:
+        assert guests.expire(tx, 99.0) == 0
+        row = slices.get(tx, "home_a")
+        bob = Caller("bob@example.org", frozenset(), frozenset({"read", "write"}))
+        assert allows(bob, "enter slice", of_sliver(row, "x"))
+        assert not allows(bob, "enter slice", of_sliver(row, "y"))
+        assert not allows(bob, "use slice", of_sliver(row, "x"))
+        assert guests.expire(tx, 100.0) == 1
+    assert desk.authorized(["n1"])[0]["home_a"].guests == ()

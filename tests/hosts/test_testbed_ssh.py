@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from own_place import eventually, run
-from testbed import ADMIN, Testbed, testbed
+from testbed import ADMIN, SITE, Testbed, testbed
 
 from vini.node.ssh.place import running
 
@@ -205,3 +205,18 @@ def test_what_an_admin_grants_a_process_has_of_its_node_and_of_no_other(bed: Tes
     assert '"node": "n2"' in bed.vini("exec", "-s", SLICE, "b", "--", "vini-ask", "self")
     bed.vini("grant", "-s", SLICE, "--none")
     eventually(lambda: "is not granted" in asked("a"))
+
+
+def test_a_guest_comes_into_the_sliver_that_he_was_invited_to_and_no_other(bed: Testbed, tmp_path: Path) -> None:
+    path = tmp_path / "id"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", path], check=True)
+    bob = "bob@example.org"
+    client = bed.client()
+    client.call("POST", "/persons", dict, {"email": bob, "site": SITE})
+    client.call("POST", f"/persons/{bob}/keys", dict, {"key": path.with_suffix(".pub").read_text().strip()})
+    assert "in a until" in bed.vini("slice", "invite", SLICE, bob, "--sliver", "a", "--hours", "1")
+    eventually(lambda: said(bed, path) == "in a")
+    assert "Permission denied" in said(bed, path, "b")
+    inside = stays(bed, path)
+    bed.vini("slice", "invite", SLICE, bob, "--end")
+    is_put_out(inside)

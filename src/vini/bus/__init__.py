@@ -31,6 +31,7 @@ from vini.bus.messages import (
     Fibs,
     Foresee,
     Greeting,
+    GuestKey,
     Hello,
     Here,
     Input,
@@ -70,8 +71,8 @@ from vini.bus.unix import Line, LineChannel, receive_request, send
 __all__ = [
     "Accept", "Act", "Acts", "Admission", "AgentGone", "AgentHangs", "AskActs", "AskClock", "AskFibs",
     "AskLoads", "AskMaps", "AskSsh", "AskStatus", "Authorize", "AuthorizedKey", "Bus", "Cancel", "Challenge",
-    "Clock", "Credit", "Elsewhere", "Exited", "Fibs", "Foreign", "Foresee", "Greeting", "Hello", "Here",
-    "Input", "Line", "LineChannel", "Lines", "Loads", "Logs", "MapRows", "Maps", "Message", "NodeAway",
+    "Clock", "Credit", "Elsewhere", "Exited", "Fibs", "Foreign", "Foresee", "Greeting", "GuestKey", "Hello",
+    "Here", "Input", "Line", "LineChannel", "Lines", "Loads", "Logs", "MapRows", "Maps", "Message", "NodeAway",
     "Offset", "Output", "Over", "Progress", "Proof", "Refusal", "Reply", "Report", "Request", "Resize", "Run",
     "Said", "Signal", "SliverLoad", "Ssh", "SshThrough", "Stop", "Stream", "ToCentral", "ToNode", "Typed",
     "WIRE", "Welcome", "WriteRow",

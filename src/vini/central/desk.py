@@ -84,8 +84,12 @@ class StoredDesk:
                     keys.append(bus.AuthorizedKey(key, person))
             known = {s: self._names(tx, s, g) for s, g in generations.items()}
             granted = tags.granted(tx, found)
+            let_in = _guests(tx, nodes)
         return [
-            {s: bus.Admission(tuple(k), known[s], granted.get((node, s), ())) for s, k in found[node].items()}
+            {
+                s: bus.Admission(tuple(k), known[s], granted.get((node, s), ()), tuple(let_in.get((node, s), ())))
+                for s, k in found[node].items()
+            }
             for node in nodes
         ]
 
@@ -109,6 +113,15 @@ class StoredDesk:
                     _greeted(tx, node, message, now)
             nodes.measured(tx, {n: (m.ahead_s, m.rtt_s / 2) for n, m in words if isinstance(m, bus.Offset)}, now)
         return [None] * len(words)
+
+
+def _guests(tx: Tx, nodes: Sequence[str]) -> dict[tuple[str, str], list[bus.GuestKey]]:
+    """(node, slice) -> the keys of the guests there."""
+    found: dict[tuple[str, str], list[bus.GuestKey]] = {}
+    for let in authorized.guests_of_nodes(tx, nodes):
+        slivers = msgspec.json.decode(let.slivers, type=tuple[str, ...])
+        found.setdefault((let.node, let.slice), []).append(bus.GuestKey(let.key, let.person, slivers, let.until))
+    return found
 
 
 def _note_links(tx: Tx, reported: Sequence[tuple[str, bus.Report]], now: float) -> None:

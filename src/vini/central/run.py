@@ -35,7 +35,7 @@ from vini.central.testbed import Testbed
 from vini.model import ViniError
 from vini.plugins.tunnels import TunnelKind
 from vini.rules.nouns import NodeSaid
-from vini.store import authorized, events, idempotency, nodes, reminders, slices, specs, tokens
+from vini.store import authorized, events, guests, idempotency, nodes, reminders, slices, specs, tokens
 from vini.store.database import Database
 
 log = logging.getLogger("vini.central")
@@ -157,6 +157,7 @@ class Central:
             for name in over:
                 slices.delete(tx, name)
                 events.add(tx, at=now, who="central", what="expire", kind="slice", target=name)
+            guests.expire(tx, now)
             reminders.remind(tx, now)
             tokens.forget(tx, now - _KEEP_S)
             idempotency.forget(tx, now - idempotency.KEPT_S)

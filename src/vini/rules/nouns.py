@@ -108,6 +108,15 @@ class Holder(Row, frozen=True):
     backends: dict[str, str] = {}  # "sliver:vif" -> who shapes what leaves by it; without those that nobody does
 
 
+class Guest(Row, frozen=True):
+    """Somebody whom a member of a slice lets into it."""
+
+    email: str
+    slivers: tuple[str, ...] = ()  # names; none: all of them
+    until: float = 0.0  # Unix time; 0: for as long as the slice lives
+    host: str = ""  # who invited him
+
+
 class Slice(Row, frozen=True):
     """A user's share of the network."""
 
@@ -123,6 +132,7 @@ class Slice(Row, frozen=True):
     updated: float  # when something else was asked for
     generation: int
     members: tuple[str, ...] = ()  # e-mail addresses, sorted
+    guests: tuple[Guest, ...] = ()
 
 
 class SliceRow(Slice, frozen=True):

@@ -6,7 +6,8 @@ One is as the central says, whose word about a slice of its own is all; the othe
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -56,8 +57,8 @@ def read(state: Path, asker: Asker) -> Table:
 class Book:
     """Both files, read again whenever one is another."""
 
-    def __init__(self, state: Path):
-        self._state = state
+    def __init__(self, state: Path, clock: Callable[[], float] = time.time):
+        self._state, self._clock = state, clock
         self._seen: tuple[tuple[int, int], ...] = ()
         self._table: Table = {}
         self._central: Table = {}
@@ -80,9 +81,19 @@ class Book:
         self.table()
         return self._central.get(slice_)
 
-    def opens(self, slice_: str, key: str) -> bool:
-        """Whether this key ("ssh-ed25519 AAAA...") does at this moment."""
-        return any(k.key == key for k in self.of(slice_).keys)
+    def opens(self, slice_: str, sliver: str, key: str) -> bool:
+        """Whether this key ("ssh-ed25519 AAAA...") does at this moment, as a member's or as a guest's."""
+        said = self.of(slice_)
+        return any(k.key == key for k in said.keys) or any(
+            g.key == key and (not g.slivers or sliver in g.slivers) and (not g.until or self._clock() < g.until)
+            for g in said.guests
+        )
+
+    def person(self, slice_: str, key: str) -> str:
+        """Whose key that is; where nobody says so, the key stands for him."""
+        said = self.of(slice_)
+        known = {k.key: k.person for k in said.guests} | {k.key: k.person for k in said.keys}
+        return known.get(key) or key
 
 
 def _version(path: Path) -> tuple[int, int]:
