@@ -11,10 +11,12 @@ from vini import bus
 from vini.central.delivery import Lack
 from vini.central.desk import StoredDesk
 from vini.model import Netns, SliceSpec, Sliver, SliverStatus, Topology
+from vini.rules.access import allows, of_sliver
 from vini.rules.caller import Caller
-from vini.rules.nouns import NodeSaid
+from vini.rules.errors import Invalid
+from vini.rules.nouns import Guest, NodeSaid
 from vini.rules.wishes import NewSite
-from vini.store import authorized, events, keys, members, nodes, persons, sites, slices
+from vini.store import authorized, events, guests, keys, members, nodes, persons, sites, slices, tags
 from vini.store.database import Database
 
 UP = Topology("home_a", {"x": Sliver("x")})
@@ -182,3 +184,48 @@ def test_who_may_log_in_follows_from_members_accounts_keys_and_where_the_slice_i
     with database.transaction() as tx:
         slices.delete(tx, "home_a")
     assert desk.authorized(["n1"]) == [{}]
+
+
+def test_what_processes_may_have_of_a_node_follows_from_the_tags_of_their_slice(database: Database) -> None:
+    desk = StoredDesk(database)
+    ask(database, 1)
+    with database.transaction() as tx:
+        before = authorized.newest(tx)
+        whole = tags.put(tx, "broker", "tcp:80, tcp:8000-8010", slice_="home_a")
+        assert authorized.newest(tx) > before
+    assert [d["home_a"].grants for d in desk.authorized(["n1"])] == [("tcp:80", "tcp:8000-8010")]
+    assert desk.authorized(["n2"]) == [{}]
+    with database.transaction() as tx:
+        tags.put(tx, "broker", "tcp:443", slice_="home_a", node="n1")
+        tags.put(tx, "elsewhere", "tcp:1", slice_="home_a")
+        with pytest.raises(Invalid, match="'udp:53' is no grant"):
+            tags.put(tx, "broker", "tcp:1 udp:53", slice_="home_a")
+    assert desk.authorized(["n1"])[0]["home_a"].grants == ("tcp:443",)
+    with database.transaction() as tx:
+        seen = authorized.newest(tx)
+        tags.delete(tx, whole.id)
+        assert authorized.newest(tx) > seen
+
+
+def test_a_guests_keys_open_what_he_was_let_into_for_as_long_as_he_was(database: Database) -> None:
+    desk = StoredDesk(database)
+    ask(database, 1)
+    with database.transaction() as tx:
+        number = slices.get(tx, "home_a").id
+        persons.add(tx, "bob@example.org")
+        keys.add(tx, "bob@example.org", KEYS["bob"])
+        before = authorized.newest(tx)
+        guests.put(tx, number, Guest("bob@example.org", (), 0.0, "ada@example.org"))
+        guests.put(tx, number, Guest("bob@example.org", ("x",), 100.0, "ada@example.org"))  # in place of the other
+        assert authorized.newest(tx) > before
+    assert desk.authorized(["n1"])[0]["home_a"].guests == (bus.GuestKey(KEYS["bob"], "bob@example.org", ("x",), 100.0),)
+    assert desk.authorized(["n1"])[0]["home_a"].keys == ()
+    with database.transaction() as tx:
+        assert guests.expire(tx, 99.0) == 0
+        row = slices.get(tx, "home_a")
+        bob = Caller("bob@example.org", frozenset(), frozenset({"read", "write"}))
+        assert allows(bob, "enter slice", of_sliver(row, "x"))
+        assert not allows(bob, "enter slice", of_sliver(row, "y"))
+        assert not allows(bob, "use slice", of_sliver(row, "x"))
+        assert guests.expire(tx, 100.0) == 1
+    assert desk.authorized(["n1"])[0]["home_a"].guests == ()

@@ -58,6 +58,7 @@ NODE = "/nodes/n1.princeton.example"
         ("PATCH", SLICE, {"max_slivers": 5}, "admin"),
         ("PUT", f"{SLICE}/members/{email('tech')}", None, "admin pi"),
         ("DELETE", f"{SLICE}/members/{email('user')}", None, "admin pi"),
+        ("PUT", f"{SLICE}/guests/{email('tech')}", {"slivers": ["a"]}, "admin pi user"),
         ("DELETE", SLICE, None, "admin pi"),
         ("POST", "/tags", {"name": "arch", "value": "arm", "node": "n1.princeton.example"}, "admin pi tech"),
         ("POST", "/tags", {"name": "cpu", "value": "3", "slice": "princeton_iias"}, "admin"),
@@ -208,6 +209,25 @@ class TestSlices:
         assert api("pi", "DELETE", SLICE).status_code == 204
         with api.database.reading() as tx:
             assert slices.specs_of_node(tx, node) == [SliceSpec("princeton_iias", node, 2)]
+
+    def test_a_guest_sees_the_slice_and_changes_nothing_of_it_until_he_is_shown_out(self, api):
+        assert api("outsider", "GET", SLICE).status_code == 404
+        wish = {"slivers": ["a", "a"], "until": 4e9}
+        made = api("user", "PUT", f"{SLICE}/guests/{email('outsider')}", wish).json()
+        assert made["guests"] == [{"email": email("outsider"), "slivers": ["a"], "until": 4e9, "host": email("user")}]
+        assert api("outsider", "GET", SLICE).status_code == 200
+        assert [s["name"] for s in api("outsider", "GET", "/slices").json()["items"]] == ["princeton_iias"]
+        for method, path, body in (
+            ("PATCH", SLICE, {"description": "mine"}),
+            ("PUT", f"{SLICE}/guests/{email('tech')}", {}),
+            ("POST", f"{SLICE}/renewals", {}),
+            ("DELETE", f"{SLICE}/guests/{email('outsider')}", None),
+        ):
+            assert api("outsider", method, path, body).status_code == 403, path
+        assert api("user", "PUT", f"{SLICE}/guests/{email('tech')}", {"until": 5.0}).status_code == 400
+        assert api("user", "PUT", f"{SLICE}/guests/no@x.example", {}).status_code == 404
+        assert api("user", "DELETE", f"{SLICE}/guests/{email('outsider')}").json()["guests"] == []
+        assert api("outsider", "GET", SLICE).status_code == 404
 
     def test_who_is_no_member_any_more_is_out(self, api):
         assert api("user", "GET", SLICE).is_success

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from own_place import eventually, run
-from testbed import ADMIN, Testbed, testbed
+from testbed import ADMIN, SITE, Testbed, testbed
 
 from vini.node.ssh.place import running
 
@@ -189,4 +189,34 @@ def test_a_command_runs_and_files_are_copied_on_every_node(bed: Testbed, tmp_pat
 
 def test_what_a_process_says_is_shown_from_afar(bed: Testbed) -> None:
     assert eventually(lambda: " | said\n" in bed.vini("logs", "-s", SLICE, "a"))
+    assert " | said\n" in bed.vini("logs", "-s", SLICE, "--boot", "a")
+    assert "boot | " in bed.vini("logs", "-s", SLICE, "a", "boot")
     assert "has no log of 'x'" in bed.vini("logs", "-s", SLICE, "b", "x", check=False)
+
+
+def test_what_an_admin_grants_a_process_has_of_its_node_and_of_no_other(bed: Testbed) -> None:
+    def asked(sliver: str) -> str:
+        return bed.vini("exec", "-s", SLICE, sliver, "--", "vini-ask", "port", "8099", "true", check=False)
+
+    assert "is not granted to this slice" in eventually(lambda: asked("a"))
+    assert "tcp:8099" in bed.vini("grant", "-s", SLICE, "tcp:8099")
+    eventually(lambda: asked("a") == "")
+    eventually(lambda: asked("b") == "")
+    assert '"node": "n2"' in bed.vini("exec", "-s", SLICE, "b", "--", "vini-ask", "self")
+    bed.vini("grant", "-s", SLICE, "--none")
+    eventually(lambda: "is not granted" in asked("a"))
+
+
+def test_a_guest_comes_into_the_sliver_that_he_was_invited_to_and_no_other(bed: Testbed, tmp_path: Path) -> None:
+    path = tmp_path / "id"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", path], check=True)
+    bob = "bob@example.org"
+    client = bed.client()
+    client.call("POST", "/persons", dict, {"email": bob, "site": SITE})
+    client.call("POST", f"/persons/{bob}/keys", dict, {"key": path.with_suffix(".pub").read_text().strip()})
+    assert "in a until" in bed.vini("slice", "invite", SLICE, bob, "--sliver", "a", "--hours", "1")
+    eventually(lambda: said(bed, path) == "in a")
+    assert "Permission denied" in said(bed, path, "b")
+    inside = stays(bed, path)
+    bed.vini("slice", "invite", SLICE, bob, "--end")
+    is_put_out(inside)

@@ -186,7 +186,7 @@ def test_nothing_is_both_allowed_and_refused() -> None:
 
 
 def test_the_configuration_is_json_with_every_namespace() -> None:
-    made = config.config("s.a", "/r", ("/u", 600000, 65536), "/n", ["/usr"], "/t")
+    made = config.config("s.a", "/r", ("/u", 600000, 65536), "/n", ["/usr"], "/t", "/b")
     assert json.loads(json.dumps(made)) == made
     kinds = {n["type"] for n in made["linux"]["namespaces"]}
     assert kinds == {"user", "network", "pid", "mount", "uts", "ipc", "cgroup"}

@@ -14,7 +14,7 @@ from vini.node import logs
 
 
 def said(directory: Path, lines: int = 100, *only: str) -> list[str]:
-    argv = [sys.executable, "-I", "-S", logs.__file__, str(directory), str(lines), "0", *only]
+    argv = [sys.executable, "-I", "-S", logs.__file__, str(directory), str(lines), "0", "0", *only]
     return subprocess.run(argv, capture_output=True, text=True, check=True, timeout=30).stdout.splitlines()
 
 
@@ -35,10 +35,18 @@ def test_what_a_sliver_puts_in_the_place_of_a_log_is_not_read(tmp_path: Path) ->
     assert said(tmp_path) == ["d | fine"]
 
 
+def test_of_a_process_that_was_started_again_only_this_life_where_that_is_asked(tmp_path: Path) -> None:
+    (tmp_path / "a.log").write_text("--- started 1\nold\n--- started 2\nnew\nnewer\n")
+    (tmp_path / "b.log").write_text("no mark\n")
+    argv = [sys.executable, "-I", "-S", logs.__file__, str(tmp_path), "100", "0", "1"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=30).stdout
+    assert done.splitlines() == ["a | --- started 2", "a | new", "a | newer", "b | no mark"]
+
+
 @pytest.fixture
 def following(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     (tmp_path / "a.log").write_text("first\n")
-    argv = [sys.executable, "-I", "-S", logs.__file__, str(tmp_path), "100", "1"]
+    argv = [sys.executable, "-I", "-S", logs.__file__, str(tmp_path), "100", "1", "1"]
     process = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
     yield process
     process.kill()

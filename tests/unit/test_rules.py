@@ -33,7 +33,8 @@ from vini.rules.words import SLICE, Email, SliceName, SshKey, site_of
 
 ME = "me@x.example"
 HERE, THERE = "princeton", "mit"
-OF_HERE = Target("thing", "x", frozenset({HERE}), frozenset({"member@x.example"}), "self@x.example")
+OF_HERE = Target("thing", "x", frozenset({HERE}), frozenset({"member@x.example"}), "self@x.example",
+                 frozenset({"guest@x.example"}))  # fmt: skip
 DAY = 86_400.0
 HOUR = 3600
 
@@ -46,6 +47,7 @@ CALLERS = {
     "anyone": caller(),
     "self": caller(email="self@x.example"),
     "member": caller(email="member@x.example"),
+    "guest": caller(email="guest@x.example"),
     "pi": caller("pi"),
     "tech": caller("tech"),
     "user": caller("user"),

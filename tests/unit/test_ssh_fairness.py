@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,7 @@ from vini import bus
 from vini.bus.streams import WINDOW
 from vini.model import CapacityError, ViniError
 from vini.node.rate import Rate
+from vini.node.ssh import authorized
 from vini.node.ssh.fairness import Census, Strangers, source
 from vini.node.ssh.through import Carrier, source_of
 
@@ -156,3 +158,17 @@ async def test_no_slice_has_more_under_way_than_may_be_in() -> None:
     with pytest.raises(ViniError, match="does not answer"):
         await carrier.carry("t", 1, Asker())
     assert "t" not in carrier._under_way
+
+
+def test_a_guest_comes_into_the_slivers_that_he_was_let_into_until_his_time_is_over(tmp_path: Path) -> None:
+    now = 10.0
+    book = authorized.Book(tmp_path, lambda: now)
+    let = (bus.GuestKey("k", "bob", ("a",), 20.0), bus.GuestKey("all", "eve"))
+    authorized.write(tmp_path, "central", {"s": bus.Admission((bus.AuthorizedKey("m", "ada"),), guests=let)})
+    assert [(key, s) for key in ("m", "k", "all", "none") for s in ("a", "b", "") if book.opens("s", s, key)] == [
+        ("m", "a"), ("m", "b"), ("m", ""), ("k", "a"), ("all", "a"), ("all", "b"), ("all", ""),
+    ]  # fmt: skip
+    assert [book.person("s", key) for key in ("m", "k", "none")] == ["ada", "bob", "none"]
+    assert not book.opens("t", "a", "all")
+    now = 20.0
+    assert not book.opens("s", "a", "k")

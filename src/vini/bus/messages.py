@@ -114,6 +114,16 @@ class AuthorizedKey(Value, frozen=True, forbid_unknown_fields=False):
     person: str = ""
 
 
+class GuestKey(Value, frozen=True, forbid_unknown_fields=False):
+    """A public SSH key that opens some slivers of a slice for some time.  Apart from those of members, so that a node
+    that does not know of guests lets none in."""
+
+    key: str
+    person: str = ""
+    slivers: tuple[str, ...] = ()  # names; none: all
+    until: float = 0.0  # Unix time; 0: for as long as the slice lives
+
+
 class Admission(Value, frozen=True, forbid_unknown_fields=False):
     """Who may come into a slice, what is known to those who do: its slivers' names, as in hosts(5), and what its
     processes may ask for."""
@@ -121,6 +131,7 @@ class Admission(Value, frozen=True, forbid_unknown_fields=False):
     keys: tuple[AuthorizedKey, ...] = ()
     hosts: str = ""
     grants: tuple[str, ...] = ()  # what its processes may have of the node by the broker (`rules.grants`)
+    guests: tuple[GuestKey, ...] = ()
 
 
 class Authorize(Message, frozen=True):
@@ -360,6 +371,7 @@ class Logs(Message, frozen=True):
     lines: int = 100
     follow: bool = False
     processes: tuple[str, ...] = ()  # only of these; none: of all
+    boot: bool = False  # only what each said since it was started last
 
 
 class SshThrough(Message, frozen=True):

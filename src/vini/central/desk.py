@@ -15,7 +15,7 @@ from vini.model import NotFound, SliceSpec
 from vini.reach import hosts
 from vini.rules import mesh
 from vini.rules.nouns import NodeSaid
-from vini.store import authorized, events, latencies, nodes, slices, specs
+from vini.store import authorized, events, latencies, nodes, slices, specs, tags
 from vini.store.database import Database, Tx
 
 _RING_S = 5.0  # how old the ring of nodes may be that measure each other
@@ -86,7 +86,15 @@ class StoredDesk:
                 if key is not None:
                     keys.append(bus.AuthorizedKey(key, person))
             known = {s: self._names(tx, s, g) for s, g in generations.items()}
-        return [{s: bus.Admission(tuple(k), known[s]) for s, k in found[node].items()} for node in nodes]
+            granted = tags.granted(tx, found)
+            let_in = _guests(tx, nodes)
+        return [
+            {
+                s: bus.Admission(tuple(k), known[s], granted.get((node, s), ()), tuple(let_in.get((node, s), ())))
+                for s, k in found[node].items()
+            }
+            for node in nodes
+        ]
 
     def _names(self, tx: Tx, slice_: str, generation: int) -> str:
         held = self._hosts.get(slice_)
@@ -124,6 +132,15 @@ class StoredDesk:
             if learned := {n: m.ms for n, m in words if isinstance(m, bus.Rtts)}:
                 latencies.note(tx, learned, now)
         return [None] * len(words)
+
+
+def _guests(tx: Tx, nodes: Sequence[str]) -> dict[tuple[str, str], list[bus.GuestKey]]:
+    """(node, slice) -> the keys of the guests there."""
+    found: dict[tuple[str, str], list[bus.GuestKey]] = {}
+    for let in authorized.guests_of_nodes(tx, nodes):
+        slivers = msgspec.json.decode(let.slivers, type=tuple[str, ...])
+        found.setdefault((let.node, let.slice), []).append(bus.GuestKey(let.key, let.person, slivers, let.until))
+    return found
 
 
 def _note_links(tx: Tx, reported: Sequence[tuple[str, bus.Report]], now: float) -> None:

@@ -37,7 +37,7 @@ from vini.central.testbed import Testbed
 from vini.model import ViniError
 from vini.plugins.tunnels import TunnelKind
 from vini.rules.nouns import NodeSaid
-from vini.store import authorized, events, idempotency, logins, nodes, reminders, slices, specs, tokens
+from vini.store import authorized, events, guests, idempotency, logins, nodes, reminders, slices, specs, tokens
 from vini.store.database import Database
 
 log = logging.getLogger("vini.central")
@@ -160,6 +160,7 @@ class Central:
             for name in over:
                 slices.delete(tx, name)
                 events.add(tx, at=now, who="central", what="expire", kind="slice", target=name)
+            guests.expire(tx, now)
             reminders.remind(tx, now)
             tokens.forget(tx, now - _KEEP_S)
             logins.forget(tx, now)

@@ -375,11 +375,11 @@ class Testbed:
         names = sorted(held)
         return dict(zip(names, await asyncio.gather(*(one(n) for n in names)), strict=True))
 
-    def _held(self, caller: Caller, name: str, action: str) -> dict[str, SliceSpec]:
-        """Node -> the spec of it, of those that hold something of the slice."""
+    def _held(self, caller: Caller, name: str, action: str, sliver: str = "") -> dict[str, SliceSpec]:
+        """Node -> the spec of it, of those that hold something of the slice.  Of a `sliver` he must be allowed it."""
         with self._database.reading() as tx:
             row = _seen(tx, caller, name)
-            access.may(caller, action, access.of_slice(row))
+            access.may(caller, action, access.of_sliver(row, sliver) if sliver else access.of_slice(row))
             return {n: s for n, s in specs.of_slice(tx, name).items() if s.objects}
 
     async def who(self, caller: Caller, question: bus.AskFlows) -> dict[str, bus.Flows]:
@@ -405,7 +405,7 @@ class Testbed:
 
     async def node_of(self, caller: Caller, name: str, sliver: str, action: str = "use slice") -> str:
         """The node that a sliver is on.  Raises NotFound, or Denied where he may not."""
-        held = await asyncio.to_thread(self._held, caller, name, action)
+        held = await asyncio.to_thread(self._held, caller, name, action, sliver)
         for node, spec in held.items() if is_sliver(f"{name}.{sliver}") else ():
             if Netns(f"{name}.{sliver}").key in {o.key for o in spec.objects if isinstance(o, Netns)}:
                 return node
@@ -415,7 +415,7 @@ class Testbed:
         """How to log in to its slivers; without those on nodes that are away, or that let nobody in."""
         held = await asyncio.to_thread(self._held, caller, name, "enter slice")
         replies = await self._each(held, lambda node: self._bus.ask(node, bus.AskSsh()))
-        addresses = await asyncio.to_thread(self._addresses)
+        addresses, row = await asyncio.to_thread(self._addresses), await asyncio.to_thread(self._slice, name)
         return [
             SshAddress(
                 o.ns.partition(".")[2],
@@ -430,7 +430,12 @@ class Testbed:
             if isinstance(reply, bus.Ssh) and reply.port
             for o in sorted(held[node].objects, key=str)
             if isinstance(o, Netns)
+            and access.allows(caller, "enter slice", access.of_sliver(row, o.ns.partition(".")[2]))
         ]
+
+    def _slice(self, name: str) -> SliceRow:
+        with self._database.reading() as tx:
+            return slices.get(tx, name)
 
     def _addresses(self) -> dict[str, str]:
         with self._database.reading() as tx:

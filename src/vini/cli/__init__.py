@@ -15,7 +15,7 @@ from vini.cli.out import complain
 from vini.model import ViniError
 
 _SECTIONS = {
-    "Slices": ("up", "plan", "status", "link", "sliver", "program", "outside", "down", "log"),
+    "Slices": ("up", "plan", "status", "link", "sliver", "program", "outside", "grant", "down", "log"),
     "Inside": ("exec", "shell", "ssh", "ssh-config", "cp", "logs", "ping", "routes", "neighbors", "top", "capture"),
     "Experiments": ("run", "compare"),
     "Files": ("import", "schema"),
@@ -40,6 +40,7 @@ _MODULES = {
     "vini.cli.program": ("program",),
     "vini.cli.outside": ("outside",),
     "vini.cli.audit": ("audit",),
+    "vini.cli.grant": ("grant",),
     "vini.cli.execute": ("exec",),
     "vini.cli.copy": ("cp",),
     "vini.cli.logs": ("logs",),

@@ -50,7 +50,7 @@ def _grant(
 ) -> None:  # fmt: skip
     """Let a slice do that in the world, and nothing else; at once, where it is up."""
     grant = OutsideGrant(to, allow, _kbit(rate), packets, flows, new_flows, daily)
-    asyncio.run(connect().grant(slice_, grant))
+    asyncio.run(connect().grant_outside(slice_, grant))
     line(f"{slice_} may reach {', '.join(to)} by {', '.join(allow)}.")
 
 
@@ -58,7 +58,7 @@ def _grant(
 @click.argument("slice_", metavar="SLICE")
 def _revoke(slice_: str) -> None:
     """Let a slice do nothing in the world any more; at once."""
-    asyncio.run(connect().grant(slice_, None))
+    asyncio.run(connect().grant_outside(slice_, None))
     line(f"{slice_} may reach nothing of the world.")
 
 

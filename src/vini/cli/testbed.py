@@ -14,7 +14,7 @@ import msgspec
 from vini.cli.account import remote
 from vini.cli.out import dump, json_option, line, note, table
 from vini.cli.ways import show_ways
-from vini.rules.nouns import NodeRow, Person, Site, Slice
+from vini.rules.nouns import Guest, NodeRow, Person, Site, Slice
 from vini.rules.quota import Taken
 from vini.rules.wishes import Page
 
@@ -197,12 +197,12 @@ def _delete_person(email: str) -> None:
 @json_option
 @click.pass_context
 def slice_command(ctx: click.Context, as_json: bool) -> None:
-    """Slices of the testbed: list, create, renew, share or delete."""
+    """Slices of the testbed: list, create, renew, share, invite to or delete."""
     if ctx.invoked_subcommand:
         return
     rows = remote().pages("/slices", Page[Slice])
     if as_json:
-        dump([{f: getattr(row, f) for f in row.__struct_fields__} for row in rows])
+        dump(msgspec.to_builtins(rows))
         return
     table(("SLICE", "EXPIRES", "GENERATION", "MEMBERS"), [
         (s.name, _time(s.expires), f"{s.generation}", ", ".join(s.members)) for s in rows])  # fmt: skip
@@ -251,6 +251,29 @@ def _share(name: str, email: str, end: bool) -> None:
     """Let somebody use a slice, or (--end) not any more."""
     made = remote().call("DELETE" if end else "PUT", f"/slices/{name}/members/{email}", Slice)
     line(f"Members of {made.name}: {', '.join(made.members)}.")
+
+
+@slice_command.command("invite")
+@click.argument("name")
+@click.argument("email")
+@click.option("--sliver", "slivers", multiple=True, help="Only into this one; may be given several times.")
+@click.option("--hours", type=click.FloatRange(min=0, min_open=True), help="For how long; default: while it lives.")
+@click.option("--end", is_flag=True, help="He may not come in any more, and is put out.")
+def _invite(name: str, email: str, slivers: tuple[str, ...], hours: float | None, end: bool) -> None:
+    """Let somebody into the slivers of a slice, to log in and run commands there, but not to change it."""
+    if end:
+        if slivers or hours:
+            raise click.UsageError("--end takes back all; give it alone.")
+        made = remote().call("DELETE", f"/slices/{name}/guests/{email}", Slice)
+    else:
+        wish = {"slivers": slivers, **({"until": time.time() + 3600 * hours} if hours else {})}
+        made = remote().call("PUT", f"/slices/{name}/guests/{email}", Slice, wish)
+    line(f"Guests of {made.name}: {'; '.join(map(_guest, made.guests)) or 'none'}.")
+
+
+def _guest(guest: Guest) -> str:
+    where = f" in {', '.join(guest.slivers)}" if guest.slivers else ""
+    return f"{guest.email}{where}{f' until {_time(guest.until)}' if guest.until else ''}"
 
 
 @slice_command.command("delete")

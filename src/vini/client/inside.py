@@ -1,5 +1,5 @@
 """A command in a sliver of a testbed, as a program: `python -m vini.client.inside SLICE SLIVER -- COMMAND ...`;
-or its processes' logs: `... SLICE SLIVER logs LINES FOLLOW PROCESS ...`; or, for ssh(1) as its ProxyCommand, a
+or its processes' logs: `... SLICE SLIVER logs LINES FOLLOW BOOT PROCESS ...`; or, for ssh(1) as its ProxyCommand, a
 connection to the SSH server of its node: `... SLICE SLIVER ssh`.
 
 Its input, output, signals, terminal and exit code are the command's own.
@@ -44,8 +44,8 @@ def main() -> None:
 
 
 def _asked(what: str, words: list[str]) -> bus.Stream:
-    if what == "logs":  # LINES FOLLOW PROCESS...
-        return bus.Logs("", int(words[0]), words[1] == "1", tuple(words[2:]))
+    if what == "logs":  # LINES FOLLOW BOOT PROCESS...
+        return bus.Logs("", int(words[0]), words[1] == "1", tuple(words[3:]), words[2] == "1")
     if what == "ssh":
         return bus.SshThrough("")
     terminal = sys.stdin.isatty() and sys.stdout.isatty()

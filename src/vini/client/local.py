@@ -23,6 +23,7 @@ from vini.edit import lived_on
 from vini.embed import embed
 from vini.model import Denied, Link, Node, OutsideGrant, Shape, SliceSpec, SliverStatus, Stale, Topology, ViniError
 from vini.node import cgroup, service
+from vini.node.broker import policy
 from vini.node.container.config import RUN as CONTAINED_RUN
 from vini.node.container.crun import is_contained
 from vini.node.drivers.contents import enter
@@ -34,7 +35,7 @@ from vini.node.ssh import authorized
 from vini.node.version import digest
 from vini.placement import check_reserved
 from vini.reach import FibEntry, hosts
-from vini.rules import outside
+from vini.rules import grants, outside
 from vini.store import Store
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ class Client(Slices):
         """What a slice may do in the world; None: nothing."""
         return self.store.granted(slice_)
 
-    async def grant(self, slice_: str, grant: OutsideGrant | None) -> None:
+    async def grant_outside(self, slice_: str, grant: OutsideGrant | None) -> None:
         """From now on a slice may do that in the world; None: nothing.  It need not be up."""
         if grant is not None:
             outside.check(grant)
@@ -284,9 +285,12 @@ class Client(Slices):
         run = CONTAINED_RUN if is_contained(self.place, ns) else str(self.place.sockets(ns))
         return await output(self.enter(slice_, sliver, [word.replace("{run}", run) for word in argv]))
 
-    def logs(self, slice_: str, sliver: str, lines: int, follow: bool, processes: Sequence[str] = ()) -> list[str]:
+    def logs(
+        self, slice_: str, sliver: str, lines: int, follow: bool, processes: Sequence[str] = (), boot: bool = False
+    ) -> list[str]:
         """The command line that prints what the sliver's processes said last, and with `follow` what they say."""
-        return list(reads_logs(self.place)(bus.Logs(f"{slice_}.{sliver}", lines, follow, tuple(processes))).argv)
+        asked = bus.Logs(f"{slice_}.{sliver}", lines, follow, tuple(processes), boot)
+        return list(reads_logs(self.place)(asked).argv)
 
     async def ssh(self, slice_: str) -> list[SshPlace]:
         """How to log in to its slivers: with this user's own keys, and with one that VINI has for the purpose."""
@@ -305,6 +309,17 @@ class Client(Slices):
     def ssh_identity(self) -> str:
         """A key pair of this place; only root can read it."""
         return str(ssh_keys.own(authorized.directory(self.place.state)))
+
+    def grants(self, slice_: str) -> tuple[str, ...]:
+        """As root of this machine said."""
+        return policy.read(self.place.state).get(slice_, ())
+
+    def grant(self, slice_: str, words: Sequence[str]) -> None:
+        """In force at once."""
+        _need_root()
+        self.store.get(slice_)
+        made = tuple(map(str, grants.parsed(" ".join(words))))
+        policy.write(self.place.state, {**policy.read(self.place.state), slice_: made})
 
     def _admissions(self) -> dict[str, bus.Admission]:
         """To all slices of this machine; those who came in before by keys of their own still may."""

@@ -36,7 +36,9 @@ from vini.model import (
     ViniError,
 )
 from vini.reach import FibEntry
-from vini.rules.nouns import Holder
+from vini.rules.grants import TAG
+from vini.rules.nouns import Holder, Tag
+from vini.rules.wishes import Page
 
 T = TypeVar("T")
 Query = dict[str, str | float | None]
@@ -185,7 +187,7 @@ class RemoteClient(Slices):
         except NotFound:
             return None
 
-    async def grant(self, slice_: str, grant: OutsideGrant | None) -> None:
+    async def grant_outside(self, slice_: str, grant: OutsideGrant | None) -> None:
         """From now on a slice may do that in the world; None: nothing.  Only an admin may say so."""
         method = "DELETE" if grant is None else "PUT"
         await self._ask(method, f"/slices/{slice_}/outside", Any, grant)
@@ -269,9 +271,11 @@ class RemoteClient(Slices):
         """Not known here: each node has its own."""
         return frozenset()
 
-    def logs(self, slice_: str, sliver: str, lines: int, follow: bool, processes: Sequence[str] = ()) -> list[str]:
+    def logs(
+        self, slice_: str, sliver: str, lines: int, follow: bool, processes: Sequence[str] = (), boot: bool = False
+    ) -> list[str]:
         """The command line that prints what the sliver's processes said last, and with `follow` what they say."""
-        words = ("logs", str(lines), str(int(follow)), *processes)
+        words = ("logs", str(lines), str(int(follow)), str(int(boot)), *processes)
         return [sys.executable, "-m", "vini.client.inside", slice_, sliver, *words]
 
     async def ssh(self, slice_: str) -> list[SshPlace]:
@@ -279,6 +283,22 @@ class RemoteClient(Slices):
         found = await self._ask("GET", f"/slices/{slice_}/ssh", list[SshPlace])
         central = httpx.URL(self.login.url).host  # another testbed may have a node of the same name
         return [msgspec.structs.replace(p, alias=f"{p.node}.{central}") for p in found]
+
+    def grants(self, slice_: str) -> tuple[str, ...]:
+        """As the testbed's admins said of the whole slice; on one node, or in a nodegroup, they may have said else."""
+        return tuple(word for tag in self._grants(slice_) for word in tag.value.replace(",", " ").split())
+
+    def _grants(self, slice_: str) -> list[Tag]:
+        found = self.pages("/tags", Page[Tag], name=TAG, slice=slice_)
+        return [tag for tag in found if tag.slice == slice_ and not tag.node and not tag.nodegroup]
+
+    def grant(self, slice_: str, words: Sequence[str]) -> None:
+        """Its nodes are told within seconds."""
+        if words:
+            self.call("POST", "/tags", Tag, {"name": TAG, "value": ",".join(words), "slice": slice_})
+        else:
+            for tag in self._grants(slice_):
+                self.call("DELETE", f"/tags/{tag.id}", type(None))
 
     def ssh_through(self, slice_: str, sliver: str) -> list[str]:
         """With the same login, wherever ssh(1) is called."""

@@ -97,7 +97,7 @@ class Slices(ABC):
         """What a slice may do in the world; None: nothing."""
 
     @abstractmethod
-    async def grant(self, slice_: str, grant: OutsideGrant | None) -> None:
+    async def grant_outside(self, slice_: str, grant: OutsideGrant | None) -> None:
         """From now on a slice may do that in the world; None: nothing."""
 
     @abstractmethod
@@ -262,12 +262,23 @@ class Slices(ABC):
         return [sys.executable, "-I", str(file)]
 
     @abstractmethod
-    def logs(self, slice_: str, sliver: str, lines: int, follow: bool, processes: Sequence[str] = ()) -> list[str]:
+    def logs(
+        self, slice_: str, sliver: str, lines: int, follow: bool, processes: Sequence[str] = (), boot: bool = False
+    ) -> list[str]:
         """The command line that prints what the sliver's processes said last, and with `follow` what they say."""
 
     @abstractmethod
     async def ssh(self, slice_: str) -> list[SshPlace]:
         """How to log in to its slivers, for those that can be at this moment."""
+
+    @abstractmethod
+    def grants(self, slice_: str) -> tuple[str, ...]:
+        """What processes of the slice may have of its nodes, by the broker in each sliver."""
+
+    @abstractmethod
+    def grant(self, slice_: str, words: Sequence[str]) -> None:
+        """They may have this, and nothing else.  Raises Invalid for what can't be granted, Denied unless an operator
+        asks."""
 
     def ssh_through(self, slice_: str, sliver: str) -> list[str]:  # noqa: ARG002
         """The command line that is a connection to the SSH server of a sliver's node, by way of the central, as

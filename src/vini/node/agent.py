@@ -46,6 +46,7 @@ class Agent:
     ):
         self._paths = paths or Paths()
         self._mirrored: frozenset[Way] = frozenset()  # the failed paths that a pass has been made for
+        self._spaces: dict[str, tuple[SliceSpec, set[str]]] = {}
         self._ways: dict[str, tuple[SliceSpec, frozenset[Way]]] = {}
         self._machine, self._ledgers, self._traces, self._programs = machine, ledgers, traces, programs
         self._work = ThreadPoolExecutor(1, thread_name_prefix="machine")
@@ -202,6 +203,28 @@ class Agent:
     def holds(self, slice_: str, asker: Asker) -> bool:
         """Whether the slice is one that this asker asked for."""
         return slice_ in self._ledgers.of(asker).wanted()
+
+    def spec(self, slice_: str) -> SliceSpec | None:
+        """What is in force of a slice, whoever asked for it."""
+        return self._ledgers.wanted().get(slice_)
+
+    def slivers(self) -> set[str]:
+        """`slice.sliver` of all that are wanted now."""
+        specs = self._ledgers.wanted()
+        self._spaces = {
+            name: held if (held := self._spaces.get(name)) and held[0] is spec else (spec, _slivers(spec))
+            for name, spec in specs.items()
+        }
+        return set().union(*(found for _, found in self._spaces.values()))
+
+    def faults(self, slice_: str, ns: str) -> dict[str, str]:
+        """Links of a sliver that failed with the path that they ride on, and why."""
+        spec = self.spec(slice_)
+        return mirror.faults(spec, self._paths.failed).get(ns, {}) if spec else {}
+
+    async def work(self, work: Callable[[], T]) -> T:
+        """What `work` returns, done by the one thread that touches the machine."""
+        return await self._in_thread(work)
 
     async def belong(self, owner: str) -> None:
         """From now on the central's slices are those of this one; those of another end with the next full look."""
@@ -410,6 +433,10 @@ class Agent:
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._work, work)
+
+
+def _slivers(spec: SliceSpec) -> set[str]:
+    return {o.ns for o in spec.objects if isinstance(o, Netns) and is_sliver(o.ns)}
 
 
 def _ways(spec: SliceSpec) -> frozenset[Way]:

@@ -1,8 +1,9 @@
-"""What the processes of a sliver said, and say: `python -I -S logs.py DIRECTORY LINES FOLLOW [PROCESS...]`.
+"""What the processes of a sliver said, and say: `python -I -S logs.py DIRECTORY LINES FOLLOW BOOT [PROCESS...]`.
 
-Prints the last LINES lines of each log there, each line with its process before it; with FOLLOW 1 then what comes,
-also of processes that begin later, until it is ended.  A program of its own with nothing of ours in it, so that it
-begins at once.  Nothing but plain files is read, and no link is followed: root in a sliver may have put one there.
+Prints the last LINES lines of each log there, each line with its process before it, with BOOT 1 only those since the
+process was started last; with FOLLOW 1 then what comes, also of processes that begin later, until it is ended.  A
+program of its own with nothing of ours in it, so that it begins at once.  Nothing but plain files is read, and no link
+is followed: root in a sliver may have put one there.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 _LOOK_S = 0.2
 _TAIL_BYTES = 1 << 20  # a log is no longer; what is beyond it is in NAME.log.1
 _CHUNK = 1 << 16
+_BEGIN = b"--- started "  # a line of this parts one life of a process from the next (drivers/process.py)
 _LONGEST = 1 << 16  # a line that is longer is broken
 
 
@@ -38,14 +40,17 @@ class Log:
             self._inode, self._at, self._rest = seen.st_ino, 0, b""
         return fd
 
-    def last(self, lines: int) -> list[bytes]:
-        """The last of it; what follows comes by `more`."""
+    def last(self, lines: int, boot: bool = False) -> list[bytes]:
+        """The last of it, or of this life of its process; what follows comes by `more`."""
         fd = self._open()
         if fd is None:
             return []
         self._at = max(0, os.fstat(fd).st_size - _TAIL_BYTES)
         os.close(fd)
         found = self.more()
+        if boot:
+            begins = [i for i, line in enumerate(found) if line.startswith(_BEGIN)]
+            found = found[begins[-1] :] if begins else found
         return found[-lines:] if lines else []
 
     def more(self) -> list[bytes]:
@@ -72,7 +77,7 @@ class Log:
         return [self._rest] if self._rest else []
 
 
-def main(directory: str, lines: int, follow: bool, only: list[str]) -> None:
+def main(directory: str, lines: int, follow: bool, boot: bool, only: list[str]) -> None:
     """Until the end of what there is, or for ever."""
     logs: dict[str, Log] = {}
     first = True
@@ -80,7 +85,7 @@ def main(directory: str, lines: int, follow: bool, only: list[str]) -> None:
         for name in only or sorted(p.name[:-4] for p in Path(directory).glob("*.log")):
             if name not in logs:
                 log = logs[name] = Log(f"{directory}/{name}.log")
-                _say(name, log.last(lines) if first else log.more())
+                _say(name, log.last(lines, boot) if first else log.more())
             else:
                 _say(name, logs[name].more())
         if not follow:
@@ -99,6 +104,6 @@ def _say(name: str, lines: list[bytes]) -> None:
 
 if __name__ == "__main__":
     try:
-        main(sys.argv[1], int(sys.argv[2]), sys.argv[3] == "1", sys.argv[4:])
+        main(sys.argv[1], int(sys.argv[2]), sys.argv[3] == "1", sys.argv[4] == "1", sys.argv[5:])
     except (KeyboardInterrupt, BrokenPipeError):
         os._exit(130)

@@ -171,6 +171,13 @@ class Programs:
             found = ((key, libbpf.lookup(fd, head, key)) for key in list(libbpf.keys(fd, head)))
             return [(key, values) for key, values in found if values is not None]
 
+    def row(self, ns: str, table: str, key: bytes) -> list[bytes] | None:
+        """The value of a key, one for each processor where the table has such; None: no such key."""
+        with self._table(ns, table) as (fd, head):
+            if len(key) != head.key_size:
+                raise DriverError(f"A key of {table} has {head.key_size} bytes, not {len(key)}.")
+            return libbpf.lookup(fd, head, key)
+
     def write(self, ns: str, table: str, key: bytes, value: bytes) -> None:
         """Set a value.  A devmap's is an interface index of that sliver."""
         with self._table(ns, table) as (fd, head), netns.inside(self._place.pin(ns)):

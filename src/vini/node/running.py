@@ -84,7 +84,7 @@ def reads_logs(place: Place) -> Callable[[Logs], Prepared]:
             if name not in there:
                 raise NotFound(f"Sliver {sliver!r} has no log of {name!r}; there are: {', '.join(there) or 'none'}.")
         program = str(Path(__file__).with_name("logs.py"))
-        words = (str(home), str(max(0, asked.lines)), str(int(asked.follow)), *asked.processes)
+        words = (str(home), str(max(0, asked.lines)), str(int(asked.follow)), str(int(asked.boot)), *asked.processes)
         return Prepared((sys.executable, "-I", "-S", program, *words), {"PATH": os.environ.get("PATH", os.defpath)})
 
     return prepare

@@ -19,6 +19,7 @@ from vini.model import ViniError
 from vini.node import cgroup, probe, wireguard_key
 from vini.node.agent import Agent
 from vini.node.answers import Answers
+from vini.node.broker.service import Broker
 from vini.node.drivers import Driver
 from vini.node.drivers.container import ContainerDriver
 from vini.node.drivers.contents import FileDriver, RootDriver
@@ -86,7 +87,8 @@ async def serve(place: Place) -> None:
     log.info("agent %s listens on %s; capabilities: %s", os.getpid(), path, ", ".join(sorted(greeting.capabilities)))
     watch = asyncio.create_task(agent.run())
     uplink = asyncio.create_task(Uplink(agent, answers, place.state).run())
-    services = [asyncio.create_task(s.run()) for s in (ssh, FlowsService(place))]
+    broker = Broker(place, agent, lambda: answers.node)
+    services = [asyncio.create_task(s.run()) for s in (ssh, FlowsService(place), broker)]
     ends = [asyncio.create_task(stop.wait()), asyncio.create_task(_displaced(path))]
     await asyncio.wait([watch, *ends], return_when=asyncio.FIRST_COMPLETED)
     server.close()

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from msgspec import structs
+
 from vini.model import Denied, NotFound, Value
 from vini.rules.caller import Caller, Scope
 from vini.rules.nouns import NodeRow, Person, Slice
@@ -17,6 +19,7 @@ RELATIONS = {
     "anyone": "anyone with an account",
     "self": "the person himself",
     "member": "a member of the slice",
+    "guest": "a guest of the sliver",
     "pi": "a PI of the site",
     "tech": "a technical contact of the site",
     "user": "a user of the site",
@@ -39,11 +42,19 @@ class Target(Value, frozen=True):
     sites: frozenset[str] = frozenset()  # where the roles that count are held
     members: frozenset[str] = frozenset()  # e-mail addresses
     person: str = ""  # whose it is
+    guests: frozenset[str] = frozenset()  # e-mail addresses
 
 
 def of_slice(row: Slice) -> Target:
     """What counts of a slice: its members, and who is what at its site."""
-    return Target("slice", row.name, frozenset({row.site}), frozenset(row.members))
+    guests = frozenset(g.email for g in row.guests)
+    return Target("slice", row.name, frozenset({row.site}), frozenset(row.members), guests=guests)
+
+
+def of_sliver(row: Slice, sliver: str) -> Target:
+    """The same of one of its slivers: of the guests those who are let into that."""
+    guests = frozenset(g.email for g in row.guests if not g.slivers or sliver in g.slivers)
+    return structs.replace(of_slice(row), guests=guests)
 
 
 def of_site(login_base: str) -> Target:
@@ -90,11 +101,12 @@ ACTIONS: dict[str, Rule] = {
     "change node": _rule("write", "pi", "tech"),
     "delete node": _rule("write", "pi", "tech"),
     "tag node": _rule("write", "pi", "tech"),
-    "see slice": _rule("read", "member", "pi", "tech"),
+    "see slice": _rule("read", "member", "guest", "pi", "tech"),
     "create slice": _rule("write", "pi"),
     "change slice": _rule("write", "member", "pi"),
     "use slice": _rule("write", "member", "pi"),
-    "enter slice": _rule("write", "member"),
+    "enter slice": _rule("write", "member", "guest"),
+    "invite to slice": _rule("write", "member", "pi"),
     "renew slice": _rule("write", "member", "pi"),
     "delete slice": _rule("write", "pi"),
     "change members of slice": _rule("write", "pi"),
@@ -164,6 +176,8 @@ def _is(caller: Caller, relation: str, target: Target) -> bool:
             return bool(target.person) and caller.email == target.person
         case "member":
             return caller.email in target.members
+        case "guest":
+            return caller.email in target.guests
         case _:
             return not target.sites.isdisjoint(caller.sites(relation))
 

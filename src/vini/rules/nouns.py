@@ -109,6 +109,15 @@ class Holder(Row, frozen=True):
     underlay_ms: dict[str, float] = {}  # link to another node -> of its delay, what the path takes, one way
 
 
+class Guest(Row, frozen=True):
+    """Somebody whom a member of a slice lets into it."""
+
+    email: str
+    slivers: tuple[str, ...] = ()  # names; none: all of them
+    until: float = 0.0  # Unix time; 0: for as long as the slice lives
+    host: str = ""  # who invited him
+
+
 class Slice(Row, frozen=True):
     """A user's share of the network."""
 
@@ -124,6 +133,7 @@ class Slice(Row, frozen=True):
     updated: float  # when something else was asked for
     generation: int
     members: tuple[str, ...] = ()  # e-mail addresses, sorted
+    guests: tuple[Guest, ...] = ()
 
 
 class SliceRow(Slice, frozen=True):

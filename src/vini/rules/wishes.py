@@ -184,6 +184,13 @@ class Renewal(Value, frozen=True):
     expires: Time | UnsetType = UNSET
 
 
+class Invitation(Value, frozen=True):
+    """Into which slivers of a slice somebody is let, and until when; unset: all, and as long as the slice lives."""
+
+    slivers: Annotated[tuple[Word, ...], Meta(max_length=100)] = ()
+    until: Time | UnsetType = UNSET
+
+
 class NewTag(Value, frozen=True):
     """A tag of a node; or of a slice, there of a nodegroup or of a node (a sliver), where one is named."""
 

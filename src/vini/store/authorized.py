@@ -9,7 +9,7 @@ from sqlalchemy import and_, select
 
 from vini.store import counters
 from vini.store.database import Tx
-from vini.store.tables import keys, nodes, persons, slice_members, slices, specs
+from vini.store.tables import keys, nodes, persons, slice_guests, slice_members, slices, specs
 
 _COUNTER = "authorized"
 
@@ -47,3 +47,28 @@ def of_nodes(tx: Tx, names: Collection[str]) -> Iterator[Row]:
     )
     for row in tx.execute(found):
         yield Row(*row)
+
+
+class Let(NamedTuple):
+    """That a guest's key opens slivers of a slice on a node."""
+
+    node: str
+    slice: str
+    key: str
+    person: str
+    slivers: str  # JSON: names; none: all
+    until: float  # Unix time; 0: for as long as the slice lives
+
+
+def guests_of_nodes(tx: Tx, names: Collection[str]) -> Iterator[Let]:
+    """Of each slice that these nodes hold some of: the keys of its guests that are enabled."""
+    who = slice_guests.join(persons, and_(persons.c.id == slice_guests.c.person_id, persons.c.enabled)).join(keys)
+    joined = specs.join(nodes).join(slices, slices.c.name == specs.c.slice)
+    found = (
+        select(nodes.c.name, slices.c.name, keys.c.key, persons.c.email, slice_guests.c.slivers, slice_guests.c.until)
+        .select_from(joined.join(who, slice_guests.c.slice_id == slices.c.id))
+        .where(nodes.c.name.in_(names), specs.c.ends.is_(False))
+        .order_by(nodes.c.name, slices.c.name, keys.c.id)
+    )
+    for row in tx.execute(found):
+        yield Let(*row)

@@ -18,7 +18,7 @@ from vini.rules.caller import Caller
 from vini.rules.errors import Invalid
 from vini.rules.nouns import Slice, SliceRow
 from vini.rules.words import site_of
-from vini.store import calendar, crossings, members, sites, specs, takings, tunnels
+from vini.store import calendar, crossings, guests, members, sites, specs, takings, tunnels
 from vini.store.database import Tx
 from vini.store.page import AnyRow, matches, page
 from vini.store.specs import (
@@ -30,7 +30,7 @@ from vini.store.specs import (
     spec,
     specs_of_node,
 )
-from vini.store.tables import ended, persons, slice_members, slices
+from vini.store.tables import ended, persons, slice_guests, slice_members, slices
 from vini.store.tables import sites as sites_table
 
 __all__ = [
@@ -229,12 +229,26 @@ def _has_member(email: str) -> ColumnElement[bool]:
     return slices.c.id.in_(select(slice_members.c.slice_id).where(slice_members.c.person_id == who))
 
 
+def _has_guest(email: str) -> ColumnElement[bool]:
+    who = select(persons.c.id).where(persons.c.email == email).scalar_subquery()
+    return slices.c.id.in_(select(slice_guests.c.slice_id).where(slice_guests.c.person_id == who))
+
+
 def _seen_by(caller: Caller) -> ColumnElement[bool]:
     """As the rules have it for "see slice", in SQL; a test compares the two."""
-    return or_(_has_member(caller.email), sites_table.c.login_base.in_(caller.sites("pi", "tech")), literal(False))
+    return or_(
+        _has_member(caller.email),
+        _has_guest(caller.email),
+        sites_table.c.login_base.in_(caller.sites("pi", "tech")),
+        literal(False),
+    )
 
 
 def _slices(tx: Tx, rows: Iterable[AnyRow]) -> list[SliceRow]:
     found = list(rows)
     who = members.of(tx, [row.id for row in found])
-    return [SliceRow(**row._mapping, members=tuple(who.get(row.id, ()))) for row in found]
+    let_in = guests.of(tx, [row.id for row in found])
+    return [
+        SliceRow(**row._mapping, members=tuple(who.get(row.id, ())), guests=tuple(let_in.get(row.id, ())))
+        for row in found
+    ]

@@ -168,6 +168,16 @@ outside_grants = Table(  # what may leave a slice for the world; a slice that ha
     Column("at", Double, nullable=False),
 )
 
+slice_guests = Table(
+    "slice_guests",
+    metadata,
+    _of("slice_id", "slices", primary_key=True),
+    Column("person_id", Integer, ForeignKey("persons.id", ondelete="CASCADE"), primary_key=True, index=True),
+    Column("slivers", Text, nullable=False),  # JSON: names; none: all
+    Column("until", Double, nullable=False),  # Unix time; 0: for as long as the slice lives
+    Column("host", Text, nullable=False),  # who invited him
+)
+
 specs = Table(  # by the slice's name: the end of a slice has to reach its nodes when the slice is gone
     "specs",
     metadata,

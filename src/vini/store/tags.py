@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 from sqlalchemy import delete as delete_rows
 from sqlalchemy import insert, select, update
 
 from vini.model import NotFound
+from vini.rules import grants
 from vini.rules.access import absent
 from vini.rules.caller import Caller
 from vini.rules.errors import Invalid
 from vini.rules.nouns import Tag
 from vini.rules.tags import effective, nodegroups_of
-from vini.store import nodegroups, nodes, slices
+from vini.store import authorized, nodegroups, nodes, slices
 from vini.store.database import Tx
 from vini.store.page import AnyRow, matches, page
 from vini.store.tables import nodegroups as nodegroups_table
@@ -35,6 +38,9 @@ def put(tx: Tx, name: str, value: str, *, slice_: str = "", node: str = "", node
     """It has that value afterwards, whether or not there was one.  Raises Invalid where that is no target of a tag."""
     if not (slice_ or node) or (node and nodegroup) or (nodegroup and not slice_):
         raise Invalid("A tag is of a node, of a slice, of a slice in a nodegroup, or of a slice on a node.")
+    if name == grants.TAG:
+        grants.parsed(value)
+        authorized.changed(tx)
     target = {
         "slice_id": _slice(tx, slice_) if slice_ else None,
         "node_id": nodes.number(tx, node) if node else None,
@@ -79,6 +85,8 @@ def some(
 
 def delete(tx: Tx, number: int) -> None:
     """Raises NotFound."""
+    if get(tx, number).name == grants.TAG:
+        authorized.changed(tx)
     if not tx.execute(delete_rows(tags).where(tags.c.id == number)).rowcount:
         raise NotFound(absent("tag", str(number)))
 
@@ -89,6 +97,18 @@ def of_sliver(tx: Tx, slice_: str, node: str) -> dict[str, str]:
     of_node = tx.execute(_QUERY.where(nodes_table.c.name == node, tags.c.slice_id.is_(None)))
     groups = nodegroups_of({row.name: row.value for row in of_node}, nodegroups.all(tx))
     return effective(mine, slice_, node, groups)
+
+
+def granted(tx: Tx, slices_of: Mapping[str, Iterable[str]]) -> dict[tuple[str, str], tuple[str, ...]]:
+    """(node, slice) -> what operators grant to processes of the slice there, of those of these nodes and slices that
+    have any."""
+    tagged = set(tx.scalars(select(slices_table.c.name).select_from(_JOINED).where(tags.c.name == grants.TAG)))
+    out = {}
+    for node, names in slices_of.items():
+        for slice_ in tagged.intersection(names):
+            if words := of_sliver(tx, slice_, node).get(grants.TAG, "").replace(",", " ").split():
+                out[node, slice_] = tuple(words)
+    return out
 
 
 def _slice(tx: Tx, name: str) -> int:

@@ -11,10 +11,10 @@ from msgspec.structs import asdict
 from vini.central.api.call import Asked, Cursor, Like, Limit, PersonName, SliceName, paged
 from vini.central.api.describe import body, route, routes
 from vini.rules import Caller, Invalid, expiry, may, of_site, of_slice, seen
-from vini.rules.nouns import Slice, SliceRow
-from vini.rules.wishes import ChangeSlice, NewSlice, Page, Renewal
+from vini.rules.nouns import Guest, Slice, SliceRow
+from vini.rules.wishes import ChangeSlice, Invitation, NewSlice, Page, Renewal
 from vini.rules.words import site_of
-from vini.store import members, sites, slices
+from vini.store import guests, members, sites, slices
 from vini.store.database import Tx
 
 router = routes("slices")
@@ -118,6 +118,38 @@ def remove_member(call: Asked, name: SliceName, email: PersonName) -> Response:
         return slices.get(tx, name).shown
 
     return call.write("remove member", "slice", name, do)
+
+
+@route(router, "PUT", "/slices/{name}/guests/{email}", takes=Invitation, gives=Slice)
+def invite_guest(
+    call: Asked, name: SliceName, email: PersonName, wish: Annotated[Invitation, Depends(body(Invitation))]
+) -> Response:
+    """Let somebody into a slice's slivers, or some of them, for a time: by SSH and commands, not to change it."""
+
+    def do(tx: Tx, caller: Caller) -> Slice:
+        row = seen_slice(tx, caller, name, lock=True)
+        may(caller, "invite to slice", of_slice(row))
+        until = 0.0 if wish.until is UNSET else float(wish.until)
+        if until and until <= call.now:
+            raise Invalid("That time is over; say until when he may come in, or leave it out.")
+        guests.put(tx, row.id, Guest(email.lower(), tuple(dict.fromkeys(wish.slivers)), until, caller.email))
+        return slices.get(tx, name).shown
+
+    return call.write("invite guest", "slice", name, do)
+
+
+@route(router, "DELETE", "/slices/{name}/guests/{email}", gives=Slice)
+def remove_guest(call: Asked, name: SliceName, email: PersonName) -> Response:
+    """A guest may not come in any more, and is put out."""
+
+    def do(tx: Tx, caller: Caller) -> Slice:
+        row = seen_slice(tx, caller, name, lock=True)
+        may(caller, "invite to slice", of_slice(row))
+        call.same(row.shown)
+        guests.remove(tx, row.id, email)
+        return slices.get(tx, name).shown
+
+    return call.write("remove guest", "slice", name, do)
 
 
 def seen_slice(tx: Tx, caller: Caller, name: str, lock: bool = False) -> SliceRow:

@@ -27,7 +27,8 @@ _ANY_DEVICE = [{"allow": True, "access": "rwm"}]
 _READ_ONLY = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
 # As process 1 it reaps whatever its descendants leave behind; sleep(1) is what keeps it.
 _INIT = ["/bin/sh", "-c", "trap : HUP INT QUIT TERM; while :; do sleep 2000000000 & wait; done"]
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/run/vini"
+BROKER = "/run/vini"  # where the broker's socket is
 RUN = "/run"  # what "{run}" stands for inside: FRR and BIRD have their sockets there by default
 
 
@@ -47,14 +48,15 @@ def config(
     network: str,
     binds: Sequence[str],
     tun: str,
+    broker: str,
     *,
     volumes: Sequence[tuple[str, str]] = (),
     group: str = "",
 ) -> dict[str, Any]:
     """`users`: path of the user namespace, its root's id on the node, how many ids it has; `binds`: directories of the
-    node that are seen read-only; `tun`: the node's file that is /dev/net/tun inside, "" where it has none; `volumes`:
-    directories of the node, and where they are inside; `group`: of cgroups, below their mounts, for a runtime that
-    insists on one."""
+    node that are seen read-only; `tun`: the node's file that is /dev/net/tun inside, "" where it has none; `broker`:
+    the directory of the broker's socket; `volumes`: directories of the node, and where they are inside; `group`: of
+    cgroups, below their mounts, for a runtime that insists on one."""
     path, first, count = users
     ids = [{"containerID": 0, "hostID": first, "size": count}]
     return {
@@ -69,7 +71,13 @@ def config(
             "noNewPrivileges": True,
             "capabilities": dict.fromkeys(("bounding", "effective", "permitted", "inheritable"), _CAPABILITIES),
         },
-        "mounts": [*_MOUNTS, *map(_bind, binds), *map(_volume, volumes), *([_tun(tun)] if tun else [])],
+        "mounts": [
+            *_MOUNTS,
+            *map(_bind, binds),
+            *map(_volume, volumes),
+            *([_tun(tun)] if tun else []),
+            _bind(broker, BROKER),
+        ],
         "linux": {
             "namespaces": [
                 {"type": "user", "path": path},
@@ -100,9 +108,9 @@ _MOUNTS = [
 ]
 
 
-def _bind(directory: str) -> dict[str, Any]:
+def _bind(directory: str, where: str = "") -> dict[str, Any]:
     options = ["rbind", "ro", "nosuid", "nodev"]
-    return {"destination": directory, "type": "none", "source": directory, "options": options}
+    return {"destination": where or directory, "type": "none", "source": directory, "options": options}
 
 
 def _volume(volume: tuple[str, str]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 _CLONE_NEWNS, _CLONE_FS = 0x00020000, 0x00000200
-_MS_REC, _MS_SLAVE = 1 << 14, 1 << 19
+BIND, _MS_REC, _MS_SLAVE = 1 << 12, 1 << 14, 1 << 19
 _OPEN_TREE, _MOVE_MOUNT, _MOUNT_SETATTR = 428, 429, 442  # the same numbers on all of today's architectures
 _OPEN_TREE_CLONE, _OPEN_TREE_CLOEXEC = 1, os.O_CLOEXEC
 _MOVE_MOUNT_F_EMPTY_PATH = 4

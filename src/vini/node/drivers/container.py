@@ -18,7 +18,8 @@ from typing import BinaryIO
 import msgspec
 
 from vini.model import AnyObject, Container, Waiting
-from vini.node import cgroup
+from vini.node import cgroup, sliver_log
+from vini.node.broker import door
 from vini.node.container import config, crun, limits, mounts, node_root, remains, users, volumes
 from vini.node.drivers import Failures, layer
 from vini.node.drivers.halt import halted
@@ -76,6 +77,7 @@ class ContainerDriver:
         except NotYet as e:
             return Waiting(f"Sliver {o.ns} waits: {e}.")
         except (OSError, subprocess.SubprocessError) as e:
+            sliver_log.append(self._place, o.ns, sliver_log.BOOT, f"the container can't be started: {e}")
             return f"The container of sliver {o.ns} can't be started: {str(e).rstrip('.')}."
         return ""
 
@@ -106,18 +108,19 @@ class ContainerDriver:
         remember(self._place, o.ns, image)
         self._record(o)
         mounts.apart(lambda: self._start(o, image))
+        sliver_log.append(self._place, o.ns, sliver_log.BOOT, "the container was started")
 
     def _start(self, o: Container, image: Provided) -> None:
         """In a mount namespace of its own."""
         network, home = self._place.pin(o.ns), self._home(o.ns)
         with users.owner(network) as fd:
             root, tun = self._mount_root(o.ns, Path(image.root), fd), self._make_tun()
-            kept = self._mount_volumes(o, fd)
+            broker, kept = self._mount_broker(o.ns), self._mount_volumes(o, fd)
             binds = node_root.binds() if image.base == NODE else []
             ids = (f"/proc/{os.getpid()}/fd/{fd}", users.first_id(o.ns), users.RANGE)
             group = "" if crun.program() == crun.CRUN else f"/{self._place.mark}/{o.ns}"
             text = msgspec.json.encode(
-                config.config(o.ns, str(root), ids, str(network), binds, tun, volumes=kept, group=group)
+                config.config(o.ns, str(root), ids, str(network), binds, tun, broker, volumes=kept, group=group)
             )
             (home / "config.json").write_bytes(text)
             cgroup.of(self._place, o.ns, crun.GROUP).mkdir(parents=True, exist_ok=True)
@@ -166,6 +169,13 @@ class ContainerDriver:
             mounts.attach(mounts.mapped(volumes.made(self._place, o.ns, name), users_fd), at)
             found.append((str(at), inside))
         return found
+
+    def _mount_broker(self, ns: str) -> str:
+        """The directory of its broker's socket: by way of the room, since its root may be nobody on the way there."""
+        at = crun.ROOM / "broker"
+        at.mkdir()
+        mounts.mount(str(door.furnish(self._place, ns)), at, "", mounts.BIND)
+        return str(at)
 
     @staticmethod
     def _make_tun() -> str:

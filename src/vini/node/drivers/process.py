@@ -22,7 +22,8 @@ from typing import BinaryIO
 import msgspec
 
 from vini.model import AnyObject, Key, Process, Ready, Value
-from vini.node import cgroup, netns
+from vini.node import cgroup, netns, sliver_log
+from vini.node.broker import door
 from vini.node.container import config, crun
 from vini.node.drivers import Failures
 from vini.node.drivers.contents import enter
@@ -323,7 +324,7 @@ class ProcessDriver:
         group = cgroup.of(self._place, o.ns, o.name)
         group.mkdir(parents=True, exist_ok=True)
         run = self._place.sliver(o.ns)
-        run.mkdir(parents=True, exist_ok=True)
+        door.furnish(self._place, o.ns)  # what asks the broker at once finds the client, which waits for the socket
         if (short := self._place.sockets(o.ns)) != run and not short.is_symlink():
             short.symlink_to(run)
         self._file(o.ns, o.name, "status").unlink(missing_ok=True)
@@ -335,9 +336,10 @@ class ProcessDriver:
             child = subprocess.Popen(
                 ["sh", "-c", join + rest, "sh", *argv],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
-                cwd="/", env=_environment(o),
+                cwd="/", env=_environment(o) | {"VINI_SLIVER_DIR": self._directory(o)},
             )  # fmt: skip
         self._children[child.pid] = child
+        sliver_log.append(self._place, o.ns, sliver_log.BOOT, f"{_called(o)} was started")
         self._questions.drop_where(lambda key: key[1:] == o.key)  # they were for the one before it
         with suppress(OSError):  # it has ended already
             (group / "cgroup.procs").write_text(str(child.pid))
@@ -407,8 +409,12 @@ class ProcessDriver:
             return [*outside, *crun.enter(self._place, o.ns, within)]
         return [*outside, *(enter(self._place, o.ns, within) if o.rooted else within)]
 
+    def _directory(self, o: Process) -> str:
+        """Its run directory, as it sees it."""
+        return config.RUN if o.contained else str(self._place.sockets(o.ns))
+
     def _filled(self, o: Process, argv: Sequence[str]) -> list[str]:
-        run = config.RUN if o.contained else str(self._place.sockets(o.ns))
+        run = self._directory(o)
         return [a.replace("{run}", run).replace("{python}", sys.executable).replace("{node}", _NODE) for a in argv]
 
     def _last_lines(self, o: Process, n: int = 3) -> str:

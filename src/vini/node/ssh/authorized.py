@@ -6,7 +6,8 @@ One is as the central says, whose word about a slice of its own is all; the othe
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -56,16 +57,18 @@ def read(state: Path, asker: Asker) -> Table:
 class Book:
     """Both files, read again whenever one is another."""
 
-    def __init__(self, state: Path):
-        self._state = state
+    def __init__(self, state: Path, clock: Callable[[], float] = time.time):
+        self._state, self._clock = state, clock
         self._seen: tuple[tuple[int, int], ...] = ()
         self._table: Table = {}
+        self._central: Table = {}
 
     def table(self) -> Table:
         """As it is on disk now."""
         now = tuple(_version(directory(self._state) / name) for name in _FILES.values())
         if now != self._seen:
-            self._table = {**read(self._state, "here"), **read(self._state, "central")}
+            self._central = read(self._state, "central")
+            self._table = {**read(self._state, "here"), **self._central}
             self._seen = now
         return self._table
 
@@ -73,9 +76,24 @@ class Book:
         """Of one slice; of one that nobody named, that nobody may come in."""
         return self.table().get(slice_, Admission())
 
-    def opens(self, slice_: str, key: str) -> bool:
-        """Whether this key ("ssh-ed25519 AAAA...") does at this moment."""
-        return any(k.key == key for k in self.of(slice_).keys)
+    def from_central(self, slice_: str) -> Admission | None:
+        """What the central says of one of its slices; None: it is none of its."""
+        self.table()
+        return self._central.get(slice_)
+
+    def opens(self, slice_: str, sliver: str, key: str) -> bool:
+        """Whether this key ("ssh-ed25519 AAAA...") does at this moment, as a member's or as a guest's."""
+        said = self.of(slice_)
+        return any(k.key == key for k in said.keys) or any(
+            g.key == key and (not g.slivers or sliver in g.slivers) and (not g.until or self._clock() < g.until)
+            for g in said.guests
+        )
+
+    def person(self, slice_: str, key: str) -> str:
+        """Whose key that is; where nobody says so, the key stands for him."""
+        said = self.of(slice_)
+        known = {k.key: k.person for k in said.guests} | {k.key: k.person for k in said.keys}
+        return known.get(key) or key
 
 
 def _version(path: Path) -> tuple[int, int]:

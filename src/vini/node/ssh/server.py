@@ -72,7 +72,7 @@ class Doorkeeper:
         while True:
             await asyncio.sleep(_LOOK_S)
             for connection in list(self._inside):
-                if not connection.may_stay(self._book):
+                if not connection.may_stay():
                     connection.put_out()
 
     # --- what connections ask -------------------------------------------------------------------
@@ -105,8 +105,7 @@ class Doorkeeper:
 
     def person(self, user: str, key: str) -> str:
         """Whose key that is; where the book doesn't say, the key stands for him."""
-        named = (k.person for k in self._book.of(user.partition(".")[0]).keys if k.key == key)
-        return next(named, "") or key
+        return self._book.person(user.partition(".")[0], key)
 
     def place_of(self, user: str) -> tuple[str, str]:
         """The slice and the namespace that a user name means.  Raises NotFound."""
@@ -124,7 +123,15 @@ class Doorkeeper:
             slice_, ns = self.place_of(user)
         except NotFound:
             return False
-        return self._book.opens(slice_, key) and self._place.netns(ns).exists()
+        return self._book.opens(slice_, ns.partition(".")[2], key) and self._place.netns(ns).exists()
+
+    def may_stay(self, user: str, key: str) -> bool:
+        """Whether this key still opens it, though it may be gone."""
+        try:
+            slice_, ns = self.place_of(user)
+        except NotFound:
+            slice_, ns = user, ""
+        return self._book.opens(slice_, ns.partition(".")[2], key)
 
     def inside(self, user: str, forwarded: Forwarded, has_room: Callable[[], bool]) -> Inside:
         """The network of the sliver that it means."""
@@ -199,9 +206,9 @@ class _Connection(asyncssh.SSHServer):
             return
         log.info("%s is in as %s from %s", self._key[-12:], self._user, self._from)
 
-    def may_stay(self, book: Book) -> bool:
-        """Whether his key still opens the slice."""
-        return book.opens(self._user.partition(".")[0], self._key)
+    def may_stay(self) -> bool:
+        """Whether his key still opens what he is in."""
+        return self._keeper.may_stay(self._user, self._key)
 
     def put_out(self) -> None:
         """At once, and with all that he runs and forwards."""

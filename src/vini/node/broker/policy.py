@@ -1,0 +1,57 @@
+"""What is granted to slices on this node: what the central says of its own, and root of this machine of all others."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from vini.model import ViniError
+from vini.node.ssh.authorized import Book
+from vini.rules import grants
+
+_Table = dict[str, tuple[str, ...]]  # slice -> its grants
+
+
+class Policy:
+    """Read again whenever it is another."""
+
+    def __init__(self, state: Path):
+        self._state, self._book = state, Book(state)
+
+    def granted(self, slice_: str) -> tuple[grants.Ports, ...]:
+        """To a slice, now.  What can't be read grants nothing."""
+        central = self._book.from_central(slice_)
+        words = central.grants if central is not None else read(self._state).get(slice_, ())
+        try:
+            return grants.parsed(" ".join(words))
+        except ViniError:
+            return ()
+
+
+def _path(state: Path) -> Path:
+    return state / "grants.json"
+
+
+def read(state: Path) -> _Table:
+    """What root of this machine granted."""
+    try:
+        return msgspec.json.decode(_path(state).read_bytes(), type=_Table)
+    except (OSError, msgspec.DecodeError):
+        return {}
+
+
+def write(state: Path, table: Mapping[str, tuple[str, ...]]) -> None:
+    """It is on disk as a whole, or the one before it is.  Raises ViniError where the disk does not take it."""
+    path = _path(state)
+    try:
+        new = path.with_suffix(".new")
+        with new.open("wb") as file:
+            file.write(msgspec.json.encode({k: v for k, v in sorted(table.items()) if v}))
+            file.flush()
+            os.fsync(file.fileno())
+        new.rename(path)
+    except OSError as e:
+        raise ViniError(f"What is granted can't be written to {path}: {e.strerror}; check the disk.") from e

@@ -1,0 +1,59 @@
+"""Guests of slices: whom a member lets in, into which slivers and until when."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import msgspec
+from sqlalchemy import delete, insert, select
+
+from vini.model import NotFound
+from vini.rules.nouns import Guest
+from vini.store import authorized, persons
+from vini.store.database import Tx
+from vini.store.tables import persons as persons_table
+from vini.store.tables import slice_guests
+
+
+def put(tx: Tx, slice_id: int, guest: Guest) -> None:
+    """He is one in this way afterwards, however he was before.  Raises NotFound where he has no account."""
+    person = persons.number(tx, guest.email)
+    tx.execute(delete(slice_guests).where(slice_guests.c.slice_id == slice_id, slice_guests.c.person_id == person))
+    slivers = msgspec.json.encode(guest.slivers).decode()
+    row = {"slice_id": slice_id, "person_id": person, "slivers": slivers, "until": guest.until, "host": guest.host}
+    tx.execute(insert(slice_guests).values(row))
+    authorized.changed(tx)
+
+
+def remove(tx: Tx, slice_id: int, email: str) -> None:
+    """Raises NotFound where he is none."""
+    who = select(persons_table.c.id).where(persons_table.c.email == email.lower()).scalar_subquery()
+    mine = delete(slice_guests).where(slice_guests.c.slice_id == slice_id, slice_guests.c.person_id == who)
+    if not tx.execute(mine).rowcount:
+        raise NotFound(f"{email} is no guest of this slice.")
+    authorized.changed(tx)
+
+
+def expire(tx: Tx, now: float) -> int:
+    """Forget those whose time is over, whom nodes let in no more by their own clocks; how many those are."""
+    over = delete(slice_guests).where(slice_guests.c.until > 0, slice_guests.c.until <= now)
+    if gone := tx.execute(over).rowcount:
+        authorized.changed(tx)
+    return int(gone)
+
+
+def of(tx: Tx, slice_ids: Collection[int]) -> dict[int, list[Guest]]:
+    """Slice -> its guests, by their addresses."""
+    if not slice_ids:
+        return {}
+    query = (
+        select(slice_guests, persons_table.c.email)
+        .select_from(slice_guests.join(persons_table))
+        .where(slice_guests.c.slice_id.in_(slice_ids))
+        .order_by(persons_table.c.email)
+    )
+    found: dict[int, list[Guest]] = {}
+    for row in tx.execute(query):
+        slivers = msgspec.json.decode(row.slivers, type=tuple[str, ...])
+        found.setdefault(row.slice_id, []).append(Guest(row.email, slivers, row.until, row.host))
+    return found

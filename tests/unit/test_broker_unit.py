@@ -1,0 +1,116 @@
+"""The broker without a machine: what is granted, what is told, and what its page says."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from vini.model import SliceSpec
+from vini.node.broker import policy, requests
+from vini.node.broker.journal import Journal
+from vini.node.broker.service import Broker, Seen, changes
+from vini.node.place import Place
+from vini.node.ssh import authorized
+from vini.rules import grants
+from vini.rules.errors import Invalid
+
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "broker.md"
+
+
+@pytest.mark.parametrize(
+    "word", ["udp:53", "tcp:0", "tcp:70000", "tcp:9-8", "tcp:", "80", "tcp:80-", "tcp: 80", "tcp:٣"]
+)
+def test_what_is_no_grant_is_refused(word: str) -> None:
+    with pytest.raises(Invalid, match="is no grant"):
+        grants.parsed(f"tcp:1 {word}")
+
+
+def test_a_port_is_granted_by_any_range_that_it_is_in() -> None:
+    some = grants.parsed("tcp:80,tcp:8000-8002  tcp:9")
+    assert [p for p in range(1, 9000) if grants.allow_port(some, p)] == [9, 80, 8000, 8001, 8002]
+    assert grants.parsed(grants.words(some)) == some
+    with pytest.raises(Invalid, match="50 grants"):
+        grants.parsed("tcp:1 " * 51)
+
+
+def test_of_the_centrals_slices_only_the_central_says_what_is_granted(tmp_path: Path) -> None:
+    now = policy.Policy(tmp_path)
+    policy.write(tmp_path, {"mine": ("tcp:80",), "home_a": ("tcp:81",)})
+    assert grants.words(now.granted("mine")) == "tcp:80"
+    authorized.write(tmp_path, "central", {"home_a": authorized.Admission()})
+    authorized.write(tmp_path, "here", {"mine": authorized.Admission(grants=("tcp:99",))})
+    assert now.granted("home_a") == ()
+    authorized.write(tmp_path, "central", {"home_a": authorized.Admission(grants=("tcp:7",))})
+    assert grants.words(now.granted("home_a")) == "tcp:7"
+    assert grants.words(now.granted("mine")) == "tcp:80"
+    (tmp_path / "grants.json").write_text("spoilt")
+    assert now.granted("mine") == ()
+
+
+def test_what_changes_is_told_once() -> None:
+    before, now = Seen(1, 0.0, {"a--b": "x"}), Seen(2, 5.0, {"b--c": "y"})
+    assert [json.loads(line) for line in changes(before, now)] == [
+        {"event": "changed", "generation": 2, "expires": 5.0},
+        {"event": "link-failed", "link": "b--c", "why": "y"},
+        {"event": "link-back", "link": "a--b"},
+    ]
+    assert changes(now, now) == []
+
+
+class Watching:
+    watches = True
+
+    def __init__(self) -> None:
+        self.told: list[dict] = []
+
+    def tell(self, event: bytes) -> None:
+        self.told.append(json.loads(event))
+
+
+class Agent:
+    def spec(self, slice_: str) -> SliceSpec:
+        return SliceSpec(slice_, "n", 1, expires=10_000.0)
+
+
+def test_a_sliver_hears_of_its_end_an_hour_ten_minutes_and_a_minute_before_it(tmp_path: Path) -> None:
+    now = 0.0
+    place = Place("t", tmp_path, tmp_path)
+    place.sliver("s.a").mkdir(parents=True)
+    broker = Broker(place, Agent(), lambda: "n", lambda: now)
+    guest = Watching()
+    for at in (6000.0, 6400.0, 6401.0, 9000.0, 9400.0, 9401.0, 9940.0, 9999.0, 10_001.0):
+        now = at
+        broker._warn("s.a", 10_000.0, [guest])
+    assert [e["in_s"] for e in guest.told] == [3600.0, 600.0, 60.0]
+    broker._warn("s.a", 10_030.0, [guest])  # renewed, though not by much
+    assert guest.told[-1] == {"event": "expires", "at": 10_030.0, "in_s": 29.0}
+    assert (place.sliver("s.a") / "broker.log").read_text().count("this slice ends in") == 4
+
+
+def test_a_sliver_fills_no_disk_by_what_it_does_wrong(tmp_path: Path) -> None:
+    place = Place("t", tmp_path, tmp_path)
+    place.sliver("s.a").mkdir(parents=True)
+    journal = Journal(place)
+    for _ in range(10_000):
+        journal.complain("s.a", "x" * 200)
+    log = place.sliver("s.a") / "broker.log"
+    assert log.read_text().count("\n") <= 21
+    for _ in range(3000):
+        journal.note("s.a", "x" * 200)
+    assert log.stat().st_size + log.with_suffix(".log.1").stat().st_size < 2 * 300_000
+    log.unlink(missing_ok=True)
+    log.symlink_to(tmp_path / "elsewhere")
+    journal.note("s.a", "x")
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_each_request_and_event_is_on_its_page() -> None:
+    page = PAGE.read_text()
+    named = set(re.findall(r'"ask": "([a-z-]+)"', page))
+    assert named == {kind.__struct_config__.tag for kind in get_args(requests.Request)}
+    for what in ("changed", "link-failed", "link-back", "expires"):
+        assert f"`{what}`" in page
