@@ -41,6 +41,10 @@ class SliverWords(TypedDict, total=False):
     runtime: str
     resources: Mapping[str, str | float]
     image: str
+    volumes: Mapping[str, str]
+    state: str
+    restarts: int
+    resets: int
     files: Mapping[str, str]
     commands: str | Sequence[str | Mapping[str, Any]]
     forward: bool
