@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from vini.bench import audit
 from vini.bus import AskFlows
 from vini.model import ViniError
 from vini.node.flows import ask, book
@@ -102,3 +103,8 @@ def test_losses_are_told_of_their_time(tmp_path):
     made.commit(130.0)
     assert ask.who(tmp_path, question(9, at=121.0)).unwatched == ((120.0, 120.0, "too many"),)
     assert ask.who(tmp_path, question(9, at=110.0)).unwatched == ()
+
+
+def test_the_benchmark_finds_every_flow_that_it_asks_for():
+    found = audit.measure(True, lambda _: None, audit.Sizes(flows=3000, questions=3))
+    assert found["missing"] == [] and {r["unit"] for r in found["rows"]} == {"flows/s", "bytes", "", "s"}

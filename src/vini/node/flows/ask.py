@@ -11,6 +11,7 @@ from pathlib import Path
 from vini.bus import AskFlows, Flow, Flows
 from vini.model import ViniError
 from vini.node.flows import book
+from vini.node.outside.rules import RANGE
 
 _SLACK_S = 2.0  # clocks of who complains and of the node are not the same
 _COLUMNS = (
@@ -46,10 +47,11 @@ def _reading(file: Path) -> sqlite3.Connection:
 
 
 def _flows(db: sqlite3.Connection, q: AskFlows) -> list[Flow]:
-    """First by the index, as the node translates no port unless it must; then all that went there."""
-    source = int(IPv4Address(q.source))
+    """By the index, which has the ports that the world saw.  A sliver's own port is the same unless two of them had
+    that: so it is looked for there first, and only then among all that went to that place."""
+    source, own = int(IPv4Address(q.source)), IPv4Address(q.source) in RANGE
     given: dict[str, object] = {"dst": int(IPv4Address(q.destination)), "source": source, "most": q.most}
-    parts = ["dst = :dst", "(nat = :source OR src = :source)"]
+    parts = ["dst = :dst", "src = :source" if own else "nat = :source"]
     if q.destination_port >= 0:
         parts.append("dport = :dport")
         given["dport"] = q.destination_port
@@ -59,8 +61,10 @@ def _flows(db: sqlite3.Connection, q: AskFlows) -> list[Flow]:
     if q.at:
         parts.append("start <= :at + :slack AND coalesce(stop, 1e12) >= :at - :slack")
         given |= {"at": q.at, "slack": _SLACK_S}
-    ways = [["nat_port = :sport"], ["sport = :sport"]] if q.source_port >= 0 else [[]]
-    given["sport"] = q.source_port
+    ways: list[list[str]] = [[]]
+    if q.source_port >= 0:
+        ways = [["nat_port = :sport", "sport = :sport"], ["sport = :sport"]] if own else [["nat_port = :sport"]]
+        given["sport"] = q.source_port
     for way in ways:
         where = " AND ".join([*parts, *way])
         query = f"SELECT {_COLUMNS} FROM flows JOIN slivers ON slivers.id = sliver WHERE {where} LIMIT :most"
