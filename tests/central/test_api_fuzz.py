@@ -23,6 +23,8 @@ CHECKS = (
 EXAMPLES = 6  # of each operation
 LEFT_OUT = {"log_out", "stream_events"}  # the one ends our own session, the other does not end
 
+ALWAYS_RIGHT = {"begin_oidc_login"}  # it takes nothing that could be wrong
+
 
 @pytest.fixture(scope="module")
 def api(cluster) -> Api:
@@ -39,8 +41,9 @@ def test_whatever_is_asked_is_answered_as_described(api):
     assert len(operations) > 40
     answered: Counter[int] = Counter()
     for operation in operations:
-        if operation.definition.raw["operationId"] not in LEFT_OUT:
-            for mode in schemathesis.GenerationMode:
+        name = operation.definition.raw["operationId"]
+        for mode in schemathesis.GenerationMode if name not in LEFT_OUT else ():
+            if mode != schemathesis.GenerationMode.NEGATIVE or name not in ALWAYS_RIGHT:
                 _fuzz(api, operation.as_strategy(generation_mode=mode), answered)
     print(answered)
     assert answered[200] > 50 and answered[400] > 50, answered

@@ -69,10 +69,10 @@ def test_who_confirms_in_a_browser_is_logged_in_as_with_a_password(api: Api, fak
     begun = api("", "POST", "/oidc/logins").json()
     assert (begun["user_code"], begun["page"]) == ("WDJB-MJHT", f"{fake.url}/go")
     waiting = end(api, begun["login"])
-    assert (waiting.status_code, waiting.json()["secret"]) == (202, "")
+    assert (waiting.status_code, waiting.json()["secret"]) == (200, "")
     fake.confirm(ADA.upper())
     done = end(api, begun["login"])
-    assert done.status_code == 201 and done.json()["expires"] == api.now[0] + 12 * 3600
+    assert done.status_code == 200 and done.json()["expires"] == api.now[0] + 12 * 3600
     assert api(done.json()["secret"], "GET", "/me").json()["email"] == ADA
     assert ("log in by OIDC", "ok") in told(api, ADA)
     assert "used already" in refused(end(api, begun["login"]), 401), "it is good once"
@@ -128,7 +128,7 @@ def test_an_issuer_may_change_its_keys(api: Api, fake: FakeIssuer, monkeypatch: 
     for _ in range(2):
         login = begin(api)
         fake.confirm(ADA)
-        assert end(api, login).status_code == 201
+        assert end(api, login).json()["secret"]
         fake.roll()
         monkeypatch.setattr(issuers, "_ANEW_S", -1.0)
 
@@ -161,7 +161,7 @@ def test_a_newcomer_waits_for_a_pi(api: Api, fake: FakeIssuer) -> None:
     assert api("pi", "PATCH", f"/persons/{new}", {"enabled": True}).status_code == 200
     login = begin(api)
     fake.confirm(new)
-    assert end(api, login).status_code == 201
+    assert end(api, login).json()["secret"]
 
 
 def test_without_a_place_for_newcomers_they_are_refused(api: Api, fake: FakeIssuer) -> None:
@@ -181,7 +181,7 @@ def test_the_user_may_refuse_or_take_too_long_and_the_issuer_is_not_pestered(api
     asked = len(fake.asked)
     for seconds, more in ((0.0, 1), (4.0, 1), (1.5, 2), (5.0, 2)):
         api.now[0] += seconds
-        assert end(api, login).status_code == 202
+        assert end(api, login).json()["secret"] == ""
         assert len(fake.asked) - asked == more, "five seconds more between two, after each time"
     api.now[0] += 3600
     assert "has expired" in refused(end(api, login), 401)
@@ -201,10 +201,10 @@ def test_an_issuer_that_is_down_or_is_none_is_told_in_a_sentence(api: Api, fake:
     assert "refuses to say who logged in (server_is_on_fire)" in refused(end(api, login), 502)
     fake.answer = None
     fake.confirm(ADA)
-    assert end(api, login).status_code == 201, "that was no end of it"
+    assert end(api, login).json()["secret"], "that was no end of it"
     for metadata, status, why in (
         ({"issuer": "https://evil.example"}, 502, "says that it is 'https://evil.example'"),
-        ({"device_authorization_endpoint": ""}, 422, "has no device authorization grant"),
+        ({"device_authorization_endpoint": ""}, 502, "has no device authorization grant"),
         ({"device_authorization_endpoint": "http://evil.example/x"}, 502, "no safe"),
     ):
         fake.metadata = metadata
@@ -216,7 +216,7 @@ def test_an_issuer_that_is_down_or_is_none_is_told_in_a_sentence(api: Api, fake:
     api.app.state.issuer = Issuer(Oidc("http://127.0.0.1:1", CLIENT))
     assert "can't be reached" in refused(api("", "POST", "/oidc/logins"), 502)
     api.app.state.issuer = None
-    assert "knows no OIDC issuer" in refused(api("", "POST", "/oidc/logins"), 422)
+    assert "knows no OIDC issuer" in refused(api("", "POST", "/oidc/logins"), 404)
 
 
 def test_an_issuer_is_spoken_to_in_secret(tmp_path: Path) -> None:

@@ -148,6 +148,13 @@ def test_what_a_site_may_take_and_a_node_for_oneself(line: Testbed) -> None:
     line.vini("slice", "delete", "home_more")
 
 
+def test_nodes_measure_how_far_they_are_from_each_other(bed: Testbed) -> None:
+    (way,) = eventually(lambda: json.loads(bed.vini("nodes", "--rtt", "--json")))
+    assert (way["a"], way["b"]) == ("n1", "n2") and 0.0 < way["rtt_ms"] < 5000.0
+    head, first, _ = bed.vini("nodes", "--rtt").splitlines()
+    assert head.split() == ["RTT,", "ms", "n1", "n2"] and first.split()[:2] == ["n1", "-"]
+
+
 def test_a_script_makes_an_account(bed: Testbed) -> None:
     file = bed.directory / "password"
     file.write_text("a long and secret one\nnot this\n")

@@ -188,6 +188,11 @@ def test_what_is_emulated_stays_as_it_is_while_the_path_takes_about_as_long() ->
     for now, reckoned in ((21.9, 20.0), (18.1, 20.0), (23.0, 23.0), (0.5, 0.5)):
         assert underlay.taken(topology, at, {("n1", "n3"): now}, held) == {"a--b": reckoned}
     assert underlay.taken(topology, at, {}, held) == {"a--b": 20.0}, "that nobody knows it now changes nothing"
+    unknown = held_on(topology, at, {})
+    assert underlay.taken(topology, at, {("n1", "n3"): 0.9}, unknown) == {}, (
+        "nor that somebody does, where it is little"
+    )
+    assert underlay.taken(topology, at, FAR, unknown) == {"a--b": 20.0}
     assert underlay.taken(topology, {"a": "n1", "b": "n2"}, FAR, held) == {"a--b": 3.0}
 
 

@@ -15,7 +15,7 @@ from urllib.parse import quote, urljoin
 import httpx
 import jwt
 
-from vini.model import Denied, Unsupported, Value, ViniError
+from vini.model import Denied, Value, ViniError
 from vini.rules import oidc as rules
 from vini.rules.errors import IssuerAway, Unauthenticated
 from vini.rules.oidc import Oidc, Vouched
@@ -59,7 +59,7 @@ class Issuer:
         self._keys: tuple[float, jwt.PyJWKSet | None] = (0.0, None)
 
     def begin(self, nonce: str) -> Begun:
-        """Raises IssuerAway, or Unsupported where it has no such grant."""
+        """Raises IssuerAway, also where it has no such grant."""
         url = self._endpoint("device_authorization_endpoint")
         status, said = self._post(url, {"scope": _SCOPE, "nonce": nonce})
         if status >= 400:
@@ -144,7 +144,7 @@ class Issuer:
             self._metadata = (time.monotonic(), found)
         url = found.get(name, "")
         if not url and name == "device_authorization_endpoint":
-            raise Unsupported(
+            raise IssuerAway(
                 f"The issuer {self.oidc.issuer} has no device authorization grant (RFC 8628), or not for all clients; "
                 "its administrator can allow it, or log in with a password."
             )

@@ -40,8 +40,7 @@ def taken(
 
 
 def _before(topology: Topology, held: Mapping[str, SliceSpec]) -> dict[str, tuple[Pair, float]]:
-    """Link -> the nodes that it leads between, and what was reckoned with; nothing, for one that is on one node or is
-    new: that is measured now."""
+    """Link -> the nodes that it leads between, and what was reckoned with: 0 for one that nobody had measured."""
     was = bandwidth.between(topology, placement.places(held))
     known = {name: ms for spec in held.values() for name, ms in spec.underlay_ms.items()}
-    return {name: (pair, known[name]) for name, pair in was.items() if name in known}
+    return {name: (pair, known.get(name, 0.0)) for name, pair in was.items()}

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from vini.central.faults import status_and_kind
 from vini.central.issuer import Issuer
-from vini.model import Unsupported, ViniError
+from vini.model import NotFound, ViniError
 from vini.rules.caller import Caller
 from vini.rules.errors import Invalid, Mismatch, Unauthenticated
 from vini.rules.nouns import NodeRow
@@ -53,12 +53,10 @@ class Call:
 
     @property
     def issuer(self) -> Issuer:
-        """Who vouches for people.  Raises Unsupported where nobody does."""
+        """Who vouches for people.  Raises NotFound where nobody does."""
         found: Issuer | None = self._request.app.state.issuer
         if found is None:
-            raise Unsupported(
-                "This central knows no OIDC issuer; log in with a password: `vini login URL --email EMAIL`."
-            )
+            raise NotFound("This central knows no OIDC issuer; log in with a password: `vini login URL --email EMAIL`.")
         return found
 
     def who(self) -> Caller:

@@ -32,6 +32,7 @@ _SENTENCES = {
     409: "Something else came first.",
     412: "What the caller saw is no longer what is there (`If-Match`).",
     413: "The body is too large.",
+    502: "Whoever had to be asked is away, or refused.",
     503: "The database can't be used now.",
 }
 _FAULTS = {"GET": (400, 401, 403, 404, 503), "": (400, 401, 403, 404, 409, 412, 413, 503)}

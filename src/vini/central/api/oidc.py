@@ -20,9 +20,10 @@ from vini.store.database import Tx
 
 router = routes("sessions")
 _WHAT = "log in by OIDC"
+_FAULTS = (502,)  # the issuer does not answer as one should; without one it is 404, as everywhere
 
 
-@route(router, "POST", "/oidc/logins", gives=BegunLogin, status=201, public=True)
+@route(router, "POST", "/oidc/logins", gives=BegunLogin, status=201, public=True, faults=_FAULTS)
 def begin_oidc_login(call: Asked) -> Response:
     """Begin to log in through the issuer: the user has to open a web page and type a code."""
     with call.database.reading() as tx:
@@ -37,15 +38,15 @@ def begin_oidc_login(call: Asked) -> Response:
     )
 
 
-@route(router, "POST", "/oidc/sessions", takes=OidcLogin, gives=Secret, status=201, public=True)
+@route(router, "POST", "/oidc/sessions", takes=OidcLogin, gives=Secret, public=True, faults=_FAULTS)
 def end_oidc_login(call: Asked, wish: Annotated[OidcLogin, Depends(body(OidcLogin))]) -> Response:
-    """Log in with one that was begun; the answer's secret is the token of a session.  While the user has not confirmed
-    it yet: 202, with an empty secret."""
+    """Log in with one that was begun; the answer's secret is the token of a session.  It is empty while
+    the user has not confirmed it yet."""
     issuer = call.issuer
     with call.database.transaction() as tx:
         may_ask = logins.turn(tx, wish.login, call.now)
     if may_ask is None:
-        return shown(Secret("", 0.0), 202)
+        return shown(Secret("", 0.0))
     try:
         found = issuer.redeem(*may_ask)
     except IssuerAway:
@@ -57,8 +58,8 @@ def end_oidc_login(call: Asked, wish: Annotated[OidcLogin, Depends(body(OidcLogi
         if found.slower:
             with call.database.transaction() as tx:
                 logins.slower(tx, wish.login)
-        return shown(Secret("", 0.0), 202)
-    return shown(_session(call, wish.login, found), 201)
+        return shown(Secret("", 0.0))
+    return shown(_session(call, wish.login, found))
 
 
 def _end(call: Call, login: str, error: ViniError) -> None:
