@@ -28,10 +28,11 @@ class Answers:
         self, agent: Agent, greeting: bus.Greeting, prepare: running.Prepare, stop: asyncio.Event,
         clock: Callable[[], float] = time.time, wireguard: Callable[[], str] = lambda: "",
         ssh: SshService | None = None, logs: Callable[[bus.Logs], running.Prepared] | None = None,
+        measures: Callable[[bus.Measure], running.Prepared] | None = None,
     ):  # fmt: skip
         self._agent, self._greeting, self._prepare, self._stop, self._clock = agent, greeting, prepare, stop, clock
         self._wireguard = wireguard  # the public key of this node's encrypted tunnels, for its central
-        self._ssh, self._read_logs = ssh, logs
+        self._ssh, self._read_logs, self._measures = ssh, logs, measures
         self.node = greeting.node  # the name by which the machine joined; else "local"
         self.uplink = ""  # whether it is connected to its central, and if not why
 
@@ -71,6 +72,9 @@ class Answers:
             self._may(command, asker)
             if isinstance(command, bus.Logs):
                 await running.run(bus.Run(command.ns, ()), channel, lambda _: self._logs(command))
+            elif isinstance(command, bus.Measure):
+                prepared = await asyncio.to_thread(self._measuring, command)
+                await running.run(bus.Run(command.ns, ()), channel, lambda _: prepared)
             else:
                 await running.run(command, channel, self._prepare)
         except ConnectionError:
@@ -89,7 +93,7 @@ class Answers:
                 raise Denied("Only root on the machine itself ends its agent: `vini agent stop` there.")
             case bus.AskStatus(slice_) | bus.AskFibs(slice_) | bus.AskLoads(slice_) | bus.AskActs(slice_):
                 pass
-            case bus.AskMaps(ns=ns) | bus.WriteRow(ns=ns) | bus.Run(ns=ns) | bus.Logs(ns=ns):
+            case bus.AskMaps(ns=ns) | bus.WriteRow(ns=ns) | bus.Run(ns=ns) | bus.Logs(ns=ns) | bus.Measure(ns=ns):
                 slice_ = ns.partition(".")[0]
                 if not is_sliver(ns):  # the keys of this node's tunnels are there
                     raise NotFound(f"There is no sliver {ns.partition('.')[2]!r}.")
@@ -129,13 +133,18 @@ class Answers:
                     return bus.Lines((f"Process {pid} is not the agent any more.",))
                 self._stop.set()
                 return bus.Lines(("The agent ends; slices run on.",))
-            case bus.Run() | bus.Logs():
+            case bus.Run() | bus.Logs() | bus.Measure():
                 raise AssertionError("a command is a stream: see `run`")
 
     def _logs(self, asked: bus.Logs) -> running.Prepared:
         if self._read_logs is None:
             raise Unsupported(f"Node {self.node} keeps no logs.")
         return self._read_logs(asked)
+
+    def _measuring(self, asked: bus.Measure) -> running.Prepared:
+        if self._measures is None:
+            raise Unsupported(f"Node {self.node} measures no links.")
+        return self._measures(asked)
 
     def _admit(self, request: bus.Authorize | bus.AskSsh, asker: Asker) -> bus.Ssh:
         if self._ssh is None:

@@ -29,6 +29,7 @@ from vini.node.drivers.shape import ShapeDriver
 from vini.node.drivers.wireguard import WireguardDriver
 from vini.node.lock import is_named, locked
 from vini.node.machine import Machine
+from vini.node.measuring import measures
 from vini.node.paths import Paths
 from vini.node.pins import Pins
 from vini.node.place import Place, from_environment
@@ -70,7 +71,7 @@ async def serve(place: Place) -> None:
     ssh = SshService(place)
     answers = Answers(
         agent, greeting, in_sliver(place), stop,
-        wireguard=lambda: _public_key(place, greeting), ssh=ssh, logs=reads_logs(place),
+        wireguard=lambda: _public_key(place, greeting), ssh=ssh, logs=reads_logs(place), measures=measures(place),
     )  # fmt: skip
     server = await asyncio.start_unix_server(lambda r, w: _converse(answers, r, w), path)
     os.umask(mask)

@@ -69,8 +69,8 @@ def desired_router(testbed: Testbed, database: Database, clock: Callable[[], flo
 
     @router.websocket("/slices/{name}/slivers/{sliver}/run")
     async def run(socket: WebSocket, name: str, sliver: str) -> None:
-        """A command in a sliver, or its processes' logs: first a `Run` or `Logs`, then what is typed; back comes what
-        it says (MessagePack)."""
+        """A command in a sliver, its processes' logs, or packets that measure links: first a `Run`, `Logs` or
+        `Measure`, then what is typed; back comes what it says (MessagePack)."""
         await _Running(socket, testbed, database, clock).serve(name, sliver)
 
     return router
@@ -224,7 +224,7 @@ class _Running:
             node = await self._testbed.node_of(caller, name, sliver, "enter slice")
             command = _TYPED.decode(await self._socket.receive_bytes())
             if not isinstance(command, bus.Stream):
-                raise Invalid("The first message of a command is `Run`, or `Logs`.")
+                raise Invalid("The first message of a command is `Run`, `Logs` or `Measure`.")
             command = msgspec.structs.replace(command, ns=f"{name}.{sliver}")
             await relay.run(lambda typed: self._testbed.run(node, command, typed))
         except ViniError as e:
