@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Mapping
+from contextlib import suppress
 from typing import TypeVar
 
 import msgspec
@@ -23,6 +24,7 @@ from vini.model import (
     SliceSpec,
     SliverStatus,
     Topology,
+    Unsupported,
     Value,
     ViniError,
     is_sliver,
@@ -34,6 +36,7 @@ from vini.rules import access, quota, strangers
 from vini.rules.caller import Caller
 from vini.rules.leases import moment
 from vini.rules.nouns import Holder, NodeRow, SliceRow
+from vini.rules.substrate import Substrate
 from vini.store import calendar, events, nodes, sites, slices, specs, substrate, takings, tunnels
 from vini.store.database import Database, Tx
 
@@ -154,10 +157,8 @@ class Testbed:
         site, others = sites.get(tx, row.site), takings.others(tx, topology.name)
         quota.check(row.shown, site, others, quota.taken(topology, {}))
         ends = calendar.stays(tx, topology.name, row.expires, at, {n for n, s in held.items() if s.objects})
-        able = admission.unleased(topology, _able(nodes.all(tx)), ends, calendar.ahead(tx, at), at)
         below = substrate.picture(tx)
-        far = below.distances([node.name for node in able])
-        placed = placement.place(topology, able, specs.used(tx, topology.name), placement.places(held), far)
+        able, placed = _placed(tx, topology, placement.places(held), ends, below, at)
         quota.check(row.shown, site, others, quota.taken(topology, placed))
         quota.check_bounded(site, bandwidth.unbounded(topology, placed))
         below.check_delays(topology, placed)
@@ -352,6 +353,29 @@ class Testbed:
             topology = slices.get(tx, name).topology
         asked = topology.slivers.get(sliver)
         return "" if asked is None or asked.image else hosts(topology)
+
+
+def _placed(
+    tx: Tx, topology: Topology, keep: Mapping[str, str], ends: Mapping[str, float], below: Substrate, at: float
+) -> tuple[list[Node], dict[str, str]]:
+    """Nodes that may be given something, those of the slice among them, and each sliver's node.
+
+    A change mostly leaves all slivers where they are: then only their nodes are looked at, however many there are.
+    """
+
+    def among(names: Collection[str] | None) -> tuple[list[Node], dict[str, str]]:
+        rows = nodes.all(tx) if names is None else nodes.named(tx, names)
+        able = admission.unleased(topology, _able(rows), ends, calendar.ahead(tx, at), at)
+        far = below.distances([node.name for node in able])
+        return able, placement.place(topology, able, specs.used(tx, topology.name, names), keep, far)
+
+    staying = placement.staying(topology, keep)
+    if staying is not None:
+        with suppress(CapacityError, Unsupported):  # who looks at all nodes finds another, or can say what is full
+            able, placed = among(frozenset(staying.values()))
+            if placed == staying:
+                return able, placed
+    return among(None)
 
 
 class _Undone(Exception):
