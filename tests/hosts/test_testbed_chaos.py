@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 
 import pytest
 from own_place import eventually
@@ -181,9 +182,7 @@ def chaos(
     finally:
         flow.kill()
     print(f"{len(writer.accepted)} accepted, {len(writer.unknown)} unanswered; {answered} echo replies")
-    print(
-        f"{rounds} rounds; settled after {sorted(settled)[len(settled) // 2]:.1f} s (median), {max(settled):.1f} s (most)"
-    )
+    print(f"{rounds} rounds; settled after {median(settled):.1f} s (median), {max(settled):.1f} s (most)")
     assert watch.wrong == []
     assert answered and lost == []
     nothing_is_lost(bed, writer)

@@ -245,6 +245,7 @@ class Elsewhere(Message, frozen=True):
 
     url: str  # of a NATS server, tls://name:port; its certificate is of the central's authority
     jwt: str  # what the node shows to it, with a signature by its own key
+    more: tuple[str, ...] = ()  # other servers of the same cluster
 
 
 class Here(Message, frozen=True):
