@@ -178,6 +178,14 @@ def place(
     raise refusal
 
 
+def staying(topology: Topology, keep: Mapping[str, str]) -> dict[str, str] | None:
+    """Each sliver's node if all stay where they are, as they do if they can (`place`); None where some can't: they are
+    new, or pinned to another node."""
+    found = {name: keep.get(name, "") for name in topology.slivers}
+    stays = all(found[name] and sliver.node in ("", found[name]) for name, sliver in topology.slivers.items())
+    return found if stays else None
+
+
 def _choices(nodes: Sequence[Node], kind: TunnelKind) -> Iterator[frozenset[str]]:
     """Where slivers may go that are not bound to a node: anywhere; else only where tunnels over one IP version lead."""
     yield frozenset(node.name for node in nodes)

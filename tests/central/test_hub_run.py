@@ -213,6 +213,8 @@ async def test_a_slice_that_is_not_the_centrals_is_closed_to_it(tmp_path):
         await eventually(c.hub.connected)
         with pytest.raises(NotFound, match="holds nothing of slice 'mine'"):
             await all_of(c.hub.run("one", bus.Run("mine.a", ("true",)), typed()))
+        with pytest.raises(NotFound, match="holds nothing of slice 'mine'"):
+            await all_of(c.hub.run("one", bus.Measure("mine.a", (), 0), typed()))
 
 
 async def test_a_node_that_goes_takes_its_commands_along(tmp_path):

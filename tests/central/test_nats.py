@@ -285,7 +285,7 @@ async def test_who_speaks_no_tls_is_told_nothing(tmp_path):
     url = f"tls://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     async with central(tmp_path) as c:
         with pytest.raises(ViniError, match="does not speak TLS as the engine does"):
-            await engine.dial(url, trusting(c.authority.pem), Key("user", bytes(32)), "jwt", "x", 5)
+            await engine.dial([url], trusting(c.authority.pem), Key("user", bytes(32)), "jwt", "x", 5)
     assert b"".join(heard) == b""
     server.close()
 
@@ -296,9 +296,9 @@ async def test_a_server_of_another_authority_is_not_believed(tmp_path):
     async with central(tmp_path / "c", engine="nats") as c, central(tmp_path / "d") as d:
         key, jwt = c.engine.rights.central()
         with pytest.raises(ssl.SSLCertVerificationError):
-            await engine.dial(c.engine.url, trusting(d.authority.pem), key, jwt, "x", 5)
+            await engine.dial([c.engine.url], trusting(d.authority.pem), key, jwt, "x", 5)
         with pytest.raises(Denied):
-            await engine.dial(c.engine.url, trusting(c.authority.pem), key, c.engine.rights.central()[1], "x", 5)
+            await engine.dial([c.engine.url], trusting(c.authority.pem), key, c.engine.rights.central()[1], "x", 5)
 
 
 def test_keys_are_written_as_nats_writes_them():
@@ -336,7 +336,7 @@ async def test_a_server_that_ends_is_started_again_and_ends_with_its_central(tmp
     trusted = trusting(Authority(tmp_path / "ca").pem)
     while True:
         try:
-            line = await engine.dial(made.url, trusted, key, jwt, "x", 5)
+            line = await engine.dial([made.url], trusted, key, jwt, "x", 5)
             break
         except OSError:  # it does not listen yet
             await asyncio.sleep(0.02)
@@ -367,7 +367,9 @@ async def test_a_testbed_without_its_seed_and_one_whose_seed_is_damaged(tmp_path
         rights.read(tmp_path)
 
 
-@pytest.mark.parametrize("url", ["nats.example:4222", "https://nats.example", "tls://nats.example", "tls://a/b:1"])
+@pytest.mark.parametrize(
+    "url", ["nats.example:4222", "https://nats.example", "tls://nats.example", "tls://a/b:1", "tls://a:1,b:2"]
+)
 def test_an_address_that_is_no_engines_makes_no_central(tmp_path, url):
     words = [
         "init",

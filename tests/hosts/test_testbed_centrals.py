@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sys
 import tempfile
 import time
@@ -33,13 +34,17 @@ links: [a -- b]
 """)
 
 
-@pytest.fixture
-def bed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Testbed]:
+@pytest.fixture(params=["hub"])
+def bed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Testbed]:
+    """Each central has its own hub, or runs its own nats-server."""
     if why := postgres.missing():
         pytest.skip(why)
+    own_engine = request.param == "engine"
+    if own_engine and not shutil.which("nats-server"):
+        pytest.skip("no nats-server: apt install nats-server")
     cluster = postgres.Cluster(Path(tempfile.mkdtemp(prefix="vini-pg-")))
     try:
-        with testbed(("n1", "n2"), tmp_path_factory.mktemp, cluster.create("central")) as made:
+        with testbed(("n1", "n2"), tmp_path_factory.mktemp, cluster.create("central"), own_engine=own_engine) as made:
             made.vini("slice", "create", LINE.name)
             yield made
     finally:
@@ -58,10 +63,12 @@ def dials(bed: Testbed, name: str, central: Central) -> None:
     host = bed.hosts[name]
     me = identities.read(host.state)
     assert isinstance(me, identities.Identity)
+    (identities.directory(host.state) / "engine.json").unlink(missing_ok=True)  # that of the other central
     identities.write(host.state, msgspec.structs.replace(me, central=central.url))
-    eventually(lambda: f"connected to {central.url} " in host.uplink())
+    eventually(lambda: host.uplink().startswith(f"connected to {central.url} "))
 
 
+@pytest.mark.parametrize("bed", ["hub", "engine"], indirect=True)
 def test_each_asks_the_nodes_of_the_other(bed: Testbed, other: Central) -> None:
     """Whichever central a user has logged in to: status, tables, commands, and when a change has arrived."""
     dials(bed, "n2", other)

@@ -112,8 +112,3 @@ def test_programs_are_listed_read_and_written(bed: Testbed) -> None:
 
 def test_what_a_process_counts_is_read_from_its_node(bed: Testbed) -> None:
     assert look(bed, "program", "read", "p") == {"vifs": [{"vif": "to-c", "received": "7"}]}
-
-
-def test_what_can_not_be_is_said(bed: Testbed) -> None:
-    said = bed.vini("link", "-s", SLICE, "c", "p", "--verify", check=False)
-    assert "needs both ends on one machine, by one clock" in said and "vini ping" in said

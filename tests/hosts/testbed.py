@@ -268,10 +268,12 @@ class Testbed:
         assert found, self.told
         return found[1]
 
-    def init(self, database: str = "", nats: bool = False) -> None:
+    def init(self, database: str = "", nats: bool = False, own_engine: bool = False) -> None:
+        """`nats`: over an engine that runs by itself; `own_engine`: over one that the central runs."""
         self.database = database
         more = ("--database", database) if database else ()
-        more += ("--engine", "nats", "--engine-url", f"tls://{self.central.ip}:4222") if nats else ()
+        more += ("--engine", "nats") if nats or own_engine else ()
+        more += ("--engine-url", f"tls://{self.central.ip}:4222") if nats else ()
         self.told = self.vini(
             "central", "init", "--dir", str(self.central.directory), "--name", self.central.ip, "--admin", ADMIN,
             "--port", str(self.central.port), "--site", SITE, *more,
@@ -301,7 +303,9 @@ class Testbed:
         made = Central(self.directory / "other", self.central.ip, self.central.port + 1)
         shutil.copytree(self.central.directory, made.directory)
         (made.directory / "settings.json").unlink()
-        settings.write(made.directory, msgspec.structs.replace(settings.read(self.central.directory), port=made.port))
+        own = settings.read(self.central.directory)
+        ports = {"port": made.port, "engine_port": own.engine_port + 1}
+        settings.write(made.directory, msgspec.structs.replace(own, **ports))
         return made
 
     def token(self) -> str:
@@ -399,11 +403,12 @@ def _plugged_in(host: Host, bridge: str) -> Iterator[None]:
 
 @contextmanager
 def testbed(
-    names: Sequence[str], directory: Callable[[str], Path], database: str = "", nats: bool = False
-) -> Iterator[Testbed]:
+    names: Sequence[str], directory: Callable[[str], Path], database: str = "", nats: bool = False,
+    own_engine: bool = False,
+) -> Iterator[Testbed]:  # fmt: skip
     """The same with everything that an administrator does on the first day: the central runs, the hosts are nodes."""
     with wired(names, directory) as bed, ExitStack() as stack:
-        bed.init(database, nats)
+        bed.init(database, nats, own_engine)
         if nats:
             bed.engine = Engine(bed.central)
             bed.engine.start()

@@ -24,7 +24,7 @@ from vini.node.place import Place
 from vini.node.probe import capabilities
 from vini.plugins import shaping
 from vini.plugins.shape_files import files
-from vini.truth import ByElement, Check, Direction, Judgement, Tolerance, check_lightly, check_thoroughly
+from vini.truth import ByElement, Check, Direction, Here, Judgement, Tolerance, check_lightly, check_thoroughly
 
 pytestmark = [pytest.mark.alone, pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
 PAIRS = 4
@@ -63,10 +63,10 @@ class Rig:
 
     def thoroughly(self, *wishes: Impairment) -> Check:
         every = self.directions(wishes)
-        return asyncio.run(check_thoroughly(every, self.made.where, LOAD, FOR_S, lambda _: None, TOLERANCE))
+        return asyncio.run(check_thoroughly(every, Here(self.made.where), LOAD, FOR_S, lambda _: None, TOLERANCE))
 
     def lightly(self, *wishes: Impairment) -> Check:
-        return asyncio.run(check_lightly(self.directions(wishes), self.made.where, TOLERANCE))
+        return asyncio.run(check_lightly(self.directions(wishes), Here(self.made.where), TOLERANCE))
 
 
 @pytest.fixture(params=["element", pytest.param("netem", marks=pytest.mark.needs_kernel("netem"))])
@@ -170,7 +170,7 @@ def test_packets_are_lost_by_their_numbers_and_others_are_counted_as_if_nobody_h
     def verdict(asked: Impairment) -> str:
         (one,) = rig.directions([asked])
         counter.count_from(one, 77)
-        (found,) = asyncio.run(check_lightly([one], rig.made.where, TOLERANCE, counter)).judgements
+        (found,) = asyncio.run(check_lightly([one], Here(rig.made.where, counter), TOLERANCE)).judgements
         assert 77 <= counter.counted(one) < 100  # the kernel's own packets count, ours don't
         return outcomes(found)["loss by number"]
 

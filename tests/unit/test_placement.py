@@ -27,7 +27,6 @@ from vini.model import (
     Topology,
     Unsupported,
 )
-from vini.placement import Use, check_reserved, cost, crossing, place, use
 
 FRR, BIRD = Routing(("ospf",), daemon="frr"), Routing(("ospf",), daemon="bird")
 
@@ -98,6 +97,23 @@ def test_nobody_moves_when_an_unrelated_sliver_joins_or_nothing_changes(request)
         return
     assert place(topology, nodes, used, placed) == placed
     assert {name: again[name] for name in placed} == placed
+
+
+@given(requests())
+def test_where_all_can_stay_the_other_nodes_need_not_be_looked_at(request):
+    """A central then asks its database for the slice's own nodes only."""
+    topology, nodes, used, keep = request
+    stay = staying(topology, keep)
+    if stay is None:
+        assert any(keep.get(n) is None or s.node not in ("", keep[n]) for n, s in topology.slivers.items())
+        return
+    few = [n for n in nodes if n.name in stay.values()]
+    try:
+        if place(topology, few, {n.name: used.get(n.name, Use()) for n in few}, keep) != stay:
+            return
+    except (CapacityError, Unsupported):
+        return
+    assert place(topology, nodes, used, keep) == stay
 
 
 @pytest.mark.parametrize(

@@ -56,10 +56,6 @@ class SliverWords(TypedDict, total=False):
     label: str
     outside: bool
     expected: bool
-    volumes: Mapping[str, str]
-    state: str
-    restarts: int
-    resets: int
     groups: str | Sequence[str]
 
 

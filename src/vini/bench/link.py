@@ -22,7 +22,7 @@ from vini.bench.pair import Backend, Pairs, pairs
 from vini.bench.result import Found, Missing, row
 from vini.model import Impairment, Value, ViniError
 from vini.node import netns, probe
-from vini.truth.measure import delays
+from vini.truth import Here
 
 Say = Callable[[str], None]
 _WINDOW = 1 << 28  # bytes that TCP may have on the way: enough for 3 Gbit/s at a round trip of 600 ms
@@ -215,8 +215,8 @@ def _errors(made: Pairs, backend: Backend, delay_ms: int, mbit: int, seconds: fl
     """Of pair 0, and then, with the same packets, of pair 1, which is bare."""
     wish = Impairment(delay_ms=delay_ms, rate_mbit=mbit)
     with _shaped(made, [0], backend, delay_ms, mbit, ends="a"):
-        link = asyncio.run(delays(made.direction(0, "a", wish), made.where, 0.8 * mbit, seconds))
-    bare = asyncio.run(delays(made.direction(1, "a", Impairment()), made.where, 0.8 * mbit, seconds))
+        link = asyncio.run(Here(made.where).delays(made.direction(0, "a", wish), 0.8 * mbit, seconds))
+    bare = asyncio.run(Here(made.where).delays(made.direction(1, "a", Impairment()), 0.8 * mbit, seconds))
     what = f"80 % of {mbit} Mbit/s" if mbit else "idle"
     name = f"{backend}, {delay_ms} ms, {what}: one-way error"
     if not link or not bare:

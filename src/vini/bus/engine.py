@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -74,8 +75,23 @@ class Line:
         await _close(self._client)
 
 
-async def dial(url: str, trusted: ssl.SSLContext, key: Key, jwt: str, name: str, patience_s: float) -> Line:
-    """Raises Denied where the server refuses who we are; OSError, TimeoutError or ViniError where it is away."""
+async def dial(urls: Sequence[str], trusted: ssl.SSLContext, key: Key, jwt: str, name: str, patience_s: float) -> Line:
+    """To any of these servers of one cluster, in an order of chance, so that all have as many.
+
+    Raises Denied where one refuses who we are; OSError, TimeoutError or ViniError where all are away: the first's.
+    """
+    errors: list[Exception] = []
+    for url in random.sample(urls, len(urls)):
+        try:
+            return await _dial(url, trusted, key, jwt, name, patience_s)
+        except Denied:
+            raise
+        except (OSError, TimeoutError, ViniError) as e:
+            errors.append(e)
+    raise errors[0]
+
+
+async def _dial(url: str, trusted: ssl.SSLContext, key: Key, jwt: str, name: str, patience_s: float) -> Line:
     try:
         from nats.aio.client import Client
         from nats.errors import Error, NoServersError

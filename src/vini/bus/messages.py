@@ -312,6 +312,7 @@ class Elsewhere(Message, frozen=True):
 
     url: str  # of a NATS server, tls://name:port; its certificate is of the central's authority
     jwt: str  # what the node shows to it, with a signature by its own key
+    more: tuple[str, ...] = ()  # other servers of the same cluster
 
 
 class Here(Message, frozen=True):
@@ -381,6 +382,30 @@ class SshThrough(Message, frozen=True):
     ns: str
 
 
+class FrameFlow(Value, frozen=True, forbid_unknown_fields=False):
+    """Numbered frames from one vif to another: the first `ahead` at once, the others at an even pace."""
+
+    source: str  # sliver; "": it is not on this node, and then `vif` is the address (MAC) of that vif
+    vif: str
+    destination: str  # the same
+    peer_vif: str
+    start_ns: int  # after the beginning of the measurement
+    interval_ns: int
+    count: int
+    frame_bytes: int  # Ethernet header included
+    ahead: int = 0
+
+
+class Measure(Message, frozen=True):
+    """Send and await these frames at slivers of one slice; the first flow is over a loopback, whose ends are "-".  A
+    stream, as that of `Run`: "L" is said when all are listened for, a line begins the sending; "S" when all has left,
+    a second line ends it; then comes what the link probe tells (its `main.c`)."""
+
+    ns: str  # one of the slivers
+    flows: tuple[FrameFlow, ...]
+    drain_ns: int  # how long to wait, from the second line on, for what is still on its way
+
+
 class Input(Message, frozen=True):
     """Bytes for its standard input; none: the end of it."""
 
@@ -442,9 +467,10 @@ Request = (
     | AskSsh
     | Logs
     | SshThrough
+    | Measure
 )
 Reply = Greeting | Progress | Report | Lines | Fibs | Loads | Acts | Flows | Rtts | Maps | Refusal | Clock | Ssh
-Stream = Run | Logs | SshThrough  # what is answered by a stream of output
+Stream = Run | Logs | SshThrough | Measure  # what is answered by a stream of output
 Typed = Input | Resize | Signal  # what goes to a running command
 Said = Output | Exited  # what comes from it
 ToNode = Request | Typed | Credit | Cancel | Challenge | Welcome | Elsewhere | Over | Refusal

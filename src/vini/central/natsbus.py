@@ -32,6 +32,7 @@ from vini.model import ViniError
 log = logging.getLogger("vini.engine")
 _HERE: msgspec.msgpack.Decoder[bus.Here] = msgspec.msgpack.Decoder(bus.Here)
 _NAMES: msgspec.msgpack.Decoder[list[str]] = msgspec.msgpack.Decoder(list[str])
+_SITE_S = (0.1, 0.5, 2.0, 5.0)  # between calls of a leaf node's nodes
 _SILENT = 90.0  # s without a word after which a node is taken to be gone; it says one every 20 s
 
 
@@ -43,7 +44,9 @@ class NatsBus(Asking):
         self, desk: Desk, rights: Rights, url: str, trusted: ssl.SSLContext, *,
         clock: Callable[[], float] = time.time, rhythm: Rhythm | None = None,
     ):  # fmt: skip
+        """`url` names all servers of a cluster, with commas between them."""
         self._desk, self._rights, self._url, self._trusted = Desks(desk), rights, url, trusted
+        self._urls = tuple(url.split(","))
         self._clock, self._rhythm = clock, rhythm or Rhythm()
         self._visits: dict[str, Visit] = {}  # by the node's key
         self._of: dict[str, Visit] = {}  # by the node's name
@@ -100,7 +103,7 @@ class NatsBus(Asking):
             jwt = self._rights.node_jwt(proof.node, identity.public_key)
             self.readmit([identity.public_key])
             with suppress(ConnectionError):
-                await connection.send(frames.UNASKED, bus.Elsewhere(self._url, jwt))
+                await connection.send(frames.UNASKED, bus.Elsewhere(self._urls[0], jwt, self._urls[1:]))
             connection.end("The engine is elsewhere.")
             await connection.ended()
 
@@ -161,11 +164,11 @@ class NatsBus(Asking):
         patience = self._rhythm.patience
         try:
             self._system = await engine.dial(
-                self._url, self._trusted, *self._rights.administrator(), self._epoch, patience
+                self._urls, self._trusted, *self._rights.administrator(), self._epoch, patience
             )
             await self._look_up_claims(self._system)
             await self._push_claims(self._system)
-            self._line = await engine.dial(self._url, self._trusted, *self._rights.central(), self._epoch, patience)
+            self._line = await engine.dial(self._urls, self._trusted, *self._rights.central(), self._epoch, patience)
             await self._listen(self._line, self._system)
             log.info("connected to the engine %s", self._url)
             self._told = ""
@@ -175,6 +178,7 @@ class NatsBus(Asking):
 
     async def _listen(self, line: engine.Line, system: engine.Line) -> None:
         await system.hear(f"$SYS.ACCOUNT.{self._rights.account}.DISCONNECT", self._left)
+        await system.hear(f"$SYS.ACCOUNT.{self._rights.account}.LEAFNODE.CONNECT", lambda *_: self._call_site())
         await system.settle()
         await line.hear(subjects.to_central("*", "*", self._epoch), self._frame)
         await line.hear(subjects.WAKE, lambda _, body, __: self._woken(body))
@@ -261,7 +265,22 @@ class NatsBus(Asking):
             if visit and visit.epoch == client.name:
                 visit.carrier.gone()
             elif client.name_tag == CENTRAL:
-                self._spawn(self._say(subjects.CALL, b""))
+                self._call()
+
+    def _call(self) -> None:
+        """Have all nodes say that they are there."""
+        self._spawn(self._say(subjects.CALL, b""))
+
+    def _call_site(self) -> None:
+        """A leaf node has come back.  What its nodes listen to is known in the cluster a moment later, and nobody says
+        when: so they are called some times."""
+
+        async def call() -> None:
+            for waits_s in _SITE_S:
+                await asyncio.sleep(waits_s)
+                await self._say(subjects.CALL, b"")
+
+        self._spawn(call())
 
     async def _sweep(self) -> None:
         """For what no server could tell us of."""

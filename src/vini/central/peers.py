@@ -23,7 +23,6 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from vini import bus
-from vini.central.hub import Hub
 from vini.central.relay import Relay
 from vini.model import Value, ViniError
 from vini.store import centrals
@@ -67,9 +66,10 @@ class Command(Value, frozen=True):
 
 
 class Peers:
-    """A `bus.seam.Bus` over the nodes of all centrals on one database: this one's by its hub, the others' by theirs."""
+    """A `bus.seam.Bus` over the nodes of all centrals on one database: this one's by its hub, or what its engine
+    reaches, the others' by theirs."""
 
-    def __init__(self, hub: Hub, database: Database, url: str, ca: str):
+    def __init__(self, hub: bus.Bus, database: Database, url: str, ca: str):
         self._hub, self._database = hub, database
         self._me = CentralRow(secrets.token_hex(8), url, secrets.token_urlsafe(32), 0, frozenset())
         self._trusted = ssl.create_default_context(cadata=ca)

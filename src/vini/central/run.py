@@ -63,8 +63,8 @@ class Central:
         self.engine = engine(self._desk) if engine else None
         hub = Hub(self._desk, clock=clock)
         self.hub = self.engine or hub
-        # An engine reaches the nodes of all centrals, and SQLite has only one central.
-        self._peers = None if engine or database.is_sqlite else Peers(hub, database, url, authority.pem)
+        # Also where each central has an engine of its own; and SQLite has only one central.
+        self._peers = None if database.is_sqlite else Peers(self.hub, database, url, authority.pem)
         self.testbed = Testbed(database, self._peers or self.hub, clock, tunnel, strangers)
         self.app: FastAPI = make_app(
             database,

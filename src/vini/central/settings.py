@@ -30,7 +30,9 @@ class Settings(Value, frozen=True):
     webhooks: tuple[Webhook, ...] = ()
     internal: str = ""  # https://NAME:PORT by which other centrals on the same database reach it; "": by the first name
     engine: Literal["hub", "nats"] = "hub"  # between centrals and nodes
-    engine_url: str = ""  # of a nats-server that somebody else runs, tls://name:port; "": the central runs one
+    engine_url: str = (
+        ""  # of a nats-server that somebody else runs, tls://name:port, or several; "": the central runs one
+    )
     engine_port: int = ENGINE_PORT  # of the one that the central runs
     oidc: Oidc | None = None  # who vouches for people besides their passwords
 

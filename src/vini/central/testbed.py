@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Mapping
 from contextlib import suppress
 from ipaddress import IPv4Address
 from typing import TypeVar
@@ -28,6 +28,7 @@ from vini.model import (
     SliceSpec,
     SliverStatus,
     Topology,
+    Unsupported,
     Value,
     ViniError,
     is_sliver,
@@ -203,8 +204,7 @@ class Testbed:
         site, others = sites.get(tx, row.site), takings.others(tx, topology.name)
         quota.check(row.shown, site, others, quota.taken(topology, {}))
         ends = calendar.stays(tx, topology.name, row.expires, at, {n for n, s in held.items() if s.objects})
-        able = admission.unleased(topology, _able(nodes.all(tx)), ends, calendar.ahead(tx, at), at)
-        below, placed = self._placed(tx, topology, able, row, placement.places(held))
+        able, below, placed = self._placed(tx, topology, row, placement.places(held), ends, at)
         quota.check(row.shown, site, others, quota.taken(topology, placed))
         quota.check_bounded(site, bandwidth.unbounded(topology, placed))
         below.check(topology, placed, substrate.others(tx, topology.name) if below.links else {})
@@ -218,28 +218,39 @@ class Testbed:
         return {n: msgspec.structs.replace(s, expires=ends.get(n, row.expires)) for n, s in mine.items()}
 
     def _placed(
-        self, tx: Tx, topology: Topology, able: Sequence[Node], row: SliceRow, held: Mapping[str, str]
-    ) -> tuple[Substrate, dict[str, str]]:
-        """Where each sliver is, and what is known of the substrate there.
+        self,
+        tx: Tx,
+        topology: Topology,
+        row: SliceRow,
+        held: Mapping[str, str],
+        ends: Mapping[str, float],
+        at: float,
+    ) -> tuple[list[Node], Substrate, dict[str, str]]:
+        """Nodes that may be given something, those of the slice among them; what is known of the substrate there; and
+        each sliver's node.
 
-        Who stays where he is needs to know of the ways between those nodes only: an edit reads no table of all.
+        A change mostly leaves all slivers where they are: then only their nodes are looked at, and the ways between
+        them, however many there are.
         """
-        used, settled = specs.used(tx, topology.name), placement.as_before(_before(row), topology)
-        names = {node.name for node in able}
-        stay = names & set(held.values()) if topology.slivers.keys() <= held.keys() else set()
+        settled = placement.as_before(_before(row), topology)
 
-        def placed_by(among: Collection[str]) -> tuple[Substrate, dict[str, str]]:
-            below = substrate.picture(tx, mesh.one_way(latencies.all(tx, self._clock(), among)))
-            placed = placement.place(topology, able, used, held, below.distances(among), settled)
-            below.check_delays(topology, placed, held, settled, among)
-            return below, placed
+        def among(names: Collection[str] | None) -> tuple[list[Node], Substrate, dict[str, str]]:
+            rows = nodes.all(tx) if names is None else nodes.named(tx, names)
+            able = admission.unleased(topology, _able(rows), ends, calendar.ahead(tx, at), at)
+            there = {node.name for node in able}
+            below = substrate.picture(tx, mesh.one_way(latencies.all(tx, self._clock(), there)))
+            used = specs.used(tx, topology.name, names)
+            placed = placement.place(topology, able, used, held, below.distances(there), settled)
+            below.check_delays(topology, placed, held, settled, there)
+            return able, below, placed
 
-        if stay:
-            with suppress(CapacityError):  # whose remedy is looked for among all
-                below, placed = placed_by(stay)
-                if stay >= set(placed.values()):
-                    return below, placed
-        return placed_by(names)
+        staying = placement.staying(topology, held)
+        if staying is not None:
+            with suppress(CapacityError, Unsupported):  # who looks at all nodes finds another, or can say what is full
+                able, below, placed = among(frozenset(staying.values()))
+                if placed == staying:
+                    return able, below, placed
+        return among(None)
 
     async def foresee(self, caller: Caller, topology: Topology) -> list[str]:
         """What `put` would change, step by step, as far as is known from what is stored; nothing is touched."""

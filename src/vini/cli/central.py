@@ -61,7 +61,11 @@ def central_command() -> None:
     show_default=True,
     help="Between central and nodes: a hub inside this one central, or NATS, over which several centrals serve.",
 )
-@click.option("--engine-url", default="", help="Of a nats-server that runs elsewhere; default: the central runs one.")
+@click.option(
+    "--engine-url",
+    default="",
+    help="Of a nats-server that runs elsewhere, or several of one cluster: A,B; default: the central runs one.",
+)
 @click.option(
     "--engine-port",
     type=click.IntRange(1, 65535),
@@ -130,8 +134,10 @@ def _issuer(url: str, client: str, secret_file: str, newcomers: str) -> Oidc | N
     return oidc
 
 
-def _check_engine(url: str) -> None:
-    if url and not re.fullmatch(r"tls://[^\s/]+:\d+", url):
+def _check_engine(urls: str) -> None:
+    for url in urls.split(",") if urls else ():
+        if re.fullmatch(r"tls://[^\s/]+:\d+", url):
+            continue
         raise ViniError(f"{url!r} is no address of an engine; it looks like tls://nats.example:4222.")
 
 

@@ -67,8 +67,14 @@ def _show(check: Check) -> None:
         for v in j.verdicts:
             if v.outcome == "not measured":
                 line(f"From {j.source} to {j.destination}, {v.wish} isn't measured: {v.why}")
+    if any(j.clock == "round trip" for j in check.judgements):
+        note(
+            "Between nodes are two clocks: what a delay is off by is half of what its round trip is off by, with what "
+            "the way between the nodes takes; what each direction has of it can't be told."
+        )
     late = check.noise
-    note(f"This machine wakes {late.median_ms:.3f} ms late (median), {late.p99_ms:.3f} ms (99th percentile).")
+    who = "The noisiest machine" if any(j.clock != "one" for j in check.judgements) else "This machine"
+    note(f"{who} wakes {late.median_ms:.3f} ms late (median), {late.p99_ms:.3f} ms (99th percentile).")
 
 
 def _json(check: Check) -> dict[str, object]:
@@ -82,6 +88,6 @@ def _json(check: Check) -> dict[str, object]:
 
 def _direction(j: Judgement) -> dict[str, object]:
     return {
-        "from": j.source, "vif": j.vif, "to": j.destination, "outcome": j.outcome,
+        "from": j.source, "vif": j.vif, "to": j.destination, "outcome": j.outcome, "clock": j.clock,
         "verdicts": [asdict(v) for v in j.verdicts],
     }  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -31,7 +31,7 @@ async def opened(login: Login, slice_: str, sliver: str) -> AsyncIterator[Client
         raise unreachable(login.url, e) from e
 
 
-async def said(socket: ClientConnection) -> AsyncIterator[bus.Said]:
+async def said(socket: ClientConnection) -> AsyncGenerator[bus.Said, None]:
     """What the command says, up to its exit.  Raises the error that it was refused with, or that the line broke."""
     try:
         async for message in bus.said(

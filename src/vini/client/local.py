@@ -257,10 +257,10 @@ class Client(Slices):
         def where(sliver: str) -> Path:
             return self.place.netns(f"{topology.name}.{sliver}")
 
-        counter = truth.ByElement(self.place.run, where)
+        bench = truth.Here(where, truth.ByElement(self.place.run, where))
         if not for_s:
-            return await truth.check_lightly(all_, where, counter=counter)
-        return await truth.check_thoroughly(all_, where, load, for_s, self._say, counter=counter)
+            return await truth.check_lightly(all_, bench)
+        return await truth.check_thoroughly(all_, bench, load, for_s, self._say)
 
     def capabilities(self) -> frozenset[str]:
         """What the node can do; known after the first request."""

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
 import msgspec
@@ -24,6 +24,7 @@ from vini.model import (
     Conflict,
     Denied,
     DriverError,
+    Link,
     Mistake,
     NotFound,
     OutsideGrant,
@@ -39,6 +40,9 @@ from vini.reach import FibEntry
 from vini.rules.grants import TAG
 from vini.rules.nouns import Holder, Tag
 from vini.rules.wishes import Page
+
+if TYPE_CHECKING:
+    from vini.truth import Check
 
 T = TypeVar("T")
 Query = dict[str, str | float | None]
@@ -266,6 +270,15 @@ class RemoteClient(Slices):
         """Set a row of a map of a sliver's program, or with None take it out."""
         row = {"key": key.hex(), "value": None if value is None else value.hex()}
         await self._ask("PUT", f"/slices/{slice_}/slivers/{sliver}/maps/{table}", Any, row)
+
+    async def check_links(
+        self, topology: Topology, links: Sequence[Link], load: float = 0.0, for_s: float = 0.0
+    ) -> Check:
+        """Measure what these links give, between nodes too; as on one machine, but for the tolerance there."""
+        from vini.client.measuring import check_links
+
+        holders = await asyncio.to_thread(self._holders, topology.name)
+        return await check_links(self, topology, links, holders, load, for_s, self._say)
 
     def capabilities(self) -> frozenset[str]:
         """Not known here: each node has its own."""

@@ -14,7 +14,7 @@ from vini import bus
 from vini.client.times import Ahead, NodeClock
 from vini.expected import expectations
 from vini.layout import address, layout
-from vini.model import Link, NotFound, OutsideGrant, SliverStatus, Topology, Unsupported, Value, ViniError
+from vini.model import Link, NotFound, OutsideGrant, SliverStatus, Topology, Value, ViniError
 from vini.reach import FibEntry, lost_path, unreached
 
 if TYPE_CHECKING:
@@ -232,19 +232,12 @@ class Slices(ABC):
         """
         return None
 
+    @abstractmethod
     async def check_links(
-        self,
-        topology: Topology,
-        links: Sequence[Link],  # noqa: ARG002
-        load: float = 0.0,  # noqa: ARG002
-        for_s: float = 0.0,  # noqa: ARG002
+        self, topology: Topology, links: Sequence[Link], load: float = 0.0, for_s: float = 0.0
     ) -> Check:
         """Measure what these links give: lightly, in about two seconds; or for `for_s` seconds, at `load` (a share of
         the rate) and full.  It puts traffic on them.  Links that do nothing to packets are left out."""
-        raise Unsupported(
-            f"The links of slice {topology.name!r} are a testbed's, and what verifies links needs both ends on one "
-            "machine, by one clock; `vini ping` and the probes of `vini run` (ping, udp, iperf3) show what they give."
-        )
 
     # --- inside slivers -----------------------------------------------------------------------
 

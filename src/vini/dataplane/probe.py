@@ -14,9 +14,10 @@ from vini.dataplane.build import build
 from vini.model import Value, ViniError
 
 SOURCE = Path(__file__).with_name("probe")
-LEAST_FRAME, MOST_FRAME = 60, 1514  # bytes; as in frame.h
+LEAST_FRAME, MOST_FRAME, HEADER_BYTES = 60, 1514, 14  # as in frame.h
 _START_S = 30.0  # what starting, warming up and telling may take at most on a busy machine
 OWN = Path("-")  # a namespace of the probe's own; only its loopback is there
+ELSEWHERE = Path("@")  # on another machine: the end's address (MAC) stands for its name
 _HEAD, _ABOUT, _ARRIVAL = struct.Struct("<3q"), struct.Struct("<3q"), struct.Struct("<IIq")
 
 
@@ -77,13 +78,12 @@ async def measure(streams: Sequence[Stream], drain_s: float) -> Measurement:
     """
     program = await asyncio.to_thread(built)
     last_s = max((s.start_ns + s.interval_ns * s.count) / 1e9 for s in streams)
-    plan = "".join(_line(s) for s in streams) + f"drain {round(drain_s * 1e9)}\n"
     process = await asyncio.create_subprocess_exec(
         str(program), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
     try:
         async with asyncio.timeout(2 * last_s + drain_s + _START_S):
-            told, complaint = await process.communicate(plan.encode())
+            told, complaint = await process.communicate(plan(streams, drain_s).encode())
     except TimeoutError as e:
         raise ViniError("The link probe did not end in time; the machine is too busy to measure on.") from e
     finally:
@@ -92,12 +92,25 @@ async def measure(streams: Sequence[Stream], drain_s: float) -> Measurement:
             await process.wait()
     if process.returncode:
         raise ViniError(f"The links can't be measured. {complaint.decode().strip()}")
-    return _parsed(streams, told)
+    return parsed(streams, told)
+
+
+def plan(streams: Sequence[Stream], drain_s: float) -> str:
+    """As the program reads it."""
+    return "".join(_line(s) for s in streams) + f"drain {round(drain_s * 1e9)}\n"
 
 
 def _line(s: Stream) -> str:
     ends = f"{s.netns} {s.dev} {s.peer_netns} {s.peer_dev}"
     return f"stream {ends} {s.start_ns} {s.interval_ns} {s.count} {s.ahead} {s.frame_bytes}\n"
+
+
+def parsed(streams: Sequence[Stream], told: bytes) -> Measurement:
+    """What the program tells of these streams.  Raises ViniError where that isn't all."""
+    try:
+        return _parsed(streams, told)
+    except struct.error as e:
+        raise ViniError("The link probe ended before it had told all that it measured; measure again.") from e
 
 
 def _parsed(streams: Sequence[Stream], told: bytes) -> Measurement:

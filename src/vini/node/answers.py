@@ -30,10 +30,11 @@ class Answers:
         ssh: SshService | None = None, logs: Callable[[bus.Logs], running.Prepared] | None = None,
         measure: Callable[[str, Mapping[str, str]], dict[str, float | None]] = rtt.measure,
         who: Callable[[bus.AskFlows], bus.Flows] = lambda _: bus.Flows(()),
+        measures: Callable[[bus.Measure], running.Prepared] | None = None,
     ):  # fmt: skip
         self._agent, self._greeting, self._prepare, self._stop, self._clock = agent, greeting, prepare, stop, clock
         self._wireguard = wireguard  # the public key of this node's encrypted tunnels, for its central
-        self._ssh, self._read_logs, self._measure, self._who = ssh, logs, measure, who
+        self._ssh, self._read_logs, self._measure, self._who, self._measures = ssh, logs, measure, who, measures
         self.node = greeting.node  # the name by which the machine joined; else "local"
         self.uplink = ""  # whether it is connected to its central, and if not why
 
@@ -75,6 +76,9 @@ class Answers:
                 await self._through(command, channel)
             elif isinstance(command, bus.Logs):
                 await running.run(bus.Run(command.ns, ()), channel, lambda _: self._logs(command))
+            elif isinstance(command, bus.Measure):
+                prepared = await asyncio.to_thread(self._measuring, command)
+                await running.run(bus.Run(command.ns, ()), channel, lambda _: prepared)
             else:
                 await running.run(command, channel, self._prepare)
         except ConnectionError:
@@ -93,7 +97,14 @@ class Answers:
                 raise Denied("Only root on the machine itself ends its agent: `vini agent stop` there.")
             case bus.AskStatus(slice_) | bus.AskFibs(slice_) | bus.AskLoads(slice_) | bus.AskActs(slice_):
                 pass
-            case bus.AskMaps(ns=ns) | bus.WriteRow(ns=ns) | bus.Run(ns=ns) | bus.Logs(ns=ns) | bus.SshThrough(ns=ns):
+            case (
+                bus.AskMaps(ns=ns)
+                | bus.WriteRow(ns=ns)
+                | bus.Run(ns=ns)
+                | bus.Logs(ns=ns)
+                | bus.SshThrough(ns=ns)
+                | bus.Measure(ns=ns)
+            ):
                 slice_ = ns.partition(".")[0]
                 if not is_sliver(ns):  # the keys of this node's tunnels are there
                     raise NotFound(f"There is no sliver {ns.partition('.')[2]!r}.")
@@ -137,7 +148,7 @@ class Answers:
                     return bus.Lines((f"Process {pid} is not the agent any more.",))
                 self._stop.set()
                 return bus.Lines(("The agent ends; slices run on.",))
-            case bus.Run() | bus.Logs() | bus.SshThrough():
+            case bus.Run() | bus.Logs() | bus.SshThrough() | bus.Measure():
                 raise AssertionError("a command is a stream: see `run`")
 
     def _logs(self, asked: bus.Logs) -> running.Prepared:
@@ -149,6 +160,11 @@ class Answers:
         if self._ssh is None:
             raise Unsupported(f"Node {self.node} has no SSH server.")
         await self._ssh.through(asked.ns, channel)
+
+    def _measuring(self, asked: bus.Measure) -> running.Prepared:
+        if self._measures is None:
+            raise Unsupported(f"Node {self.node} measures no links.")
+        return self._measures(asked)
 
     def _admit(self, request: bus.Authorize | bus.AskSsh, asker: Asker) -> bus.Ssh:
         if self._ssh is None:

@@ -50,7 +50,12 @@ class Engined:
         """Raises ViniError when it is over, Unknown, or OSError and TimeoutError where the engine is away."""
         try:
             self._line = await engine.dial(
-                self._at.url, trusting(self._identity.ca), self._key, self._at.jwt, self._epoch, self._rhythm.patience
+                (self._at.url, *self._at.more),
+                trusting(self._identity.ca),
+                self._key,
+                self._at.jwt,
+                self._epoch,
+                self._rhythm.patience,
             )
         except Denied as e:
             raise Unknown(str(e)) from e
@@ -188,6 +193,7 @@ class _Known(Value, frozen=True):
     key: str  # whose it is
     url: str
     jwt: str
+    more: tuple[str, ...] = ()
 
 
 def _path(state: Path) -> Path:
@@ -200,13 +206,13 @@ def read(state: Path, identity: Identity) -> bus.Elsewhere | None:
         known = msgspec.json.decode(_path(state).read_bytes(), type=_Known)
     except (OSError, msgspec.DecodeError):
         return None
-    return bus.Elsewhere(known.url, known.jwt) if known.key == Key("user", identity.key).name else None
+    return bus.Elsewhere(known.url, known.jwt, known.more) if known.key == Key("user", identity.key).name else None
 
 
 def write(state: Path, identity: Identity, engine: bus.Elsewhere) -> None:
     """One that can't be written is asked for again."""
     new = _path(state).with_suffix(".new")
     with suppress(OSError), os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as f:
-        f.write(msgspec.json.encode(_Known(Key("user", identity.key).name, engine.url, engine.jwt)))
+        f.write(msgspec.json.encode(_Known(Key("user", identity.key).name, engine.url, engine.jwt, engine.more)))
     with suppress(OSError):
         new.rename(_path(state))

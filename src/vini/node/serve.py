@@ -37,6 +37,7 @@ from vini.node.flows.service import FlowsService
 from vini.node.ledgers import Ledgers
 from vini.node.lock import is_named, locked
 from vini.node.machine import Machine
+from vini.node.measuring import measures
 from vini.node.paths import Paths
 from vini.node.pins import Pins
 from vini.node.place import Place, from_environment
@@ -80,7 +81,7 @@ async def serve(place: Place) -> None:
     answers = Answers(
         agent, greeting, in_sliver(place), stop,
         wireguard=lambda: _public_key(place, greeting), ssh=ssh, logs=reads_logs(place),
-        who=lambda asked: ask.who(directory(place.state), asked),
+        who=lambda asked: ask.who(directory(place.state), asked), measures=measures(place),
     )  # fmt: skip
     server = await asyncio.start_unix_server(lambda r, w: _converse(answers, r, w), path)
     os.umask(mask)

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 from msgspec.structs import replace
-from sqlalchemy import BigInteger, LargeBinary, Table, bindparam, delete, select, tuple_, union_all, update
+from sqlalchemy import BigInteger, LargeBinary, Table, bindparam, delete, select, true, tuple_, union_all, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from vini.model import SliceSpec, ViniError
@@ -55,11 +55,12 @@ def _take(tx: Tx, more: Mapping[int, Use]) -> None:
         tx.execute(made.on_conflict_do_update(index_elements=["node_id"], set_=sums), rows)
 
 
-def used(tx: Tx, but: str) -> dict[str, Use]:
-    """Node -> what all slices together take of it, but for that one."""
-    query = select(nodes_table.c.name, uses_table.c.cores, uses_table.c.memory_mib)
+def used(tx: Tx, but: str, of: Collection[str] | None = None) -> dict[str, Use]:
+    """Node -> what all slices together take of it, but for that one; at least of these nodes, or of all."""
+    wanted = true() if of is None else nodes.are(of)
+    query = select(nodes_table.c.name, uses_table.c.cores, uses_table.c.memory_mib).where(wanted)
     every = {name: Use(*taken) for name, *taken in tx.execute(query.select_from(uses_table.join(nodes_table)))}
-    mine = select(nodes_table.c.name, specs.c.cores, specs.c.memory_mib).select_from(_JOINED)
+    mine = select(nodes_table.c.name, specs.c.cores, specs.c.memory_mib).select_from(_JOINED).where(wanted)
     for name, *taken in tx.execute(mine.where(specs.c.slice == but)):
         every[name] = every.get(name, Use()) + Use(*taken) * -1
     return {name: Use(round(use.cores, 6), round(use.memory_mib, 6)) for name, use in every.items()}

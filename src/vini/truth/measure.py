@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from typing import Protocol
 
-from vini.dataplane import probe
-from vini.dataplane.probe import OWN, Flight, Stream
-from vini.model import NotFound, Value
-from vini.node import netns
+from vini.model import Value
 from vini.text.units import count
 from vini.truth import plan
-from vini.truth.chance import quantile
-from vini.truth.counting import Counter, Counts
+from vini.truth.apart import by_their_sum
 from vini.truth.direction import Direction
 from vini.truth.judge import Tolerance, judge
-from vini.truth.plan import PROBE_BYTES, Sending
-from vini.truth.seen import Noise, Seen, frames, noise, passages
+from vini.truth.plan import Sending
+from vini.truth.seen import Noise, Taken
 from vini.truth.verdict import Judgement
 
 FALSE_ALARMS = 0.001  # the probability that chance alone makes any verdict of one check wrong
 VERDICTS = 8  # of one direction, at most
-CONTROL_S = 0.001  # between two of the control's frames
 MOST_MBIT = 1000.0  # of all links that are filled at one time: what two cores send, carry and read
+# Between machines: what the way between them takes, and by how much two clocks drift apart (50 ppm).
+APART_MS, APART_P99_MS, DRIFT_MS_PER_S = 1.0, 5.0, 0.05
 Say = Callable[[str], None]
-Where = Callable[[str], Path]  # sliver -> its network namespace
+
+
+class Bench(Protocol):
+    """Where the links are."""
+
+    async def measure(self, all_: Sequence[Direction], sendings: Sequence[Sequence[Sending]]) -> list[Taken]:
+        """Send all this at once, and tell what was seen of each direction.  Raises ViniError where it can't be."""
 
 
 class Check(Value, frozen=True):
@@ -46,61 +49,28 @@ class Check(Value, frozen=True):
         return tuple(d for j in self.judgements for d in j.doubts())
 
 
-class Delays(Value, frozen=True):
-    """Of one direction, in ms."""
-
-    median: float
-    p99: float
-    noise: Noise  # the machine's own, in the same seconds
-
-
-class Leg(Value, frozen=True):
-    """A direction between two namespaces, as the probe sees it."""
-
-    direction: Direction
-    netns: Path
-    peer_netns: Path
-
-
-async def check_lightly(
-    all_: Sequence[Direction], where: Where, tolerance: Tolerance | None = None, counter: Counter | None = None
-) -> Check:
-    """About two seconds, all links at once, with little on them.  `counter` counts packets that are lost by number."""
+async def check_lightly(all_: Sequence[Direction], bench: Bench, tolerance: Tolerance | None = None) -> Check:
+    """About two seconds, all links at once, with little on them."""
     if not all_:
         return Check()
-    legs = [_leg(d, where) for d in all_]
-    sendings = plan.light([d.asked for d in all_])
-    return await _measured(legs, sendings, len(all_), tolerance, counter)
+    sendings = plan.light([d.asked for d in all_], [d.most_frame for d in all_])
+    return await _measured(all_, sendings, len(all_), bench, tolerance)
 
 
 async def check_thoroughly(
-    all_: Sequence[Direction], where: Where, load: float, for_s: float, say: Say, tolerance: Tolerance | None = None,
-    counter: Counter | None = None,
-) -> Check:  # fmt: skip
+    all_: Sequence[Direction], bench: Bench, load: float, for_s: float, say: Say, tolerance: Tolerance | None = None
+) -> Check:
     """`for_s` seconds for each link, with traffic up to its rate on it; those go together that the machine can fill."""
     found = []
     groups = list(_groups(all_))
     for i, group in enumerate(groups, 1):
-        legs = [_leg(d, where) for d in group]
-        sendings = [plan.thorough(d.asked, load, for_s, len(group)) for d in group]
+        sendings = [plan.thorough(d.asked, load, for_s, len(group), d.most_frame) for d in group]
         some = count(len(group), "direction") + (f", group {i} of {len(groups)}" if len(groups) > 1 else "")
         say(f"{some}: traffic for {plan.duration_s(sendings):.1f} s")
-        found.append(await _measured(legs, sendings, len(all_), tolerance, counter))
+        found.append(await _measured(group, sendings, len(all_), bench, tolerance))
     judgements = tuple(j for c in found for j in c.judgements)
     noisiest = max((c.noise for c in found), key=lambda n: n.p99_ms, default=Noise())
     return Check(judgements, noisiest, max((c.seconds for c in found), default=0.0))
-
-
-async def delays(d: Direction, where: Where, load_mbit: float, for_s: float) -> Delays | None:
-    """Of packets beside so much load, without their time in a queue; None where none arrived."""
-    leg, sendings = _leg(d, where), plan.steady(load_mbit, for_s)
-    streams = [_control(for_s), *(_stream(leg, s) for s in sendings)]
-    found = await probe.measure(streams, plan.drain_s([d.asked], [sendings]))
-    flights = [(s.phase, f) for s, f in zip(sendings, found.flights[1:], strict=True)]
-    delays_ms = sorted(p.delay_ms for p in passages(d.asked, frames(flights)))
-    if not delays_ms:
-        return None
-    return Delays(quantile(delays_ms, 0.5), quantile(delays_ms, 0.99), noise(found.flights[0], found))
 
 
 def _groups(all_: Sequence[Direction]) -> Iterator[list[Direction]]:
@@ -114,62 +84,24 @@ def _groups(all_: Sequence[Direction]) -> Iterator[list[Direction]]:
         yield group
 
 
-def _leg(d: Direction, where: Where) -> Leg:
-    for sliver in (d.source, d.destination):
-        if not where(sliver).exists():
-            raise NotFound(f"Sliver {sliver} isn't up, so its links can't be measured; `vini status` says why.")
-    return Leg(d, where(d.source), where(d.destination))
-
-
 async def _measured(
-    legs: Sequence[Leg], sendings: Sequence[Sequence[Sending]], directions: int, tolerance: Tolerance | None,
-    counter: Counter | None,
+    all_: Sequence[Direction], sendings: Sequence[Sequence[Sending]], directions: int, bench: Bench,
+    tolerance: Tolerance | None,
 ) -> Check:  # fmt: skip
-    asked, lasts_s = [p.direction.asked for p in legs], plan.duration_s(sendings)
-    streams = [_stream(p, s) for p, all_ in zip(legs, sendings, strict=True) for s in all_]
-    before = [_sent_bytes(p) for p in legs]
-    counts, sent = Counts([p.direction for p in legs], counter), [0] * len(legs)
-    counts.begin()
-    try:
-        found = await probe.measure([_control(lasts_s), *streams], plan.drain_s(asked, sendings))
-        flights = iter(found.flights[1:])
-        ours = [[(s.phase, next(flights)) for s in all_] for all_ in sendings]
-        sent = [sum(len(f.sent_ns) for _, f in mine) for mine in ours]
-    finally:
-        numbered = counts.end(sent)
-    after = [_sent_bytes(p) for p in legs]
-    quiet = noise(found.flights[0], found)
-    judgements = []
-    for leg, mine, was, now, numbers in zip(legs, ours, before, after, numbered, strict=True):
-        d = leg.direction
-        others = max(0, now - was - _ours(mine))
-        seen = Seen(frames(mine), max(f.missed for _, f in mine), others, numbers)
-        verdicts = judge(d.asked, seen, quiet, FALSE_ALARMS / VERDICTS / directions, tolerance, d.fault, d.smooths)
-        judgements.append(Judgement(d.source, d.vif, d.destination, verdicts))
-    return Check(tuple(judgements), quiet, lasts_s)
+    lasts_s = plan.duration_s(sendings)
+    taken = await bench.measure(all_, sendings)
+    alpha = FALSE_ALARMS / VERDICTS / directions
+    judgements = tuple(_judged(d, t, alpha, tolerance or _fair(t, lasts_s)) for d, t in zip(all_, taken, strict=True))
+    return Check(judgements, max((t.noise for t in taken), key=lambda n: n.p99_ms), lasts_s)
 
 
-def _control(for_s: float) -> Stream:
-    return Stream(OWN, "lo", OWN, "lo", 0, round(CONTROL_S * 1e9), int(for_s / CONTROL_S), PROBE_BYTES)
+def _judged(d: Direction, t: Taken, alpha: float, tolerance: Tolerance) -> Judgement:
+    verdicts = judge(d.asked, t.seen, t.noise, alpha, tolerance, d.fault, d.smooths)
+    return Judgement(d.source, d.vif, d.destination, by_their_sum(verdicts, t.clock), t.clock)
 
 
-def _stream(p: Leg, s: Sending) -> Stream:
-    return Stream(
-        p.netns, p.direction.vif, p.peer_netns, p.direction.peer_vif,
-        round(s.start_s * 1e9), round(s.interval_s * 1e9), s.count, s.frame_bytes, s.ahead,
-    )  # fmt: skip
-
-
-def _ours(flights: Sequence[tuple[str, Flight]]) -> int:
-    missed = max(f.missed for _, f in flights) * max(f.stream.frame_bytes for _, f in flights)
-    return missed + sum(len(f.arrivals) * f.stream.frame_bytes for _, f in flights)
-
-
-def _sent_bytes(p: Leg) -> int:
-    """That left by the vif so far (proc(5), /proc/net/dev)."""
-    with netns.inside(p.netns):
-        lines = Path("/proc/thread-self/net/dev").read_text().splitlines()
-    counts = next((rest for dev, _, rest in (x.partition(":") for x in lines) if dev.strip() == p.direction.vif), "")
-    if not counts:
-        raise NotFound(f"Sliver {p.direction.source} has no vif {p.direction.vif}; `vini status` says why.")
-    return int(counts.split()[8])
+def _fair(t: Taken, lasts_s: float) -> Tolerance:
+    if t.clock == "one":
+        return Tolerance()
+    drift_ms = DRIFT_MS_PER_S * lasts_s + t.unsure_ms
+    return Tolerance(median_ms=round(APART_MS + drift_ms, 3), p99_ms=round(APART_P99_MS + drift_ms, 3))

@@ -11,6 +11,7 @@ from vini.model import Impairment, Value
 from vini.truth.meaning import delay_quantile_ms, frame_s, spacing_ms
 
 PROBE_BYTES = 100
+CONTROL_S = 0.001  # between two of the control's frames
 MOST_PROBES_PER_S = 4000  # over all directions: what a busy machine still sends on time
 PROBES_SHARE = 0.1  # of the rate, at most
 CALM_S, TRAINS_S = 1.3, 0.4  # of a light check: single packets, then a train over each link
@@ -40,20 +41,21 @@ class Sending(Value, frozen=True):
         return self.start_s + self.interval_s * max(0, self.count - self.ahead + 1)
 
 
-def light(all_: Sequence[Impairment]) -> list[list[Sending]]:
+def light(all_: Sequence[Impairment], most: Sequence[int] = ()) -> list[list[Sending]]:
     """Streams for each of these directions: about two seconds, more for some hundred of them.
 
-    Never more than a tenth of a rate, but for a train of frames that fills the link for a fifth of a second.
+    `most` is the largest frame, in bytes, that each carries.  Never more than a tenth of a rate, but for a train of
+    frames that fills the link for a fifth of a second.
     """
     slot_s = TRAINS_S / max(1, len(all_))
     calm_s = max(CALM_S, LEAST_PROBES * len(all_) / MOST_PROBES_PER_S)
     return [
-        [_probes(a, "idle", 0.0, calm_s, len(all_)), *_train(a, calm_s + PAUSE_S + i * slot_s)]
-        for i, a in enumerate(all_)
+        [_probes(a, "idle", 0.0, calm_s, len(all_)), *_train(a, calm_s + PAUSE_S + i * slot_s, size)]
+        for i, (a, size) in enumerate(zip(all_, most or [MOST_FRAME] * len(all_), strict=True))
     ]
 
 
-def thorough(a: Impairment, load: float, for_s: float, directions: int) -> list[Sending]:
+def thorough(a: Impairment, load: float, for_s: float, directions: int, most: int = MOST_FRAME) -> list[Sending]:
     """Streams for one of these many directions: without load, at `load` (a share of its rate), and full.
 
     A link without a rate can't be loaded: it is measured without load all the time.
@@ -62,11 +64,11 @@ def thorough(a: Impairment, load: float, for_s: float, directions: int) -> list[
         return [_probes(a, "idle", 0.0, for_s, directions)]
     third_s = for_s / 3 - PAUSE_S
     out = [_probes(a, "idle", 0.0, third_s, directions)]
-    if load and _fits(a, third_s):
+    if load and _fits(a, third_s, most):
         start_s = for_s / 3
-        every_s = frame_s(a, MOST_FRAME) / load
-        out.append(Sending("load", start_s, every_s, int(third_s / every_s), MOST_FRAME))
-    return out + _full(a, 2 * for_s / 3, third_s)
+        every_s = frame_s(a, most) / load
+        out.append(Sending("load", start_s, every_s, int(third_s / every_s), most))
+    return out + _full(a, 2 * for_s / 3, third_s, most)
 
 
 def steady(load_mbit: float, for_s: float) -> list[Sending]:
@@ -94,8 +96,8 @@ def _probes(a: Impairment, phase: Phase, start_s: float, for_s: float, direction
     return Sending(phase, start_s, apart_s, max(1, int(for_s / apart_s)), PROBE_BYTES)
 
 
-def _train(a: Impairment, start_s: float) -> list[Sending]:
-    size = MOST_FRAME if _fits(a, 2 * TRAIN_S) else LEAST_FRAME
+def _train(a: Impairment, start_s: float, most: int) -> list[Sending]:
+    size = most if _fits(a, 2 * TRAIN_S, most) else LEAST_FRAME
     each_s = frame_s(a, size)
     if not each_s or each_s * LEAST_TRAIN > 2 * TRAIN_S:
         return []
@@ -103,9 +105,9 @@ def _train(a: Impairment, start_s: float) -> list[Sending]:
     return [Sending("full", start_s, each_s, count, size, count)]
 
 
-def _full(a: Impairment, start_s: float, for_s: float) -> list[Sending]:
+def _full(a: Impairment, start_s: float, for_s: float, most: int) -> list[Sending]:
     """More than the rate; where the queue can be filled in that time, it is filled."""
-    size = MOST_FRAME if _fits(a, for_s) else LEAST_FRAME
+    size = most if _fits(a, for_s, most) else LEAST_FRAME
     each_s = frame_s(a, size)
     if each_s * LEAST_TRAIN > for_s:
         return []
@@ -116,8 +118,8 @@ def _full(a: Impairment, start_s: float, for_s: float) -> list[Sending]:
     return [Sending("full", start_s, every_s, ahead + int(for_s / every_s), size, ahead)]
 
 
-def _fits(a: Impairment, for_s: float) -> bool:
-    return frame_s(a, MOST_FRAME) * LEAST_TRAIN <= for_s
+def _fits(a: Impairment, for_s: float, most: int) -> bool:
+    return frame_s(a, most) * LEAST_TRAIN <= for_s
 
 
 def _room(a: Impairment, frame_bytes: int) -> int:

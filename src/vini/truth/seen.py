@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from vini.dataplane.probe import Flight, Measurement
 from vini.model import Impairment, Value
@@ -43,6 +43,20 @@ class Noise(Value, frozen=True):
     overrun: bool = False  # the sender had more to do than this machine can
 
 
+# By how many clocks the times of one direction are: one; two, of which only both directions together tell a delay;
+# or two where nothing came back, so that nothing tells it.
+Clock = Literal["one", "round trip", "none"]
+
+
+class Taken(Value, frozen=True):
+    """A direction as it was measured, and what the machines had to do with it."""
+
+    seen: Seen
+    noise: Noise
+    clock: Clock = "one"
+    unsure_ms: float = 0.0  # of its delays, beside the noise
+
+
 class Passage(NamedTuple):
     """A frame that arrived, seen from where its last bit left the sender."""
 
@@ -69,6 +83,13 @@ def frames(flights: Sequence[tuple[str, Flight]]) -> tuple[Frame, ...]:
         for n, sent_ns in enumerate(flight.sent_ns):
             out.append(Frame(sent_ns, size, phase, first.get(n), copies[n], n in corrupted))
     return tuple(sorted(out, key=lambda f: f.sent_ns))
+
+
+def others_bytes(flights: Sequence[tuple[str, Flight]], sent_bytes: int) -> int:
+    """Of so many bytes that left by a vif, those that were not ours."""
+    missed = max(f.missed for _, f in flights) * max(f.stream.frame_bytes for _, f in flights)
+    ours = missed + sum(len(f.arrivals) * f.stream.frame_bytes for _, f in flights)
+    return max(0, sent_bytes - ours)
 
 
 def noise(flight: Flight, found: Measurement) -> Noise:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Literal
 
 from vini.model import Value
+from vini.truth.seen import Clock
 
 # "can't tell": the machine, other traffic or too few packets stand in between; "not measured": nothing could tell
 Outcome = Literal["true", "off", "can't tell", "not measured"]
@@ -31,6 +32,7 @@ class Judgement(Value, frozen=True):
     vif: str
     destination: str
     verdicts: tuple[Verdict, ...]
+    clock: Clock = "one"  # of its times
 
     @property
     def outcome(self) -> Outcome:

@@ -77,8 +77,8 @@ def desired_router(testbed: Testbed, database: Database, clock: Callable[[], flo
 
     @router.websocket("/slices/{name}/slivers/{sliver}/run")
     async def run(socket: WebSocket, name: str, sliver: str) -> None:
-        """A command in a sliver, its processes' logs, or a connection to its SSH server: first a `Run`, `Logs` or
-        `SshThrough`, then what is typed; back comes what it says (MessagePack)."""
+        """A command in a sliver, its logs, a connection to its SSH server, or packets that measure links: first a
+        `Run`, `Logs`, `SshThrough` or `Measure`, then what is typed; back comes what it says (MessagePack)."""
         await _Running(socket, testbed, database, clock).serve(name, sliver)
 
     return router
@@ -270,7 +270,7 @@ class _Running:
             node = await self._testbed.node_of(caller, name, sliver, "enter slice")
             command = _TYPED.decode(await self._socket.receive_bytes())
             if not isinstance(command, bus.Stream):
-                raise Invalid("The first message of a command is `Run`, `Logs` or `SshThrough`.")
+                raise Invalid("The first message of a command is `Run`, `Logs`, `SshThrough` or `Measure`.")
             command = msgspec.structs.replace(command, ns=f"{name}.{sliver}")
             await relay.run(lambda typed: self._testbed.run(node, command, typed))
         except ViniError as e:

@@ -1,9 +1,12 @@
 /* Measures what links do to frames: sends numbered ones from vif to vif, and tells when each left and arrived.
  *
- * Standard input, a line each:
+ * The plan is the file that is the argument, else standard input; a line each:
  *   stream NETNS DEV PEER_NETNS PEER_DEV START_NS INTERVAL_NS COUNT AHEAD BYTES
  *   drain NS        how long to wait for what is still on its way when the last frame has left
- * Standard output, binary, little-endian, all 8-byte words but the arrivals' first two (4 bytes each):
+ * An end on another machine has the NETNS "@", and instead of its DEV the address of that vif.  Where the plan is a
+ * file we go step by step with whoever measures there: "L" is said when we listen, then a line of standard input
+ * begins the sending; "S" when all has left, then a second line ends the measurement.  Without them nothing is told.
+ * Standard output, after that, binary, little-endian, all 8-byte words but the arrivals' first two (4 bytes each):
  *   began_ns step_ns demotions; for each stream: sent arrived missed, `sent` times of leaving,
  *   `arrived` times (number, corrupted, time of arrival).
  * `began_ns` is the time to which the plan's times are added; `step_ns` by how much the clock of all times,
@@ -62,7 +65,7 @@ static void pause_ns(int64_t ns)
 		;
 }
 
-static int64_t read_plan(void)
+static int64_t read_plan(FILE *plan)
 {
 	char line[1024], netns[256], dev[32], peer_netns[256], peer[32];
 	int64_t drain_ns = 0;
@@ -70,7 +73,7 @@ static int64_t read_plan(void)
 	ports = calloc(MOST_STREAMS, sizeof *ports);
 	if (!streams || !ports)
 		fail(ENOMEM, "There is no memory for the plan");
-	while (fgets(line, sizeof line, stdin)) {
+	while (fgets(line, sizeof line, plan)) {
 		struct stream s = {0};
 		if (sscanf(line, "drain %ld", &drain_ns) == 1)
 			continue;
@@ -91,7 +94,7 @@ static void tell(int64_t began_ns, int64_t step_ns)
 	fwrite(head, sizeof head, 1, stdout);
 	for (uint32_t i = 0; i < stream_count; i++) {
 		struct stream *s = &streams[i];
-		int64_t about[] = {s->sent, (int64_t)s->arrived, ports[s->port].missed};
+		int64_t about[] = {s->sent, (int64_t)s->arrived, s->port < 0 ? 0 : ports[s->port].missed};
 		fwrite(about, sizeof about, 1, stdout);
 		fwrite(s->sent_at_ns, sizeof *s->sent_at_ns, s->sent, stdout);
 		fwrite(s->arrivals, sizeof *s->arrivals, s->arrived, stdout);
@@ -100,15 +103,31 @@ static void tell(int64_t began_ns, int64_t step_ns)
 		fail(errno, "What was measured can't be told");
 }
 
-int main(void)
+/* Say where we are, and wait until the other machines are there, too. */
+static void keep_step(char said)
+{
+	char line[16];
+	putchar(said);
+	if (fflush(stdout) || !fgets(line, sizeof line, stdin))
+		exit(1); /* whoever measures has gone */
+}
+
+int main(int argc, char **argv)
 {
 	pthread_t receiver;
-	int64_t drain_ns = read_plan();
+	FILE *plan = argc > 1 ? fopen(argv[1], "re") : stdin;
+	if (!plan)
+		fail(errno, "The plan %s can't be read", argv[1]);
+	int64_t drain_ns = read_plan(plan);
 	if (pthread_create(&receiver, NULL, receive_all, NULL))
 		fail(EAGAIN, "A thread can't be started");
 	pause_ns(WARM_UP_MS * 1000000LL);
+	if (argc > 1)
+		keep_step('L');
 	int64_t before = offset_ns();
 	int64_t began_ns = before + send_all();
+	if (argc > 1)
+		keep_step('S');
 	pause_ns(drain_ns);
 	int64_t step_ns = offset_ns() - before;
 	receive_stop();

@@ -38,7 +38,7 @@ static void note(struct port *p, const uint8_t *frame, uint32_t bytes, int64_t a
 	if (bytes < LEAST_FRAME)
 		return;
 	struct label label = frame_read(frame);
-	if (label.stream >= stream_count || &ports[streams[label.stream].port] != p)
+	if (label.stream >= stream_count || streams[label.stream].port != p - ports)
 		return; /* another measurement's */
 	struct stream *s = &streams[label.stream];
 	if (label.number >= s->count)

@@ -77,7 +77,7 @@ static uint32_t first_due(bool control)
 	uint32_t first = stream_count;
 	for (uint32_t i = 0; i < stream_count; i++) {
 		struct stream *s = &streams[i];
-		if (s->control == control && s->sent < s->count &&
+		if (s->control == control && s->out >= 0 && s->sent < s->count &&
 			(first == stream_count || stream_due(s, s->sent) < stream_due(&streams[first], streams[first].sent)))
 			first = i;
 	}

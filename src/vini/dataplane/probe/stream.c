@@ -99,21 +99,48 @@ static int port_of(const char *netns, const char *dev)
 	return port_count++;
 }
 
+static bool is_elsewhere(const char *netns)
+{
+	return !strcmp(netns, "@");
+}
+
+static void read_mac(const char *text, uint8_t mac[6])
+{
+	if (sscanf(text, "%hhx:%hhx:%hhx:%hhx:%hhx:%hhx", mac, mac + 1, mac + 2, mac + 3, mac + 4, mac + 5) != 6)
+		fail(EINVAL, "%s is not the address of a vif", text);
+}
+
+static void *room_for(const struct stream *s, size_t count, size_t size)
+{
+	void *room = calloc(count, size);
+	if (!room)
+		fail(ENOMEM, "There is no memory for %u frames", s->count);
+	return room;
+}
+
 void stream_open(struct stream *s, uint32_t number, const char *netns, const char *dev, const char *peer_netns,
 				 const char *peer)
 {
-	uint8_t mac[6];
+	uint8_t mac[6], peer_mac[6];
 	int room = OUT_ROOM;
 	s->control = !strcmp(netns, "-");
-	s->port = port_of(peer_netns, peer);
-	enter(netns);
-	s->out = packet_socket(dev, 0, mac);
-	setsockopt(s->out, SOL_SOCKET, SO_SNDBUFFORCE, &room, sizeof room);
-	frame_write(s->frame, ports[s->port].mac, mac, s->bytes);
+	s->out = s->port = -1;
+	if (is_elsewhere(peer_netns)) {
+		read_mac(peer, peer_mac);
+	} else {
+		s->port = port_of(peer_netns, peer);
+		memcpy(peer_mac, ports[s->port].mac, sizeof peer_mac);
+		s->room = s->count + 64;
+		s->arrivals = room_for(s, s->room, sizeof *s->arrivals);
+	}
+	if (is_elsewhere(netns)) {
+		read_mac(dev, mac);
+	} else {
+		enter(netns);
+		s->out = packet_socket(dev, 0, mac);
+		setsockopt(s->out, SOL_SOCKET, SO_SNDBUFFORCE, &room, sizeof room);
+		s->sent_at_ns = room_for(s, s->count, sizeof *s->sent_at_ns);
+	}
+	frame_write(s->frame, peer_mac, mac, s->bytes);
 	frame_label(s->frame, (struct label){number, 0});
-	s->sent_at_ns = calloc(s->count, sizeof *s->sent_at_ns);
-	s->room = s->count + 64;
-	s->arrivals = calloc(s->room, sizeof *s->arrivals);
-	if (!s->sent_at_ns || !s->arrivals)
-		fail(ENOMEM, "There is no memory for %u frames", s->count);
 }

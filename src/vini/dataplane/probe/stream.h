@@ -19,7 +19,7 @@ struct stream {
 	uint32_t bytes;
 	/* made when it is opened */
 	bool control;  /* over our own loopback: it tells how punctual the machine is */
-	int out, port; /* packet socket of the sending vif; number of the receiving one */
+	int out, port; /* packet socket of the sending vif; number of the receiving one; -1: on another machine */
 	uint8_t frame[MOST_FRAME];
 	/* found */
 	uint32_t sent;
@@ -37,7 +37,7 @@ struct port {
 };
 
 /* Opens the sockets of a stream from `dev` in `netns` to `peer` in `peer_netns`; "-" is a namespace of our own, for
- * its loopback.  Ends the program with a sentence where that fails. */
+ * its loopback; "@" is another machine, with the vif's address instead of its name.  Ends the program with a sentence where that fails. */
 void stream_open(struct stream *s, uint32_t number, const char *netns, const char *dev, const char *peer_netns,
 				 const char *peer);
 
