@@ -27,6 +27,7 @@ from vini.model import (
     Topology,
     Unsupported,
 )
+from vini.placement import Use, check_reserved, cost, crossing, place, staying, use
 
 FRR, BIRD = Routing(("ospf",), daemon="frr"), Routing(("ospf",), daemon="bird")
 
