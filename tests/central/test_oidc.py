@@ -169,6 +169,10 @@ def test_without_a_place_for_newcomers_they_are_refused(api: Api, fake: FakeIssu
     login = begin(api)
     fake.confirm("new@elsewhere.example")
     assert "has no account here; ask a PI" in refused(end(api, login), 403)
+    api.app.state.issuer = Issuer(Oidc(fake.url, CLIENT, newcomers="nowhere"), SECRET)
+    login = begin(api)
+    fake.confirm("new@elsewhere.example")
+    assert "the site for newcomers, 'nowhere', is not there" in refused(end(api, login), 403)
     with api.database.reading() as tx, pytest.raises(ViniError):
         persons.get(tx, "new@elsewhere.example")
 

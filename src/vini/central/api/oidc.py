@@ -15,7 +15,7 @@ from vini.rules.errors import IssuerAway, Unauthenticated
 from vini.rules.nouns import Person
 from vini.rules.oidc import Vouched
 from vini.rules.wishes import BegunLogin, OidcLogin, Secret
-from vini.store import events, logins, persons, roles, tokens
+from vini.store import events, logins, persons, roles, sites, tokens
 from vini.store.database import Tx
 
 router = routes("sessions")
@@ -95,6 +95,11 @@ def _known(tx: Tx, call: Call, who: Vouched) -> Person | None:
         site = call.issuer.oidc.newcomers
         if not site:
             return None
+        if site not in {s.login_base for s in sites.all(tx)}:
+            raise Denied(
+                f"{who.email} has no account here, and the site for newcomers, {site!r}, is not there; tell an "
+                "administrator: `newcomers` of `oidc` in the central's settings.json."
+            ) from None
         person = persons.add(tx, who.email, who.name, enabled=False)
         roles.grant(tx, person.id, "user", site)
         events.add(
