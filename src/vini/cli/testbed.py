@@ -153,7 +153,7 @@ def _grant(email: str, role: str, site: str) -> None:
 @json_option
 @click.pass_context
 def slice_command(ctx: click.Context, as_json: bool) -> None:
-    """Slices of the testbed: list, create, renew, share, invite to or delete."""
+    """Slices of the testbed, and who may use them."""
     if ctx.invoked_subcommand:
         return
     rows = remote().pages("/slices", Page[Slice])
