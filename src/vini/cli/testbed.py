@@ -197,7 +197,7 @@ def _delete_person(email: str) -> None:
 @json_option
 @click.pass_context
 def slice_command(ctx: click.Context, as_json: bool) -> None:
-    """Slices of the testbed: list, create, renew, share, invite to or delete."""
+    """Slices of the testbed, and who may use them."""
     if ctx.invoked_subcommand:
         return
     rows = remote().pages("/slices", Page[Slice])
