@@ -120,7 +120,11 @@ def own(machine: str) -> frozenset[str]:
 
 def modules(machine: str) -> list[str]:
     """The names of those that its tests need."""
-    return ["veth", *(module for feature in sorted(MACHINES[machine]) for module in FEATURES[feature].modules)]
+    return [
+        "veth",
+        "bridge",
+        *(module for feature in sorted(MACHINES[machine]) for module in FEATURES[feature].modules),
+    ]
 
 
 def run_in(machine: str, boot: Callable[[Sequence[str]], tuple[int, str]], config: pytest.Config) -> None:
