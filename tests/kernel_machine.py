@@ -119,8 +119,9 @@ def own(machine: str) -> frozenset[str]:
 
 
 def modules(machine: str) -> list[str]:
-    """The names of those that its tests need."""
-    return ["veth", *(module for feature in sorted(MACHINES[machine]) for module in FEATURES[feature].modules)]
+    """The names of those that its tests need; whole testbeds are on a bridge."""
+    always = ["veth", "bridge"] if machine == "user-mode-linux" else ["veth"]
+    return [*always, *(module for feature in sorted(MACHINES[machine]) for module in FEATURES[feature].modules)]
 
 
 def run_in(machine: str, boot: Callable[[Sequence[str]], tuple[int, str]], config: pytest.Config) -> None:

@@ -372,7 +372,8 @@ def wired(names: Sequence[str], directory: Callable[[str], Path]) -> Iterator[Te
         run("ip", "link", "add", bridge, "type", "bridge")
         stack.callback(run, "ip", "link", "delete", bridge)
         run("ip", "address", "add", f"{net}.1/24", "dev", bridge)
-        run("ip", "link", "set", bridge, "up")
+        for dev in (bridge, "lo"):  # a machine of a test's own has its loopback down
+            run("ip", "link", "set", dev, "up")
         bed = Testbed(directory("testbed"), f"{net}.1")
         stack.callback(bed.central.kill)
         for number, name in enumerate(names, 1):
