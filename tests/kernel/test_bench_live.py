@@ -16,7 +16,7 @@ import msgspec
 import pytest
 
 from vini import bus
-from vini.bench import floor, forward, lines, mahimahi, ours, setup, slivers, two_hosts
+from vini.bench import attacks, floor, forward, isolation, lines, mahimahi, ours, setup, slivers, two_hosts
 from vini.bench.finished import wait_finished
 from vini.bench.result import Row
 from vini.embed import embed
@@ -137,6 +137,18 @@ def test_containers_are_measured_and_nothing_is_left() -> None:
     assert results["missing"] == []
     assert _left("vbench") == []
     assert not ours.PLACE.run.exists()
+
+
+@pytest.mark.needs("cgroup2", "containers", "disks")
+def test_what_slices_notice_of_each_other_is_measured_and_nothing_is_left() -> None:
+    small = isolation.Sizes(1, 20, 1, attacks.Sizes(rounds=1, seconds=0.2, asked=10, names=("output", "log flood")))
+    results = isolation.measure(quick=True, say=lambda _: None, sizes=small)
+    assert results["missing"] == []
+    names = {r["name"] for r in results["rows"]}
+    assert {f"a neighbour of: {name}: TCP that it keeps" for name in small.attacks.names} <= names
+    (near,) = [r for r in results["rows"] if r["name"].startswith("busy, with reservation: round trips within")]
+    assert near["target"] == 98 and 0 <= near["value"] <= 100
+    assert _left("vbench") == []
 
 
 def test_a_second_benchmark_is_refused() -> None:
