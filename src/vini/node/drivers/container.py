@@ -25,7 +25,7 @@ from vini.node.drivers import Failures
 from vini.node.place import Place
 from vini.node.version import digest
 
-_AT_ONCE = min(4, os.cpu_count() or 1)  # that are being started
+_AT_ONCE = min(8, 2 * (os.cpu_count() or 1))  # that are being started: half of its time each waits for the kernel
 _START_S = 60.0  # what a busy machine may need
 _RECORD = "container.json"
 # Where its root is put together: nobody else sees that, and its own root, who is nobody here, gets there.
