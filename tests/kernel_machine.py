@@ -37,6 +37,11 @@ FEATURES = {
     "cgroup2_limits": Feature(
         "unshare --mount sh -c 'mount -t cgroup2 none /run && grep \"cpu.*memory.*pids\" /run/cgroup.controllers'", ()
     ),
+    "cgroup2_io": Feature(
+        "unshare --mount sh -c 'test -e /dev/loop-control && mount -t cgroup2 none /run && "
+        'grep "cpu.*io.*memory\\|cpu.*memory.*io\\|io.*cpu.*memory" /run/cgroup.controllers\'',
+        ("loop",),
+    ),
     "wireguard": Feature("ip link add trial type wireguard", ("wireguard", "vxlan")),  # of links between nodes
     "nft_inet": Feature(
         "nft 'table inet t { chain c { type filter hook input priority 0; counter; }; }'",
@@ -44,7 +49,7 @@ FEATURES = {
     ),
 }
 MACHINES = {  # by the time that a boot takes
-    "user-mode-linux": frozenset({"netem", "gretap", "vrf", "cgroup2_limits"}),
+    "user-mode-linux": frozenset({"netem", "gretap", "vrf", "cgroup2_limits", "cgroup2_io"}),
     "qemu": frozenset(FEATURES),
 }
 OUTCOMES = pytest.StashKey[list[str]]()  # "MACHINE: TEST OUTCOME", of tests that ran in a machine

@@ -24,6 +24,7 @@ from vini.model import (
     Netns,
     Outside,
     OutsideGrant,
+    Resources,
     Routing,
     Sliver,
     SliverStatus,
@@ -290,7 +291,8 @@ def test_among_strangers_slivers_are_containers_with_public_images(api: Api, fle
     wishes = testbed.Testbed(database, fleet, lambda: api.now[0], strangers=True)
     router = desired_router(wishes, database, lambda: api.now[0])
     api.http = TestClient(make_app(database, clock=lambda: api.now[0], routers=(router,)))
-    able(api, database, CAN | {"containers"})
+    able(api, database, CAN | {"containers", "disks"})
+    disk = Resources(disk_mb=100)
     for who in ("user", "admin"):
         answer = put(api, PAIR, who)
         assert answer.status_code == 403, answer.text
@@ -303,8 +305,12 @@ def test_among_strangers_slivers_are_containers_with_public_images(api: Api, fle
         ("/srv/vini/images", 403),
         ("", 200),
     ):
-        slivers = {n: replace(s, runtime="container", image=image) for n, s in PAIR.slivers.items()}
+        slivers = {n: replace(s, runtime="container", image=image, resources=disk) for n, s in PAIR.slivers.items()}
         assert put(api, replace(PAIR, slivers=slivers)).status_code == status, image
+    slivers = {n: replace(s, resources=Resources()) for n, s in slivers.items()}
+    answer = put(api, replace(PAIR, slivers=slivers))
+    assert answer.status_code == 403
+    assert "slivers may not fill a node: give 'a', 'b' a disk" in answer.json()["sentence"].lower()
     assert all(len(found) == 1 for found in held_by(database, Container).values())
     assert put(api, Topology("princeton_iias")).status_code == 200, "an end is refused to nobody"
 

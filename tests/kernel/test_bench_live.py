@@ -16,9 +16,9 @@ import msgspec
 import pytest
 
 from vini import bus
-from vini.bench import floor, forward, lines, mahimahi, ours, setup, slivers, two_hosts
+from vini.bench import attacks, floor, forward, isolation, lines, mahimahi, ours, setup, slivers, two_hosts
 from vini.bench.finished import wait_finished
-from vini.bench.result import Row
+from vini.bench.result import Missing, Row
 from vini.embed import embed
 from vini.model import Interface, Node, Sysctl
 from vini.node.drivers.network import NetworkDriver
@@ -137,6 +137,37 @@ def test_containers_are_measured_and_nothing_is_left() -> None:
     assert results["missing"] == []
     assert _left("vbench") == []
     assert not ours.PLACE.run.exists()
+
+
+@pytest.mark.needs("cgroup2", "containers", "disks")
+def test_what_slices_notice_of_each_other_is_measured_and_nothing_is_left() -> None:
+    small = isolation.Sizes(1, 20, 1, attacks.Sizes(rounds=1, seconds=0.2, asked=10, names=("output", "log flood")))
+    results = isolation.measure(quick=True, say=lambda _: None, sizes=small)
+    assert results["missing"] == []
+    names = {r["name"] for r in results["rows"]}
+    assert {f"a neighbour of: {name}: TCP that it keeps" for name in small.attacks.names} <= names
+    (near,) = [r for r in results["rows"] if r["name"].startswith("busy, with reservation: round trips within")]
+    assert near["target"] == 98 and 0 <= near["value"] <= 100
+    assert _left("vbench") == []
+
+
+@pytest.mark.needs("cgroup2", "containers", "disks")
+def test_a_neighbour_keeps_its_throughput_and_its_round_trips_under_attack() -> None:
+    """Of three rounds the best counts: a busy machine takes from some, and an attack would from all."""
+
+    async def found() -> list[Row | Missing]:
+        sizes = attacks.Sizes(rounds=3, seconds=0.4, asked=40, names=("processor", "memory bomb", "log flood"))
+        async with ours.agent() as client:
+            return await attacks.neighbours(client, sizes, lambda _: None)
+
+    with ours.alone():
+        rows = asyncio.run(found())
+    assert not [r for r in rows if isinstance(r, Missing)], rows
+    kept = {r.name: max(r.repetitions) for r in rows if isinstance(r, Row) and r.unit == "%"}
+    added = {r.name: min(r.repetitions) for r in rows if isinstance(r, Row) and r.unit == "ms"}
+    assert len(kept) == len(added) == 3
+    assert min(kept.values()) >= 95, kept
+    assert max(added.values()) <= 0.1, added
 
 
 def test_a_second_benchmark_is_refused() -> None:

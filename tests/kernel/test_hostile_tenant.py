@@ -14,18 +14,24 @@ from pathlib import Path
 import pytest
 from own_place import OwnPlace, eventually, place_below
 
+from vini.cli import execute
 from vini.model import Process
 from vini.node import cgroup
-from vini.node.container import limits
+from vini.node.container import disks, limits
 from vini.topology import parse
 
-pytestmark = [pytest.mark.root, pytest.mark.needs("cgroup2", "containers")]
+pytestmark = [pytest.mark.root, pytest.mark.needs("cgroup2", "containers", "disks")]
 FILE = """
 name: two
 defaults: {sliver: {runtime: container}}
 slivers:
-  hostile: {resources: {memory: 64MB, pids: 64, cores: 0.5}, files: {/etc/given/own: "first"}}
-  victim: {commands: [{run: "sleep 100000", service: true}]}
+  hostile:
+    resources: {memory: 64MB, pids: 64, cores: 0.5, disk: 48MB, inodes: 2000}
+    files: {/etc/given/own: "first"}
+    commands:
+      - run: "while :; do if [ -e /tmp/flood ]; then timeout 1 yes flood; else sleep 0.1; fi; done"
+        service: true
+  victim: {resources: {reserve: 0.2, disk: 16MB}, commands: [{run: "sleep 100000", service: true}]}
 links: [hostile -- victim]
 """
 HOSTILE, VICTIM = "two.hostile", "two.victim"
@@ -199,6 +205,84 @@ def test_a_memory_bomb_goes_off_in_his_sliver_only(there):
     assert cgroup.pids(cgroup.of(there.place, VICTIM, "container")) == before
     assert neighbour_answers(there)
     eventually(lambda: inside(there, "echo lives").strip() == "lives")
+
+
+def test_a_disk_filler_fills_his_own_disk_and_takes_no_room_that_was_not_set_apart(there):
+    images = [disks.image(there.place, ns) for ns in (HOSTILE, VICTIM)]
+    before = [image.stat().st_blocks for image in images]
+    assert [512 * n >= 10**6 * mb for n, mb in zip(before, (47.9, 15.9), strict=True)] == [True, True]
+    assert "No space left on device" in inside(there, "cat /dev/zero > /root/full; sync /root/full")
+    assert inside(there, "echo x > /root/x && cat /root/x", "victim") == "x\n"
+    assert [image.stat().st_blocks for image in images] == before
+    assert "No space left" in inside(there, "head -c 5000000 /dev/zero > /var/lib/x")
+    assert there.is_as_asked("two"), "the node keeps its own records of him"
+    assert "GONE" in inside(
+        there, "rm /root/full /var/lib/x; head -c 1000000 /dev/zero > /root/y && rm /root/y; echo GONE"
+    )
+    assert neighbour_answers(there)
+
+
+def test_an_inode_filler_takes_his_own_files_only(there):
+    fill = "cd /root; i=0; while true > f$i; do i=$((i+1)); done; echo; echo made $i; rm -f f*"
+    said = inside(there, fill)
+    assert "No space left on device" in said
+    assert 1000 < int(said.rpartition("made ")[2]) < 2000
+    assert inside(there, "echo x > /root/x && cat /root/x", "victim") == "x\n"
+
+
+def test_a_log_flood_is_cut_and_what_it_needs_is_of_his_own_disk(there):
+    """Of what his service prints the node keeps the end."""
+    (log,) = there.place.sliver(HOSTILE).glob("cmd-*.log")
+    try:
+        inside(there, "touch /tmp/flood")
+        eventually(lambda: log.with_suffix(".log.1").exists() and log.with_suffix(".log.1").stat().st_size > 0)
+        assert log.with_suffix(".log.1").stat().st_size <= 1 << 20
+        assert log.stat().st_dev == there.place.sliver(HOSTILE).stat().st_dev != there.place.run.stat().st_dev
+        assert neighbour_answers(there)
+    finally:
+        inside(there, "rm -f /tmp/flood")
+    eventually(lambda: log.stat().st_size < 1 << 21)
+    eventually(lambda: there.is_as_asked("two"))
+
+
+def test_a_log_that_he_makes_endless_is_not_read_whole(there):
+    """He has its descriptor, and may make it as long as he likes without writing anything."""
+    (log,) = there.place.sliver(HOSTILE).glob("cmd-*.log")
+    os.truncate(log, 1 << 40)
+    eventually(lambda: log.stat().st_size < 1 << 21)
+    assert log.with_suffix(".log.1").stat().st_size <= 1 << 20
+
+
+def test_what_a_command_prints_without_end_is_cut(there):
+    topology = parse(FILE)
+    (said,) = asyncio.run(
+        execute.everywhere(there.client(), topology, ["hostile"], ["sh", "-c", "head -c 200000000 /dev/zero"])
+    )
+    assert (said.said.code, said.said.cut, len(said.said.stdout)) == (0, True, 1 << 20)
+
+
+CONNECTIONS = """
+import socket
+for n in range(20000):
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    s.sendto(b"x", (f"127.0.{n % 200}.1", 1 + n // 200))
+    s.close()
+print("DONE")
+"""
+
+
+@pytest.mark.skipif(not shutil.which("nft"), reason="needs the package nftables")
+def test_connections_that_he_has_the_kernel_track_are_counted_in_his_own_network(there):
+    rules = (
+        "add table ip t; add chain ip t o { type filter hook output priority 0; }; add rule ip t o ct state new counter"
+    )
+    assert not inside(there, f"nft '{rules}'")
+    assert python(there, CONNECTIONS).strip() == "DONE"
+    count = "cat /proc/sys/net/netfilter/nf_conntrack_count"
+    assert int(inside(there, count)) > 10000
+    assert int(inside(there, count, "victim")) < 100
+    assert "DONE" not in inside(there, "echo 1000000000 > /proc/sys/net/netfilter/nf_conntrack_max && echo DONE")
+    assert neighbour_answers(there)
 
 
 # --- and what he may do all the same -------------------------------------------------------------------------

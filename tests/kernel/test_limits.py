@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from vini.model import Container
+from vini.model import Container, Disk
 from vini.node import cgroup
-from vini.node.container import limits
+from vini.node.container import disks, limits
 from vini.node.place import Place
 
-pytestmark = [pytest.mark.root, pytest.mark.needs_kernel("cgroup2_limits")]
+pytestmark = [pytest.mark.root]
 BOX = Container("s.a", cpu_weight=50, cpu_percent=25, memory_mb=64, memory_high_mb=48, pids=20)
 
 
@@ -26,7 +26,8 @@ def place(tmp_path: Path) -> Iterator[Place]:
         subprocess.run(["mount", "-t", "cgroup2", "none", "/sys/fs/cgroup"], check=True)
     cgroup.mount.cache_clear()
     limits._trees.cache_clear()
-    place = Place(f"vl{os.getpid()}", tmp_path)
+    limits._mounted.cache_clear()
+    place = Place(f"vl{os.getpid()}", tmp_path / "run", tmp_path / "state")
     yield place
     cgroup.delete(cgroup.of(place))
     if not mounted:
@@ -35,6 +36,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
         limits._trees.cache_clear()
 
 
+@pytest.mark.needs_kernel("cgroup2_limits")
 def test_limits_are_those_of_the_slivers_own_group_and_a_lifted_one_is_seen(place: Place) -> None:
     assert limits.are_there()
     assert limits.version_2_apart() is None
@@ -53,6 +55,7 @@ def test_limits_are_those_of_the_slivers_own_group_and_a_lifted_one_is_seen(plac
     assert limits.observed(place, free) == free
 
 
+@pytest.mark.needs_kernel("cgroup2_limits")
 def test_who_is_in_a_group_below_is_bound_by_them(place: Place) -> None:
     limits.ensure(place, BOX)
     below = cgroup.of(place, "s.a", "process")
@@ -60,3 +63,44 @@ def test_who_is_in_a_group_below_is_bound_by_them(place: Place) -> None:
     forks = f"echo 0 > {below}/cgroup.procs; for i in $(seq 40); do sleep 1 & done; wait"
     done = subprocess.run(["sh", "-c", forks], capture_output=True, text=True, timeout=60)
     assert "fork" in done.stderr.lower()
+
+
+@pytest.mark.needs_kernel("cgroup2_limits")
+def test_a_reservation_is_a_cap_and_a_weight_and_its_slivers_outweigh_the_nodes_own_processes(place: Place) -> None:
+    reserved = replace(BOX, cpu_percent=40, cpu_reserved=True)
+    limits.ensure(place, reserved)
+    group = cgroup.of(place, "s.a")
+    assert [(group / f).read_text().strip() for f in ("cpu.weight", "cpu.max")] == ["10000", "4000 10000"]
+    assert (group.parent / "cpu.weight").read_text() == "1000\n"
+    assert limits.observed(place, reserved) == reserved
+    (group / "cpu.weight").write_text("100")
+    assert limits.observed(place, reserved) != reserved
+    limits.ensure(place, replace(BOX, cpu_weight=5000))  # as an earlier version took it
+    assert (group / "cpu.weight").read_text() == "1000\n"
+
+
+@pytest.mark.needs_kernel("cgroup2_io")
+def test_a_disk_has_its_size_and_files_and_its_rates_are_those_of_the_slivers_group(place: Place) -> None:
+    disk = Disk("s.a", 16, inodes=200, read_mb=50, write_mb=2)
+    limits.ensure(place, BOX)
+    disks.ensure(place, disk)
+    try:
+        assert disks.observed(place, "s.a") == disk
+        group, at = cgroup.of(place, "s.a"), place.sliver("s.a")
+        assert "rbps=50000000 wbps=2000000" in (group / "io.max").read_text()
+        (group / "io.max").write_text((group / "io.max").read_text().split()[0] + " rbps=max wbps=max")
+        assert disks.observed(place, "s.a") != disk
+        disks.ensure(place, disk)
+        assert disks.observed(place, "s.a") == disk
+        full = subprocess.run(["dd", "if=/dev/zero", f"of={at}/x", "bs=1M"], capture_output=True, text=True, timeout=60)
+        assert "No space left" in full.stderr
+        (at / "x").unlink()
+        written = f"echo 0 > {group}/cgroup.procs; dd if=/dev/zero of={at}/y bs=1M count=4 conv=fsync"
+        told = subprocess.run(["sh", "-c", written], capture_output=True, text=True, timeout=60).stderr
+        seconds = float(told.split(" copied, ")[1].split()[0])
+        assert seconds > 1, told  # 4 MB at 2 MB/s; without the bound some milliseconds
+        disks.remove(place, "s.a")
+        assert (at / "y").stat().st_size == 4 << 20 and not at.is_mount()
+    finally:
+        disks.forget(place, "s.a")
+    assert disks.slivers(place) == set()

@@ -191,7 +191,7 @@ class Fibs(Message, frozen=True):
     tables: dict[str, tuple[FibEntry, ...]]
 
 
-class SliverLoad(Value, frozen=True):
+class SliverLoad(Value, frozen=True, forbid_unknown_fields=False):
     """The counters of one sliver; those of a vif or a process began when it did."""
 
     at: float  # s, the node's CLOCK_MONOTONIC
@@ -200,6 +200,9 @@ class SliverLoad(Value, frozen=True):
     memory: int  # bytes
     departed: dict[str, tuple[int, int]] = {}  # vif -> packets that left it shaped, and those more than 1 ms late
     program: tuple[int, int] | None = None  # packets that its program in the kernel handled, and beyond its budget
+    disk: tuple[int, int] | None = None  # bytes that are used of its disk, and its size; None: it has none
+    pressure: dict[str, float] = {}  # % of the last 10 s in which a process of it waited for "cpu", "memory", "io"
+    node_pressure: dict[str, float] = {}  # the same of all that runs on its node
 
 
 class Loads(Message, frozen=True):

@@ -86,12 +86,16 @@ def _stop() -> None:
 
 
 @click.command("bench", short_help="Measure VINI on this machine, beside its peers.")
-@click.argument("what", type=click.Choice(["setup", "forward", "link", "fleet", "slivers", "audit"]), default="setup")
+@click.argument(
+    "what",
+    type=click.Choice(["setup", "forward", "link", "fleet", "slivers", "isolation", "audit"]),
+    default="setup",
+)
 @click.option("--quick", is_flag=True, help="Smaller sizes, about half a minute.")
 @json_option
 def bench_command(what: str, quick: bool, as_json: bool) -> None:
     """Measure VINI on this machine, as ratios against peers in the same run (docs/reference/benchmarks.md)."""
-    from vini.bench import audit, forward, link, setup, slivers
+    from vini.bench import audit, forward, isolation, link, setup, slivers
 
     if os.geteuid() != 0:
         raise Denied("Benchmarks make network namespaces, which only root may; run this with sudo.")
@@ -108,6 +112,8 @@ def bench_command(what: str, quick: bool, as_json: bool) -> None:
             results = link.measure(quick, say)
         case "audit":
             results = audit.measure(quick, say)
+        case "isolation":
+            results = isolation.measure(quick, say)
         case "slivers":
             results = slivers.measure(quick, say)
         case _:

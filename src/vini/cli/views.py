@@ -16,11 +16,12 @@ from vini.cli.seconds import Seconds
 from vini.client import Slices, connect
 from vini.embed import router
 from vini.layout import layout
-from vini.model import Adjacency, Topology
+from vini.model import Adjacency, Sliver, Topology
 from vini.plugins import expected_adjacencies, router_plugin
 from vini.reach import MOST_LISTED, FibEntry, Walker, Ways
 
 Sample = dict[str, SliverLoad]
+_SHORT = ("cpu", "memory", "io")  # of which a kernel tells the pressure, in this order
 
 
 @click.command("routes", short_help="Forwarding tables of all slivers, of one, or the path to one.")
@@ -184,10 +185,10 @@ def _rates(topology: Topology, before: Sample, now: Sample) -> list[dict[str, ob
     """In the order of the topology; without slivers whose node was away at one of both looks."""
     made = layout(topology)
     seen = [name for name in topology.slivers if name in before and name in now]
-    return [_rate(name, [v.dev for v in made.vifs[name]], before[name], now[name]) for name in seen]
+    return [_rate(topology.slivers[name], [v.dev for v in made.vifs[name]], before[name], now[name]) for name in seen]
 
 
-def _rate(name: str, devs: Sequence[str], was: SliverLoad, now: SliverLoad) -> dict[str, object]:
+def _rate(sliver: Sliver, devs: Sequence[str], was: SliverLoad, now: SliverLoad) -> dict[str, object]:
     span = now.at - was.at
     vifs = {}
     for dev in devs:
@@ -195,7 +196,10 @@ def _rate(name: str, devs: Sequence[str], was: SliverLoad, now: SliverLoad) -> d
             rx_bytes, rx, tx_bytes, tx = ((n - o) / span for n, o in zip(new, was.vifs.get(dev, new), strict=True))
             vifs[dev] = {"rx_mbit": rx_bytes * 8e-6, "rx_pps": rx, "tx_mbit": tx_bytes * 8e-6, "tx_pps": tx}
     cpu = max(0.0, now.cpu_s - was.cpu_s) / span  # a process that ended takes its time along
-    row: dict[str, object] = {"sliver": name, "cpu_pct": 100 * cpu, "memory_mib": now.memory / 2**20, "vifs": vifs}
+    row: dict[str, object] = {
+        "sliver": sliver.name, "cpu_pct": 100 * cpu, "memory_mib": now.memory / 2**20, "vifs": vifs,
+        **_shares(sliver, now), "pressure": now.pressure, "node_pressure": now.node_pressure,
+    }  # fmt: skip
     if now.program:  # both counters begin at 0 when a program is unloaded and loaded again
         old = was.program or now.program
         passed, dropped = (max(0, n - o) / span for n, o in zip(now.program, old, strict=True))
@@ -203,13 +207,52 @@ def _rate(name: str, devs: Sequence[str], was: SliverLoad, now: SliverLoad) -> d
     return row
 
 
+def _shares(sliver: Sliver, now: SliverLoad) -> dict[str, object]:
+    """The most that it may take, and what it has of its disk; None where it is not bounded."""
+    own = sliver.resources
+    bounded = sliver.runtime == "container"
+    cores = own.reserve or own.cores
+    return {
+        "cpu_most_pct": 100 * cores if bounded and cores else None,
+        "cpu_reserved": bounded and own.reserve > 0,
+        "memory_most_mib": own.memory_mb * 1e6 / 2**20 if bounded else None,
+        "disk_mib": now.disk[0] / 2**20 if now.disk else None,
+        "disk_most_mib": now.disk[1] / 2**20 if now.disk else None,
+    }
+
+
+def _of(row: dict[str, object], used: str, most: str, digits: int = 1) -> str:
+    """`12.3/50`: what it takes of what it may."""
+    if row[used] is None:
+        return ""
+    return f"{row[used]:.{digits}f}" + (f"/{row[most]:.0f}" if row[most] is not None else "")
+
+
+def _waits(pressure: dict[str, float]) -> str:
+    return " ".join(f"{pressure[what]:.0f}" for what in _SHORT if what in pressure) or "-"
+
+
+def _worst(rows: list[dict[str, object]]) -> str:
+    """Of the nodes that slivers are on, as people read it."""
+    of_nodes: list[dict[str, float]] = [row["node_pressure"] for row in rows]  # type: ignore[misc]
+    worst = {what: max(p[what] for p in of_nodes if what in p) for what in _SHORT if any(what in p for p in of_nodes)}
+    if not worst:
+        return "the kernel keeps no account of pressure (psi=1)"
+    return "somebody on the node waits " + ", ".join(f"{share:.0f} % for {what}" for what, share in worst.items())
+
+
 def _print_top(topology: Topology, rows: list[dict[str, object]]) -> None:
-    line(f"{topology.name}   {time.strftime('%H:%M:%S')}")
+    line(f"{topology.name}   {time.strftime('%H:%M:%S')}   {_worst(rows)}")
     shown = []
     programs = any("program" in row for row in rows)
+    disks = any(row["disk_mib"] is not None for row in rows)
     for row in rows:
         vifs: dict[str, dict[str, float]] = row["vifs"]  # type: ignore[assignment]
-        first: tuple[str, ...] = (str(row["sliver"]), f"{row['cpu_pct']:.1f}", f"{row['memory_mib']:.1f}")
+        own: dict[str, float] = row["pressure"]  # type: ignore[assignment]
+        first: tuple[str, ...] = (
+            str(row["sliver"]), _of(row, "cpu_pct", "cpu_most_pct"), _of(row, "memory_mib", "memory_most_mib"),
+            *((_of(row, "disk_mib", "disk_most_mib"),) if disks else ()), _waits(own),
+        )  # fmt: skip
         if programs:
             program: dict[str, float] = row.get("program", {})  # type: ignore[assignment]
             first += (f"{program['pps']:.0f}", f"{program['over_budget_pps']:.0f}") if program else ("", "")
@@ -218,5 +261,18 @@ def _print_top(topology: Topology, rows: list[dict[str, object]]) -> None:
             shown.append((*first, dev, *traffic))
             first = ("",) * len(first)
     of_programs = ("PROGRAM p/s", "OVER BUDGET p/s") if programs else ()
-    head = ("SLIVER", "CPU%", "MiB", *of_programs, "VIF", "RX Mbit/s", "RX p/s", "TX Mbit/s", "TX p/s")
+    of_disks = ("DISK MiB",) if disks else ()
+    head = (
+        "SLIVER",
+        "CPU%",
+        "MiB",
+        *of_disks,
+        "WAITS%",
+        *of_programs,
+        "VIF",
+        "RX Mbit/s",
+        "RX p/s",
+        "TX Mbit/s",
+        "TX p/s",
+    )
     table(head, shown, right=[h for h in head if h not in ("SLIVER", "VIF")])

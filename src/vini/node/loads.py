@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from vini.bus.messages import SliverLoad
 from vini.dataplane.element import Element
-from vini.node import cgroup, netns
+from vini.node import cgroup, netns, pressure
 from vini.node.place import Place
 
 _TICKS_PER_S, _PAGE = 100, 4096  # of /proc/PID/stat and statm (proc(5))
@@ -20,6 +21,7 @@ Departed = Mapping[tuple[str, str], tuple[int, int]]  # namespace and vif -> pac
 def loads(place: Place, spaces: Iterable[str]) -> dict[str, SliverLoad]:
     """Namespace -> its counters since each vif and process began; without those that are not there."""
     departed = _departed(place)
+    waited = dict(pressure.of_node())
     out: dict[str, SliverLoad] = {}
     with netns.back_home():
         for ns in spaces:
@@ -28,8 +30,25 @@ def loads(place: Place, spaces: Iterable[str]) -> dict[str, SliverLoad]:
                 vifs = _counters(Path("/proc/thread-self/net/dev").read_text())
                 cpu_s, memory = _usage(place, ns)
                 late = {dev: n for (of, dev), n in departed.items() if of == ns}
-                out[ns] = SliverLoad(time.monotonic(), vifs, cpu_s, memory, late)
+                own = dict(pressure.of_group(cgroup.of(place, ns)))
+                out[ns] = SliverLoad(
+                    time.monotonic(),
+                    vifs,
+                    cpu_s,
+                    memory,
+                    late,
+                    disk=_disk(place, ns),
+                    pressure=own,
+                    node_pressure=waited,
+                )
     return out
+
+
+def _disk(place: Place, ns: str) -> tuple[int, int] | None:
+    if not place.sliver(ns).is_mount():
+        return None
+    seen = os.statvfs(place.sliver(ns))
+    return (seen.f_blocks - seen.f_bfree) * seen.f_frsize, seen.f_blocks * seen.f_frsize
 
 
 def _counters(text: str) -> dict[str, tuple[int, int, int, int]]:

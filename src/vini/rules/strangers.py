@@ -15,7 +15,8 @@ def check(topology: Topology) -> None:
     A `light` sliver's processes are root on its node, those that `vini exec` starts too: so none is let pass, not even
     a switch that starts nothing itself.  A container's image is a file or directory of the node's: any other than those
     that were put there for it would be a way to read what is on the node.  Nor may it be one that a registry has, which
-    would take the node's disk, or one of the store by its name, where others' snapshots are.
+    would take the node's disk, or one of the store by its name, where others' snapshots are.  One without a
+    disk could fill its node's.
     """
     slivers = topology.slivers.values()
     wrong = []
@@ -23,6 +24,8 @@ def check(topology: Topology) -> None:
         wrong.append(f"slivers are containers on this testbed: give {_named(light)} `runtime: container`")
     if images := [s.name for s in slivers if s.image and not _is_public(s)]:
         wrong.append(f"images are directories or archives below {IMAGES}: give {_named(images)} another one, or none")
+    if unbounded := [s.name for s in slivers if s.runtime == "container" and not s.resources.disk_mb]:
+        wrong.append(f"slivers may not fill a node: give {_named(unbounded)} a disk, as `resources: {{disk: 1GB}}`")
     if wrong:
         said = "; ".join(wrong)
         raise Denied(f"{said[0].upper()}{said[1:]}.")

@@ -112,10 +112,12 @@ def _make(place: Place, o: Disk) -> None:
     _record(place, o.ns).unlink(missing_ok=True)
     new = at.with_suffix(".new")
     new.parent.mkdir(parents=True, exist_ok=True)
+    new.unlink(missing_ok=True)
     _allocate(new, o)
     files = ["-N", str(o.inodes)] if o.inodes else []
-    options = "lazy_itable_init=1,nodiscard"
+    options = "lazy_itable_init=0,nodiscard"  # later the kernel would make holes where it writes zeros
     _run("mke2fs", "-q", "-F", "-t", "ext4", "-b", "4096", "-O", "^has_journal", "-E", options, *files, str(new))
+    _allocate(new, o)  # again: mke2fs makes holes too
     new.rename(at)
     if any(there.iterdir()):
         aside = there.with_name(f"{o.ns}.kept")
@@ -133,7 +135,6 @@ def _make(place: Place, o: Disk) -> None:
 
 def _allocate(file: Path, o: Disk) -> None:
     """All of it now: what a sliver was promised is not there any more when others write."""
-    file.unlink(missing_ok=True)
     fd = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         os.posix_fallocate(fd, 0, o.mb * _MB // 4096 * 4096)

@@ -110,6 +110,8 @@ def observed(place: Place, o: Container) -> Container:
 def remove(place: Place, ns: str) -> None:
     """Take the groups of version 1 away; those of version 2 go with the mark."""
     for group in joined(place, ns):
+        if not group.is_dir():  # each attempt waits for the kernel's lock of all groups
+            continue
         for directory in (group, group.parent):  # the last sliver takes the latter along
             with suppress(OSError):
                 directory.rmdir()

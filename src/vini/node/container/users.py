@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import os
 import subprocess
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from vini.node import netns
 
 RANGE = 65536  # user ids, and group ids, of a sliver
 _FIRST, _RANGES = 0x80000, 28_664  # where systemd, too, puts those of containers (systemd's UIDS-GIDS.md)
+_AHEAD = 2 * (os.cpu_count() or 1)  # that are being made
 _NS_GET_USERNS = 0xB701  # ioctl_ns(2)
 
 
@@ -28,23 +30,52 @@ def first_id(ns: str) -> int:
     return _FIRST + RANGE * (digest("user namespace", ns) % _RANGES)
 
 
-def enter_new_network(ns: str) -> None:
-    """Move this thread into a new network namespace that a new user namespace owns."""
-    # The kernel moves no thread of several into another user namespace: so a process makes both, and we go by it.
-    holder = subprocess.Popen(
-        ["unshare", "--user", "--net", "sh", "-c", "echo; read _"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    try:
-        assert holder.stdout
-        if not holder.stdout.readline():
-            raise OSError(f"this kernel makes no user namespace (unshare(1) ended with {holder.wait()})")
-        at = Path(f"/proc/{holder.pid}")
-        for ids in ("uid_map", "gid_map"):
-            (at / ids).write_text(f"0 {first_id(ns)} {RANGE}")
-        netns.enter(at / "ns/net")
-    finally:
+class NewNetworks:
+    """New network namespaces, each owned by a new user namespace, for a thread that enters one after the other.
+
+    The kernel moves no thread of several into another user namespace: so a process makes both, and we go by it.  Some
+    are started ahead, and their ends are waited for together: both take the kernel longer than us.
+    """
+
+    def __init__(self, count: int):
+        self._to_start = count
+        self._started: deque[subprocess.Popen[bytes]] = deque()
+        self._ended: list[subprocess.Popen[bytes]] = []
+
+    def enter(self, ns: str) -> None:
+        """Move this thread into one that is `slice.sliver`'s."""
+        self._start()
+        holder = self._started.popleft()
+        try:
+            assert holder.stdout
+            if not holder.stdout.readline():
+                raise OSError(f"this kernel makes no user namespace (unshare(1) ended with {holder.wait()})")
+            at = Path(f"/proc/{holder.pid}")
+            for ids in ("uid_map", "gid_map"):
+                (at / ids).write_text(f"0 {first_id(ns)} {RANGE}")
+            netns.enter(at / "ns/net")
+        finally:
+            self._end(holder)
+
+    def close(self) -> None:
+        """End those that nobody needed, and wait until all have ended."""
+        while self._started:
+            self._end(self._started.popleft())
+        for holder in self._ended:
+            holder.wait()
+
+    def _start(self) -> None:
+        command = ["unshare", "--user", "--net", "sh", "-c", "echo; read _"]
+        while not self._started or (self._to_start > 0 and len(self._started) < _AHEAD):
+            self._started.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
+            self._to_start -= 1
+
+    def _end(self, holder: subprocess.Popen[bytes]) -> None:
         holder.kill()
-        holder.communicate()
+        self._ended.append(holder)
+        for pipe in (holder.stdin, holder.stdout):
+            assert pipe
+            pipe.close()
 
 
 @contextmanager

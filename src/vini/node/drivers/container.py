@@ -28,7 +28,7 @@ from vini.node.images.store import NODE
 from vini.node.place import Place
 from vini.node.version import digest
 
-_AT_ONCE = min(4, os.cpu_count() or 1)  # that are being started
+_AT_ONCE = min(8, 2 * (os.cpu_count() or 1))  # that are being started: half of its time each waits for the kernel
 _START_S = 60.0  # what a busy machine may need
 _TUN = os.makedev(10, 200)  # /dev/net/tun (Documentation/admin-guide/devices.txt)
 

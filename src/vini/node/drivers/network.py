@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from errno import EACCES, EEXIST, ENODEV, ENOENT, ESRCH
 from functools import partial
 from itertools import groupby
@@ -114,7 +114,7 @@ class NetworkDriver:
         kind = type(objects[0])
         if kind is Netns:
             self._pins.prepare([o.slivers[0] for o in objects])
-            return self._each(objects, self._make_netns)
+            return self._make_namespaces(objects)
         if kind is Sysctl:
             return self._each(objects, self._write_sysctls)
         if kind is Veth:
@@ -151,10 +151,15 @@ class NetworkDriver:
                     failures[o.key] = f"The kernel refused {' '.join(o.key)}: {e}."
         return failures
 
-    def _make_netns(self, ns: str, o: AnyObject) -> None:
-        assert isinstance(o, Netns)
-        new = partial(users.enter_new_network, ns) if o.tenant else netns.enter_new
-        self._pins.make(ns, partial(self._prepare, ns), new)
+    def _make_namespaces(self, objects: Sequence[AnyObject]) -> Failures:
+        with closing(users.NewNetworks(sum(isinstance(o, Netns) and o.tenant for o in objects))) as tenants:
+
+            def make(ns: str, o: AnyObject) -> None:
+                assert isinstance(o, Netns)
+                new = partial(tenants.enter, ns) if o.tenant else netns.enter_new
+                self._pins.make(ns, partial(self._prepare, ns), new)
+
+            return self._each(objects, make)
 
     def _prepare(self, ns: str) -> None:
         self._settings.entered()

@@ -1,0 +1,64 @@
+"""What `vini top` says of use against share, and of pressure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from vini.bus import SliverLoad
+from vini.cli import views
+from vini.model import Resources, Sliver, Topology
+from vini.node import pressure
+
+SLIVERS = {
+    "a": Sliver("a", runtime="container", resources=Resources(reserve=0.5, memory_mb=1024, disk_mb=100)),
+    "b": Sliver("b", runtime="container", resources=Resources(cores=2)),
+    "c": Sliver("c"),
+}
+MiB = 2**20
+
+
+def load(at: float, cpu_s: float, **more: object) -> SliverLoad:
+    return SliverLoad(at, {}, cpu_s, 32 * MiB, **more)
+
+
+def rows() -> list[dict[str, object]]:
+    disk, waits = (25 * MiB, 95 * MiB), {"cpu": 12.4, "memory": 0.0, "io": 3.0}
+    before = {name: load(10.0, 1.0) for name in SLIVERS}
+    now = {
+        "a": load(12.0, 1.9, disk=disk, pressure=waits, node_pressure={"cpu": 5.0, "io": 1.0}),
+        "b": load(12.0, 5.0, node_pressure={"cpu": 80.0}),
+        "c": load(12.0, 1.0),
+    }
+    return views._rates(Topology("s", SLIVERS), before, now)
+
+
+def test_what_is_bounded_is_told_with_its_bound() -> None:
+    a, b, c = rows()
+    assert (a["cpu_pct"], a["cpu_most_pct"], a["cpu_reserved"]) == (pytest.approx(45), 50, True)
+    assert (b["cpu_pct"], b["cpu_most_pct"], b["cpu_reserved"]) == (pytest.approx(200), 200, False)
+    assert (a["memory_mib"], a["memory_most_mib"]) == (32, 976.5625)
+    assert (a["disk_mib"], a["disk_most_mib"]) == (25, 95)
+    assert [c[key] for key in ("cpu_most_pct", "memory_most_mib", "disk_mib")] == [None] * 3
+
+
+def test_people_read_use_and_share_together_and_the_worst_nodes_pressure(capsys: pytest.CaptureFixture[str]) -> None:
+    made = Topology("s", SLIVERS)
+    views._print_top(
+        made,
+        [{**row, "vifs": {"to-x": dict.fromkeys(("rx_mbit", "rx_pps", "tx_mbit", "tx_pps"), 0)}} for row in rows()],
+    )
+    head, names, a, b, c = capsys.readouterr().out.splitlines()
+    assert "somebody on the node waits 80 % for cpu, 1 % for io" in head
+    assert names.split()[:6] == ["SLIVER", "CPU%", "MiB", "DISK", "MiB", "WAITS%"]
+    assert a.split()[:7] == ["a", "45.0/50", "32.0/977", "25.0/95", "12", "0", "3"]
+    assert b.split()[:4] == ["b", "200.0/200", "32.0/488", "-"]
+    assert c.split()[:3] == ["c", "0.0", "32.0"]
+
+
+def test_pressure_is_read_as_the_kernel_writes_it_and_is_nothing_where_it_writes_none(tmp_path: Path) -> None:
+    lines = "some avg10=12.50 avg60=1.00 avg300=0.10 total=123\nfull avg10=3.00 avg60=0.00 avg300=0.00 total=1\n"
+    (tmp_path / "cpu.pressure").write_text(lines)
+    (tmp_path / "io.pressure").write_text("")
+    assert pressure.of_group(tmp_path) == {"cpu": 12.5}
