@@ -70,6 +70,7 @@ from vini.model.objects import (
     Veth,
     VethEnd,
     Vxlan,
+    VxlanXdp,
     Wireguard,
     WireguardPeer,
     is_sliver,
@@ -87,5 +88,5 @@ __all__ = [
     "Process", "Program", "Ready", "Resources", "Ride", "Root", "Route", "Router", "RouterVif", "Routing",
     "SPEAKS", "STACK", "SYSCTLS", "Shape", "SliceSpec", "Sliver", "SliverStatus", "Stale", "State",
     "StaticRoute", "Sysctl", "Topology", "TopologyError", "Tunnel", "Unsupported", "Value", "Veth", "VethEnd",
-    "ViniError", "Vxlan", "WIREGUARD", "Way", "Wireguard", "WireguardPeer", "is_sliver", "underlay",
+    "ViniError", "Vxlan", "VxlanXdp", "WIREGUARD", "Way", "Wireguard", "WireguardPeer", "is_sliver", "underlay",
 ]  # fmt: skip

@@ -26,6 +26,7 @@ from vini.node.drivers.network import NetworkDriver
 from vini.node.drivers.process import ProcessDriver
 from vini.node.drivers.program import ProgramDriver
 from vini.node.drivers.shape import ShapeDriver
+from vini.node.drivers.vxlan_xdp import VxlanXdpDriver
 from vini.node.drivers.wireguard import WireguardDriver
 from vini.node.lock import is_named, locked
 from vini.node.machine import Machine
@@ -48,8 +49,8 @@ def build(place: Place) -> Agent:
     """An agent over the real drivers."""
     processes = ProcessDriver(place)
     drivers: list[Driver] = [
-        NetworkDriver(place), WireguardDriver(place), ShapeDriver(place), FileDriver(place), ProgramDriver(place),
-        RootDriver(place), ContainerDriver(place), processes,
+        NetworkDriver(place), WireguardDriver(place), VxlanXdpDriver(place), ShapeDriver(place), FileDriver(place),
+        ProgramDriver(place), RootDriver(place), ContainerDriver(place), processes,
     ]  # fmt: skip
     traces = Traces(place, processes)
     paths = Paths(place.state / "paths.json")

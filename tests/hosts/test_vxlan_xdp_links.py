@@ -1,0 +1,20 @@
+"""Links from node to node whose VXLAN headers are put on and taken off at XDP, on two test hosts."""
+
+from __future__ import annotations
+
+import pytest
+from two_hosts import UNDERLAYS, carries_up_to, pair_over
+
+from vini.model import VxlanXdp
+
+pytestmark = [pytest.mark.root, pytest.mark.needs("cgroup2", "ping", "vxlan-xdp")]
+
+ROOM = {"IPv4": 1450, "IPv6": 1430}
+
+
+def test_packets_cross_as_long_as_its_mtu_and_senders_learn_that(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Over both IP versions; and another pass touches nothing."""
+    for version in UNDERLAYS:
+        with pair_over(version, tmp_path_factory) as pair:
+            carries_up_to(pair, "vxlan-xdp", ROOM[version])
+            assert {type(o) for h in pair.hosts.values() for o in h.tunnels()} == {VxlanXdp}
