@@ -119,8 +119,9 @@ def test_tunnels_at_xdp_keep_the_contract_of_drivers(world: World) -> None:
         assert world.see() == GROUND
     assert world.one_pass(WHOLE) == {}
     world.remove(Netns(A))
-    left = {o for o in world.see() if not isinstance(o, VxlanXdp) or o.whole}
-    assert left == frozenset()
+    assert world.see() == frozenset()
+    if world.own:
+        assert_nothing_is_left(world.own.place)
     failures = world.ensure(*TUNNELS)
     assert set(failures) == {o.key for o in TUNNELS}
     assert all(why.endswith(".") and why[0].isupper() for why in failures.values()), failures
@@ -182,6 +183,8 @@ def _survives_a_crash_at_any_step(world: World) -> None:
                 break
             assert world.one_pass(after) == {}, step
             assert world.see_anew() == after, step
+            if after == GROUND:
+                assert_nothing_is_left(world.own.place)
         assert step > 5
     assert_nothing_is_left(world.own.place)
     assert world.one_pass(WHOLE) == {}

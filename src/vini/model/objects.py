@@ -233,7 +233,6 @@ class VxlanXdp(Object, frozen=True):
     """
 
     in_place: ClassVar[frozenset[str]] = frozenset({"local", "remote", "port", "whole"})
-    falls: ClassVar[bool] = False  # what the node holds of it is not in its namespace
     ns: str
     dev: str
     index: int  # interface index, unique inside its namespace

@@ -232,7 +232,7 @@ def _shape(m: libbpf.MapHead) -> tuple[str, int, int, int]:
 
 
 def _remove(version: Path) -> None:
-    for path in version.iterdir():
+    for path in sorted(version.iterdir(), key=lambda p: p.name == "owners"):  # last: by these all the rest is found
         path.unlink(missing_ok=True)
     version.rmdir()
 

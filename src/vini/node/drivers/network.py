@@ -33,6 +33,7 @@ from vini.node.container import users
 from vini.node.drivers import Failures, bridge, clamp, tunnel
 from vini.node.drivers.contents import forget_sliver, furnished
 from vini.node.drivers.tunnel import KernelTunnel
+from vini.node.drivers.vxlan_xdp import VxlanXdpDriver
 from vini.node.netlink import Socket
 from vini.node.pins import Pins
 from vini.node.place import GROUP, ROUTE_PROTOCOL, Place
@@ -71,6 +72,7 @@ class NetworkDriver:
         self._pins = Pins(place)
         self._settings = NetSettings()
         self._clamp = clamp.Clamp()
+        self._at_xdp = VxlanXdpDriver(place)
         self._marks_addresses = _kernel() >= (5, 18)  # IFA_PROTO: Linux 5.18
 
     # --- observe ------------------------------------------------------------------------------
@@ -181,7 +183,9 @@ class NetworkDriver:
         failures = self._each(
             [o for o in objects if o.slivers[0] in inhabited], lambda ns, _: forget_sliver(self._place, ns)
         )
-        self._pins.remove([o.slivers[0] for o in objects if o.key not in failures])
+        gone = [o.slivers[0] for o in objects if o.key not in failures]
+        self._at_xdp.forget(gone)
+        self._pins.remove(gone)
         return failures
 
     def _write_sysctls(self, ns: str, o: AnyObject) -> None:

@@ -54,7 +54,7 @@ class VxlanXdpDriver:
             return frozenset()
         with Socket() as socket:
             home = _look(socket)
-            owners = {Owner(ns, dev): vni for vni, (ns, dev) in self._owned(home)}
+            owners = {owner: vni for vni, owner in self._owned(home)}
             here = {owner: vni for owner, vni in owners.items() if owner.ns in namespaces}
             if not here:
                 return frozenset()
@@ -79,15 +79,15 @@ class VxlanXdpDriver:
                 out.add(VxlanXdp(owner.ns, owner.dev, index, mac, vni, local, remote, port, whole))
         return frozenset(out)
 
-    def _owned(self, home: Home) -> Iterator[tuple[int, tuple[str, str]]]:
+    def _owned(self, home: Home) -> Iterator[tuple[int, Owner]]:
         """The number of each tunnel that there is a trace of, and whose it is; 0 where nobody knows its number."""
-        known = {Owner(o.ns, o.dev): vni for vni, o in self._carrier.owners().items()}
-        yield from ((vni, (o.ns, o.dev)) for o, vni in known.items())
+        known = {owner: vni for vni, owner in self._carrier.owners().items()}
+        yield from ((vni, owner) for owner, vni in known.items())
         for link in home.links.values():
             kind, ns, dev = (*link.alias.removeprefix("vini ").split("/"), "", "", "")[:3]
             owner = Owner(ns, dev)
             if kind == "vxlanxdp" and link.group == GROUP and owner not in known and link.dev == self._outer(owner):
-                yield 0, (ns, dev)
+                yield 0, owner
 
     def _outer(self, owner: Owner) -> str:
         """The name of the pair's end in the node's namespace."""
@@ -219,18 +219,29 @@ class VxlanXdpDriver:
         """Take them away; with the last one, all that they had in common."""
         return self._each(objects, self._remove)
 
+    def forget(self, namespaces: Collection[str]) -> None:
+        """Take all of those away whose namespaces are about to go, or gone: the node's part falls with no namespace."""
+        with Socket() as socket:
+            for _, owner in list(self._owned(_look(socket))):
+                if owner.ns in namespaces:
+                    self._take_away(socket, owner)
+
     def _remove(self, socket: Socket, o: VxlanXdp) -> None:
-        owner = Owner(o.ns, o.dev)
+        self._take_away(socket, Owner(o.ns, o.dev))
+
+    def _take_away(self, socket: Socket, owner: Owner) -> None:
         numbers = [vni for vni, other in self._carrier.owners().items() if other == owner]
         for vni in numbers:
             self._carrier.set_arriving(vni, None)
         outer = _look(socket).links.get(self._outer(owner))
         if outer and outer.group == GROUP:
-            _check(socket.transact([rtnl.delete_link(outer.dev)]), f"deleting {o.dev} of {o.ns}", _GONE)
+            _check(socket.transact([rtnl.delete_link(outer.dev)]), f"deleting {owner.dev} of {owner.ns}", _GONE)
             self._carrier.set_leaving(outer.index, None)
+        self._tidy(socket)
+        if self._carrier.owners().keys() <= set(numbers):
+            self._carrier.remove()
         for vni in numbers:
             self._carrier.set_owner(vni, None)
-        self._tidy(socket)
 
     def _tidy(self, socket: Socket) -> None:
         """Forget what is gone; no program of ours stays where no tunnel needs it."""
@@ -242,8 +253,6 @@ class VxlanXdpDriver:
         for index, program in home.programs.items():
             if index not in needed and program.is_there and self._is_ours(program.id):
                 socket.transact([xdp.delete_program(index, generic=program.generic)])
-        if not self._carrier.owners():
-            self._carrier.remove()
 
     def _each(self, objects: Sequence[AnyObject], do: Callable[[Socket, VxlanXdp], None]) -> Failures:
         failures: dict[Key, str] = {}
