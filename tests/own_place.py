@@ -29,6 +29,7 @@ from vini.node.drivers.outside import OutsideDriver
 from vini.node.drivers.process import ProcessDriver
 from vini.node.drivers.program import ProgramDriver
 from vini.node.drivers.shape import ShapeDriver
+from vini.node.drivers.vxlan_xdp import VxlanXdpDriver
 from vini.node.drivers.wireguard import WireguardDriver
 from vini.node.ledger import Ledger
 from vini.node.machine import Machine
@@ -132,8 +133,8 @@ class OwnPlace:
     def drivers(self) -> list:
         p = self.place
         return [
-            NetworkDriver(p), WireguardDriver(p), OutsideDriver(p), ShapeDriver(p), DiskDriver(p), FileDriver(p),
-            RootDriver(p), ContainerDriver(p), ProcessDriver(p), ProgramDriver(p), HaltDriver(p),
+            NetworkDriver(p), WireguardDriver(p), VxlanXdpDriver(p), OutsideDriver(p), ShapeDriver(p), DiskDriver(p),
+            FileDriver(p), RootDriver(p), ContainerDriver(p), ProcessDriver(p), ProgramDriver(p), HaltDriver(p),
         ]  # fmt: skip
 
     def namespaces(self) -> set[str]:
@@ -186,7 +187,11 @@ class OwnPlace:
         out += [f"agent {pid}" for pid in self.agents()]
         out += [f"process {pid}" for pid in self._inside_cgroup()]
         if place.run.is_dir():
-            out += [f"directory {p}" for p in place.run.iterdir() if p.is_dir() and ("." in p.name or p.name == "bpf")]
+            out += [
+                f"directory {p}"
+                for p in place.run.iterdir()
+                if p.is_dir() and ("." in p.name or p.name in ("bpf", "tunnels"))
+            ]
         return out
 
     def _mounts(self) -> list[str]:

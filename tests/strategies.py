@@ -29,7 +29,9 @@ settings.register_profile(
 settings.register_profile("thorough", settings.get_profile("quick"), max_examples=1000, derandomize=False)
 settings.load_profile("quick")  # `pytest --hypothesis-profile=thorough` for long ones
 
-ABLE = frozenset({"root", "cgroup2", "netem", "element", "frr", "bird", "programs", "vxlan", "gretap", "wireguard"})
+ABLE = frozenset(
+    {"root", "cgroup2", "netem", "element", "frr", "bird", "programs", "vxlan", "vxlan-xdp", "gretap", "wireguard"}
+)
 CAPABLE = Node("local", ABLE, address="192.0.2.1", mtu=9000, wireguard="A" * 43 + "=")
 OTHER = replace(CAPABLE, name="other", address="192.0.2.2", wireguard="B" * 42 + "A=")
 NAMES = ("a", "b", "c", "denver", "kansas-city", "x" * 40, "x" * 39 + "y", "0")
@@ -187,7 +189,7 @@ def topologies(draw: st.DrawFn, slice_: str = "s") -> Topology:
             route = StaticRoute("198.51.100.0/24", draw(st.sampled_from(around)))
             made[name] = Sliver(name, files=sliver.files, commands=sliver.commands, routes=(route,))
     substrate = draw(st.sampled_from(["mirror", "mirror", "heal"]))
-    tunnel = draw(st.sampled_from(["", "gretap", "wireguard"]))
+    tunnel = draw(st.sampled_from(["", "vxlan-xdp", "gretap", "wireguard"]))
     return Topology(slice_, made, tuple(out), substrate=substrate, tunnel=tunnel)
 
 

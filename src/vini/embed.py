@@ -450,7 +450,8 @@ def _programs(
             )
         if sliver.program.af_xdp:
             _refuse_long_frames(name, socket_vifs(sliver.program, [v.dev for v in made.vifs[name]]), made, wired)
-        yield name, prepared(made, name, sliver.program, [n for n, wire in wired.items() if wire.is_tunnel])
+        tunnels = [link for link, wire in wired.items() if wire.is_tunnel and not wire.is_at_xdp]
+        yield name, prepared(made, name, sliver.program, tunnels)
 
 
 def _refuse_long_frames(name: str, vifs: Collection[str], made: Layout, wired: Mapping[str, Wire]) -> None:
@@ -465,7 +466,7 @@ def _refuse_long_frames(name: str, vifs: Collection[str], made: Layout, wired: M
 
 def prepared(made: Layout, name: str, program: Program, tunnels: Collection[str] = ()) -> Prepared:
     """A sliver's program, for its vifs and as their links are now; `tunnels` are the links that lead from node to
-    node."""
+    node and have no XDP."""
     vifs = made.vifs[name]
     own = [*made.loopbacks.get(name, ()), *(a for v in vifs for a in v.addresses)]
     shaped = [v.dev for v in vifs if _is_shaped(made, v)]
@@ -507,7 +508,8 @@ def _end(
     here, there = programs.get(vif.sliver), programs.get(vif.peer)
     # XDP hands frames to the other end, which takes them in by NAPI: it has that with XDP itself, or with GRO.
     # And it hands on what was sent into it with no more than its bytes: the checksum must be among them.
-    finished = there is not None and there.hook == "xdp"
+    # The other end of a tunnel at XDP is the node's own, and has a program always.
+    finished = wire.is_at_xdp or (there is not None and there.hook == "xdp")
     gro = finished and not (here is not None and here.hook == "xdp")
     split = any(p is not None and p.inserts for p in (here, there))
     up, master = link.fault != "carrier", BRIDGE if vif.sliver in made.switches else ""

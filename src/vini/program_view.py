@@ -14,6 +14,7 @@ from vini.layout import layout
 from vini.model import IN_KERNEL, NotFound, Program, Topology, Value, ViniError
 from vini.placement import crossing
 from vini.plugins.programs import Prepared
+from vini.plugins.tunnels import kind_of, runs_xdp
 from vini.text.mistakes import Wrong, nearest
 
 _NODES = frozenset({"vifs", "counters"})  # maps of runtime.h, which the node fills, or elements count in
@@ -95,7 +96,8 @@ def hooked(topology: Topology, sliver: str, placed: Mapping[str, str] | None = N
     """How the kernel has a sliver's program, one that is `in_kernel`; `placed` has each sliver's node, where there
     are several: a tunnel may not take every hook."""
     # Of a sliver that has no node yet, nobody knows where its links lead.
-    apart = crossing(topology, {**dict.fromkeys(topology.slivers, ""), **placed}) if placed else ()
+    told = {**dict.fromkeys(topology.slivers, ""), **(placed or {})}
+    apart = crossing(topology, told) if placed and not runs_xdp(kind_of(topology)) else ()
     program = topology.slivers[sliver].program
     if program is None or not program.in_kernel:
         raise NotFound(f"{sliver!r} has no program in the kernel.")

@@ -140,6 +140,7 @@ def objects() -> frozenset[Object]:
             "bird",
             "programs",
             "vxlan",
+            "vxlan-xdp",
             "gretap",
             "wireguard",
             "containers",
@@ -150,7 +151,7 @@ def objects() -> frozenset[Object]:
     nodes = [Node(n, can, address=f"192.0.2.{i}", wireguard=n * 43 + "=") for i, n in enumerate("nm")]
     placed = {name: "m" if name == "b" else "n" for name in sample().slivers}
     found: frozenset[Object] = frozenset()
-    for tunnel in ("vxlan", "gretap", "wireguard"):
+    for tunnel in ("vxlan", "vxlan-xdp", "gretap", "wireguard"):
         made = embed(replace(sample(), tunnel=tunnel), nodes, placed=placed, vnis={"a--b": 1}, port=20_001, grant=GRANT)
         found = found.union(*(spec.objects for spec in made.values()))
     return found

@@ -16,9 +16,11 @@ import msgspec
 import pytest
 
 from vini import bus
-from vini.bench import attacks, floor, forward, isolation, lines, mahimahi, ours, setup, slivers, two_hosts
+from vini.bench import attacks, floor, isolation, lines, mahimahi, ours, setup, slivers, two_hosts
+from vini.bench.between_hosts import between_hosts
 from vini.bench.finished import wait_finished
 from vini.bench.result import Missing, Row
+from vini.bench.slice_path import line
 from vini.embed import embed
 from vini.model import Interface, Node, Sysctl
 from vini.node.drivers.network import NetworkDriver
@@ -85,7 +87,7 @@ def test_two_hosts_are_measured_and_nothing_is_left() -> None:
 
     async def killed() -> None:
         async with two_hosts.two_hosts() as made:
-            await made.put(forward.line(1), {"a": "host1", "b": "host2", "c": "host2"})
+            await made.put(line(1), {"a": "host1", "b": "host2", "c": "host2"})
             greeting = await host.line.ask(bus.Hello())
             assert isinstance(greeting, bus.Greeting)
             os.kill(greeting.pid, signal.SIGKILL)
@@ -94,10 +96,9 @@ def test_two_hosts_are_measured_and_nothing_is_left() -> None:
     with ours.alone():
         with pytest.raises((KeyError, bus.AgentGone)):
             asyncio.run(killed())
-        sizes = forward.Sizes(rounds=1, seconds=0.01, tcp_seconds=0, chain=0)
-        found = asyncio.run(forward._between_hosts(sizes, lambda _: None))
+        found = asyncio.run(between_hosts(1, 0.01, lambda _: None))
     assert all(isinstance(r, Row) and r.value > 0 for r in found)
-    assert len(found) == 4
+    assert len(found) == 10
     for h in two_hosts.HOSTS:
         assert _left(h.network.name) == []
         assert not h.place.run.exists()

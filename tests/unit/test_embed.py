@@ -48,6 +48,7 @@ from vini.model import (
     Veth,
     VethEnd,
     Vxlan,
+    VxlanXdp,
     Wireguard,
     is_sliver,
 )
@@ -566,7 +567,11 @@ def test_a_link_that_leads_to_another_node_has_one_tunnel_end_on_each_and_both_a
     assert len(ends) == len(crossing(topology, placed))
     for (one, a), (other, b) in ends.values():
         assert one != other
-        assert type(a) is type(b) is {"": Vxlan, "wireguard": Vxlan, "gretap": Gretap}[topology.tunnel]
+        assert (
+            type(a)
+            is type(b)
+            is {"": Vxlan, "wireguard": Vxlan, "vxlan-xdp": VxlanXdp, "gretap": Gretap}[topology.tunnel]
+        )
         assert (a.local, a.remote) == (b.remote, b.local)
 
 
@@ -579,7 +584,13 @@ def across(link: Link | None = None, a: Node = CAPABLE, b: Node = OTHER, tunnel:
 
 
 @pytest.mark.parametrize(
-    ("tunnel", "name"), [("", "two-nodes"), ("gretap", "two-nodes-gretap"), ("wireguard", "two-nodes-wireguard")]
+    ("tunnel", "name"),
+    [
+        ("", "two-nodes"),
+        ("gretap", "two-nodes-gretap"),
+        ("vxlan-xdp", "two-nodes-vxlan-xdp"),
+        ("wireguard", "two-nodes-wireguard"),
+    ],
 )
 def test_what_two_nodes_hold_is_as_it_was_reviewed(golden, tunnel, name):
     parts = across(a=replace(CAPABLE, mtu=1500), tunnel=tunnel)
@@ -606,6 +617,9 @@ FOUR, SIX = ("192.0.2.1", "192.0.2.2"), ("2001:db8::1", "2001:db8:0::2")
         ("gretap", FOUR, (1500, 1500), None, 1458),
         ("gretap", SIX, (1500, 1500), None, 1438),
         ("gretap", FOUR, (9000, 9000), 8958, 8958),
+        ("vxlan-xdp", FOUR, (1500, 1500), None, 1450),
+        ("vxlan-xdp", SIX, (1500, 1500), None, 1430),
+        ("vxlan-xdp", FOUR, (9000, 9000), 3450, 3450),
         ("wireguard", FOUR, (1500, 1500), None, 1390),
         ("wireguard", SIX, (1500, 1500), None, 1370),
         ("wireguard", FOUR, (9000, 1500), None, 1390),
@@ -644,7 +658,7 @@ def test_a_link_that_cannot_lead_there_is_refused_with_the_reason(change, link, 
     [
         ({"gretap"}, ("'r1--r2'", "'other' can't make tunnels of the kind gretap", "lacks gretap", "modprobe ip_gre",
                       "choose `tunnel: vxlan`")),
-        ({"gretap", "vxlan"}, ("'other'", "lacks gretap", "or keep its slivers on one node")),
+        ({"gretap", "vxlan", "vxlan-xdp"}, ("'other'", "lacks gretap", "or keep its slivers on one node")),
     ],
 )  # fmt: skip
 def test_a_tunnel_that_a_node_cannot_make_is_refused_and_never_another_one_made(lacking, words):

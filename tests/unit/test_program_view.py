@@ -4,6 +4,7 @@ import json
 import sys
 
 import pytest
+from msgspec.structs import replace
 
 from vini.c_tables import Integer, declared
 from vini.model import End, Link, NotFound, Program, Sliver, Topology, ViniError
@@ -82,6 +83,8 @@ def test_where_it_runs_is_told_as_its_node_has_it() -> None:
     assert (here.hook, here.why) == (hooked(net, "a").hook, hooked(net, "a").why)
     apart = hooked(net, "a", {"a": "n1", "b": "n2"})
     assert apart.hook == "tc" and "lead to other nodes" in apart.why
+    at_xdp = hooked(replace(net, tunnel="vxlan-xdp"), "a", {"a": "n1", "b": "n2"})
+    assert (at_xdp.hook, at_xdp.why) == (here.hook, here.why) == ("xdp", here.why)
 
 
 def test_a_key_of_elements_that_is_none_is_told_in_a_sentence() -> None:

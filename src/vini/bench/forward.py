@@ -13,25 +13,23 @@ import shutil
 import subprocess
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from socket import if_nametoindex
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from vini import names
 from vini.bench import ours, setup
-from vini.bench.generator import Ends, Flow, take_off
+from vini.bench.between_hosts import between_hosts
+from vini.bench.generator import Ends, take_off
 from vini.bench.native import Path3, native
 from vini.bench.process_forwarding import WARM_S, compile_example, lacking, process_forwarding
 from vini.bench.result import Found, Missing, ratios, row
-from vini.bench.two_hosts import HOSTS, two_hosts
+from vini.bench.slice_path import LOOKUP, TABLE, ends, kpps, line, path_through, speak
 from vini.client import Client
 from vini.edit import set_program
-from vini.layout import layout
-from vini.model import End, Link, Program, Routing, Sliver, Topology, Value, ViniError
-from vini.node import netns, probe
+from vini.model import Program, Topology, Value, ViniError
+from vini.node import netns
 
 Say = Callable[[str], None]
 
@@ -49,14 +47,6 @@ FULL = Sizes(rounds=5, seconds=1.0, tcp_seconds=3.0, chain=16)
 QUICK = Sizes(rounds=2, seconds=0.4, tcp_seconds=1.0, chain=4)
 
 OVER_SOCKETS = "forwarding by C over AF_XDP"
-LOOKUP = """input -> l :: lookup -> t :: dec-ttl -> out
-l[kernel] -> kernel
-t[expired] -> kernel
-"""
-TABLE = """input -> t :: dec-ttl -> r :: route4(routes={{default = {out}}}) -> out
-t[expired] -> kernel
-r[none] -> kernel
-"""
 TUNNEL = {
     "b0": """input(to-a) -> t :: dec-ttl -> e
 e :: vxlan-encap(vni=7, local=192.0.2.1, remote=192.0.2.2) -> out(to-b1)
@@ -80,7 +70,7 @@ async def _all(sizes: Sizes, say: Say) -> Found:
     async with ours.agent() as client:
         packets = await _packets(client, sizes, say)
         return [
-            *_rows(packets), *await _between_hosts(sizes, say), *_processes(sizes, say),
+            *_rows(packets), *await between_hosts(sizes.rounds, sizes.seconds, say), *_processes(sizes, say),
             *await _over_sockets(client, sizes, say),
             *await _streams(client, sizes, say), *await _chains(client, sizes, say),
         ]  # fmt: skip
@@ -90,7 +80,7 @@ def _processes(sizes: Sizes, say: Say) -> Found:
     """A process in place of the kernel, in the native path's middle."""
     say("a process that forwards, in C and in Python")
     with native() as raw:
-        _speak(raw)
+        speak(raw)
 
         def kernel_forwards(on: bool) -> None:
             with netns.inside(raw.middle):
@@ -116,7 +106,7 @@ async def _over_sockets(client: Client, sizes: Sizes, say: Say) -> Found:
                 base.append(kpps(raw, sizes.seconds, takes_in=True))
             await ours.put(client, topology)
             of = path(client, topology)
-            _speak(of)
+            speak(of)
             with ends(of, takes_in=False) as made:
                 made.run(of.first, WARM_S)
                 over.append(made.run(of.first, sizes.seconds).arrived_kpps)
@@ -139,69 +129,9 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> str:
 # --- 64-byte packets --------------------------------------------------------------------------
 
 
-def line(count: int) -> Topology:
-    """`a`, then `count` routers, then `c`; the kernel forwards."""
-    inner = ["b"] if count == 1 else [f"b{i}" for i in range(count)]
-    routers = {n: Sliver(n, routing=Routing(("static",))) for n in inner}
-    slivers = {"a": Sliver("a"), **routers, "c": Sliver("c")}
-    order = list(slivers)
-    links = tuple(Link((End(x), End(y))) for x, y in zip(order, order[1:], strict=False))
-    return Topology(ours.SLICE, slivers, links)
-
-
 def path(client: Client, topology: Topology) -> Path3:
     """From `a` to `c` through a slice on this machine."""
-    return _path(topology, {s: client.place.netns(f"{topology.name}.{s}") for s in topology.slivers})
-
-
-def _path(topology: Topology, where: Mapping[str, Path]) -> Path3:
-    """The same; `where` has each sliver's namespace."""
-    made = layout(topology)
-    first, last = made.vifs["a"][0], made.vifs["c"][0]
-    flow = Flow(
-        _mac(topology, "a", first.dev), _mac(topology, first.peer, first.peer_dev),
-        _ip4(first.addresses), _ip4(last.addresses),
-    )  # fmt: skip
-    return Path3(where["a"], first.dev, where[first.peer], first.peer_dev, where["c"], last.dev, flow)
-
-
-def _mac(topology: Topology, sliver: str, dev: str) -> str:
-    return names.mac(topology.name, sliver, dev)
-
-
-def _ip4(addresses: tuple[str, ...]) -> str:
-    return next(a.partition("/")[0] for a in addresses if ":" not in a)
-
-
-@contextmanager
-def ends(of: Path3, *, takes_in: bool) -> Iterator[Ends]:
-    """A generator at the first vif and a sink at the last; with `takes_in`, the kernel gets what enters the middle."""
-    with netns.inside(of.first):
-        made = Ends(if_nametoindex(of.first_dev), of.flow)
-    made.put_sink(of.last, of.last_dev)
-    if takes_in:
-        made.take_in(of.middle, of.middle_dev)
-    try:
-        yield made
-    finally:
-        take_off(of.last, of.last_dev)
-        if takes_in:
-            take_off(of.middle, of.middle_dev)
-        made.close()
-
-
-def _speak(of: Path3) -> None:
-    """A ping, so that every neighbour on the way is known."""
-    argv = ["ping", "-c", "1", "-w", "10", of.flow.destination]
-    with netns.inside(of.first):
-        subprocess.run(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
-
-
-def kpps(of: Path3, seconds: float, *, takes_in: bool) -> float:
-    """10**3 packets per second that arrive."""
-    _speak(of)
-    with ends(of, takes_in=takes_in) as made:
-        return made.run(of.first, seconds).arrived_kpps
+    return path_through(topology, {s: client.place.netns(f"{topology.name}.{s}") for s in topology.slivers})
 
 
 def _one_hop(of: Path3, seconds: float) -> float:
@@ -238,7 +168,7 @@ async def _packets(client: Client, sizes: Sizes, say: Say) -> dict[str, list[flo
             await ours.put(client, changed)
             of = path(client, changed)
             if "kernel's" in name:  # the others know one direction only, and need no neighbours
-                _speak(of)
+                speak(of)
             with ends(of, takes_in="tc" in name) as made:
                 out[name].append(made.run(of.first, sizes.seconds).arrived_kpps)
         await client.down(topology.name)
@@ -282,39 +212,6 @@ def _alone(found: list[float], base: list[float], ends_alone: list[float]) -> li
     return [(1e6 / b - 1e6 / e) / max(1e6 / f - 1e6 / e, 1.0) for f, b, e in zip(found, base, ends_alone, strict=True)]
 
 
-# --- between two hosts ------------------------------------------------------------------------
-
-
-async def _between_hosts(sizes: Sizes, say: Say) -> Found:
-    """A router on each of two test hosts, and the link between them, which is a tunnel."""
-    if "vxlan" not in probe.capabilities():
-        remedy = next(f.remedy for f in probe.FEATURES if f.name == "vxlan")
-        return [Missing("a link between two hosts", f"this machine lacks vxlan; {remedy}")]
-    base: list[float] = []
-    found: dict[str, list[float]] = defaultdict(list)
-    topology = line(2)
-    placed = {name: HOSTS[at].name for name, at in {"a": 0, "b0": 0, "b1": 1, "c": 1}.items()}
-    programmed = topology
-    for name in ("b0", "b1"):
-        programmed = set_program(programmed, name, Program("elements", LOOKUP, hook="tc"))
-    where = {s: h.place.netns(f"{topology.name}.{s}") for s, name in placed.items() for h in HOSTS if h.name == name}
-    async with two_hosts() as hosts:
-        for i in range(sizes.rounds):
-            say(f"a link between two hosts, round {i + 1} of {sizes.rounds}")
-            with native() as raw:
-                base.append(kpps(raw, sizes.seconds, takes_in=True))
-            for name, wanted in (("kernel", topology), ("program, kernel's table, tc", programmed)):
-                await hosts.put(wanted, placed)
-                found[name].append(kpps(_path(wanted, where), sizes.seconds, takes_in=True))
-    out: Found = []
-    for name, rates in found.items():
-        target = 2.0 if "program" in name else None
-        out.append(row(f"a link between two hosts, tunnel included: {name}", rates, "kpps"))
-        out.append(row(f"a link between two hosts, tunnel included: {name} / native", ratios(rates, base), "x", target,
-                       "at least", note="two routers and a tunnel by the kernel, against one router"))  # fmt: skip
-    return out
-
-
 # --- one bulk TCP stream ----------------------------------------------------------------------
 
 
@@ -348,7 +245,7 @@ def _gbit(of: Path3, seconds: float) -> float:
         server = subprocess.Popen(["iperf3", "-s"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     argv = ["iperf3", "-c", of.flow.destination, "-t", f"{seconds:g}", "-J", "--connect-timeout", "3000"]
     try:
-        _speak(of)
+        speak(of)
         for _ in range(20):
             with netns.inside(of.first):
                 done = subprocess.run(argv, capture_output=True, text=True, check=False)

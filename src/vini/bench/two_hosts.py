@@ -1,7 +1,11 @@
 """Two nodes under measurement: agents in network namespaces of their own, joined by a cable (a veth pair).
 
-Each is a whole node with a place of its own, so a link from one to the other is a tunnel (VXLAN), as between machines.
+Each is a whole node with a place of its own, so a link from one to the other is a tunnel, as between machines.
 There is no central: what it would send, the desired state of each node, is embedded here and given to the agents.
+
+Where the machine has two processors each host has one for itself, as two machines do: what arrives at the second host
+is taken in by a thread of the kernel's on another processor than that which sends.  The cable takes frames from XDP, as
+a network interface with native XDP does.
 """
 
 from __future__ import annotations
@@ -20,7 +24,8 @@ from vini import bus
 from vini.bench.finished import wait_finished
 from vini.embed import embed
 from vini.model import Node, SliceSpec, Topology, Value, ViniError
-from vini.node import cgroup, probe
+from vini.node import cgroup, ethtool, netns, probe
+from vini.node.netlink import Socket
 from vini.node.place import Place
 from vini.placement import crossing
 
@@ -117,9 +122,36 @@ def _joined() -> Iterator[None]:
         for h in HOSTS:
             for words in (f"address add {h.address}/24 dev {_CABLE}", f"link set {_CABLE} up", "link set lo up"):
                 _ip("-n", h.network.name, *words.split())
+        for h in HOSTS:  # both are up
+            with netns.inside(h.network), Socket() as any_socket:
+                ethtool.set_gro(any_socket.fileno(), _CABLE, True)
+        _take_in_elsewhere(other)
         yield
     finally:
         _unplug()
+
+
+def _take_in_elsewhere(other: Host) -> None:
+    """What arrives at the other host, frames of XDP and socket buffers alike, is taken in on the last of ours."""
+    ours = os.sched_getaffinity(0)
+    at = f"/sys/class/net/{_CABLE}"
+    script = f"echo 1 >{at}/threaded; echo {1 << max(ours):x} >{at}/queues/rx-0/rps_cpus"
+    _ip("netns", "exec", other.network.name, "sh", "-c", script)
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if (process / "comm").read_text().startswith(f"napi/{_CABLE}"[:15]):
+                os.sched_setaffinity(int(process.name), {max(ours)})
+
+
+@contextmanager
+def sending_alone() -> Iterator[None]:
+    """This thread keeps to the first of our processors, that of the first host."""
+    ours = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(ours)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, ours)
 
 
 def _unplug() -> None:

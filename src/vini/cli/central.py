@@ -46,7 +46,7 @@ def central_command() -> None:
 @click.option("--database", default="", help="URL, e.g. postgresql+psycopg:///vini; default: SQLite in --dir.")
 @click.option(
     "--tunnel",
-    type=click.Choice(["vxlan", "gretap", "wireguard"]),
+    type=click.Choice(["vxlan", "vxlan-xdp", "gretap", "wireguard"]),
     default="vxlan",
     show_default=True,
     help="What links between nodes are made of, in slices that don't say.",

@@ -76,6 +76,7 @@ from vini.model.objects import (
     Veth,
     VethEnd,
     Vxlan,
+    VxlanXdp,
     Wireguard,
     WireguardPeer,
     is_sliver,
@@ -94,5 +95,6 @@ __all__ = [
     "Resources", "Ride", "Root", "Route", "Router", "RouterVif", "Routing",
     "SPEAKS", "STACK", "SYSCTLS", "Shape", "SliceSpec", "Sliver", "SliverStatus", "Stale", "State",
     "StaticRoute", "Sysctl", "Topology", "TopologyError", "Tunnel", "Unsupported", "Value", "Veth", "VethEnd",
-    "ViniError", "Vxlan", "WIREGUARD", "Waiting", "Way", "Wireguard", "WireguardPeer", "is_sliver", "underlay",
+    "ViniError", "Vxlan", "VxlanXdp", "WIREGUARD", "Waiting", "Way", "Wireguard", "WireguardPeer",
+    "is_sliver", "underlay",
 ]  # fmt: skip

@@ -190,4 +190,6 @@ class Topology(Value, frozen=True):
     links: tuple[Link, ...] = ()
     expect: tuple[Expect, ...] = ()
     substrate: Literal["mirror", "heal"] = "mirror"  # what becomes of a link when the path that it rides on fails
-    tunnel: Literal["", "vxlan", "gretap", "wireguard"] = ""  # links between nodes; "": the testbed's choice
+    tunnel: Literal["", "vxlan", "vxlan-xdp", "gretap", "wireguard"] = (
+        ""  # links between nodes; "": the testbed's choice
+    )

@@ -255,8 +255,36 @@ class Vxlan(Object, frozen=True):
         return (("netns", self.ns), *((("wireguard", self.through, WIREGUARD),) if self.through else ()))
 
 
+class VxlanXdp(Object, frozen=True):
+    """As a Vxlan, and the same on the wire, but made by eBPF programs of the node at XDP; so programs in the sliver run
+    at XDP too (docs/explanation/xdp-tunnels.md).
+
+    The interface is one end of a pair; the other end is in the node's own namespace, and the programs are there and at
+    the node's interface that has the address `local`.
+    """
+
+    in_place: ClassVar[frozenset[str]] = frozenset({"local", "remote", "port", "whole"})
+    ns: str
+    dev: str
+    index: int  # interface index, unique inside its namespace
+    mac: str
+    vni: int  # VXLAN network identifier, 1..2**24-1; unique in the testbed
+    local: str  # address of this node, IPv4 or IPv6, as `ipaddress` prints it
+    remote: str  # and of the other one, of the same IP version
+    port: int = 4789  # UDP, at both
+    whole: bool = True  # the programs are where they belong, and know it as it is here; always wanted so
+
+    @property
+    def key(self) -> Key:
+        return ("vxlanxdp", self.ns, self.dev)
+
+    @property
+    def on(self) -> tuple[Key, ...]:
+        return (("netns", self.ns),)
+
+
 class Gretap(Object, frozen=True):
-    """The same by Ethernet over GRE with a key (RFC 2784, RFC 2890), as VINI's first links were."""
+    """As a Vxlan, by Ethernet over GRE with a key (RFC 2784, RFC 2890), as VINI's first links were."""
 
     in_place: ClassVar[frozenset[str]] = frozenset({"local", "remote", "whole"})
     ns: str
@@ -646,6 +674,7 @@ AnyObject = (
     | Veth
     | Wireguard
     | Vxlan
+    | VxlanXdp
     | Gretap
     | Outside
     | Bridge
@@ -661,10 +690,9 @@ AnyObject = (
     | Process
     | Halt
 )
-Tunnel = Vxlan | Gretap  # what a link to another node can be made of
+Tunnel = Vxlan | VxlanXdp | Gretap  # what a link to another node can be made of
 # From the ground up: a kind stands only on kinds to its left (and, for processes, on its own).
 STACK: tuple[type[Object], ...] = (
-    Netns, Disk, Sysctl, Veth, Wireguard, Vxlan, Gretap, Outside, Bridge, Interface, Address, Route, File, Shape,
-    Gate, Bpf,
-    Hook, Root, Container, Process, Halt,
+    Netns, Disk, Sysctl, Veth, Wireguard, Vxlan, VxlanXdp, Gretap, Outside, Bridge, Interface, Address, Route, File,
+    Shape, Gate, Bpf, Hook, Root, Container, Process, Halt,
 )  # fmt: skip

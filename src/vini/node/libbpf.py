@@ -10,6 +10,7 @@ import ctypes
 import os
 import struct
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from ctypes import byref, c_char_p, c_int, c_size_t, c_uint32, c_void_p
 from functools import cache
 from pathlib import Path
@@ -187,6 +188,16 @@ def pin(fd: int, path: Path) -> None:
 def pinned(path: Path) -> int:
     """A descriptor of what is pinned there; OSError where nothing is."""
     return _check(_library().bpf_obj_get(os.fsencode(path)), f"opening {path}")
+
+
+@contextmanager
+def held(path: Path) -> Iterator[int]:
+    """A descriptor of what is pinned there, as long as the block runs; OSError where nothing is."""
+    fd = pinned(path)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def program_record(fd: int) -> ProgramRecord:

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from vini.model import OutsideGrant, Unsupported, Value
-from vini.node import cgroup
+from vini.node import carrier, cgroup
 from vini.node.container import crun, disks, limits, mounts
 from vini.node.outside import rules
 from vini.node.service import has_systemd
@@ -29,6 +29,7 @@ FEATURES = (
     Feature("root", "making network namespaces", "run it as root: `sudo ./vini ...`"),
     Feature("cgroup2", "keeping track of processes", "boot with systemd.unified_cgroup_hierarchy=1"),
     Feature("vxlan", "links to other nodes", "`modprobe vxlan` (package linux-modules-extra-$(uname -r))"),
+    Feature("vxlan-xdp", "links to other nodes at XDP", "`apt-get install clang libbpf-dev libbpf1`"),
     Feature("gretap", "links to other nodes by GRE", "`modprobe ip_gre; modprobe ip6_gre`"),
     Feature("wireguard", "encrypted links to other nodes", "`modprobe wireguard`"),
     Feature("netem", "link emulation by the kernel", "`modprobe sch_netem` (package linux-modules-extra-$(uname -r))"),
@@ -82,6 +83,11 @@ def _vxlan() -> bool:
     four = "ip link add v4 type vxlan id 1 local 127.0.0.1 remote 127.0.0.2 dstport 4789"
     six = "ip link add v6 type vxlan id 2 local ::1 remote ::2 dstport 4789"
     return subprocess.run(["unshare", "-n", "sh", "-c", f"{four} && {six}"], capture_output=True).returncode == 0
+
+
+def _vxlan_xdp() -> bool:
+    """A compiler, and a kernel that takes our programs."""
+    return _programs() and _root() and carrier.can_load()
 
 
 def _gretap() -> bool:
@@ -149,6 +155,7 @@ _PROBES: dict[str, Callable[[], bool]] = {
     "root": _root,
     "cgroup2": _cgroup2,
     "vxlan": _vxlan,
+    "vxlan-xdp": _vxlan_xdp,
     "gretap": _gretap,
     "wireguard": _wireguard,
     "netem": _netem,

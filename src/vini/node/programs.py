@@ -122,7 +122,7 @@ class Programs:
                         budget.set_kpps(maps.map_fd("slice_budget"), budget.SLICE_KPPS)
                     for name, path in missing.items():
                         libbpf.pin(maps.map_fd(name), path)
-        with _pinned(pins.at / "sliver_budget") as fd:
+        with libbpf.held(pins.at / "sliver_budget") as fd:
             budget.set_kpps(fd, kpps)
 
     def unload(self, ns: str) -> None:
@@ -133,17 +133,17 @@ class Programs:
 
     def spent(self, ns: str) -> budget.Spent:
         """How many packets a sliver's programs saw, and how many were beyond a budget."""
-        with _pinned(Shelf(self._place, ns).at / "shares") as fd:
+        with libbpf.held(Shelf(self._place, ns).at / "shares") as fd:
             return budget.spent(fd)
 
     def slice_kpps(self, slice_: str) -> int:
         """The budget of a slice in force."""
-        with _pinned(Shelf(self._place, f"{slice_}.").budget) as fd:
+        with libbpf.held(Shelf(self._place, f"{slice_}.").budget) as fd:
             return budget.kpps(fd)
 
     def set_slice_kpps(self, slice_: str, kpps: int) -> None:
         """Change the budget of a slice, at once."""
-        with _pinned(Shelf(self._place, f"{slice_}.").budget) as fd:
+        with libbpf.held(Shelf(self._place, f"{slice_}.").budget) as fd:
             budget.set_kpps(fd, kpps)
 
     def running_ns_per_s(self, over_s: float = 0.05) -> dict[str, float]:
@@ -204,7 +204,7 @@ class Programs:
             raise NotFound(f"No program is loaded in {ns}.")
         if table not in record.maps:
             raise NotFound(f"The program of {ns} has no table {table}; it has {', '.join(record.maps) or 'none'}.")
-        with _pinned(pins.at / record.generation / "maps" / table) as fd:
+        with libbpf.held(pins.at / record.generation / "maps" / table) as fd:
             head = libbpf.map_record(fd)
             yield fd, MapHead(table, head.type, head.key_size, head.value_size, head.max_entries)
 
@@ -391,7 +391,7 @@ def _lead(pins: Shelf, known: Mapping[int, str], functions: Mapping[str, int], t
 
 def called(pins: Shelf, hook: HookPin) -> int:
     """The kernel's number of the program that a dispatcher calls; 0: none."""
-    with suppress(FileNotFoundError), _pinned(pins.calls(hook.hook)) as fd:
+    with suppress(FileNotFoundError), libbpf.held(pins.calls(hook.hook)) as fd:
         found = libbpf.lookup(fd, libbpf.map_record(fd), _SLOT.pack(hook.slot))
         return int(_SLOT.unpack(found[0])[0]) if found else 0
     return 0
@@ -400,17 +400,8 @@ def called(pins: Shelf, hook: HookPin) -> int:
 def set_called(pins: Shelf, hook: HookPin, program: int | None) -> None:
     """Let a dispatcher call this program (a descriptor), or none, from its next packet on."""
     assert 0 <= hook.slot < SLOTS
-    with _pinned(pins.calls(hook.hook)) as fd:
+    with libbpf.held(pins.calls(hook.hook)) as fd:
         if program is None:
             libbpf.delete(fd, _SLOT.pack(hook.slot))
         else:
             libbpf.update(fd, libbpf.map_record(fd), _SLOT.pack(hook.slot), _SLOT.pack(program))
-
-
-@contextmanager
-def _pinned(path: Path) -> Iterator[int]:
-    fd = libbpf.pinned(path)
-    try:
-        yield fd
-    finally:
-        os.close(fd)

@@ -358,6 +358,11 @@ def set_link(
     return nl.message(nl.NEWLINK, 0, body)
 
 
+def set_arp(index: int, on: bool) -> bytes:
+    """Have the kernel find out neighbours' MAC addresses at an interface, or not."""
+    return nl.message(nl.SETLINK, 0, _LINK_BODY.pack(0, 0, index, 0 if on else _IFF_NOARP, _IFF_NOARP))
+
+
 def set_master(index: int, master: int) -> bytes:
     """Make an interface a port of that bridge (0: of none)."""
     return nl.message(nl.SETLINK, 0, _LINK_BODY.pack(0, 0, index, 0, 0) + nl.u32(_MASTER, master))

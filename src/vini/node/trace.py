@@ -8,6 +8,7 @@ from contextlib import suppress
 from vini.bus import SliverLoad
 from vini.model import AnyObject, Process
 from vini.node import netns, rtnl
+from vini.node.carrier import Carrier
 from vini.node.drivers.contents import furnished
 from vini.node.drivers.process import ProcessDriver
 from vini.node.loads import loads
@@ -23,12 +24,14 @@ class Traces:
 
     def __init__(self, place: Place, processes: ProcessDriver):
         self._place, self._pins, self._processes = place, Pins(place), processes
+        self._carrier = Carrier(place)
 
     def namespaces(self) -> set[str]:
-        """Names (`slice.sliver`) of all that has a namespace, a directory, a pinned root, a cgroup or a way to the
-        world of ours."""
+        """Names (`slice.sliver`) of all that has a namespace, a directory, a pinned root, a cgroup, a tunnel or a way
+        to the world of ours."""
         outside = record.namespaces(self._place) | pair.strays(self._place.mark)
-        return self._pins.names() | furnished(self._place) | outside
+        tunnels = {o.ns for o in self._carrier.owners().values()}
+        return self._pins.names() | furnished(self._place) | outside | tunnels
 
     def health(self, objects: Iterable[AnyObject]) -> tuple[dict[str, str], dict[str, str]]:
         """Namespace -> why, for what exists but does not work yet, and for what has failed."""

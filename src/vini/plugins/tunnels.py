@@ -9,7 +9,7 @@ from typing import Literal
 
 from vini.model import Node, Topology, Value
 
-TunnelKind = Literal["vxlan", "gretap", "wireguard"]
+TunnelKind = Literal["vxlan", "vxlan-xdp", "gretap", "wireguard"]
 
 
 class Stack(Value, frozen=True):
@@ -18,12 +18,16 @@ class Stack(Value, frozen=True):
     needs: tuple[str, ...]  # capabilities of both nodes
     overhead: Mapping[int, int]  # IP version between nodes -> bytes around a packet
     remedy: str  # how a node gets what it needs
+    most: int = 65535  # the longest packet that it carries over whatever network
 
 
 # Inner Ethernet 14; VXLAN 8 and UDP 8, or GRE with its key 8; IP 20 or 40.  WireGuard puts 32 bytes (header 16, tag
 # 16), UDP 8 and IP 20 or 40 around a VXLAN packet over IPv4.
 STACKS: Mapping[TunnelKind, Stack] = {
     "vxlan": Stack(("vxlan",), {4: 50, 6: 70}, "`modprobe vxlan`"),
+    "vxlan-xdp": Stack(
+        ("vxlan-xdp",), {4: 50, 6: 70}, "`apt-get install clang libbpf-dev libbpf1`, on Linux 5.14 or newer", 3450
+    ),
     "gretap": Stack(("gretap",), {4: 42, 6: 62}, "`modprobe ip_gre; modprobe ip6_gre`"),
     "wireguard": Stack(("vxlan", "wireguard"), {4: 50 + 60, 6: 50 + 80}, "`modprobe vxlan; modprobe wireguard`"),
 }
@@ -33,6 +37,11 @@ VERSIONS = (4, 6)
 def kind_of(topology: Topology) -> TunnelKind:
     """What the links of a slice between nodes are made of."""
     return topology.tunnel or "vxlan"
+
+
+def runs_xdp(kind: TunnelKind) -> bool:
+    """Whether vifs of such tunnels run programs at XDP, and take what XDP sends, as those of pairs do."""
+    return kind == "vxlan-xdp"
 
 
 def reach(node: Node, kind: TunnelKind) -> int:
@@ -55,7 +64,7 @@ def _version(address: str) -> int:
 
 def within(node: Node, kind: TunnelKind) -> int:
     """The longest packet that such a tunnel from a node can carry; its MTU where it can have none."""
-    return node.mtu - STACKS[kind].overhead.get(reach(node, kind), 0)
+    return min(node.mtu - STACKS[kind].overhead.get(reach(node, kind), 0), STACKS[kind].most)
 
 
 def apart(link: str, a: Node, b: Node, kind: TunnelKind) -> Iterator[str]:

@@ -17,10 +17,11 @@ from vini.model import (
     Veth,
     VethEnd,
     Vxlan,
+    VxlanXdp,
     underlay,
 )
 from vini.plugins import wireguard
-from vini.plugins.tunnels import STACKS, TunnelKind, apart, within
+from vini.plugins.tunnels import STACKS, TunnelKind, apart, reach, within
 from vini.topology import LEAST_MTU_V6
 
 MTU = 1500  # of a link that asks for none
@@ -36,6 +37,11 @@ class Wire(Value, frozen=True):
     def is_tunnel(self) -> bool:
         """Whether its ends are on different nodes."""
         return isinstance(self.ends[0], Tunnel)
+
+    @property
+    def is_at_xdp(self) -> bool:
+        """Whether it is a tunnel whose vifs run programs at XDP, and take what XDP sends, as those of pairs do."""
+        return isinstance(self.ends[0], VxlanXdp)
 
 
 def wires(
@@ -60,7 +66,7 @@ def wires(
     for name, vifs in made.ends.items():
         nodes = pairs[name]
         ends = _tunnel(slice_, vifs, nodes, _vni(name, vnis), kind, at) if name in crossing else _pair(slice_, vifs)
-        out[name] = Wire(ends, _mtu(name, made, rooms[name], least[name], nodes))
+        out[name] = Wire(ends, _mtu(name, made, rooms[name], least[name], nodes, kind))
     return out
 
 
@@ -93,13 +99,16 @@ def _vni(name: str, vnis: Mapping[str, int]) -> int:
     return vnis[name]
 
 
-def _mtu(name: str, made: Layout, room: int, least: int, nodes: tuple[Node, Node]) -> int:
+def _mtu(name: str, made: Layout, room: int, least: int, nodes: tuple[Node, Node], kind: TunnelKind) -> int:
     asked = made.links[name].mtu
     if asked is not None and asked > room:
+        carries, takes = min(n.mtu for n in nodes), STACKS[kind].overhead[reach(nodes[0], kind)]
+        why = f"their network carries {carries}, and the tunnel takes {takes}"
+        if room < carries - takes:
+            why = f"a tunnel of the kind {kind} carries no longer ones"
         raise Unsupported(
             f"Link {name!r} asks for an mtu of {asked}, but between nodes {nodes[0].name!r} and {nodes[1].name!r} "
-            f"packets of at most {room} bytes fit: their network carries {min(n.mtu for n in nodes)}, and the tunnel "
-            f"takes {min(n.mtu for n in nodes) - room}; write `mtu: {room}` or less, or leave it out."
+            f"packets of at most {room} bytes fit: {why}; write `mtu: {room}` or less, or leave it out."
         )
     mtu = min(MTU, least) if asked is None else asked
     if asked is None and mtu < LEAST_MTU_V6 and any(":" in a for vif in made.ends[name] for a in vif.addresses):
@@ -125,6 +134,8 @@ def _tunnel(
         common = (f"{slice_}.{v.sliver}", v.dev, v.index, v.mac, number, at[here.name], at[there.name])
         if kind == "gretap":
             out.append(Gretap(*common))
+        elif kind == "vxlan-xdp":
+            out.append(VxlanXdp(*common))
         else:
             out.append(Vxlan(*common, through=underlay(slice_) if kind == "wireguard" else ""))
     return out[0], out[1]

@@ -516,7 +516,7 @@ TOPOLOGY = Section(
             "Links between nodes fail with the path that they ride on (mirror, default), or are left alone (heal).",
         ),
         "tunnel": Key(
-            words("vxlan", "gretap", "wireguard"),
+            words("vxlan", "vxlan-xdp", "gretap", "wireguard"),
             "What links between nodes are made of; default: the testbed's choice.",
         ),
     },

@@ -23,7 +23,6 @@ from vini.model import (
     Netns,
     Route,
     Sysctl,
-    Tunnel,
     Veth,
     VethEnd,
     Vxlan,
@@ -35,12 +34,15 @@ from vini.node.drivers import Failures, bridge, clamp, tunnel
 from vini.node.drivers.births import Births, mend_vif, vif_is_right
 from vini.node.drivers.contents import forget_sliver, furnished
 from vini.node.drivers.exits import Exits
+from vini.node.drivers.tunnel import KernelTunnel
+from vini.node.drivers.vxlan_xdp import VxlanXdpDriver
 from vini.node.netlink import Socket
 from vini.node.pins import Pins
 from vini.node.place import GROUP, ROUTE_PROTOCOL, Place
 from vini.node.procfs import NetSettings
 
 Settings = tuple[tuple[str, str], ...]  # as a Sysctl has them
+_PAIR_TO_NODE = ("vxlanxdp",)  # a vif of such a tunnel is one end of a pair, whose other end is in no sliver
 _GONE = frozenset({ENODEV, ENOENT, ESRCH, 99})  # 99: EADDRNOTAVAIL
 
 
@@ -55,6 +57,7 @@ class NetworkDriver:
         self._settings = NetSettings()
         self._births = Births(self._settings)
         self._clamp = clamp.Clamp()
+        self._at_xdp = VxlanXdpDriver(place)
         self._marks_addresses = _kernel() >= (5, 18)  # IFA_PROTO: Linux 5.18
 
     # --- observe ------------------------------------------------------------------------------
@@ -173,7 +176,9 @@ class NetworkDriver:
         for o in objects:
             self._births.forget(o.slivers[0])
         Exits(self._place).forget({o.slivers[0] for o in objects})
-        self._pins.remove([o.slivers[0] for o in objects if o.key not in failures])
+        gone = [o.slivers[0] for o in objects if o.key not in failures]
+        self._at_xdp.forget(gone)
+        self._pins.remove(gone)
         return failures
 
     def _write_sysctls(self, ns: str, o: AnyObject) -> None:
@@ -269,7 +274,7 @@ class NetworkDriver:
 
     def _make_tunnels(self, objects: Sequence[AnyObject]) -> Failures:
         failures: Failures = {}
-        tunnels = [o for o in objects if isinstance(o, Tunnel)]
+        tunnels = [o for o in objects if isinstance(o, KernelTunnel)]
         home = Path("/proc/thread-self/ns/net")
         tunnels.sort(key=lambda o: (_through(o), o.ns))
         for through, group in groupby(tunnels, key=_through):
@@ -281,7 +286,7 @@ class NetworkDriver:
                 failures.update((o.key, f"The kernel refused {' '.join(o.key)}: {e}.") for o in batch)
         return failures
 
-    def _make_above(self, below: tunnel.Below, tunnels: Sequence[Tunnel]) -> Failures:
+    def _make_above(self, below: tunnel.Below, tunnels: Sequence[KernelTunnel]) -> Failures:
         """Those that one namespace carries."""
         failures: Failures = {}
         with netns.back_home():
@@ -372,8 +377,9 @@ def _ensuring_interfaces(
     if seen:
         _bridge_ports(socket, batch, links, seen.links)
         _mend_settings([links[o.dev] for o in batch if o.dev in links], _forwarding(socket)[0], settings)
-    index = _indexes([o for o in batch if _is_of_tunnel(o)])
-    clamps.ensure(socket, {index[o.dev]: o.mtu for o in batch if _is_of_tunnel(o) and index[o.dev]})
+    leading = [o for o in batch if _is_of_tunnel(o) or o.wire[:1] == _PAIR_TO_NODE]
+    index = _indexes(leading)
+    clamps.ensure(socket, {index[o.dev]: o.mtu for o in leading if index[o.dev]})
     for o in batch:
         old = links.get(o.dev)
         if o.dev != "lo" and (old is not None or seen is None):
@@ -393,7 +399,7 @@ def _set_offloads(socket: int, o: Interface, is_new: bool) -> None:
         ethtool.set_finishing_checksums(socket, o.dev, o.finished)
 
 
-def _through(o: Tunnel) -> str:
+def _through(o: KernelTunnel) -> str:
     return o.through if isinstance(o, Vxlan) else ""
 
 
@@ -442,13 +448,14 @@ def _interface(ns: str, link: rtnl.SeenLink, seen: connected.Seen, socket: Socke
     master = seen.links.get(link.master)
     own = rtnl.family_settings(link)
     is_tunnel = tunnel.is_ours(link)
+    clamps = is_tunnel or _wire(ns, link)[:1] == _PAIR_TO_NODE
     return Interface(
         ns,
         link.dev,
         _wire(ns, link),
         link.mtu,
         link.up,
-        connected.is_complete(link, seen) and (not is_tunnel or clamp.is_right(socket, link.index, link.mtu)),
+        connected.is_complete(link, seen) and (not clamps or clamp.is_right(socket, link.index, link.mtu)),
         master.dev if master else f"#{link.master}" if link.master else "",
         link.index != 1 and not is_tunnel and ethtool.has_gro(socket.fileno(), link.dev),
         _splits(link),

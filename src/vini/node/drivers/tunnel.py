@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from errno import EEXIST
 from pathlib import Path
 
-from vini.model import Gretap, Tunnel, Vxlan, underlay
+from vini.model import Gretap, Vxlan, underlay
 from vini.node import gretap, netns, rtnl, vxlan
 from vini.node.drivers import Failures
 from vini.node.netlink import Socket
@@ -20,6 +20,7 @@ from vini.node.place import GROUP
 from vini.node.rtnl import SeenLink
 from vini.node.vxlan import Entry
 
+KernelTunnel = Vxlan | Gretap  # what the kernel has an interface of its own for
 _NOBODYS = -2
 _FALLS_WITHIN_S = 2.0  # the kernel takes a namespace down, and frees its tunnels' numbers
 Links = Mapping[int, SeenLink]
@@ -32,7 +33,7 @@ class Below:
         self.socket, self.fd = socket, fd
 
 
-def observe(ns: str, socket: Socket, links: Links, pin: Path) -> Iterator[Tunnel]:
+def observe(ns: str, socket: Socket, links: Links, pin: Path) -> Iterator[KernelTunnel]:
     """The tunnels of ours.  One that is carried by its own namespace is not: it leads nowhere.
 
     `pin` is that of the slice's encrypted way; a tunnel that is not carried by it is by the node's own namespace.
@@ -69,7 +70,7 @@ def _entries(socket: Socket) -> list[Entry]:
     return [e for m in socket.dump(vxlan.dump_entries()) if (e := vxlan.seen_entry(m)) is not None]
 
 
-def ensure(below: Below, there: Socket, here: int, objects: Sequence[Tunnel], pin: Path) -> Failures:
+def ensure(below: Below, there: Socket, here: int, objects: Sequence[KernelTunnel], pin: Path) -> Failures:
     """Make those of one namespace, or change what of them is there.  `there` is a socket in it, `here` a file of it;
     `pin` as above."""
     links = {link.index: link for link in map(rtnl.seen_link, there.dump(rtnl.dump_links()))}
@@ -87,7 +88,7 @@ def ensure(below: Below, there: Socket, here: int, objects: Sequence[Tunnel], pi
     return failures
 
 
-def _is_same(old: Tunnel, new: Tunnel) -> bool:
+def _is_same(old: KernelTunnel, new: KernelTunnel) -> bool:
     """Whether it can become the new one as it is."""
     return (
         type(old) is type(new)
@@ -95,7 +96,7 @@ def _is_same(old: Tunnel, new: Tunnel) -> bool:
     )
 
 
-def _change(there: Socket, o: Tunnel) -> bool:
+def _change(there: Socket, o: KernelTunnel) -> bool:
     """Lead a tunnel to where it is to lead, and nowhere else; False where the kernel can't."""
     if isinstance(o, Gretap):
         return not there.transact([gretap.change(o)])[0]
@@ -106,7 +107,7 @@ def _change(there: Socket, o: Tunnel) -> bool:
     return not any(there.transact([*map(vxlan.delete_entry, wrong), vxlan.add_default(o.index, o.remote)]))
 
 
-def _make(below: Below, there: Socket, here: int, o: Tunnel, is_taken: bool) -> str:
+def _make(below: Below, there: Socket, here: int, o: KernelTunnel, is_taken: bool) -> str:
     """Why it could not be made; "" where it was."""
     attempt = _attempt(below, there, here, o)
     deadline = time.monotonic() + _FALLS_WITHIN_S
@@ -118,12 +119,12 @@ def _make(below: Below, there: Socket, here: int, o: Tunnel, is_taken: bool) -> 
     return os.strerror(errno) if errno else ""
 
 
-def _or_name(o: Tunnel) -> str:
+def _or_name(o: KernelTunnel) -> str:
     """A GRE tunnel is born below, under its name."""
     return f", or an interface of its own with the name {o.dev}" if isinstance(o, Gretap) else ""
 
 
-def _attempt(below: Below, there: Socket, here: int, o: Tunnel) -> Callable[[], int]:
+def _attempt(below: Below, there: Socket, here: int, o: KernelTunnel) -> Callable[[], int]:
     """To make it; tells the errno."""
     if isinstance(o, Vxlan):
         return lambda: below.socket.transact([vxlan.add(here, o)])[0]

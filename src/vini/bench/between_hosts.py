@@ -1,0 +1,94 @@
+"""How fast packets of 64 bytes cross a router on each of two test hosts, and the link between them, a tunnel."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+from msgspec import structs
+
+from vini.bench import ours
+from vini.bench.native import Path3, native
+from vini.bench.result import Found, Missing, ratios, row
+from vini.bench.slice_path import LOOKUP, TABLE, ends, kpps, line, path_through, speak
+from vini.bench.two_hosts import HOSTS, sending_alone, two_hosts
+from vini.edit import set_program
+from vini.model import Program, Topology, Value
+from vini.node import probe
+
+
+async def between_hosts(rounds: int, seconds: float, say: Callable[[str], None]) -> Found:
+    """Rates, and their ratios to the native one, round by round; `seconds` for each figure."""
+    able = probe.capabilities()
+    ways = [way for way in _ways() if (way.topology.tunnel or "vxlan") in able]
+    out: Found = []
+    for kind in ("vxlan", "vxlan-xdp"):
+        if kind not in able:
+            remedy = next(f.remedy for f in probe.FEATURES if f.name == kind)
+            out.append(Missing(f"a link between two hosts by {kind}", f"this machine lacks {kind}; {remedy}"))
+    if not ways:
+        return out
+    base: list[float] = []
+    found: dict[str, list[float]] = defaultdict(list)
+    where = {s: h.place.netns(f"{ours.SLICE}.{s}") for s, name in _PLACED.items() for h in HOSTS if h.name == name}
+    async with two_hosts() as hosts:
+        for i in range(rounds):
+            say(f"a link between two hosts, round {i + 1} of {rounds}")
+            with native() as raw, sending_alone():
+                base.append(kpps(raw, seconds, takes_in=True))
+            for way in ways:
+                await hosts.put(way.topology, _PLACED)
+                with sending_alone():
+                    found[way.name].append(way.kpps(path_through(way.topology, where), seconds))
+    for way in ways:
+        rates = found[way.name]
+        note = "two routers and a tunnel, a processor for each host where there are two, against one router on one"
+        out.append(row(f"a link between two hosts, {way.name}", rates, "kpps"))
+        ratio = row(f"a link between two hosts, {way.name} / native", ratios(rates, base), "x", way.target, "at least",
+                    note=note)  # fmt: skip
+        out.append(ratio)
+    return out
+
+
+_PLACED = {"a": HOSTS[0].name, "b0": HOSTS[0].name, "b1": HOSTS[1].name, "c": HOSTS[1].name}
+
+
+class Way(Value, frozen=True):
+    """How the routers forward, and what the link between them is made of."""
+
+    name: str
+    topology: Topology
+    takes_in: bool  # the kernel forwards, or a program at tc
+    speaks: bool = True  # a ping is answered; of programs that know one direction it isn't
+    target: float | None = None  # of the native rate
+
+    def kpps(self, of: Path3, seconds: float) -> float:
+        """10**3 packets per second that arrive."""
+        if self.speaks:
+            speak(of)
+        with ends(of, takes_in=self.takes_in) as made:
+            made.run(of.first, seconds / 10)  # the first packets find the way
+            return made.run(of.first, seconds).arrived_kpps
+
+
+def _ways() -> list[Way]:
+    plain = line(2)
+    at_xdp = structs.replace(plain, tunnel="vxlan-xdp")
+    lookup = dict.fromkeys(("b0", "b1"), LOOKUP)
+    table = {"b0": TABLE.format(out="to-b1"), "b1": TABLE.format(out="to-c")}
+    return [
+        Way("VXLAN by the kernel: kernel", plain, takes_in=True),
+        Way("VXLAN by the kernel: program, kernel's table, tc", _programmed(plain, lookup, "tc"), takes_in=True),
+        Way("VXLAN at XDP: kernel", at_xdp, takes_in=True),
+        Way("VXLAN at XDP: program, kernel's table, XDP", _programmed(at_xdp, lookup, "xdp"), takes_in=False,
+            target=2.0),
+        Way("VXLAN at XDP: program, table of its own, XDP", _programmed(at_xdp, table, "xdp"), takes_in=False,
+            speaks=False, target=2.0),
+    ]  # fmt: skip
+
+
+def _programmed(topology: Topology, texts: Mapping[str, str], hook: Literal["tc", "xdp"]) -> Topology:
+    for sliver, text in texts.items():
+        topology = set_program(topology, sliver, Program("elements", text, hook=hook))
+    return topology

@@ -1,0 +1,219 @@
+"""The contract of drivers for tunnels at XDP: of the machine in a dict, and of a real one that a namespace plays."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from itertools import count
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+from own_place import run
+from world import World
+
+from vini.bench.generator import Ends, Flow
+from vini.model import Address, AnyObject, Interface, Netns, Sysctl, VxlanXdp
+from vini.node import carrier, netns
+from vini.node.carrier import Carrier
+from vini.node.drivers.vxlan_xdp import VxlanXdpDriver
+from vini.node.netlink import Socket
+from vini.plan import in_order
+
+A = "t.a"
+FORWARDING = (("ipv4/ip_forward", "1"), ("ipv6/conf/all/forwarding", "1"))
+GROUND: frozenset[AnyObject] = frozenset(
+    {Netns(A), Sysctl(A, FORWARDING), Interface(A, "lo", ("netns", A), mtu=65536)}
+)  # fmt: skip
+FOUR = VxlanXdp(A, "to-b", 70011, "02:00:00:00:01:0a", 7, "192.0.2.1", "192.0.2.2")
+SIX = VxlanXdp(A, "to-c", 70012, "02:00:00:00:01:0b", 8, "2001:db8::1", "2001:db8::2")
+TUNNELS = in_order([FOUR, SIX])
+WHOLE = GROUND | {
+    FOUR,
+    SIX,
+    Interface(A, "to-b", FOUR.key, mtu=1450, finished=True, gro=True),
+    Interface(A, "to-c", SIX.key, mtu=1430, finished=True),
+    Address(A, "to-b", "10.1.0.0/31"),
+}
+CHANGES = [
+    replace(FOUR, remote="192.0.2.3"),
+    replace(FOUR, local="192.0.2.4", port=4790),
+    replace(FOUR, local="2001:db8::1", remote="2001:db8::3"),
+    replace(SIX, remote="2001:db8::3"),
+]
+IN_SLIVER = (
+    "ip link delete to-b",
+    "ip link set to-b down; ip link set to-b name elsewhere",
+    "ip link set to-b mtu 1280",
+    "ip link set to-c address 02:00:00:00:00:98",
+)
+ON_NODE = (
+    "ip link set dev eth0 xdpdrv off",
+    "ip link set dev {outer} xdpdrv off",
+    "tc qdisc delete dev {outer} clsact",
+    "tc filter delete dev {outer} ingress",
+    "ip link set {outer} down",
+    "ip link set {outer} arp on",
+    "ip link set {outer} mtu 1400",
+    "echo 0 >/proc/sys/net/ipv4/conf/{outer}/forwarding",
+    "echo 0 >/proc/sys/net/ipv6/conf/{outer}/forwarding",
+    "ip link delete {outer}",
+    "rm {pins}/*/leave",
+    "rm {pins}/*/arriving",
+    "rm {pins}/*/owners",
+    "umount {pins}",
+)
+REAL = pytest.param("real", marks=[pytest.mark.root, pytest.mark.needs("cgroup2", "vxlan-xdp")])
+
+
+class Crash(BaseException):
+    """The agent is gone at this step."""
+
+
+@pytest.fixture(params=["fake", REAL])
+def world(request: pytest.FixtureRequest) -> Iterator[World]:
+    """With everything of WHOLE in it; the real one is in a namespace that plays the machine."""
+    with ExitStack() as stack:
+        own = request.getfixturevalue("own") if request.param == "real" else None
+        if own:
+            node = f"host-{own.place.mark}"
+            run("ip", "netns", "add", node)
+            stack.callback(run, "ip", "netns", "delete", node)
+            stack.enter_context(netns.inside(Path("/run/netns") / node))
+            run("sh", "-ec", "ip link add eth0 type veth peer name other; ip link set eth0 up; ip link set other up")
+            for address in ("192.0.2.1/24", "192.0.2.4/24", "2001:db8::1/64"):
+                run("ip", "address", "add", address, "dev", "eth0", *(("nodad",) if ":" in address else ()))
+        world = World(own, {A})
+        assert world.one_pass(WHOLE) == {}
+        yield world
+        assert world.one_pass(frozenset()) == {}
+        assert world.see_anew() == frozenset()
+        if own:
+            assert_nothing_is_left(own.place)
+
+
+def assert_nothing_is_left(place: object) -> None:
+    links = run("ip", "-d", "link")
+    assert "xdp" not in links and "vini" not in links, links
+    assert not Carrier(place).exists()
+
+
+def outer(world: World, o: VxlanXdp) -> str:
+    return VxlanXdpDriver(world.own.place)._outer(carrier.Owner(o.ns, o.dev))
+
+
+def test_tunnels_at_xdp_keep_the_contract_of_drivers(world: World) -> None:
+    assert world.see() == world.see_anew() == WHOLE
+    assert world.ensure(*TUNNELS) == {}
+    assert world.see() == WHOLE
+    for new in CHANGES:
+        old = next(o for o in WHOLE if o.key == new.key)
+        assert {f for f in new.__struct_fields__ if getattr(old, f) != getattr(new, f)} <= new.changeable
+        assert world.ensure(new) == {}
+        assert world.see() == WHOLE - {old} | {new}
+        assert world.ensure(old) == {}
+    assert world.see() == WHOLE
+    for _ in range(2):
+        assert world.remove(*TUNNELS) == {}
+        assert world.see() == GROUND
+    assert world.one_pass(WHOLE) == {}
+    world.remove(Netns(A))
+    assert world.see() == frozenset()
+    if world.own:
+        assert_nothing_is_left(world.own.place)
+    failures = world.ensure(*TUNNELS)
+    assert set(failures) == {o.key for o in TUNNELS}
+    assert all(why.endswith(".") and why[0].isupper() for why in failures.values()), failures
+    assert world.remove(*TUNNELS) == {}
+    if world.own:
+        world.own.sweep("t")
+        assert_nothing_is_left(world.own.place)
+        _heals(world)
+        _refuses(world)
+        _survives_a_crash_at_any_step(world)
+
+
+def _heals(world: World) -> None:
+    """What only a real machine shows."""
+    assert world.one_pass(WHOLE) == {}
+    pins = world.own.place.run / "tunnels"
+    for deed in (*IN_SLIVER, *ON_NODE):
+        inside = ("nsenter", f"--net={world.own.place.netns(A)}", "--") if deed in IN_SLIVER else ()
+        run(*inside, "sh", "-ec", deed.format(outer=outer(world, FOUR), pins=pins))
+        assert world.see() != WHOLE, deed
+        assert world.one_pass(WHOLE) == {}, deed
+        assert world.see_anew() == WHOLE, deed
+
+
+def _refuses(world: World) -> None:
+    """Another's number, an address that the node has not, and an interface with somebody else's program."""
+    other = replace(FOUR, dev="to-d", index=70013)
+    assert "another tunnel with the number 7" in world.ensure(other)[other.key]
+    assert world.see() == WHOLE
+    elsewhere = replace(FOUR, local="192.0.2.77")
+    assert "has the address 192.0.2.77" in world.ensure(elsewhere)[elsewhere.key]
+    world.one_pass(GROUND)
+    run("ip", "link", "set", "dev", "eth0", "xdp", "off")
+    flow = Flow("02:00:00:00:00:01", "02:00:00:00:00:02", "192.0.2.1", "192.0.2.2")
+    stranger = Ends(1, flow)
+    stranger.take_in(Path("/proc/thread-self/ns/net"), "eth0")
+    refused = world.one_pass(WHOLE)
+    assert "'take_in'" in refused[FOUR.key] and "ip link set dev eth0 xdp off" in refused[FOUR.key]
+    assert "xdp" in run("ip", "link", "show", "dev", "eth0")
+    run("ip", "link", "set", "dev", "eth0", "xdp", "off")
+    stranger.close()
+    assert world.one_pass(WHOLE) == {}
+    assert world.see_anew() == WHOLE
+
+
+def _survives_a_crash_at_any_step(world: World) -> None:
+    """While they are made, and while they are taken away: the next pass finds whatever was left."""
+    for before, after in ((GROUND, WHOLE), (WHOLE, GROUND)):
+        for step in count():
+            assert world.one_pass(before) == {}
+            with pytest.MonkeyPatch.context() as patch:
+                crashed = _crash_at(step, patch)
+                try:
+                    world.see_anew()
+                    world.one_pass(after)
+                except Crash:
+                    pass
+            if not crashed():
+                break
+            assert world.one_pass(after) == {}, step
+            assert world.see_anew() == after, step
+            if after == GROUND:
+                assert_nothing_is_left(world.own.place)
+        assert step > 5
+    assert_nothing_is_left(world.own.place)
+    assert world.one_pass(WHOLE) == {}
+
+
+def _crash_at(step: int, patch: pytest.MonkeyPatch) -> Callable[[], bool]:
+    """Before that many changes of the tables, or of what the kernel has of tunnels; whether it came to that."""
+    done = count()
+    crashed = []
+
+    def counted(original: Callable[..., object]) -> Callable[..., object]:
+        def changed(*arguments: object, **named: object) -> object:
+            if next(done) == step:
+                crashed.append(step)
+                raise Crash
+            return original(*arguments, **named)
+
+        return changed
+
+    patch.setattr(Carrier, "_set", counted(Carrier._set))
+    patch.setattr(carrier.libbpf, "pin", counted(carrier.libbpf.pin))
+    patch.setattr(Socket, "transact", counted(Socket.transact))
+    return lambda: bool(crashed)
+
+
+@pytest.mark.parametrize("world", [REAL], indirect=True)
+def test_a_run_directory_that_vanishes_leaves_nothing_behind(world: World) -> None:
+    pins = world.own.place.run / "tunnels"
+    run("umount", pins)
+    shutil.rmtree(pins)
+    assert world.one_pass(GROUND) == {}
+    assert world.see_anew() == GROUND
