@@ -262,7 +262,7 @@ def test_who_is_not_root_is_denied_with_exit_code_4(words, tmp_path):
 
 def test_a_link_is_told_direction_by_direction():
     ends = (End("a", impairment=Impairment(delay_ms=50)), End("b", cost=7))
-    told = links._json(Link(ends=ends, cost=10, impairment=Impairment(delay_ms=5)), {"a:to-b": "netem"})
+    told = links._json(Link(ends=ends, cost=10, impairment=Impairment(delay_ms=5)), {"a:to-b": "netem"}, {})
     assert [(d["from"], d["to"], d["delay_ms"], d["cost"], d["backend"]) for d in told["directions"]] == [
         ("a", "b", 50, 10, "netem"), ("b", "a", 5, 7, ""),
     ]  # fmt: skip

@@ -10,6 +10,8 @@ wakes up and has had less than its share go first.
 
 from __future__ import annotations
 
+import errno
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from functools import cache
@@ -29,6 +31,7 @@ _SLIVERS = 1_000  # of all slivers together once one has a reservation, against 
 _PAGE = 4096
 _MB = 10**6
 _NONE = "max"
+_LEFT_WITHIN_S = 1.0
 _CONTROLLERS = ("cpu", "memory", "pids")
 _REMOVED = ("memory.swap.max",)  # a kernel may be built without
 
@@ -112,9 +115,22 @@ def remove(place: Place, ns: str) -> None:
     for group in joined(place, ns):
         if not group.is_dir():  # each attempt waits for the kernel's lock of all groups
             continue
-        for directory in (group, group.parent):  # the last sliver takes the latter along
-            with suppress(OSError):
-                directory.rmdir()
+        _remove_emptied(group)
+        with suppress(OSError):  # the last sliver takes it along
+            group.parent.rmdir()
+
+
+def _remove_emptied(group: Path) -> None:
+    """A process that has ended stays in its group until its parent has asked how; so wait a little for that."""
+    deadline = time.monotonic() + _LEFT_WITHIN_S
+    while True:
+        try:
+            group.rmdir()
+        except OSError as e:
+            if e.errno == errno.EBUSY and time.monotonic() < deadline:
+                time.sleep(0.005)
+                continue
+        return
 
 
 def files(place: Place, o: Container) -> Iterator[tuple[Path, str]]:
