@@ -171,7 +171,7 @@ def test_what_processes_say_is_shown_and_followed(sh):
     follower.send_signal(signal.SIGINT)
     follower.communicate(timeout=60)
     assert follower.returncode == 130
-    assert f"there are: {name}" in sh.vini("logs", "a", "nobody", code=1)
+    assert f"there are: boot, {name}" in sh.vini("logs", "a", "nobody", code=1)
 
 
 def test_links_are_shown_failed_and_restored(tri):

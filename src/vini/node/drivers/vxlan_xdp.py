@@ -279,7 +279,8 @@ def _is_pair(inner: SeenLink, outer: SeenLink) -> bool:
 
 def _is_as_made(outer: SeenLink) -> bool:
     own = rtnl.family_settings(outer)
-    return outer.up and outer.mtu == MOST_MTU and not outer.arp and all(x in ("", "1") for x in own)
+    forwards = all(x in ("", "1") for x in (own.ipv4_forwarding, own.ipv6_forwarding))
+    return outer.up and outer.mtu == MOST_MTU and not outer.arp and forwards
 
 
 def _runs(home: Home, socket: Socket, index: int, wanted: Mapping[str, int]) -> bool:
