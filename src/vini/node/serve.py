@@ -98,10 +98,12 @@ async def serve(place: Place) -> None:
     watch.cancel()
     for task in services:
         task.cancel()
-    for task in (uplink, watch, *services):
-        with suppress(asyncio.CancelledError):
-            await task
+    for ended in await asyncio.gather(uplink, watch, *services, return_exceptions=True):
+        if isinstance(ended, Exception):  # our last steps are done all the same
+            log.error("a part of the agent had failed", exc_info=ended)
     agent.close()  # while we still hold the lock: no other agent may start before our last step is done
+    if not watch.cancelled():
+        watch.result()  # a watch that failed is the agent's failure, which whoever started it sees by its exit code
 
 
 def _public_key(place: Place, greeting: bus.Greeting) -> str:

@@ -52,7 +52,11 @@ class OutsideDriver:
         now = nft.generation()
         if now and self._seen.get(slice_) == now:
             return True
-        if not kept.printed or nft.printed(rules.table_name(self._place.mark, slice_)) != kept.printed:
+        try:
+            right = kept.printed and nft.printed(rules.table_name(self._place.mark, slice_)) == kept.printed
+        except DriverError:  # nft is gone: `ensure` tells so; a look that failed would end the agent
+            right = False
+        if not right:
             return False
         self._seen[slice_] = now
         return True
@@ -62,7 +66,8 @@ class OutsideDriver:
         today = int(time.time()) // _DAY_S
         if kept.day == today or not kept.vifs:
             return kept
-        nft.new_day(rules.table_name(self._place.mark, slice_))
+        with suppress(DriverError):  # without nft no rules are right, and `ensure` begins the day
+            nft.new_day(rules.table_name(self._place.mark, slice_))
         kept = structs.replace(kept, day=today)
         record.write(self._place, slice_, kept)
         return kept
@@ -145,9 +150,11 @@ class OutsideDriver:
             return
         with suppress(DriverError):
             nft.load(rules.gone(self._place.mark, slice_))
-        record.write(self._place, slice_, kept)
-        if not record.slices(self._place):
+        if not set(record.slices(self._place)) - {slice_}:
             forwarding.switch_off(self._place)
+        record.write(
+            self._place, slice_, kept
+        )  # last: a kill before it leaves a record by which all this is done again
 
 
 def _sentence(why: str) -> str:

@@ -19,6 +19,7 @@ from vini.node.version import digest
 
 log = logging.getLogger("vini.agent")
 _LOOK_S = 0.5
+_PAUSE_S = 30.0  # after one that failed, as where the disk is full
 
 
 def lock(place: Place) -> Path:
@@ -52,15 +53,19 @@ class FlowsService:
     async def run(self) -> None:
         """Start it where it is needed and does not run, replace one of another version; until cancelled."""
         while True:
+            pause = _LOOK_S
             try:
                 if needed(self._place):
                     await asyncio.to_thread(self._ensure)
             except OSError as e:
                 log.warning("The recorder of flows can't be started: %s.", e)
-            await asyncio.sleep(_LOOK_S)
+            if self._failed():
+                log.warning("The recorder of flows failed; %s says why.", self._place.state / "flows.log")
+                self._child, pause = None, _PAUSE_S
+            await asyncio.sleep(pause)
 
     def _ensure(self) -> None:
-        if self._child is not None and self._child.poll() is None:
+        if self._child is not None and (self._child.poll() is None or self._failed()):
             return
         held = locked(lock(self._place))
         if held is None:
@@ -74,6 +79,10 @@ class FlowsService:
                 [sys.executable, "-m", "vini.node.flows"], stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd="/",
                 start_new_session=True, env={**os.environ, **settings},
             )  # fmt: skip
+
+    def _failed(self) -> bool:
+        """One that was killed did not, and is started again at once."""
+        return self._child is not None and (self._child.returncode or 0) > 0
 
     def _replace(self) -> None:
         """One of another version ends, and is started again as ours."""

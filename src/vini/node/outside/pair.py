@@ -158,4 +158,5 @@ def _ip(pin: Path | None, commands: list[str], forgiving: bool = False) -> None:
             input="\n".join(commands), capture_output=True, text=True,
         )  # fmt: skip
     if done.returncode and not forgiving:
-        raise DriverError(f"ip refused {commands[0]!r}: {done.stderr.strip().splitlines()[0]}")
+        said = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[0]  # a killed one says nothing
+        raise DriverError(f"ip refused {commands[0]!r}: {said}")

@@ -58,6 +58,7 @@ def write(place: Place, slice_: str, record: Record) -> None:
     """Replace it as a whole; one without vifs is taken away."""
     path = directory(place) / f"{slice_}.json"
     if not record.vifs:
+        path.with_suffix(".new").unlink(missing_ok=True)  # of a write that was killed
         path.unlink(missing_ok=True)
         with suppress(OSError):
             path.parent.rmdir()

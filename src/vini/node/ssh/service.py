@@ -42,8 +42,8 @@ class SshService:
             pause = _LOOK_S
             try:
                 await asyncio.to_thread(self.look)
-            except ViniError as e:
-                log.warning("%s", e)
+            except (ViniError, OSError) as e:
+                log.warning("The SSH server can't be looked after now, the agent tries again in 30 s: %s", e)
                 pause = _PAUSE_S
             await asyncio.sleep(pause)
 
