@@ -385,7 +385,7 @@ class Agent:
             scope = wanted | self._known()
             self._failures = {k: v for k, v in self._failures.items() if _concerns(k, scope)}  # of those that are gone
             ops, have = self._pass(scope, lambda *_: None)
-        except OSError:  # what we looked at went away in that moment; the next look comes soon
+        except (OSError, DriverError):  # what we looked at went away in that moment; the next look comes soon
             log.exception("a look at the machine failed")
             return []
         if ops:

@@ -91,6 +91,8 @@ async def serve(place: Place) -> None:
     uplink = asyncio.create_task(Uplink(agent, answers, place.state).run())
     broker = Broker(place, agent, lambda: answers.node)
     services = [asyncio.create_task(s.run()) for s in (ssh, FlowsService(place), broker)]
+    for task in (uplink, *services):
+        task.add_done_callback(_tell_failure)
     ends = [asyncio.create_task(stop.wait()), asyncio.create_task(_displaced(path))]
     await asyncio.wait([watch, *ends], return_when=asyncio.FIRST_COMPLETED)
     server.close()
@@ -98,12 +100,16 @@ async def serve(place: Place) -> None:
     watch.cancel()
     for task in services:
         task.cancel()
-    for ended in await asyncio.gather(uplink, watch, *services, return_exceptions=True):
-        if isinstance(ended, Exception):  # our last steps are done all the same
-            log.error("a part of the agent had failed", exc_info=ended)
+    await asyncio.gather(uplink, watch, *services, return_exceptions=True)  # our last steps are done all the same
     agent.close()  # while we still hold the lock: no other agent may start before our last step is done
     if not watch.cancelled():
         watch.result()  # a watch that failed is the agent's failure, which whoever started it sees by its exit code
+
+
+def _tell_failure(task: asyncio.Task[None]) -> None:
+    """At once: the slices are kept up without that part, and whoever misses it finds the reason in the log."""
+    if not task.cancelled() and (why := task.exception()):
+        log.error("a part of the agent failed; it is there again when the agent is restarted", exc_info=why)
 
 
 def _public_key(place: Place, greeting: bus.Greeting) -> str:
