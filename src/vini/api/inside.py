@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import IO, Self
 
 from vini.client import Client
+from vini.client.child import started
 from vini.model import NotFound, Value, ViniError
 
 Command = str | Sequence[str]  # a shell command line, or the words of a command
@@ -58,12 +59,11 @@ async def run(
     argv: Sequence[str], sliver: str, command: Command, *, check: bool, stdin: str, timeout_s: float | None
 ) -> Completed:
     """Run it to its end.  Its whole process group is killed when it takes too long, or when we are cancelled."""
-    process = await asyncio.create_subprocess_exec(
-        *argv,
+    process = await started(
+        argv,
         stdin=asyncio.subprocess.PIPE if stdin else asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        start_new_session=True,
     )
     try:
         out, err = await asyncio.wait_for(process.communicate(stdin.encode() if stdin else None), timeout_s)
@@ -100,12 +100,11 @@ class AsyncProcess:
     async def start(self) -> None:
         """Start it; `async with` does this."""
         self._written = tempfile.TemporaryFile()  # noqa: SIM115  # lives until stop
-        self._process = await asyncio.create_subprocess_exec(
-            *self._argv,
+        self._process = await started(
+            self._argv,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=self._written,
             stderr=asyncio.subprocess.STDOUT,
-            start_new_session=True,
         )
 
     async def __aenter__(self) -> Self:

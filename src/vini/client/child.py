@@ -8,6 +8,7 @@ import signal
 from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from typing import Any
 
 from vini.model import Value
 
@@ -38,6 +39,20 @@ async def output(command: Sequence[str]) -> tuple[int, str]:
     return await process.wait(), text
 
 
+async def started(command: Sequence[str], **options: Any) -> asyncio.subprocess.Process:
+    """A program in a session of its own.  Where we are cancelled meanwhile it ends with all that it started.
+
+    asyncio itself would then kill the program alone, and wait until nobody has its outputs open: for as long as what
+    it had started lives.
+    """
+    starting = asyncio.ensure_future(asyncio.create_subprocess_exec(*command, start_new_session=True, **options))
+    try:
+        return await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        await _end(await starting)
+        raise
+
+
 async def outputs(
     command: Sequence[str], environment: Mapping[str, str], most: int, timeout_s: float | None = None
 ) -> Said:
@@ -46,9 +61,7 @@ async def outputs(
     When its time is over, or we are interrupted, it ends with what it started (SIGTERM, then SIGKILL to its group).
     What it leaves in the background when it ends by itself is not waited for.
     """
-    process = await asyncio.create_subprocess_exec(
-        *command, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, env=dict(environment), start_new_session=True
-    )
+    process = await started(command, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, env=dict(environment))
     assert process.stdout and process.stderr
     kept = _Kept(most), _Kept(most)
     reading = [asyncio.create_task(k.read(s)) for k, s in zip(kept, (process.stdout, process.stderr), strict=True)]
