@@ -40,21 +40,27 @@ def _record(place: Place, ns: str) -> Path:
     return image(place, ns).with_suffix(".json")
 
 
+def _aside(place: Place, ns: str, what: str) -> Path:
+    """A directory beside that of the sliver: "filling", a new disk's mount; "copying", what is taken out of an old one;
+    "kept", all that was in it."""
+    return place.run / "disks" / f"{ns}.{what}"
+
+
 def slivers(place: Place) -> set[str]:
     """`slice.sliver` of all that have one, or half of one."""
-    directory = place.state / "disks"
-    return {p.name.rpartition(".")[0] for p in directory.iterdir()} if directory.is_dir() else set()
+    homes = [home for home in (place.state / "disks", place.run / "disks") if home.is_dir()]
+    return {p.name.rpartition(".")[0] for home in homes for p in home.iterdir()}
 
 
 def observed(place: Place, ns: str) -> Disk | None:
-    """The disk that is mounted, with the rates that hold."""
+    """The disk, with the rates that hold; one that is not mounted has rates that nobody wants, so that it is mounted,
+    or what it holds is taken out."""
     there = place.sliver(ns)
     try:
         o = msgspec.json.decode(_record(place, ns).read_bytes(), type=Disk)
-        if not there.is_mount():
-            return None
-        device = there.stat().st_dev
-        return o if io_rates.hold(place, o, device) else msgspec.structs.replace(o, read_mb=-1)  # which nobody wants
+        if there.is_mount() and io_rates.hold(place, o, there.stat().st_dev):
+            return o
+        return msgspec.structs.replace(o, read_mb=-1) if image(place, ns).exists() else None
     except (OSError, msgspec.DecodeError):
         return None
 
@@ -66,36 +72,71 @@ def ensure(place: Place, o: Disk) -> None:
     """
     there = place.sliver(o.ns)
     there.mkdir(parents=True, exist_ok=True)
+    if _record(place, o.ns).exists() and not _is_whole(place, o):
+        remove(place, o.ns)  # it is of another size, or another version's: what it holds is taken along
     if not there.is_mount():
         if new := not _is_whole(place, o):
             _make(place, o)
         _mount(image(place, o.ns), there, new)
+    _clear(_aside(place, o.ns, "kept"))  # of a removal that a crash ended, and that nobody wants any more
     io_rates.ensure(place, o, there.stat().st_dev)
     _note(place, o)
 
 
 def remove(place: Place, ns: str) -> None:
-    """Leave what it holds in the sliver's directory, as it would be without a disk."""
-    there = place.sliver(ns)
-    if there.is_mount():
-        kept = there.with_name(f"{ns}.kept")
-        shutil.rmtree(kept, ignore_errors=True)
-        kept.mkdir()
-        _copy(there, kept)
-        forget(place, ns)
-        there.rmdir()
+    """Leave what it holds in the sliver's directory, as it would be without a disk.
+
+    A crash at any step loses nothing: the next call goes on with the copy where that is complete, else with the disk.
+    """
+    there, kept = place.sliver(ns), _aside(place, ns, "kept")
+    if not kept.exists():
+        if not there.is_mount() and _record(place, ns).exists() and image(place, ns).exists():
+            there.mkdir(parents=True, exist_ok=True)
+            _mount(image(place, ns), there)
+        if there.is_mount():
+            copying = _aside(place, ns, "copying")
+            _clear(copying)
+            copying.mkdir(parents=True)
+            _copy(there, copying)
+            copying.rename(kept)
+    if kept.exists():
+        _unmount(there)
+        _clear(there)
         kept.rename(there)
     forget(place, ns)
 
 
 def forget(place: Place, ns: str) -> None:
     """Take it away with all that it holds, and room for it is free."""
-    there = place.sliver(ns)
+    _unmount(place.sliver(ns))
+    for file in (_record(place, ns), image(place, ns), *(image(place, ns).with_suffix(s) for s in (".new", ".note"))):
+        file.unlink(missing_ok=True)
+    for what in ("filling", "copying", "kept"):
+        _clear(_aside(place, ns, what))
+    with suppress(OSError):  # the last one takes it along
+        (place.run / "disks").rmdir()
+
+
+def _unmount(there: Path) -> None:
     while there.is_mount():
         io_rates.lift(there.stat().st_dev)
         netns.unmount(there)
-    for file in (_record(place, ns), image(place, ns), *(image(place, ns).with_suffix(s) for s in (".new", ".note"))):
-        file.unlink(missing_ok=True)
+
+
+def _clear(directory: Path) -> None:
+    """Unmount and delete it.  OSError where something is still mounted in it: that would be emptied."""
+    if not directory.exists():
+        return
+    netns.unmount(directory)
+    for entry in directory.iterdir():
+        _delete(entry)
+    directory.rmdir()
+
+
+def _delete(entry: Path) -> None:
+    if entry.is_mount():
+        raise OSError(f"something is mounted at {entry}; unmount it")
+    shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
 
 
 def _is_whole(place: Place, o: Disk) -> bool:
@@ -120,8 +161,9 @@ def _make(place: Place, o: Disk) -> None:
     _allocate(new, o)  # again: mke2fs makes holes too
     new.rename(at)
     if any(there.iterdir()):
-        aside = there.with_name(f"{o.ns}.kept")
-        aside.mkdir(exist_ok=True)
+        aside = _aside(place, o.ns, "filling")
+        _clear(aside)
+        aside.mkdir(parents=True)
         _mount(at, aside, new=True)
         try:
             _copy(there, aside)
@@ -130,7 +172,7 @@ def _make(place: Place, o: Disk) -> None:
             aside.rmdir()
     _note(place, o)
     for entry in there.iterdir():
-        shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+        _delete(entry)
 
 
 def _allocate(file: Path, o: Disk) -> None:
@@ -167,7 +209,7 @@ def _device(file: Path) -> str:
     """The loop device of a file; "": it has none."""
     for backing in Path("/sys/block").glob("loop*/loop/backing_file"):
         with suppress(OSError):
-            if backing.read_text().strip() == str(file):
+            if backing.read_text().strip() == str(file.resolve()):
                 return f"/dev/{backing.parts[3]}"
     return ""
 
@@ -185,14 +227,17 @@ def _note(place: Place, o: Disk) -> None:
 
 
 def _run(*command: str, fine: tuple[int, ...] = (0,)) -> None:
-    done = subprocess.run(
-        command,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=_PATIENCE_S,
-        env={**os.environ, "LC_ALL": "C"},
-    )
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_PATIENCE_S,
+            env={**os.environ, "LC_ALL": "C"},
+        )
+    except subprocess.TimeoutExpired as e:
+        raise OSError(f"{command[0]} did not end within {_PATIENCE_S:g} s; is the node's disk that slow?") from e
     if done.returncode not in fine:
         said = (done.stderr or done.stdout).strip().splitlines()[-1:]
         raise OSError(f"{command[0]} said: {said[0] if said else f'status {done.returncode}'}")

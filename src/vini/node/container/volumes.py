@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -46,7 +47,7 @@ def volumes(place: Place) -> list[Volume]:
 
 def remove(place: Place, ns: str, name: str) -> Volume:
     """Delete it, and all that is in it.  Raises NotFound, or Conflict while a container has it."""
-    there = {v.name: v for v in volumes(place) if v.sliver == ns}
+    there = {at.name: _volume(place, at) for at in sorted((_home(place) / ns).glob("*"))}
     if name not in there:
         known = f"it has {', '.join(there)}" if there else "`vini volume list` shows those that are"
         raise NotFound(f"Sliver {ns} has no volume {name!r} on this node; {known}.")
@@ -68,8 +69,9 @@ def _volume(place: Place, at: Path) -> Volume:
     size = files = 0
     for _, directories, plain, fd in os.fwalk(at, follow_symlinks=False):
         for name in (*directories, *plain):
-            files += 1
-            size += os.stat(name, dir_fd=fd, follow_symlinks=False).st_blocks * 512
+            with suppress(FileNotFoundError):  # deleted meanwhile
+                size += os.stat(name, dir_fd=fd, follow_symlinks=False).st_blocks * 512
+                files += 1
     return Volume(at.parent.name, at.name, size, files, at.name in _had(place, at.parent.name))
 
 
@@ -77,5 +79,7 @@ def _had(place: Place, ns: str) -> set[str]:
     try:
         record = (crun.home(place) / ns / crun.RECORD).read_bytes()
         return {name for name, _ in msgspec.json.decode(record, type=Container).volumes}
-    except (FileNotFoundError, NotADirectoryError, msgspec.DecodeError):
+    except (FileNotFoundError, NotADirectoryError):
         return set()
+    except msgspec.DecodeError:  # another version started it: it may have any of them
+        return {at.name for at in (_home(place) / ns).glob("*")}

@@ -25,9 +25,12 @@ class DiskDriver:
         self._place = place
 
     def observe(self, namespaces: Collection[str]) -> frozenset[AnyObject]:
-        """Those that are mounted."""
+        """Those that are mounted, or whose sliver is there without; after a reboot there is none until it is made."""
         there = disks.slivers(self._place) & set(namespaces)
-        return frozenset(o for ns in there if (o := disks.observed(self._place, ns)))
+        return frozenset(o for ns in there if self._is_there(ns) and (o := disks.observed(self._place, ns)))
+
+    def _is_there(self, ns: str) -> bool:
+        return self._place.sliver(ns).is_mount() or netns.is_pinned(self._place.pin(ns))
 
     def ensure(self, objects: Sequence[AnyObject]) -> Failures:
         """Make them with what their slivers have written before, or change their rates."""
