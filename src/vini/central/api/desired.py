@@ -271,6 +271,8 @@ class _Running:
             command = _TYPED.decode(await self._socket.receive_bytes())
             if not isinstance(command, bus.Stream):
                 raise Invalid("The first message of a command is `Run`, `Logs`, `SshThrough` or `Measure`.")
+            if isinstance(command, bus.Measure):  # its frames go to other slivers too, which are not a guest's
+                await self._testbed.node_of(caller, name, sliver)
             command = msgspec.structs.replace(command, ns=f"{name}.{sliver}")
             await relay.run(lambda typed: self._testbed.run(node, command, typed))
         except ViniError as e:
