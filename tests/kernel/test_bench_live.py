@@ -96,8 +96,8 @@ def test_two_hosts_are_measured_and_nothing_is_left() -> None:
     with ours.alone():
         with pytest.raises((KeyError, bus.AgentGone)):
             asyncio.run(killed())
-        found = asyncio.run(between_hosts(1, 0.01, lambda _: None))
-    assert all(isinstance(r, Row) and r.value > 0 for r in found)
+        found = asyncio.run(between_hosts(1, 0.1, lambda _: None))
+    assert [r for r in found if not isinstance(r, Row) or r.value <= 0] == []
     assert len(found) == 10
     for h in two_hosts.HOSTS:
         assert _left(h.network.name) == []

@@ -324,7 +324,8 @@ def test_vandalised_shapes_are_seen_and_healed(bench: Bench) -> None:
         eventually(lambda: bench.observed() != {want})
         bench.ensure(want)
         assert bench.observed() == {want}
-        assert len(bench.round_trips_ms("a", "10.0.1.2", 3)) == 3
+        # A device made anew takes its first packets when the kernel has seen its carrier, which a busy machine does late.
+        eventually(lambda: len(bench.round_trips_ms("a", "10.0.1.2", 3)) == 3)
 
 
 def test_a_silent_fault_that_was_half_taken_away_is_seen_and_healed(bench: Bench) -> None:
