@@ -14,7 +14,7 @@ from vini.bench.result import Found, Missing, ratios, row
 from vini.bench.slice_path import LOOKUP, TABLE, ends, kpps, line, path_through, speak
 from vini.bench.two_hosts import HOSTS, sending_alone, two_hosts
 from vini.edit import set_program
-from vini.model import Program, Topology, Value
+from vini.model import Program, Topology, Value, ViniError
 from vini.node import probe
 
 
@@ -66,7 +66,10 @@ class Way(Value, frozen=True):
     def kpps(self, of: Path3, seconds: float) -> float:
         """10**3 packets per second that arrive."""
         if self.speaks:
-            speak(of)
+            try:
+                speak(of)
+            except ViniError as e:
+                raise ViniError(f"A link between two hosts, {self.name}: {e}") from e
         with ends(of, takes_in=self.takes_in) as made:
             made.run(of.first, seconds / 10)  # the first packets find the way
             return made.run(of.first, seconds).arrived_kpps

@@ -13,7 +13,7 @@ from vini.bench import ours
 from vini.bench.generator import Ends, Flow, take_off
 from vini.bench.native import Path3
 from vini.layout import layout
-from vini.model import End, Link, Routing, Sliver, Topology
+from vini.model import End, Link, Routing, Sliver, Topology, ViniError
 from vini.node import netns
 
 LOOKUP = """input -> l :: lookup -> t :: dec-ttl -> out
@@ -73,10 +73,14 @@ def ends(of: Path3, *, takes_in: bool) -> Iterator[Ends]:
 
 
 def speak(of: Path3) -> None:
-    """A ping, so that every neighbour on the way is known."""
+    """A ping, so that every neighbour on the way is known.  ViniError where none is answered within 10 s."""
     argv = ["ping", "-c", "1", "-w", "10", of.flow.destination]
     with netns.inside(of.first):
-        subprocess.run(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
+        if (done := subprocess.run(argv, capture_output=True, text=True)).returncode:
+            raise ViniError(
+                f"The slice under measurement is up, but no ping of {of.flow.destination} in {of.first} is answered "
+                f"({(done.stderr or done.stdout).strip().splitlines()[-1]}); its rates would say nothing."
+            )
 
 
 def kpps(of: Path3, seconds: float, *, takes_in: bool) -> float:
