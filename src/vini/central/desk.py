@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from itertools import groupby
 
 import msgspec
+from msgspec.structs import replace
 
 from vini import bus
-from vini.central.delivery import Identity, Lack, Newer, Word
+from vini.central.delivery import Admitted, Identity, Lack, Mark, Newer, Who, Word
 from vini.model import NotFound, SliceSpec
 from vini.reach import hosts
 from vini.rules import mesh
 from vini.rules.nouns import NodeSaid
-from vini.store import authorized, events, latencies, nodes, slices, specs, tags
+from vini.store import authorized, counters, events, latencies, nodes, slices, specs, tags
 from vini.store.database import Database, Tx
 
 _RING_S = 5.0  # how old the ring of nodes may be that measure each other
@@ -32,6 +33,7 @@ class StoredDesk:
     def __init__(self, database: Database, clock: Callable[[], float] = time.time):
         self._database, self._clock = database, clock
         self._ring: tuple[float, list[mesh.Member]] = (-_RING_S, [])  # monotonic time, and who was there
+        self._told: dict[str, bus.Admission] = {}  # slice -> the newest, of which a thousand nodes are to know
         self._hosts: dict[str, tuple[int, str]] = {}  # slice -> generation, and the names of its slivers then
 
     def identities(self, names: Sequence[str]) -> list[Identity | None]:
@@ -48,16 +50,18 @@ class StoredDesk:
         """
         ahead: dict[str, int] = {}
         with self._database.reading() as tx:
-            seq = specs.newest(tx)
-            since = {lack.node: lack.since for lack in lacks if lack.since is not None}
-            fresh = specs.since(tx, min(since.values()), since) if since else {}
+            mark = _mark(tx)
+            since = {lack.node: lack.since.seq for lack in lacks if lack.since is not None}
+            least = min(since.values(), default=mark.seq)
+            fresh = specs.since(tx, least, since) if least < mark.seq else {}
             found = []
             for lack in lacks:
                 if lack.since is not None:
                     some = [s for s in fresh.get(lack.node, ()) if s.generation > _held(lack.greeting, s.slice)]
+                    admits = lack.node in fresh or lack.since.admitted != mark.admitted
                 else:
-                    some = self._all_newer(tx, lack.node, lack.greeting, ahead)
-                found.append(Newer(tuple(some), seq))
+                    some, admits = self._all_newer(tx, lack.node, lack.greeting, ahead), True
+                found.append(Newer(tuple(some), mark, admits))
         if ahead:
             with self._database.transaction() as tx:
                 for slice_, above in sorted(ahead.items()):
@@ -75,26 +79,52 @@ class StoredDesk:
         lost = {s: g for s, g in greeting.generations.items() if s not in wanted}
         return [s for s in found if s is not None] + (specs.strays(tx, node, lost) if lost else [])
 
-    def authorized(self, nodes: Sequence[str]) -> list[dict[str, bus.Admission]]:
-        """Who may log in to the slices of each."""
-        found: dict[str, dict[str, list[bus.AuthorizedKey]]] = {name: {} for name in nodes}
+    def authorized(self, whos: Sequence[Who]) -> list[Admitted]:
+        """Who may log in to the slices of each; looks only at slices where that may be another since it was asked."""
         with self._database.reading() as tx:
-            generations: dict[str, int] = {}
-            for node, slice_, generation, key, person in authorized.of_nodes(tx, nodes):
-                keys = found[node].setdefault(slice_, [])
-                generations[slice_] = generation
-                if key is not None:
-                    keys.append(bus.AuthorizedKey(key, person))
-            known = {s: self._names(tx, s, g) for s, g in generations.items()}
-            granted = tags.granted(tx, found)
-            let_in = _guests(tx, nodes)
+            mark = _mark(tx)
+            asks_all = [w.since is None or w.since.admitted != mark.admitted for w in whos]
+            every = self._admissions(tx, {w.node for w, a in zip(whos, asks_all, strict=True) if a}, None)
+            about = _about(tx, [w for w, a in zip(whos, asks_all, strict=True) if not a], mark)
+            only = set[str]().union(*about.values())
+            some = self._admissions(tx, {n for n, of in about.items() if of}, only) if only else {}
         return [
-            {
-                s: bus.Admission(tuple(k), known[s], granted.get((node, s), ()), tuple(let_in.get((node, s), ())))
-                for s, k in found[node].items()
-            }
-            for node in nodes
+            Admitted(every[w.node], None, mark) if a else _among(some.get(w.node, {}), about[w.node], mark)
+            for w, a in zip(whos, asks_all, strict=True)
         ]
+
+    def _admissions(
+        self, tx: Tx, names: Collection[str], only: Collection[str] | None
+    ) -> dict[str, dict[str, bus.Admission]]:
+        """Node -> slice -> who may come in.  What is the same on many nodes is there once."""
+        held = authorized.on_nodes(tx, names, only) if names else {}
+        anywhere = self._of_slices(tx, set[str]().union(*held.values()))
+        granted = tags.granted(tx, held)
+        return {
+            node: {
+                s: replace(anywhere[s], grants=granted[node, s]) if (node, s) in granted else anywhere[s]
+                for s in of
+                if s in anywhere
+            }
+            for node, of in held.items()
+        }
+
+    def _of_slices(self, tx: Tx, names: Collection[str]) -> dict[str, bus.Admission]:
+        """Who may come into these, wherever they are."""
+        if not names:
+            return {}
+        keys: dict[str, list[bus.AuthorizedKey]] = {}
+        generations: dict[str, int] = {}
+        for slice_, generation, key, person in authorized.of_slices(tx, names):
+            mine, generations[slice_] = keys.setdefault(slice_, []), generation
+            if key is not None:
+                mine.append(bus.AuthorizedKey(key, person))
+        let_in = _guests(tx, names)
+        known = {s: self._names(tx, s, g) if keys[s] or s in let_in else "" for s, g in generations.items()}
+        found = {s: bus.Admission(tuple(k), known[s], (), tuple(let_in.get(s, ()))) for s, k in keys.items()}
+        same = {s: held for s, a in found.items() if (held := self._told.get(s)) == a}
+        self._told |= found | same
+        return found | same
 
     def _names(self, tx: Tx, slice_: str, generation: int) -> str:
         held = self._hosts.get(slice_)
@@ -134,12 +164,29 @@ class StoredDesk:
         return [None] * len(words)
 
 
-def _guests(tx: Tx, nodes: Sequence[str]) -> dict[tuple[str, str], list[bus.GuestKey]]:
-    """(node, slice) -> the keys of the guests there."""
-    found: dict[tuple[str, str], list[bus.GuestKey]] = {}
-    for let in authorized.guests_of_nodes(tx, nodes):
+def _mark(tx: Tx) -> Mark:
+    return Mark(*counters.values(tx, specs.COUNTER, authorized.COUNTER))
+
+
+def _about(tx: Tx, whos: Sequence[Who], mark: Mark) -> dict[str, set[str]]:
+    """Node -> the slices where it may be another by now who may log in."""
+    least = min((w.since.seq for w in whos if w.since), default=mark.seq)
+    found = specs.touched(tx, least, {w.node for w in whos}) if least < mark.seq else {}
+    for who in whos:
+        found.setdefault(who.node, set()).update(who.ended)
+    return found
+
+
+def _among(admissions: Mapping[str, bus.Admission], of: Collection[str], mark: Mark) -> Admitted:
+    return Admitted({s: a for s, a in admissions.items() if s in of}, frozenset(of), mark)
+
+
+def _guests(tx: Tx, names: Collection[str]) -> dict[str, list[bus.GuestKey]]:
+    """Slice -> the keys of its guests."""
+    found: dict[str, list[bus.GuestKey]] = {}
+    for let in authorized.guests_of_slices(tx, names):
         slivers = msgspec.json.decode(let.slivers, type=tuple[str, ...])
-        found.setdefault((let.node, let.slice), []).append(bus.GuestKey(let.key, let.person, slivers, let.until))
+        found.setdefault(let.slice, []).append(bus.GuestKey(let.key, let.person, slivers, let.until))
     return found
 
 
