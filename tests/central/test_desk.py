@@ -212,13 +212,35 @@ def test_who_may_log_in_is_asked_anew_only_where_it_may_be_another(database: Dat
         spec = SliceSpec("home_b", "n1", 7, frozenset({Netns("home_b.x")}))
         slices.put_topology(tx, "home_b", replace(UP, name="home_b"), {"n1": spec}, 1.0)
     (second,) = desk.authorized([Who("n1", first.mark)])
-    assert second.of is None, "a member was added: that is looked for everywhere"
+    assert second.of == {"home_b"} and [k.key for k in second.slices["home_b"].keys] == [KEYS["ada"]]
     with database.transaction() as tx:
         slices.delete(tx, "home_a")
     (looked,) = desk.newer([Lack("n1", greeting(home_a=3, home_b=7), second.mark)])
     assert looked.admits
     (third,) = desk.authorized([Who("n1", second.mark)])
-    assert (third.of, third.slices) == (frozenset({"home_a"}), {}) and third.over(second.slices).keys() == {"home_b"}
+    assert (third.of, third.slices) == (frozenset({"home_a"}), {})
+    held = third.over(second.over(first.slices))
+    assert held.keys() == {"home_b"}
+    with database.transaction() as tx:
+        members.remove(tx, slices.get(tx, "home_b").id, "ada@example.org")
+    (fourth,) = desk.authorized([Who("n1", third.mark)])
+    assert (fourth.of, fourth.over(held)["home_b"].keys) == ({"home_b"}, ()), "only what is another is told"
+
+
+def test_a_slice_of_a_name_that_another_had_lets_none_of_its_members_in(database: Database) -> None:
+    desk = StoredDesk(database)
+    ask(database, 3)
+    with database.transaction() as tx:
+        members.add(tx, slices.get(tx, "home_a").id, "ada@example.org")
+        keys.add(tx, "ada@example.org", KEYS["ada"])
+    (first,) = desk.authorized([Who("n1")])
+    assert first.slices["home_a"].keys
+    with database.transaction() as tx:
+        slices.delete(tx, "home_a")
+        slices.add(tx, "home_a", "bob@example.org", 1.0)
+    ask(database, 9)
+    (second,) = desk.authorized([Who("n1", first.mark)])
+    assert second.over(first.slices)["home_a"].keys == ()
 
 
 def test_an_end_that_a_node_has_told_of_takes_its_keys_away(database: Database) -> None:

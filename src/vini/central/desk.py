@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from itertools import groupby
 
 import msgspec
-from msgspec.structs import replace
 
 from vini import bus
+from vini.central.admissions import Admissions
 from vini.central.delivery import Admitted, Identity, Lack, Mark, Newer, Who, Word
 from vini.model import NotFound, SliceSpec
-from vini.reach import hosts
 from vini.rules import mesh
 from vini.rules.nouns import NodeSaid
-from vini.store import authorized, counters, events, latencies, nodes, slices, specs, tags
+from vini.store import authorized, counters, events, latencies, nodes, slices, specs
 from vini.store.database import Database, Tx
 
 _RING_S = 5.0  # how old the ring of nodes may be that measure each other
@@ -33,8 +32,7 @@ class StoredDesk:
     def __init__(self, database: Database, clock: Callable[[], float] = time.time):
         self._database, self._clock = database, clock
         self._ring: tuple[float, list[mesh.Member]] = (-_RING_S, [])  # monotonic time, and who was there
-        self._told: dict[str, bus.Admission] = {}  # slice -> the newest, of which a thousand nodes are to know
-        self._hosts: dict[str, tuple[int, str]] = {}  # slice -> generation, and the names of its slivers then
+        self._door = Admissions()
 
     def identities(self, names: Sequence[str]) -> list[Identity | None]:
         """None where there is no such node."""
@@ -83,54 +81,14 @@ class StoredDesk:
         """Who may log in to the slices of each; looks only at slices where that may be another since it was asked."""
         with self._database.reading() as tx:
             mark = _mark(tx)
-            asks_all = [w.since is None or w.since.admitted != mark.admitted for w in whos]
-            every = self._admissions(tx, {w.node for w, a in zip(whos, asks_all, strict=True) if a}, None)
-            about = _about(tx, [w for w, a in zip(whos, asks_all, strict=True) if not a], mark)
-            only = set[str]().union(*about.values())
-            some = self._admissions(tx, {n for n, of in about.items() if of}, only) if only else {}
+            every = self._door.on(tx, {w.node for w in whos if w.since is None}, mark.admitted)
+            about, some = self._door.since(tx, {w.node: w.since for w in whos if w.since}, mark)
         return [
-            Admitted(every[w.node], None, mark) if a else _among(some.get(w.node, {}), about[w.node], mark)
-            for w, a in zip(whos, asks_all, strict=True)
+            Admitted(every[w.node], None, mark)
+            if w.since is None
+            else Admitted(some[w.node], frozenset(about[w.node] | w.ended), mark)
+            for w in whos
         ]
-
-    def _admissions(
-        self, tx: Tx, names: Collection[str], only: Collection[str] | None
-    ) -> dict[str, dict[str, bus.Admission]]:
-        """Node -> slice -> who may come in.  What is the same on many nodes is there once."""
-        held = authorized.on_nodes(tx, names, only) if names else {}
-        anywhere = self._of_slices(tx, set[str]().union(*held.values()))
-        granted = tags.granted(tx, held)
-        return {
-            node: {
-                s: replace(anywhere[s], grants=granted[node, s]) if (node, s) in granted else anywhere[s]
-                for s in of
-                if s in anywhere
-            }
-            for node, of in held.items()
-        }
-
-    def _of_slices(self, tx: Tx, names: Collection[str]) -> dict[str, bus.Admission]:
-        """Who may come into these, wherever they are."""
-        if not names:
-            return {}
-        keys: dict[str, list[bus.AuthorizedKey]] = {}
-        generations: dict[str, int] = {}
-        for slice_, generation, key, person in authorized.of_slices(tx, names):
-            mine, generations[slice_] = keys.setdefault(slice_, []), generation
-            if key is not None:
-                mine.append(bus.AuthorizedKey(key, person))
-        let_in = _guests(tx, names)
-        known = {s: self._names(tx, s, g) if keys[s] or s in let_in else "" for s, g in generations.items()}
-        found = {s: bus.Admission(tuple(k), known[s], (), tuple(let_in.get(s, ()))) for s, k in keys.items()}
-        same = {s: held for s, a in found.items() if (held := self._told.get(s)) == a}
-        self._told |= found | same
-        return found | same
-
-    def _names(self, tx: Tx, slice_: str, generation: int) -> str:
-        held = self._hosts.get(slice_)
-        if held is None or held[0] != generation:
-            held = self._hosts[slice_] = (generation, hosts(slices.get(tx, slice_).topology))
-        return held[1]
 
     def far(self, nodes: Sequence[str]) -> list[bus.AskRtts | None]:
         """Whose turn it is, in the mesh of all."""
@@ -166,28 +124,6 @@ class StoredDesk:
 
 def _mark(tx: Tx) -> Mark:
     return Mark(*counters.values(tx, specs.COUNTER, authorized.COUNTER))
-
-
-def _about(tx: Tx, whos: Sequence[Who], mark: Mark) -> dict[str, set[str]]:
-    """Node -> the slices where it may be another by now who may log in."""
-    least = min((w.since.seq for w in whos if w.since), default=mark.seq)
-    found = specs.touched(tx, least, {w.node for w in whos}) if least < mark.seq else {}
-    for who in whos:
-        found.setdefault(who.node, set()).update(who.ended)
-    return found
-
-
-def _among(admissions: Mapping[str, bus.Admission], of: Collection[str], mark: Mark) -> Admitted:
-    return Admitted({s: a for s, a in admissions.items() if s in of}, frozenset(of), mark)
-
-
-def _guests(tx: Tx, names: Collection[str]) -> dict[str, list[bus.GuestKey]]:
-    """Slice -> the keys of its guests."""
-    found: dict[str, list[bus.GuestKey]] = {}
-    for let in authorized.guests_of_slices(tx, names):
-        slivers = msgspec.json.decode(let.slivers, type=tuple[str, ...])
-        found.setdefault(let.slice, []).append(bus.GuestKey(let.key, let.person, slivers, let.until))
-    return found
 
 
 def _note_links(tx: Tx, reported: Sequence[tuple[str, bus.Report]], now: float) -> None:

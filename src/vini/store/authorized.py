@@ -24,33 +24,32 @@ def newest(tx: Tx) -> int:
     return counters.value(tx, COUNTER)
 
 
+def on_nodes(tx: Tx, names: Collection[str], only: Collection[str] | None = None) -> dict[str, dict[str, int]]:
+    """Node -> the slices that it holds some of, of `only` these where they are named -> their generations."""
+    found: dict[str, dict[str, int]] = {name: {} for name in names}
+    if names:
+        joined = specs.join(nodes).join(slices, slices.c.name == specs.c.slice)
+        query = select(nodes.c.name, slices.c.name, slices.c.generation).select_from(joined)
+        query = query if only is None else query.where(specs.c.slice.in_(only))
+        for name, slice_, number in tx.execute(query.where(nodes.c.name.in_(names), specs.c.ends.is_(False))):
+            found[name][slice_] = number
+    return found
+
+
 class Row(NamedTuple):
     """That a key opens a slice, wherever that is."""
 
     slice: str
-    generation: int  # of the slice
-    key: str | None  # None: nobody has one
+    key: str
     person: str  # whose it is
 
 
-def on_nodes(tx: Tx, names: Collection[str], only: Collection[str] | None = None) -> dict[str, list[str]]:
-    """Node -> the slices that it holds some of, of `only` these if they are named."""
-    query = select(nodes.c.name, specs.c.slice).select_from(specs.join(nodes))
-    query = query.where(nodes.c.name.in_(names), specs.c.ends.is_(False))
-    if only is not None:
-        query = query.where(specs.c.slice.in_(only))
-    found: dict[str, list[str]] = {name: [] for name in names}
-    for name, slice_ in tx.execute(query.order_by(specs.c.slice)):
-        found[name].append(slice_)
-    return found
-
-
 def of_slices(tx: Tx, names: Collection[str]) -> Iterator[Row]:
-    """The keys of the members of these slices that are enabled; one row without a key where there is none."""
+    """The keys of the members of these slices that are enabled."""
     who = slice_members.join(persons, and_(persons.c.id == slice_members.c.person_id, persons.c.enabled)).join(keys)
     found = (
-        select(slices.c.name, slices.c.generation, keys.c.key, persons.c.email)
-        .select_from(slices.outerjoin(who, slice_members.c.slice_id == slices.c.id))
+        select(slices.c.name, keys.c.key, persons.c.email)
+        .select_from(slices.join(who, slice_members.c.slice_id == slices.c.id))
         .where(slices.c.name.in_(names))
         .order_by(slices.c.name, keys.c.id)
     )

@@ -200,12 +200,14 @@ def since(tx: Tx, seq: int, names: Collection[str]) -> dict[str, list[SliceSpec]
     return out
 
 
-def touched(tx: Tx, seq: int, names: Collection[str]) -> dict[str, set[str]]:
-    """Of these nodes, by name, the slices of which something was written after `seq`, without what it was."""
-    query = select(nodes_table.c.name, specs.c.slice).select_from(_JOINED)
-    out: dict[str, set[str]] = {}
-    for name, slice_ in tx.execute(query.where(specs.c.seq > seq, nodes_table.c.name.in_(names))):
-        out.setdefault(name, set()).add(slice_)
+def touched(tx: Tx, seq: int, names: Collection[str]) -> dict[str, dict[str, int | None]]:
+    """Of these nodes, by name, the slices of which something was written after `seq`, and the generation that these
+    have; None where it is to end there."""
+    found = select(nodes_table.c.name, specs.c.slice, specs.c.ends, slices.c.generation)
+    found = found.select_from(_JOINED.outerjoin(slices, slices.c.name == specs.c.slice))
+    out: dict[str, dict[str, int | None]] = {}
+    for name, slice_, ends, number in tx.execute(found.where(specs.c.seq > seq, nodes_table.c.name.in_(names))):
+        out.setdefault(name, {})[slice_] = None if ends else number
     return out
 
 

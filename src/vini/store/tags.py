@@ -101,10 +101,16 @@ def of_sliver(tx: Tx, slice_: str, node: str) -> dict[str, str]:
     return effective(mine, slice_, node, groups)
 
 
-def granted(tx: Tx, slices_of: Mapping[str, Iterable[str]]) -> dict[tuple[str, str], tuple[str, ...]]:
+def granting(tx: Tx) -> frozenset[str]:
+    """The slices to whose processes operators grant anything, somewhere."""
+    return frozenset(tx.scalars(select(slices_table.c.name).select_from(_JOINED).where(tags.c.name == grants.TAG)))
+
+
+def granted(
+    tx: Tx, slices_of: Mapping[str, Iterable[str]], tagged: frozenset[str]
+) -> dict[tuple[str, str], tuple[str, ...]]:
     """(node, slice) -> what operators grant to processes of the slice there, of those of these nodes and slices that
-    have any."""
-    tagged = set(tx.scalars(select(slices_table.c.name).select_from(_JOINED).where(tags.c.name == grants.TAG)))
+    have any; `tagged` is `granting`."""
     out = {}
     for node, names in slices_of.items():
         for slice_ in tagged.intersection(names):
