@@ -22,7 +22,7 @@ from vini import bus
 from vini.bus import frames
 from vini.central import natsserver, rights
 from vini.central.ca import Authority
-from vini.central.delivery import Lack, Newer
+from vini.central.delivery import Admitted, Lack, Newer, Who
 from vini.central.hub import Hub, Identity, Rhythm
 from vini.central.join import join_router
 from vini.central.natsbus import NatsBus
@@ -83,9 +83,9 @@ class FakeDesk:
         have = greeting.ended | greeting.generations
         return [s for of in self.specs.get(node, {}).values() for s in of if s.generation > have.get(s.slice, 0)]
 
-    def authorized(self, nodes: Sequence[str]) -> list[dict[str, bus.Admission]]:
+    def authorized(self, whos: Sequence[Who]) -> list[Admitted]:
         self._may_break()
-        return [self.admissions.get(node, {}) for node in nodes]
+        return [Admitted(self.admissions.get(who.node, {})) for who in whos]
 
     def far(self, nodes: Sequence[str]) -> list[bus.AskRtts | None]:
         return [self.ways.get(node) for node in nodes]

@@ -301,10 +301,10 @@ def families(topology: Topology) -> tuple[int, ...]:
 
 def hosts(topology: Topology) -> str:
     """Its slivers' names and addresses as hosts(5) has them, in the IP versions that are routed."""
-    made = layout(topology)
+    made, versions = layout(topology), families(topology)
     lines = []
     for name in topology.slivers:
-        for family in families(topology):
+        for family in versions:
             with suppress(NotFound):
                 lines.append(f"{address(made, name, family)}\t{name}\n")
     return "".join(lines)

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from vini import bus
-from vini.central.delivery import Lack
+from vini.central.delivery import Lack, Mark, Who
 from vini.central.desk import StoredDesk
 from vini.model import Netns, SliceSpec, Sliver, SliverStatus, Topology
 from vini.rules.access import allows, of_sliver
@@ -16,7 +17,7 @@ from vini.rules.caller import Caller
 from vini.rules.errors import Invalid
 from vini.rules.nouns import Guest, NodeSaid
 from vini.rules.wishes import NewSite
-from vini.store import authorized, events, guests, keys, members, nodes, persons, sites, slices, tags
+from vini.store import authorized, events, guests, keys, members, nodegroups, nodes, persons, sites, slices, tags
 from vini.store.database import Database
 
 UP = Topology("home_a", {"x": Sliver("x")})
@@ -46,9 +47,13 @@ def greeting(**held: int) -> bus.Greeting:
     return bus.Greeting("", 1, "n1", frozenset(), held)
 
 
-def newer(desk: StoredDesk, node: str, said: bus.Greeting, since: int | None = None) -> list[SliceSpec]:
-    ((specs, _),) = [(found.specs, found.seq) for found in desk.newer([Lack(node, said, since)])]
-    return list(specs)
+def newer(desk: StoredDesk, node: str, said: bus.Greeting, since: Mark | None = None) -> list[SliceSpec]:
+    (found,) = desk.newer([Lack(node, said, since)])
+    return list(found.specs)
+
+
+def admitted(desk: StoredDesk, *names: str) -> list[dict[str, bus.Admission]]:
+    return [found.slices for found in desk.authorized([Who(name) for name in names])]
 
 
 def test_a_node_gets_what_it_lacks_and_nothing_that_it_has(database: Database) -> None:
@@ -74,13 +79,13 @@ def test_who_has_looked_is_told_of_what_was_written_since(database: Database) ->
     desk = StoredDesk(database)
     ask(database, 3)
     (first,) = desk.newer([Lack("n1", greeting())])
-    lacks = [Lack("n1", greeting(home_a=3), first.seq), Lack("n2", greeting(), first.seq), Lack("n2", greeting())]
+    lacks = [Lack("n1", greeting(home_a=3), first.mark), Lack("n2", greeting(), first.mark), Lack("n2", greeting())]
     assert [found.specs for found in desk.newer(lacks)] == [(), (), ()]
     ask(database, 4)
     one, two, three = desk.newer(lacks)
-    assert [s.generation for s in one.specs] == [4] and one.seq > first.seq
+    assert [s.generation for s in one.specs] == [4] and one.mark and first.mark and one.mark.seq > first.mark.seq
     assert (two.specs, three.specs) == ((), ())
-    assert newer(desk, "n1", greeting(home_a=4), first.seq) == []
+    assert newer(desk, "n1", greeting(home_a=4), first.mark) == []
 
 
 def test_what_is_not_asked_of_a_node_ends_there(database: Database) -> None:
@@ -164,7 +169,7 @@ def test_who_may_log_in_follows_from_members_accounts_keys_and_where_the_slice_i
         assert authorized.newest(tx) > before
 
     def open_to() -> list[str]:
-        n1, n2 = desk.authorized(["n1", "n2"])
+        n1, n2 = admitted(desk, "n1", "n2")
         assert n2 == {}
         assert " x" in n1["home_a"].hosts or n1["home_a"].hosts == ""
         return [k.key for k in n1["home_a"].keys]
@@ -183,7 +188,85 @@ def test_who_may_log_in_follows_from_members_accounts_keys_and_where_the_slice_i
         assert open_to() == left
     with database.transaction() as tx:
         slices.delete(tx, "home_a")
-    assert desk.authorized(["n1"]) == [{}]
+    assert admitted(desk, "n1") == [{}]
+
+
+def test_who_may_log_in_is_asked_anew_only_where_it_may_be_another(database: Database) -> None:
+    desk = StoredDesk(database)
+    ask(database, 3)
+    with database.transaction() as tx:
+        number = slices.get(tx, "home_a").id
+        members.add(tx, number, "ada@example.org")
+        keys.add(tx, "ada@example.org", KEYS["ada"])
+    (first,) = desk.authorized([Who("n1")])
+    assert first.of is None and [k.key for k in first.slices["home_a"].keys] == [KEYS["ada"]]
+    (same, also) = desk.authorized([Who("n1", first.mark), Who("n1")])
+    assert (same.of, same.slices, same.over(first.slices)) == (frozenset(), {}, first.slices)
+    assert (also.of, also.slices) == (None, first.slices)
+    (looked,) = desk.newer([Lack("n1", greeting(home_a=3), first.mark)])
+    assert not looked.admits
+
+    with database.transaction() as tx:
+        slices.add(tx, "home_b", "ada@example.org", 1.0)
+        members.add(tx, slices.get(tx, "home_b").id, "ada@example.org")
+        spec = SliceSpec("home_b", "n1", 7, frozenset({Netns("home_b.x")}))
+        slices.put_topology(tx, "home_b", replace(UP, name="home_b"), {"n1": spec}, 1.0)
+    (second,) = desk.authorized([Who("n1", first.mark)])
+    assert second.of == {"home_b"} and [k.key for k in second.slices["home_b"].keys] == [KEYS["ada"]]
+    with database.transaction() as tx:
+        slices.delete(tx, "home_a")
+    (looked,) = desk.newer([Lack("n1", greeting(home_a=3, home_b=7), second.mark)])
+    assert looked.admits
+    (third,) = desk.authorized([Who("n1", second.mark)])
+    assert (third.of, third.slices) == (frozenset({"home_a"}), {})
+    held = third.over(second.over(first.slices))
+    assert held.keys() == {"home_b"}
+    with database.transaction() as tx:
+        members.remove(tx, slices.get(tx, "home_b").id, "ada@example.org")
+    (fourth,) = desk.authorized([Who("n1", third.mark)])
+    assert (fourth.of, fourth.over(held)["home_b"].keys) == ({"home_b"}, ()), "only what is another is told"
+
+
+def test_a_slice_of_a_name_that_another_had_lets_none_of_its_members_in(database: Database) -> None:
+    desk = StoredDesk(database)
+    ask(database, 3)
+    with database.transaction() as tx:
+        members.add(tx, slices.get(tx, "home_a").id, "ada@example.org")
+        keys.add(tx, "ada@example.org", KEYS["ada"])
+    (first,) = desk.authorized([Who("n1")])
+    assert first.slices["home_a"].keys
+    with database.transaction() as tx:
+        slices.delete(tx, "home_a")
+        slices.add(tx, "home_a", "bob@example.org", 1.0)
+    ask(database, 9)
+    (second,) = desk.authorized([Who("n1", first.mark)])
+    assert second.over(first.slices)["home_a"].keys == ()
+
+
+def test_an_end_that_a_node_has_told_of_takes_its_keys_away(database: Database) -> None:
+    """Its row is gone by then, so that only who sent the end can ask for it."""
+    desk = StoredDesk(database)
+    ask(database, 3)
+    (first,) = desk.authorized([Who("n1")])
+    with database.transaction() as tx:
+        slices.delete(tx, "home_a")
+        slices.acknowledge(tx, "home_a", "n1", slices.generation(tx, "home_a"), b"", 2.0)
+    (after,) = desk.authorized([Who("n1", first.mark, frozenset({"home_a"}))])
+    assert after.over(first.slices) == {}
+
+
+def test_nodegroups_and_tags_of_nodes_are_looked_at_too(database: Database) -> None:
+    """They say to which slices a grant is given."""
+    with database.transaction() as tx:
+        for change in (
+            lambda: nodegroups.add(tx, "fast", "speed", "high"),
+            lambda: tags.put(tx, "speed", "high", node="n1"),
+            lambda: tags.delete(tx, tags.some(tx, None, 9, name="speed")[0][0].id),
+            lambda: nodegroups.delete(tx, "fast"),
+        ):
+            before = authorized.newest(tx)
+            change()
+            assert authorized.newest(tx) > before
 
 
 def test_what_processes_may_have_of_a_node_follows_from_the_tags_of_their_slice(database: Database) -> None:
@@ -193,14 +276,14 @@ def test_what_processes_may_have_of_a_node_follows_from_the_tags_of_their_slice(
         before = authorized.newest(tx)
         whole = tags.put(tx, "broker", "tcp:80, tcp:8000-8010", slice_="home_a")
         assert authorized.newest(tx) > before
-    assert [d["home_a"].grants for d in desk.authorized(["n1"])] == [("tcp:80", "tcp:8000-8010")]
-    assert desk.authorized(["n2"]) == [{}]
+    assert [d["home_a"].grants for d in admitted(desk, "n1")] == [("tcp:80", "tcp:8000-8010")]
+    assert admitted(desk, "n2") == [{}]
     with database.transaction() as tx:
         tags.put(tx, "broker", "tcp:443", slice_="home_a", node="n1")
         tags.put(tx, "elsewhere", "tcp:1", slice_="home_a")
         with pytest.raises(Invalid, match="'udp:53' is no grant"):
             tags.put(tx, "broker", "tcp:1 udp:53", slice_="home_a")
-    assert desk.authorized(["n1"])[0]["home_a"].grants == ("tcp:443",)
+    assert admitted(desk, "n1")[0]["home_a"].grants == ("tcp:443",)
     with database.transaction() as tx:
         seen = authorized.newest(tx)
         tags.delete(tx, whole.id)
@@ -218,8 +301,8 @@ def test_a_guests_keys_open_what_he_was_let_into_for_as_long_as_he_was(database:
         guests.put(tx, number, Guest("bob@example.org", (), 0.0, "ada@example.org"))
         guests.put(tx, number, Guest("bob@example.org", ("x",), 100.0, "ada@example.org"))  # in place of the other
         assert authorized.newest(tx) > before
-    assert desk.authorized(["n1"])[0]["home_a"].guests == (bus.GuestKey(KEYS["bob"], "bob@example.org", ("x",), 100.0),)
-    assert desk.authorized(["n1"])[0]["home_a"].keys == ()
+    assert admitted(desk, "n1")[0]["home_a"].guests == (bus.GuestKey(KEYS["bob"], "bob@example.org", ("x",), 100.0),)
+    assert admitted(desk, "n1")[0]["home_a"].keys == ()
     with database.transaction() as tx:
         assert guests.expire(tx, 99.0) == 0
         row = slices.get(tx, "home_a")
@@ -228,4 +311,4 @@ def test_a_guests_keys_open_what_he_was_let_into_for_as_long_as_he_was(database:
         assert not allows(bob, "enter slice", of_sliver(row, "y"))
         assert not allows(bob, "use slice", of_sliver(row, "x"))
         assert guests.expire(tx, 100.0) == 1
-    assert desk.authorized(["n1"])[0]["home_a"].guests == ()
+    assert admitted(desk, "n1")[0]["home_a"].guests == ()

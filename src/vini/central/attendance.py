@@ -14,7 +14,7 @@ from vini import bus
 from vini.bus import frames
 from vini.central.clock import ClockFilter
 from vini.central.connection import Connection, Misbehaves
-from vini.central.delivery import Delivery, Desks, Identity, Rhythm, asked
+from vini.central.delivery import Delivery, Desks, Identity, Rhythm, asked, calm
 from vini.model import ViniError
 from vini.rules import mesh
 
@@ -49,6 +49,7 @@ class Attendance:
             reading, ending, asyncio.create_task(delivery.deliver()), asyncio.create_task(delivery.telling()),
             asyncio.create_task(delivery.authorize()), asyncio.create_task(self._beat()),
             asyncio.create_task(self._guard()), asyncio.create_task(self._survey()),
+            asyncio.create_task(delivery.reviewing()),
         ]  # fmt: skip
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -67,12 +68,14 @@ class Attendance:
 
     async def _guard(self) -> None:
         """Returns when the node may not connect any more: what another central decided is noticed by looking."""
+        within = 0.0
         while True:
-            now = await asked(self._desk.identities, self.connection.node, self._rhythm)
+            now = await asked(self._desk.identities, self.connection.node, self._rhythm, within)
             if now is None or not now.allowed or now.public_key != self._identity.public_key:
                 self.connection.end((now.why if now else "") or CUT, frames.REFUSED)
                 return
-            await asyncio.sleep(self._rhythm.beat)
+            within = calm(self._rhythm)
+            await asyncio.sleep(self._rhythm.beat - within)
 
     async def _beat(self) -> None:
         """Measure the node's clock; one that does not answer has gone."""
@@ -90,14 +93,14 @@ class Attendance:
             if now - told_at >= self._rhythm.review or _is_news(told, offset):
                 told, told_at = offset, now
                 await self.delivery.tell(offset)
-                self.delivery.wake()
+                self.delivery.review()
             await asyncio.sleep(_SOON_S if measured < _BURST else self._rhythm.beat)
 
     async def _survey(self) -> None:
         """Have the node measure how far others are, a few of them at a time."""
         await asyncio.sleep(min(_SETTLED_S, self._rhythm.mesh) * random.uniform(0.5, 1.0))
         while True:
-            question = await asked(self._desk.far, self.connection.node, self._rhythm)
+            question = await asked(self._desk.far, self.connection.node, self._rhythm, calm(self._rhythm))
             if question is not None:
                 await self._measured(question)
             rounds = mesh.pause(len(question.peers) if question else 0)

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Sequence
-from typing import Generic, TypeVar
+from contextlib import suppress
+from typing import Generic, NamedTuple, TypeVar
 
 Q = TypeVar("Q")
 A = TypeVar("A")
 _MOST = 250  # in one lot
+
+
+class _Waiting(NamedTuple, Generic[Q, A]):
+    due: float  # when it is asked at the latest, by the loop's clock
+    question: Q
+    answer: asyncio.Future[A]
 
 
 class Batch(Generic[Q, A]):
@@ -17,13 +25,18 @@ class Batch(Generic[Q, A]):
 
     def __init__(self, answer: Callable[[Sequence[Q]], Sequence[A]]):
         self._answer = answer
-        self._waiting: list[tuple[Q, asyncio.Future[A]]] = []
+        self._waiting: list[_Waiting[Q, A]] = []
         self._asking: asyncio.Task[None] | None = None
+        self._until, self._hurry = math.inf, asyncio.Event()  # when the next lot goes, and that it is to go earlier
 
-    async def ask(self, question: Q) -> A:
-        """The answer to it."""
-        future: asyncio.Future[A] = asyncio.get_running_loop().create_future()
-        self._waiting.append((question, future))
+    async def ask(self, question: Q, within: float = 0.0) -> A:
+        """The answer to it.  With `within` (s), who is in no hurry waits so long for others to ask with."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[A] = loop.create_future()
+        due = loop.time() + within
+        self._waiting.append(_Waiting(due, question, future))
+        if due < self._until:
+            self._hurry.set()
         if self._asking is None:
             self._asking = asyncio.create_task(self._ask())
         return await future
@@ -31,19 +44,32 @@ class Batch(Generic[Q, A]):
     async def _ask(self) -> None:
         try:
             while self._waiting:
+                await self._gather()
+                self._waiting.sort(key=lambda w: w.due)
                 lot, self._waiting = self._waiting[:_MOST], self._waiting[_MOST:]
-                await self._ask_lot([(q, f) for q, f in lot if not f.done()])
+                await self._ask_lot([w for w in lot if not w.answer.done()])
         finally:
             self._asking = None
 
-    async def _ask_lot(self, lot: Sequence[tuple[Q, asyncio.Future[A]]]) -> None:
+    async def _gather(self) -> None:
+        """Until somebody can't wait any longer."""
+        loop = asyncio.get_running_loop()
+        while (due := min(w.due for w in self._waiting)) > loop.time():
+            self._until = due
+            self._hurry.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(due):
+                    await self._hurry.wait()
+        self._until = math.inf
+
+    async def _ask_lot(self, lot: Sequence[_Waiting[Q, A]]) -> None:
         try:
-            answers = await asyncio.to_thread(self._answer, [q for q, _ in lot])
+            answers = await asyncio.to_thread(self._answer, [w.question for w in lot])
         except Exception as e:  # told to each who asked, who knows what to do
-            for _, future in lot:
-                if not future.done():
-                    future.set_exception(e)
+            for waiting in lot:
+                if not waiting.answer.done():
+                    waiting.answer.set_exception(e)
             return
-        for (_, future), answer in zip(lot, answers, strict=True):
-            if not future.done():
-                future.set_result(answer)
+        for waiting, answer in zip(lot, answers, strict=True):
+            if not waiting.answer.done():
+                waiting.answer.set_result(answer)

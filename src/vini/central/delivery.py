@@ -26,6 +26,7 @@ Q = TypeVar("Q")
 A = TypeVar("A")
 log = logging.getLogger("vini.hub")
 _AT_ONCE = 8  # slices that one node is sent at a time
+_CALM_S = 1.0  # what is in no hurry waits so long for others to be asked with
 _UNTOLD = 1000  # reports that wait for the desk; a node with more is not listened to until there are fewer
 
 
@@ -40,19 +41,48 @@ class Identity(Value, frozen=True):
 Word = bus.Greeting | bus.Report | bus.Offset | bus.Rtts
 
 
+class Mark(Value, frozen=True):
+    """How far somebody has looked."""
+
+    seq: int  # the number of the newest spec that was written until then
+    admitted: int  # how often it had changed by then who may log in
+
+
 class Lack(Value, frozen=True):
-    """The question what a node lacks of all that was written after number `since`; None: of all there is."""
+    """The question what a node lacks of all that was written after `since`; None: of all there is."""
 
     node: str
     greeting: bus.Greeting
-    since: int | None = None
+    since: Mark | None = None
 
 
 class Newer(Value, frozen=True):
-    """The answer, and the number of the newest thing that was written until then."""
+    """The answer, how far it goes, and whether others than at `since` may log in on the node."""
 
     specs: tuple[SliceSpec, ...] = ()
-    seq: int | None = None
+    mark: Mark | None = None
+    admits: bool = True
+
+
+class Who(Value, frozen=True):
+    """The question who may log in on a node: of all its slices, or, from one who knows how it was at `since`, of those
+    where that may be another now, and of `ended`, which it gave up meanwhile."""
+
+    node: str
+    since: Mark | None = None
+    ended: frozenset[str] = frozenset()
+
+
+class Admitted(Value, frozen=True):
+    """The answer, of these slices (None: of all); those of them that it does not name are not on the node any more."""
+
+    slices: dict[str, bus.Admission] = {}
+    of: frozenset[str] | None = None
+    mark: Mark | None = None
+
+    def over(self, known: dict[str, bus.Admission]) -> dict[str, bus.Admission]:
+        """All that holds now, of one who knew that."""
+        return self.slices if self.of is None else {s: a for s, a in known.items() if s not in self.of} | self.slices
 
 
 class Desk(Protocol):
@@ -67,8 +97,8 @@ class Desk(Protocol):
         """What each node lacks or holds at a lower generation, empty specs that end a slice among them."""
         ...
 
-    def authorized(self, nodes: Sequence[str]) -> Sequence[dict[str, bus.Admission]]:
-        """Who may log in to the slices of each."""
+    def authorized(self, whos: Sequence[Who]) -> Sequence[Admitted]:
+        """Who may log in to the slices of each node."""
         ...
 
     def far(self, nodes: Sequence[str]) -> Sequence[bus.AskRtts | None]:
@@ -112,20 +142,25 @@ class Delivery:
         self._woken = asyncio.Event()
         self._woken.set()
         self._look_who = asyncio.Event()
-        self._look_who.set()
-        self._since: int | None = None  # all that was written until then has been looked at
+        self._since: Mark | None = None  # all that was written until then has been looked at
+        self._gave_up: set[str] = set()  # slices that ended on the node since it was looked who may log in there
         self._under_way: dict[str, asyncio.Task[None]] = {}
         self._later: set[str] = set()  # slices of which something newer waits until they are not under way any more
         self._waits: dict[str, float] = {}  # slice -> how long it waits after the failure before
         self._resting: set[str] = set()  # slices that wait
         self._gate = asyncio.Semaphore(_AT_ONCE)
-        self._untold: dict[str, Word] = {}
-        self._news, self._room = asyncio.Event(), asyncio.Event()
+        self._reports = Telling(self._node, desk, rhythm)
+        self._measured = Telling(self._node, desk, rhythm, calm(rhythm))  # clocks and ways: nobody waits for these
+        self._due = asyncio.Event()
 
-    def wake(self) -> None:
-        """What is asked of the node, or who may log in there, may have changed."""
-        self._woken.set()
-        self._look_who.set()
+    def wake(self, written: int | None = None) -> None:
+        """What is asked of the node, or who may log in there, may have changed; `written`: no spec since that one."""
+        if written is None or self._since is None or self._since.seq < written:
+            self._woken.set()
+
+    def review(self) -> None:
+        """It was looked long ago whether something may have changed; somebody is to look soon."""
+        self._due.set()
 
     # --- to the node ----------------------------------------------------------------------------
 
@@ -142,9 +177,23 @@ class Delivery:
                 task.cancel()
             await asyncio.gather(*under_way, return_exceptions=True)
 
+    async def reviewing(self) -> None:
+        """Look together with others, who are in no hurry either; who finds something wakes us."""
+        while True:
+            await self._due.wait()
+            self._due.clear()
+            found = await asked(self._desk.newer, self._lack(), self._rhythm, calm(self._rhythm))
+            if found.specs or found.admits:
+                self.wake()
+
+    def _lack(self) -> Lack:
+        return Lack(self._node, self._greeting, self._since)
+
     async def _send_newer(self) -> None:
-        found = await asked(self._desk.newer, Lack(self._node, self._greeting, self._since), self._rhythm)
-        self._since = found.seq
+        found = await asked(self._desk.newer, self._lack(), self._rhythm)
+        self._since = found.mark
+        if found.admits:
+            self._look_who.set()
         newer = [s for s in found.specs if s.generation > self._known(s.slice)]
         for slice_, specs in groupby(sorted(newer, key=lambda s: (s.slice, s.generation)), key=lambda s: s.slice):
             if slice_ not in self._under_way and slice_ not in self._resting:
@@ -155,10 +204,14 @@ class Delivery:
     async def authorize(self) -> None:
         """Tell the node who may log in, whenever that is somebody else than it was told last."""
         told: dict[str, bus.Admission] | None = None
+        now: dict[str, bus.Admission] = {}
+        since: Mark | None = None
         while True:
             await self._look_who.wait()
             self._look_who.clear()
-            now = await asked(self._desk.authorized, self._node, self._rhythm)
+            ended, self._gave_up = frozenset(self._gave_up), set()
+            found = await asked(self._desk.authorized, Who(self._node, since, ended), self._rhythm)
+            now, since = found.over(now), found.mark
             if now == told or (told is None and not now):
                 continue
             try:
@@ -208,6 +261,9 @@ class Delivery:
         if not isinstance(reply, bus.Report):
             raise bus.Foreign(f"Node {self._node} answered a spec with a {type(reply).__name__}.")
         self._greeting = _with(self._greeting, spec)
+        if not spec.objects:
+            self._gave_up.add(spec.slice)
+            self._look_who.set()
         await self.tell(replace(reply, slice=spec.slice, generation=reply.generation or spec.generation))
 
     async def _failed(self, slice_: str, spec: SliceSpec, error: ViniError) -> None:
@@ -228,17 +284,38 @@ class Delivery:
     # --- to the desk ----------------------------------------------------------------------------
 
     async def tell(self, message: Word) -> None:
-        """Have the desk told; of one slice only the newest report counts."""
+        """Have the desk told."""
+        if isinstance(message, bus.Report):
+            await self._reports.tell(message.slice, message)
+        else:
+            telling = self._reports if isinstance(message, bus.Greeting) else self._measured
+            await telling.tell(f"/{type(message).__name__}", message)
+
+    async def telling(self) -> None:
+        """Tell it, until cancelled."""
+        await asyncio.gather(self._reports.run(), self._measured.run())
+
+
+class Telling:
+    """Tells the desk what one node says, as fast as it takes it, or with `within` so many seconds later with what
+    others say; of what replaces something older only the newest."""
+
+    def __init__(self, node: str, desk: Desks, rhythm: Rhythm, within: float = 0.0):
+        self._node, self._desk, self._rhythm, self._within = node, desk, rhythm, within
+        self._untold: dict[str, Word] = {}
+        self._news, self._room = asyncio.Event(), asyncio.Event()
+
+    async def tell(self, of: str, message: Word) -> None:
+        """One word `of` something, in place of the last one."""
         while len(self._untold) >= _UNTOLD:
             self._room.clear()
             await self._room.wait()
-        of = message.slice if isinstance(message, bus.Report) else f"/{type(message).__name__}"
         self._untold.pop(of, None)
         self._untold[of] = message
         self._news.set()
 
-    async def telling(self) -> None:
-        """Tell it, as fast as it takes it."""
+    async def run(self) -> None:
+        """Until cancelled."""
         while True:
             await self._news.wait()
             self._news.clear()
@@ -246,15 +323,20 @@ class Delivery:
                 of = next(iter(self._untold))
                 message = self._untold.pop(of)
                 self._room.set()
-                await asked(self._desk.reported, (self._node, message), self._rhythm)
+                await asked(self._desk.reported, (self._node, message), self._rhythm, self._within)
 
 
-async def asked(desk: Batch[Q, A], question: Q, rhythm: Rhythm) -> A:
+def calm(rhythm: Rhythm) -> float:
+    """How long what is in no hurry may wait for company, s."""
+    return min(_CALM_S, rhythm.beat / 10)
+
+
+async def asked(desk: Batch[Q, A], question: Q, rhythm: Rhythm, within: float = 0.0) -> A:
     """The desk's answer; asked again for as long as it fails."""
     waits = rhythm.first
     while True:
         try:
-            return await desk.ask(question)
+            return await desk.ask(question, within)
         except Exception as e:  # a database that is away, full or locked, or a mistake of ours: nodes stay connected
             log.warning("the central's database can't be asked: %s", e, exc_info=waits == rhythm.first)
         await asyncio.sleep(waits * random.uniform(0.5, 1.0))

@@ -10,12 +10,12 @@ from itertools import groupby
 import msgspec
 
 from vini import bus
-from vini.central.delivery import Identity, Lack, Newer, Word
+from vini.central.admissions import Admissions
+from vini.central.delivery import Admitted, Identity, Lack, Mark, Newer, Who, Word
 from vini.model import NotFound, SliceSpec
-from vini.reach import hosts
 from vini.rules import mesh
 from vini.rules.nouns import NodeSaid
-from vini.store import authorized, events, latencies, nodes, slices, specs, tags
+from vini.store import authorized, counters, events, latencies, nodes, slices, specs
 from vini.store.database import Database, Tx
 
 _RING_S = 5.0  # how old the ring of nodes may be that measure each other
@@ -32,7 +32,7 @@ class StoredDesk:
     def __init__(self, database: Database, clock: Callable[[], float] = time.time):
         self._database, self._clock = database, clock
         self._ring: tuple[float, list[mesh.Member]] = (-_RING_S, [])  # monotonic time, and who was there
-        self._hosts: dict[str, tuple[int, str]] = {}  # slice -> generation, and the names of its slivers then
+        self._door = Admissions()
 
     def identities(self, names: Sequence[str]) -> list[Identity | None]:
         """None where there is no such node."""
@@ -48,16 +48,18 @@ class StoredDesk:
         """
         ahead: dict[str, int] = {}
         with self._database.reading() as tx:
-            seq = specs.newest(tx)
-            since = {lack.node: lack.since for lack in lacks if lack.since is not None}
-            fresh = specs.since(tx, min(since.values()), since) if since else {}
+            mark = _mark(tx)
+            since = {lack.node: lack.since.seq for lack in lacks if lack.since is not None}
+            least = min(since.values(), default=mark.seq)
+            fresh = specs.since(tx, least, since) if least < mark.seq else {}
             found = []
             for lack in lacks:
                 if lack.since is not None:
                     some = [s for s in fresh.get(lack.node, ()) if s.generation > _held(lack.greeting, s.slice)]
+                    admits = lack.node in fresh or lack.since.admitted != mark.admitted
                 else:
-                    some = self._all_newer(tx, lack.node, lack.greeting, ahead)
-                found.append(Newer(tuple(some), seq))
+                    some, admits = self._all_newer(tx, lack.node, lack.greeting, ahead), True
+                found.append(Newer(tuple(some), mark, admits))
         if ahead:
             with self._database.transaction() as tx:
                 for slice_, above in sorted(ahead.items()):
@@ -75,32 +77,18 @@ class StoredDesk:
         lost = {s: g for s, g in greeting.generations.items() if s not in wanted}
         return [s for s in found if s is not None] + (specs.strays(tx, node, lost) if lost else [])
 
-    def authorized(self, nodes: Sequence[str]) -> list[dict[str, bus.Admission]]:
-        """Who may log in to the slices of each."""
-        found: dict[str, dict[str, list[bus.AuthorizedKey]]] = {name: {} for name in nodes}
+    def authorized(self, whos: Sequence[Who]) -> list[Admitted]:
+        """Who may log in to the slices of each; looks only at slices where that may be another since it was asked."""
         with self._database.reading() as tx:
-            generations: dict[str, int] = {}
-            for node, slice_, generation, key, person in authorized.of_nodes(tx, nodes):
-                keys = found[node].setdefault(slice_, [])
-                generations[slice_] = generation
-                if key is not None:
-                    keys.append(bus.AuthorizedKey(key, person))
-            known = {s: self._names(tx, s, g) for s, g in generations.items()}
-            granted = tags.granted(tx, found)
-            let_in = _guests(tx, nodes)
+            mark = _mark(tx)
+            every = self._door.on(tx, {w.node for w in whos if w.since is None}, mark.admitted)
+            about, some = self._door.since(tx, {w.node: w.since for w in whos if w.since}, mark)
         return [
-            {
-                s: bus.Admission(tuple(k), known[s], granted.get((node, s), ()), tuple(let_in.get((node, s), ())))
-                for s, k in found[node].items()
-            }
-            for node in nodes
+            Admitted(every[w.node], None, mark)
+            if w.since is None
+            else Admitted(some[w.node], frozenset(about[w.node] | w.ended), mark)
+            for w in whos
         ]
-
-    def _names(self, tx: Tx, slice_: str, generation: int) -> str:
-        held = self._hosts.get(slice_)
-        if held is None or held[0] != generation:
-            held = self._hosts[slice_] = (generation, hosts(slices.get(tx, slice_).topology))
-        return held[1]
 
     def far(self, nodes: Sequence[str]) -> list[bus.AskRtts | None]:
         """Whose turn it is, in the mesh of all."""
@@ -134,13 +122,8 @@ class StoredDesk:
         return [None] * len(words)
 
 
-def _guests(tx: Tx, nodes: Sequence[str]) -> dict[tuple[str, str], list[bus.GuestKey]]:
-    """(node, slice) -> the keys of the guests there."""
-    found: dict[tuple[str, str], list[bus.GuestKey]] = {}
-    for let in authorized.guests_of_nodes(tx, nodes):
-        slivers = msgspec.json.decode(let.slivers, type=tuple[str, ...])
-        found.setdefault((let.node, let.slice), []).append(bus.GuestKey(let.key, let.person, slivers, let.until))
-    return found
+def _mark(tx: Tx) -> Mark:
+    return Mark(*counters.values(tx, specs.COUNTER, authorized.COUNTER))
 
 
 def _note_links(tx: Tx, reported: Sequence[tuple[str, bus.Report]], now: float) -> None:

@@ -37,13 +37,16 @@ class Hub(Asking):
         """The nodes that can be asked at this moment."""
         return frozenset(list(self._lines))
 
-    def wake(self, nodes: Collection[str]) -> None:
-        """What is asked of these nodes has changed; those that aren't connected hear of it when they come."""
+    def wake(self, nodes: Collection[str], written: int | None = None) -> None:
+        """What is asked of these nodes has changed; those that aren't connected hear of it when they come.
+
+        `written`: no spec was since the one with that number, so who has looked since then knows.
+        """
 
         def wake() -> None:
             for node in nodes:
                 if line := self._lines.get(node):
-                    line.delivery.wake()
+                    line.delivery.wake(written)
 
         self._soon(wake)
 

@@ -67,22 +67,23 @@ class NatsBus(Asking):
         """The nodes that can be asked at this moment."""
         return frozenset(list(self._of))
 
-    def wake(self, nodes: Collection[str]) -> None:
-        """What is asked of these nodes has changed; the centrals that attend to them are told."""
-        self._soon(lambda: self._wake(nodes))
+    def wake(self, nodes: Collection[str], written: int | None = None) -> None:
+        """What is asked of these nodes has changed; the centrals that attend to them are told.  `written`: as in
+        `Hub`."""
+        self._soon(lambda: self._wake(nodes, written))
 
-    def _wake(self, nodes: Collection[str]) -> None:
-        elsewhere = self._wake_ours(nodes)
+    def _wake(self, nodes: Collection[str], written: int | None) -> None:
+        elsewhere = self._wake_ours(nodes, written)
         if elsewhere and self._line:
             self._spawn(self._say(subjects.WAKE, msgspec.msgpack.encode(elsewhere)))
 
-    def _wake_ours(self, nodes: Collection[str]) -> list[str]:
+    def _wake_ours(self, nodes: Collection[str], written: int | None = None) -> list[str]:
         """Those that we don't attend to."""
         others = []
         for node in nodes:
             visit = self._of.get(node)
             if visit and visit.attendance:
-                visit.attendance.delivery.wake()
+                visit.attendance.delivery.wake(written)
             else:
                 others.append(node)
         return others

@@ -34,10 +34,22 @@ from vini.central.peers import Peers
 from vini.central.rights import read as read_rights
 from vini.central.settings import Settings
 from vini.central.testbed import Testbed
-from vini.model import ViniError
+from vini.model import Value, ViniError
 from vini.plugins.tunnels import TunnelKind
 from vini.rules.nouns import NodeSaid
-from vini.store import authorized, events, guests, idempotency, logins, nodes, reminders, slices, specs, tokens
+from vini.store import (
+    authorized,
+    counters,
+    events,
+    guests,
+    idempotency,
+    logins,
+    nodes,
+    reminders,
+    slices,
+    specs,
+    tokens,
+)
 from vini.store.database import Database
 
 log = logging.getLogger("vini.central")
@@ -47,6 +59,14 @@ _TIDY_S = 60.0  # between looks what has expired
 _NOTIFY_S = 5.0  # between looks what people are to be told
 _KEEP_S = 30 * 86400.0  # tokens that expired are remembered so long, so that their users are told why
 _EVENTS_S = 3 * 365 * 86400.0
+
+
+class _Seen(Value, frozen=True):
+    """How often things had changed when it was looked last."""
+
+    specs: int = 0
+    admitted: int = 0
+    nodes: int = -1
 
 
 class Central:
@@ -111,15 +131,18 @@ class Central:
 
     async def _follow(self) -> None:
         """Wake nodes for which anybody on this database wrote something, and cut off those that were disabled."""
-        seen, admitted = 0, 0
+        seen = _Seen()
 
         async def look() -> None:
-            nonlocal seen, admitted
-            newest, concerned, allowed, authorized = await asyncio.to_thread(self._changed, seen)
-            self.hub.wake(concerned if authorized == admitted else self.hub.connected())
-            for node in self.hub.connected() - allowed:
+            nonlocal seen
+            now, concerned, allowed = await asyncio.to_thread(self._changed, seen)
+            if now.admitted == seen.admitted:
+                self.hub.wake(concerned, now.specs)
+            else:
+                self.hub.wake(self.hub.connected())
+            for node in self.hub.connected() - allowed if allowed is not None else ():
                 self.hub.drop(node, await asyncio.to_thread(self._why_cut, node))
-            seen, admitted = newest, authorized
+            seen = now
 
         await self._again(_LOOK_S, look)
 
@@ -132,12 +155,13 @@ class Central:
         with self._database.reading() as tx:
             return nodes.keys_of_connectable(tx)
 
-    def _changed(self, seen: int) -> tuple[int, set[str], set[str], int]:
-        """The newest change, the nodes that have something new since `seen`, all that may be connected, and the newest
-        change of who may log in."""
+    def _changed(self, seen: _Seen) -> tuple[_Seen, set[str], set[str] | None]:
+        """What there is now, the nodes for which something was written since `seen`, and all that may be connected;
+        None where that is as it was."""
         with self._database.reading() as tx:
-            newest, concerned = specs.changed_since(tx, seen)
-            return newest, concerned, nodes.connectable(tx), authorized.newest(tx)
+            now = _Seen(*counters.values(tx, specs.COUNTER, authorized.COUNTER, nodes.COUNTER))
+            concerned = specs.changed_since(tx, seen.specs)[1] if now.specs != seen.specs else set()
+            return now, concerned, nodes.connectable(tx) if now.nodes != seen.nodes else None
 
     def _why_cut(self, node: str) -> str:
         """A sentence for it."""

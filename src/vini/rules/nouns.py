@@ -149,15 +149,20 @@ class SliceRow(Slice, frozen=True):
     @property
     def topology(self) -> Topology:
         """What is asked for; without slivers where nothing is.  Raises ViniError where another version stored it."""
-        if not self.blob:
-            return Topology(self.name)
-        try:
-            return msgspec.json.decode(self.blob, type=Topology)
-        except msgspec.DecodeError as e:
-            raise ViniError(
-                f"Slice {self.name!r} was stored by another version of VINI, which this one can't read ({e}). "
-                "Bring it up anew from its file; that changes it in place."
-            ) from e
+        return asked(self.name, self.blob)
+
+
+def asked(name: str, blob: bytes) -> Topology:
+    """What is asked of a slice, as it was stored.  Raises as `SliceRow.topology`."""
+    if not blob:
+        return Topology(name)
+    try:
+        return msgspec.json.decode(blob, type=Topology)
+    except msgspec.DecodeError as e:
+        raise ViniError(
+            f"Slice {name!r} was stored by another version of VINI, which this one can't read ({e}). "
+            "Bring it up anew from its file; that changes it in place."
+        ) from e
 
 
 class Lease(Row, frozen=True):

@@ -11,48 +11,55 @@ from vini.store import counters
 from vini.store.database import Tx
 from vini.store.tables import keys, nodes, persons, slice_guests, slice_members, slices, specs
 
-_COUNTER = "authorized"
+COUNTER = "authorized"
 
 
 def changed(tx: Tx) -> None:
-    """Members, accounts or keys are other ones after this transaction."""
-    counters.add(tx, _COUNTER)
+    """Members, accounts, keys, or what slices' processes are granted, are others after this transaction."""
+    counters.add(tx, COUNTER)
 
 
 def newest(tx: Tx) -> int:
     """How often that was."""
-    return counters.value(tx, _COUNTER)
+    return counters.value(tx, COUNTER)
+
+
+def on_nodes(tx: Tx, names: Collection[str], only: Collection[str] | None = None) -> dict[str, dict[str, int]]:
+    """Node -> the slices that it holds some of, of `only` these where they are named -> their generations."""
+    found: dict[str, dict[str, int]] = {name: {} for name in names}
+    if names:
+        joined = specs.join(nodes).join(slices, slices.c.name == specs.c.slice)
+        query = select(nodes.c.name, slices.c.name, slices.c.generation).select_from(joined)
+        query = query if only is None else query.where(specs.c.slice.in_(only))
+        for name, slice_, number in tx.execute(query.where(nodes.c.name.in_(names), specs.c.ends.is_(False))):
+            found[name][slice_] = number
+    return found
 
 
 class Row(NamedTuple):
-    """That a key opens a slice on a node."""
+    """That a key opens a slice, wherever that is."""
 
-    node: str
     slice: str
-    generation: int  # of the slice
-    key: str | None  # None: nobody has one
+    key: str
     person: str  # whose it is
 
 
-def of_nodes(tx: Tx, names: Collection[str]) -> Iterator[Row]:
-    """Of each slice that these nodes hold some of: the keys of its members that are enabled; one row without a key
-    where there is none."""
+def of_slices(tx: Tx, names: Collection[str]) -> Iterator[Row]:
+    """The keys of the members of these slices that are enabled."""
     who = slice_members.join(persons, and_(persons.c.id == slice_members.c.person_id, persons.c.enabled)).join(keys)
-    joined = specs.join(nodes).join(slices, slices.c.name == specs.c.slice)
     found = (
-        select(nodes.c.name, slices.c.name, slices.c.generation, keys.c.key, persons.c.email)
-        .select_from(joined.outerjoin(who, slice_members.c.slice_id == slices.c.id))
-        .where(nodes.c.name.in_(names), specs.c.ends.is_(False))
-        .order_by(nodes.c.name, slices.c.name, keys.c.id)
+        select(slices.c.name, keys.c.key, persons.c.email)
+        .select_from(slices.join(who, slice_members.c.slice_id == slices.c.id))
+        .where(slices.c.name.in_(names))
+        .order_by(slices.c.name, keys.c.id)
     )
     for row in tx.execute(found):
         yield Row(*row)
 
 
 class Let(NamedTuple):
-    """That a guest's key opens slivers of a slice on a node."""
+    """That a guest's key opens slivers of a slice."""
 
-    node: str
     slice: str
     key: str
     person: str
@@ -60,15 +67,14 @@ class Let(NamedTuple):
     until: float  # Unix time; 0: for as long as the slice lives
 
 
-def guests_of_nodes(tx: Tx, names: Collection[str]) -> Iterator[Let]:
-    """Of each slice that these nodes hold some of: the keys of its guests that are enabled."""
+def guests_of_slices(tx: Tx, names: Collection[str]) -> Iterator[Let]:
+    """The keys of the guests of these slices that are enabled."""
     who = slice_guests.join(persons, and_(persons.c.id == slice_guests.c.person_id, persons.c.enabled)).join(keys)
-    joined = specs.join(nodes).join(slices, slices.c.name == specs.c.slice)
     found = (
-        select(nodes.c.name, slices.c.name, keys.c.key, persons.c.email, slice_guests.c.slivers, slice_guests.c.until)
-        .select_from(joined.join(who, slice_guests.c.slice_id == slices.c.id))
-        .where(nodes.c.name.in_(names), specs.c.ends.is_(False))
-        .order_by(nodes.c.name, slices.c.name, keys.c.id)
+        select(slices.c.name, keys.c.key, persons.c.email, slice_guests.c.slivers, slice_guests.c.until)
+        .select_from(slices.join(who, slice_guests.c.slice_id == slices.c.id))
+        .where(slices.c.name.in_(names))
+        .order_by(slices.c.name, keys.c.id)
     )
     for row in tx.execute(found):
         yield Let(*row)

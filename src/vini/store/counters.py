@@ -22,3 +22,9 @@ def add(tx: Tx, name: str, by: int = 1) -> int:
 def value(tx: Tx, name: str) -> int:
     """What it is."""
     return tx.scalar(select(counters.c.value).where(counters.c.name == name)) or 0
+
+
+def values(tx: Tx, *names: str) -> tuple[int, ...]:
+    """What each of several is, at one moment."""
+    found = {name: value for name, value in tx.execute(select(counters).where(counters.c.name.in_(names)))}
+    return tuple(found.get(name, 0) for name in names)

@@ -8,6 +8,7 @@ from sqlalchemy import insert, select
 from vini.model import Conflict, NotFound
 from vini.rules.access import absent
 from vini.rules.nouns import NodeGroup
+from vini.store import authorized
 from vini.store.database import Tx
 from vini.store.page import AnyRow
 from vini.store.tables import nodegroups, tags
@@ -19,6 +20,7 @@ def add(tx: Tx, name: str, tag: str, value: str) -> NodeGroup:
     if tx.scalar(select(nodegroups.c.id).where(nodegroups.c.name == name)):
         raise Conflict(f"There is a nodegroup {name!r} already; take another name.")
     tx.execute(insert(nodegroups).values(name=name, tag=tag, value=value))
+    authorized.changed(tx)
     return get(tx, name)
 
 
@@ -39,6 +41,7 @@ def delete(tx: Tx, name: str) -> None:
     """With the tags that slices have in it.  Raises NotFound."""
     if not tx.execute(delete_rows(nodegroups).where(nodegroups.c.name == name)).rowcount:
         raise NotFound(absent("nodegroup", name))
+    authorized.changed(tx)
 
 
 def _group(tx: Tx, row: AnyRow) -> NodeGroup:

@@ -16,12 +16,13 @@ from vini.rules.access import absent
 from vini.rules.errors import Invalid
 from vini.rules.nouns import BootState, NodeRow, NodeSaid
 from vini.rules.words import MOST, NODE
-from vini.store import sites
+from vini.store import counters, sites
 from vini.store.database import Tx
 from vini.store.page import AnyRow, matches, page
 from vini.store.tables import nodes, specs
 from vini.store.tables import sites as sites_table
 
+COUNTER = "nodes"  # counts how often it changed which nodes there are, and which of them may connect
 _KEY = re.compile(r"[A-Za-z0-9+/]{43}=")  # 32 bytes in base64
 _FEW = 100  # names, for which the database is asked one by one
 _QUERY = select(*(c for c in nodes.c if c.name != "site_id"), sites_table.c.login_base.label("site")).select_from(
@@ -45,9 +46,11 @@ def join(tx: Tx, name: str, site: str, public_key: bytes, said: NodeSaid, at: fl
     if row is None:
         fresh = {"name": name, "boot_state": "boot", "joined": at, "last_heard": 0.0, "clock_offset_s": 0.0}
         tx.execute(insert(nodes).values({**values, **fresh}))
+        _changed(tx)
     elif row.public_key != public_key:
         tx.execute(update(nodes).where(nodes.c.id == row.id).values({**values, "boot_state": "boot", "joined": at}))
         tx.execute(update(specs).where(specs.c.node_id == row.id).values(acked=0))  # it holds nothing of before
+        _changed(tx)
     return get(tx, name)
 
 
@@ -150,6 +153,7 @@ def keys_of_connectable(tx: Tx) -> set[bytes]:
 def set_state(tx: Tx, name: str, state: BootState) -> NodeRow:
     """Raises NotFound."""
     tx.execute(update(nodes).where(nodes.c.name == name).values(boot_state=state))
+    _changed(tx)
     return get(tx, name)
 
 
@@ -157,6 +161,12 @@ def delete(tx: Tx, name: str) -> None:
     """With its specs, tags and leases.  Raises NotFound."""
     if not tx.execute(delete_rows(nodes).where(nodes.c.name == name)).rowcount:
         raise NotFound(absent("node", name))
+    _changed(tx)
+
+
+def _changed(tx: Tx) -> None:
+    """Which nodes there are, or which of them may connect, is another after this transaction."""
+    counters.add(tx, COUNTER)
 
 
 def numbers(tx: Tx, names: Collection[str]) -> dict[str, int]:

@@ -16,9 +16,9 @@ from vini.rules import expiry, quota
 from vini.rules.access import absent
 from vini.rules.caller import Caller
 from vini.rules.errors import Invalid
-from vini.rules.nouns import Slice, SliceRow
+from vini.rules.nouns import Slice, SliceRow, asked
 from vini.rules.words import site_of
-from vini.store import calendar, crossings, guests, members, sites, specs, takings, tunnels
+from vini.store import authorized, calendar, crossings, guests, members, sites, specs, takings, tunnels
 from vini.store.database import Tx
 from vini.store.page import AnyRow, matches, page
 from vini.store.specs import (
@@ -36,7 +36,7 @@ from vini.store.tables import sites as sites_table
 __all__ = [
     "acknowledge", "add", "all", "behind", "change", "changed_since", "delete", "expired", "generation",
     "generations_of_node", "get", "locked", "next_generation", "put_topology", "renew", "reports", "some", "spec",
-    "specs_of_node", "visible",
+    "specs_of_node", "topology", "visible",
 ]  # fmt: skip
 
 _LIGHT = (*(c for c in slices.c if c.name not in ("site_id", "topology")), sites_table.c.login_base.label("site"))
@@ -49,6 +49,7 @@ def add(tx: Tx, name: str, creator: str, now: float, description: str = "", url:
     if tx.scalar(select(slices.c.id).where(slices.c.name == name)):
         raise Conflict(f"There is a slice {name!r} already; take another name.")
     expiry.may_add(site.login_base, sites.slice_count(tx, site.id), site.max_slices)
+    authorized.changed(tx)  # also where one of this name was there before, with other members
     before = tx.scalar(select(ended.c.generation).where(ended.c.name == name)) or 0
     tx.execute(
         insert(slices).values(
@@ -66,6 +67,14 @@ def get(tx: Tx, name: str, lock: bool = False) -> SliceRow:
     if row is None:
         raise NotFound(absent("slice", name))
     return _slices(tx, [row])[0]
+
+
+def topology(tx: Tx, name: str) -> Topology:
+    """What is asked of it.  Raises NotFound."""
+    blob = tx.scalar(select(slices.c.topology).where(slices.c.name == name))
+    if blob is None:
+        raise NotFound(absent("slice", name))
+    return asked(name, blob)
 
 
 def all(tx: Tx) -> list[SliceRow]:

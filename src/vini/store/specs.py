@@ -22,6 +22,7 @@ from vini.store.tables import ended, slices, specs
 from vini.store.tables import nodes as nodes_table
 from vini.store.tables import uses as uses_table
 
+COUNTER = "specs"
 _JOINED = specs.join(nodes_table)
 
 
@@ -38,7 +39,7 @@ def put(
         return
     now = {name: (before if uses is None else uses).get(name, Use()) if name in wanted else Use() for name in every}
     numbers = nodes.numbers(tx, every.keys())
-    seq = counters.add(tx, "specs")
+    seq = counters.add(tx, COUNTER)
     rows = [{"node_id": numbers[n], "seq": seq, **_columns(spec, now[n])} for n, spec in sorted(every.items())]
     made = _insert(tx, specs)
     changed = {c: made.excluded[c] for c in ("generation", "body", "ends", "seq", "cores", "memory_mib")}
@@ -187,7 +188,7 @@ def behind(tx: Tx, slice_: str) -> dict[str, int]:
 
 def newest(tx: Tx) -> int:
     """The number of the newest change."""
-    return counters.value(tx, "specs")
+    return counters.value(tx, COUNTER)
 
 
 def since(tx: Tx, seq: int, names: Collection[str]) -> dict[str, list[SliceSpec]]:
@@ -199,9 +200,20 @@ def since(tx: Tx, seq: int, names: Collection[str]) -> dict[str, list[SliceSpec]
     return out
 
 
+def touched(tx: Tx, seq: int, names: Collection[str]) -> dict[str, dict[str, int | None]]:
+    """Of these nodes, by name, the slices of which something was written after `seq`, and the generation that these
+    have; None where it is to end there."""
+    found = select(nodes_table.c.name, specs.c.slice, specs.c.ends, slices.c.generation)
+    found = found.select_from(_JOINED.outerjoin(slices, slices.c.name == specs.c.slice))
+    out: dict[str, dict[str, int | None]] = {}
+    for name, slice_, ends, number in tx.execute(found.where(specs.c.seq > seq, nodes_table.c.name.in_(names))):
+        out.setdefault(name, {})[slice_] = None if ends else number
+    return out
+
+
 def changed_since(tx: Tx, seq: int) -> tuple[int, set[str]]:
     """The number of the newest change, and the nodes that changes after `seq` are for."""
-    newest = counters.value(tx, "specs")
+    newest = counters.value(tx, COUNTER)
     if newest <= seq:
         return newest, set()
     query = select(nodes_table.c.name).distinct().select_from(_JOINED).where(specs.c.seq > seq, specs.c.seq <= newest)

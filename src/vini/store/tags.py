@@ -40,6 +40,7 @@ def put(tx: Tx, name: str, value: str, *, slice_: str = "", node: str = "", node
         raise Invalid("A tag is of a node, of a slice, of a slice in a nodegroup, or of a slice on a node.")
     if name == grants.TAG:
         grants.parsed(value)
+    if name == grants.TAG or not slice_:
         authorized.changed(tx)
     target = {
         "slice_id": _slice(tx, slice_) if slice_ else None,
@@ -85,7 +86,8 @@ def some(
 
 def delete(tx: Tx, number: int) -> None:
     """Raises NotFound."""
-    if get(tx, number).name == grants.TAG:
+    gone = get(tx, number)
+    if gone.name == grants.TAG or not gone.slice:  # a node's tags say in which nodegroups it is
         authorized.changed(tx)
     if not tx.execute(delete_rows(tags).where(tags.c.id == number)).rowcount:
         raise NotFound(absent("tag", str(number)))
@@ -99,10 +101,16 @@ def of_sliver(tx: Tx, slice_: str, node: str) -> dict[str, str]:
     return effective(mine, slice_, node, groups)
 
 
-def granted(tx: Tx, slices_of: Mapping[str, Iterable[str]]) -> dict[tuple[str, str], tuple[str, ...]]:
+def granting(tx: Tx) -> frozenset[str]:
+    """The slices to whose processes operators grant anything, somewhere."""
+    return frozenset(tx.scalars(select(slices_table.c.name).select_from(_JOINED).where(tags.c.name == grants.TAG)))
+
+
+def granted(
+    tx: Tx, slices_of: Mapping[str, Iterable[str]], tagged: frozenset[str]
+) -> dict[tuple[str, str], tuple[str, ...]]:
     """(node, slice) -> what operators grant to processes of the slice there, of those of these nodes and slices that
-    have any."""
-    tagged = set(tx.scalars(select(slices_table.c.name).select_from(_JOINED).where(tags.c.name == grants.TAG)))
+    have any; `tagged` is `granting`."""
     out = {}
     for node, names in slices_of.items():
         for slice_ in tagged.intersection(names):
