@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Collection
 from typing import Any
 
@@ -13,6 +14,7 @@ from testbed_api import Api, email, populated
 
 from vini import bus, edit, placement
 from vini.central import testbed
+from vini.central.api import desired
 from vini.central.api.desired import desired_router
 from vini.central.app import make_app
 from vini.model import (
@@ -53,6 +55,8 @@ class Nodes:
         self.take: Callable[[str], None] = lambda _: None
         self.said: list[bus.Said] = [bus.Output(1, b"hello\n"), bus.Exited(3)]
         self.ran: list[bus.Run] = []
+        self.lasting = False  # commands run until they are ended
+        self.ended = 0
 
     def connected(self) -> frozenset[str]:
         return frozenset({N1, N2}) - self.away
@@ -81,6 +85,12 @@ class Nodes:
     async def run(self, node: str, command: bus.Run, typed: AsyncIterator[bus.Typed]) -> AsyncIterator[bus.Said]:
         self.ran.append(command)
         assert node == N1
+        if self.lasting:
+            yield bus.Output(1, b"here")
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self.ended += 1
         async for message in typed:
             assert message == bus.Input(b"x")
             break
@@ -350,6 +360,33 @@ def test_a_command_runs_where_its_sliver_is(api: Api, fleet: Nodes) -> None:
     assert first("pi")[0].kind == "Denied"
     assert first("outsider")[0].kind == "NotFound"
     assert first("user", "z")[0].kind == "NotFound"
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda api: api("user", "DELETE", f"/slices/princeton_iias/guests/{email('outsider')}"),
+        lambda api: api.now.__setitem__(0, api.now[0] + 3600),
+        lambda api: api("admin", "PATCH", f"/persons/{email('outsider')}", {"enabled": False}),
+    ],
+    ids=["shown out", "his time is over", "disabled"],
+)
+def test_a_command_ends_when_he_may_not_be_there_any_more(
+    api: Api, fleet: Nodes, monkeypatch: pytest.MonkeyPatch, end: Callable[[Api], Any]
+) -> None:
+    monkeypatch.setattr(desired, "_LOOK_S", 0.02)
+    put(api, PAIR)
+    api("user", "PUT", f"/slices/princeton_iias/guests/{email('outsider')}", {"until": api.now[0] + 3600})
+    fleet.lasting = True
+    decode = msgspec.msgpack.Decoder(bus.Said | bus.Refusal).decode
+    headers = {"Authorization": f"Bearer {api.secrets['outsider']}"}
+    with api.http.websocket_connect("/v1/slices/princeton_iias/slivers/a/run", headers=headers) as socket:
+        socket.send_bytes(msgspec.msgpack.encode(bus.Run("", ("sleep", "3600"))))
+        assert decode(socket.receive_bytes()) == bus.Output(1, b"here")
+        end(api)
+        said = decode(socket.receive_bytes())
+    assert isinstance(said, bus.Refusal) and said.kind in ("NotFound", "Denied")
+    assert fleet.ended == 1, "what he ran has ended with it"
 
 
 def test_the_nodes_of_a_slice_their_clocks_loads_and_acts(api: Api, fleet: Nodes, database) -> None:

@@ -414,6 +414,11 @@ class Testbed:
 
     # --- inside slivers -----------------------------------------------------------------------
 
+    def check(self, caller: Caller, name: str, sliver: str, action: str) -> None:
+        """Raises NotFound or Denied where he may not do that in a sliver, be it there or not."""
+        with self._database.reading() as tx:
+            access.may(caller, action, access.of_sliver(_seen(tx, caller, name), sliver))
+
     async def node_of(self, caller: Caller, name: str, sliver: str, action: str = "use slice") -> str:
         """The node that a sliver is on.  Raises NotFound, or Denied where he may not."""
         held = await asyncio.to_thread(self._held, caller, name, action, sliver)
