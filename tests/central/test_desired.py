@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from fastapi.testclient import TestClient
 from msgspec.structs import replace
+from sqlalchemy import Table, update
 from testbed_api import Api, email, populated
 
 from vini import bus, edit, placement
@@ -36,7 +37,7 @@ from vini.model import (
     is_sliver,
 )
 from vini.rules.nouns import NodeSaid
-from vini.store import nodes, slices, specs, tunnels
+from vini.store import nodes, slices, specs, tables, tunnels
 from vini.store.tables import wireguards
 
 N1, N2 = "n1.princeton.example", "n2.princeton.example"
@@ -225,6 +226,11 @@ def test_what_does_not_fit_is_refused_and_nothing_is_half_made(api: Api, fleet: 
     assert fleet.woken == []
     with database.reading() as tx:
         assert specs.of_slice(tx, "princeton_iias") == {} and slices.get(tx, "princeton_iias").generation == 0
+
+
+def test_a_plan_starts_nothing_anew_that_the_change_would_not(api: Api) -> None:
+    put(api, edit.restart(PAIR, ["a"]))
+    assert api("user", "POST", "/slices/princeton_iias/plan", body(PAIR)).json() == []
 
 
 def test_a_plan_touches_nothing(api: Api, fleet: Nodes, database) -> None:
@@ -457,6 +463,65 @@ def test_what_is_revoked_is_gone_though_the_slice_could_not_be_placed_anew(api: 
     assert N1 in fleet.woken[-1]
     whats = [e["what"] for e in api("user", "GET", "/slices/princeton_iias/log").json()]
     assert whats[0] == "revoke outside" and "grant outside: 0.0.0.0/0" in whats
+
+
+# --- what another version of VINI stored ----------------------------------------------------------
+
+
+def foreign(database, table: Table, column: str, value: bytes = b'{"of": "tomorrow"}', node: str = "") -> None:
+    """From now on that column is what this version can't read."""
+    with database.transaction() as tx:
+        change = update(table).values({column: value})
+        if node:
+            change = change.where(table.c.node_id == nodes.numbers(tx, [node])[node])
+        tx.execute(change)
+
+
+UNREAD = b'{"slice": "princeton_iias", "node": "n", "generation": 1, "objects": [{"type": "Teleport"}]}'
+UNASKED = b'{"name": "princeton_iias", "slivers": {"a": {"name": "a", "outside": true, "node": 7}}}'
+
+
+@pytest.mark.parametrize("what", ["topology", "spec", "grant"])
+def test_the_world_is_taken_away_though_another_version_stored_something(
+    api: Api, fleet: Nodes, database, what: str
+) -> None:
+    with database.transaction() as tx:
+        nodes.heard(tx, N1, api.now[0], NodeSaid(CAN | {"outside"}, "192.0.2.1"), 0.0)
+    api("admin", "PUT", OUTSIDE, {"to": ["0.0.0.0/0"]})
+    put(api, WORLDLY)
+    match what:
+        case "topology":
+            foreign(database, tables.slices, "topology", UNASKED)
+        case "spec":
+            foreign(database, tables.specs, "body", UNREAD, node=N1)
+        case "grant":
+            foreign(database, tables.outside_grants, "body")
+            assert "was stored by another version" in api("user", "GET", OUTSIDE).json()["sentence"]
+    assert api("admin", "DELETE", OUTSIDE).status_code == 204
+    assert api("user", "GET", OUTSIDE).status_code == 404
+    assert asked_outside(database) == [] and N1 in fleet.woken[-1]
+    if what == "spec":
+        with database.reading() as tx:
+            assert placement.places(specs.of_slice(tx, "princeton_iias")) == {"b": N2}, "there it has ended"
+
+
+@pytest.mark.parametrize("what", ["topology", "spec"])
+def test_what_another_version_stored_is_changed_in_place_by_bringing_it_up_anew(
+    api: Api, fleet: Nodes, database, what: str
+) -> None:
+    put(api, PAIR)
+    if what == "topology":
+        foreign(database, tables.slices, "topology", UNASKED)
+        assert api("user", "GET", "/topologies").json() == {}, "and it keeps nobody from seeing the others"
+    else:
+        foreign(database, tables.specs, "body", UNREAD, node=N1)
+        foreign(database, tables.specs, "report", b'{"slivers": 7}', node=N2)
+        assert "Bring the slice up anew" in api("user", "GET", "/slices/princeton_iias/status").json()["sentence"]
+    assert api("user", "POST", "/slices/princeton_iias/plan", body(PAIR)).status_code == 200
+    assert put(api, PAIR).status_code == 200
+    assert fleet.woken[-1] == {N1, N2}
+    with database.reading() as tx:
+        assert placement.places(specs.of_slice(tx, "princeton_iias")) == {"a": N1, "b": N2}
 
 
 def test_an_admin_asks_all_nodes_who_sent_a_packet_and_that_is_an_event(api: Api, fleet: Nodes) -> None:

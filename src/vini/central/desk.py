@@ -11,10 +11,10 @@ import msgspec
 
 from vini import bus
 from vini.central.delivery import Identity, Lack, Newer, Word
-from vini.model import NotFound, SliceSpec
+from vini.model import NotFound, SliceSpec, ViniError
 from vini.reach import hosts
 from vini.rules import mesh
-from vini.rules.nouns import NodeSaid
+from vini.rules.nouns import NodeSaid, SliceRow
 from vini.store import authorized, events, latencies, nodes, slices, specs, tags
 from vini.store.database import Database, Tx
 
@@ -60,8 +60,8 @@ class StoredDesk:
                 found.append(Newer(tuple(some), seq))
         if ahead:
             with self._database.transaction() as tx:
-                for slice_, above in sorted(ahead.items()):
-                    slices.overtake(tx, slice_, above)
+                for slice_ in slices.locked(tx, ahead):
+                    slices.overtake(tx, slice_, ahead[slice_])
             return self.newer(lacks)
         return found
 
@@ -99,7 +99,7 @@ class StoredDesk:
     def _names(self, tx: Tx, slice_: str, generation: int) -> str:
         held = self._hosts.get(slice_)
         if held is None or held[0] != generation:
-            held = self._hosts[slice_] = (generation, hosts(slices.get(tx, slice_).topology))
+            held = self._hosts[slice_] = (generation, _names_in(slices.get(tx, slice_)))
         return held[1]
 
     def far(self, nodes: Sequence[str]) -> list[bus.AskRtts | None]:
@@ -146,7 +146,7 @@ def _guests(tx: Tx, nodes: Sequence[str]) -> dict[tuple[str, str], list[bus.Gues
 def _note_links(tx: Tx, reported: Sequence[tuple[str, bus.Report]], now: float) -> None:
     """An event for each slice and node where links failed with the path that they ride on, or came back with it."""
     before = specs.last_reports(tx, {(m.slice, node) for node, m in reported})
-    was = {of: _faults(msgspec.json.decode(body, type=bus.Report)) for of, body in before.items() if b"faults" in body}
+    was = {of: _faults_told(body) for of, body in before.items() if b"faults" in body}
     for node, report in reported:
         of = (report.slice, node)
         if of not in before:  # not asked of it any more
@@ -157,6 +157,22 @@ def _note_links(tx: Tx, reported: Sequence[tuple[str, bus.Report]], now: float) 
         news += [(events.PATH_BACK, f"{_links(links)} back") for _, links in _by_cause(old, new)]
         for what, detail in news:
             events.add(tx, at=now, who=f"node {node}", what=what, kind="slice", target=report.slice, detail=detail)
+
+
+def _faults_told(body: bytes) -> dict[str, str]:
+    """None where another version wrote it down: the links that are failed now are told of anew."""
+    try:
+        return _faults(msgspec.json.decode(body, type=bus.Report))
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return {}
+
+
+def _names_in(row: SliceRow) -> str:
+    """For hosts(5); "" of a slice that another version stored: one can log in to it by its slivers' own names."""
+    try:
+        return hosts(row.topology)
+    except ViniError:
+        return ""
 
 
 def _faults(report: bus.Report) -> dict[str, str]:
