@@ -229,8 +229,9 @@ def test_what_does_not_fit_is_refused_and_nothing_is_half_made(api: Api, fleet: 
 
 
 def test_a_plan_starts_nothing_anew_that_the_change_would_not(api: Api) -> None:
-    put(api, edit.restart(PAIR, ["a"]))
-    assert api("user", "POST", "/slices/princeton_iias/plan", body(PAIR)).json() == []
+    routed = replace(PAIR, slivers={**PAIR.slivers, "a": Sliver("a", node=N1, routing=Routing())})
+    put(api, edit.restart(routed, ["a"]))
+    assert api("user", "POST", "/slices/princeton_iias/plan", body(routed)).json() == []
 
 
 def test_a_plan_touches_nothing(api: Api, fleet: Nodes, database) -> None:
