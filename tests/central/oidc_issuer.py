@@ -29,6 +29,8 @@ class FakeIssuer:
         self.claims: dict[str, Any] = {}  # in place of what is right; None: without
         self.metadata: dict[str, Any] = {}
         self.at_once = ""
+        self.more_keys: list[dict[str, Any]] = []  # that it shows before its own
+        self.named: str | None = ""  # the key that tokens name, where not the right one; None: none
         self.answer: str | None = None  # an error in place of tokens
         self.alg = "RS256"
         self.interval = 0
@@ -53,7 +55,9 @@ class FakeIssuer:
         claims = {k: v for k, v in claims.items() if v is not None}
         if self.alg == "HS256":  # as an attacker makes it, with the issuer's public key; PyJWT would not help him
             return _hmac_signed(claims, self._public_pem(), self.kid)
-        return jwt.encode(claims, None if self.alg == "none" else self.key, self.alg, headers={"kid": self.kid})
+        kid = self.kid if self.named == "" else self.named
+        headers = {} if kid is None else {"kid": kid}
+        return jwt.encode(claims, None if self.alg == "none" else self.key, self.alg, headers=headers)
 
     def _public_pem(self) -> bytes:
         from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -62,7 +66,9 @@ class FakeIssuer:
 
     def keys(self) -> dict[str, Any]:
         key, kid = self._shown or (self.key, self.kid)
-        return {"keys": [{**json.loads(_ALGORITHM.to_jwk(key.public_key())), "kid": kid, "use": "sig"}]}
+        return {
+            "keys": [*self.more_keys, {**json.loads(_ALGORITHM.to_jwk(key.public_key())), "kid": kid, "use": "sig"}]
+        }
 
     def steal(self) -> None:
         """From now on somebody else's key signs; the old one is shown."""

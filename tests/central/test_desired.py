@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Collection
 from typing import Any
 
@@ -9,10 +10,12 @@ import msgspec
 import pytest
 from fastapi.testclient import TestClient
 from msgspec.structs import replace
+from sqlalchemy import Table, update
 from testbed_api import Api, email, populated
 
 from vini import bus, edit, placement
 from vini.central import testbed
+from vini.central.api import desired
 from vini.central.api.desired import desired_router
 from vini.central.app import make_app
 from vini.model import (
@@ -34,7 +37,7 @@ from vini.model import (
     is_sliver,
 )
 from vini.rules.nouns import NodeSaid
-from vini.store import nodes, slices, specs, tunnels
+from vini.store import nodes, slices, specs, tables, tunnels
 from vini.store.tables import wireguards
 
 N1, N2 = "n1.princeton.example", "n2.princeton.example"
@@ -53,6 +56,8 @@ class Nodes:
         self.take: Callable[[str], None] = lambda _: None
         self.said: list[bus.Said] = [bus.Output(1, b"hello\n"), bus.Exited(3)]
         self.ran: list[bus.Run] = []
+        self.lasting = False  # commands run until they are ended
+        self.ended = 0
 
     def connected(self) -> frozenset[str]:
         return frozenset({N1, N2}) - self.away
@@ -81,6 +86,12 @@ class Nodes:
     async def run(self, node: str, command: bus.Run, typed: AsyncIterator[bus.Typed]) -> AsyncIterator[bus.Said]:
         self.ran.append(command)
         assert node == N1
+        if self.lasting:
+            yield bus.Output(1, b"here")
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self.ended += 1
         async for message in typed:
             assert message == bus.Input(b"x")
             break
@@ -215,6 +226,12 @@ def test_what_does_not_fit_is_refused_and_nothing_is_half_made(api: Api, fleet: 
     assert fleet.woken == []
     with database.reading() as tx:
         assert specs.of_slice(tx, "princeton_iias") == {} and slices.get(tx, "princeton_iias").generation == 0
+
+
+def test_a_plan_starts_nothing_anew_that_the_change_would_not(api: Api) -> None:
+    routed = replace(PAIR, slivers={**PAIR.slivers, "a": Sliver("a", node=N1, routing=Routing())})
+    put(api, edit.restart(routed, ["a"]))
+    assert api("user", "POST", "/slices/princeton_iias/plan", body(routed)).json() == []
 
 
 def test_a_plan_touches_nothing(api: Api, fleet: Nodes, database) -> None:
@@ -352,6 +369,33 @@ def test_a_command_runs_where_its_sliver_is(api: Api, fleet: Nodes) -> None:
     assert first("user", "z")[0].kind == "NotFound"
 
 
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda api: api("user", "DELETE", f"/slices/princeton_iias/guests/{email('outsider')}"),
+        lambda api: api.now.__setitem__(0, api.now[0] + 3600),
+        lambda api: api("admin", "PATCH", f"/persons/{email('outsider')}", {"enabled": False}),
+    ],
+    ids=["shown out", "his time is over", "disabled"],
+)
+def test_a_command_ends_when_he_may_not_be_there_any_more(
+    api: Api, fleet: Nodes, monkeypatch: pytest.MonkeyPatch, end: Callable[[Api], Any]
+) -> None:
+    monkeypatch.setattr(desired, "_LOOK_S", 0.02)
+    put(api, PAIR)
+    api("user", "PUT", f"/slices/princeton_iias/guests/{email('outsider')}", {"until": api.now[0] + 3600})
+    fleet.lasting = True
+    decode = msgspec.msgpack.Decoder(bus.Said | bus.Refusal).decode
+    headers = {"Authorization": f"Bearer {api.secrets['outsider']}"}
+    with api.http.websocket_connect("/v1/slices/princeton_iias/slivers/a/run", headers=headers) as socket:
+        socket.send_bytes(msgspec.msgpack.encode(bus.Run("", ("sleep", "3600"))))
+        assert decode(socket.receive_bytes()) == bus.Output(1, b"here")
+        end(api)
+        said = decode(socket.receive_bytes())
+    assert isinstance(said, bus.Refusal) and said.kind in ("NotFound", "Denied")
+    assert fleet.ended == 1, "what he ran has ended with it"
+
+
 def test_the_nodes_of_a_slice_their_clocks_loads_and_acts(api: Api, fleet: Nodes, database) -> None:
     put(api, PAIR)
     with database.transaction() as tx:
@@ -420,6 +464,65 @@ def test_what_is_revoked_is_gone_though_the_slice_could_not_be_placed_anew(api: 
     assert N1 in fleet.woken[-1]
     whats = [e["what"] for e in api("user", "GET", "/slices/princeton_iias/log").json()]
     assert whats[0] == "revoke outside" and "grant outside: 0.0.0.0/0" in whats
+
+
+# --- what another version of VINI stored ----------------------------------------------------------
+
+
+def foreign(database, table: Table, column: str, value: bytes = b'{"of": "tomorrow"}', node: str = "") -> None:
+    """From now on that column is what this version can't read."""
+    with database.transaction() as tx:
+        change = update(table).values({column: value})
+        if node:
+            change = change.where(table.c.node_id == nodes.numbers(tx, [node])[node])
+        tx.execute(change)
+
+
+UNREAD = b'{"slice": "princeton_iias", "node": "n", "generation": 1, "objects": [{"type": "Teleport"}]}'
+UNASKED = b'{"name": "princeton_iias", "slivers": {"a": {"name": "a", "outside": true, "node": 7}}}'
+
+
+@pytest.mark.parametrize("what", ["topology", "spec", "grant"])
+def test_the_world_is_taken_away_though_another_version_stored_something(
+    api: Api, fleet: Nodes, database, what: str
+) -> None:
+    with database.transaction() as tx:
+        nodes.heard(tx, N1, api.now[0], NodeSaid(CAN | {"outside"}, "192.0.2.1"), 0.0)
+    api("admin", "PUT", OUTSIDE, {"to": ["0.0.0.0/0"]})
+    put(api, WORLDLY)
+    match what:
+        case "topology":
+            foreign(database, tables.slices, "topology", UNASKED)
+        case "spec":
+            foreign(database, tables.specs, "body", UNREAD, node=N1)
+        case "grant":
+            foreign(database, tables.outside_grants, "body")
+            assert "was stored by another version" in api("user", "GET", OUTSIDE).json()["sentence"]
+    assert api("admin", "DELETE", OUTSIDE).status_code == 204
+    assert api("user", "GET", OUTSIDE).status_code == 404
+    assert asked_outside(database) == [] and N1 in fleet.woken[-1]
+    if what == "spec":
+        with database.reading() as tx:
+            assert placement.places(specs.of_slice(tx, "princeton_iias")) == {"b": N2}, "there it has ended"
+
+
+@pytest.mark.parametrize("what", ["topology", "spec"])
+def test_what_another_version_stored_is_changed_in_place_by_bringing_it_up_anew(
+    api: Api, fleet: Nodes, database, what: str
+) -> None:
+    put(api, PAIR)
+    if what == "topology":
+        foreign(database, tables.slices, "topology", UNASKED)
+        assert api("user", "GET", "/topologies").json() == {}, "and it keeps nobody from seeing the others"
+    else:
+        foreign(database, tables.specs, "body", UNREAD, node=N1)
+        foreign(database, tables.specs, "report", b'{"slivers": 7}', node=N2)
+        assert "Bring the slice up anew" in api("user", "GET", "/slices/princeton_iias/status").json()["sentence"]
+    assert api("user", "POST", "/slices/princeton_iias/plan", body(PAIR)).status_code == 200
+    assert put(api, PAIR).status_code == 200
+    assert fleet.woken[-1] == {N1, N2}
+    with database.reading() as tx:
+        assert placement.places(specs.of_slice(tx, "princeton_iias")) == {"a": N1, "b": N2}
 
 
 def test_an_admin_asks_all_nodes_who_sent_a_packet_and_that_is_an_event(api: Api, fleet: Nodes) -> None:

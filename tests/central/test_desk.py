@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
+from sqlalchemy import update
 
 from vini import bus
 from vini.central.delivery import Lack, Mark, Who
@@ -17,7 +18,20 @@ from vini.rules.caller import Caller
 from vini.rules.errors import Invalid
 from vini.rules.nouns import Guest, NodeSaid
 from vini.rules.wishes import NewSite
-from vini.store import authorized, events, guests, keys, members, nodegroups, nodes, persons, sites, slices, tags
+from vini.store import (
+    authorized,
+    events,
+    guests,
+    keys,
+    members,
+    nodegroups,
+    nodes,
+    persons,
+    sites,
+    slices,
+    tables,
+    tags,
+)
 from vini.store.database import Database
 
 UP = Topology("home_a", {"x": Sliver("x")})
@@ -101,6 +115,21 @@ def test_a_node_ahead_of_a_restored_central_is_overtaken(database: Database) -> 
     with database.reading() as tx:
         assert slices.get(tx, "home_a").generation == 10
     assert newer(desk, "n1", greeting(home_a=10)) == []
+
+
+def test_what_another_version_stored_keeps_no_other_node_from_being_told(database: Database) -> None:
+    desk = StoredDesk(database)
+    ask(database, 3)
+    with database.transaction() as tx:
+        slices.add(tx, "home_b", "ada@example.org", 1.0)
+        spec = SliceSpec("home_b", "n1", 4, frozenset({Netns("home_b.x")}))
+        slices.put_topology(tx, "home_b", Topology("home_b", UP.slivers), {"n1": spec}, 1.0)
+        tx.execute(update(tables.specs).where(tables.specs.c.slice == "home_a").values(body=b'{"new": 1}'))
+        tx.execute(update(tables.slices).where(tables.slices.c.name == "home_a").values(topology=b'{"slivers": 1}'))
+    for since in (None, 0):
+        assert [s.slice for s in newer(desk, "n1", greeting(), since)] == ["home_b"]
+    assert set(desk.authorized(["n1"])[0]) == {"home_a", "home_b"}
+    assert [s.slice for s in newer(desk, "n1", greeting(home_a=9))] == ["home_a", "home_b"], "it can only end there"
 
 
 def test_a_node_that_is_disabled_or_unknown_is_nobody(database: Database) -> None:

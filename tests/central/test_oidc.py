@@ -8,12 +8,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from click.testing import CliRunner, Result
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 from oidc_issuer import CLIENT, SECRET, FakeIssuer, issuer
 from own_place import eventually
 from testbed_api import Api, email, populated
@@ -24,7 +27,7 @@ from vini.cli import vini
 from vini.model import Denied, ViniError
 from vini.rules import Invalid
 from vini.rules.oidc import Oidc, check, is_safe
-from vini.store import events, persons
+from vini.store import events, logins, persons
 from vini.store.database import Database
 
 ADA = email("user")
@@ -191,12 +194,66 @@ def test_the_user_may_refuse_or_take_too_long_and_the_issuer_is_not_pestered(api
     assert "has expired" in refused(end(api, login), 401)
 
 
-def test_not_more_wait_than_people_need(api: Api) -> None:
+def test_not_more_wait_than_people_need_and_one_leaves_as_many_places_as_he_takes(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logins, "_MOST", 40)
     for _ in range(20):
         begin(api)
     assert "Too many logins wait" in refused(api("", "POST", "/oidc/logins"), 403)
+    with api.database.transaction() as tx:
+        for i in range(10):
+            logins.reserve(tx, "", f"2001:db8::{i}", api.now[0])
+        with pytest.raises(Denied, match="Too many"):
+            logins.reserve(tx, "", "2001:db8::ffff:1", api.now[0])
+        logins.reserve(tx, "", "192.0.2.1", api.now[0])
     api.now[0] += 3600
     begin(api)
+
+
+def test_a_place_is_taken_before_the_issuer_is_asked_and_given_back_where_it_does_not_answer(
+    api: Api, fake: FakeIssuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logins, "_MOST", 6)
+    with ThreadPoolExecutor(12) as pool:
+        statuses = [a.status_code for a in pool.map(lambda _: api("", "POST", "/oidc/logins"), range(12))]
+    assert (statuses.count(201), statuses.count(403)) == (3, 9), statuses
+    assert len(fake.asked) == 3, "nobody has it asked for what he can't have"
+    api.now[0] += 3600
+    fake.metadata = {"device_authorization_endpoint": ""}
+    api.app.state.issuer = Issuer(Oidc(fake.url, CLIENT), SECRET)
+    for _ in range(5):
+        refused(api("", "POST", "/oidc/logins"), 502)
+
+
+def test_a_letter_that_becomes_another_one_makes_nobody_somebody_else(api: Api, fake: FakeIssuer) -> None:
+    with api.database.transaction() as tx:
+        persons.add(tx, "kelvin@princeton.example")
+    for address in ("\u212aelvin@princeton.example", "kelvin@princeton.example\u0130"):
+        login = begin(api)
+        fake.confirm(address)
+        assert "capital letters beyond A to Z" in refused(end(api, login), 403)
+    login = begin(api)
+    fake.confirm("KELVIN@Princeton.example")
+    assert end(api, login).json()["secret"]
+
+
+def test_a_token_that_names_no_key_is_believed_by_any_that_signs(api: Api, fake: FakeIssuer) -> None:
+    other = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    jwk = {**json.loads(RSAAlgorithm.to_jwk(other.public_key())), "kid": "0"}
+    elliptic = json.loads(ECAlgorithm.to_jwk(ec.generate_private_key(ec.SECP256R1()).public_key()))
+    fake.more_keys = [{**jwk, "use": "enc"}, jwk, elliptic]
+    for kid in (None, "1"):
+        login, fake.named = begin(api), kid
+        fake.confirm(ADA)
+        assert end(api, login).json().get("secret"), kid
+    login, fake.named = begin(api), "0"
+    fake.confirm(ADA)
+    assert "its signature is wrong" in refused(end(api, login), 401)
+    login, fake.named = begin(api), None
+    fake.steal()
+    fake.confirm(ADA)
+    assert "its signature is wrong" in refused(end(api, login), 401)
 
 
 def test_an_issuer_that_is_down_or_is_none_is_told_in_a_sentence(api: Api, fake: FakeIssuer) -> None:

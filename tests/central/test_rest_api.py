@@ -229,6 +229,16 @@ class TestSlices:
         assert api("user", "DELETE", f"{SLICE}/guests/{email('outsider')}").json()["guests"] == []
         assert api("outsider", "GET", SLICE).status_code == 404
 
+    def test_a_guest_whose_time_is_over_is_none_though_nobody_has_tidied_up_yet(self, api):
+        wish = {"until": api.now[0] + 60}
+        assert api("user", "PUT", f"{SLICE}/guests/{email('outsider')}", wish).is_success
+        api.now[0] += 59
+        assert api("outsider", "GET", SLICE).status_code == 200
+        api.now[0] += 1
+        assert api("outsider", "GET", SLICE).status_code == 404
+        assert api("outsider", "GET", "/slices").json()["items"] == []
+        assert api("outsider", "GET", "/events", None).is_success
+
     def test_who_is_no_member_any_more_is_out(self, api):
         assert api("user", "GET", SLICE).is_success
         assert api("pi", "DELETE", f"{SLICE}/members/{email('user')}").json()["members"] == []

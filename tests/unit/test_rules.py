@@ -34,7 +34,7 @@ from vini.rules.words import SLICE, Email, SliceName, SshKey, site_of
 ME = "me@x.example"
 HERE, THERE = "princeton", "mit"
 OF_HERE = Target("thing", "x", frozenset({HERE}), frozenset({"member@x.example"}), "self@x.example",
-                 frozenset({"guest@x.example"}))  # fmt: skip
+                 {"guest@x.example": 0.0})  # fmt: skip
 DAY = 86_400.0
 HOUR = 3600
 

@@ -62,8 +62,8 @@ class StoredDesk:
                 found.append(Newer(tuple(some), mark, admits))
         if ahead:
             with self._database.transaction() as tx:
-                for slice_, above in sorted(ahead.items()):
-                    slices.overtake(tx, slice_, above)
+                for slice_ in slices.locked(tx, ahead):
+                    slices.overtake(tx, slice_, ahead[slice_])
             return self.newer(lacks)
         return found
 
@@ -129,7 +129,7 @@ def _mark(tx: Tx) -> Mark:
 def _note_links(tx: Tx, reported: Sequence[tuple[str, bus.Report]], now: float) -> None:
     """An event for each slice and node where links failed with the path that they ride on, or came back with it."""
     before = specs.last_reports(tx, {(m.slice, node) for node, m in reported})
-    was = {of: _faults(msgspec.json.decode(body, type=bus.Report)) for of, body in before.items() if b"faults" in body}
+    was = {of: _faults_told(body) for of, body in before.items() if b"faults" in body}
     for node, report in reported:
         of = (report.slice, node)
         if of not in before:  # not asked of it any more
@@ -140,6 +140,14 @@ def _note_links(tx: Tx, reported: Sequence[tuple[str, bus.Report]], now: float) 
         news += [(events.PATH_BACK, f"{_links(links)} back") for _, links in _by_cause(old, new)]
         for what, detail in news:
             events.add(tx, at=now, who=f"node {node}", what=what, kind="slice", target=report.slice, detail=detail)
+
+
+def _faults_told(body: bytes) -> dict[str, str]:
+    """None where another version wrote it down: the links that are failed now are told of anew."""
+    try:
+        return _faults(msgspec.json.decode(body, type=bus.Report))
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return {}
 
 
 def _faults(report: bus.Report) -> dict[str, str]:

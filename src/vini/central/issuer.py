@@ -104,23 +104,32 @@ class Issuer:
         """Its claims (OpenID Connect Core 1.0, 3.1.3.7)."""
         try:
             header = jwt.get_unverified_header(token if isinstance(token, str) else "")
-            return jwt.decode(
-                str(token), self._key(header.get("kid")), algorithms=_ALGORITHMS, audience=self.oidc.client_id,
-                issuer=self.oidc.issuer, leeway=_LEEWAY_S, options={"require": ["exp", "iat", "iss", "aud", "sub"]},
-            )  # fmt: skip
+            return self._decoded(str(token), header.get("alg"), header.get("kid"))
         except jwt.PyJWTError as e:
             raise Unauthenticated(
                 f"What the issuer {self.oidc.issuer} says of you can't be believed ({_why(e)}); try again, and tell "
                 "your testbed's administrator if it stays so."
             ) from e
 
-    def _key(self, kid: object) -> Any:
-        """Asked for anew where it is not known: issuers change their keys."""
+    def _decoded(self, token: str, alg: object, kid: object) -> dict[str, Any]:
+        """By the key that it names; where it names none, by whichever of those that sign so fits.  They are asked for
+        anew where none does: issuers change their keys."""
+        if alg not in _ALGORITHMS:
+            raise jwt.InvalidAlgorithmError
+        why: jwt.PyJWTError = jwt.InvalidKeyError("it is signed by a key that the issuer does not show")
         for fresh in (False, True):
             for key in self._key_set(fresh).keys:
-                if kid is None or key.key_id == kid:
-                    return key.key
-        raise jwt.InvalidKeyError("it is signed by a key that the issuer does not show")
+                if not _signs(key, str(alg)) or kid not in (None, key.key_id):
+                    continue
+                try:
+                    return jwt.decode(
+                        token, key.key, algorithms=[str(alg)], audience=self.oidc.client_id,
+                        issuer=self.oidc.issuer, leeway=_LEEWAY_S,
+                        options={"require": ["exp", "iat", "iss", "aud", "sub"]},
+                    )  # fmt: skip
+                except (jwt.InvalidSignatureError, jwt.InvalidKeyError) as e:
+                    why = e
+        raise why
 
     def _key_set(self, fresh: bool) -> jwt.PyJWKSet:
         with self._lock:
@@ -200,6 +209,12 @@ def read(oidc: Oidc) -> Issuer:
             "`secret_file` of `oidc` in the central's settings.json."
         ) from e
     return Issuer(oidc, secret)
+
+
+def _signs(key: jwt.PyJWK, alg: str) -> bool:
+    """Whether it is for signatures of that kind (RFC 7517, 4.1 and 4.2); one that says nothing may be."""
+    kind = {"R": "RSA", "P": "RSA", "ES": "EC", "Ed": "OKP"}
+    return key.public_key_use in (None, "sig") and key.key_type == (kind.get(alg[0]) or kind[alg[:2]])
 
 
 def _shown(text: object) -> str:

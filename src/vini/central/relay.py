@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any
 
 import msgspec
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -21,15 +22,26 @@ class Relay:
         self._socket = socket
         self._gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    async def run(self, begin: Callable[[AsyncIterator[bus.Typed]], AsyncIterator[bus.Said]]) -> None:
-        """Whoever goes first, the command ends with him."""
+    async def run(
+        self,
+        begin: Callable[[AsyncIterator[bus.Typed]], AsyncIterator[bus.Said]],
+        guard: Coroutine[Any, Any, None] | None = None,
+    ) -> None:
+        """Whoever goes first, the command ends with him; or by the `guard`, with the error that it raises."""
         telling = asyncio.ensure_future(self._tell(begin(self._typed())))
-        await asyncio.wait({telling, self._gone}, return_when=asyncio.FIRST_COMPLETED)
-        telling.cancel()
+        guarding = {asyncio.ensure_future(guard)} if guard else set()
         try:
-            await telling
-        except asyncio.CancelledError:
-            raise WebSocketDisconnect from None
+            await asyncio.wait({telling, self._gone, *guarding}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            ended = [task for task in guarding if task.done()]
+            for task in (telling, *guarding):
+                task.cancel()
+            await asyncio.gather(telling, *guarding, return_exceptions=True)
+        for task in ended:
+            task.result()
+        if telling.cancelled():
+            raise WebSocketDisconnect
+        telling.result()
 
     async def _tell(self, said: AsyncIterator[bus.Said]) -> None:
         async for message in said:

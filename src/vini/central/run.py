@@ -180,7 +180,7 @@ class Central:
         """Slices whose time is over end; their nodes did that by themselves already, or do it now."""
         now = self._clock()
         with self._database.transaction() as tx:
-            over = slices.expired(tx, now)
+            over = slices.locked(tx, slices.expired(tx, now))
             for name in over:
                 slices.delete(tx, name)
                 events.add(tx, at=now, who="central", what="expire", kind="slice", target=name)

@@ -98,10 +98,10 @@ class Testbed:
     # --- what is asked for --------------------------------------------------------------------
 
     def topologies(self, caller: Caller) -> dict[str, Topology]:
-        """Of all slices that he may see and that have something in them."""
+        """Of all slices that he may see and that have something in them, but for those that another version stored."""
         with self._database.reading() as tx:
             rows = [row for row in slices.all(tx) if access.allows(caller, "see slice", access.of_slice(row))]
-        return {row.name: topology for row in rows if (topology := row.topology).slivers}
+        return {row.name: topology for row in rows if (topology := _before(row)).slivers}
 
     def asked(self, caller: Caller, name: str) -> Asked:
         """What is asked of a slice now.  NotFound where it has nothing, or he may not know."""
@@ -143,15 +143,15 @@ class Testbed:
             access.may(caller, "use slice", access.of_slice(row))
             if after is not None and after != row.generation:
                 raise Conflict(f"Slice {name!r} is at generation {row.generation}, not {after}; look, and try again.")
-            topology = lived_on(row.topology, topology)
+            topology = lived_on(_before(row), topology)
             generation = slices.next_generation(tx, name)
-            held = specs.of_slice(tx, name)
-            outside.refuse(topology, row.topology, grants.get(tx, name))
+            held, lost = specs.known(tx, name)
+            outside.refuse(topology, _before(row), _grant_of(tx, topology))
             wanted = self._embedded(tx, topology, generation, row, held, max(now, at))
             wanted = _at(at, wanted, nodes.all(tx)) if at else wanted
             slices.put_topology(tx, name, topology, wanted, now, above=generation)
             events.add(tx, at=now, who=caller.email, what=what, kind="slice", target=name, detail=f"{generation}")
-        return Change(generation, frozenset(wanted) | {n for n, s in held.items() if s.objects})
+        return Change(generation, lost | frozenset(wanted) | {n for n, s in held.items() if s.objects})
 
     def granted(self, caller: Caller, name: str) -> OutsideGrant:
         """What the slice may do in the world.  NotFound where that is nothing."""
@@ -178,17 +178,19 @@ class Testbed:
                 outside.check(grant)
             grants.put(tx, row.id, grant, caller.email, now)
             what = f"grant outside: {', '.join(grant.to)}" if grant else "revoke outside"
-            asks = any(s.outside for s in row.topology.slivers.values())
-            generation = slices.next_generation(tx, name) if asks else row.generation
+            told = self._let_out(tx, row, now) if grant else _shut_in(tx, name)
+            generation = slices.generation(tx, name)
             events.add(tx, at=now, who=caller.email, what=what, kind="slice", target=name, detail=f"{generation}")
-            if not asks:
-                return frozenset()
-            held = specs.of_slice(tx, name)
-            if grant is None:
-                wanted = {n: _without_outside(s, generation) for n, s in held.items() if s.objects}
-            else:
-                wanted = self._embedded(tx, row.topology, generation, row, held, now)
-            slices.put_topology(tx, name, row.topology, wanted, now, above=generation)
+        return told
+
+    def _let_out(self, tx: Tx, row: SliceRow, now: float) -> frozenset[str]:
+        """As far as its slivers ask for that; the nodes that have something to do."""
+        name, topology = row.name, row.topology
+        if not any(s.outside for s in topology.slivers.values()):
+            return frozenset()
+        held, generation = specs.of_slice(tx, name), slices.next_generation(tx, name)
+        wanted = self._embedded(tx, topology, generation, row, held, now)
+        slices.put_topology(tx, name, topology, wanted, now, above=generation)
         return frozenset(wanted) | frozenset(held)
 
     def _embedded(
@@ -212,7 +214,7 @@ class Testbed:
         vnis = tunnels.lease(tx, topology.name, crossing)
         port = tunnels.lease_port(tx, topology.name, wanted=bool(crossing) and kind_of(topology) == "wireguard")
         own = underlay.taken(topology, placed, below.measured, held)
-        granted = grants.get(tx, topology.name)
+        granted = _grant_of(tx, topology)
         made = embed(topology, able, generation, placed=placed, vnis=vnis, port=port, underlay=own, grant=granted)
         mine = {n: below.marked(s) for n, s in made.items() if s.objects}
         return {n: msgspec.structs.replace(s, expires=ends.get(n, row.expires)) for n, s in mine.items()}
@@ -263,8 +265,9 @@ class Testbed:
                 takings.turn(tx)
                 row = _seen(tx, caller, topology.name)
                 access.may(caller, "use slice", access.of_slice(row))
-                held = specs.of_slice(tx, topology.name)
-                outside.refuse(topology, row.topology, grants.get(tx, topology.name))
+                held, _ = specs.known(tx, topology.name)
+                topology = lived_on(_before(row), topology)
+                outside.refuse(topology, _before(row), _grant_of(tx, topology))
                 wanted = self._embedded(tx, topology, row.generation + 1, row, held, self._clock())
                 for node in sorted({*held, *wanted}):
                     want = wanted[node].objects if node in wanted else frozenset()
@@ -294,7 +297,8 @@ class Testbed:
         with self._database.reading() as tx:
             behind = {n for n, g in specs.behind(tx, name).items() if g <= generation}
             bodies = {n: body for n, (_, body, _) in specs.reports(tx, name).items() if n in behind}
-        aware = {n for n, body in bodies.items() if body and _reported(body).accepted >= generation}
+        said = {n: _reported(body) for n, body in bodies.items()}
+        aware = {n for n, report in said.items() if report and report.accepted >= generation}
         return frozenset(behind - aware)
 
     def _last_heard(self, name: str) -> tuple[SliverStatus, ...]:
@@ -305,16 +309,17 @@ class Testbed:
         rows: list[SliverStatus] = []
         for node, spec in sorted(held.items()):
             generation, body, _ = reports.get(node, (0, b"", 0.0))
-            if generation >= spec.generation and body:
-                rows += _reported(body).slivers
+            report = _reported(body)
+            if generation >= spec.generation and report:
+                rows += report.slivers
             else:
-                rows += _waiting(spec, self._why_waiting(node, body))
+                rows += _waiting(spec, self._why_waiting(node, report))
         return tuple(rows)
 
-    def _why_waiting(self, node: str, body: bytes) -> str:
+    def _why_waiting(self, node: str, report: bus.Report | None) -> str:
         if node not in self._bus.connected():
             return f"node {node} is not connected"
-        refused = _reported(body).refused if body else ""
+        refused = report.refused if report else ""
         return f"node {node} refuses: {refused}" if refused else f"node {node} has not taken it yet"
 
     async def status(self, caller: Caller, name: str) -> Seen:
@@ -414,6 +419,11 @@ class Testbed:
 
     # --- inside slivers -----------------------------------------------------------------------
 
+    def check(self, caller: Caller, name: str, sliver: str, action: str) -> None:
+        """Raises NotFound or Denied where he may not do that in a sliver, be it there or not."""
+        with self._database.reading() as tx:
+            access.may(caller, action, access.of_sliver(_seen(tx, caller, name), sliver))
+
     async def node_of(self, caller: Caller, name: str, sliver: str, action: str = "use slice") -> str:
         """The node that a sliver is on.  Raises NotFound, or Denied where he may not."""
         held = await asyncio.to_thread(self._held, caller, name, action, sliver)
@@ -497,8 +507,32 @@ def _at(at: float, wanted: dict[str, SliceSpec], rows: Iterable[NodeRow]) -> dic
     return {n: msgspec.structs.replace(s, not_before=at + ahead.get(n, 0.0)) for n, s in wanted.items()}
 
 
-def _reported(body: bytes) -> bus.Report:
-    return msgspec.json.decode(body, type=bus.Report)
+def _reported(body: bytes) -> bus.Report | None:
+    """None where the node said nothing, or what another version wrote down."""
+    try:
+        return msgspec.json.decode(body, type=bus.Report) if body else None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def _grant_of(tx: Tx, topology: Topology) -> OutsideGrant | None:
+    """What its slice may do in the world, where it asks for any of that."""
+    return grants.get(tx, topology.name) if any(s.outside for s in topology.slivers.values()) else None
+
+
+def _shut_in(tx: Tx, name: str) -> frozenset[str]:
+    """No sliver of it has a way to the world any more; the nodes that have something to do.
+
+    Where another version stored what a node holds of it, it ends on that node: nothing can be taken out of what can't
+    be read.
+    """
+    held, lost = specs.known(tx, name)
+    if not lost and not any(isinstance(o, Outside) for s in held.values() for o in s.objects):
+        return frozenset()
+    generation = slices.next_generation(tx, name)
+    specs.put(tx, name, generation, {n: _without_outside(s, generation) for n, s in held.items() if s.objects})
+    slices.change(tx, name, {"generation": generation})
+    return lost | frozenset(held)
 
 
 def _without_outside(spec: SliceSpec, generation: int) -> SliceSpec:

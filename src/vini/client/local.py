@@ -83,8 +83,8 @@ class Client(Slices):
         greeting = await self.greeting()
         with self.store.transaction():
             topology = self._lived_on(wanted())
-            before = self.store.find(name) if any(s.outside for s in topology.slivers.values()) else None
-            outside.refuse(topology, before.topology if before else None, self.store.granted(name))
+            if any(s.outside for s in topology.slivers.values()):
+                outside.refuse(topology, self._before(name), self.store.granted(name))
             known = (greeting.ended | greeting.generations).get(name, greeting.forgotten)
             spec = self._embed(topology, greeting, max(self.store.generation(name), known) + 1)
             spec = replace(spec, not_before=at) if at else spec
@@ -92,10 +92,15 @@ class Client(Slices):
         return await self._accept(spec, progress)
 
     def _lived_on(self, topology: Topology) -> Topology:
-        with suppress(ViniError):  # another version stored it, so that this one can't read how often it was started
-            if topology.slivers and (before := self.store.find(topology.name)):
-                return lived_on(before.topology, topology)
-        return topology
+        before = self._before(topology.name) if topology.slivers else None
+        return lived_on(before, topology) if before else topology
+
+    def _before(self, name: str) -> Topology | None:
+        """What is asked of a slice until now; None: nothing, or what another version stored."""
+        with suppress(ViniError):
+            stored = self.store.find(name)
+            return stored.topology if stored else None
+        return None
 
     def _embed(self, topology: Topology, greeting: bus.Greeting, generation: int) -> SliceSpec:
         def others() -> list[Topology]:
@@ -103,7 +108,9 @@ class Client(Slices):
 
         check_reserved(topology, others, os.cpu_count() or 1)
         node = Node(greeting.node, greeting.capabilities)
-        return embed(topology, [node], generation, grant=self.store.granted(topology.name))[greeting.node]
+        asks = any(s.outside for s in topology.slivers.values())
+        grant = self.store.granted(topology.name) if asks else None
+        return embed(topology, [node], generation, grant=grant)[greeting.node]
 
     async def _accept(self, spec: SliceSpec, progress: OnProgress = None) -> bus.Report:
         """The agent's report; of a newer desired state, where another command stored one and it came there first."""
@@ -122,10 +129,18 @@ class Client(Slices):
         return self.store.granted(slice_)
 
     async def grant_outside(self, slice_: str, grant: OutsideGrant | None) -> None:
-        """From now on a slice may do that in the world; None: nothing.  It need not be up."""
+        """From now on a slice may do that in the world; None: nothing.  It need not be up.  Of one that is up and that
+        another version stored nothing is granted, and what was is taken back with its end only."""
         if grant is not None:
             outside.check(grant)
         greeting = await self.greeting()
+        if grant is None and slice_ in self.store.unreadable():
+            with self.store.transaction():
+                self.store.grant(slice_, None)
+            raise ViniError(
+                f"Slice {slice_!r} is granted nothing any more, but another version of VINI stored what it is, so its "
+                f"slivers keep their way out until it is another: `vini down -s {slice_}`, or bring it up anew."
+            )
         with self.store.transaction():
             self.store.grant(slice_, grant)
             stored = self.store.find(slice_)
@@ -152,8 +167,9 @@ class Client(Slices):
     async def foresee(self, topology: Topology) -> tuple[str, ...]:
         """What `put` would change, step by step; nothing is touched."""
         greeting = await self.greeting()
-        before = self.topologies().get(topology.name)
-        outside.refuse(topology, before, self.store.granted(topology.name))
+        topology = self._lived_on(topology)
+        if any(s.outside for s in topology.slivers.values()):
+            outside.refuse(topology, self._before(topology.name), self.store.granted(topology.name))
         spec = self._embed(topology, greeting, 1)
         reply = await self._ask(bus.Foresee(spec))
         assert isinstance(reply, bus.Lines)

@@ -42,18 +42,18 @@ class Target(Value, frozen=True):
     sites: frozenset[str] = frozenset()  # where the roles that count are held
     members: frozenset[str] = frozenset()  # e-mail addresses
     person: str = ""  # whose it is
-    guests: frozenset[str] = frozenset()  # e-mail addresses
+    guests: dict[str, float] = {}  # e-mail address -> until when; 0: for as long as the target lives
 
 
 def of_slice(row: Slice) -> Target:
     """What counts of a slice: its members, and who is what at its site."""
-    guests = frozenset(g.email for g in row.guests)
+    guests = {g.email: g.until for g in row.guests}
     return Target("slice", row.name, frozenset({row.site}), frozenset(row.members), guests=guests)
 
 
 def of_sliver(row: Slice, sliver: str) -> Target:
     """The same of one of its slivers: of the guests those who are let into that."""
-    guests = frozenset(g.email for g in row.guests if not g.slivers or sliver in g.slivers)
+    guests = {g.email: g.until for g in row.guests if not g.slivers or sliver in g.slivers}
     return structs.replace(of_slice(row), guests=guests)
 
 
@@ -177,7 +177,8 @@ def _is(caller: Caller, relation: str, target: Target) -> bool:
         case "member":
             return caller.email in target.members
         case "guest":
-            return caller.email in target.guests
+            until = target.guests.get(caller.email)
+            return until is not None and (not until or caller.at < until)
         case _:
             return not target.sites.isdisjoint(caller.sites(relation))
 

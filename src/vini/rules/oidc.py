@@ -75,6 +75,11 @@ def vouched(claims: Mapping[str, Any], oidc: Oidc, nonce: str) -> Vouched:
             f"The issuer {oidc.issuer} tells no e-mail address of you; let its administrator give this client the "
             "scope `email`, or log in with a password."
         )
+    if any(not letter.isascii() and letter.lower() != letter for letter in email):  # the Kelvin sign becomes a k
+        raise Denied(
+            f"The address {email} has capital letters beyond A to Z, by which it could be taken for another's; have "
+            f"the issuer {oidc.issuer} write it in small ones, then log in again."
+        )
     if claims.get("email_verified") not in (True, "true"):
         raise Denied(
             f"The issuer {oidc.issuer} has not verified that {email} is your address; have it do so, then log in again."

@@ -157,7 +157,13 @@ class Store:
     def granted(self, slice_: str) -> OutsideGrant | None:
         """What a slice may do in the world, whether or not it is up; None: nothing."""
         row = self._db.execute("SELECT body FROM outside WHERE slice = ?", (slice_,)).fetchone()
-        return msgspec.json.decode(row[0], type=OutsideGrant) if row else None
+        try:
+            return msgspec.json.decode(row[0], type=OutsideGrant) if row else None
+        except (msgspec.DecodeError, UnicodeDecodeError) as e:
+            raise ViniError(
+                f"What slice {slice_!r} may do in the world was stored by another version of VINI, which this one "
+                f"can't read ({e}); grant it anew, or revoke it: `vini outside revoke {slice_}`."
+            ) from e
 
     def grant(self, slice_: str, grant: OutsideGrant | None) -> None:
         """In place of what was granted before; inside a transaction."""

@@ -4,36 +4,49 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from ipaddress import ip_address, ip_network
 
 from sqlalchemy import delete, func, insert, select, update
 
 from vini.model import Denied
 from vini.rules.errors import Unauthenticated
+from vini.store import counters
 from vini.store.database import Tx
 from vini.store.tables import oidc_logins
 
-_MOST, _MOST_OF_ONE = 1000, 20  # that wait at once; of those from one address
+_MOST = 1000  # that wait at once
+_ASKING_S = 60.0  # in which the issuer answers, or the place is another's
 _SLOWER_S = 5.0  # RFC 8628, 3.5
 
 
-def room(tx: Tx, source: str, now: float) -> None:
-    """Raises Denied where too many wait."""
+def reserve(tx: Tx, nonce: str, source: str, now: float) -> str:
+    """A place for one that the issuer is going to be asked for, and the secret by which whoever began it asks what
+    became of it.  Raises Denied where too many wait.
+
+    No address may have more places than are free: so one alone has half of them, and that may be a proxy with all of
+    the testbed's users behind it; and however many one takes, as many are left for others.
+    """
+    counters.add(tx, "logins", 0)  # they come one after the other
+    whose = _network(source)
     waiting = select(func.count()).select_from(oidc_logins).where(oidc_logins.c.expires > now)
-    of_one = tx.scalar(waiting.where(oidc_logins.c.source == source)) or 0
-    if of_one >= _MOST_OF_ONE or (tx.scalar(waiting) or 0) >= _MOST:
+    of_one, of_all = tx.scalar(waiting.where(oidc_logins.c.source == whose)) or 0, tx.scalar(waiting) or 0
+    if of_one >= _MOST - of_all:
         raise Denied("Too many logins wait to be confirmed; confirm one, or try again in some minutes.")
-
-
-def add(tx: Tx, device_code: str, nonce: str, expires: float, interval_s: float, source: str) -> str:
-    """A secret by which whoever began it asks what became of it."""
     secret = secrets.token_urlsafe(32)
     tx.execute(
         insert(oidc_logins).values(
-            secret=_hash(secret), device_code=device_code, nonce=nonce, expires=expires, interval_s=interval_s,
-            polled=0.0, source=source,
+            secret=_hash(secret), device_code="", nonce=nonce, expires=now + _ASKING_S, interval_s=0.0, polled=0.0,
+            source=whose,
         )
     )  # fmt: skip
     return secret
+
+
+def begun(tx: Tx, secret: str, device_code: str, expires: float, interval_s: float) -> None:
+    """The issuer has begun it."""
+    values = {"device_code": device_code, "expires": expires, "interval_s": interval_s}
+    if not tx.execute(update(oidc_logins).where(oidc_logins.c.secret == _hash(secret)).values(values)).rowcount:
+        raise Unauthenticated("The issuer took too long to begin this login; begin a new one.")
 
 
 def turn(tx: Tx, secret: str, now: float) -> tuple[str, str] | None:
@@ -64,6 +77,15 @@ def take(tx: Tx, secret: str) -> bool:
 def forget(tx: Tx, before: float) -> None:
     """Those that expired before that time."""
     tx.execute(delete(oidc_logins).where(oidc_logins.c.expires < before))
+
+
+def _network(source: str) -> str:
+    """Whoever has an IPv6 address has 2**64 of them."""
+    try:
+        address = ip_address(source)
+    except ValueError:
+        return source
+    return str(ip_network((address, 64), strict=False)) if address.version == 6 else source
 
 
 def _hash(secret: str) -> str:

@@ -238,16 +238,17 @@ def _has_member(email: str) -> ColumnElement[bool]:
     return slices.c.id.in_(select(slice_members.c.slice_id).where(slice_members.c.person_id == who))
 
 
-def _has_guest(email: str) -> ColumnElement[bool]:
+def _has_guest(email: str, at: float) -> ColumnElement[bool]:
     who = select(persons.c.id).where(persons.c.email == email).scalar_subquery()
-    return slices.c.id.in_(select(slice_guests.c.slice_id).where(slice_guests.c.person_id == who))
+    now = (slice_guests.c.until == 0) | (slice_guests.c.until > at)
+    return slices.c.id.in_(select(slice_guests.c.slice_id).where(slice_guests.c.person_id == who, now))
 
 
 def _seen_by(caller: Caller) -> ColumnElement[bool]:
     """As the rules have it for "see slice", in SQL; a test compares the two."""
     return or_(
         _has_member(caller.email),
-        _has_guest(caller.email),
+        _has_guest(caller.email, caller.at),
         sites_table.c.login_base.in_(caller.sites("pi", "tech")),
         literal(False),
     )

@@ -6,6 +6,7 @@ whole topology, is long gone.  Each write has a number (`seq`), by which others 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
@@ -23,7 +24,9 @@ from vini.store.tables import nodes as nodes_table
 from vini.store.tables import uses as uses_table
 
 COUNTER = "specs"
+log = logging.getLogger("vini.store")
 _JOINED = specs.join(nodes_table)
+_FOREIGN = "stored by another version of VINI, which this one can't read"
 
 
 def put(
@@ -77,13 +80,19 @@ def end(tx: Tx, slice_: str, generation: int) -> None:
 
 
 def renumber(tx: Tx, slice_: str, generation: int) -> None:
-    """The same objects until the same time, as a new generation."""
-    _again(tx, slice_, {n: s for n, s in of_slice(tx, slice_).items() if s.objects}, generation)
+    """The same objects until the same time, as a new generation; what another version stored ends: nobody can be sent
+    that."""
+    _again(tx, slice_, {n: s for n, s in known(tx, slice_)[0].items() if s.objects}, generation)
 
 
 def amend(tx: Tx, slice_: str, generation: int, change: Callable[[SliceSpec], SliceSpec]) -> bool:
-    """What each node holds is changed so, as a new generation; False, and nothing is written, where nothing changes."""
-    before = {n: s for n, s in of_slice(tx, slice_).items() if s.objects}
+    """What each node holds is changed so, as a new generation; False, and nothing is written, where nothing changes, or
+    where another version stored some of it."""
+    held, lost = known(tx, slice_)
+    if lost:  # whoever changes many slices goes on with the others
+        log.warning("slice %s stays as it is: what %s holds of it was %s", slice_, ", ".join(sorted(lost)), _FOREIGN)
+        return False
+    before = {n: s for n, s in held.items() if s.objects}
     after = {n: change(s) for n, s in before.items()}
     if before != after:
         _again(tx, slice_, after, generation)
@@ -95,15 +104,30 @@ def _again(tx: Tx, slice_: str, found: Mapping[str, SliceSpec], generation: int)
 
 
 def of_slice(tx: Tx, slice_: str) -> dict[str, SliceSpec]:
-    """Node -> its newest spec, also one that asks for the end and is not acknowledged."""
+    """Node -> its newest spec, also one that asks for the end and is not acknowledged.  Raises ViniError where another
+    version stored one of them."""
+    held, lost = known(tx, slice_)
+    if lost:
+        raise ViniError(
+            f"What node {min(lost)} holds of slice {slice_!r} was {_FOREIGN}. "
+            "Bring the slice up anew from its file; that changes it in place."
+        )
+    return held
+
+
+def known(tx: Tx, slice_: str) -> tuple[dict[str, SliceSpec], frozenset[str]]:
+    """The same of those that can be read, and the nodes whose spec can't: another version stored it."""
     query = select(nodes_table.c.name, specs.c.body).select_from(_JOINED).where(specs.c.slice == slice_)
-    return {name: _spec(body) for name, body in tx.execute(query.order_by(nodes_table.c.name))}
+    found = {name: _spec(body) for name, body in tx.execute(query.order_by(nodes_table.c.name))}
+    return {n: s for n, s in found.items() if s}, frozenset(n for n, s in found.items() if s is None)
 
 
 def specs_of_node(tx: Tx, node: str) -> list[SliceSpec]:
-    """The newest of each slice, also those that ask for its end and are not acknowledged."""
-    query = select(specs.c.body).select_from(_JOINED).where(nodes_table.c.name == node).order_by(specs.c.slice)
-    return [_spec(body) for body in tx.scalars(query)]
+    """The newest of each slice, also those that ask for its end and are not acknowledged; without those that another
+    version stored."""
+    query = select(specs.c.slice, specs.c.body).select_from(_JOINED).where(nodes_table.c.name == node)
+    rows = tx.execute(query.order_by(specs.c.slice))
+    return [s for slice_, body in rows if (s := _told(slice_, node, body))]
 
 
 def generations_of_node(tx: Tx, node: str) -> dict[str, int]:
@@ -113,10 +137,10 @@ def generations_of_node(tx: Tx, node: str) -> dict[str, int]:
 
 
 def spec(tx: Tx, slice_: str, node: str) -> SliceSpec | None:
-    """The newest of a slice for a node; None where it holds nothing of it."""
+    """The newest of a slice for a node; None where it holds nothing of it, or what another version stored."""
     query = select(specs.c.body).select_from(_JOINED)
     body = tx.scalar(query.where(nodes_table.c.name == node, specs.c.slice == slice_))
-    return None if body is None else _spec(body)
+    return None if body is None else _told(slice_, node, body)
 
 
 def strays(tx: Tx, node: str, held: Mapping[str, int]) -> list[SliceSpec]:
@@ -192,11 +216,12 @@ def newest(tx: Tx) -> int:
 
 
 def since(tx: Tx, seq: int, names: Collection[str]) -> dict[str, list[SliceSpec]]:
-    """Of these nodes, by name, the specs that were written after `seq`."""
-    query = select(nodes_table.c.name, specs.c.body).select_from(_JOINED)
+    """Of these nodes, by name, the specs that were written after `seq`; without those that another version stored."""
+    query = select(nodes_table.c.name, specs.c.slice, specs.c.body).select_from(_JOINED)
     out: dict[str, list[SliceSpec]] = {}
-    for name, body in tx.execute(query.where(specs.c.seq > seq, nodes_table.c.name.in_(names))):
-        out.setdefault(name, []).append(_spec(body))
+    for name, slice_, body in tx.execute(query.where(specs.c.seq > seq, nodes_table.c.name.in_(names))):
+        if found := _told(slice_, name, body):
+            out.setdefault(name, []).append(found)
     return out
 
 
@@ -234,11 +259,15 @@ def _columns(spec: SliceSpec, use: Use) -> dict[str, Any]:
     }
 
 
-def _spec(body: bytes) -> SliceSpec:
+def _spec(body: bytes) -> SliceSpec | None:
+    """None where another version stored it so that this one can't read it."""
     try:
         return msgspec.json.decode(body, type=SliceSpec)
-    except msgspec.DecodeError as e:
-        raise ViniError(
-            f"A spec was stored by another version of VINI, which this one can't read ({e}). "
-            "Bring its slice up anew; that changes it in place."
-        ) from e
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def _told(slice_: str, node: str, body: bytes) -> SliceSpec | None:
+    if (found := _spec(body)) is None:
+        log.warning("what node %s holds of slice %s was %s; bring that up anew", node, slice_, _FOREIGN)
+    return found

@@ -59,7 +59,7 @@ def whose(tx: Tx, secret: str, now: float) -> Caller:
     if not row.enabled:
         raise Unauthenticated(f"The account {row.email} is disabled; ask a PI of your site.")
     held = roles.of(tx, [row.id], enabled=True).get(row.id, set())
-    return Caller(row.email, frozenset(held), frozenset(row.scopes.split()))
+    return Caller(row.email, frozenset(held), frozenset(row.scopes.split()), now)
 
 
 def some(tx: Tx, person: str) -> list[Token]:

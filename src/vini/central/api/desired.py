@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -23,10 +24,12 @@ from vini.rules.caller import Caller
 from vini.rules.errors import Invalid
 from vini.rules.nouns import Event, Holder
 from vini.store import events, tokens
-from vini.store.database import Database
+from vini.store.database import Database, DatabaseError
 from vini.topology import dump, parse
 
+log = logging.getLogger("vini.central")
 _MOST_BYTES = 32 << 20  # of a topology
+_LOOK_S = 2.0  # between looks whether whoever runs a command may still do so
 _LONGEST_WAIT_S = 120.0
 _TAG = re.compile(r'"(\d{1,18})"\Z')
 _TYPED: msgspec.msgpack.Decoder[bus.Stream | bus.Typed] = msgspec.msgpack.Decoder(bus.Stream | bus.Typed)
@@ -266,22 +269,38 @@ class _Running:
         await self._socket.accept()
         relay = Relay(self._socket)
         try:
-            caller = await asyncio.to_thread(self._who)
+            caller = await asyncio.to_thread(self._who, self._clock())
             node = await self._testbed.node_of(caller, name, sliver, "enter slice")
             command = _TYPED.decode(await self._socket.receive_bytes())
             if not isinstance(command, bus.Stream):
                 raise Invalid("The first message of a command is `Run`, `Logs`, `SshThrough` or `Measure`.")
             if isinstance(command, bus.Measure):  # its frames go to other slivers too, which are not a guest's
                 await self._testbed.node_of(caller, name, sliver)
+            action = "use slice" if isinstance(command, bus.Measure) else "enter slice"
             command = msgspec.structs.replace(command, ns=f"{name}.{sliver}")
-            await relay.run(lambda typed: self._testbed.run(node, command, typed))
+            guard = self._guard(caller.at, name, sliver, action)
+            await relay.run(lambda typed: self._testbed.run(node, command, typed), guard)
         except ViniError as e:
             await relay.say(bus.Refusal(status_and_kind(e)[1], str(e)))
         except (WebSocketDisconnect, msgspec.DecodeError, KeyError):
             return
         await self._socket.close()
 
-    def _who(self) -> Caller:
+    async def _guard(self, began: float, name: str, sliver: str, action: str) -> None:
+        """Raises the error that says why, when he may not do it any more."""
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            try:
+                await asyncio.to_thread(self._look, began, name, sliver, action)
+            except DatabaseError as e:  # which tells nothing of him
+                log.warning("whether somebody may go on in %s.%s can't be looked up: %s", name, sliver, e)
+
+    def _look(self, began: float, name: str, sliver: str, action: str) -> None:
+        """What he began goes on beyond his token's time, but not beyond its being taken back."""
+        caller = msgspec.structs.replace(self._who(began), at=self._clock())
+        self._testbed.check(caller, name, sliver, action)
+
+    def _who(self, at: float) -> Caller:
         secret = self._socket.headers.get("Authorization", "").partition(" ")[2].strip()
         with self._database.reading() as tx:
-            return tokens.whose(tx, secret, self._clock())
+            return tokens.whose(tx, secret, at)

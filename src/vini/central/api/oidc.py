@@ -26,13 +26,18 @@ _FAULTS = (502,)  # the issuer does not answer as one should; without one it is 
 @route(router, "POST", "/oidc/logins", gives=BegunLogin, status=201, public=True, faults=_FAULTS)
 def begin_oidc_login(call: Asked) -> Response:
     """Begin to log in through the issuer: the user has to open a web page and type a code."""
-    with call.database.reading() as tx:
-        logins.room(tx, call.source, call.now)
-    nonce = secrets.token_urlsafe(24)
-    begun = call.issuer.begin(nonce)
-    expires = call.now + begun.expires_s
+    issuer, nonce = call.issuer, secrets.token_urlsafe(24)
     with call.database.transaction() as tx:
-        secret = logins.add(tx, begun.device_code, nonce, expires, begun.interval_s, call.source)
+        secret = logins.reserve(tx, nonce, call.source, call.now)
+    try:
+        begun = issuer.begin(nonce)
+        expires = call.now + begun.expires_s
+        with call.database.transaction() as tx:
+            logins.begun(tx, secret, begun.device_code, expires, begun.interval_s)
+    except ViniError:
+        with call.database.transaction() as tx:
+            logins.take(tx, secret)
+        raise
     return shown(
         BegunLogin(secret, begun.user_code, begun.uri, begun.complete_uri, expires, max(1.0, begun.interval_s)), 201
     )

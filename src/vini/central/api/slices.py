@@ -14,7 +14,7 @@ from vini.rules import Caller, Invalid, expiry, may, of_site, of_slice, seen
 from vini.rules.nouns import Guest, Slice, SliceRow
 from vini.rules.wishes import ChangeSlice, Invitation, NewSlice, Page, Renewal
 from vini.rules.words import site_of
-from vini.store import guests, members, sites, slices
+from vini.store import guests, members, sites, slices, takings
 from vini.store.database import Tx
 
 router = routes("slices")
@@ -72,6 +72,7 @@ def renew_slice(call: Asked, name: SliceName, wish: Annotated[Renewal, Depends(b
     """Let a slice live longer: up to eight weeks from now.  It needs a description and a URL."""
 
     def do(tx: Tx, caller: Caller) -> Slice:
+        takings.turn(tx)
         row = seen_slice(tx, caller, name, lock=True)
         may(caller, "renew slice", of_slice(row))
         until = call.now + expiry.AHEAD_S if wish.expires is UNSET else float(wish.expires)
