@@ -10,7 +10,7 @@ from vini.store.database import Tx
 _UNDO = {
     "0013": ("DROP TABLE slice_guests",),
     "0012": (
-        "DROP TABLE event_chain", "DROP TABLE outside_grants", "DELETE FROM counters WHERE name = 'event chain'"
+        "DROP TABLE event_chain", "DROP TABLE outside_grants", "DELETE FROM counters WHERE name LIKE 'event chain%'"
     ),
     "0009": ("DROP TABLE latencies", "DROP TABLE oidc_logins"),
     "0008": ("DROP TABLE centrals",),

@@ -50,3 +50,24 @@ def test_an_issuer_is_named_with_all_that_is_needed(tmp_path: Path) -> None:
 def test_strangers_are_a_choice(tmp_path: Path) -> None:
     assert init(tmp_path / "a") == init(tmp_path / "b", "--strangers") == 0
     assert [settings.read(tmp_path / name).strangers for name in "ab"] == [False, True]
+
+
+def test_a_central_is_renamed_and_a_name_that_is_none_changes_nothing(tmp_path: Path) -> None:
+    def rename(*names: str) -> int:
+        return CliRunner().invoke(vini, ["central", "rename", "--dir", str(tmp_path / "a"), *names]).exit_code
+
+    assert rename("new.example") == 1, "there is none"
+    assert init(tmp_path / "a") == 0
+    before = settings.read(tmp_path / "a")
+    assert rename("https://new.example") == rename("new.example", "a b") == 1
+    assert settings.read(tmp_path / "a") == before
+    assert rename("new.example", "192.0.2.7") == 0
+    after = settings.read(tmp_path / "a")
+    assert (after.names, after.url) == (("new.example", "192.0.2.7"), "https://new.example:8443")
+    assert [p.name for p in (tmp_path / "a").glob("*.new")] == []
+
+
+def test_by_which_address_other_centrals_reach_it_goes_with_the_name_that_it_has_no_more() -> None:
+    old = settings.Settings(("old.example", "10.0.0.2"), internal="https://10.0.0.2:8443")
+    assert settings.renamed(old, ("new.example", "10.0.0.2")).internal == old.internal
+    assert settings.renamed(old, ("new.example",)).internal == ""

@@ -200,11 +200,11 @@ def losing(host: Host, hook: str, percent: int) -> Iterator[None]:
     """So much of the TCP that goes one way at a host is lost; its links, which are UDP, are not touched."""
     rule = f"tcp dport 1-65535 numgen random mod 101 < {percent} drop"
     nft = f"table inet loss_{hook} {{ chain c {{ type filter hook {hook} priority 0; {rule}; }}; }}"
-    run(*host._inside("nft", nft))
+    run(*host.inside("nft", nft))
     try:
         yield
     finally:
-        run(*host._inside("nft", f"delete table inet loss_{hook}"))
+        run(*host.inside("nft", f"delete table inet loss_{hook}"))
 
 
 needs_nft = pytest.mark.skipif(shutil.which("nft") is None, reason="loses packets with nft(8): apt install nftables")

@@ -21,13 +21,13 @@ from typing import IO, cast
 
 import httpx
 import msgspec
+from flow import Flow
 from own_place import NETNS, OwnPlace, difference, eventually, place_below, run
 
 from vini import bus
 from vini.central import settings
 from vini.client import Login
 from vini.client.remote import RemoteClient
-from vini.layout import address, layout
 from vini.model import AnyObject, SliceSpec, Topology, ViniError
 from vini.node import netns
 from vini.node.ledger import Ledger
@@ -39,8 +39,9 @@ _START_S = 120.0  # what a busy machine may need until a process answers
 class Central:
     """`vini central run` as a process; it may be killed and started again, as its machine may."""
 
-    def __init__(self, directory: Path, ip: str, port: int = 8443):
+    def __init__(self, directory: Path, ip: str, port: int = 8443, enter: Sequence[str] = ()):
         self.directory, self.ip, self.port = directory, ip, port
+        self._enter = enter  # the command line that runs what follows on its machine; (): this one
         self.log = directory.with_suffix(".log")
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -53,8 +54,8 @@ class Central:
         command = ["-m", "vini.cli", "central", "run", "--dir", str(self.directory), "--listen", self.ip]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-X", "faulthandler", *command], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                env=_environment(),
+                [*self._enter, sys.executable, "-X", "faulthandler", *command], stdin=subprocess.DEVNULL, stdout=log,
+                stderr=log, env=_environment(),
             )  # fmt: skip
 
     def up(self) -> None:
@@ -113,20 +114,21 @@ class Host:
         self.path = NETNS / f"host-{own.place.mark}"
         self.state, self.log = own.place.state, own.place.state / "agent.log"
 
-    def _inside(self, *argv: str) -> list[str]:
+    def inside(self, *argv: str) -> list[str]:
+        """The command line that runs it in its namespace."""
         return ["nsenter", f"--net={self.path}", "--", *argv]
 
     def vini(self, *argv: str, check: bool = True) -> str:
         """A command that root types on it; he has logged in to no central."""
         environment = {**_environment(), **self.own.environment, "VINI_LOGIN": str(self.state / "nobody")}
-        return _vini(self._inside(sys.executable, "-m", "vini.cli", *argv), environment, check)
+        return _vini(self.inside(sys.executable, "-m", "vini.cli", *argv), environment, check)
 
     def start(self, *python: str) -> None:
         """Its agent; with `python`, by this command line instead of the usual one."""
         command = python or ("-m", "vini.node.serve")
         with self.log.open("ab") as log:
             subprocess.Popen(
-                self._inside(sys.executable, *command), stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/",
+                self.inside(sys.executable, *command), stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/",
                 env={**_environment(), **self.own.environment},
             )  # fmt: skip
 
@@ -202,28 +204,6 @@ class Host:
     def enter(self, ns: str, *argv: str) -> list[str]:
         """The command line that runs it in a sliver, and needs no agent for that."""
         return ["nsenter", f"--net={self.own.place.netns(ns)}", "--", *argv]
-
-
-class Flow:
-    """Twenty echo requests a second from one sliver to another; no process of ours takes part in it."""
-
-    def __init__(self, host: Host, topology: Topology, source: str, to: str):
-        made = layout(topology)
-        ping = ("ping", "-n", "-i", "0.05", "-I", address(made, source, 4), address(made, to, 4))
-        self._out = host.own.place.run.parent / f"ping-{source}-{to}"
-        with self._out.open("wb") as out:
-            self._process = subprocess.Popen(host.enter(f"{topology.name}.{source}", *ping), stdout=out, stderr=out)
-
-    def end(self) -> tuple[int, list[int]]:
-        """How many were answered, and which were not, of those before the last answer."""
-        self._process.send_signal(signal.SIGINT)
-        self._process.wait(30)
-        answered = {int(n) for n in re.findall(r"icmp_seq=(\d+) ttl", self._out.read_text())}
-        return len(answered), sorted(set(range(1, max(answered, default=1))) - answered)
-
-    def kill(self) -> None:
-        self._process.kill()
-        self._process.wait()
 
 
 class Testbed:
@@ -375,7 +355,7 @@ def wired(names: Sequence[str], directory: Callable[[str], Path]) -> Iterator[Te
         for dev in (bridge, "lo"):  # a machine of a test's own has its loopback down
             run("ip", "link", "set", dev, "up")
         bed = Testbed(directory("testbed"), f"{net}.1")
-        stack.callback(bed.central.kill)
+        stack.callback(lambda: bed.central.kill())  # a test may put another in its place
         for number, name in enumerate(names, 1):
             own = stack.enter_context(place_below(directory(name)))
             own.place.state.mkdir()

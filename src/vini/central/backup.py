@@ -51,8 +51,9 @@ def save(directory: Path, file: Path) -> int:
     return file.stat().st_size
 
 
-def restore(file: Path, directory: Path, database: str = "") -> Settings:
-    """Make a central of a backup; with `database` in that one, which is to be empty, instead of the one it was in.
+def restore(file: Path, directory: Path, database: str = "", names: tuple[str, ...] = ()) -> Settings:
+    """Make a central of a backup; with `database` in that one, which is to be empty, instead of the one it was in; with
+    `names` reached by these instead of those that it had.
 
     Raises Conflict where there is a central already.
     """
@@ -66,6 +67,8 @@ def restore(file: Path, directory: Path, database: str = "") -> Settings:
     settings = _settings(members, file)
     if database:
         settings = msgspec.structs.replace(settings, database=database)
+    if names:
+        settings = settings_file.renamed(settings, names)
     (directory / "ca").mkdir(parents=True, exist_ok=True, mode=0o700)
     directory.chmod(0o700)
     for name in _PLAIN[1:]:

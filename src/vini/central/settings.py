@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -70,13 +72,45 @@ def read(directory: Path) -> Settings:
         raise ViniError(f"The central's settings {path} can't be read ({e}); mend the file.") from e
 
 
+def renamed(settings: Settings, names: tuple[str, ...]) -> Settings:
+    """The same central, reached by other names: also by other centrals, where it isn't by one of them already.
+
+    Raises ViniError where one is neither a DNS name nor an address.
+    """
+    for name in names:
+        if not re.fullmatch(r"[0-9A-Za-z.:-]+", name) or name.startswith("-"):
+            raise ViniError(
+                f"{name!r} is neither a DNS name nor an address; it looks like central.example or 192.0.2.7."
+            )
+    parts = urlsplit(settings.internal)
+    return msgspec.structs.replace(settings, names=names, internal=settings.internal if parts.hostname in names else "")
+
+
+def change(directory: Path, settings: Settings) -> None:
+    """Write them in place of those that are there: all of the old ones are on the disk, or all of the new ones."""
+    path = _path(directory)
+    new = path.with_suffix(".new")
+    try:
+        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as f:
+            f.write(_text(settings))
+            f.flush()
+            os.fsync(f.fileno())
+        new.rename(path)
+    except OSError as e:
+        raise ViniError(f"The central's settings {path} can't be written ({e.strerror}); nothing was changed.") from e
+
+
+def _text(settings: Settings) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(settings), indent=2) + b"\n"
+
+
 def write(directory: Path, settings: Settings) -> None:
     """Raises Conflict where there is a central already."""
     path = _path(directory)
     try:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as f:
-            f.write(msgspec.json.format(msgspec.json.encode(settings), indent=2) + b"\n")
+            f.write(_text(settings))
     except FileExistsError as e:
         raise Conflict(f"There is a central in {directory} already; `vini central run` starts it.") from e
     except OSError as e:

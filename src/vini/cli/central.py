@@ -16,6 +16,7 @@ from vini.cli.out import called, dump, json_option, line, note
 from vini.model import Denied, ViniError
 
 if TYPE_CHECKING:
+    from vini.central.settings import Settings
     from vini.plugins.tunnels import TunnelKind
     from vini.rules.oidc import Oidc
     from vini.store import chain
@@ -214,14 +215,40 @@ def _backup(directory: Path, file: Path) -> None:
 @directory_option
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--database", default="", help="Into this empty database, instead of the one that it was in.")
-def _restore(directory: Path, file: Path, database: str) -> None:
-    """Make a central of a backup, on this machine.  Nodes find it again where it has the name that it had."""
+@click.option("--name", "names", multiple=True, help="Others reach it by this now, instead of the names that it had.")
+def _restore(directory: Path, file: Path, database: str, names: tuple[str, ...]) -> None:
+    """Make a central of a backup, on this machine.
+
+    Nodes find it again by themselves where it has the name that it had, and `vini node follow URL` on them where not.
+    """
     from vini.central.backup import restore
 
-    settings = restore(file, directory, database)
+    settings = restore(file, directory, database, names)
     line(f"The central {settings.url} is in {directory}.")
+    _say_next(directory, settings, moved=bool(names))
+
+
+@central_command.command("rename")
+@directory_option
+@click.argument("names", nargs=-1, required=True)
+def _rename(directory: Path, names: tuple[str, ...]) -> None:
+    """Have others reach the central by NAMES, DNS names or addresses, instead of those that it had.
+
+    What runs goes on with the old ones until it is started again.
+    """
+    from vini.central import settings
+
+    made = settings.renamed(settings.read(directory), names)
+    settings.change(directory, made)
+    line(f"The central in {directory} is {made.url} when it is started again.")
+    _say_next(directory, made, moved=True)
+
+
+def _say_next(directory: Path, settings: Settings, moved: bool) -> None:
     where = "" if str(directory) == _DIRECTORY else f" --dir {directory}"
     line(called(f"Next: vini central run{where}"))
+    if moved:
+        line(called(f"Then, on each node: sudo vini node follow {settings.url}; and people: vini login {settings.url}"))
 
 
 @central_command.command("audit")

@@ -16,7 +16,7 @@ from msgspec import structs
 from vini.cli.account import remote
 from vini.cli.out import called, dump, json_option, line, note
 from vini.client import Client
-from vini.model import Denied
+from vini.model import Denied, NotFound
 from vini.names import slug
 from vini.node import identity, probe, service
 from vini.node.place import from_environment
@@ -85,6 +85,26 @@ def _join(url: str, token: str, name: str | None, address: str, ssh_port: int) -
     line(f"This machine is node {made.node} of site {made.site} now; its agent runs as process {greeting.pid}.")
     if not service.has_systemd():
         note("There is no systemd here: after a reboot, `vini agent start` brings the agent back.")
+
+
+@node_command.command("follow")
+@click.argument("url")
+def _follow(url: str) -> None:
+    """Go to the central at URL: it is the one that this machine joined, and has moved there.
+
+    Whoever answers there is believed only by the authority that this machine knows; what runs here is not touched.
+    """
+    from vini.node import engined
+    from vini.node.join import follow
+
+    state = from_environment().state
+    before = identity.read(state)
+    if before is None:
+        raise NotFound("This machine is no node of a testbed; `vini node join URL TOKEN` makes it one.")
+    after = asyncio.run(follow(url, before))
+    engined.forget(state)  # the engine may have moved, too: the central tells where it is
+    identity.write(state, after)
+    line(f"Node {after.node} goes to {after.central} now.")
 
 
 @node_command.command("leave")

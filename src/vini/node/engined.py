@@ -209,6 +209,11 @@ def read(state: Path, identity: Identity) -> bus.Elsewhere | None:
     return bus.Elsewhere(known.url, known.jwt, known.more) if known.key == Key("user", identity.key).name else None
 
 
+def forget(state: Path) -> None:
+    """So the central is asked."""
+    _path(state).unlink(missing_ok=True)
+
+
 def write(state: Path, identity: Identity, engine: bus.Elsewhere) -> None:
     """One that can't be written is asked for again."""
     new = _path(state).with_suffix(".new")

@@ -11,6 +11,7 @@ from hashlib import sha256
 from urllib.parse import urlsplit
 
 import msgspec
+from msgspec.structs import replace
 
 from vini.bus.joining import JoinAsked, Joined, Token, parse_token
 from vini.model import Conflict, Denied, NotFound, ViniError
@@ -43,6 +44,23 @@ async def join(
     asked = said(JoinAsked(given.secret, name, public_half(key)))
     ca, joined = await asyncio.to_thread(_join, address, given, asked)
     return Identity(joined.node, joined.site, _plain(address), key, ca)
+
+
+async def follow(url: str, identity: Identity) -> Identity:
+    """The same node of the same central, which is at this URL now.  Raises ViniError where it is not, or not yet."""
+    address = _address(url)
+    return replace(identity, central=await asyncio.to_thread(_found, address, identity.ca))
+
+
+def _found(address: tuple[str, int], ca: str) -> str:
+    central = _plain(address)
+    try:
+        status, _ = _talk(address, trusting(ca), "GET", "/v1/ca")
+    except (OSError, http.client.HTTPException) as e:
+        raise ViniError(f"{central} can't be followed: {unreachable(e)}") from e
+    if status != 200:
+        raise ViniError(f"{central} answers, but is no VINI central; check the address and the port.")
+    return central
 
 
 def _join(address: tuple[str, int], token: Token, asked: JoinAsked) -> tuple[str, Joined]:

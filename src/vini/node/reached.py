@@ -37,7 +37,7 @@ def unreachable(error: BaseException) -> str:
         case ssl.SSLCertVerificationError():
             return (
                 f"its certificate is not for this name: {error.verify_message}; on the central, "
-                "`vini central init --name NAME` adds one."
+                "`vini central rename NAME...` has it made for others."
             )
         case ssl.SSLError():
             return f"what answers there does not speak TLS as a central does ({error.reason or error})."
