@@ -126,9 +126,9 @@ def test_what_another_version_stored_keeps_no_other_node_from_being_told(databas
         slices.put_topology(tx, "home_b", Topology("home_b", UP.slivers), {"n1": spec}, 1.0)
         tx.execute(update(tables.specs).where(tables.specs.c.slice == "home_a").values(body=b'{"new": 1}'))
         tx.execute(update(tables.slices).where(tables.slices.c.name == "home_a").values(topology=b'{"slivers": 1}'))
-    for since in (None, 0):
+    for since in (None, Mark(0, 0)):
         assert [s.slice for s in newer(desk, "n1", greeting(), since)] == ["home_b"]
-    assert set(desk.authorized(["n1"])[0]) == {"home_a", "home_b"}
+    assert set(desk.authorized([Who("n1")])[0].slices) == {"home_a", "home_b"}
     assert [s.slice for s in newer(desk, "n1", greeting(home_a=9))] == ["home_a", "home_b"], "it can only end there"
 
 
