@@ -29,6 +29,7 @@ from vini.node.drivers.outside import OutsideDriver
 from vini.node.drivers.process import ProcessDriver
 from vini.node.drivers.program import ProgramDriver
 from vini.node.drivers.shape import ShapeDriver
+from vini.node.drivers.volume import VolumeDriver
 from vini.node.drivers.vxlan_xdp import VxlanXdpDriver
 from vini.node.drivers.wireguard import WireguardDriver
 from vini.node.ledger import Ledger
@@ -134,7 +135,8 @@ class OwnPlace:
         p = self.place
         return [
             NetworkDriver(p), WireguardDriver(p), VxlanXdpDriver(p), OutsideDriver(p), ShapeDriver(p), DiskDriver(p),
-            FileDriver(p), RootDriver(p), ContainerDriver(p), ProcessDriver(p), ProgramDriver(p), HaltDriver(p),
+            VolumeDriver(p), FileDriver(p), RootDriver(p), ContainerDriver(p), ProcessDriver(p), ProgramDriver(p),
+            HaltDriver(p),
         ]  # fmt: skip
 
     def namespaces(self) -> set[str]:

@@ -48,6 +48,7 @@ from vini.model import (
     Topology,
     TopologyError,
     Unsupported,
+    Volume,
     Way,
 )
 from vini.plugins import process_program, router_plugin, sockets
@@ -211,14 +212,18 @@ def _container(slice_: str, node: Node, sliver: Sliver, known: str) -> Iterator[
         memory_mb=own.memory_mb, memory_high_mb=own.memory_high_mb, pids=own.pids, cpu_reserved=own.reserve > 0,
         disk=own.disk_mb > 0, restarts=sliver.restarts, resets=sliver.resets,
         volumes=tuple(sorted(sliver.volumes.items(), key=lambda v: v[1])),
+        bounded=tuple(sorted(sliver.bounds)),
     )  # fmt: skip
+    if (own.disk_mb or sliver.bounds) and "disks" not in node.capabilities:
+        what, key = ("a disk", "`disk`") if own.disk_mb else ("volumes of a size", "`size`")
+        raise Unsupported(
+            f"Sliver {sliver.name!r} has {what}, and node {node.name!r} can't bound what a sliver writes: "
+            f"`modprobe loop` and `apt-get install e2fsprogs` there, or leave {key} out."
+        )
     if own.disk_mb:
-        if "disks" not in node.capabilities:
-            raise Unsupported(
-                f"Sliver {sliver.name!r} has a disk, and node {node.name!r} can't bound what a sliver writes: "
-                "`modprobe loop` and `apt-get install e2fsprogs` there, or leave `disk` out."
-            )
         yield Disk(ns, own.disk_mb, own.inodes, own.disk_read_mb, own.disk_write_mb)
+    for name, bound in sliver.bounds.items():
+        yield Volume(ns, name, bound.mb, bound.inodes, own.disk_read_mb, own.disk_write_mb)
     if not sliver.image and _HOSTS not in sliver.files:
         yield File(ns, f"root{_HOSTS}", _LOCALHOST + known)
 
@@ -250,6 +255,8 @@ def _check_volumes(sliver: Sliver) -> None:
         if not names.SLIVER_NAME.fullmatch(name) or parts[:1] != ("/",) or len(parts) < 2 or ".." in parts:
             what = f"{sliver.name}: a volume can't be called {name!r} and be at {path!r}; write it like data: /data."
             raise TopologyError([Mistake(0, 0, what)])
+    if unknown := sorted(sliver.bounds.keys() - sliver.volumes.keys()):
+        raise TopologyError([Mistake(0, 0, f"{sliver.name}: there is no volume {unknown[0]!r} to bound.")])
 
 
 def _inside(sliver: Sliver, objects: Iterable[AnyObject]) -> Iterator[AnyObject]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from vini.model import OutsideGrant, Unsupported, Value
 from vini.node import carrier, cgroup
-from vini.node.container import crun, disks, limits, mounts
+from vini.node.container import crun, filesystems, limits, mounts
 from vini.node.outside import rules
 from vini.node.service import has_systemd
 
@@ -162,7 +162,7 @@ _PROBES: dict[str, Callable[[], bool]] = {
     "element": _element,
     "programs": _programs,
     "containers": _containers,
-    "disks": disks.are_there,
+    "disks": filesystems.are_there,
     "outside": _outside,
     "frr": _program("/usr/lib/frr/zebra"),
     "bird": _program("bird", "/usr/sbin/bird"),

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from vini import daemons
-from vini.model import PROTOCOLS, SPEAKS, Command, Link, Place, Program, Resources, Routing, Sliver, StaticRoute
+from vini.model import PROTOCOLS, SPEAKS, Bound, Command, Link, Place, Program, Resources, Routing, Sliver, StaticRoute
 from vini.text.mistakes import Mark, Mistakes, quote
 from vini.text.schema import Fields, Found
 from vini.topology.impairments import ReadFile
@@ -69,6 +69,7 @@ def _sliver(
         "forward", "node", "label", "image", "mode", "runtime", "expected", "outside", "state", "restarts", "resets",
     )  # fmt: skip
     optional: dict[str, Any] = {k: fields[k].value for k in plain if k in fields}
+    volumes = _volumes(fields)
     return Sliver(
         name,
         routing=_routing(name, fields.get("routing"), at, mistakes),
@@ -79,14 +80,21 @@ def _sliver(
         place=_place(fields.get("place"), mistakes),
         program=program,
         resources=_resources(fields),
-        volumes=_volumes(fields),
+        volumes={name: at for name, (at, _) in volumes.items()},
+        bounds={name: bound for name, (_, bound) in volumes.items() if bound},
         **optional,
     )
 
 
-def _volumes(fields: Fields) -> dict[str, str]:
+def _volumes(fields: Fields) -> dict[str, tuple[str, Bound | None]]:
     own = section(fields, "volumes") if _is_container(fields) else {}
-    return {name: f.value for name, f in own.items() if isinstance(f.value, str)}
+    return {name: (f.value["at"].value, _bound(f.value)) for name, f in own.items() if "at" in (f.value or {})}
+
+
+def _bound(volume: Fields) -> Bound | None:
+    if "size" not in volume:
+        return None
+    return Bound(volume["size"].value, volume["inodes"].value if "inodes" in volume else 0)
 
 
 def _commands(fields: Fields) -> tuple[Command, ...]:
@@ -121,10 +129,15 @@ def _check_volumes(own: Fields, fields: Fields, mistakes: Mistakes) -> None:
     if "volumes" in own and not _is_container(fields):
         mistakes.add(fields["volumes"].key_at, "Only a container has volumes.", "add 'runtime: container'")
     where: set[str] = set()
-    for found in section(fields, "volumes").values():
+    for volume in section(fields, "volumes").values():
+        if (found := (volume.value or {}).get("at")) is None:
+            continue  # noted by the reader
         if str(found.value) in where:
             mistakes.add(found.at, f"There is already a volume at {found.value}.", "keep one of the two")
         where.add(str(found.value))
+        if "inodes" in volume.value and "size" not in volume.value:
+            what = "`inodes` bounds a volume that has a size, and this has none."
+            mistakes.add(volume.value["inodes"].key_at, what, "add 'size: 1GB'")
 
 
 def _is_container(fields: Fields) -> bool:
