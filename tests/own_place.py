@@ -6,7 +6,6 @@ import asyncio
 import itertools
 import os
 import select
-import shutil
 import signal
 import subprocess
 import time
@@ -18,7 +17,7 @@ from typing import TypeVar
 from vini import bus
 from vini.client import Client
 from vini.model import AnyObject, Netns, SliceSpec, ViniError
-from vini.node import cgroup, netns
+from vini.node import cgroup, netns, trees
 from vini.node.container import limits
 from vini.node.drivers.container import ContainerDriver
 from vini.node.drivers.contents import FileDriver, RootDriver
@@ -230,7 +229,8 @@ class OwnPlace:
         for point in reversed(self._mounts()):
             run("umount", "-l", point, check=False)
         for directory in (self.place.run, self.place.state):
-            shutil.rmtree(directory, ignore_errors=True)
+            if directory.exists():
+                trees.remove(directory)
 
     def end_ssh(self) -> None:
         """The SSH server goes by itself some seconds after the last sliver; this doesn't wait for that."""

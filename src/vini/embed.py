@@ -36,6 +36,7 @@ from vini.model import (
     OutsideGrant,
     Process,
     Program,
+    Resources,
     Ride,
     Root,
     Route,
@@ -207,12 +208,22 @@ def _container(slice_: str, node: Node, sliver: Sliver, known: str) -> Iterator[
         )
     ns, own = f"{slice_}.{sliver.name}", sliver.resources
     _check_volumes(sliver)
+    if own.memory_reserve_mb and "memory-reserve" not in node.capabilities:
+        raise Unsupported(
+            f"Sliver {sliver.name!r} has memory reserved, which node {node.name!r} can't keep for it: only version 2 "
+            "of cgroups guarantees memory; boot it with systemd.unified_cgroup_hierarchy=1, or leave `memory_reserve` out."
+        )
+    if own.io_weight != Resources().io_weight and "io-weight" not in node.capabilities:
+        raise Unsupported(
+            f"Sliver {sliver.name!r} has an I/O weight, which the disk of node {node.name!r} does not heed: that takes "
+            "version 2 of cgroups, and `echo bfq > /sys/block/DISK/queue/scheduler`; or leave `io_weight` out."
+        )
     yield Container(
         ns, sliver.image, cpu_weight=own.cpu_weight, cpu_percent=math.ceil((own.reserve or own.cores) * 100),
         memory_mb=own.memory_mb, memory_high_mb=own.memory_high_mb, pids=own.pids, cpu_reserved=own.reserve > 0,
         disk=own.disk_mb > 0, restarts=sliver.restarts, resets=sliver.resets,
         volumes=tuple(sorted(sliver.volumes.items(), key=lambda v: v[1])),
-        bounded=tuple(sorted(sliver.bounds)),
+        bounded=tuple(sorted(sliver.bounds)), memory_reserved_mb=own.memory_reserve_mb, io_weight=own.io_weight,
     )  # fmt: skip
     if (own.disk_mb or sliver.bounds) and "disks" not in node.capabilities:
         what, key = ("a disk", "`disk`") if own.disk_mb else ("volumes of a size", "`size`")

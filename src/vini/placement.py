@@ -13,7 +13,19 @@ from math import inf
 
 from vini import bandwidth, names
 from vini.layout import link_name
-from vini.model import CapacityError, Link, Netns, Node, SliceSpec, Sliver, Topology, Unsupported, Value, is_sliver
+from vini.model import (
+    CapacityError,
+    Link,
+    Netns,
+    Node,
+    Resources,
+    SliceSpec,
+    Sliver,
+    Topology,
+    Unsupported,
+    Value,
+    is_sliver,
+)
 from vini.plugins import router_plugin
 from vini.plugins.shaping import shape
 from vini.plugins.tunnels import VERSIONS, TunnelKind, apart, kind_of, reach, within
@@ -75,7 +87,8 @@ def cost(sliver: Sliver) -> Use:
     # What is reserved is taken whole, whether it is used or not.
     own = sliver.resources
     disk_mb = own.disk_mb + sum(bound.mb for bound in sliver.bounds.values())
-    return Use(max(taken.cores, own.reserve), taken.memory_mib, disk_mb)
+    memory_mib = max(taken.memory_mib, round(own.memory_reserve_mb * 10**6 / 2**20, 6))
+    return Use(max(taken.cores, own.reserve), memory_mib, disk_mb)
 
 
 def check_reserved(topology: Topology, others: Callable[[], Iterable[Topology]], cores: int) -> None:
@@ -534,8 +547,13 @@ def _lacking(sliver: Sliver, links: Sequence[tuple[str, Link]], capabilities: fr
             yield needed
     if sliver.runtime == "container" and "containers" not in capabilities:
         yield "containers"
-    if (sliver.resources.disk_mb or sliver.bounds) and "disks" not in capabilities:
+    asked = sliver.resources
+    if (asked.disk_mb or sliver.bounds) and "disks" not in capabilities:
         yield "disks"
+    if asked.memory_reserve_mb and "memory-reserve" not in capabilities:
+        yield "memory-reserve"
+    if asked.io_weight != Resources().io_weight and "io-weight" not in capabilities:
+        yield "io-weight"
     if program is not None and program.in_kernel and "programs" not in capabilities:
         yield "programs"
     for _, link in links:

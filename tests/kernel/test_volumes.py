@@ -144,9 +144,9 @@ def test_a_volume_of_a_size_holds_no_more_and_is_there_again_however_it_went(own
 
 DIG = """
 import os
-for top in ("/data", "/root"):
+for top, depth in (("/data", 20_000), ("/root", 3_000)):
     os.chdir(top)
-    for n in range(100_000):
+    for n in range(depth):
         os.mkdir("d")
         os.chdir("d")
 """
@@ -156,11 +156,11 @@ def test_directories_of_any_depth_are_counted_reset_and_removed(own: OwnPlace) -
     """A tenant who digs: deeper than a path may be long, than a process may have files open, than Python recurses."""
     bring_up(own, "/data")
     assert inside(own, f"/usr/bin/python3 -c '{DIG}' && echo dug") == "dug\n"
-    assert listed(own)["files"] == 100_000
+    assert listed(own)["files"] == 20_000
     assert "deeper than a path can say" in vini(own, "sliver", "snapshot", "box", "dug", code=1)
     vini(own, "sliver", "reset", "box")
     eventually(lambda: inside(own, "ls /root") == "")
-    assert inside(own, f"/usr/bin/python3 -c '{DIG.replace('/data', '/srv')}' && echo dug") == "dug\n"
+    assert inside(own, f"/usr/bin/python3 -c '{DIG.replace('20_000', '2_000').replace('/data', '/srv')}'") == ""
     asyncio.run(own.client().down("kept"))
     assert not own.place.sliver("kept.box").exists()
     assert own.observe() == frozenset()

@@ -13,7 +13,7 @@ from vini.model import Container, Disk, File, Netns, Node, Process, Root, Topolo
 from vini.node.container import config, seccomp
 from vini.topology import dump, parse
 
-ABLE = Node("n", frozenset({"root", "cgroup2", "containers", "disks", "frr", "bird"}))
+ABLE = Node("n", frozenset({"root", "cgroup2", "containers", "disks", "frr", "bird", "memory-reserve", "io-weight"}))
 FILE = """
 name: s
 defaults: {sliver: {runtime: container, resources: {memory: 64MB}}}
@@ -28,7 +28,7 @@ slivers:
     volumes: {data: {at: /data, size: 2GB, inodes: 900}, x: /d/x}
     routing: none
     commands: ["true"]
-    resources: {reserve: 0.5}
+    resources: {reserve: 0.5, memory_reserve: 32MB, io_weight: 300}
 links: [a -- b, b -- c]
 """
 
@@ -49,6 +49,8 @@ def test_the_file_says_what_a_container_may_take() -> None:
             cpu_reserved=True,
             volumes=(("x", "/d/x"), ("data", "/data")),
             bounded=("data",),
+            memory_reserved_mb=32,
+            io_weight=300,
         ),
     }
     assert [o for o in objects() if isinstance(o, Disk)] == [Disk("s.a", 1000, 5000, write_mb=9)]
@@ -213,3 +215,16 @@ def test_a_node_without_disks_can_have_no_volume_of_a_size() -> None:
         dump(parse(text))
         == "name: s\nslivers:\n  a:\n    runtime: container\n    volumes:\n      d: {at: /d, size: 1GB}\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("lacks", "said"), [("memory-reserve", "only version 2 of cgroups"), ("io-weight", "queue/scheduler")]
+)
+def test_a_node_that_can_not_keep_it_is_asked_for_no_memory_of_its_own_and_no_weight(lacks: str, said: str) -> None:
+    with pytest.raises(Unsupported, match=said):
+        objects(FILE, replace(ABLE, capabilities=ABLE.capabilities - {lacks}))
+
+
+def test_no_more_memory_is_reserved_than_may_be_taken() -> None:
+    with pytest.raises(TopologyError, match="may take 64 MB of memory can't have 65 MB reserved"):
+        parse(FILE.replace("memory_reserve: 32MB", "memory_reserve: 65MB"))

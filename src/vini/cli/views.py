@@ -216,6 +216,8 @@ def _shares(sliver: Sliver, now: SliverLoad) -> dict[str, object]:
         "cpu_most_pct": 100 * cores if bounded and cores else None,
         "cpu_reserved": bounded and own.reserve > 0,
         "memory_most_mib": own.memory_mb * 1e6 / 2**20 if bounded else None,
+        "memory_reserved_mib": own.memory_reserve_mb * 1e6 / 2**20 if bounded else None,
+        "io_weight": own.io_weight if bounded else None,
         "disk_mib": now.disk[0] / 2**20 if now.disk else None,
         "disk_most_mib": now.disk[1] / 2**20 if now.disk else None,
         "volumes": [

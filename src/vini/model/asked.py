@@ -122,6 +122,8 @@ class Resources(Value, frozen=True):
     inodes: int = 0  # files at most; 0: one for each 16 KiB of its disk
     disk_read_mb: int = 0  # 10**6 bytes per second; 0: not bounded
     disk_write_mb: int = 0
+    memory_reserve_mb: int = 0  # that is its own, 10**6 bytes: it is not reclaimed while others want it; 0: none
+    io_weight: int = 100  # against other slivers' where the node's disk is busy, 1..1000
 
 
 class Bound(Value, frozen=True):

@@ -150,7 +150,16 @@ class Container(Object, frozen=True):
     """
 
     in_place: ClassVar[frozenset[str]] = frozenset(
-        {"cpu_weight", "cpu_percent", "memory_mb", "memory_high_mb", "pids", "cpu_reserved"}
+        {
+            "cpu_weight",
+            "cpu_percent",
+            "memory_mb",
+            "memory_high_mb",
+            "pids",
+            "cpu_reserved",
+            "memory_reserved_mb",
+            "io_weight",
+        }  # fmt: skip
     )
     ns: str
     image: str = ""  # a root file system, as a sliver names it
@@ -165,6 +174,8 @@ class Container(Object, frozen=True):
     volumes: tuple[tuple[str, str], ...] = ()  # name, and where it is inside; by the latter
     resets: int = 0  # with another number than before it begins with an empty upper layer
     bounded: tuple[str, ...] = ()  # names of those of its volumes that are Volumes, sorted; others have no bound
+    memory_reserved_mb: int = 0  # 10**6 bytes that are not reclaimed from it while others want them; 0: none
+    io_weight: int = 100  # of what it reads and writes against another sliver's, 1..1000
 
     @property
     def key(self) -> Key:

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 from collections.abc import Iterator
 from contextlib import suppress
-from itertools import count
 from pathlib import Path
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -19,25 +17,29 @@ Step = tuple[list[str], int, list[str], list[str]]
 
 
 def remove(path: Path | str, *, dir_fd: int | None = None) -> None:
-    """Delete a directory and all that is in it.  OSError where something is mounted in it.
-
-    What is deep is first moved up to `path` itself: so two directories are open, however deep they were.  A crash
-    leaves a tree that the next call deletes.
-    """
-    top = os.open(path, _DIRECTORY, dir_fd=dir_fd)
+    """Delete a directory and all that is in it.  OSError where something is mounted in it, or where it changes
+    meanwhile; the next call goes on."""
+    fd = os.open(path, _DIRECTORY, dir_fd=dir_fd)
     try:
-        token = secrets.token_hex(8)  # no name that is there
-        fresh = (f"{token}-{n}" for n in count())
-        while below := _directories(top):
-            for name in below:
-                _flatten(top, name, fresh)
+        above = [(_identity(fd), "", _emptied(fd))]  # from the top down: what it is, its name, what is left in it
+        while above:
+            _, name, left = above[-1]
+            if left:
+                below = left.pop()
+                fd = _step(fd, below)
+                above.append((_identity(fd), below, _emptied(fd)))
+                continue
+            above.pop()
+            if above:
+                fd = _back(fd, above[-1][0])
+                os.rmdir(name, dir_fd=fd)
     finally:
-        os.close(top)
+        os.close(fd)
     os.rmdir(path, dir_fd=dir_fd)
 
 
-def _directories(at: int) -> list[str]:
-    """Those that are not empty; whatever else is there goes."""
+def _emptied(at: int) -> list[str]:
+    """The names of the directories in it that are not empty; whatever else is there goes."""
     left = []
     with os.scandir(at) as entries:
         for entry in entries:
@@ -59,18 +61,6 @@ def _is_removed(at: int, name: str) -> bool:
     return True
 
 
-def _flatten(top: int, name: str, fresh: Iterator[str]) -> None:
-    """A directory goes, and those in it come to the top."""
-    with suppress(FileNotFoundError):
-        fd = os.open(name, _DIRECTORY, dir_fd=top)
-        try:
-            for below in _directories(fd):
-                os.rename(below, next(fresh), src_dir_fd=fd, dst_dir_fd=top)
-        finally:
-            os.close(fd)
-        _is_removed(top, name)
-
-
 def walk(top: Path) -> Iterator[Step]:
     """Of each directory, from the top down: its path as names, a descriptor, and in order the names of the directories
     and of all else in it.  The path is valid until the next step, and so is the descriptor.
@@ -89,9 +79,7 @@ def walk(top: Path) -> Iterator[Step]:
                 above.pop()
                 if above:
                     path.pop()
-                    fd = _step(fd, "..")
-                    if _identity(fd) != above[-1][0]:
-                        raise OSError(errno.ESTALE, "a directory was moved while it was read", "/".join(path))
+                    fd = _back(fd, above[-1][0])
                 continue
             try:
                 fd = _step(fd, name)
@@ -107,6 +95,16 @@ def walk(top: Path) -> Iterator[Step]:
             above.append((_identity(fd), iter(directories)))
     finally:
         os.close(fd)
+
+
+def _back(fd: int, to: tuple[int, int]) -> int:
+    """The directory above, which must be the one that we came from: else a name there would be another one's."""
+    there = os.open("..", _DIRECTORY, dir_fd=fd)
+    if _identity(there) != to:
+        os.close(there)
+        raise OSError(errno.ESTALE, "a directory was moved while its tree was gone through")
+    os.close(fd)
+    return there
 
 
 def _step(fd: int, name: str) -> int:

@@ -357,6 +357,12 @@ RESOURCES = Section(
         "inodes": Key(integer(100, 10**9), "At most so many files on its disk; default: one for each 16 KiB."),
         "disk_read": Key(DISK_RATE, "At most so much is read from its disk, such as 10MB/s; default: no bound."),
         "disk_write": Key(DISK_RATE, "The same for what is written."),
+        "memory_reserve": Key(
+            MEMORY, "So much memory is its own: it keeps that while others want it; default: none is."
+        ),
+        "io_weight": Key(
+            integer(1, 1000), "Its share of the node's disk where that is busy, against other slivers'; default 100."
+        ),
     },
 )
 

@@ -105,7 +105,7 @@ def _commands(fields: Fields) -> tuple[Command, ...]:
 _RESOURCES = {
     "weight": "cpu_weight", "cores": "cores", "memory": "memory_mb", "memory_high": "memory_high_mb", "pids": "pids",
     "reserve": "reserve", "disk": "disk_mb", "inodes": "inodes", "disk_read": "disk_read_mb",
-    "disk_write": "disk_write_mb",
+    "disk_write": "disk_write_mb", "memory_reserve": "memory_reserve_mb", "io_weight": "io_weight",
 }  # fmt: skip
 
 
@@ -119,6 +119,11 @@ def _check_resources(own: Fields, fields: Fields, mistakes: Mistakes) -> None:
     if {"reserve", "cores"} <= section(own, "resources").keys():  # an inherited `cores` gives way
         what = "What has cores reserved takes these and no more, so `cores` says nothing."
         mistakes.add(asked["cores"].key_at, what, "leave 'cores' or 'reserve' out")
+    own_mb, most_mb = (section(fields, "resources").get(key) for key in ("memory_reserve", "memory"))
+    most = most_mb.value if most_mb else Resources().memory_mb
+    if own_mb and isinstance(own_mb.value, int) and isinstance(most, int) and own_mb.value > most:
+        what = f"What may take {most} MB of memory can't have {own_mb.value} MB reserved."
+        mistakes.add(own_mb.key_at, what, "raise 'memory', or reserve less")
     for key in ("inodes", "disk_read", "disk_write"):
         if key in asked and "disk" not in asked:
             mistakes.add(asked[key].key_at, f"`{key}` bounds a disk, and there is none.", "add 'disk: 1GB'")

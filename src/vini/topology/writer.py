@@ -207,6 +207,8 @@ def _resources(resources: Resources) -> Written:
         "inodes": resources.inodes,
         "disk_read": units.disk_rate(resources.disk_read_mb),
         "disk_write": units.disk_rate(resources.disk_write_mb),
+        "memory_reserve": units.memory(resources.memory_reserve_mb),
+        "io_weight": resources.io_weight,
     }
     differs = [getattr(resources, f) != getattr(usual, f) for f in resources.__struct_fields__]
     return {key: text for (key, text), other in zip(texts.items(), differs, strict=True) if other}
