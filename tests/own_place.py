@@ -6,7 +6,6 @@ import asyncio
 import itertools
 import os
 import select
-import shutil
 import signal
 import subprocess
 import time
@@ -18,7 +17,7 @@ from typing import TypeVar
 from vini import bus
 from vini.client import Client
 from vini.model import AnyObject, Netns, SliceSpec, ViniError
-from vini.node import cgroup, netns
+from vini.node import cgroup, netns, trees
 from vini.node.container import limits
 from vini.node.drivers.container import ContainerDriver
 from vini.node.drivers.contents import FileDriver, RootDriver
@@ -29,6 +28,7 @@ from vini.node.drivers.outside import OutsideDriver
 from vini.node.drivers.process import ProcessDriver
 from vini.node.drivers.program import ProgramDriver
 from vini.node.drivers.shape import ShapeDriver
+from vini.node.drivers.volume import VolumeDriver
 from vini.node.drivers.vxlan_xdp import VxlanXdpDriver
 from vini.node.drivers.wireguard import WireguardDriver
 from vini.node.ledger import Ledger
@@ -134,7 +134,8 @@ class OwnPlace:
         p = self.place
         return [
             NetworkDriver(p), WireguardDriver(p), VxlanXdpDriver(p), OutsideDriver(p), ShapeDriver(p), DiskDriver(p),
-            FileDriver(p), RootDriver(p), ContainerDriver(p), ProcessDriver(p), ProgramDriver(p), HaltDriver(p),
+            VolumeDriver(p), FileDriver(p), RootDriver(p), ContainerDriver(p), ProcessDriver(p), ProgramDriver(p),
+            HaltDriver(p),
         ]  # fmt: skip
 
     def namespaces(self) -> set[str]:
@@ -228,7 +229,8 @@ class OwnPlace:
         for point in reversed(self._mounts()):
             run("umount", "-l", point, check=False)
         for directory in (self.place.run, self.place.state):
-            shutil.rmtree(directory, ignore_errors=True)
+            if directory.exists():
+                trees.remove(directory)
 
     def end_ssh(self) -> None:
         """The SSH server goes by itself some seconds after the last sliver; this doesn't wait for that."""

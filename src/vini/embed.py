@@ -36,6 +36,7 @@ from vini.model import (
     OutsideGrant,
     Process,
     Program,
+    Resources,
     Ride,
     Root,
     Route,
@@ -48,6 +49,7 @@ from vini.model import (
     Topology,
     TopologyError,
     Unsupported,
+    Volume,
     Way,
 )
 from vini.plugins import process_program, router_plugin, sockets
@@ -206,19 +208,34 @@ def _container(slice_: str, node: Node, sliver: Sliver, known: str) -> Iterator[
         )
     ns, own = f"{slice_}.{sliver.name}", sliver.resources
     _check_volumes(sliver)
+    if own.memory_reserve_mb and "memory-reserve" not in node.capabilities:
+        raise Unsupported(
+            f"Sliver {sliver.name!r} has memory reserved, which node {node.name!r} can't keep for it: only "
+            "version 2 of cgroups guarantees memory; boot it with systemd.unified_cgroup_hierarchy=1, or leave "
+            "`memory_reserve` out."
+        )
+    if own.io_weight != Resources().io_weight and "io-weight" not in node.capabilities:
+        raise Unsupported(
+            f"Sliver {sliver.name!r} has an I/O weight, which the disk of node {node.name!r} does not heed: that takes "
+            "version 2 of cgroups, and `echo bfq > /sys/block/DISK/queue/scheduler`; or leave `io_weight` out."
+        )
     yield Container(
         ns, sliver.image, cpu_weight=own.cpu_weight, cpu_percent=math.ceil((own.reserve or own.cores) * 100),
         memory_mb=own.memory_mb, memory_high_mb=own.memory_high_mb, pids=own.pids, cpu_reserved=own.reserve > 0,
         disk=own.disk_mb > 0, restarts=sliver.restarts, resets=sliver.resets,
         volumes=tuple(sorted(sliver.volumes.items(), key=lambda v: v[1])),
+        bounded=tuple(sorted(sliver.bounds)), memory_reserved_mb=own.memory_reserve_mb, io_weight=own.io_weight,
     )  # fmt: skip
+    if (own.disk_mb or sliver.bounds) and "disks" not in node.capabilities:
+        what, key = ("a disk", "`disk`") if own.disk_mb else ("volumes of a size", "`size`")
+        raise Unsupported(
+            f"Sliver {sliver.name!r} has {what}, and node {node.name!r} can't bound what a sliver writes: "
+            f"`modprobe loop` and `apt-get install e2fsprogs` there, or leave {key} out."
+        )
     if own.disk_mb:
-        if "disks" not in node.capabilities:
-            raise Unsupported(
-                f"Sliver {sliver.name!r} has a disk, and node {node.name!r} can't bound what a sliver writes: "
-                "`modprobe loop` and `apt-get install e2fsprogs` there, or leave `disk` out."
-            )
         yield Disk(ns, own.disk_mb, own.inodes, own.disk_read_mb, own.disk_write_mb)
+    for name, bound in sliver.bounds.items():
+        yield Volume(ns, name, bound.mb, bound.inodes, own.disk_read_mb, own.disk_write_mb)
     if not sliver.image and _HOSTS not in sliver.files:
         yield File(ns, f"root{_HOSTS}", _LOCALHOST + known)
 
@@ -250,6 +267,8 @@ def _check_volumes(sliver: Sliver) -> None:
         if not names.SLIVER_NAME.fullmatch(name) or parts[:1] != ("/",) or len(parts) < 2 or ".." in parts:
             what = f"{sliver.name}: a volume can't be called {name!r} and be at {path!r}; write it like data: /data."
             raise TopologyError([Mistake(0, 0, what)])
+    if unknown := sorted(sliver.bounds.keys() - sliver.volumes.keys()):
+        raise TopologyError([Mistake(0, 0, f"{sliver.name}: there is no volume {unknown[0]!r} to bound.")])
 
 
 def _inside(sliver: Sliver, objects: Iterable[AnyObject]) -> Iterator[AnyObject]:

@@ -13,7 +13,19 @@ from math import inf
 
 from vini import bandwidth, names
 from vini.layout import link_name
-from vini.model import CapacityError, Link, Netns, Node, SliceSpec, Sliver, Topology, Unsupported, Value, is_sliver
+from vini.model import (
+    CapacityError,
+    Link,
+    Netns,
+    Node,
+    Resources,
+    SliceSpec,
+    Sliver,
+    Topology,
+    Unsupported,
+    Value,
+    is_sliver,
+)
 from vini.plugins import router_plugin
 from vini.plugins.shaping import shape
 from vini.plugins.tunnels import VERSIONS, TunnelKind, apart, kind_of, reach, within
@@ -28,15 +40,17 @@ class Use(Value, frozen=True):
 
     cores: float = 0.0
     memory_mib: float = 0.0
+    disk_mb: float = 0.0  # 10**6 bytes that are set apart
 
     def __add__(self, other: Use) -> Use:
-        return Use(self.cores + other.cores, self.memory_mib + other.memory_mib)
+        return Use(self.cores + other.cores, self.memory_mib + other.memory_mib, self.disk_mb + other.disk_mb)
 
     def __mul__(self, times: float) -> Use:
-        return Use(self.cores * times, self.memory_mib * times)
+        return Use(self.cores * times, self.memory_mib * times, self.disk_mb * times)
 
     def __str__(self) -> str:
-        return f"{self.memory_mib:g} MiB of memory and {self.cores:g} cores"
+        disk = f", {self.disk_mb:g} MB of disk" if self.disk_mb else ""
+        return f"{self.memory_mib:g} MiB of memory{disk} and {self.cores:g} cores"
 
 
 # What a sliver takes: the memory as measured, rounded up; of cores what its daemons take while routes change.
@@ -71,7 +85,10 @@ def cost(sliver: Sliver) -> Use:
         if not several:
             taken += _DAEMON
     # What is reserved is taken whole, whether it is used or not.
-    return Use(max(taken.cores, sliver.resources.reserve), taken.memory_mib)
+    own = sliver.resources
+    disk_mb = own.disk_mb + sum(bound.mb for bound in sliver.bounds.values())
+    memory_mib = max(taken.memory_mib, round(own.memory_reserve_mb * 10**6 / 2**20, 6))
+    return Use(max(taken.cores, own.reserve), memory_mib, disk_mb)
 
 
 def check_reserved(topology: Topology, others: Callable[[], Iterable[Topology]], cores: int) -> None:
@@ -219,23 +236,28 @@ class _Room:
         self.node, self.reach = node, reach(node, kind)
         self.within = within(node, kind)
         self._cores, self._memory = node.cores or inf, float(node.memory_mib) or inf
+        self._disk = float(node.disk_mb) or inf
         self._used = used
 
     def take(self, cost: Use, times: int = 1) -> None:
         """A sliver comes, or (-1) goes."""
-        self._used += Use(times * cost.cores, times * cost.memory_mib)
+        self._used += cost * times
 
     def holds(self, cost: Use) -> bool:
         """Whether that has room."""
         cores, memory = self._used.cores + cost.cores, self._used.memory_mib + cost.memory_mib
-        return cores <= self._cores + _NEGLIGIBLE and memory <= self._memory + _NEGLIGIBLE
+        disk = self._used.disk_mb + cost.disk_mb
+        return (
+            cores <= self._cores + _NEGLIGIBLE
+            and memory <= self._memory + _NEGLIGIBLE
+            and (not cost.disk_mb or disk <= self._disk + _NEGLIGIBLE)
+        )
 
     def lacks(self, cost: Use) -> Use:
         """By how much that is too much."""
-        lacking = Use(
-            self._used.cores + cost.cores - self._cores, self._used.memory_mib + cost.memory_mib - self._memory
-        )
-        return Use(*(round(x, 6) if x > _NEGLIGIBLE else 0.0 for x in (lacking.cores, lacking.memory_mib)))
+        cores, memory = self._used.cores + cost.cores - self._cores, self._used.memory_mib + cost.memory_mib
+        disk = self._used.disk_mb + cost.disk_mb - self._disk if cost.disk_mb else 0.0
+        return Use(*(round(x, 6) if x > _NEGLIGIBLE else 0.0 for x in (cores, memory - self._memory, disk)))
 
     @property
     def load(self) -> float:
@@ -323,7 +345,7 @@ class _Board:
         if old is not None:
             self._rooms[old].take(self._costs[name], -1)
         else:
-            self._rest += Use(-self._costs[name].cores, -self._costs[name].memory_mib)
+            self._rest += self._costs[name] * -1
         self.at[name] = node
         self._rooms[node].take(self._costs[name])
 
@@ -389,10 +411,10 @@ class _Board:
         """How far it is; 0 where nobody knows."""
         return self._distances.get((a, b), self._distances.get((b, a), 0.0))
 
-    def _short_of_rest(self, node: str) -> tuple[float, float]:
+    def _short_of_rest(self, node: str) -> tuple[float, float, float]:
         """How much there is no room for of all that is not placed yet."""
         short = self._rooms[node].lacks(self._rest)
-        return short.memory_mib, short.cores
+        return short.memory_mib, short.cores, short.disk_mb
 
     def _emptiest(self) -> list[str]:
         return sorted(self._rooms, key=lambda n: (self._rooms[n].load, n))
@@ -448,9 +470,8 @@ class _Board:
                 f"{_listed(self.lacking(name, least))}; look at `vini doctor` there, or change the sliver."
             )
         taken, fitting = self._costs[name], f"{len(self.at)} of the {len(self.slivers)} slivers fit"
-        nearest = min(
-            able, key=lambda n: (self._rooms[n].lacks(taken).memory_mib, self._rooms[n].lacks(taken).cores, n)
-        )
+        lacks = {n: self._rooms[n].lacks(taken) for n in able}
+        nearest = min(able, key=lambda n: (lacks[n].memory_mib, lacks[n].cores, lacks[n].disk_mb, n))
         short = self._rooms[nearest].lacks(taken)
         if short == Use():
             if why := self._apart(name, nearest):
@@ -510,6 +531,7 @@ class _Board:
 
 def _short(short: Use) -> str:
     parts = [f"{short.memory_mib:g} MiB of memory"] if short.memory_mib else []
+    parts += [f"{short.disk_mb:g} MB of disk"] if short.disk_mb else []
     return " and ".join([*parts, *([f"{short.cores:g} cores"] if short.cores else [])])
 
 
@@ -525,8 +547,13 @@ def _lacking(sliver: Sliver, links: Sequence[tuple[str, Link]], capabilities: fr
             yield needed
     if sliver.runtime == "container" and "containers" not in capabilities:
         yield "containers"
-    if sliver.resources.disk_mb and "disks" not in capabilities:
+    asked = sliver.resources
+    if (asked.disk_mb or sliver.bounds) and "disks" not in capabilities:
         yield "disks"
+    if asked.memory_reserve_mb and "memory-reserve" not in capabilities:
+        yield "memory-reserve"
+    if asked.io_weight != Resources().io_weight and "io-weight" not in capabilities:
+        yield "io-weight"
     if program is not None and program.in_kernel and "programs" not in capabilities:
         yield "programs"
     for _, link in links:
@@ -570,8 +597,8 @@ def _largest_first(board: _Board) -> Iterator[str]:
     """What is hard to find room for comes first (first fit decreasing)."""
     waiting = board.slivers.keys() - board.at.keys()
 
-    def size(name: str) -> tuple[float, float, str]:
+    def size(name: str) -> tuple[float, float, float, str]:
         taken = cost(board.slivers[name])
-        return -taken.memory_mib, -taken.cores, name
+        return -taken.memory_mib, -taken.cores, -taken.disk_mb, name
 
     yield from sorted(waiting, key=size)

@@ -8,6 +8,9 @@ from vini.store import migrations
 from vini.store.database import Tx
 
 _UNDO = {
+    "0015": tuple(
+        f"ALTER TABLE {table} DROP COLUMN disk_mb" for table in ("sites", "nodes", "specs", "uses", "takings")
+    ),
     "0013": ("DROP TABLE slice_guests",),
     "0012": (
         "DROP TABLE event_chain", "DROP TABLE outside_grants", "DELETE FROM counters WHERE name LIKE 'event chain%'"

@@ -14,7 +14,7 @@ from testbed_api import Api, email, populated
 
 from vini import bus, placement
 from vini.central.testbed import Testbed as Wishes
-from vini.model import CapacityError, End, Impairment, Link, Sliver, Topology
+from vini.model import Bound, CapacityError, End, Impairment, Link, Resources, Sliver, Topology
 from vini.rules import EVERYWHERE, Caller
 from vini.rules.nouns import NodeSaid
 from vini.rules.quota import Taken
@@ -128,7 +128,14 @@ def test_what_a_site_has_follows_what_is_asked(api: Api, database: Database) -> 
     api("admin", "PATCH", "/nodes/" + N2, {"boot_state": "boot"})
     put(database, line("princeton_iias", 3, 10.0, s0=N1, s1=N2, s2=N1))
     put(database, line("princeton_b", 2))
-    taken = {"slivers": 5, "cores": 5 * ONE.cores, "memory_mib": 5 * ONE.memory_mib, "link_mbit": 20.0, "vnis": 2}
+    taken = {
+        "slivers": 5,
+        "cores": 5 * ONE.cores,
+        "memory_mib": 5 * ONE.memory_mib,
+        "link_mbit": 20.0,
+        "vnis": 2,
+        "disk_mb": 0,
+    }
     assert of(api) == pytest.approx(taken)
     assert of(api, "mit")["slivers"] == 0
     put(database, Topology("princeton_iias"))
@@ -169,3 +176,30 @@ def test_an_older_database_learns_what_its_slices_take(url: str) -> None:
         number = sites.number(tx, "princeton")
         assert takings.of_site(tx, number) == Taken(3, 3 * ONE.cores, 3 * ONE.memory_mib)
     database.close()
+
+
+def test_what_is_set_apart_on_disks_counts_at_nodes_and_in_quotas(api: Api, database: Database) -> None:
+    boxes = {
+        name: Sliver(
+            name, runtime="container", resources=Resources(disk_mb=400), volumes={"v": "/v"}, bounds={"v": Bound(200)}
+        )
+        for name in ("a", "b")
+    }
+    asked = Topology("princeton_iias", boxes)
+    with database.transaction() as tx:
+        nodes.heard(tx, N1, 1.0, NodeSaid(CAN | {"containers", "disks"}, "192.0.2.1", disk_mb=1000))
+    with pytest.raises(CapacityError, match="600 MB of disk.*has 200 MB of disk too little free"):
+        put(database, asked)
+    with database.transaction() as tx:
+        nodes.heard(tx, N1, 1.0, NodeSaid(CAN | {"containers", "disks"}, "192.0.2.1", disk_mb=1200))
+    api("admin", "PATCH", "/sites/princeton", {"disk_mb": 1100})
+    with pytest.raises(
+        CapacityError, match="of 1100 MB of disk its other slices have 0, and this asks for 1200, 100 too"
+    ):
+        put(database, asked)
+    api("admin", "PATCH", "/sites/princeton", {"disk_mb": 1300})
+    put(database, asked)
+    assert of(api)["disk_mb"] == 1200
+    with database.reading() as tx:
+        assert specs.used(tx, "princeton_b")[N1].disk_mb == 1200
+        assert specs.used(tx, "princeton_iias")[N1].disk_mb == 0

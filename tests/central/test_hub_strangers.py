@@ -198,9 +198,9 @@ async def test_a_node_that_reports_without_end_is_slowed_down_not_stored(tmp_pat
             c.desk.broken = True
             for i in range(3000):
                 await say(socket, 0, bus.Report((), slice=f"s{i}"))
-            delivery = c.hub._lines["one"].delivery
-            await eventually(lambda: len(delivery._untold) >= 1000)
-            assert len(delivery._untold) <= 1001
+            reports = c.hub._lines["one"].delivery._reports
+            await eventually(lambda: len(reports._untold) >= 1000)
+            assert len(reports._untold) <= 1001
             c.desk.broken = False
             await eventually(lambda: len(c.desk.said("one", bus.Report)) == 3000)
 

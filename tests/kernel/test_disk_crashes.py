@@ -9,7 +9,7 @@ import pytest
 
 from vini.model import Disk
 from vini.node import netns
-from vini.node.container import disks
+from vini.node.container import disks, filesystems
 
 NS = "s.a"
 SMALL, LARGE = Disk(NS, 16), Disk(NS, 20)
@@ -39,11 +39,11 @@ def crashing(patch: pytest.MonkeyPatch, step: int) -> None:
 
         return call
 
-    for owner, name in ((Path, "rename"), (Path, "unlink"), (Path, "mkdir"), (netns, "unmount"), (disks, "_run")):
+    for owner, name in ((Path, "rename"), (Path, "unlink"), (Path, "mkdir"), (netns, "unmount"), (filesystems, "_run")):
         patch.setattr(owner, name, counted(getattr(owner, name)))
 
 
-@pytest.mark.skipif(not disks.are_there(), reason="this machine can make no disks")
+@pytest.mark.skipif(not filesystems.are_there(), reason="this machine can make no disks")
 @pytest.mark.parametrize("deed", ["taken away", "resized", "resized after a reboot"])
 def test_what_was_written_is_there_after_a_crash_at_any_step(place, deed):
     for step in range(1, 100):

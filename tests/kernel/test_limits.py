@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from vini.model import Container, Disk
 from vini.node import cgroup
-from vini.node.container import disks, limits
+from vini.node.container import disks, io_weights, limits
 from vini.node.place import Place
 
 pytestmark = [pytest.mark.root]
@@ -77,6 +77,68 @@ def test_a_reservation_is_a_cap_and_a_weight_and_its_slivers_outweigh_the_nodes_
     assert limits.observed(place, reserved) != reserved
     limits.ensure(place, replace(BOX, cpu_weight=5000))  # as an earlier version took it
     assert (group / "cpu.weight").read_text() == "1000\n"
+
+
+@pytest.mark.needs_kernel("cgroup2_limits")
+def test_reserved_memory_is_kept_by_the_group_above_too_and_lifted_with_the_last_of_it(place: Place) -> None:
+    one, two = replace(BOX, memory_reserved_mb=16), replace(BOX, ns="s.b", memory_reserved_mb=8)
+    assert limits.can_reserve_memory()
+    for o in (one, two):
+        limits.ensure(place, o)
+    above, mine = cgroup.of(place) / "memory.min", cgroup.of(place, "s.a") / "memory.min"
+    sizes = [16 * 10**6 // 4096 * 4096, 8 * 10**6 // 4096 * 4096]
+    assert (int(mine.read_text()), int(above.read_text())) == (sizes[0], sum(sizes))
+    for file in (above, mine):
+        file.write_text("0")
+        assert limits.observed(place, one) != one
+        limits.ensure(place, one)
+        assert limits.observed(place, one) == one
+    cgroup.delete(cgroup.of(place, "s.b"))
+    limits.remove(place, "s.b")
+    assert int(above.read_text()) == sizes[0]
+    limits.ensure(place, replace(one, memory_reserved_mb=0))
+    assert (mine.read_text(), above.read_text()) == ("0\n", "0\n")
+
+
+@pytest.fixture
+def on_a_disk(place: Place, tmp_path: Path) -> Iterator[tuple[Place, Path]]:
+    """Its state is on a disk whose scheduler is BFQ; and that scheduler's file."""
+    image, at = tmp_path / "disk", tmp_path / "disk-there"
+    image.write_bytes(b"")
+    os.truncate(image, 8 << 20)
+    at.mkdir()
+    subprocess.run(["mke2fs", "-q", "-F", str(image)], check=True)
+    subprocess.run(["mount", "-o", "loop", str(image), str(at)], check=True)
+    device = at.stat().st_dev
+    yield (
+        replace(place, state=at / "state"),
+        Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}/queue/scheduler"),
+    )
+    subprocess.run(["umount", str(at)], check=True)
+    io_weights.file.cache_clear()
+
+
+@pytest.mark.needs_kernel("cgroup2_io")
+def test_io_weights_are_there_where_the_disk_heeds_them_and_refused_elsewhere(on_a_disk: tuple[Place, Path]) -> None:
+    place, scheduler = on_a_disk
+    heavy = replace(BOX, io_weight=500)
+    scheduler.write_text("none")
+    assert io_weights.file(place.state) == ""
+    with pytest.raises(OSError, match="heeds no weights"):
+        limits.ensure(place, heavy)
+    limits.ensure(place, BOX)
+    assert limits.observed(place, BOX) == BOX
+    scheduler.write_text("bfq")
+    io_weights.file.cache_clear()
+    assert io_weights.file(place.state) == "io.bfq.weight"
+    limits.ensure(place, heavy)
+    weight = cgroup.of(place, "s.a") / "io.bfq.weight"
+    assert weight.read_text() == "default 500\n"
+    assert limits.observed(place, heavy) == heavy
+    weight.write_text("100")
+    assert limits.observed(place, heavy) != heavy
+    limits.ensure(place, heavy)
+    assert limits.observed(place, heavy) == heavy
 
 
 @pytest.mark.needs_kernel("cgroup2_io")

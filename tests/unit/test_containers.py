@@ -9,11 +9,11 @@ import pytest
 from msgspec.structs import replace
 
 from vini.embed import embed
-from vini.model import Container, Disk, File, Netns, Node, Process, Root, TopologyError, Unsupported
+from vini.model import Container, Disk, File, Netns, Node, Process, Root, TopologyError, Unsupported, Volume
 from vini.node.container import config, seccomp
 from vini.topology import dump, parse
 
-ABLE = Node("n", frozenset({"root", "cgroup2", "containers", "disks", "frr", "bird"}))
+ABLE = Node("n", frozenset({"root", "cgroup2", "containers", "disks", "frr", "bird", "memory-reserve", "io-weight"}))
 FILE = """
 name: s
 defaults: {sliver: {runtime: container, resources: {memory: 64MB}}}
@@ -25,10 +25,10 @@ slivers:
   b: {runtime: light}
   c:
     image: "docker://localhost:5000/x/y:1"
-    volumes: {data: /data, x: /d/x}
+    volumes: {data: {at: /data, size: 2GB, inodes: 900}, x: /d/x}
     routing: none
     commands: ["true"]
-    resources: {reserve: 0.5}
+    resources: {reserve: 0.5, memory_reserve: 32MB, io_weight: 300}
 links: [a -- b, b -- c]
 """
 
@@ -48,9 +48,13 @@ def test_the_file_says_what_a_container_may_take() -> None:
             cpu_percent=50,
             cpu_reserved=True,
             volumes=(("x", "/d/x"), ("data", "/data")),
+            bounded=("data",),
+            memory_reserved_mb=32,
+            io_weight=300,
         ),
     }
     assert [o for o in objects() if isinstance(o, Disk)] == [Disk("s.a", 1000, 5000, write_mb=9)]
+    assert [o for o in objects() if isinstance(o, Volume)] == [Volume("s.c", "data", 2000, 900)]
     assert {o.ns: o.tenant for o in objects() if isinstance(o, Netns)} == {"s.a": True, "s.b": False, "s.c": True}
 
 
@@ -113,6 +117,9 @@ def test_resources_of_what_is_no_container_are_a_mistake(sliver: str) -> None:
     [
         ("{d: /data}", "light", "Only a container has volumes"),
         ("{d: /data, e: /data}", "container", "already a volume at /data"),
+        ("{d: {size: 1GB}}", "container", "'at'"),
+        ("{d: {at: /data, inodes: 200}}", "container", "bounds a volume that has a size"),
+        ("{d: {at: /data, size: 1MB}}", "container", "out of range"),
         ("{d: /proc}", "container", "can't be placed in '/proc'"),
         ("{d: data}", "container", "is relative"),
         ("{../d: /data}", "container", "can't be a volume's name"),
@@ -198,3 +205,26 @@ def test_the_configuration_is_json_with_every_namespace() -> None:
     ]
     assert made["process"]["noNewPrivileges"]
     assert made["hostname"] == "a"
+
+
+def test_a_node_without_disks_can_have_no_volume_of_a_size() -> None:
+    text = "name: s\nslivers: {a: {runtime: container, volumes: {d: {at: /d, size: 1GB}}}}"
+    with pytest.raises(Unsupported, match="has volumes of a size.*leave `size` out"):
+        objects(text, replace(ABLE, capabilities=ABLE.capabilities - {"disks"}))
+    assert (
+        dump(parse(text))
+        == "name: s\nslivers:\n  a:\n    runtime: container\n    volumes:\n      d: {at: /d, size: 1GB}\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("lacks", "said"), [("memory-reserve", "only version 2 of cgroups"), ("io-weight", "queue/scheduler")]
+)
+def test_a_node_that_can_not_keep_it_is_asked_for_no_memory_of_its_own_and_no_weight(lacks: str, said: str) -> None:
+    with pytest.raises(Unsupported, match=said):
+        objects(FILE, replace(ABLE, capabilities=ABLE.capabilities - {lacks}))
+
+
+def test_no_more_memory_is_reserved_than_may_be_taken() -> None:
+    with pytest.raises(TopologyError, match="may take 64 MB of memory can't have 65 MB reserved"):
+        parse(FILE.replace("memory_reserve: 32MB", "memory_reserve: 65MB"))

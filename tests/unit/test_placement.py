@@ -14,6 +14,7 @@ from strategies import ABLE, topologies
 
 from vini.embed import embed
 from vini.model import (
+    Bound,
     CapacityError,
     Command,
     End,
@@ -342,3 +343,20 @@ def test_one_machine_promises_no_more_cores_than_it_has() -> None:
     ):
         check_reserved(reserving(0.5, count=2), lambda: others, 2)
     check_reserved(Topology("s", {"a": Sliver("a")}), lambda: pytest.fail("others were asked for"), 1)
+
+
+def test_what_disks_and_volumes_are_set_apart_a_node_must_have() -> None:
+    def box(name: str) -> Sliver:
+        own = Resources(disk_mb=600)
+        return Sliver(name, runtime="container", resources=own, volumes={"v": "/v"}, bounds={"v": Bound(300)})
+
+    able = ABLE | {"containers", "disks"}
+    assert cost(box("a")).disk_mb == 900
+    two = Topology("t", {n: box(n) for n in "ab"})
+    small, large = node("n0", capabilities=able, disk_mb=1000), node("n1", capabilities=able, disk_mb=1900)
+    assert set(place(two, [small, large], {}, {}).values()) == {"n1"}
+    assert sorted(place(two, [small, large], {"n1": Use(disk_mb=500)}, {}).values()) == ["n0", "n1"]
+    with pytest.raises(CapacityError, match="900 MB of disk and 0.01 cores.*has 100 MB of disk too little free"):
+        place(two, [small, large], {"n0": Use(disk_mb=200), "n1": Use(disk_mb=1100)}, {})
+    plain = Topology("t", {"a": Sliver("a")})  # asks for none, so a full one will do
+    assert place(plain, [small], {"n0": Use(disk_mb=2000)}, {}) == {"a": "n0"}

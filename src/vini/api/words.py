@@ -41,7 +41,7 @@ class SliverWords(TypedDict, total=False):
     runtime: str
     resources: Mapping[str, str | float]
     image: str
-    volumes: Mapping[str, str]
+    volumes: Mapping[str, str | Mapping[str, str | int]]
     state: str
     restarts: int
     resets: int

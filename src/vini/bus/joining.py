@@ -42,6 +42,7 @@ class JoinAsked(Value, frozen=True, forbid_unknown_fields=False):
     cores: float = 0.0
     memory_mib: int = 0
     version: str = ""
+    disk_mb: int = 0
 
 
 class Joined(Value, frozen=True, forbid_unknown_fields=False):

@@ -201,6 +201,7 @@ class SliverLoad(Value, frozen=True, forbid_unknown_fields=False):
     departed: dict[str, tuple[int, int]] = {}  # vif -> packets that left it shaped, and those more than 1 ms late
     program: tuple[int, int] | None = None  # packets that its program in the kernel handled, and beyond its budget
     disk: tuple[int, int] | None = None  # bytes that are used of its disk, and its size; None: it has none
+    volumes: dict[str, tuple[int, int]] = {}  # the same of its volumes that have a size, by name
     pressure: dict[str, float] = {}  # % of the last 10 s in which a process of it waited for "cpu", "memory", "io"
     node_pressure: dict[str, float] = {}  # the same of all that runs on its node
 

@@ -169,8 +169,9 @@ def _greeted(tx: Tx, node: str, greeting: bus.Greeting, now: float) -> None:
     with suppress(NotFound):
         row = nodes.get(tx, node)
         said = NodeSaid(
-            greeting.capabilities, row.address, row.mtu, row.cores, row.memory_mib, greeting.version, greeting.wireguard
-        )
+            greeting.capabilities, row.address, row.mtu, row.cores, row.memory_mib, greeting.version,
+            greeting.wireguard, row.disk_mb,
+        )  # fmt: skip
         nodes.heard(tx, node, now, said, row.clock_offset_s)
 
 

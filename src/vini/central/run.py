@@ -100,7 +100,8 @@ class Central:
         """A machine becomes a node, in one transaction with its token and its event."""
         now = self._clock()
         said = NodeSaid(
-            asked.capabilities, asked.address, asked.mtu, asked.cores, asked.memory_mib, asked.version
+            asked.capabilities, asked.address, asked.mtu, asked.cores, asked.memory_mib, asked.version,
+            disk_mb=asked.disk_mb,
         )  # fmt: skip
         with self._database.transaction() as tx:
             site = tokens.use_join(tx, asked.secret, now)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import platform
+import shutil
 import socket
 from contextlib import suppress
 from pathlib import Path
@@ -76,6 +77,7 @@ def _join(url: str, token: str, name: str | None, address: str, ssh_port: int) -
         return replace(
             asked, capabilities=probe.capabilities(), address=address, mtu=_mtu(address), version=digest(),
             cores=float(os.cpu_count() or 0), memory_mib=_memory_mib(),
+            disk_mb=shutil.disk_usage(place.state).free // 10**6,
         )  # type: ignore[type-var]  # fmt: skip
 
     made = asyncio.run(join(url, token, name or slug(platform.node()), said))  # type: ignore[arg-type]

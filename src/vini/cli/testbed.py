@@ -82,6 +82,7 @@ def site_command(ctx: click.Context, as_json: bool) -> None:
 @click.option("--memory-mib", type=int, help="How much memory.")
 @click.option("--link-mbit", type=float, help="How much of the network between nodes; each link needs a rate then.")
 @click.option("--vnis", type=int, help="How many links between nodes.")
+@click.option("--disk-mb", type=int, help="How much of nodes' disks for disks and volumes, 10^6 bytes.")
 @json_option
 def _quota(login_base: str, as_json: bool, **asked: float | None) -> None:
     """Set what all slices of a site may take together, as an admin; without options, show it.

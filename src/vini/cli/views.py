@@ -216,8 +216,14 @@ def _shares(sliver: Sliver, now: SliverLoad) -> dict[str, object]:
         "cpu_most_pct": 100 * cores if bounded and cores else None,
         "cpu_reserved": bounded and own.reserve > 0,
         "memory_most_mib": own.memory_mb * 1e6 / 2**20 if bounded else None,
+        "memory_reserved_mib": own.memory_reserve_mb * 1e6 / 2**20 if bounded else None,
+        "io_weight": own.io_weight if bounded else None,
         "disk_mib": now.disk[0] / 2**20 if now.disk else None,
         "disk_most_mib": now.disk[1] / 2**20 if now.disk else None,
+        "volumes": [
+            {"name": name, "mib": used / 2**20, "most_mib": most / 2**20}
+            for name, (used, most) in sorted(now.volumes.items())
+        ],
     }
 
 
@@ -226,6 +232,13 @@ def _of(row: dict[str, object], used: str, most: str, digits: int = 1) -> str:
     if row[used] is None:
         return ""
     return f"{row[used]:.{digits}f}" + (f"/{row[most]:.0f}" if row[most] is not None else "")
+
+
+def _fullest(volumes: object) -> str:
+    """`data 12.3/50`: of the volumes that have a size, the one that is next to be full."""
+    assert isinstance(volumes, list)
+    worst = max(volumes, key=lambda v: v["mib"] / max(v["most_mib"], 1e-9), default=None)
+    return f"{worst['name']} {worst['mib']:.1f}/{worst['most_mib']:.0f}" if worst else ""
 
 
 def _waits(pressure: dict[str, float]) -> str:
@@ -246,12 +259,14 @@ def _print_top(topology: Topology, rows: list[dict[str, object]]) -> None:
     shown = []
     programs = any("program" in row for row in rows)
     disks = any(row["disk_mib"] is not None for row in rows)
+    volumes = any(row["volumes"] for row in rows)
     for row in rows:
         vifs: dict[str, dict[str, float]] = row["vifs"]  # type: ignore[assignment]
         own: dict[str, float] = row["pressure"]  # type: ignore[assignment]
         first: tuple[str, ...] = (
             str(row["sliver"]), _of(row, "cpu_pct", "cpu_most_pct"), _of(row, "memory_mib", "memory_most_mib"),
-            *((_of(row, "disk_mib", "disk_most_mib"),) if disks else ()), _waits(own),
+            *((_of(row, "disk_mib", "disk_most_mib"),) if disks else ()),
+            *((_fullest(row["volumes"]),) if volumes else ()), _waits(own),
         )  # fmt: skip
         if programs:
             program: dict[str, float] = row.get("program", {})  # type: ignore[assignment]
@@ -261,7 +276,7 @@ def _print_top(topology: Topology, rows: list[dict[str, object]]) -> None:
             shown.append((*first, dev, *traffic))
             first = ("",) * len(first)
     of_programs = ("PROGRAM p/s", "OVER BUDGET p/s") if programs else ()
-    of_disks = ("DISK MiB",) if disks else ()
+    of_disks = (*(("DISK MiB",) if disks else ()), *(("FULLEST VOLUME MiB",) if volumes else ()))
     head = (
         "SLIVER",
         "CPU%",

@@ -26,8 +26,12 @@ def _list(as_json: bool) -> None:
     if as_json:
         dump([msgspec.structs.asdict(v) for v in found])
         return
-    rows = [(v.sliver, v.name, f"{v.bytes / 10**6:.1f} MB", str(v.files), "yes" if v.used else "") for v in found]
+    rows = [(v.sliver, v.name, _size(v), str(v.files), "yes" if v.used else "") for v in found]
     table(("SLIVER", "VOLUME", "SIZE", "FILES", "USED"), rows, right=("SIZE", "FILES"))
+
+
+def _size(kept: volumes.Kept) -> str:
+    return f"{kept.bytes / 10**6:.1f}" + (f"/{kept.most / 10**6:.0f} MB" if kept.most else " MB")
 
 
 @volume_command.command("remove", short_help="Delete a volume and all that is in it.")

@@ -14,6 +14,7 @@ from vini.model.asked import (
     IN_KERNEL,
     PROTOCOLS,
     SPEAKS,
+    Bound,
     BurstLoss,
     Command,
     End,
@@ -75,6 +76,7 @@ from vini.model.objects import (
     Tunnel,
     Veth,
     VethEnd,
+    Volume,
     Vxlan,
     VxlanXdp,
     Wireguard,
@@ -87,14 +89,14 @@ from vini.model.spec import Capabilities, Node, Op, Ride, SliceSpec, SliverStatu
 from vini.model.value import Key, Value
 
 __all__ = [
-    "Address", "Adjacency", "AnyObject", "BRIDGE", "BUDGET_KPPS", "BgpPeer", "Bpf", "BpfRow", "BpfVif", "Bridge",
-    "BurstLoss", "Capabilities", "CapacityError", "Command", "Conflict", "Container", "DAEMONS", "Denied",
+    "Address", "Adjacency", "AnyObject", "BRIDGE", "BUDGET_KPPS", "BgpPeer", "Bpf", "BpfRow", "BpfVif", "Bound",
+    "Bridge", "BurstLoss", "Capabilities", "CapacityError", "Command", "Conflict", "Container", "DAEMONS", "Denied",
     "Disk", "DriverError", "End", "Expect", "Fault", "File", "Gate", "Gretap", "Halt", "Hook", "IN_KERNEL",
     "Impairment", "Interface", "Key", "Link", "Lives", "Mistake", "Netns", "Node", "NotFound", "OUTSIDE",
     "Object", "Op", "Outside", "OutsideGrant", "PROTOCOLS", "Place", "Process", "Program", "Ready",
     "Resources", "Ride", "Root", "Route", "Router", "RouterVif", "Routing",
     "SPEAKS", "STACK", "SYSCTLS", "Shape", "SliceSpec", "Sliver", "SliverStatus", "Stale", "State",
     "StaticRoute", "Sysctl", "Topology", "TopologyError", "Tunnel", "Unsupported", "Value", "Veth", "VethEnd",
-    "ViniError", "Vxlan", "VxlanXdp", "WIREGUARD", "Waiting", "Way", "Wireguard", "WireguardPeer",
+    "ViniError", "Volume", "Vxlan", "VxlanXdp", "WIREGUARD", "Waiting", "Way", "Wireguard", "WireguardPeer",
     "is_sliver", "underlay",
 ]  # fmt: skip

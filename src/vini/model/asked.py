@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from msgspec import Meta
 
 from vini.model.value import Value
 
@@ -120,6 +122,15 @@ class Resources(Value, frozen=True):
     inodes: int = 0  # files at most; 0: one for each 16 KiB of its disk
     disk_read_mb: int = 0  # 10**6 bytes per second; 0: not bounded
     disk_write_mb: int = 0
+    memory_reserve_mb: int = 0  # that is its own, 10**6 bytes: it is not reclaimed while others want it; 0: none
+    io_weight: int = 100  # against other slivers' where the node's disk is busy, 1..1000
+
+
+class Bound(Value, frozen=True):
+    """What a volume may hold."""
+
+    mb: Annotated[int, Meta(ge=1, le=10**6)]  # 10**6 bytes, set apart on the node
+    inodes: Annotated[int, Meta(ge=0, le=10**9)] = 0  # files at most; 0: one for each 16 KiB
 
 
 Lives = Literal["running", "stopped", "frozen"]
@@ -146,6 +157,7 @@ class Sliver(Value, frozen=True):
     resources: Resources = Resources()  # of a container
     outside: bool = False  # has a vif to the world, as far as its slice is granted that
     volumes: dict[str, str] = {}  # of a container: name -> where it is inside; kept until they are removed by name
+    bounds: dict[str, Bound] = {}  # of volumes, by name; those that are not named here may fill their node
     state: Lives = "running"  # "stopped": it has no processes; "frozen": those that it has don't run
     restarts: int = 0  # a higher number than before starts all its processes anew
     resets: int = 0  # and throws away what they wrote, but for volumes; of a container

@@ -116,6 +116,31 @@ class Disk(Object, frozen=True):
         return (("netns", self.ns),)
 
 
+class Volume(Object, frozen=True):
+    """A container's directory that outlives it, as a file system of a fixed size.
+
+    It is in a file of that size, `<state>/volumes/<ns>/<name>.img`, and is mounted beside it, at
+    `<state>/volumes/<ns>/<name>`.  To remove it is to unmount it: what it holds stays until it is removed by name.
+    """
+
+    in_place: ClassVar[frozenset[str]] = frozenset({"read_mb", "write_mb"})
+    falls: ClassVar[bool] = False
+    ns: str
+    name: str
+    mb: int  # 10**6 bytes
+    inodes: int = 0  # files at most; 0: one for each 16 KiB
+    read_mb: int = 0  # 10**6 bytes per second at most; 0: not bounded
+    write_mb: int = 0
+
+    @property
+    def key(self) -> Key:
+        return ("volume", self.ns, self.name)
+
+    @property
+    def on(self) -> tuple[Key, ...]:
+        return (("netns", self.ns),)
+
+
 class Container(Object, frozen=True):
     """An OCI container: a sliver whose processes see neither the node nor the other slivers.
 
@@ -125,7 +150,16 @@ class Container(Object, frozen=True):
     """
 
     in_place: ClassVar[frozenset[str]] = frozenset(
-        {"cpu_weight", "cpu_percent", "memory_mb", "memory_high_mb", "pids", "cpu_reserved"}
+        {
+            "cpu_weight",
+            "cpu_percent",
+            "memory_mb",
+            "memory_high_mb",
+            "pids",
+            "cpu_reserved",
+            "memory_reserved_mb",
+            "io_weight",
+        }  # fmt: skip
     )
     ns: str
     image: str = ""  # a root file system, as a sliver names it
@@ -139,6 +173,9 @@ class Container(Object, frozen=True):
     restarts: int = 0
     volumes: tuple[tuple[str, str], ...] = ()  # name, and where it is inside; by the latter
     resets: int = 0  # with another number than before it begins with an empty upper layer
+    bounded: tuple[str, ...] = ()  # names of those of its volumes that are Volumes, sorted; others have no bound
+    memory_reserved_mb: int = 0  # 10**6 bytes that are not reclaimed from it while others want them; 0: none
+    io_weight: int = 100  # of what it reads and writes against another sliver's, 1..1000
 
     @property
     def key(self) -> Key:
@@ -146,7 +183,8 @@ class Container(Object, frozen=True):
 
     @property
     def on(self) -> tuple[Key, ...]:
-        return (("netns", self.ns), *((("disk", self.ns),) if self.disk else ()))
+        volumes = (("volume", self.ns, name) for name in self.bounded)
+        return (("netns", self.ns), *((("disk", self.ns),) if self.disk else ()), *volumes)
 
 
 class VethEnd(Value, frozen=True):
@@ -670,6 +708,7 @@ AnyObject = (
     Netns
     | Sysctl
     | Disk
+    | Volume
     | Root
     | Veth
     | Wireguard
@@ -693,6 +732,6 @@ AnyObject = (
 Tunnel = Vxlan | VxlanXdp | Gretap  # what a link to another node can be made of
 # From the ground up: a kind stands only on kinds to its left (and, for processes, on its own).
 STACK: tuple[type[Object], ...] = (
-    Netns, Disk, Sysctl, Veth, Wireguard, Vxlan, VxlanXdp, Gretap, Outside, Bridge, Interface, Address, Route, File,
-    Shape, Gate, Bpf, Hook, Root, Container, Process, Halt,
+    Netns, Disk, Volume, Sysctl, Veth, Wireguard, Vxlan, VxlanXdp, Gretap, Outside, Bridge, Interface, Address, Route,
+    File, Shape, Gate, Bpf, Hook, Root, Container, Process, Halt,
 )  # fmt: skip

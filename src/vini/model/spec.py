@@ -21,6 +21,7 @@ class Node(Value, frozen=True):
     cores: float = 0.0  # that slivers may use; 0: not bounded
     memory_mib: int = 0  # the same; 0: not bounded
     wireguard: str = ""  # its public key, in base64; "": it has none
+    disk_mb: int = 0  # 10**6 bytes that disks and volumes may be; 0: not bounded
 
 
 Way = tuple[str, str]  # addresses of this node and of another one: the path between them, whatever it leads over

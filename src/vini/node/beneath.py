@@ -7,11 +7,12 @@ descriptor of the one before, and follows no link (openat(2), O_NOFOLLOW).
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+
+from vini.node import trees
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -54,7 +55,7 @@ def make_way(at: int, name: str) -> bool:
     except FileNotFoundError:
         return False
     if stat.S_ISDIR(mode):
-        shutil.rmtree(name, dir_fd=at)
+        trees.remove(name, dir_fd=at)
     elif not stat.S_ISREG(mode):
         os.unlink(name, dir_fd=at)
     return stat.S_ISREG(mode)

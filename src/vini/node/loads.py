@@ -11,6 +11,7 @@ from pathlib import Path
 from vini.bus.messages import SliverLoad
 from vini.dataplane.element import Element
 from vini.node import cgroup, netns, pressure
+from vini.node.container import volumes
 from vini.node.place import Place
 
 _TICKS_PER_S, _PAGE = 100, 4096  # of /proc/PID/stat and statm (proc(5))
@@ -38,6 +39,7 @@ def loads(place: Place, spaces: Iterable[str]) -> dict[str, SliverLoad]:
                     memory,
                     late,
                     disk=_disk(place, ns),
+                    volumes=volumes.used(place, ns),
                     pressure=own,
                     node_pressure=waited,
                 )

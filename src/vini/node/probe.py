@@ -12,8 +12,9 @@ from pathlib import Path
 
 from vini.model import OutsideGrant, Unsupported, Value
 from vini.node import carrier, cgroup
-from vini.node.container import crun, disks, limits, mounts
+from vini.node.container import crun, filesystems, io_weights, limits, mounts
 from vini.node.outside import rules
+from vini.node.place import from_environment
 from vini.node.service import has_systemd
 
 
@@ -39,6 +40,16 @@ FEATURES = (
         "containers", "slivers with `runtime: container`", "`apt-get install crun` (or runc), on Linux 5.19 or newer"
     ),
     Feature("disks", "bounded disks of slivers", "`modprobe loop; apt-get install e2fsprogs`"),
+    Feature(
+        "memory-reserve",
+        "memory that is a sliver's own",
+        "boot with systemd.unified_cgroup_hierarchy=1 (version 1 has none)",
+    ),
+    Feature(
+        "io-weight",
+        "slivers' shares of a busy disk",
+        "cgroups version 2, and `echo bfq > /sys/block/DISK/queue/scheduler`",
+    ),
     Feature("outside", "slivers' way to the world", "`apt-get install nftables`, on Linux 5.16 or newer"),
     Feature("frr", "routing by FRR", "`apt-get install frr frr-pythontools`"),
     Feature("bird", "routing by BIRD", "`apt-get install bird2`"),
@@ -162,7 +173,9 @@ _PROBES: dict[str, Callable[[], bool]] = {
     "element": _element,
     "programs": _programs,
     "containers": _containers,
-    "disks": disks.are_there,
+    "disks": filesystems.are_there,
+    "memory-reserve": limits.can_reserve_memory,
+    "io-weight": lambda: bool(io_weights.file(from_environment().state)),
     "outside": _outside,
     "frr": _program("/usr/lib/frr/zebra"),
     "bird": _program("bird", "/usr/sbin/bird"),

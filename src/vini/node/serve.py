@@ -30,6 +30,7 @@ from vini.node.drivers.outside import OutsideDriver
 from vini.node.drivers.process import ProcessDriver
 from vini.node.drivers.program import ProgramDriver
 from vini.node.drivers.shape import ShapeDriver
+from vini.node.drivers.volume import VolumeDriver
 from vini.node.drivers.vxlan_xdp import VxlanXdpDriver
 from vini.node.drivers.wireguard import WireguardDriver
 from vini.node.flows import ask
@@ -59,8 +60,8 @@ def build(place: Place) -> Agent:
     processes = ProcessDriver(place)
     drivers: list[Driver] = [
         NetworkDriver(place), WireguardDriver(place), VxlanXdpDriver(place), OutsideDriver(place), ShapeDriver(place),
-        FileDriver(place), ProgramDriver(place), DiskDriver(place), RootDriver(place), ContainerDriver(place),
-        processes, HaltDriver(place),
+        FileDriver(place), ProgramDriver(place), DiskDriver(place), VolumeDriver(place), RootDriver(place),
+        ContainerDriver(place), processes, HaltDriver(place),
     ]  # fmt: skip
     traces = Traces(place, processes)
     paths = Paths(place.state / "paths.json")

@@ -31,6 +31,7 @@ class Site(Row, frozen=True):
     link_mbit: float  # of links between nodes
     slivers: int = 0
     vnis: int = 0  # links between nodes
+    disk_mb: int = 0  # 10**6 bytes of disks and volumes
 
 
 class Held(Row, frozen=True):
@@ -69,6 +70,7 @@ class NodeSaid(Value, frozen=True):
     memory_mib: int = 0
     version: str = ""
     wireguard: str = ""  # its public key for encrypted tunnels, in base64; "": it has none
+    disk_mb: int = 0
 
 
 class NodeRow(Row, frozen=True):
@@ -90,13 +92,15 @@ class NodeRow(Row, frozen=True):
     clock_offset_s: float  # how far its clock is ahead of the central's
     clock_error_s: float = 0.0  # by how much that may be wrong
     wireguard: str = ""  # as in NodeSaid
+    disk_mb: int = 0
 
     @property
     def node(self) -> Node:
         """As `embed` takes it."""
         return Node(
-            self.name, self.capabilities, self.site, self.address, self.mtu, self.cores, self.memory_mib, self.wireguard
-        )
+            self.name, self.capabilities, self.site, self.address, self.mtu, self.cores, self.memory_mib,
+            self.wireguard, self.disk_mb,
+        )  # fmt: skip
 
 
 class Holder(Row, frozen=True):

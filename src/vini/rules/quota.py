@@ -19,13 +19,15 @@ class Taken(Row, frozen=True):
     memory_mib: float = 0.0
     link_mbit: float = 0.0  # of links between nodes: only those take something of the network
     vnis: int = 0  # one for each such link
+    disk_mb: float = 0.0  # of disks and volumes
 
     def __add__(self, other: Taken) -> Taken:
         return Taken(*(getattr(self, f) + getattr(other, f) for f in self.__struct_fields__))
 
 
 _UNITS = (("slivers", "slivers"), ("cores", "cores"), ("memory_mib", "MiB of memory"),
-          ("link_mbit", "Mbit/s of links between nodes"), ("vnis", "links between nodes (VNIs)"))  # fmt: skip
+          ("link_mbit", "Mbit/s of links between nodes"), ("vnis", "links between nodes (VNIs)"),
+          ("disk_mb", "MB of disk"))  # fmt: skip
 
 
 def taken(topology: Topology, placed: Mapping[str, str]) -> Taken:
@@ -36,7 +38,7 @@ def taken(topology: Topology, placed: Mapping[str, str]) -> Taken:
     apart = bandwidth.crossing(topology, placed) if placed else {}
     vnis = len(bandwidth.between(topology, placed)) if placed else 0
     mbit = round(sum(apart.values()), 6)
-    return Taken(len(topology.slivers), round(every.cores, 6), round(every.memory_mib, 6), mbit, vnis)
+    return Taken(len(topology.slivers), round(every.cores, 6), round(every.memory_mib, 6), mbit, vnis, every.disk_mb)
 
 
 def most_slivers(row: Slice, site: Site) -> int:

@@ -16,7 +16,7 @@ def check(topology: Topology) -> None:
     a switch that starts nothing itself.  A container's image is a file or directory of the node's: any other than those
     that were put there for it would be a way to read what is on the node.  Nor may it be one that a registry has, which
     would take the node's disk, or one of the store by its name, where others' snapshots are.  One without a
-    disk could fill its node's.
+    disk, or with a volume without a size, could fill its node's.
     """
     slivers = topology.slivers.values()
     wrong = []
@@ -26,6 +26,8 @@ def check(topology: Topology) -> None:
         wrong.append(f"images are directories or archives below {IMAGES}: give {_named(images)} another one, or none")
     if unbounded := [s.name for s in slivers if s.runtime == "container" and not s.resources.disk_mb]:
         wrong.append(f"slivers may not fill a node: give {_named(unbounded)} a disk, as `resources: {{disk: 1GB}}`")
+    if volumes := [s.name for s in slivers if s.volumes.keys() - s.bounds.keys()]:
+        wrong.append(f"volumes may not fill a node: give those of {_named(volumes)} a size, as `{{at: /d, size: 1GB}}`")
     if wrong:
         said = "; ".join(wrong)
         raise Denied(f"{said[0].upper()}{said[1:]}.")

@@ -107,6 +107,7 @@ class NewSite(Value, frozen=True):
     link_mbit: Amount = 0.0
     slivers: Count = 0
     vnis: Count = 0
+    disk_mb: Count = 0
 
 
 class ChangeSite(Value, frozen=True):
@@ -123,6 +124,7 @@ class ChangeSite(Value, frozen=True):
     link_mbit: Amount | UnsetType = UNSET
     slivers: Count | UnsetType = UNSET
     vnis: Count | UnsetType = UNSET
+    disk_mb: Count | UnsetType = UNSET
 
 
 class NewPerson(Value, frozen=True):

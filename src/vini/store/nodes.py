@@ -195,6 +195,7 @@ def _columns(said: NodeSaid) -> dict[str, Any]:
         "mtu": _bounded(said.mtu),
         "cores": _finite(said.cores),
         "memory_mib": _bounded(said.memory_mib),
+        "disk_mb": _bounded(said.disk_mb),
         "version": _plain(said.version),
         "wireguard": said.wireguard if _KEY.fullmatch(said.wireguard) else "",
     }

@@ -62,6 +62,7 @@ sites = Table(
     Column("link_mbit", Double, nullable=False),
     Column("slivers", Integer, nullable=False, server_default="0"),
     Column("vnis", Integer, nullable=False, server_default="0"),
+    Column("disk_mb", Integer, nullable=False, server_default="0"),
 )
 
 persons = Table(
@@ -121,6 +122,7 @@ nodes = Table(
     Column("memory_mib", Integer, nullable=False),
     _text("version"),
     _text("wireguard"),  # public key, in base64
+    Column("disk_mb", Integer, nullable=False, server_default="0"),
     Column("joined", Double, nullable=False),  # Unix time, s, as all times here
     Column("last_heard", Double, nullable=False),
     Column("clock_offset_s", Double, nullable=False),  # ahead of the central's
@@ -192,6 +194,7 @@ specs = Table(  # by the slice's name: the end of a slice has to reach its nodes
     Column("reported_at", Double, nullable=False),
     Column("cores", Double, nullable=False, server_default="0"),  # what the slice takes of the node
     Column("memory_mib", Double, nullable=False, server_default="0"),
+    Column("disk_mb", Double, nullable=False, server_default="0"),
 )
 
 uses = Table(  # the sums of the same over all slices; asked at every change of any
@@ -200,6 +203,7 @@ uses = Table(  # the sums of the same over all slices; asked at every change of 
     _of("node_id", "nodes", primary_key=True),
     Column("cores", Double, nullable=False),
     Column("memory_mib", Double, nullable=False),
+    Column("disk_mb", Double, nullable=False, server_default="0"),
 )
 
 takings = Table(  # what each slice takes of its site's quota
@@ -211,6 +215,7 @@ takings = Table(  # what each slice takes of its site's quota
     Column("memory_mib", Double, nullable=False),
     Column("link_mbit", Double, nullable=False),
     Column("vnis", Integer, nullable=False),
+    Column("disk_mb", Double, nullable=False, server_default="0"),
 )
 
 crossings = Table(  # what each slice's links between two nodes take

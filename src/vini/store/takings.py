@@ -46,5 +46,5 @@ def of_site(tx: Tx, number: int) -> Taken:
 
 def _sum(tx: Tx, *those: ColumnElement[bool]) -> Taken:
     query = select(*_SUMS).select_from(takings.join(slices)).where(*those)
-    slivers, cores, memory, mbit, vnis = tx.execute(query).one()
-    return Taken(int(slivers), round(cores, 6), round(memory, 6), round(mbit, 6), int(vnis))
+    slivers, cores, memory, mbit, vnis, disk = tx.execute(query).one()
+    return Taken(int(slivers), round(cores, 6), round(memory, 6), round(mbit, 6), int(vnis), round(disk, 6))

@@ -357,7 +357,23 @@ RESOURCES = Section(
         "inodes": Key(integer(100, 10**9), "At most so many files on its disk; default: one for each 16 KiB."),
         "disk_read": Key(DISK_RATE, "At most so much is read from its disk, such as 10MB/s; default: no bound."),
         "disk_write": Key(DISK_RATE, "The same for what is written."),
+        "memory_reserve": Key(
+            MEMORY, "So much memory is its own: it keeps that while others want it; default: none is."
+        ),
+        "io_weight": Key(
+            integer(1, 1000), "Its share of the node's disk where that is busy, against other slivers'; default 100."
+        ),
     },
+)
+
+VOLUME = Section(
+    "a volume",
+    {
+        "at": Key(VOLUME_PATH, "The directory that it is inside.", required=True),
+        "size": Key(MEMORY, "Room for its files, such as 1GB, set apart on the node; default: no bound."),
+        "inodes": Key(integer(100, 10**9), "At most so many files in it; default: one for each 16 KiB of its size."),
+    },
+    short="at",
 )
 
 SLIVER_PROPERTIES = {
@@ -366,7 +382,7 @@ SLIVER_PROPERTIES = {
         "`container`: its processes see nothing of the node or of others; `light` (default): its network is its own.",
     ),
     "resources": Key(RESOURCES, "What it may take of its node, where it is a container."),
-    "volumes": Key(MapOf(VOLUME_NAME, VOLUME_PATH), "Of a container: name to a directory in it, whose files are kept."),
+    "volumes": Key(MapOf(VOLUME_NAME, VOLUME), "Of a container: name to a directory in it, whose files are kept."),
     "state": Key(words("running", "stopped", "frozen"), "Whether its processes run; default running."),
     "restarts": Key(integer(0, 2**31), "A higher number than before starts its processes anew; default 0."),
     "resets": Key(integer(0, 2**31), "And throws away what a container wrote, but for volumes; default 0."),
@@ -530,6 +546,7 @@ SECTIONS = (
     ROUTE,
     PROGRAM,
     RESOURCES,
+    VOLUME,
     COMMANDS,
     LINK,
     END_SECTION,

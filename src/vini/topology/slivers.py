@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from vini import daemons
-from vini.model import PROTOCOLS, SPEAKS, Command, Link, Place, Program, Resources, Routing, Sliver, StaticRoute
+from vini.model import PROTOCOLS, SPEAKS, Bound, Command, Link, Place, Program, Resources, Routing, Sliver, StaticRoute
 from vini.text.mistakes import Mark, Mistakes, quote
 from vini.text.schema import Fields, Found
 from vini.topology.impairments import ReadFile
@@ -69,6 +69,7 @@ def _sliver(
         "forward", "node", "label", "image", "mode", "runtime", "expected", "outside", "state", "restarts", "resets",
     )  # fmt: skip
     optional: dict[str, Any] = {k: fields[k].value for k in plain if k in fields}
+    volumes = _volumes(fields)
     return Sliver(
         name,
         routing=_routing(name, fields.get("routing"), at, mistakes),
@@ -79,14 +80,21 @@ def _sliver(
         place=_place(fields.get("place"), mistakes),
         program=program,
         resources=_resources(fields),
-        volumes=_volumes(fields),
+        volumes={name: at for name, (at, _) in volumes.items()},
+        bounds={name: bound for name, (_, bound) in volumes.items() if bound},
         **optional,
     )
 
 
-def _volumes(fields: Fields) -> dict[str, str]:
+def _volumes(fields: Fields) -> dict[str, tuple[str, Bound | None]]:
     own = section(fields, "volumes") if _is_container(fields) else {}
-    return {name: f.value for name, f in own.items() if isinstance(f.value, str)}
+    return {name: (f.value["at"].value, _bound(f.value)) for name, f in own.items() if "at" in (f.value or {})}
+
+
+def _bound(volume: Fields) -> Bound | None:
+    if "size" not in volume:
+        return None
+    return Bound(volume["size"].value, volume["inodes"].value if "inodes" in volume else 0)
 
 
 def _commands(fields: Fields) -> tuple[Command, ...]:
@@ -97,7 +105,7 @@ def _commands(fields: Fields) -> tuple[Command, ...]:
 _RESOURCES = {
     "weight": "cpu_weight", "cores": "cores", "memory": "memory_mb", "memory_high": "memory_high_mb", "pids": "pids",
     "reserve": "reserve", "disk": "disk_mb", "inodes": "inodes", "disk_read": "disk_read_mb",
-    "disk_write": "disk_write_mb",
+    "disk_write": "disk_write_mb", "memory_reserve": "memory_reserve_mb", "io_weight": "io_weight",
 }  # fmt: skip
 
 
@@ -111,6 +119,11 @@ def _check_resources(own: Fields, fields: Fields, mistakes: Mistakes) -> None:
     if {"reserve", "cores"} <= section(own, "resources").keys():  # an inherited `cores` gives way
         what = "What has cores reserved takes these and no more, so `cores` says nothing."
         mistakes.add(asked["cores"].key_at, what, "leave 'cores' or 'reserve' out")
+    own_mb, most_mb = (section(fields, "resources").get(key) for key in ("memory_reserve", "memory"))
+    most = most_mb.value if most_mb else Resources().memory_mb
+    if own_mb and isinstance(own_mb.value, int) and isinstance(most, int) and own_mb.value > most:
+        what = f"What may take {most} MB of memory can't have {own_mb.value} MB reserved."
+        mistakes.add(own_mb.key_at, what, "raise 'memory', or reserve less")
     for key in ("inodes", "disk_read", "disk_write"):
         if key in asked and "disk" not in asked:
             mistakes.add(asked[key].key_at, f"`{key}` bounds a disk, and there is none.", "add 'disk: 1GB'")
@@ -121,10 +134,15 @@ def _check_volumes(own: Fields, fields: Fields, mistakes: Mistakes) -> None:
     if "volumes" in own and not _is_container(fields):
         mistakes.add(fields["volumes"].key_at, "Only a container has volumes.", "add 'runtime: container'")
     where: set[str] = set()
-    for found in section(fields, "volumes").values():
+    for volume in section(fields, "volumes").values():
+        if (found := (volume.value or {}).get("at")) is None:
+            continue  # noted by the reader
         if str(found.value) in where:
             mistakes.add(found.at, f"There is already a volume at {found.value}.", "keep one of the two")
         where.add(str(found.value))
+        if "inodes" in volume.value and "size" not in volume.value:
+            what = "`inodes` bounds a volume that has a size, and this has none."
+            mistakes.add(volume.value["inodes"].key_at, what, "add 'size: 1GB'")
 
 
 def _is_container(fields: Fields) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from vini.model import End, Expect, Impairment, Link, Program, Resources, Routing, Sliver, Topology
+from vini.model import Bound, End, Expect, Impairment, Link, Program, Resources, Routing, Sliver, Topology
 from vini.text import units
 from vini.topology.impairments import impairment_keys
 
@@ -172,7 +172,7 @@ def _sliver(sliver: Sliver, usual: Routing | None) -> Written:
     if sliver.outside:
         written["outside"] = True
     if sliver.volumes:
-        written["volumes"] = dict(sliver.volumes)
+        written["volumes"] = {n: _volume(at, sliver.bounds.get(n)) for n, at in sliver.volumes.items()}
     for key in ("state", "restarts", "resets"):
         if getattr(sliver, key) not in ("running", 0):
             written[key] = getattr(sliver, key)
@@ -185,6 +185,13 @@ def _sliver(sliver: Sliver, usual: Routing | None) -> Written:
     if sliver.commands:
         written["commands"] = [{"run": c.run, "service": True} if c.service else c.run for c in sliver.commands]
     return written
+
+
+def _volume(at: str, bound: Bound | None) -> str | Written:
+    if bound is None:
+        return at
+    inodes = {"inodes": bound.inodes} if bound.inodes else {}
+    return _OneLine({"at": at, "size": units.memory(bound.mb), **inodes})
 
 
 def _resources(resources: Resources) -> Written:
@@ -200,6 +207,8 @@ def _resources(resources: Resources) -> Written:
         "inodes": resources.inodes,
         "disk_read": units.disk_rate(resources.disk_read_mb),
         "disk_write": units.disk_rate(resources.disk_write_mb),
+        "memory_reserve": units.memory(resources.memory_reserve_mb),
+        "io_weight": resources.io_weight,
     }
     differs = [getattr(resources, f) != getattr(usual, f) for f in resources.__struct_fields__]
     return {key: text for (key, text), other in zip(texts.items(), differs, strict=True) if other}

@@ -10,7 +10,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from vini.model import Disk
+from vini.model import Disk, Volume
 from vini.node import cgroup
 from vini.node.container import limits
 from vini.node.place import Place
@@ -19,7 +19,7 @@ _MB = 10**6
 _READ, _WRITE = "blkio.throttle.read_bps_device", "blkio.throttle.write_bps_device"
 
 
-def ensure(place: Place, o: Disk, device: int) -> None:
+def ensure(place: Place, o: Disk | Volume, device: int) -> None:
     """Set them, or lift those of whatever had this device before.  OSError where nothing can."""
     if root := limits.tree("blkio"):
         for file, mb in ((_READ, o.read_mb), (_WRITE, o.write_mb)):
@@ -36,7 +36,7 @@ def ensure(place: Place, o: Disk, device: int) -> None:
     _group(place, o.ns).write_text(f"{_numbers(device)} rbps={_text(o.read_mb)} wbps={_text(o.write_mb)}")
 
 
-def hold(place: Place, o: Disk, device: int) -> bool:
+def hold(place: Place, o: Disk | Volume, device: int) -> bool:
     """Whether they are as asked."""
     if root := limits.tree("blkio"):
         return all(

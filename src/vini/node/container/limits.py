@@ -16,11 +16,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from threading import Lock
 
 from msgspec.structs import replace
 
-from vini.model import Container
+from vini.model import Container, Unsupported
 from vini.node import cgroup
+from vini.node.container import io_weights
 from vini.node.place import Place
 
 _PERIOD_US = 100_000
@@ -32,6 +34,7 @@ _PAGE = 4096
 _MB = 10**6
 _NONE = "max"
 _LEFT_WITHIN_S = 1.0
+_MIN = "memory.min"
 _CONTROLLERS = ("cpu", "memory", "pids")
 _REMOVED = ("memory.swap.max",)  # a kernel may be built without
 
@@ -72,6 +75,13 @@ def version_2_apart() -> Path | None:
     return cgroup.mount() if _trees() else None
 
 
+def can_reserve_memory() -> bool:
+    """Only version 2 guarantees memory; the soft limit of version 1 says what goes first, not what stays."""
+    with suppress(OSError, Unsupported):
+        return not _trees() and "memory" in (cgroup.mount() / "cgroup.controllers").read_text().split()
+    return False
+
+
 def joined(place: Place, ns: str) -> list[Path]:
     """The groups that a sliver's processes must join besides the one that is their mark."""
     return [tree / place.mark / ns for tree in _trees().values()]
@@ -89,6 +99,8 @@ def delegate(place: Place, *controllers: str) -> bool:
 
 def ensure(place: Place, o: Container) -> None:
     """Make the groups, and set the limits.  OSError where the kernel refuses."""
+    if o.memory_reserved_mb and not can_reserve_memory():
+        raise OSError("this machine's cgroups guarantee no memory (version 1); leave `memory_reserve` out")
     if not _trees():
         delegate(place, *_CONTROLLERS)
     for group in joined(place, o.ns) or [cgroup.of(place, o.ns)]:
@@ -96,6 +108,8 @@ def ensure(place: Place, o: Container) -> None:
     for file, text in files(place, o):
         if file.exists() or file.name not in _REMOVED:
             file.write_text(text)
+    _guarantee(place)
+    io_weights.ensure(place, o)
 
 
 def observed(place: Place, o: Container) -> Container:
@@ -107,17 +121,45 @@ def observed(place: Place, o: Container) -> Container:
         except OSError:
             if file.name not in _REMOVED:
                 return replace(o, pids=0)
-    return o
+    if o.memory_reserved_mb and _guaranteed(place) != _promised(place):
+        return replace(o, memory_reserved_mb=-1)
+    return o if io_weights.holds(place, o) else replace(o, io_weight=0)
+
+
+_SUM = Lock()  # of one agent's threads
+
+
+def _guarantee(place: Place) -> None:
+    """Have the group above hold what those in it were promised: no group keeps more than the one above keeps for it."""
+    if can_reserve_memory():
+        with _SUM:
+            if (promised := _promised(place)) != _guaranteed(place):
+                (cgroup.of(place) / _MIN).write_text(str(promised))
+
+
+def _guaranteed(place: Place) -> int:
+    return _bytes(cgroup.of(place) / _MIN)
+
+
+def _promised(place: Place) -> int:
+    return sum(map(_bytes, cgroup.of(place).glob(f"*/{_MIN}")))
+
+
+def _bytes(file: Path) -> int:
+    with suppress(OSError, ValueError):
+        return int(file.read_text())
+    return 0
 
 
 def remove(place: Place, ns: str) -> None:
-    """Take the groups of version 1 away; those of version 2 go with the mark."""
+    """Take the groups of version 1 away; those of version 2 go with the mark, and what they promised with them."""
     for group in joined(place, ns):
         if not group.is_dir():  # each attempt waits for the kernel's lock of all groups
             continue
         _remove_emptied(group)
         with suppress(OSError):  # the last sliver takes it along
             group.parent.rmdir()
+    _guarantee(place)
 
 
 def _remove_emptied(group: Path) -> None:
@@ -157,6 +199,8 @@ def files(place: Place, o: Container) -> Iterator[tuple[Path, str]]:
     yield group / "cpu.max", f"{quota or _NONE} {period}"
     yield group / "memory.max", str(_pages(o.memory_mb))
     yield group / "memory.high", str(_pages(o.memory_high_mb)) if o.memory_high_mb else _NONE
+    if o.memory_reserved_mb or (group / _MIN).exists():
+        yield group / _MIN, str(_pages(o.memory_reserved_mb))
     yield group / "memory.swap.max", "0"
     yield group / "pids.max", str(o.pids)
 

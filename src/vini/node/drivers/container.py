@@ -166,7 +166,7 @@ class ContainerDriver:
         for name, inside in o.volumes:
             at = crun.ROOM / "volumes" / name
             at.mkdir(parents=True)
-            mounts.attach(mounts.mapped(volumes.made(self._place, o.ns, name), users_fd), at)
+            mounts.attach(mounts.mapped(volumes.made(self._place, o.ns, name, name in o.bounded), users_fd), at)
             found.append((str(at), inside))
         return found
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pwd
 import shlex
-import shutil
 import stat
 import subprocess
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -15,8 +14,8 @@ from pathlib import Path
 import msgspec
 
 from vini.model import AnyObject, File, Root, Waiting
-from vini.node import beneath, cgroup, netns, shelf
-from vini.node.container import crun, disks, limits, remains
+from vini.node import beneath, cgroup, netns, shelf, trees
+from vini.node.container import crun, disks, limits, remains, volumes
 from vini.node.drivers import Failures, halt
 from vini.node.images.provision import NotYet, Provision, remember
 from vini.node.place import Place
@@ -32,7 +31,7 @@ def furnished(place: Place) -> set[str]:
             found |= {e.name for e in entries if "." in e.name and e.is_dir()}
     with suppress(FileNotFoundError):
         found |= {p.name.removesuffix(".root").removesuffix(".image") for p in (place.run / "mounts").iterdir()}
-    return found | shelf.slivers(place) | disks.slivers(place)
+    return found | shelf.slivers(place) | disks.slivers(place) | volumes.slivers(place)
 
 
 def forget_sliver(place: Place, ns: str) -> None:
@@ -52,10 +51,11 @@ def forget_sliver(place: Place, ns: str) -> None:
     if place.sockets(ns).is_symlink():
         place.sockets(ns).unlink()
     halt.forget(place, ns)
+    volumes.release(place, ns)
     if ns in disks.slivers(place):
         disks.forget(place, ns)
     if place.sliver(ns).exists():
-        shutil.rmtree(place.sliver(ns), ignore_errors=True)
+        trees.remove(place.sliver(ns))
 
 
 def _pin(place: Place, ns: str) -> Path:

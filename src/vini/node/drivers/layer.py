@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
-
 from vini.model import File
+from vini.node import trees
 from vini.node.drivers.contents import FileDriver
 from vini.node.place import Place
 
@@ -24,7 +23,7 @@ def ensure(place: Place, ns: str, resets: int) -> None:
         given = [o for o in files.observe({ns}) if isinstance(o, File) and o.path.startswith("root/")]
         for layer in ("root", "work"):
             if (home / layer).exists():
-                shutil.rmtree(home / layer)
+                trees.remove(home / layer)
         if failures := files.ensure(given):
             raise OSError("; ".join(failures.values()))
     home.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
 """Images of what a sliver's disk holds at this moment.
 
-What is read is a tenant's, who may change it meanwhile: by descriptors, no link is followed (fwalk, O_NOFOLLOW).
+What is read is a tenant's, who may change it meanwhile: by descriptors, no link is followed (trees.walk, O_NOFOLLOW).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vini.model import Unsupported, ViniError
+from vini.node import trees
 from vini.node.container import crun, mounts
 from vini.node.images.obtain import of_archive
 from vini.node.images.provision import below
@@ -21,6 +22,7 @@ from vini.node.place import Place
 
 # Of these only the directories: what lies there is of the processes that ran.
 _PASSING = ("dev", "proc", "run", "sys", "tmp", "var/run", "var/tmp")
+_DEEPEST, _LONGEST = 1000, 3800  # directories in each other, and bytes of their names; the kernel takes 4096
 _MOUNTABLE = re.compile(r"[\w./+@-]+")
 
 
@@ -53,12 +55,13 @@ def _pack(layers: str, file: Path) -> None:
 
 def _walk(root: Path) -> Iterator[tuple[str, int, str]]:
     """Path in the archive, a descriptor of its directory, and its name there; in the order of names."""
-    for at, directories, names, fd in os.fwalk(root, follow_symlinks=False):
-        directories.sort()
-        inside = os.path.relpath(at, root)
-        passing = any(inside == p or inside.startswith(f"{p}/") for p in _PASSING)
+    for at, fd, directories, names in trees.walk(root):
+        inside = "/".join([*at[:_DEEPEST], ""])
+        if len(at) > _DEEPEST or len(inside) > _LONGEST:
+            raise ViniError(f"{inside[:60]}... is deeper than a path can say; an image can't hold that: delete it.")
+        passing = any(inside.startswith(f"{p}/") for p in _PASSING)
         for name in sorted([*directories, *([] if passing else names)]):
-            yield (name if inside == "." else f"{inside}/{name}"), fd, name
+            yield f"{inside}{name}", fd, name
 
 
 def _add(tar: tarfile.TarFile, path: str, parent: int, name: str) -> None:

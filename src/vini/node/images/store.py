@@ -26,6 +26,7 @@ from pathlib import Path
 import msgspec
 
 from vini.model import Conflict, NotFound, Value
+from vini.node import trees
 from vini.node.images.tree import Limits, Refused, Tree
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,79}")
@@ -137,7 +138,7 @@ class Store:
         # First it is no image any more, then it goes: a crash leaves what the next import clears away.
         gone = self._directory / f"new-{os.getpid()}-{image.id}"
         (self._directory / image.id).rename(gone)
-        shutil.rmtree(gone)
+        trees.remove(gone)
         return image
 
     # --- where images came from ---------------------------------------------------------------

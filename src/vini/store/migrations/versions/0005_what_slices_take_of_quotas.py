@@ -15,9 +15,10 @@ down_revision = "0004"
 branch_labels = None
 depends_on = None
 
+_FIELDS = ("slivers", "cores", "memory_mib", "link_mbit", "vnis")  # that there were at that time
 _SPECS = sa.table("specs", sa.column("node_id"), sa.column("slice"), sa.column("body"))
 _SLICES = sa.table("slices", sa.column("id"), sa.column("name"), sa.column("topology"))
-_TAKINGS = sa.table("takings", *(sa.column(c) for c in ("slice_id", *quota.Taken.__struct_fields__)))
+_TAKINGS = sa.table("takings", *(sa.column(c) for c in ("slice_id", *_FIELDS)))
 
 
 def upgrade() -> None:
@@ -42,7 +43,7 @@ def upgrade() -> None:
         bodies = tx.execute(sa.select(_SPECS.c.node_id, _SPECS.c.body).where(_SPECS.c.slice == name)).all()
         found = _taken(bytes(blob), {str(node): bytes(body) for node, body in bodies})
         if found is not None:
-            tx.execute(sa.insert(_TAKINGS).values(slice_id=number, **msgspec.structs.asdict(found)))
+            tx.execute(sa.insert(_TAKINGS).values(slice_id=number, **{f: getattr(found, f) for f in _FIELDS}))
 
 
 def _taken(blob: bytes, bodies: dict[str, bytes]) -> quota.Taken | None:

@@ -1,0 +1,241 @@
+"""File systems in files, each of a fixed size, so what fills one is its owner's, and is there when it is wanted.
+
+ext4 in a file, by a loop device (loop(4)): what every file system below it carries, with a bound on bytes and on files,
+and a block device whose rates can be bounded.  No journal: what is lost with a machine's power is a sliver's.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import struct
+import subprocess
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from vini.model import Disk, Value, Volume
+from vini.node import netns, trees
+from vini.node.container import io_rates
+
+_MB = 10**6
+_OPTIONS = "nosuid,nodev,noatime"
+_PATIENCE_S = 300.0  # for a program that moves as much as a disk holds
+Asked = Disk | Volume
+
+
+class FileSystem(Value, frozen=True):
+    """Where one is; nothing of it need be there."""
+
+    there: Path  # a directory: where it is mounted, and where its files are when it is taken away
+    image: Path  # the file that it is in
+    beside: Path  # begins the names of directories beside `there`: "filling", a new one's mount; "copying", what is
+    # taken out of an old one; "kept", all that was in it
+    passing: tuple[str, ...] = ()  # patterns of files that mean nothing after a reboot
+
+    @property
+    def record(self) -> Path:
+        """What was asked of it: written once it is whole."""
+        return self.image.with_suffix(".json")
+
+    def aside(self, what: str) -> Path:
+        """One of the directories beside it."""
+        return self.beside.with_name(f"{self.beside.name}.{what}")
+
+
+class _Size(msgspec.Struct):
+    mb: int
+    inodes: int = 0
+
+
+class Held(Value, frozen=True):
+    """What is in one."""
+
+    bytes: int
+    most: int  # bytes that it has for files
+    files: int
+
+
+def are_there() -> bool:
+    """Whether this machine can make one."""
+    return Path("/dev/loop-control").exists() and bool(shutil.which("mke2fs")) and bool(shutil.which("e2fsck"))
+
+
+def ensure(of: FileSystem, o: Asked) -> None:
+    """Make it, with what is in its directory; or mount it again.  OSError where the machine can't."""
+    of.there.mkdir(parents=True, exist_ok=True)
+    if of.record.exists() and not _is_whole(of, o):
+        take_out(of)  # it is of another size, or another version's: what it holds is taken along
+    if not of.there.is_mount():
+        if new := not _is_whole(of, o):
+            _make(of, o)
+        _mount(of, of.there, new)
+    _clear(of.aside("kept"))  # of a removal that a crash ended, and that nobody wants any more
+
+
+def take_out(of: FileSystem) -> None:
+    """Leave what it holds in its directory, as it would be without.
+
+    A crash at any step loses nothing: the next call goes on with the copy where that is complete, else with the image.
+    """
+    kept = of.aside("kept")
+    if not kept.exists():
+        if not of.there.is_mount() and of.record.exists() and of.image.exists():
+            of.there.mkdir(parents=True, exist_ok=True)
+            _mount(of, of.there)
+        if of.there.is_mount():
+            copying = of.aside("copying")
+            _clear(copying)
+            copying.mkdir(parents=True)
+            _copy(of.there, copying)
+            copying.rename(kept)
+    if kept.exists():
+        unmount(of)
+        _clear(of.there)
+        kept.rename(of.there)
+    forget(of)
+
+
+def forget(of: FileSystem) -> None:
+    """Take it away with all that it holds, and room for it is free."""
+    unmount(of)
+    for file in (of.record, of.image, *(of.image.with_suffix(s) for s in (".new", ".note"))):
+        file.unlink(missing_ok=True)
+    for what in ("filling", "copying", "kept"):
+        _clear(of.aside(what))
+
+
+def unmount(of: FileSystem) -> None:
+    """It stays, in its file."""
+    while of.there.is_mount():
+        io_rates.lift(of.there.stat().st_dev)
+        netns.unmount(of.there)
+
+
+def note(of: FileSystem, o: Asked) -> None:
+    """It is as asked."""
+    new = of.image.with_suffix(".note")
+    new.write_bytes(msgspec.json.encode(o))
+    new.rename(of.record)
+
+
+def held(of: FileSystem) -> Held:
+    """Told by itself: nobody need look at each file.  OSError where it is not there."""
+    if of.there.is_mount():
+        seen = os.statvfs(of.there)
+        size = seen.f_frsize
+        return Held((seen.f_blocks - seen.f_bfree) * size, seen.f_blocks * size, seen.f_files - seen.f_ffree - _OWN)
+    with of.image.open("rb") as f:  # "The Super Block" of the kernel's Documentation/filesystems/ext4
+        f.seek(1024)
+        block = f.read(1024)
+    inodes, blocks, _, free, free_inodes, _, log_size = struct.unpack_from("<7I", block)
+    (overhead,) = struct.unpack_from("<I", block, 0x248)
+    size = 1024 << log_size
+    return Held((blocks - free - overhead) * size, (blocks - overhead) * size, inodes - free_inodes - _OWN)
+
+
+_OWN = 10  # inodes that every ext4 has for itself, its root among them
+
+
+def _clear(directory: Path) -> None:
+    """Unmount and delete it.  OSError where something is still mounted in it: that would be emptied."""
+    if directory.exists():
+        netns.unmount(directory)
+        trees.remove(directory)
+
+
+def _is_whole(of: FileSystem, o: Asked) -> bool:
+    try:
+        was = msgspec.json.decode(of.record.read_bytes(), type=_Size)
+    except (OSError, msgspec.DecodeError):
+        return False
+    return of.image.exists() and (was.mb, was.inodes) == (o.mb, o.inodes)
+
+
+def _make(of: FileSystem, o: Asked) -> None:
+    """With all that is in its directory by now; the record comes last."""
+    of.record.unlink(missing_ok=True)
+    new = of.image.with_suffix(".new")
+    new.parent.mkdir(parents=True, exist_ok=True)
+    new.unlink(missing_ok=True)
+    _allocate(new, o)
+    files = ["-N", str(o.inodes)] if o.inodes else []
+    options = "lazy_itable_init=0,nodiscard"  # later the kernel would make holes where it writes zeros
+    _run("mke2fs", "-q", "-F", "-t", "ext4", "-b", "4096", "-O", "^has_journal", "-E", options, *files, str(new))
+    _allocate(new, o)  # again: mke2fs makes holes too
+    new.rename(of.image)
+    if any(of.there.iterdir()):
+        aside = of.aside("filling")
+        _clear(aside)
+        aside.mkdir(parents=True)
+        _mount(of, aside, new=True)
+        try:
+            _copy(of.there, aside)
+        finally:
+            netns.unmount(aside)
+            aside.rmdir()
+    note(of, o)
+    trees.remove(of.there)
+    of.there.mkdir()
+
+
+def _allocate(file: Path, o: Asked) -> None:
+    """All of it now: what a sliver was promised is not there any more when others write."""
+    fd = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.posix_fallocate(fd, 0, o.mb * _MB // 4096 * 4096)
+    except OSError as e:
+        file.unlink()
+        free = shutil.disk_usage(file.parent).free // _MB
+        raise OSError(
+            f"it takes {o.mb} MB, and {file.parent} has {free} MB free, {max(0, o.mb - free)} too few; "
+            "ask for less, or take another node"
+        ) from e
+    finally:
+        os.close(fd)
+
+
+def _mount(of: FileSystem, at: Path, new: bool = False) -> None:
+    """By the device that has the file already, where one has: two would be two views of it, and spoil it."""
+    device = _device(of.image)
+    if not device and not new:
+        _run("e2fsck", "-p", str(of.image), fine=(0, 1))
+    _run("mount", "-t", "ext4", "-o", _OPTIONS + ("" if device else ",loop"), device or str(of.image), str(at))
+    if not device:
+        for pattern in of.passing:
+            for record in at.glob(pattern):
+                record.unlink()
+        with suppress(OSError):
+            (at / "lost+found").rmdir()
+
+
+def _device(file: Path) -> str:
+    """The loop device of a file; "": it has none."""
+    for backing in Path("/sys/block").glob("loop*/loop/backing_file"):
+        with suppress(OSError):
+            if backing.read_text().strip() == str(file.resolve()):
+                return f"/dev/{backing.parts[3]}"
+    return ""
+
+
+def _copy(source: Path, target: Path) -> None:
+    """With owners, modes, links and the marks of the overlay; what is not of it (another mount) stays out."""
+    _run("cp", "-a", "--one-file-system", "--sparse=auto", f"{source}/.", str(target))
+
+
+def _run(*command: str, fine: tuple[int, ...] = (0,)) -> None:
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_PATIENCE_S,
+            env={**os.environ, "LC_ALL": "C"},
+        )
+    except subprocess.TimeoutExpired as e:
+        raise OSError(f"{command[0]} did not end within {_PATIENCE_S:g} s; is the node's disk that slow?") from e
+    if done.returncode not in fine:
+        said = (done.stderr or done.stdout).strip().splitlines()[-1:]
+        raise OSError(f"{command[0]} said: {said[0] if said else f'status {done.returncode}'}")
