@@ -13,7 +13,19 @@ from math import inf
 
 from vini import bandwidth, names
 from vini.layout import link_name
-from vini.model import CapacityError, Link, Netns, Node, SliceSpec, Sliver, Topology, Unsupported, Value, is_sliver
+from vini.model import (
+    CapacityError,
+    Link,
+    Netns,
+    Node,
+    SliceSpec,
+    Sliver,
+    Topology,
+    Traffic,
+    Unsupported,
+    Value,
+    is_sliver,
+)
 from vini.plugins import router_plugin
 from vini.plugins.shaping import shape
 from vini.plugins.tunnels import VERSIONS, TunnelKind, apart, kind_of, reach, within
@@ -28,15 +40,17 @@ class Use(Value, frozen=True):
 
     cores: float = 0.0
     memory_mib: float = 0.0
+    mbit: float = 0.0  # 10**6 bit/s of its uplink that are a sliver's own
 
     def __add__(self, other: Use) -> Use:
-        return Use(self.cores + other.cores, self.memory_mib + other.memory_mib)
+        return Use(self.cores + other.cores, self.memory_mib + other.memory_mib, self.mbit + other.mbit)
 
     def __mul__(self, times: float) -> Use:
-        return Use(self.cores * times, self.memory_mib * times)
+        return Use(self.cores * times, self.memory_mib * times, self.mbit * times)
 
     def __str__(self) -> str:
-        return f"{self.memory_mib:g} MiB of memory and {self.cores:g} cores"
+        own = f"{self.mbit:g} Mbit/s of the uplink, " if self.mbit else ""
+        return f"{own}{self.memory_mib:g} MiB of memory and {self.cores:g} cores"
 
 
 # What a sliver takes: the memory as measured, rounded up; of cores what its daemons take while routes change.
@@ -71,7 +85,7 @@ def cost(sliver: Sliver) -> Use:
         if not several:
             taken += _DAEMON
     # What is reserved is taken whole, whether it is used or not.
-    return Use(max(taken.cores, sliver.resources.reserve), taken.memory_mib)
+    return Use(max(taken.cores, sliver.resources.reserve), taken.memory_mib, sliver.network.min_mbit)
 
 
 def check_reserved(topology: Topology, others: Callable[[], Iterable[Topology]], cores: int) -> None:
@@ -86,6 +100,22 @@ def check_reserved(topology: Topology, others: Callable[[], Iterable[Topology]],
             f"This machine has {cores} cores, of which other slices have {has:g} reserved, and slice {topology.name!r} "
             f"reserves {asked:g}: {round(asked + has - cores, 6):g} too many; reserve less, or take another slice down."
         )
+
+
+def check_own_rates(topology: Topology, others: Callable[[], Iterable[Topology]], rate_mbit: float) -> None:
+    """The same of what slivers have of their own of one machine's uplink, which carries so much (0: nobody said)."""
+    asked = _own_rates(topology)
+    has = sum(map(_own_rates, others())) if asked and rate_mbit else 0.0
+    if asked and rate_mbit and asked + has > rate_mbit + _NEGLIGIBLE:
+        raise CapacityError(
+            f"This machine's uplink carries {rate_mbit:g} Mbit/s for slivers, of which other slices have {has:g} of "
+            f"their own, and slice {topology.name!r} asks for {asked:g}: {round(asked + has - rate_mbit, 6):g} too "
+            "much; write a smaller `min`, or take another slice down."
+        )
+
+
+def _own_rates(topology: Topology) -> float:
+    return sum(sliver.network.min_mbit for sliver in topology.slivers.values())
 
 
 def _reserved(topology: Topology) -> float:
@@ -223,19 +253,20 @@ class _Room:
 
     def take(self, cost: Use, times: int = 1) -> None:
         """A sliver comes, or (-1) goes."""
-        self._used += Use(times * cost.cores, times * cost.memory_mib)
+        self._used += cost * times
 
     def holds(self, cost: Use) -> bool:
         """Whether that has room."""
-        cores, memory = self._used.cores + cost.cores, self._used.memory_mib + cost.memory_mib
-        return cores <= self._cores + _NEGLIGIBLE and memory <= self._memory + _NEGLIGIBLE
+        after = self._used + cost
+        fits = after.cores <= self._cores + _NEGLIGIBLE and after.memory_mib <= self._memory + _NEGLIGIBLE
+        return fits and (not cost.mbit or after.mbit <= self.node.rate_mbit + _NEGLIGIBLE)
 
     def lacks(self, cost: Use) -> Use:
         """By how much that is too much."""
-        lacking = Use(
-            self._used.cores + cost.cores - self._cores, self._used.memory_mib + cost.memory_mib - self._memory
-        )
-        return Use(*(round(x, 6) if x > _NEGLIGIBLE else 0.0 for x in (lacking.cores, lacking.memory_mib)))
+        after = self._used + cost
+        mbit = after.mbit - self.node.rate_mbit if cost.mbit else 0.0  # where nobody said a rate there is none to have
+        lacking = (after.cores - self._cores, after.memory_mib - self._memory, mbit)
+        return Use(*(round(x, 6) if x > _NEGLIGIBLE else 0.0 for x in lacking))
 
     @property
     def load(self) -> float:
@@ -323,7 +354,7 @@ class _Board:
         if old is not None:
             self._rooms[old].take(self._costs[name], -1)
         else:
-            self._rest += Use(-self._costs[name].cores, -self._costs[name].memory_mib)
+            self._rest += self._costs[name] * -1
         self.at[name] = node
         self._rooms[node].take(self._costs[name])
 
@@ -358,7 +389,7 @@ class _Board:
             )
             raise CapacityError(
                 f"Node {node!r} is full: sliver {name!r}, which is pinned to it, takes {taken}, which is "
-                f"{_short(short)} more than is free there; {remedy}."
+                f"{_short(short)} more than is free there{self._unsaid(node, short)}; {remedy}."
             )
 
     # --- the best place -------------------------------------------------------------------------------
@@ -389,10 +420,10 @@ class _Board:
         """How far it is; 0 where nobody knows."""
         return self._distances.get((a, b), self._distances.get((b, a), 0.0))
 
-    def _short_of_rest(self, node: str) -> tuple[float, float]:
+    def _short_of_rest(self, node: str) -> tuple[float, float, float]:
         """How much there is no room for of all that is not placed yet."""
         short = self._rooms[node].lacks(self._rest)
-        return short.memory_mib, short.cores
+        return short.memory_mib, short.cores, short.mbit
 
     def _emptiest(self) -> list[str]:
         return sorted(self._rooms, key=lambda n: (self._rooms[n].load, n))
@@ -448,9 +479,8 @@ class _Board:
                 f"{_listed(self.lacking(name, least))}; look at `vini doctor` there, or change the sliver."
             )
         taken, fitting = self._costs[name], f"{len(self.at)} of the {len(self.slivers)} slivers fit"
-        nearest = min(
-            able, key=lambda n: (self._rooms[n].lacks(taken).memory_mib, self._rooms[n].lacks(taken).cores, n)
-        )
+        lacks = {n: self._rooms[n].lacks(taken) for n in able}
+        nearest = min(able, key=lambda n: (lacks[n].mbit, lacks[n].memory_mib, lacks[n].cores, n))
         short = self._rooms[nearest].lacks(taken)
         if short == Use():
             if why := self._apart(name, nearest):
@@ -464,8 +494,14 @@ class _Board:
         lighter = self._lighter(name, able)
         return CapacityError(
             f"No node has room for sliver {name!r}, which takes {taken}: the nearest, node {nearest!r}, has "
-            f"{_short(short)} too little free; {fitting}; " + (lighter or "leave some slivers out, or join a node.")
+            f"{_short(short)} too little free{self._unsaid(nearest, short)}; {fitting}; "
+            + (lighter or "leave some slivers out, or join a node.")
         )
+
+    def _unsaid(self, node: str, short: Use) -> str:
+        """What its operator can do where he has not said what the uplink carries."""
+        unsaid = short.mbit and not self._rooms[node].node.rate_mbit
+        return " (nobody has said what its uplink carries: `vini node uplink --rate 1gbit` there)" if unsaid else ""
 
     def _apart(self, name: str, node: str) -> str:
         """Why a tunnel that a sliver there would need can't be made; "" where all can."""
@@ -509,8 +545,8 @@ class _Board:
 
 
 def _short(short: Use) -> str:
-    parts = [f"{short.memory_mib:g} MiB of memory"] if short.memory_mib else []
-    return " and ".join([*parts, *([f"{short.cores:g} cores"] if short.cores else [])])
+    amounts = ((short.mbit, "Mbit/s of the uplink"), (short.memory_mib, "MiB of memory"), (short.cores, "cores"))
+    return " and ".join(f"{amount:g} {of}" for amount, of in amounts if amount)
 
 
 def _listed(words: Collection[str]) -> str:
@@ -527,6 +563,8 @@ def _lacking(sliver: Sliver, links: Sequence[tuple[str, Link]], capabilities: fr
         yield "containers"
     if sliver.resources.disk_mb and "disks" not in capabilities:
         yield "disks"
+    if sliver.network != Traffic() and "shares" not in capabilities:
+        yield "shares"
     if program is not None and program.in_kernel and "programs" not in capabilities:
         yield "programs"
     for _, link in links:

@@ -11,7 +11,7 @@ import msgspec
 
 from vini import bus
 from vini.central.delivery import Identity, Lack, Newer, Word
-from vini.model import NotFound, SliceSpec
+from vini.model import NotFound, SliceSpec, Value
 from vini.reach import hosts
 from vini.rules import mesh
 from vini.rules.nouns import NodeSaid
@@ -123,7 +123,7 @@ class StoredDesk:
             reports = [
                 (m.slice, n, m.generation, msgspec.json.encode(m)) for n, m in words if isinstance(m, bus.Report)
             ]
-            _note_links(tx, [(n, m) for n, m in words if isinstance(m, bus.Report) and not m.refused], now)
+            _note_news(tx, [(n, m) for n, m in words if isinstance(m, bus.Report) and not m.refused], now)
             specs.acknowledge_all(tx, reports, now)
             for node, message in sorted(words, key=lambda word: word[0]):
                 if isinstance(message, bus.Greeting):
@@ -143,20 +143,42 @@ def _guests(tx: Tx, nodes: Sequence[str]) -> dict[tuple[str, str], list[bus.Gues
     return found
 
 
-def _note_links(tx: Tx, reported: Sequence[tuple[str, bus.Report]], now: float) -> None:
-    """An event for each slice and node where links failed with the path that they ride on, or came back with it."""
+def _note_news(tx: Tx, reported: Sequence[tuple[str, bus.Report]], now: float) -> None:
+    """An event for each slice and node where links failed with the path that they ride on, or came back with it; and
+    for each sliver that was slowed down, or is not any more."""
     before = specs.last_reports(tx, {(m.slice, node) for node, m in reported})
-    was = {of: _faults(msgspec.json.decode(body, type=bus.Report)) for of, body in before.items() if b"faults" in body}
+    was = {of: _ailing_before(body) for of, body in before.items() if b'"faults"' in body or b'"slowed"' in body}
     for node, report in reported:
         of = (report.slice, node)
         if of not in before:  # not asked of it any more
             continue
-        old, new = was.get(of, {}), _faults(report)
+        old, new = was.get(of, _Ailing()), _ailing(report)
         was[of] = new
-        news = [(events.PATH_FAILED, f"{_links(links)} failed: {why}") for why, links in _by_cause(new, old)]
-        news += [(events.PATH_BACK, f"{_links(links)} back") for _, links in _by_cause(old, new)]
+        news = [(events.PATH_FAILED, f"{_links(x)} failed: {why}") for why, x in _by_cause(new.faults, old.faults)]
+        news += [(events.PATH_BACK, f"{_links(links)} back") for _, links in _by_cause(old.faults, new.faults)]
+        news += [(events.SLOWED, f"{_name(s)}: {why}") for s, why in new.slowed.items() if s not in old.slowed]
+        news += [(events.UNSLOWED, _name(s)) for s in old.slowed if s not in new.slowed]
         for what, detail in news:
             events.add(tx, at=now, who=f"node {node}", what=what, kind="slice", target=report.slice, detail=detail)
+
+
+class _Ailing(Value, frozen=True):
+    """Of a report, that of which events are made when it changes."""
+
+    faults: dict[str, str] = {}  # link -> why it failed
+    slowed: dict[str, str] = {}  # sliver -> why it may send less
+
+
+def _ailing(report: bus.Report) -> _Ailing:
+    return _Ailing(_faults(report), {row.sliver: row.slowed for row in report.slivers if row.slowed})
+
+
+def _ailing_before(body: bytes) -> _Ailing:
+    return _ailing(msgspec.json.decode(body, type=bus.Report))
+
+
+def _name(sliver: str) -> str:
+    return f"sliver {sliver.partition('.')[2]}"
 
 
 def _faults(report: bus.Report) -> dict[str, str]:
@@ -178,8 +200,9 @@ def _greeted(tx: Tx, node: str, greeting: bus.Greeting, now: float) -> None:
     with suppress(NotFound):
         row = nodes.get(tx, node)
         said = NodeSaid(
-            greeting.capabilities, row.address, row.mtu, row.cores, row.memory_mib, greeting.version, greeting.wireguard
-        )
+            greeting.capabilities, row.address, row.mtu, row.cores, row.memory_mib, greeting.version,
+            greeting.wireguard, greeting.rate_mbit,
+        )  # fmt: skip
         nodes.heard(tx, node, now, said, row.clock_offset_s)
 
 

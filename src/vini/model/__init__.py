@@ -29,6 +29,7 @@ from vini.model.asked import (
     Sliver,
     StaticRoute,
     Topology,
+    Traffic,
 )
 from vini.model.errors import (
     CapacityError,
@@ -71,6 +72,7 @@ from vini.model.objects import (
     Root,
     Route,
     Shape,
+    Share,
     Sysctl,
     Tunnel,
     Veth,
@@ -93,8 +95,8 @@ __all__ = [
     "Impairment", "Interface", "Key", "Link", "Lives", "Mistake", "Netns", "Node", "NotFound", "OUTSIDE",
     "Object", "Op", "Outside", "OutsideGrant", "PROTOCOLS", "Place", "Process", "Program", "Ready",
     "Resources", "Ride", "Root", "Route", "Router", "RouterVif", "Routing",
-    "SPEAKS", "STACK", "SYSCTLS", "Shape", "SliceSpec", "Sliver", "SliverStatus", "Stale", "State",
-    "StaticRoute", "Sysctl", "Topology", "TopologyError", "Tunnel", "Unsupported", "Value", "Veth", "VethEnd",
-    "ViniError", "Vxlan", "VxlanXdp", "WIREGUARD", "Waiting", "Way", "Wireguard", "WireguardPeer",
+    "SPEAKS", "STACK", "SYSCTLS", "Shape", "Share", "SliceSpec", "Sliver", "SliverStatus", "Stale", "State",
+    "StaticRoute", "Sysctl", "Topology", "TopologyError", "Traffic", "Tunnel", "Unsupported", "Value", "Veth",
+    "VethEnd", "ViniError", "Vxlan", "VxlanXdp", "WIREGUARD", "Waiting", "Way", "Wireguard", "WireguardPeer",
     "is_sliver", "underlay",
 ]  # fmt: skip

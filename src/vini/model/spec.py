@@ -21,6 +21,7 @@ class Node(Value, frozen=True):
     cores: float = 0.0  # that slivers may use; 0: not bounded
     memory_mib: int = 0  # the same; 0: not bounded
     wireguard: str = ""  # its public key, in base64; "": it has none
+    rate_mbit: float = 0.0  # 10**6 bit/s that slivers may send by its uplink together; 0: nobody said
 
 
 Way = tuple[str, str]  # addresses of this node and of another one: the path between them, whatever it leads over
@@ -89,3 +90,4 @@ class SliverStatus(Value, frozen=True, forbid_unknown_fields=False):
     state: Literal["ready", "configuring", "failed"]
     why: str = ""
     faults: dict[str, str] = {}  # link of it -> why that failed, though nobody asked for it
+    slowed: str = ""  # why it may send less than it asks for; "": it may send all of that

@@ -69,6 +69,7 @@ class NodeSaid(Value, frozen=True):
     memory_mib: int = 0
     version: str = ""
     wireguard: str = ""  # its public key for encrypted tunnels, in base64; "": it has none
+    rate_mbit: float = 0.0  # that slivers may send by its uplink together; 0: nobody said
 
 
 class NodeRow(Row, frozen=True):
@@ -90,13 +91,15 @@ class NodeRow(Row, frozen=True):
     clock_offset_s: float  # how far its clock is ahead of the central's
     clock_error_s: float = 0.0  # by how much that may be wrong
     wireguard: str = ""  # as in NodeSaid
+    rate_mbit: float = 0.0  # as in NodeSaid
 
     @property
     def node(self) -> Node:
         """As `embed` takes it."""
         return Node(
-            self.name, self.capabilities, self.site, self.address, self.mtu, self.cores, self.memory_mib, self.wireguard
-        )
+            self.name, self.capabilities, self.site, self.address, self.mtu, self.cores, self.memory_mib,
+            self.wireguard, self.rate_mbit,
+        )  # fmt: skip
 
 
 class Holder(Row, frozen=True):

@@ -186,6 +186,7 @@ def _columns(said: NodeSaid) -> dict[str, Any]:
         "cores": _finite(said.cores),
         "memory_mib": _bounded(said.memory_mib),
         "version": _plain(said.version),
+        "rate_mbit": max(0.0, _finite(said.rate_mbit)),
         "wireguard": said.wireguard if _KEY.fullmatch(said.wireguard) else "",
     }
 

@@ -23,6 +23,8 @@ from vini.store.tables import nodes as nodes_table
 from vini.store.tables import uses as uses_table
 
 _JOINED = specs.join(nodes_table)
+_USED = Use.__struct_fields__  # each a column
+_TAKEN = tuple(specs.c[field] for field in _USED)
 
 
 def put(
@@ -30,7 +32,7 @@ def put(
 ) -> None:
     """These specs are what the slice is, and take that of their nodes, or without `uses` what they took before; on
     every other node that may hold something of it, it ends."""
-    query = select(nodes_table.c.name, specs.c.cores, specs.c.memory_mib).select_from(_JOINED)
+    query = select(nodes_table.c.name, *_TAKEN).select_from(_JOINED)
     before = {name: Use(*taken) for name, *taken in tx.execute(query.where(specs.c.slice == slice_))}
     leaves = {name: SliceSpec(slice_, name, generation) for name in before if name not in wanted}
     every = {**wanted, **leaves}
@@ -41,16 +43,16 @@ def put(
     seq = counters.add(tx, "specs")
     rows = [{"node_id": numbers[n], "seq": seq, **_columns(spec, now[n])} for n, spec in sorted(every.items())]
     made = _insert(tx, specs)
-    changed = {c: made.excluded[c] for c in ("generation", "body", "ends", "seq", "cores", "memory_mib")}
+    changed = {c: made.excluded[c] for c in ("generation", "body", "ends", "seq", *_USED)}
     tx.execute(made.on_conflict_do_update(index_elements=["node_id", "slice"], set_=changed), rows)
     _take(tx, {numbers[n]: now[n] + before[n] * -1 if n in before else now[n] for n in sorted(every)})
 
 
 def _take(tx: Tx, more: Mapping[int, Use]) -> None:
     """By so much more are these nodes used."""
-    rows = [{"node_id": n, "cores": u.cores, "memory_mib": u.memory_mib} for n, u in more.items() if u != Use()]
+    rows = [{"node_id": n, **_used(u)} for n, u in more.items() if u != Use()]
     made = _insert(tx, uses_table)
-    sums = {c: uses_table.c[c] + made.excluded[c] for c in ("cores", "memory_mib")}
+    sums = {c: uses_table.c[c] + made.excluded[c] for c in _USED}
     if rows:
         tx.execute(made.on_conflict_do_update(index_elements=["node_id"], set_=sums), rows)
 
@@ -58,12 +60,12 @@ def _take(tx: Tx, more: Mapping[int, Use]) -> None:
 def used(tx: Tx, but: str, of: Collection[str] | None = None) -> dict[str, Use]:
     """Node -> what all slices together take of it, but for that one; at least of these nodes, or of all."""
     wanted = true() if of is None else nodes.are(of)
-    query = select(nodes_table.c.name, uses_table.c.cores, uses_table.c.memory_mib).where(wanted)
+    query = select(nodes_table.c.name, *(uses_table.c[field] for field in _USED)).where(wanted)
     every = {name: Use(*taken) for name, *taken in tx.execute(query.select_from(uses_table.join(nodes_table)))}
-    mine = select(nodes_table.c.name, specs.c.cores, specs.c.memory_mib).select_from(_JOINED).where(wanted)
+    mine = select(nodes_table.c.name, *_TAKEN).select_from(_JOINED).where(wanted)
     for name, *taken in tx.execute(mine.where(specs.c.slice == but)):
         every[name] = every.get(name, Use()) + Use(*taken) * -1
-    return {name: Use(round(use.cores, 6), round(use.memory_mib, 6)) for name, use in every.items()}
+    return {name: Use(*(round(amount, 6) for amount in _used(use).values())) for name, use in every.items()}
 
 
 def _insert(tx: Tx, table: Table) -> Any:
@@ -217,9 +219,12 @@ def _columns(spec: SliceSpec, use: Use) -> dict[str, Any]:
         "acked": 0,
         "report": b"",
         "reported_at": 0.0,
-        "cores": use.cores,
-        "memory_mib": use.memory_mib,
+        **_used(use),
     }
+
+
+def _used(use: Use) -> dict[str, float]:
+    return {field: getattr(use, field) for field in _USED}
 
 
 def _spec(body: bytes) -> SliceSpec:

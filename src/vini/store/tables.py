@@ -121,6 +121,7 @@ nodes = Table(
     Column("memory_mib", Integer, nullable=False),
     _text("version"),
     _text("wireguard"),  # public key, in base64
+    Column("rate_mbit", Double, nullable=False, server_default="0"),  # of its uplink, for slivers; 0: nobody said
     Column("joined", Double, nullable=False),  # Unix time, s, as all times here
     Column("last_heard", Double, nullable=False),
     Column("clock_offset_s", Double, nullable=False),  # ahead of the central's
@@ -192,6 +193,7 @@ specs = Table(  # by the slice's name: the end of a slice has to reach its nodes
     Column("reported_at", Double, nullable=False),
     Column("cores", Double, nullable=False, server_default="0"),  # what the slice takes of the node
     Column("memory_mib", Double, nullable=False, server_default="0"),
+    Column("mbit", Double, nullable=False, server_default="0"),
 )
 
 uses = Table(  # the sums of the same over all slices; asked at every change of any
@@ -200,6 +202,7 @@ uses = Table(  # the sums of the same over all slices; asked at every change of 
     _of("node_id", "nodes", primary_key=True),
     Column("cores", Double, nullable=False),
     Column("memory_mib", Double, nullable=False),
+    Column("mbit", Double, nullable=False, server_default="0"),
 )
 
 takings = Table(  # what each slice takes of its site's quota

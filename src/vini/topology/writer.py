@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from vini.model import End, Expect, Impairment, Link, Program, Resources, Routing, Sliver, Topology
+from vini.model import End, Expect, Impairment, Link, Program, Resources, Routing, Sliver, Topology, Traffic
 from vini.text import units
 from vini.topology.impairments import impairment_keys
 
@@ -169,6 +169,8 @@ def _sliver(sliver: Sliver, usual: Routing | None) -> Written:
         written["runtime"] = sliver.runtime
     if sliver.resources != Resources():
         written["resources"] = _resources(sliver.resources)
+    if sliver.network != Traffic():
+        written["network"] = _network(sliver.network)
     if sliver.outside:
         written["outside"] = True
     if sliver.volumes:
@@ -185,6 +187,16 @@ def _sliver(sliver: Sliver, usual: Routing | None) -> Written:
     if sliver.commands:
         written["commands"] = [{"run": c.run, "service": True} if c.service else c.run for c in sliver.commands]
     return written
+
+
+def _network(network: Traffic) -> Written:
+    said = {
+        "min": network.min_mbit and units.rate(network.min_mbit),
+        "max": network.max_mbit and units.rate(network.max_mbit),
+        "weight": network.weight if network.weight != Traffic().weight else 0,
+        "daily": network.daily_mb and units.memory(network.daily_mb),
+    }
+    return _OneLine((key, value) for key, value in said.items() if value)
 
 
 def _resources(resources: Resources) -> Written:
