@@ -608,8 +608,8 @@ def _largest_first(board: _Board) -> Iterator[str]:
     """What is hard to find room for comes first (first fit decreasing)."""
     waiting = board.slivers.keys() - board.at.keys()
 
-    def size(name: str) -> tuple[float, float, str]:
+    def size(name: str) -> tuple[float, float, float, str]:
         taken = cost(board.slivers[name])
-        return -taken.memory_mib, -taken.cores, name
+        return -taken.mbit, -taken.memory_mib, -taken.cores, name
 
     yield from sorted(waiting, key=size)
