@@ -33,12 +33,13 @@ class World:
 
     def __init__(self, own: OwnPlace):
         self.own = own
+        self.node = Node("n", CAPABLE, address=NODE)
         self.want: dict[str, frozenset[AnyObject]] = {}
         self.host, self.world = (Path("/run/netns") / f"{what}-{own.place.mark}" for what in ("host", "world"))
 
     def up(self, grant: OutsideGrant | None, topology: Topology = ATTACHED) -> None:
         """One pass of an agent that was just started; then all is as asked."""
-        nodes = [Node("n", CAPABLE, address=NODE), Node("m", CAPABLE, address=PEER)]
+        nodes = [self.node, Node("m", CAPABLE, address=PEER)]
         placed = dict.fromkeys(topology.slivers, "n")
         spec = embed(topology, nodes, placed=placed, grant=grant).get("n")
         self.want[topology.name] = spec.objects if spec else frozenset()

@@ -28,6 +28,7 @@ from vini.node.drivers.outside import OutsideDriver
 from vini.node.drivers.process import ProcessDriver
 from vini.node.drivers.program import ProgramDriver
 from vini.node.drivers.shape import ShapeDriver
+from vini.node.drivers.share import ShareDriver
 from vini.node.drivers.volume import VolumeDriver
 from vini.node.drivers.vxlan_xdp import VxlanXdpDriver
 from vini.node.drivers.wireguard import WireguardDriver
@@ -133,9 +134,9 @@ class OwnPlace:
     def drivers(self) -> list:
         p = self.place
         return [
-            NetworkDriver(p), WireguardDriver(p), VxlanXdpDriver(p), OutsideDriver(p), ShapeDriver(p), DiskDriver(p),
-            VolumeDriver(p), FileDriver(p), RootDriver(p), ContainerDriver(p), ProcessDriver(p), ProgramDriver(p),
-            HaltDriver(p),
+            NetworkDriver(p), WireguardDriver(p), VxlanXdpDriver(p), ShareDriver(p), OutsideDriver(p), ShapeDriver(p),
+            DiskDriver(p), VolumeDriver(p), FileDriver(p), RootDriver(p), ContainerDriver(p), ProcessDriver(p),
+            ProgramDriver(p), HaltDriver(p),
         ]  # fmt: skip
 
     def namespaces(self) -> set[str]:

@@ -30,9 +30,22 @@ settings.register_profile("thorough", settings.get_profile("quick"), max_example
 settings.load_profile("quick")  # `pytest --hypothesis-profile=thorough` for long ones
 
 ABLE = frozenset(
-    {"root", "cgroup2", "netem", "element", "frr", "bird", "programs", "vxlan", "vxlan-xdp", "gretap", "wireguard"}
+    {
+        "root",
+        "cgroup2",
+        "netem",
+        "element",
+        "frr",
+        "bird",
+        "programs",
+        "vxlan",
+        "vxlan-xdp",
+        "gretap",
+        "wireguard",
+        "shares",
+    }
 )
-CAPABLE = Node("local", ABLE, address="192.0.2.1", mtu=9000, wireguard="A" * 43 + "=")
+CAPABLE = Node("local", ABLE, address="192.0.2.1", mtu=9000, wireguard="A" * 43 + "=", rate_mbit=1000.0)
 OTHER = replace(CAPABLE, name="other", address="192.0.2.2", wireguard="B" * 42 + "A=")
 NAMES = ("a", "b", "c", "denver", "kansas-city", "x" * 40, "x" * 39 + "y", "0")
 PROTOCOLS = {"bird": ("ospf", "ospf6", "rip", "ripng", "babel", "bgp"), "frr": ("ospf", "ospf6", "isis", "rip", "bgp")}

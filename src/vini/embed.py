@@ -60,6 +60,7 @@ from vini.plugins.shaping import shape
 from vini.plugins.tunnels import kind_of
 from vini.plugins.wires import Wire, underlays, wires
 from vini.reach import hosts
+from vini.shares import share
 from vini.static import static_routes
 
 IGPS = frozenset({"ospf", "ospf6", "isis", "rip", "ripng", "babel"})
@@ -114,6 +115,9 @@ def embed(
             own.update(_end(topology.name, made, where, vif, wire, programs, below.get(link, 0.0)))
     for node, o in underlays(topology.name, made, where, wired, port):
         objects[node].add(o)
+    for name, sliver in topology.slivers.items():
+        own = objects[where[name].name]
+        own.update(share(topology.name, where[name], sliver, own))
     rides = _rides(topology, made, where, wired)
     spares = _spares(topology, made, where, wired, programs)
     return {

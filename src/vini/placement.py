@@ -22,6 +22,7 @@ from vini.model import (
     SliceSpec,
     Sliver,
     Topology,
+    Traffic,
     Unsupported,
     Value,
     is_sliver,
@@ -41,16 +42,21 @@ class Use(Value, frozen=True):
     cores: float = 0.0
     memory_mib: float = 0.0
     disk_mb: float = 0.0  # 10**6 bytes that are set apart
+    mbit: float = 0.0  # 10**6 bit/s of its uplink that are a sliver's own
 
     def __add__(self, other: Use) -> Use:
-        return Use(self.cores + other.cores, self.memory_mib + other.memory_mib, self.disk_mb + other.disk_mb)
+        return Use(
+            self.cores + other.cores, self.memory_mib + other.memory_mib, self.disk_mb + other.disk_mb,
+            self.mbit + other.mbit,
+        )  # fmt: skip
 
     def __mul__(self, times: float) -> Use:
-        return Use(self.cores * times, self.memory_mib * times, self.disk_mb * times)
+        return Use(self.cores * times, self.memory_mib * times, self.disk_mb * times, self.mbit * times)
 
     def __str__(self) -> str:
+        own = f"{self.mbit:g} Mbit/s of the uplink, " if self.mbit else ""
         disk = f", {self.disk_mb:g} MB of disk" if self.disk_mb else ""
-        return f"{self.memory_mib:g} MiB of memory{disk} and {self.cores:g} cores"
+        return f"{own}{self.memory_mib:g} MiB of memory{disk} and {self.cores:g} cores"
 
 
 # What a sliver takes: the memory as measured, rounded up; of cores what its daemons take while routes change.
@@ -88,7 +94,7 @@ def cost(sliver: Sliver) -> Use:
     own = sliver.resources
     disk_mb = own.disk_mb + sum(bound.mb for bound in sliver.bounds.values())
     memory_mib = max(taken.memory_mib, round(own.memory_reserve_mb * 10**6 / 2**20, 6))
-    return Use(max(taken.cores, own.reserve), memory_mib, disk_mb)
+    return Use(max(taken.cores, own.reserve), memory_mib, disk_mb, sliver.network.min_mbit)
 
 
 def check_reserved(topology: Topology, others: Callable[[], Iterable[Topology]], cores: int) -> None:
@@ -103,6 +109,22 @@ def check_reserved(topology: Topology, others: Callable[[], Iterable[Topology]],
             f"This machine has {cores} cores, of which other slices have {has:g} reserved, and slice {topology.name!r} "
             f"reserves {asked:g}: {round(asked + has - cores, 6):g} too many; reserve less, or take another slice down."
         )
+
+
+def check_own_rates(topology: Topology, others: Callable[[], Iterable[Topology]], rate_mbit: float) -> None:
+    """The same of what slivers have of their own of one machine's uplink, which carries so much (0: nobody said)."""
+    asked = _own_rates(topology)
+    has = sum(map(_own_rates, others())) if asked and rate_mbit else 0.0
+    if asked and rate_mbit and asked + has > rate_mbit + _NEGLIGIBLE:
+        raise CapacityError(
+            f"This machine's uplink carries {rate_mbit:g} Mbit/s for slivers, of which other slices have {has:g} of "
+            f"their own, and slice {topology.name!r} asks for {asked:g}: {round(asked + has - rate_mbit, 6):g} too "
+            "much; write a smaller `min`, or take another slice down."
+        )
+
+
+def _own_rates(topology: Topology) -> float:
+    return sum(sliver.network.min_mbit for sliver in topology.slivers.values())
 
 
 def _reserved(topology: Topology) -> float:
@@ -245,19 +267,21 @@ class _Room:
 
     def holds(self, cost: Use) -> bool:
         """Whether that has room."""
-        cores, memory = self._used.cores + cost.cores, self._used.memory_mib + cost.memory_mib
-        disk = self._used.disk_mb + cost.disk_mb
+        used = self._used
         return (
-            cores <= self._cores + _NEGLIGIBLE
-            and memory <= self._memory + _NEGLIGIBLE
-            and (not cost.disk_mb or disk <= self._disk + _NEGLIGIBLE)
+            used.cores + cost.cores <= self._cores + _NEGLIGIBLE
+            and used.memory_mib + cost.memory_mib <= self._memory + _NEGLIGIBLE
+            and (not cost.disk_mb or used.disk_mb + cost.disk_mb <= self._disk + _NEGLIGIBLE)
+            and (not cost.mbit or used.mbit + cost.mbit <= self.node.rate_mbit + _NEGLIGIBLE)
         )
 
     def lacks(self, cost: Use) -> Use:
-        """By how much that is too much."""
-        cores, memory = self._used.cores + cost.cores - self._cores, self._used.memory_mib + cost.memory_mib
-        disk = self._used.disk_mb + cost.disk_mb - self._disk if cost.disk_mb else 0.0
-        return Use(*(round(x, 6) if x > _NEGLIGIBLE else 0.0 for x in (cores, memory - self._memory, disk)))
+        """By how much that is too much.  Of an uplink whose rate nobody said there is none to have."""
+        after = self._used + cost
+        disk = after.disk_mb - self._disk if cost.disk_mb else 0.0
+        mbit = after.mbit - self.node.rate_mbit if cost.mbit else 0.0
+        lacking = (after.cores - self._cores, after.memory_mib - self._memory, disk, mbit)
+        return Use(*(round(x, 6) if x > _NEGLIGIBLE else 0.0 for x in lacking))
 
     @property
     def load(self) -> float:
@@ -380,7 +404,7 @@ class _Board:
             )
             raise CapacityError(
                 f"Node {node!r} is full: sliver {name!r}, which is pinned to it, takes {taken}, which is "
-                f"{_short(short)} more than is free there; {remedy}."
+                f"{_short(short)} more than is free there{self._unsaid(node, short)}; {remedy}."
             )
 
     # --- the best place -------------------------------------------------------------------------------
@@ -411,10 +435,10 @@ class _Board:
         """How far it is; 0 where nobody knows."""
         return self._distances.get((a, b), self._distances.get((b, a), 0.0))
 
-    def _short_of_rest(self, node: str) -> tuple[float, float, float]:
+    def _short_of_rest(self, node: str) -> tuple[float, ...]:
         """How much there is no room for of all that is not placed yet."""
         short = self._rooms[node].lacks(self._rest)
-        return short.memory_mib, short.cores, short.disk_mb
+        return short.memory_mib, short.cores, short.disk_mb, short.mbit
 
     def _emptiest(self) -> list[str]:
         return sorted(self._rooms, key=lambda n: (self._rooms[n].load, n))
@@ -471,7 +495,7 @@ class _Board:
             )
         taken, fitting = self._costs[name], f"{len(self.at)} of the {len(self.slivers)} slivers fit"
         lacks = {n: self._rooms[n].lacks(taken) for n in able}
-        nearest = min(able, key=lambda n: (lacks[n].memory_mib, lacks[n].cores, lacks[n].disk_mb, n))
+        nearest = min(able, key=lambda n: (lacks[n].mbit, lacks[n].memory_mib, lacks[n].cores, lacks[n].disk_mb, n))
         short = self._rooms[nearest].lacks(taken)
         if short == Use():
             if why := self._apart(name, nearest):
@@ -485,8 +509,14 @@ class _Board:
         lighter = self._lighter(name, able)
         return CapacityError(
             f"No node has room for sliver {name!r}, which takes {taken}: the nearest, node {nearest!r}, has "
-            f"{_short(short)} too little free; {fitting}; " + (lighter or "leave some slivers out, or join a node.")
+            f"{_short(short)} too little free{self._unsaid(nearest, short)}; {fitting}; "
+            + (lighter or "leave some slivers out, or join a node.")
         )
+
+    def _unsaid(self, node: str, short: Use) -> str:
+        """What its operator can do where he has not said what the uplink carries."""
+        unsaid = short.mbit and not self._rooms[node].node.rate_mbit
+        return " (nobody has said what its uplink carries: `vini node uplink --rate 1gbit` there)" if unsaid else ""
 
     def _apart(self, name: str, node: str) -> str:
         """Why a tunnel that a sliver there would need can't be made; "" where all can."""
@@ -530,9 +560,11 @@ class _Board:
 
 
 def _short(short: Use) -> str:
-    parts = [f"{short.memory_mib:g} MiB of memory"] if short.memory_mib else []
-    parts += [f"{short.disk_mb:g} MB of disk"] if short.disk_mb else []
-    return " and ".join([*parts, *([f"{short.cores:g} cores"] if short.cores else [])])
+    amounts = (
+        (short.mbit, "Mbit/s of the uplink"), (short.memory_mib, "MiB of memory"), (short.disk_mb, "MB of disk"),
+        (short.cores, "cores"),
+    )  # fmt: skip
+    return " and ".join(f"{amount:g} {of}" for amount, of in amounts if amount)
 
 
 def _listed(words: Collection[str]) -> str:
@@ -554,6 +586,8 @@ def _lacking(sliver: Sliver, links: Sequence[tuple[str, Link]], capabilities: fr
         yield "memory-reserve"
     if asked.io_weight != Resources().io_weight and "io-weight" not in capabilities:
         yield "io-weight"
+    if sliver.network != Traffic() and "shares" not in capabilities:
+        yield "shares"
     if program is not None and program.in_kernel and "programs" not in capabilities:
         yield "programs"
     for _, link in links:
@@ -597,8 +631,8 @@ def _largest_first(board: _Board) -> Iterator[str]:
     """What is hard to find room for comes first (first fit decreasing)."""
     waiting = board.slivers.keys() - board.at.keys()
 
-    def size(name: str) -> tuple[float, float, float, str]:
+    def size(name: str) -> tuple[float, float, float, float, str]:
         taken = cost(board.slivers[name])
-        return -taken.memory_mib, -taken.cores, -taken.disk_mb, name
+        return -taken.mbit, -taken.memory_mib, -taken.cores, -taken.disk_mb, name
 
     yield from sorted(waiting, key=size)

@@ -154,6 +154,20 @@ def test_words_of_a_deleted_node_are_nobodys(database: Database) -> None:
     assert (n1.clock_offset_s, n1.clock_error_s) == (0.25, 0.0005)
 
 
+def test_a_sliver_that_sent_a_days_bytes_is_an_event_of_its_slice_and_so_is_the_next_day(database: Database) -> None:
+    desk = StoredDesk(database)
+    ask(database, 3)
+    for slowed in ("", "it sent 16 MB", "it sent 16 MB", ""):
+        rows = (SliverStatus("home_a.x", "ready", slowed=slowed),)
+        desk.reported([("n1", bus.Report(rows, slice="home_a", generation=3))])
+    with database.reading() as tx:
+        found, _ = events.some(tx, None, 100, kind="slice", target="home_a")
+    assert [(e.what, e.detail) for e in reversed(found)] == [
+        ("slowed", "sliver x: it sent 16 MB"),
+        ("slowed no more", "sliver x"),
+    ]
+
+
 def test_a_failed_path_is_an_event_of_each_slice_on_it_and_so_is_its_return(database: Database) -> None:
     desk = StoredDesk(database)
     ask(database, 3)

@@ -146,9 +146,10 @@ def objects() -> frozenset[Object]:
             "containers",
             "disks",
             "outside",
+            "shares",
         }
     )
-    nodes = [Node(n, can, address=f"192.0.2.{i}", wireguard=n * 43 + "=") for i, n in enumerate("nm")]
+    nodes = [Node(n, can, address=f"192.0.2.{i}", wireguard=n * 43 + "=", rate_mbit=100.0) for i, n in enumerate("nm")]
     placed = {name: "m" if name == "b" else "n" for name in sample().slivers}
     found: frozenset[Object] = frozenset()
     for tunnel in ("vxlan", "vxlan-xdp", "gretap", "wireguard"):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from vini.bus import SliverLoad
+from vini.bus import ShareLoad, SliverLoad
 from vini.cli import views
 from vini.model import Resources, Sliver, Topology
 from vini.node import pressure
@@ -41,6 +41,24 @@ def test_what_is_bounded_is_told_with_its_bound() -> None:
     assert (a["memory_mib"], a["memory_most_mib"]) == (32, 976.5625)
     assert (a["disk_mib"], a["disk_most_mib"]) == (25, 95)
     assert [c[key] for key in ("cpu_most_pct", "memory_most_mib", "disk_mib")] == [None] * 3
+
+
+def test_what_leaves_the_node_is_told_with_its_own_its_most_and_todays_bytes(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def sent(total: int) -> ShareLoad:
+        return ShareLoad(total, 0, 5.0, 100.0, 10_500_000, daily=16_000_000, slowed=True)
+
+    before, now = {"a": load(10.0, 1.0, share=sent(0))}, {"a": load(12.0, 1.0, share=sent(800_000))}
+    (row,) = views._rates(Topology("s", {"a": SLIVERS["a"]}), before, now)
+    share = row["share"]
+    assert share["mbit"] == pytest.approx(3.2)
+    assert (share["min_mbit"], share["max_mbit"], share["today_mb"], share["daily_mb"]) == (5, 100, 10.5, 16)
+    vifs = {"to-x": dict.fromkeys(("rx_mbit", "rx_pps", "tx_mbit", "tx_pps"), 0)}
+    views._print_top(Topology("s"), [{**row, "vifs": vifs}])
+    _, names, a = capsys.readouterr().out.splitlines()
+    assert names.split()[4:8] == ["OUT", "Mbit/s", "TODAY", "MB"]
+    assert "5<3.20/100" in a and "10.5/16 slowed" in a
 
 
 def test_people_read_use_and_share_together_and_the_worst_nodes_pressure(capsys: pytest.CaptureFixture[str]) -> None:

@@ -40,6 +40,7 @@ class SliverWords(TypedDict, total=False):
     routes: Sequence[Mapping[str, str]]
     runtime: str
     resources: Mapping[str, str | float]
+    network: Mapping[str, str | int]
     image: str
     volumes: Mapping[str, str | Mapping[str, str | int]]
     state: str

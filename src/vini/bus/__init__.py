@@ -60,6 +60,7 @@ from vini.bus.messages import (
     Rtts,
     Run,
     Said,
+    ShareLoad,
     Signal,
     SliverLoad,
     Ssh,
@@ -83,6 +84,6 @@ __all__ = [
     "Foresee", "FrameFlow", "Greeting", "GuestKey", "Hello", "Here", "Input", "Line", "LineChannel", "Lines", "Loads",
     "Logs", "MapRows", "Maps", "Measure", "Message", "NodeAway", "Offset", "Output", "Over", "Progress",
     "Proof", "Refusal", "Reply", "Report", "Request", "Resize", "Rtts", "Run", "Said", "Signal",
-    "SliverLoad", "Ssh", "SshThrough", "Stop", "Stream", "ToCentral", "ToNode", "Typed", "WIRE", "Welcome",
+    "ShareLoad", "SliverLoad", "Ssh", "SshThrough", "Stop", "Stream", "ToCentral", "ToNode", "Typed", "WIRE", "Welcome",
     "WriteRow", "receive_request", "refusal", "refused", "said", "send",
 ]  # fmt: skip

@@ -33,6 +33,7 @@ class Greeting(Message, frozen=True):
     expired: dict[str, int] = {}  # slice -> generation, of those in `ended` that the node ended itself, by its clock
     uplink: str = ""  # whether the node is connected to its central, and if not why; "": it has joined none
     wireguard: str = ""  # its public key for encrypted tunnels, in base64; "": it can have none
+    rate_mbit: float = 0.0  # 10**6 bit/s that slivers may send by its uplink together; 0: nobody said
 
 
 class Accept(Message, frozen=True):
@@ -191,6 +192,19 @@ class Fibs(Message, frozen=True):
     tables: dict[str, tuple[FibEntry, ...]]
 
 
+class ShareLoad(Value, frozen=True, forbid_unknown_fields=False):
+    """What a sliver sends by its node's uplink, against what it may; bytes are of Ethernet frames."""
+
+    sent: int  # bytes since its Share was made, also exempt ones
+    dropped: int  # packets for which there was no more room to wait, likewise
+    min_mbit: float  # its own now
+    max_mbit: float  # and the most that it may send now
+    today: int  # bytes of this day of UTC that count
+    exempt_today: int = 0  # and those that don't
+    daily: int = 0  # bytes that it may send in a day before it is slowed; 0: not bounded
+    slowed: bool = False
+
+
 class SliverLoad(Value, frozen=True, forbid_unknown_fields=False):
     """The counters of one sliver; those of a vif or a process began when it did."""
 
@@ -204,6 +218,7 @@ class SliverLoad(Value, frozen=True, forbid_unknown_fields=False):
     volumes: dict[str, tuple[int, int]] = {}  # the same of its volumes that have a size, by name
     pressure: dict[str, float] = {}  # % of the last 10 s in which a process of it waited for "cpu", "memory", "io"
     node_pressure: dict[str, float] = {}  # the same of all that runs on its node
+    share: ShareLoad | None = None  # None: it has none
 
 
 class Loads(Message, frozen=True):

@@ -12,7 +12,7 @@ import msgspec
 from vini import bus
 from vini.central.admissions import Admissions
 from vini.central.delivery import Admitted, Identity, Lack, Mark, Newer, Who, Word
-from vini.model import NotFound, SliceSpec
+from vini.model import NotFound, SliceSpec, Value
 from vini.rules import mesh
 from vini.rules.nouns import NodeSaid
 from vini.store import authorized, counters, events, latencies, nodes, slices, specs
@@ -111,7 +111,7 @@ class StoredDesk:
             reports = [
                 (m.slice, n, m.generation, msgspec.json.encode(m)) for n, m in words if isinstance(m, bus.Report)
             ]
-            _note_links(tx, [(n, m) for n, m in words if isinstance(m, bus.Report) and not m.refused], now)
+            _note_news(tx, [(n, m) for n, m in words if isinstance(m, bus.Report) and not m.refused], now)
             specs.acknowledge_all(tx, reports, now)
             for node, message in sorted(words, key=lambda word: word[0]):
                 if isinstance(message, bus.Greeting):
@@ -126,28 +126,46 @@ def _mark(tx: Tx) -> Mark:
     return Mark(*counters.values(tx, specs.COUNTER, authorized.COUNTER))
 
 
-def _note_links(tx: Tx, reported: Sequence[tuple[str, bus.Report]], now: float) -> None:
-    """An event for each slice and node where links failed with the path that they ride on, or came back with it."""
+def _note_news(tx: Tx, reported: Sequence[tuple[str, bus.Report]], now: float) -> None:
+    """An event for each slice and node where links failed with the path that they ride on, or came back with it; and
+    for each sliver that was slowed down, or is not any more."""
     before = specs.last_reports(tx, {(m.slice, node) for node, m in reported})
-    was = {of: _faults_told(body) for of, body in before.items() if b"faults" in body}
+    was = {of: _ailing_before(body) for of, body in before.items() if b'"faults"' in body or b'"slowed"' in body}
     for node, report in reported:
         of = (report.slice, node)
         if of not in before:  # not asked of it any more
             continue
-        old, new = was.get(of, {}), _faults(report)
+        old, new = was.get(of, _Ailing()), _ailing(report)
         was[of] = new
-        news = [(events.PATH_FAILED, f"{_links(links)} failed: {why}") for why, links in _by_cause(new, old)]
-        news += [(events.PATH_BACK, f"{_links(links)} back") for _, links in _by_cause(old, new)]
+        news = [(events.PATH_FAILED, f"{_links(x)} failed: {why}") for why, x in _by_cause(new.faults, old.faults)]
+        news += [(events.PATH_BACK, f"{_links(links)} back") for _, links in _by_cause(old.faults, new.faults)]
+        news += [(events.SLOWED, f"{_name(s)}: {why}") for s, why in new.slowed.items() if s not in old.slowed]
+        news += [(events.UNSLOWED, _name(s)) for s in old.slowed if s not in new.slowed]
         for what, detail in news:
             events.add(tx, at=now, who=f"node {node}", what=what, kind="slice", target=report.slice, detail=detail)
 
 
-def _faults_told(body: bytes) -> dict[str, str]:
-    """None where another version wrote it down: the links that are failed now are told of anew."""
+class _Ailing(Value, frozen=True):
+    """Of a report, that of which events are made when it changes."""
+
+    faults: dict[str, str] = {}  # link -> why it failed
+    slowed: dict[str, str] = {}  # sliver -> why it may send less
+
+
+def _ailing(report: bus.Report) -> _Ailing:
+    return _Ailing(_faults(report), {row.sliver: row.slowed for row in report.slivers if row.slowed})
+
+
+def _ailing_before(body: bytes) -> _Ailing:
+    """Nothing where another version wrote it down: what ails now is told of anew."""
     try:
-        return _faults(msgspec.json.decode(body, type=bus.Report))
+        return _ailing(msgspec.json.decode(body, type=bus.Report))
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return {}
+        return _Ailing()
+
+
+def _name(sliver: str) -> str:
+    return f"sliver {sliver.partition('.')[2]}"
 
 
 def _faults(report: bus.Report) -> dict[str, str]:
@@ -170,7 +188,7 @@ def _greeted(tx: Tx, node: str, greeting: bus.Greeting, now: float) -> None:
         row = nodes.get(tx, node)
         said = NodeSaid(
             greeting.capabilities, row.address, row.mtu, row.cores, row.memory_mib, greeting.version,
-            greeting.wireguard, row.disk_mb,
+            greeting.wireguard, row.disk_mb, greeting.rate_mbit,
         )  # fmt: skip
         nodes.heard(tx, node, now, said, row.clock_offset_s)
 

@@ -17,11 +17,13 @@ from msgspec import structs
 from vini.cli.account import remote
 from vini.cli.out import called, dump, json_option, line, note
 from vini.client import Client
-from vini.model import Denied, NotFound
+from vini.model import Denied, NotFound, ViniError
 from vini.names import slug
 from vini.node import identity, probe, service
 from vini.node.place import from_environment
 from vini.node.version import digest
+from vini.text import units
+from vini.text.mistakes import Wrong
 
 
 @click.group("node")
@@ -116,6 +118,48 @@ def _leave() -> None:
         line("This machine is no node any more; what slices of the testbed had here ends.")
     else:
         line(called("This machine is no node of a testbed; `vini node join URL TOKEN` makes it one."))
+
+
+@node_command.command("uplink")
+@click.option("--rate", help="What all slivers here may send together: 1gbit, or `unlimited`.")
+@click.option(
+    "--exempt", multiple=True, metavar="PREFIX",
+    help="What is sent there is not counted against a day's bytes; may be repeated; `none`: nowhere.",
+)  # fmt: skip
+@click.option("--exempt-rate", help="What all slivers here may send there together: 500mbit, or `unlimited`.")
+@json_option
+def _uplink(rate: str | None, exempt: tuple[str, ...], exempt_rate: str | None, as_json: bool) -> None:
+    """What this machine's uplink carries for slivers; what isn't named stays as it was."""
+    from vini.node.shares import settings
+
+    place = from_environment()
+    said = before = settings.read(place.state)
+    if rate is not None:
+        said = structs.replace(said, rate_mbit=_mbit(rate))
+    if exempt:
+        said = structs.replace(said, exempt=() if exempt == ("none",) else exempt)
+    if exempt_rate is not None:
+        said = structs.replace(said, exempt_mbit=_mbit(exempt_rate))
+    if said != before:
+        if os.geteuid() != 0:
+            raise Denied("Only root says what this machine's uplink carries; run this with sudo.")
+        settings.write(place.state, said)
+    if as_json:
+        dump(structs.asdict(said))
+        return
+    free = f"to {', '.join(said.exempt)} uncounted, {_rate(said.exempt_mbit)}" if said.exempt else "all of it counts"
+    line(f"Slivers here may send {_rate(said.rate_mbit)} together; {free}.")
+
+
+def _mbit(text: str) -> float:
+    try:
+        return units.read_mbit(text)
+    except Wrong as e:
+        raise ViniError(f"{e} {e.hint.capitalize()}.") from e
+
+
+def _rate(mbit: float) -> str:
+    return f"{mbit:g} Mbit/s" if mbit else "what the uplink carries"
 
 
 def _own_address(url: str) -> str:

@@ -182,6 +182,7 @@ def _status_json(topology: Topology, rows: list[SliverStatus], converged: bool, 
         "why": why,
         "faults": {_title(link): link.fault for link in topology.links if link.fault != "none"},
         "halted": {s.name: s.state for s in topology.slivers.values() if s.state != "running"},
+        "slowed": {r.sliver.partition(".")[2]: r.slowed for r in rows if r.slowed},
         "substrate": {link: fault for r in rows for link, fault in r.faults.items()},
     }
 
@@ -202,6 +203,9 @@ def _print_status(topology: Topology, rows: list[SliverStatus], converged: bool,
             line(f"  sliver {sliver.name} is {sliver.state}, as asked")
     for link_, fault in sorted({pair for r in rows for pair in r.faults.items()}):
         line(f"  link {link_} has failed: {fault}")
+    for row in rows:
+        if row.slowed:
+            line(f"  sliver {row.sliver.partition('.')[2]} is slowed: {row.slowed}")
     shown = [r for r in rows if verbose or r.state != "ready"]
     if shown:
         table(("SLIVER", "STATE", "WHY"), [(r.sliver.partition(".")[2], r.state, r.why) for r in shown])

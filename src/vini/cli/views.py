@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import click
 
-from vini.bus import SliverLoad
+from vini.bus import ShareLoad, SliverLoad
 from vini.cli.choose import slice_option, the_slice, the_sliver
 from vini.cli.out import dump, json_option, line, table
 from vini.cli.seconds import Seconds
@@ -200,11 +200,22 @@ def _rate(sliver: Sliver, devs: Sequence[str], was: SliverLoad, now: SliverLoad)
         "sliver": sliver.name, "cpu_pct": 100 * cpu, "memory_mib": now.memory / 2**20, "vifs": vifs,
         **_shares(sliver, now), "pressure": now.pressure, "node_pressure": now.node_pressure,
     }  # fmt: skip
+    if now.share:
+        row["share"] = _of_uplink(was.share or now.share, now.share, span)
     if now.program:  # both counters begin at 0 when a program is unloaded and loaded again
         old = was.program or now.program
         passed, dropped = (max(0, n - o) / span for n, o in zip(now.program, old, strict=True))
         row["program"] = {"pps": passed, "over_budget_pps": dropped}
     return row
+
+
+def _of_uplink(was: ShareLoad, now: ShareLoad, span: float) -> dict[str, object]:
+    """What it sends out of its node, against what it may now and today."""
+    return {
+        "mbit": max(0, now.sent - was.sent) * 8e-6 / span, "min_mbit": now.min_mbit, "max_mbit": now.max_mbit,
+        "dropped_pps": max(0, now.dropped - was.dropped) / span, "today_mb": now.today / 1e6,
+        "exempt_today_mb": now.exempt_today / 1e6, "daily_mb": now.daily / 1e6 or None, "slowed": now.slowed,
+    }  # fmt: skip
 
 
 def _shares(sliver: Sliver, now: SliverLoad) -> dict[str, object]:
@@ -241,6 +252,15 @@ def _fullest(volumes: object) -> str:
     return f"{worst['name']} {worst['mib']:.1f}/{worst['most_mib']:.0f}" if worst else ""
 
 
+def _uplink_cells(share: dict[str, object] | None) -> tuple[str, str]:
+    """What leaves the node: its own, what it sends, the most; and today's against the day's."""
+    if share is None:
+        return "", ""
+    own = f"{share['min_mbit']:g}<" if share["min_mbit"] else ""
+    today = _of(share, "today_mb", "daily_mb") + (" slowed" if share["slowed"] else "")
+    return f"{own}{share['mbit']:.2f}/{share['max_mbit']:.3g}", today
+
+
 def _waits(pressure: dict[str, float]) -> str:
     return " ".join(f"{pressure[what]:.0f}" for what in _SHORT if what in pressure) or "-"
 
@@ -260,6 +280,7 @@ def _print_top(topology: Topology, rows: list[dict[str, object]]) -> None:
     programs = any("program" in row for row in rows)
     disks = any(row["disk_mib"] is not None for row in rows)
     volumes = any(row["volumes"] for row in rows)
+    uplinks = any("share" in row for row in rows)
     for row in rows:
         vifs: dict[str, dict[str, float]] = row["vifs"]  # type: ignore[assignment]
         own: dict[str, float] = row["pressure"]  # type: ignore[assignment]
@@ -268,6 +289,8 @@ def _print_top(topology: Topology, rows: list[dict[str, object]]) -> None:
             *((_of(row, "disk_mib", "disk_most_mib"),) if disks else ()),
             *((_fullest(row["volumes"]),) if volumes else ()), _waits(own),
         )  # fmt: skip
+        if uplinks:
+            first += _uplink_cells(row.get("share"))  # type: ignore[arg-type]
         if programs:
             program: dict[str, float] = row.get("program", {})  # type: ignore[assignment]
             first += (f"{program['pps']:.0f}", f"{program['over_budget_pps']:.0f}") if program else ("", "")
@@ -275,6 +298,7 @@ def _print_top(topology: Topology, rows: list[dict[str, object]]) -> None:
             traffic = (f"{r['rx_mbit']:.3f}", f"{r['rx_pps']:.0f}", f"{r['tx_mbit']:.3f}", f"{r['tx_pps']:.0f}")
             shown.append((*first, dev, *traffic))
             first = ("",) * len(first)
+    of_uplinks = ("OUT Mbit/s", "TODAY MB") if uplinks else ()
     of_programs = ("PROGRAM p/s", "OVER BUDGET p/s") if programs else ()
     of_disks = (*(("DISK MiB",) if disks else ()), *(("FULLEST VOLUME MiB",) if volumes else ()))
     head = (
@@ -283,6 +307,7 @@ def _print_top(topology: Topology, rows: list[dict[str, object]]) -> None:
         "MiB",
         *of_disks,
         "WAITS%",
+        *of_uplinks,
         *of_programs,
         "VIF",
         "RX Mbit/s",

@@ -30,6 +30,7 @@ from vini.model.asked import (
     Sliver,
     StaticRoute,
     Topology,
+    Traffic,
 )
 from vini.model.errors import (
     CapacityError,
@@ -72,6 +73,7 @@ from vini.model.objects import (
     Root,
     Route,
     Shape,
+    Share,
     Sysctl,
     Tunnel,
     Veth,
@@ -95,8 +97,8 @@ __all__ = [
     "Impairment", "Interface", "Key", "Link", "Lives", "Mistake", "Netns", "Node", "NotFound", "OUTSIDE",
     "Object", "Op", "Outside", "OutsideGrant", "PROTOCOLS", "Place", "Process", "Program", "Ready",
     "Resources", "Ride", "Root", "Route", "Router", "RouterVif", "Routing",
-    "SPEAKS", "STACK", "SYSCTLS", "Shape", "SliceSpec", "Sliver", "SliverStatus", "Stale", "State",
-    "StaticRoute", "Sysctl", "Topology", "TopologyError", "Tunnel", "Unsupported", "Value", "Veth", "VethEnd",
-    "ViniError", "Volume", "Vxlan", "VxlanXdp", "WIREGUARD", "Waiting", "Way", "Wireguard", "WireguardPeer",
+    "SPEAKS", "STACK", "SYSCTLS", "Shape", "Share", "SliceSpec", "Sliver", "SliverStatus", "Stale", "State",
+    "StaticRoute", "Sysctl", "Topology", "TopologyError", "Traffic", "Tunnel", "Unsupported", "Value", "Veth",
+    "VethEnd", "ViniError", "Volume", "Vxlan", "VxlanXdp", "WIREGUARD", "Waiting", "Way", "Wireguard", "WireguardPeer",
     "is_sliver", "underlay",
 ]  # fmt: skip

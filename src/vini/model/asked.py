@@ -133,6 +133,15 @@ class Bound(Value, frozen=True):
     inodes: Annotated[int, Meta(ge=0, le=10**9)] = 0  # files at most; 0: one for each 16 KiB
 
 
+class Traffic(Value, frozen=True):
+    """What a sliver may send out of its node, to other nodes and to the world; links inside the node are its own."""
+
+    min_mbit: float = 0.0  # 10**6 bits of Ethernet frame per second that are its own, however much others send
+    max_mbit: float = 0.0  # at most; 0: what the node's uplink carries
+    weight: int = 100  # its part of what is left, against other slivers', 1..1000
+    daily_mb: int = 0  # 10**6 bytes in a day of UTC, beyond which it is slowed to their average rate; 0: not bounded
+
+
 Lives = Literal["running", "stopped", "frozen"]
 
 
@@ -155,6 +164,7 @@ class Sliver(Value, frozen=True):
     program: Program | None = None
     runtime: Literal["light", "container"] = "light"  # "container": its processes see nothing of the node
     resources: Resources = Resources()  # of a container
+    network: Traffic = Traffic()
     outside: bool = False  # has a vif to the world, as far as its slice is granted that
     volumes: dict[str, str] = {}  # of a container: name -> where it is inside; kept until they are removed by name
     bounds: dict[str, Bound] = {}  # of volumes, by name; those that are not named here may fill their node

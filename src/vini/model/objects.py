@@ -386,6 +386,34 @@ class Outside(Object, frozen=True):
         return (("netns", self.ns),)
 
 
+class Share(Object, frozen=True):
+    """What a sliver may send by its node's uplink, to other nodes and to the world.
+
+    It acts where packets leave the node, so nothing in the sliver changes it (docs/explanation/shares.md).
+    """
+
+    in_place: ClassVar[frozenset[str]] = frozenset(
+        {"min_kbit", "max_kbit", "weight", "daily_mb", "tunnels", "outside", "whole"}
+    )
+    falls: ClassVar[bool] = False  # it is in the node's own namespace
+    ns: str
+    min_kbit: int = 0  # 10**3 bits of Ethernet frame per second that are its own; 0: none
+    max_kbit: int = 0  # at most; 0: what the uplink carries
+    weight: int = 100  # its part of what is left
+    daily_mb: int = 0  # 10**6 bytes in a day of UTC, beyond which it is slowed to their average rate; 0: not bounded
+    tunnels: tuple[tuple[int, int], ...] = ()  # sorted: UDP port and number of a VXLAN one, 0 and key of a GRE one
+    outside: bool = False  # whether it has a way to the world
+    whole: bool = True  # all that keeps it to this is there, also where packets leave; always wanted so
+
+    @property
+    def key(self) -> Key:
+        return ("share", self.ns)
+
+    @property
+    def on(self) -> tuple[Key, ...]:
+        return (("netns", self.ns),)
+
+
 class Interface(Object, frozen=True):
     """The settings of one vif, or of "lo"; it comes and goes with what it belongs to.
 
@@ -715,6 +743,7 @@ AnyObject = (
     | Vxlan
     | VxlanXdp
     | Gretap
+    | Share
     | Outside
     | Bridge
     | Interface
@@ -732,6 +761,7 @@ AnyObject = (
 Tunnel = Vxlan | VxlanXdp | Gretap  # what a link to another node can be made of
 # From the ground up: a kind stands only on kinds to its left (and, for processes, on its own).
 STACK: tuple[type[Object], ...] = (
-    Netns, Disk, Volume, Sysctl, Veth, Wireguard, Vxlan, VxlanXdp, Gretap, Outside, Bridge, Interface, Address, Route,
+    Netns, Disk, Volume, Sysctl, Share, Veth, Wireguard, Vxlan, VxlanXdp, Gretap, Outside, Bridge, Interface, Address,
+    Route,
     File, Shape, Gate, Bpf, Hook, Root, Container, Process, Halt,
 )  # fmt: skip

@@ -22,6 +22,7 @@ class Node(Value, frozen=True):
     memory_mib: int = 0  # the same; 0: not bounded
     wireguard: str = ""  # its public key, in base64; "": it has none
     disk_mb: int = 0  # 10**6 bytes that disks and volumes may be; 0: not bounded
+    rate_mbit: float = 0.0  # 10**6 bit/s that slivers may send by its uplink together; 0: nobody said
 
 
 Way = tuple[str, str]  # addresses of this node and of another one: the path between them, whatever it leads over
@@ -90,3 +91,4 @@ class SliverStatus(Value, frozen=True, forbid_unknown_fields=False):
     state: Literal["ready", "configuring", "failed"]
     why: str = ""
     faults: dict[str, str] = {}  # link of it -> why that failed, though nobody asked for it
+    slowed: str = ""  # why it may send less than it asks for; "": it may send all of that

@@ -152,6 +152,8 @@ class Agent:
         return tuple(rows)
 
     def _told(self, rows: list[SliverStatus]) -> list[SliverStatus]:
+        slowed = self._traces.slowed()
+        rows = [replace(row, slowed=slowed[row.sliver]) if row.sliver in slowed else row for row in rows]
         return mirror.told(rows, self._ledgers.wanted().values(), self._paths.failed)
 
     async def _answers(self, spaces: Collection[str]) -> None:

@@ -31,10 +31,12 @@ class Answers:
         measure: Callable[[str, Mapping[str, str]], dict[str, float | None]] = rtt.measure,
         who: Callable[[bus.AskFlows], bus.Flows] = lambda _: bus.Flows(()),
         measures: Callable[[bus.Measure], running.Prepared] | None = None,
+        uplink_mbit: Callable[[], float] = lambda: 0.0,
     ):  # fmt: skip
         self._agent, self._greeting, self._prepare, self._stop, self._clock = agent, greeting, prepare, stop, clock
         self._wireguard = wireguard  # the public key of this node's encrypted tunnels, for its central
         self._ssh, self._read_logs, self._measure, self._who, self._measures = ssh, logs, measure, who, measures
+        self._uplink_mbit = uplink_mbit  # what slivers may send together
         self.node = greeting.node  # the name by which the machine joined; else "local"
         self.uplink = ""  # whether it is connected to its central, and if not why
 
@@ -55,6 +57,7 @@ class Answers:
             expired=self._agent.expired(asker),
             uplink=self.uplink,
             wireguard=self._wireguard() if asker == "central" else "",
+            rate_mbit=self._uplink_mbit(),
         )
 
     async def to(self, request: bus.Request, asker: Asker, progress: Progress) -> bus.Reply:

@@ -18,7 +18,7 @@ GATE = "vini_gate"
 TAP_BIT = 1 << 25  # a vif's TAP has the vif's index with this bit; the indexes that we choose are below 2**24
 
 _SYSCALL = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "s390x": 351, "ppc64le": 361}
-_MAP_CREATE, _PROG_LOAD, _PROG_GET_FD_BY_ID, _SCHED_CLS = 0, 5, 13, 3
+_MAP_CREATE, _MAP_UPDATE, _PROG_LOAD, _PROG_GET_FD_BY_ID, _SCHED_CLS = 0, 2, 5, 13, 3
 _SKB_IFINDEX, TC_INDEX, _SKB_TC_CLASSID = 40, 44, 72  # offsets in struct __sk_buff
 # The kernel keeps this number (skb->tc_index) with a packet through queues, clones and segments to the other end of a
 # pair, and begins with 0 whatever a socket or XDP sends. A filter's class becomes the number when the filter passes.
@@ -147,6 +147,15 @@ def load_instructions(name: str, program: bytes) -> int:
 def create_map(kind: int, key_bytes: int, value_bytes: int, entries: int, flags: int = 0) -> int:
     """A descriptor of a new map, the caller's to close."""
     return _opened("a map", _MAP_CREATE, struct.pack("=IIIII", kind, key_bytes, value_bytes, entries, flags))
+
+
+def put(table: int, key: bytes, value: bytes) -> None:
+    """Write a row of a map.  OSError where the kernel refuses it."""
+    rows = ctypes.create_string_buffer(key, len(key)), ctypes.create_string_buffer(value, len(value))
+    attributes = struct.pack("=IxxxxQQQ", table, *map(ctypes.addressof, rows), 0)
+    if _bpf(_MAP_UPDATE, attributes) < 0:
+        errno = ctypes.get_errno()
+        raise OSError(errno, f"bpf(2) refused a row of a map: {os.strerror(errno)}")
 
 
 def by_id(program: int) -> int:

@@ -12,6 +12,7 @@ from vini.bus.messages import SliverLoad
 from vini.dataplane.element import Element
 from vini.node import cgroup, netns, pressure
 from vini.node.container import volumes
+from vini.node.drivers.share import ShareDriver
 from vini.node.place import Place
 
 _TICKS_PER_S, _PAGE = 100, 4096  # of /proc/PID/stat and statm (proc(5))
@@ -23,6 +24,7 @@ def loads(place: Place, spaces: Iterable[str]) -> dict[str, SliverLoad]:
     """Namespace -> its counters since each vif and process began; without those that are not there."""
     departed = _departed(place)
     waited = dict(pressure.of_node())
+    shares = ShareDriver(place).loads()
     out: dict[str, SliverLoad] = {}
     with netns.back_home():
         for ns in spaces:
@@ -31,6 +33,7 @@ def loads(place: Place, spaces: Iterable[str]) -> dict[str, SliverLoad]:
                 vifs = _counters(Path("/proc/thread-self/net/dev").read_text())
                 cpu_s, memory = _usage(place, ns)
                 late = {dev: n for (of, dev), n in departed.items() if of == ns}
+                share = shares.get(ns)
                 own = dict(pressure.of_group(cgroup.of(place, ns)))
                 out[ns] = SliverLoad(
                     time.monotonic(),
@@ -42,6 +45,7 @@ def loads(place: Place, spaces: Iterable[str]) -> dict[str, SliverLoad]:
                     volumes=volumes.used(place, ns),
                     pressure=own,
                     node_pressure=waited,
+                    share=share,
                 )
     return out
 

@@ -50,6 +50,7 @@ FEATURES = (
         "slivers' shares of a busy disk",
         "cgroups version 2, and `echo bfq > /sys/block/DISK/queue/scheduler`",
     ),
+    Feature("shares", "rates of slivers (`network:`)", "`modprobe -a ifb sch_htb act_mirred cls_bpf`"),
     Feature("outside", "slivers' way to the world", "`apt-get install nftables`, on Linux 5.16 or newer"),
     Feature("frr", "routing by FRR", "`apt-get install frr frr-pythontools`"),
     Feature("bird", "routing by BIRD", "`apt-get install bird2`"),
@@ -150,6 +151,17 @@ def _outside() -> bool:
     )
 
 
+def _shares() -> bool:
+    """Tries it likewise: the classes, and a filter that leads packets to them."""
+    command = (
+        "ip link add trial type ifb && tc qdisc add dev trial root handle 1: htb && ip link set lo up && "
+        "tc class add dev trial parent 1: classid 1:1 htb rate 1mbit && tc qdisc add dev trial parent 1:1 bfifo && "
+        "tc qdisc add dev lo clsact && tc filter add dev lo egress bpf bytecode '1,6 0 0 4294967295,' "
+        "action mirred egress redirect dev trial"
+    )
+    return subprocess.run(["unshare", "-n", "sh", "-c", command], capture_output=True).returncode == 0
+
+
 def _library(name: str) -> bool:
     try:
         ctypes.CDLL(name)
@@ -176,6 +188,7 @@ _PROBES: dict[str, Callable[[], bool]] = {
     "disks": filesystems.are_there,
     "memory-reserve": limits.can_reserve_memory,
     "io-weight": lambda: bool(io_weights.file(from_environment().state)),
+    "shares": _shares,
     "outside": _outside,
     "frr": _program("/usr/lib/frr/zebra"),
     "bird": _program("bird", "/usr/sbin/bird"),

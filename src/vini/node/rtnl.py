@@ -375,6 +375,12 @@ def add_bridge(dev: str, mac: str) -> bytes:
     return nl.message(nl.NEWLINK, nl.CREATE | nl.EXCL, body + nl.nest(_LINKINFO, nl.text(_INFO_KIND, "bridge")))
 
 
+def add_ifb(dev: str) -> bytes:
+    """Make an interface that gives back what it is given (ifb), with our mark from the first."""
+    body = _LINK_BODY.pack(0, 0, 0, 0, 0) + nl.text(_IFNAME, dev) + nl.u32(_IFGROUP, GROUP)
+    return nl.message(nl.NEWLINK, nl.CREATE | nl.EXCL, body + nl.nest(_LINKINFO, nl.text(_INFO_KIND, "ifb")))
+
+
 def set_bridge(dev: str, *, stp: bool, alias: str) -> bytes:
     """Bring a bridge up, with our timers, and with the Spanning Tree Protocol or without."""
     body = _LINK_BODY.pack(0, 0, 0, IFF_UP, IFF_UP) + nl.text(_IFNAME, dev) + nl.text(_IFALIAS, alias)

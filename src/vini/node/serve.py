@@ -30,6 +30,7 @@ from vini.node.drivers.outside import OutsideDriver
 from vini.node.drivers.process import ProcessDriver
 from vini.node.drivers.program import ProgramDriver
 from vini.node.drivers.shape import ShapeDriver
+from vini.node.drivers.share import ShareDriver
 from vini.node.drivers.volume import VolumeDriver
 from vini.node.drivers.vxlan_xdp import VxlanXdpDriver
 from vini.node.drivers.wireguard import WireguardDriver
@@ -45,6 +46,7 @@ from vini.node.pins import Pins
 from vini.node.place import Place, from_environment
 from vini.node.programs import Programs
 from vini.node.running import in_sliver, reads_logs
+from vini.node.shares import settings
 from vini.node.ssh.service import SshService
 from vini.node.trace import Traces
 from vini.node.uplink import Uplink
@@ -59,9 +61,9 @@ def build(place: Place) -> Agent:
     """An agent over the real drivers."""
     processes = ProcessDriver(place)
     drivers: list[Driver] = [
-        NetworkDriver(place), WireguardDriver(place), VxlanXdpDriver(place), OutsideDriver(place), ShapeDriver(place),
-        FileDriver(place), ProgramDriver(place), DiskDriver(place), VolumeDriver(place), RootDriver(place),
-        ContainerDriver(place), processes, HaltDriver(place),
+        NetworkDriver(place), WireguardDriver(place), VxlanXdpDriver(place), ShareDriver(place), OutsideDriver(place),
+        ShapeDriver(place), FileDriver(place), ProgramDriver(place), DiskDriver(place), VolumeDriver(place),
+        RootDriver(place), ContainerDriver(place), processes, HaltDriver(place),
     ]  # fmt: skip
     traces = Traces(place, processes)
     paths = Paths(place.state / "paths.json")
@@ -84,6 +86,7 @@ async def serve(place: Place) -> None:
         agent, greeting, in_sliver(place), stop,
         wireguard=lambda: _public_key(place, greeting), ssh=ssh, logs=reads_logs(place),
         who=lambda asked: ask.who(directory(place.state), asked), measures=measures(place),
+        uplink_mbit=lambda: settings.read(place.state).rate_mbit,
     )  # fmt: skip
     server = await asyncio.start_unix_server(lambda r, w: _converse(answers, r, w), path)
     os.umask(mask)

@@ -15,11 +15,15 @@ INGRESS = 0xFFFFFFF2
 _CLSACT_HANDLE = 0xFFFF0000
 _BODY = struct.Struct("=BxxxiIII")  # struct tcmsg: family, interface, handle, parent, priority and protocol
 _KIND, _OPTIONS = 1, 2
-_BPF_FD, _BPF_NAME, _BPF_FLAGS, _BPF_ID, _BPF_DIRECT_ACTION = 6, 7, 8, 11, 1
+_BPF_ACTION, _BPF_FD, _BPF_NAME, _BPF_FLAGS, _BPF_ID, _BPF_DIRECT_ACTION = 1, 6, 7, 8, 11, 1
+_ACTION_KIND, _ACTION_OPTIONS, _MIRRED_PARMS = 1, 2, 2
+_MIRRED = struct.Struct("=IIiiiiI")  # struct tc_mirred: index, capabilities, verdict, 2 counts, what it does, interface
+_STOLEN, _REDIRECT_OUT = 4, 1  # TC_ACT_STOLEN, TCA_EGRESS_REDIR
 # Filters run by priority: storm control, gates, what shaping has done with already (released, or of a silent link),
 # users' programs, MSS clamping, then shaping. An earlier version's shaping came first.
 STORM_PRIORITY, GATE_PRIORITY, SHAPED_PRIORITY, PROGRAM_PRIORITY, CLAMP_PRIORITY, SHAPE_PRIORITY = 4, 5, 6, 8, 12, 16
 EXIT_PRIORITY = 86  # at the node's own interfaces, where others have theirs: one that hardly anybody takes
+SHARE_PRIORITY = 0xFF00  # after all others: what it takes passes by those that would follow
 OLD_SHAPE_PRIORITY = 1
 _ALL_PROTOCOLS = 0x0300  # ETH_P_ALL, in network order
 _FILTER_HANDLE = 1
@@ -88,6 +92,16 @@ def set_filter(
     """Run this eBPF program at one hook of a vif, in place of ours of that priority from before (atomic)."""
     body = _BODY.pack(0, index, handle, parent, priority << 16 | _ALL_PROTOCOLS)
     options = nl.nest(_OPTIONS, nl.u32(_BPF_FD, fd), nl.text(_BPF_NAME, name), nl.u32(_BPF_FLAGS, _BPF_DIRECT_ACTION))
+    return nl.message(nl.NEWTFILTER, nl.CREATE, body + nl.text(_KIND, "bpf") + options)
+
+
+def set_redirecting_filter(index: int, fd: int, name: str, to: int, handle: int) -> bytes:
+    """Where packets leave an interface, have those that this eBPF program chooses leave by the interface `to` instead;
+    in place of the filter of that handle from before (atomic)."""
+    body = _BODY.pack(0, index, handle, EGRESS, SHARE_PRIORITY << 16 | _ALL_PROTOCOLS)
+    mirred = _MIRRED.pack(0, 0, _STOLEN, 0, 0, _REDIRECT_OUT, to)
+    action = nl.nest(1, nl.text(_ACTION_KIND, "mirred"), nl.nest(_ACTION_OPTIONS, nl.attribute(_MIRRED_PARMS, mirred)))
+    options = nl.nest(_OPTIONS, nl.nest(_BPF_ACTION, action), nl.u32(_BPF_FD, fd), nl.text(_BPF_NAME, name))
     return nl.message(nl.NEWTFILTER, nl.CREATE, body + nl.text(_KIND, "bpf") + options)
 
 

@@ -11,11 +11,13 @@ from vini.node import netns, rtnl
 from vini.node.carrier import Carrier
 from vini.node.drivers.contents import furnished
 from vini.node.drivers.process import ProcessDriver
+from vini.node.drivers.share import ShareDriver
 from vini.node.loads import loads
 from vini.node.netlink import Socket
 from vini.node.outside import pair, record
 from vini.node.pins import Pins
 from vini.node.place import Place
+from vini.node.shares import record as shares
 from vini.reach import FibEntry, NextHop
 
 
@@ -24,14 +26,15 @@ class Traces:
 
     def __init__(self, place: Place, processes: ProcessDriver):
         self._place, self._pins, self._processes = place, Pins(place), processes
-        self._carrier = Carrier(place)
+        self._carrier, self._shares = Carrier(place), ShareDriver(place)
 
     def namespaces(self) -> set[str]:
-        """Names (`slice.sliver`) of all that has a namespace, a directory, a pinned root, a cgroup, a tunnel or a way
-        to the world of ours."""
+        """Names (`slice.sliver`) of all that has a namespace, a directory, a pinned root, a cgroup, a tunnel, a share
+        or a way to the world of ours."""
         outside = record.namespaces(self._place) | pair.strays(self._place.mark)
         tunnels = {o.ns for o in self._carrier.owners().values()}
-        return self._pins.names() | furnished(self._place) | outside | tunnels
+        held = shares.held(self._place).keys()
+        return self._pins.names() | furnished(self._place) | outside | tunnels | held
 
     def health(self, objects: Iterable[AnyObject]) -> tuple[dict[str, str], dict[str, str]]:
         """Namespace -> why, for what exists but does not work yet, and for what has failed."""
@@ -67,6 +70,10 @@ class Traces:
                     with Socket() as socket:
                         out[ns] = fib(socket)
         return out
+
+    def slowed(self) -> dict[str, str]:
+        """Namespace -> why, of slivers that have sent what they may in a day."""
+        return self._shares.slowed()
 
     def loads(self, namespaces: Iterable[str]) -> dict[str, SliverLoad]:
         """What those slivers do to the machine, by their namespaces."""

@@ -28,6 +28,7 @@ from vini.node.identity import Identity
 from vini.node.reached import closed, trusting, unreachable
 from vini.node.reports import Reports
 from vini.node.rhythm import Rhythm
+from vini.node.shares import settings
 from vini.node.ssh import authorized
 from vini.node.talk import Talk
 
@@ -247,7 +248,10 @@ class Uplink:
                 raise error
 
     async def _watch(self, identity: Identity) -> None:
-        """Raises when the machine joins anew, or leaves."""
+        """Raises when the machine joins anew, or leaves; or when another rate of its uplink is to be told."""
+        rate = settings.read(self._state).rate_mbit
         while (now := self._identity()) == identity or isinstance(now, str):
             await asyncio.sleep(self._rhythm.look)
+            if settings.read(self._state).rate_mbit != rate:
+                break
         raise _Rejoined

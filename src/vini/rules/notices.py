@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from vini.model import Value
 from vini.rules.nouns import Event
 
-CHOSEN = ("remind of the end", "expire", "stay", "path failed", "path back")  # where nobody chose
+CHOSEN = ("remind of the end", "expire", "stay", "slowed", "path failed", "path back")  # where nobody chose
 TRIES = 10
 FIRST_S, LONGEST_S = 30.0, 6 * 3600.0  # before what failed is tried again; each time twice as long
 
@@ -23,7 +23,7 @@ class Mail(Value, frozen=True):
     security: str = "starttls"  # or "tls", from the first byte on; or "none"
     user: str = ""  # "": the server asks nobody who he is
     password: str = ""
-    what: tuple[str, ...] = CHOSEN[:3]  # events of slices, "*" stands for any text
+    what: tuple[str, ...] = CHOSEN[:4]  # events of slices, "*" stands for any text
 
 
 class Webhook(Value, frozen=True):

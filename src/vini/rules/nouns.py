@@ -71,6 +71,7 @@ class NodeSaid(Value, frozen=True):
     version: str = ""
     wireguard: str = ""  # its public key for encrypted tunnels, in base64; "": it has none
     disk_mb: int = 0
+    rate_mbit: float = 0.0  # that slivers may send by its uplink together; 0: nobody said
 
 
 class NodeRow(Row, frozen=True):
@@ -93,13 +94,14 @@ class NodeRow(Row, frozen=True):
     clock_error_s: float = 0.0  # by how much that may be wrong
     wireguard: str = ""  # as in NodeSaid
     disk_mb: int = 0
+    rate_mbit: float = 0.0  # as in NodeSaid
 
     @property
     def node(self) -> Node:
         """As `embed` takes it."""
         return Node(
             self.name, self.capabilities, self.site, self.address, self.mtu, self.cores, self.memory_mib,
-            self.wireguard, self.disk_mb,
+            self.wireguard, self.disk_mb, self.rate_mbit,
         )  # fmt: skip
 
 

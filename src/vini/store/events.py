@@ -18,6 +18,8 @@ __all__ = [
     "MOST",
     "PATH_BACK",
     "PATH_FAILED",
+    "SLOWED",
+    "UNSLOWED",
     "add",
     "failures",
     "forget",
@@ -30,6 +32,8 @@ __all__ = [
 
 _PAGE = 1000
 PATH_FAILED, PATH_BACK = "path failed", "path back"  # what nodes say of links that mirror a path
+SLOWED, UNSLOWED = "slowed", "slowed no more"  # and of slivers that sent what they may in a day
+_HAPPENED = (PATH_FAILED, PATH_BACK, SLOWED, UNSLOWED)
 
 
 def add(
@@ -73,12 +77,12 @@ def some(
 
 
 def of_slice(tx: Tx, name: str, limit: int, caller: Caller) -> list[Event]:
-    """What was asked of a slice, and what happened to the paths below it; the newest first."""
+    """What was asked of a slice, and what happened to it on its nodes; the newest first."""
     found: list[Event] = []
     after, more = None, True
     while more and len(found) < limit:
         rows, more = some(tx, after, _PAGE, kind="slice", target=name, caller=caller)
-        found += [e for e in rows if e.result == "ok" and (e.detail.isdigit() or e.what in (PATH_FAILED, PATH_BACK))]
+        found += [e for e in rows if e.result == "ok" and (e.detail.isdigit() or e.what in _HAPPENED)]
         after = rows[-1].id if rows else None
     return found[:limit]
 

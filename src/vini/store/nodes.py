@@ -197,6 +197,7 @@ def _columns(said: NodeSaid) -> dict[str, Any]:
         "memory_mib": _bounded(said.memory_mib),
         "disk_mb": _bounded(said.disk_mb),
         "version": _plain(said.version),
+        "rate_mbit": max(0.0, _finite(said.rate_mbit)),
         "wireguard": said.wireguard if _KEY.fullmatch(said.wireguard) else "",
     }
 

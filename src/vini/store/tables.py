@@ -123,6 +123,7 @@ nodes = Table(
     _text("version"),
     _text("wireguard"),  # public key, in base64
     Column("disk_mb", Integer, nullable=False, server_default="0"),
+    Column("rate_mbit", Double, nullable=False, server_default="0"),  # of its uplink, for slivers; 0: nobody said
     Column("joined", Double, nullable=False),  # Unix time, s, as all times here
     Column("last_heard", Double, nullable=False),
     Column("clock_offset_s", Double, nullable=False),  # ahead of the central's
@@ -195,6 +196,7 @@ specs = Table(  # by the slice's name: the end of a slice has to reach its nodes
     Column("cores", Double, nullable=False, server_default="0"),  # what the slice takes of the node
     Column("memory_mib", Double, nullable=False, server_default="0"),
     Column("disk_mb", Double, nullable=False, server_default="0"),
+    Column("mbit", Double, nullable=False, server_default="0"),
 )
 
 uses = Table(  # the sums of the same over all slices; asked at every change of any
@@ -204,6 +206,7 @@ uses = Table(  # the sums of the same over all slices; asked at every change of 
     Column("cores", Double, nullable=False),
     Column("memory_mib", Double, nullable=False),
     Column("disk_mb", Double, nullable=False, server_default="0"),
+    Column("mbit", Double, nullable=False, server_default="0"),
 )
 
 takings = Table(  # what each slice takes of its site's quota

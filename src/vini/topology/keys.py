@@ -376,12 +376,23 @@ VOLUME = Section(
     short="at",
 )
 
+NETWORK = Section(
+    "a sliver's network",
+    {
+        "min": Key(RATE, "So much is its own, however much others send, such as 5mbit; default: nothing."),
+        "max": Key(RATE, "At most so much, such as 100mbit; default: what the node's uplink carries."),
+        "weight": Key(integer(1, 1000), "Its part of what is left, against other slivers'; default 100."),
+        "daily": Key(MEMORY, "Beyond so much in a day (UTC) it is slowed to that day's average; default: no bound."),
+    },
+)
+
 SLIVER_PROPERTIES = {
     "runtime": Key(
         words("light", "container"),
         "`container`: its processes see nothing of the node or of others; `light` (default): its network is its own.",
     ),
     "resources": Key(RESOURCES, "What it may take of its node, where it is a container."),
+    "network": Key(NETWORK, "What it may send out of its node, to other nodes and to the world."),
     "volumes": Key(MapOf(VOLUME_NAME, VOLUME), "Of a container: name to a directory in it, whose files are kept."),
     "state": Key(words("running", "stopped", "frozen"), "Whether its processes run; default running."),
     "restarts": Key(integer(0, 2**31), "A higher number than before starts its processes anew; default 0."),
@@ -547,6 +558,7 @@ SECTIONS = (
     PROGRAM,
     RESOURCES,
     VOLUME,
+    NETWORK,
     COMMANDS,
     LINK,
     END_SECTION,

@@ -6,7 +6,21 @@ from collections.abc import Iterable
 from typing import Any
 
 from vini import daemons
-from vini.model import PROTOCOLS, SPEAKS, Bound, Command, Link, Place, Program, Resources, Routing, Sliver, StaticRoute
+from vini.model import (
+    PROTOCOLS,
+    SPEAKS,
+    Bound,
+    Command,
+    Link,
+    Place,
+    Program,
+    Resources,
+    Routing,
+    Sliver,
+    StaticRoute,
+    Traffic,
+)
+from vini.text import units
 from vini.text.mistakes import Mark, Mistakes, quote
 from vini.text.schema import Fields, Found
 from vini.topology.impairments import ReadFile
@@ -80,6 +94,7 @@ def _sliver(
         place=_place(fields.get("place"), mistakes),
         program=program,
         resources=_resources(fields),
+        network=_network(fields, mistakes),
         volumes={name: at for name, (at, _) in volumes.items()},
         bounds={name: bound for name, (_, bound) in volumes.items() if bound},
         **optional,
@@ -127,6 +142,20 @@ def _check_resources(own: Fields, fields: Fields, mistakes: Mistakes) -> None:
     for key in ("inodes", "disk_read", "disk_write"):
         if key in asked and "disk" not in asked:
             mistakes.add(asked[key].key_at, f"`{key}` bounds a disk, and there is none.", "add 'disk: 1GB'")
+
+
+_NETWORK = {"min": "min_mbit", "max": "max_mbit", "weight": "weight", "daily": "daily_mb"}
+
+
+def _network(fields: Fields, mistakes: Mistakes) -> Traffic:
+    own = section(fields, "network")
+    asked = Traffic(**{field: own[key].value for key, field in _NETWORK.items() if key in own})
+    if 0 < asked.max_mbit < asked.min_mbit:
+        what = (
+            f"What is its own ({units.rate(asked.min_mbit)}) is more than it may have ({units.rate(asked.max_mbit)})."
+        )
+        mistakes.add(own["min"].at, what, f"write 'max: {units.rate(asked.min_mbit)}'")
+    return asked
 
 
 def _check_volumes(own: Fields, fields: Fields, mistakes: Mistakes) -> None:

@@ -8,7 +8,19 @@ from typing import Any
 
 import yaml
 
-from vini.model import Bound, End, Expect, Impairment, Link, Program, Resources, Routing, Sliver, Topology
+from vini.model import (
+    Bound,
+    End,
+    Expect,
+    Impairment,
+    Link,
+    Program,
+    Resources,
+    Routing,
+    Sliver,
+    Topology,
+    Traffic,
+)  # fmt: skip
 from vini.text import units
 from vini.topology.impairments import impairment_keys
 
@@ -169,6 +181,8 @@ def _sliver(sliver: Sliver, usual: Routing | None) -> Written:
         written["runtime"] = sliver.runtime
     if sliver.resources != Resources():
         written["resources"] = _resources(sliver.resources)
+    if sliver.network != Traffic():
+        written["network"] = _network(sliver.network)
     if sliver.outside:
         written["outside"] = True
     if sliver.volumes:
@@ -192,6 +206,16 @@ def _volume(at: str, bound: Bound | None) -> str | Written:
         return at
     inodes = {"inodes": bound.inodes} if bound.inodes else {}
     return _OneLine({"at": at, "size": units.memory(bound.mb), **inodes})
+
+
+def _network(network: Traffic) -> Written:
+    said = {
+        "min": network.min_mbit and units.rate(network.min_mbit),
+        "max": network.max_mbit and units.rate(network.max_mbit),
+        "weight": network.weight if network.weight != Traffic().weight else 0,
+        "daily": network.daily_mb and units.memory(network.daily_mb),
+    }
+    return _OneLine((key, value) for key, value in said.items() if value)
 
 
 def _resources(resources: Resources) -> Written:

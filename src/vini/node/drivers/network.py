@@ -25,6 +25,7 @@ from vini.model import (
     Sysctl,
     Veth,
     VethEnd,
+    ViniError,
     Vxlan,
     underlay,
 )
@@ -34,6 +35,7 @@ from vini.node.drivers import Failures, bridge, clamp, tunnel
 from vini.node.drivers.births import Births, mend_vif, vif_is_right
 from vini.node.drivers.contents import forget_sliver, furnished
 from vini.node.drivers.exits import Exits
+from vini.node.drivers.share import ShareDriver
 from vini.node.drivers.tunnel import KernelTunnel
 from vini.node.drivers.vxlan_xdp import VxlanXdpDriver
 from vini.node.netlink import Socket
@@ -176,6 +178,10 @@ class NetworkDriver:
         for o in objects:
             self._births.forget(o.slivers[0])
         Exits(self._place).forget({o.slivers[0] for o in objects})
+        try:
+            ShareDriver(self._place).forget({o.slivers[0] for o in objects})
+        except (ViniError, OSError) as e:
+            failures.update((o.key, f"What {o.slivers[0]} may send can't be set free: {e}") for o in objects)
         gone = [o.slivers[0] for o in objects if o.key not in failures]
         self._at_xdp.forget(gone)
         self._pins.remove(gone)

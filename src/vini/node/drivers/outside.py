@@ -10,6 +10,7 @@ from msgspec import structs
 
 from vini.model import AnyObject, DriverError, Outside, OutsideGrant, ViniError
 from vini.node.drivers import Failures
+from vini.node.drivers.share import ShareDriver
 from vini.node.outside import forwarding, nft, pair, record, rules
 from vini.node.outside.record import Attached, Record
 from vini.node.place import Place
@@ -113,6 +114,7 @@ class OutsideDriver:
         if able:
             nft.load(self._tables(slice_, able, used))
             forwarding.switch_on(self._place)
+            ShareDriver(self._place).learn()  # before anything comes by them, what each may send is known
             for vif in able.values():
                 pair.raise_(vif, self._place.mark)
             record.write(self._place, slice_, structs.replace(kept, printed=nft.printed(name)))

@@ -10,7 +10,7 @@ from vini import placement
 from vini.model import SliceSpec, Topology
 
 revision = "0015"
-down_revision = "0013"
+down_revision = "0014"
 branch_labels = None
 depends_on = None
 

@@ -1,0 +1,183 @@
+"""Slivers' shares of what the node's uplink carries, and what each sent today."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from vini.bus import ShareLoad
+from vini.model import AnyObject, CapacityError, Share, ViniError
+from vini.names import digest
+from vini.node.drivers import Failures
+from vini.node.htb import Wish
+from vini.node.place import Place
+from vini.node.shares import record, settings, tree
+from vini.node.shares.classify import EXEMPT
+from vini.node.shares.record import Held, Sent
+from vini.node.shares.tree import MAJOR, Class
+from vini.node.shares.uplink import Seen, Uplink
+
+_DAY_S = 86_400
+_MBIT = 8e-6  # of bytes
+_NOTED_EVERY_S = 5.0  # what a reboot may forget; a new agent forgets nothing
+
+
+class ShareDriver:
+    """Remembers only when it wrote last what was sent."""
+
+    kinds = (Share,)
+
+    def __init__(self, place: Place, clock: Callable[[], float] = time.time):
+        self._place, self._clock = place, clock
+        self._uplink = Uplink(place)
+        self._noted = 0.0
+
+    # --- observe ------------------------------------------------------------------------------
+
+    def observe(self, namespaces: Collection[str]) -> frozenset[AnyObject]:
+        """What is there, of those namespaces; what all of them sent is counted on the way."""
+        held = record.held(self._place)
+        if not held:
+            return frozenset()
+        seen = self._uplink.look()
+        sent = self._counted(held, seen)
+        said = settings.read(self._place.state)
+        wanted = tree.classes(held, sent, said)
+        name = self._uplink.name(self._uplink.numbers(held, seen), said, seen.index)
+        good = seen.up and seen.has_root and set(seen.filters.values()) <= {name}
+        good = good and all(_is_right(seen, h, wanted) for h in (tree.ROOT, tree.FREE))
+        return frozenset(
+            replace(one.object, whole=good and all(_is_right(seen, h, wanted) for h in _handles(one)))
+            for ns, one in held.items()
+            if ns in namespaces
+        )
+
+    def _counted(self, held: Mapping[str, Held], seen: Seen) -> dict[str, Sent]:
+        """Looks at the counters, and writes down what they say, where that matters or was not done for a while."""
+        sent, now = record.sent(self._place), self._advanced(held, seen)
+        turned = any(now[ns].over(one.object) != sent.get(ns, Sent()).over(one.object) for ns, one in held.items())
+        if now != sent and (turned or not 0 <= self._clock() - self._noted < _NOTED_EVERY_S):
+            record.note(self._place, now)
+            self._noted = self._clock()
+        return now
+
+    def _advanced(self, held: Mapping[str, Held], seen: Seen) -> dict[str, Sent]:
+        """What each sent by now; of those that are gone for as long as the day lasts."""
+        day = int(self._clock()) // _DAY_S
+        epoch = f"{_boot()} {seen.index}"
+        now = record.sent(self._place)
+        for ns, one in held.items():
+            counted, exempt = (c.sent if (c := seen.classes.get(h)) else 0 for h in _handles(one))
+            now[ns] = record.advanced(now.get(ns, Sent()), (counted, exempt), epoch, day)
+        return {ns: s for ns, s in now.items() if ns in held or s.day == day}
+
+    def loads(self) -> dict[str, ShareLoad]:
+        """What each sends against what it may; nothing is written down."""
+        held = record.held(self._place)
+        seen = self._uplink.look() if held else Seen(0)
+        sent = self._advanced(held, seen)
+        return {ns: _load(one, seen, sent[ns]) for ns, one in held.items()}
+
+    def slowed(self) -> dict[str, str]:
+        """Why, of those that have sent what they may in a day."""
+        sent = record.sent(self._place)
+        over = {ns: one.object for ns, one in record.held(self._place).items() if sent.get(ns, Sent()).over(one.object)}
+        return {ns: _told(share) for ns, share in over.items()}
+
+    # --- change -------------------------------------------------------------------------------
+
+    def ensure(self, objects: Sequence[AnyObject]) -> Failures:
+        """Make or change them.  What a sliver sends has its class before it is led there."""
+        shares = [o for o in objects if isinstance(o, Share)]
+        held = record.held(self._place)
+        try:
+            for o in shares:
+                held[o.ns] = Held(replace(o, whole=True), held[o.ns].slot if o.ns in held else _free(held, o.ns))
+            record.hold(self._place, held)
+            self._apply(held)
+        except (ViniError, OSError) as e:
+            return {o.key: f"What {o.ns} may send can't be kept: {str(e).rstrip('.')}." for o in shares}
+        return {}
+
+    def _apply(self, held: Mapping[str, Held]) -> None:
+        seen = self._uplink.look()
+        said = settings.read(self._place.state)
+        seen = self._uplink.make(tree.classes(held, self._counted(held, seen), said), seen)
+        self._uplink.lead(self._uplink.numbers(held, seen), said, seen)
+
+    def learn(self) -> None:
+        """A way to the world was made: from now on what comes by it has its class.  Raises DriverError."""
+        if held := record.held(self._place):
+            self._apply(held)
+
+    def remove(self, objects: Sequence[AnyObject]) -> Failures:
+        """From now on they may send what the uplink carries."""
+        try:
+            self.forget({o.ns for o in objects if isinstance(o, Share)})
+        except (ViniError, OSError) as e:
+            return {o.key: f"What a sliver may send can't be set free: {str(e).rstrip('.')}." for o in objects}
+        return {}
+
+    def forget(self, namespaces: Collection[str]) -> None:
+        """Nothing is left of theirs but how much they sent today.  Raises DriverError."""
+        held = record.held(self._place)
+        gone = {ns: one for ns, one in held.items() if ns in namespaces}
+        if not gone:
+            return
+        seen = self._uplink.look()
+        sent = self._counted(held, seen)
+        record.note(self._place, {ns: replace(s, epoch="") if ns in gone else s for ns, s in sent.items()})
+        rest = {ns: one for ns, one in held.items() if ns not in gone}
+        if rest and seen.index:
+            self._uplink.lead(self._uplink.numbers(rest, seen), settings.read(self._place.state), seen)
+            self._uplink.drop([one.slot for one in gone.values()], seen)
+        elif not rest:
+            self._uplink.remove(seen)
+        record.hold(self._place, rest)  # last: a kill before it leaves a record by which all this is done again
+
+
+def _load(one: Held, seen: Seen, sent: Sent) -> ShareLoad:
+    classes = [c for h in _handles(one) if (c := seen.classes.get(h))]
+    wish = classes[0].wish if classes else Wish(0, 0)
+    own = min(wish.rate, one.object.min_kbit * tree.BYTES_PER_KBIT)  # the little that each has is nobody's wish
+    daily = one.object.daily_mb * record.MEGABYTE
+    return ShareLoad(
+        sum(c.sent for c in classes), sum(c.dropped for c in classes), own * _MBIT, wish.ceil * _MBIT,
+        sent.counted, sent.exempt, daily, sent.over(one.object),
+    )  # fmt: skip
+
+
+def _told(share: Share) -> str:
+    mbit = tree.average(share) * _MBIT
+    return (
+        f"it sent the {share.daily_mb} MB that it may in a day (UTC), and sends at most {mbit:.3g} Mbit/s till it ends"
+    )
+
+
+def _handles(one: Held) -> tuple[int, int]:
+    return MAJOR | one.slot, MAJOR | EXEMPT | one.slot
+
+
+def _is_right(seen: Seen, handle: int, wanted: Mapping[int, Class]) -> bool:
+    want, have = wanted.get(handle), seen.classes.get(handle)
+    if want is None:
+        return True  # one that nothing leads to
+    return have is not None and have.wish == want.wish and seen.queues.get(handle, 0) == want.queue
+
+
+def _free(held: Mapping[str, Held], ns: str) -> int:
+    """The first free number, from one on that its name chooses."""
+    used = {one.slot for one in held.values()}
+    first = digest("share", ns)
+    for i in range(tree.SLOTS):
+        slot = tree.FIRST_SLOT + (first + i) % tree.SLOTS
+        if slot not in used:
+            return slot
+    raise CapacityError("this node keeps as many slivers apart as it can")
+
+
+def _boot() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()

@@ -1,0 +1,154 @@
+"""Which sliver a packet that leaves the node is of, and whether it goes where that is not counted: an eBPF program.
+
+It gives the packet its class (skb->priority, which htb goes by) and chooses it for the filter's action.  What is none
+of a sliver that has a Share passes untouched.  Made from instructions as those of `bpf` are.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Mapping, Sequence
+from ipaddress import IPv4Network, IPv6Network, ip_network
+
+from vini.node import bpf
+from vini.node.assembly import Step, assembled, call, constant, copy, large
+
+NAME = "vini_share"
+BY_INTERFACE = 1 << 16  # in place of a UDP port: the number is that of the interface by which a packet came
+EXEMPT = 0x8000  # added to a sliver's class
+Number = tuple[int, int]  # UDP port and number of a VXLAN tunnel, 0 and the key of GRE, or BY_INTERFACE and an index
+_LOOKUP, _LOAD, _FROM_IP = 1, 68, 1  # bpf_map_lookup_elem; bpf_skb_load_bytes_relative, BPF_HDR_START_NET
+_HASH, _LPM, _NO_PREALLOC = 1, 11, 1
+_PRIORITY, _CAME_BY = 32, 36  # offsets in struct __sk_buff
+_BYTE, _HALF, _WORD = 0x71, 0x69, 0x61  # loads of 1, 2 and 4 bytes
+_UDP, _GRE, _KEYED = 17, 47, 0x2000
+_MAPPED = 0xFFFF  # ::ffff:0:0/96, as what IPv4 addresses are looked up
+_IP, _NEXT, _KEY, _TO = -24, -40, -48, -72  # places on the stack
+
+
+def load(numbers: Mapping[Number, int], exempt: Sequence[str]) -> int:
+    """A descriptor of the program, the caller's to close; `numbers` has the class of each.  OSError if refused."""
+    of_slivers = bpf.create_map(_HASH, 8, 4, max(1, len(numbers)))
+    try:
+        for (kind, number), handle in numbers.items():
+            bpf.put(of_slivers, struct.pack("=II", number, kind), struct.pack("=I", handle))
+        networks = bpf.create_map(_LPM, 20, 4, max(1, len(exempt)), _NO_PREALLOC)
+        try:
+            for network in exempt:
+                bpf.put(networks, _prefix(ip_network(network)), struct.pack("=I", 1))
+            return bpf.load_instructions(NAME, assembled(_program(of_slivers, networks)))
+        finally:
+            os.close(networks)  # the program holds them
+    finally:
+        os.close(of_slivers)
+
+
+def _prefix(network: IPv4Network | IPv6Network) -> bytes:
+    packed = network.network_address.packed
+    if network.version == 4:
+        return struct.pack("=I", 96 + network.prefixlen) + bytes(10) + b"\xff\xff" + packed
+    return struct.pack("=I", network.prefixlen) + packed
+
+
+def _program(of_slivers: int, networks: int) -> list[Step]:
+    """r6: context, r7: how long the IP header is, r8: the class, r9: the IP version."""
+    return [
+        copy(6, 1),
+        *_loaded(constant(2, 0), _IP, 20),
+        (_BYTE, 9, 10, _IP, 0),
+        copy(7, 9),
+        (0x77, 9, 0, 0, 4),  # r9 >>= 4
+        (_WORD, 1, 6, _CAME_BY, 0),
+        (0x15, 1, 0, "made here", 0),
+        constant(2, BY_INTERFACE),
+        *_looked_up(of_slivers),
+        (0x55, 0, 0, "found", 0),
+        "made here",
+        (0x15, 9, 0, "v4", 4),
+        (0x55, 9, 0, "pass", 6),
+        constant(7, 40),
+        (_BYTE, 3, 10, _IP + 6, 0),
+        (0x05, 0, 0, "next", 0),
+        "v4",
+        (0x57, 7, 0, 0, 0x0F),
+        (0x67, 7, 0, 0, 2),
+        (_BYTE, 3, 10, _IP + 9, 0),
+        "next",
+        (0x15, 3, 0, "gre", _GRE),
+        (0x55, 3, 0, "pass", _UDP),
+        *_loaded(copy(2, 7), _NEXT, 16),
+        (_HALF, 2, 10, _NEXT + 2, 0),
+        (0xDC, 2, 0, 0, 16),  # as this machine counts: the port
+        (_WORD, 1, 10, _NEXT + 12, 0),
+        (0xDC, 1, 0, 0, 32),
+        (0x77, 1, 0, 0, 8),  # the number is followed by a byte that says nothing (RFC 7348, 5)
+        (0x05, 0, 0, "tunnel", 0),
+        "gre",
+        *_loaded(copy(2, 7), _NEXT, 8),
+        (_HALF, 2, 10, _NEXT, 0),
+        (0xDC, 2, 0, 0, 16),
+        (0x55, 2, 0, "pass", _KEYED),
+        constant(2, 0),
+        (_WORD, 1, 10, _NEXT + 4, 0),
+        (0xDC, 1, 0, 0, 32),
+        "tunnel",
+        *_looked_up(of_slivers),
+        (0x15, 0, 0, "pass", 0),
+        "found",
+        (_WORD, 8, 0, 0, 0),
+        *_is_exempt(networks),
+        (0x15, 0, 0, "send", 0),
+        (0x47, 8, 0, 0, EXEMPT),  # r8 |= ...
+        "send",
+        (0x63, 6, 8, _PRIORITY, 0),
+        constant(0, -1),  # chosen
+        (0x95, 0, 0, 0, 0),
+        "pass",
+        constant(0, 0),
+        (0x95, 0, 0, 0, 0),
+    ]
+
+
+def _looked_up(table: int) -> list[Step]:
+    """r0: where the value of r1 (number) and r2 (kind) is; 0: there is none."""
+    return [
+        (0x63, 10, 1, _KEY, 0),
+        (0x63, 10, 2, _KEY + 4, 0),
+        *large(1, table, 1),
+        copy(2, 10),
+        (0x07, 2, 0, 0, _KEY),
+        call(_LOOKUP),
+    ]
+
+
+def _is_exempt(networks: int) -> list[Step]:
+    """r0: 0 where its destination is in none of the networks."""
+    return [
+        constant(1, 128),
+        (0x63, 10, 1, _TO, 0),
+        (0x15, 9, 0, "to v4", 4),
+        *_loaded(constant(2, 24), _TO + 4, 16),
+        (0x05, 0, 0, "to", 0),
+        "to v4",
+        constant(1, 0),
+        (0x63, 10, 1, _TO + 4, 0),
+        (0x63, 10, 1, _TO + 8, 0),
+        constant(1, _MAPPED),
+        (0xDC, 1, 0, 0, 32),
+        (0x63, 10, 1, _TO + 12, 0),
+        (_WORD, 1, 10, _IP + 16, 0),
+        (0x63, 10, 1, _TO + 16, 0),
+        "to",
+        *large(1, networks, 1),
+        copy(2, 10),
+        (0x07, 2, 0, 0, _TO),
+        call(_LOOKUP),
+    ]
+
+
+def _loaded(at: Step, to: int, size: int) -> list[Step]:
+    """So many bytes on the stack; `at` sets r2 to where they are, from the IP header on.  A packet without
+    them passes."""
+    stack: list[Step] = [copy(3, 10), (0x07, 3, 0, 0, to)]
+    return [copy(1, 6), at, *stack, constant(4, size), constant(5, _FROM_IP), call(_LOAD), (0x55, 0, 0, "pass", 0)]

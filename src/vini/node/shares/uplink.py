@@ -1,0 +1,185 @@
+"""Where packets of slivers leave the node: filters at its interfaces lead them through one place of ours, in which they
+share what the uplink carries, and back.
+
+That place is an ifb, an interface that gives what it let through back to the one that it was taken from.  So whatever
+somebody has at the node's own interfaces stays as it is, their queues too.  All is called in the node's own namespace.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Mapping
+from errno import EINVAL, ENODEV, ENOENT
+
+from vini.model import DriverError, Value
+from vini.names import digest
+from vini.node import htb, rtnl, tc
+from vini.node.htb import SeenClass
+from vini.node.netlink import Socket
+from vini.node.outside import rules
+from vini.node.place import GROUP, Place
+from vini.node.rtnl import SeenLink
+from vini.node.shares import classify
+from vini.node.shares.classify import BY_INTERFACE, EXEMPT, Number
+from vini.node.shares.record import Held
+from vini.node.shares.settings import UplinkSettings
+from vini.node.shares.tree import MAJOR, Class
+
+_GONE = frozenset({0, ENOENT, ENODEV, EINVAL})  # EINVAL: no hooks there
+_OURS = frozenset({GROUP, GROUP + 1})  # groups of interfaces that slices have in the node's namespace
+
+
+class Seen(Value, frozen=True):
+    """What is there."""
+
+    index: int  # of our ifb; 0: there is none
+    up: bool = False
+    has_root: bool = False
+    classes: dict[int, SeenClass] = {}
+    queues: dict[int, int] = {}  # class -> bytes that may wait
+    filters: dict[int, str] = {}  # interface -> name of ours there, "" where it should have one
+    by_dev: dict[str, int] = {}
+
+
+class Uplink:
+    """That of one place.  Holds nothing between calls."""
+
+    def __init__(self, place: Place):
+        self._place = place
+        self._dev = f"vini{digest('shares', place.mark) >> 24:010x}"
+        self._handle = digest("shares", place.mark) >> 33  # of the filter: another place has another
+
+    # --- look ---------------------------------------------------------------------------------
+
+    def look(self) -> Seen:
+        """All of it; little where there is none."""
+        with Socket() as socket:
+            links = [rtnl.seen_link(m) for m in socket.dump(rtnl.dump_links())]
+            by_dev = {link.dev: link.index for link in links}
+            ours = next((x for x in links if x.dev == self._dev and x.group == GROUP), None)
+            qdiscs = [tc.seen_qdisc(m) for m in socket.dump(tc.dump_qdiscs())]
+            filters = self._filters(socket, links, {q.index for q in qdiscs if q.kind == "clsact"})
+            if ours is None:
+                return Seen(0, filters=filters, by_dev=by_dev)
+            own = [q for q in qdiscs if q.index == ours.index]
+            root = any(q.handle == MAJOR and q.parent == tc.ROOT and q.kind == "htb" for q in own)
+            queues = {q.parent: struct.unpack_from("=I", q.options)[0] for q in own if q.kind == "bfifo"}
+            seen = map(htb.seen_class, socket.dump(htb.dump_classes(ours.index))) if root else ()
+            return Seen(ours.index, ours.up, root, {c.handle: c for c in seen}, queues, filters, by_dev)
+
+    def _filters(self, socket: Socket, links: list[SeenLink], hooked: set[int]) -> dict[int, str]:
+        """At all interfaces by which packets leave the node: those that have addresses."""
+        addressed = {a.index for m in socket.dump(rtnl.dump_addresses()) if _leads(a := rtnl.seen_address(m))}
+        out: dict[int, str] = {}
+        for link in links:
+            name = self._filter(socket, link.index) if link.index in hooked else ""
+            if name or (link.index in addressed and link.group not in _OURS):
+                out[link.index] = name
+        return out
+
+    def _filter(self, socket: Socket, index: int) -> str:
+        try:
+            found = [tc.seen_filter(m) for m in socket.dump(tc.dump_filters(index))]
+        except OSError:  # it went away meanwhile
+            return ""
+        return next((f.name for f in found if f.priority == tc.SHARE_PRIORITY and f.handle == self._handle), "")
+
+    def numbers(self, held: Mapping[str, Held], seen: Seen) -> dict[Number, int]:
+        """By what a packet's class is told."""
+        out: dict[Number, int] = {}
+        for ns, one in sorted(held.items()):
+            out.update(dict.fromkeys(one.object.tunnels, MAJOR | one.slot))
+            if one.object.outside and (index := seen.by_dev.get(rules.dev_name(self._place.mark, ns), 0)):
+                out[BY_INTERFACE, index] = MAJOR | one.slot
+        return out
+
+    def name(self, numbers: Mapping[Number, int], settings: UplinkSettings, ifb: int) -> str:
+        """Of the filter for them: it tells what its program knows."""
+        known = f"{sorted(numbers.items())} {settings.exempt} {ifb}"
+        return f"{classify.NAME} {self._place.mark} {digest(known):016x}"
+
+    # --- change -------------------------------------------------------------------------------
+
+    def make(self, classes: Mapping[int, Class], seen: Seen) -> Seen:
+        """From now on these classes are there; packets in those that were there stay.  Raises DriverError."""
+        with Socket() as socket:
+            if not seen.index:
+                _do(socket, "an ifb", [rtnl.add_ifb(self._dev)])
+                seen = self.look()
+            index = seen.index
+            steps = [rtnl.set_link(self._dev, mtu=65535, up=True, alias=f"vini shares {self._place.mark}")]
+            if not seen.has_root:
+                steps.append(htb.set_root(index, MAJOR))
+            for handle, one in classes.items():
+                old = seen.classes.get(handle)
+                if old is None or (old.wish, old.parent) != (one.wish, _parent(one)):
+                    steps.append(htb.set_class(index, handle, one.parent, one.wish))
+                if one.queue and seen.queues.get(handle) != one.queue:
+                    size = struct.pack("=I", one.queue)
+                    steps.append(tc.set_qdisc(index, (handle & 0xFFFF) << 16, handle, "bfifo", size))
+            _do(socket, "the classes of slivers", steps)
+        return self.look()
+
+    def lead(self, numbers: Mapping[Number, int], settings: UplinkSettings, seen: Seen) -> None:
+        """From now on what is known by these numbers goes by its class, at all interfaces.  Raises DriverError."""
+        name = self.name(numbers, settings, seen.index)
+        lacking = [index for index, known in seen.filters.items() if known != name]
+        if not lacking:
+            return
+        try:
+            program = classify.load(numbers, settings.exempt)
+        except OSError as e:
+            raise DriverError(f"The kernel refused the program that tells slivers' packets apart: {e}.") from e
+        try:
+            with Socket() as socket:
+                for index in lacking:
+                    put = tc.set_redirecting_filter(index, program, name, seen.index, self._handle)
+                    *_, errno = socket.transact([tc.add_clsact(index), put])
+                    if errno and errno != ENODEV:
+                        _refused("what leads slivers' packets to their classes", errno)
+        finally:
+            os.close(program)
+
+    def drop(self, slots: list[int], seen: Seen) -> None:
+        """These classes go; nothing leads to them any more."""
+        handles = [MAJOR | base | slot for slot in slots for base in (0, EXEMPT)]
+        with Socket() as socket:
+            socket.transact([htb.delete_class(seen.index, h) for h in handles if h in seen.classes])
+
+    def remove(self, seen: Seen) -> None:
+        """All of it goes; what others have at the same interfaces stays."""
+        with Socket() as socket:
+            ours = [index for index, name in seen.filters.items() if name]
+            socket.transact([tc.delete_filter(i, tc.EGRESS, tc.SHARE_PRIORITY, self._handle) for i in ours])
+            unused = [
+                i for i in ours if not (_has_filters(socket, i, tc.EGRESS) or _has_filters(socket, i, tc.INGRESS))
+            ]
+            socket.transact([tc.delete_clsact(i) for i in unused])
+            socket.transact([rtnl.delete_link(self._dev)] if seen.index else [])
+
+
+def _leads(address: rtnl.SeenAddress) -> bool:
+    return not address.cidr.startswith(("127.", "fe80:")) and address.cidr != "::1/128"
+
+
+def _parent(one: Class) -> int:
+    """As the kernel tells it."""
+    return tc.ROOT if one.parent == MAJOR else one.parent
+
+
+def _has_filters(socket: Socket, index: int, parent: int) -> bool:
+    try:
+        return bool(socket.dump(tc.dump_filters(index, parent)))
+    except OSError:
+        return False
+
+
+def _do(socket: Socket, what: str, steps: list[bytes]) -> None:
+    for errno in socket.transact(steps):
+        if errno:
+            _refused(what, errno)
+
+
+def _refused(what: str, errno: int) -> None:
+    raise DriverError(f"The kernel refused {what}: {os.strerror(errno)}; `modprobe -a ifb sch_htb act_mirred cls_bpf`.")
