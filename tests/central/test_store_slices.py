@@ -7,6 +7,7 @@ import threading
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from vini.model import CapacityError, Conflict, Denied, Netns, NotFound, SliceSpec, Sliver, Stale, Topology
 from vini.rules.errors import Invalid
@@ -54,6 +55,37 @@ def test_what_was_put_is_what_nodes_get(db):
         assert slices.generations_of_node(tx, "n1") == {"princeton_iias": 1}
         assert slices.spec(tx, "princeton_iias", "n2") == spec("n2", 1)
         assert slices.behind(tx, "princeton_iias") == {"n1": 1, "n2": 1}
+
+
+def test_nodes_for_which_nothing_changes_stay_at_their_generation(db):
+    put(db, ("n1", "n2", "n3"))
+    for node in ("n1", "n2", "n3"):
+        with db.transaction() as tx:
+            slices.acknowledge(tx, "princeton_iias", node, 1, b"fine", 1.0)
+    with db.transaction() as tx:
+        seq, _ = slices.changed_since(tx, 0)
+        wanted = {n: spec(n, 2, expires=7.0 if n == "n2" else 0.0) for n in ("n1", "n2")}
+        slices.put_topology(
+            tx, "princeton_iias", PAIR, wanted, 5.0, held=specs.of_slice(tx, "princeton_iias"), renamed=False
+        )
+        assert slices.changed_since(tx, seq)[1] == {"n2", "n3"}, "it changes there, and ends there"
+        assert specs.written(tx, "princeton_iias", 2) == {"n2", "n3"}
+        assert slices.behind(tx, "princeton_iias") == {"n2": 2, "n3": 2}
+        assert slices.reports(tx, "princeton_iias")["n1"][:2] == (1, b"fine")
+        assert slices.get(tx, "princeton_iias").generation == 2
+    assert held(db, "n1") == [spec("n1", 1)] and held(db, "n2") == [spec("n2", 2, expires=7.0)]
+    with db.transaction() as tx:
+        seq, _ = slices.changed_since(tx, 0)
+        wanted = {n: replace(s, generation=3) for n, s in wanted.items()}
+        slices.put_topology(tx, "princeton_iias", PAIR, wanted, 5.0, held=specs.of_slice(tx, "princeton_iias"))
+        assert {"n1", "n2"} <= slices.changed_since(tx, seq)[1], "those who log in there know other names now"
+        assert specs.written(tx, "princeton_iias", 3) == {"n3"}, "which has not told yet that it ended"
+        later = {n: replace(s, generation=4, not_before=9.0) for n, s in wanted.items()}
+        slices.put_topology(tx, "princeton_iias", PAIR, later, 5.0, held=specs.of_slice(tx, "princeton_iias"))
+        assert specs.written(tx, "princeton_iias", 4) >= {"n1", "n2"}, "each tells when it acted"
+        at_once = {n: replace(s, generation=5) for n, s in wanted.items()}
+        slices.put_topology(tx, "princeton_iias", PAIR, at_once, 5.0, held=specs.of_slice(tx, "princeton_iias"))
+        assert specs.written(tx, "princeton_iias", 5) >= {"n1", "n2"}
 
 
 def test_nothing_goes_back_to_an_older_generation(db):

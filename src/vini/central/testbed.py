@@ -81,6 +81,7 @@ class Change(Value, frozen=True):
 
     generation: int
     nodes: frozenset[str]
+    written: frozenset[str]  # those for which that is another than it was
 
 
 class Testbed:
@@ -129,7 +130,7 @@ class Testbed:
         """
         started = time.monotonic()
         change = await asyncio.to_thread(self._put, caller, topology, what, after, at)
-        self._bus.wake(change.nodes)
+        self._bus.wake(change.written)
         await self._taken(topology.name, change, started + wait_s, later=at > 0)
         rows = await asyncio.to_thread(self._last_heard, topology.name)
         return bus.Report(rows, len(change.nodes), time.monotonic() - started, topology.name, change.generation)
@@ -149,9 +150,11 @@ class Testbed:
             outside.refuse(topology, _before(row), _grant_of(tx, topology))
             wanted = self._embedded(tx, topology, generation, row, held, max(now, at))
             wanted = _at(at, wanted, nodes.all(tx)) if at else wanted
-            slices.put_topology(tx, name, topology, wanted, now, above=generation)
+            renamed = _is_renamed(_before(row), topology)
+            slices.put_topology(tx, name, topology, wanted, now, generation, held, renamed)
+            written = specs.written(tx, name, generation)
             events.add(tx, at=now, who=caller.email, what=what, kind="slice", target=name, detail=f"{generation}")
-        return Change(generation, lost | frozenset(wanted) | {n for n, s in held.items() if s.objects})
+        return Change(generation, lost | frozenset(wanted) | {n for n, s in held.items() if s.objects}, written)
 
     def granted(self, caller: Caller, name: str) -> OutsideGrant:
         """What the slice may do in the world.  NotFound where that is nothing."""
@@ -488,6 +491,14 @@ def _before(row: SliceRow) -> Topology:
         return row.topology
     except ViniError:
         return Topology(row.name)
+
+
+def _is_renamed(before: Topology, now: Topology) -> bool:
+    """Whether those who log in know its slivers by other names or addresses now."""
+    try:
+        return hosts(before) != hosts(now)
+    except ViniError:  # another version stored it, which took it
+        return True
 
 
 class _Undone(Exception):

@@ -26,5 +26,5 @@ def value(tx: Tx, name: str) -> int:
 
 def values(tx: Tx, *names: str) -> tuple[int, ...]:
     """What each of several is, at one moment."""
-    found = {row.name: row.value for row in tx.execute(select(counters).where(counters.c.name.in_(names)))}
+    found: dict[str, int] = dict(tx.execute(select(counters).where(counters.c.name.in_(names))).all())
     return tuple(found.get(name, 0) for name in names)

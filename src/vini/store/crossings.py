@@ -16,10 +16,12 @@ from vini.store.tables import crossings, slices
 def put(tx: Tx, slice_: str, taken: Mapping[Pair, float]) -> None:
     """The slice has links between these nodes from now on, which take that together, in Mbit/s."""
     number = tx.scalar(select(slices.c.id).where(slices.c.name == slice_))
-    tx.execute(delete_rows(crossings).where(crossings.c.slice_id == number))
     numbers = nodes.numbers(tx, {node for pair in taken for node in pair}) if taken else {}
-    rows = [
-        {"slice_id": number, "a_id": numbers[a], "b_id": numbers[b], "mbit": mbit} for (a, b), mbit in taken.items()
-    ]
-    if rows:
+    now = {(numbers[a], numbers[b]): mbit for (a, b), mbit in taken.items()}
+    query = select(crossings.c.a_id, crossings.c.b_id, crossings.c.mbit).where(crossings.c.slice_id == number)
+    if now == {(a, b): mbit for a, b, mbit in tx.execute(query)}:
+        return
+    tx.execute(delete_rows(crossings).where(crossings.c.slice_id == number))
+    if now:
+        rows = [{"slice_id": number, "a_id": a, "b_id": b, "mbit": mbit} for (a, b), mbit in now.items()]
         tx.execute(insert(crossings), rows)

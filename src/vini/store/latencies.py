@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 import msgspec
-from sqlalchemy import select
+from sqlalchemy import select, true
 from sqlalchemy.dialects import postgresql, sqlite
 
 from vini.bandwidth import Pair
 from vini.rules import mesh
 from vini.rules.mesh import Measured, Member
+from vini.store import nodes as nodes_store
 from vini.store.database import Tx
 from vini.store.tables import latencies, nodes
 
@@ -50,10 +51,13 @@ def note(tx: Tx, learned: Mapping[str, Mapping[str, float | None]], now: float) 
 
 def all(tx: Tx, now: float, names: Collection[str] | None = None) -> dict[Pair, Measured]:
     """All that is believed, of each two nodes; or only between these."""
+    if names is not None and len(names) < 2:
+        return {}
     found = known(tx, names)
+    wanted = true() if names is None else nodes_store.are(names)
     if names is not None:
         found = {node: {p: m for p, m in of.items() if p in names} for node, of in found.items()}
-    joined = {str(name): float(at) for name, at in tx.execute(select(nodes.c.name, nodes.c.joined))}
+    joined = {str(name): float(at) for name, at in tx.execute(select(nodes.c.name, nodes.c.joined).where(wanted))}
     return mesh.believed(found, joined, now)
 
 

@@ -126,6 +126,12 @@ def named(tx: Tx, names: Collection[str]) -> list[NodeRow]:
     return [_node(row) for row in tx.execute(_QUERY.where(are(names)).order_by(nodes.c.name)) if row.name in names]
 
 
+def sites_of(tx: Tx) -> dict[str, str]:
+    """Node -> its site; nothing else is read of them."""
+    query = select(nodes.c.name, sites_table.c.login_base).select_from(nodes.join(sites_table))
+    return dict(tx.execute(query).all())
+
+
 def are(names: Collection[str]) -> ColumnElement[bool]:
     """The condition that a node is one of these; of many, none: looking at all is quicker."""
     return nodes.c.name.in_(names) if len(names) < _FEW else true()

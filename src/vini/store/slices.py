@@ -39,6 +39,7 @@ __all__ = [
     "specs_of_node", "topology", "visible",
 ]  # fmt: skip
 
+_LEAP = 1 << 20  # more than a slice is changed between two backups
 _LIGHT = (*(c for c in slices.c if c.name not in ("site_id", "topology")), sites_table.c.login_base.label("site"))
 _JOINED = slices.join(sites_table)
 
@@ -152,11 +153,15 @@ def amend(tx: Tx, name: str, how: Callable[[SliceSpec], SliceSpec]) -> bool:
 
 
 def overtake(tx: Tx, name: str, above: int) -> None:
-    """Ask for the same by a generation above that one, which a node holds though it was never stored here."""
+    """Ask for the same by a generation above that one, which a node holds though it was never stored here.
+
+    Far above it: other nodes may hold still higher ones of the same past, each that of its own last change.
+    """
     row = get(tx, name, lock=True)
-    if row.generation <= above:
-        change(tx, name, {"generation": above + 1})
-        specs.renumber(tx, name, above + 1)
+    if specs.is_below(tx, name, above):
+        number = max(row.generation, above) + _LEAP
+        change(tx, name, {"generation": number})
+        specs.renumber(tx, name, number)
 
 
 def expired(tx: Tx, now: float) -> list[str]:
@@ -196,9 +201,13 @@ def generation(tx: Tx, name: str) -> int:
 
 
 def put_topology(
-    tx: Tx, name: str, topology: Topology, wanted: Mapping[str, SliceSpec], at: float, above: int | None = None
-) -> int:
+    tx: Tx, name: str, topology: Topology, wanted: Mapping[str, SliceSpec], at: float, above: int | None = None,
+    held: Mapping[str, SliceSpec] | None = None, renamed: bool = True,
+) -> int:  # fmt: skip
     """Store a new desired state; the generation is that of its specs, or without any `above`, or the next.
+
+    With `held`, what is stored of it, nodes for which nothing changes stay at the generation that they are at;
+    `renamed`: as in `specs.put`.
 
     On nodes that held the slice and are not named in `wanted`, it ends.  Raises Stale unless it is newer than what is
     stored, and Invalid where two specs differ in generation.
@@ -215,7 +224,7 @@ def put_topology(
     values = {"generation": number, "updated": at, "topology": msgspec.json.encode(topology)}
     tx.execute(update(slices).where(slices.c.name == name).values(values))
     placed = {s: node for s, node in placement.places(wanted).items() if s in topology.slivers}
-    specs.put(tx, name, number, wanted, placement.use(topology, placed))
+    specs.put(tx, name, number, wanted, placement.use(topology, placed), held, renamed)
     takings.put(tx, name, quota.taken(topology, placed))
     crossings.put(tx, name, bandwidth.crossing(topology, placed))
     return number

@@ -32,10 +32,16 @@ _OF_SPECS = [specs.c[c] for c in _USES]
 
 
 def put(
-    tx: Tx, slice_: str, generation: int, wanted: Mapping[str, SliceSpec], uses: Mapping[str, Use] | None = None
-) -> None:
+    tx: Tx, slice_: str, generation: int, wanted: Mapping[str, SliceSpec], uses: Mapping[str, Use] | None = None,
+    held: Mapping[str, SliceSpec] | None = None, renamed: bool = False,
+) -> None:  # fmt: skip
     """These specs are what the slice is, and take that of their nodes, or without `uses` what they took before; on
-    every other node that may hold something of it, it ends."""
+    every other node that may hold something of it, it ends.
+
+    With `held`, what is stored of the slice, nothing is written of nodes where that is wanted still: they stay at the
+    generation that they are at.  `renamed`: those are to look all the same, since the names are others that those know
+    who log in there.
+    """
     query = select(nodes_table.c.name, *_OF_SPECS).select_from(_JOINED)
     before = {name: Use(*taken) for name, *taken in tx.execute(query.where(specs.c.slice == slice_))}
     leaves = {name: SliceSpec(slice_, name, generation) for name in before if name not in wanted}
@@ -43,13 +49,36 @@ def put(
     if not every:
         return
     now = {name: (before if uses is None else uses).get(name, Use()) if name in wanted else Use() for name in every}
+    stay = {n for n, old in (held or {}).items() if n in wanted and _is_same(old, wanted[n]) and now[n] == before[n]}
     numbers = nodes.numbers(tx, every.keys())
     seq = counters.add(tx, COUNTER)
-    rows = [{"node_id": numbers[n], "seq": seq, **_columns(spec, now[n])} for n, spec in sorted(every.items())]
-    made = _insert(tx, specs)
-    changed = {c: made.excluded[c] for c in ("generation", "body", "ends", "seq", *_USES)}
-    tx.execute(made.on_conflict_do_update(index_elements=["node_id", "slice"], set_=changed), rows)
-    _take(tx, {numbers[n]: now[n] + before[n] * -1 if n in before else now[n] for n in sorted(every)})
+    moved = {n: s for n, s in sorted(every.items()) if n not in stay}
+    if moved:
+        rows = [{"node_id": numbers[n], "seq": seq, **_columns(spec, now[n])} for n, spec in moved.items()]
+        made = _insert(tx, specs)
+        changed = {c: made.excluded[c] for c in ("generation", "body", "ends", "seq", *_USES)}
+        tx.execute(made.on_conflict_do_update(index_elements=["node_id", "slice"], set_=changed), rows)
+        _take(tx, {numbers[n]: now[n] + before[n] * -1 if n in before else now[n] for n in moved})
+    if renamed and stay:
+        tx.execute(update(specs).where(specs.c.slice == slice_).values(seq=seq))
+
+
+def _is_same(old: SliceSpec, new: SliceSpec) -> bool:
+    """But for its generation.  What is for a later moment is told to all nodes: who asked for it counts who acted."""
+    timed = old.not_before or new.not_before
+    return not timed and replace(new, generation=old.generation) == old
+
+
+def written(tx: Tx, slice_: str, generation: int) -> frozenset[str]:
+    """The nodes for which something is at that generation of the slice."""
+    query = select(nodes_table.c.name).select_from(_JOINED)
+    return frozenset(tx.scalars(query.where(specs.c.slice == slice_, specs.c.generation == generation)))
+
+
+def is_below(tx: Tx, slice_: str, generation: int) -> bool:
+    """Whether any node is asked for that generation of the slice, or an older one."""
+    query = select(specs.c.node_id).where(specs.c.slice == slice_, specs.c.generation <= generation)
+    return tx.execute(query.limit(1)).first() is not None
 
 
 def _take(tx: Tx, more: Mapping[int, Use]) -> None:

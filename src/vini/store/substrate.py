@@ -52,7 +52,7 @@ def get(tx: Tx, name: str) -> SubstrateLink:
 def picture(tx: Tx, measured: Mapping[Pair, float] | None = None) -> Substrate:
     """All of it, for questions; with what was measured of the ways between nodes."""
     links = all(tx)
-    return Substrate(links, {row.name: row.site for row in nodes.all(tx)} if links else {}, measured)
+    return Substrate(links, nodes.sites_of(tx) if links else {}, measured)
 
 
 def add(tx: Tx, new: NewSubstrateLink) -> SubstrateLink:
