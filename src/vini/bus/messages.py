@@ -33,6 +33,7 @@ class Greeting(Message, frozen=True):
     expired: dict[str, int] = {}  # slice -> generation, of those in `ended` that the node ended itself, by its clock
     uplink: str = ""  # whether the node is connected to its central, and if not why; "": it has joined none
     wireguard: str = ""  # its public key for encrypted tunnels, in base64; "": it can have none
+    failing: tuple[str, ...] = ()  # a sentence of each part of the agent that failed lately
 
 
 class Accept(Message, frozen=True):
