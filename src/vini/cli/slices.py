@@ -166,7 +166,7 @@ async def _status(slice_: str | None, verbose: bool, wait_s: float | None, as_js
             await client.wait_converged(topology.name, wait_s)
         rows = await client.status(topology.name)
         converged, why = await client.converged(topology.name)
-        everything.append((topology, rows, converged, why, await asyncio.to_thread(_shut_in, client, topology)))
+        everything.append((topology, rows, converged, why, _shut_in(client, topology)))
     if as_json:
         dump([_status_json(*entry) for entry in everything])
     else:
