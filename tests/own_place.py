@@ -160,8 +160,9 @@ class OwnPlace:
 
     def sweep(self, slice_: str) -> None:
         """As an agent does when a slice is not wanted any more."""
-        left = frozenset(Netns(ns) for ns in self.namespaces() if ns.startswith(slice_ + "."))
-        self.machine().apply(plan((), left))
+        spaces = {ns for ns in self.namespaces() if ns.startswith(slice_ + ".")}
+        outliving = Traces(self.place, ProcessDriver(self.place)).outliving(spaces)
+        self.machine().apply(plan((), frozenset(map(Netns, spaces)) | outliving))
 
     # --- the end ---------------------------------------------------------------------------------
 

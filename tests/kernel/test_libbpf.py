@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import struct
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -70,6 +72,37 @@ def test_what_is_no_object_is_refused_with_libbpfs_words() -> None:
     with pytest.raises(Refused) as refused:
         BpfObject(b"not ELF")
     assert refused.value.log
+
+
+def test_libbpfs_words_are_those_of_the_thread_that_it_said_them_in() -> None:
+    """It has one function to say them by; what a thread gave it must not go while another may be calling it."""
+    began, over = threading.Event(), threading.Event()
+    theirs: list[str] = []
+    ours: list[str] = []
+
+    def another() -> None:
+        with libbpf._words_into(theirs):
+            began.set()
+            assert over.wait(60)
+
+    with ThreadPoolExecutor(1) as pool, libbpf._words_into(ours):
+        listening = pool.submit(another)
+        assert began.wait(60)
+        for end in (lambda: None, over.set):
+            end()
+            if over.is_set():
+                listening.result(timeout=60)
+            assert not libbpf._library().bpf_object__open_mem(b"no object", 9, None)
+    assert theirs == [] and len(ours) == 2 and all("ELF" in words for words in ours)
+
+
+def test_no_more_is_read_of_a_key_or_value_than_it_has(loaded: BpfObject) -> None:
+    head, fd = next(m for m in loaded.maps() if m.name == "table"), loaded.map_fd("table")
+    for key, value in ((b"\0\0", b"\0\0"), (b"\0" * 4, b"\0")):
+        with pytest.raises(ValueError, match="keys of 4 bytes and values of 2"):
+            libbpf.update(fd, head, key, value)
+    with pytest.raises(ValueError, match="keys of 4 bytes"):
+        libbpf.lookup(fd, head, b"")
 
 
 def test_the_verifier_refuses_and_its_log_names_the_line(elf: bytes) -> None:

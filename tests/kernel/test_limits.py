@@ -141,6 +141,27 @@ def test_io_weights_are_there_where_the_disk_heeds_them_and_refused_elsewhere(on
     assert limits.observed(place, heavy) == heavy
 
 
+def test_all_slivers_together_weigh_as_before_when_the_last_reservation_is_over(place: Place) -> None:
+    reserved, plain = Container("t.r", cpu_percent=50, cpu_reserved=True), Container("t.p")
+    for o in (reserved, plain):
+        limits.ensure(place, o)
+    first = next(iter(dict(limits.files(place, reserved))))
+    assert first.read_text() == limits_text(place, reserved, first)
+    limits.ensure(place, replace(reserved, cpu_reserved=False))
+    assert first.read_text().strip() in ("100", "1024")
+    limits.ensure(place, reserved)
+    limits.ensure(place, plain)
+    assert first.read_text() == limits_text(place, reserved, first), "one is left that has a reservation"
+    cgroup.delete(cgroup.of(place, "t.r"))
+    limits.remove(place, "t.r")
+    assert first.read_text().strip() in ("100", "1024")
+    limits.remove(place, "t.p")
+
+
+def limits_text(place: Place, o: Container, file: Path) -> str:
+    return dict(limits.files(place, o))[file] + "\n"
+
+
 @pytest.mark.needs_kernel("cgroup2_io")
 def test_a_disk_has_its_size_and_files_and_its_rates_are_those_of_the_slivers_group(place: Place) -> None:
     disk = Disk("s.a", 16, inodes=200, read_mb=50, write_mb=2)

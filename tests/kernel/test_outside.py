@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import subprocess
@@ -25,9 +26,10 @@ from outside_world import (
 )
 from own_place import run
 
-from vini.model import OutsideGrant
+from vini.model import OutsideGrant, SliceSpec
 from vini.node import netns
 from vini.node.outside import nft, record, rules
+from vini.node.serve import build
 
 pytestmark = [pytest.mark.root, pytest.mark.needs("cgroup2", "outside")]
 BROADCAST, ELSEWHERE = "ff:ff:ff:ff:ff:ff", "02:de:ad:be:ef:01"
@@ -170,6 +172,25 @@ def test_what_nothing_is_written_down_of_any_more_is_found_all_the_same(world):
     world.up(None)
     assert rules.PREFIX not in world.on_host("ip", "link")
     assert "table inet vini.outside" not in world.on_host("nft", "list", "tables")
+
+
+def test_an_agent_takes_the_rules_away_with_the_slice(world):
+    """The real agent: it does not look at what is in a sliver that nobody wants any more."""
+    world.up(EVERYWHERE)
+    place = world.own.place
+
+    async def live() -> None:
+        await agent.accept(SliceSpec("v", "local", 1, world.want["v"]), lambda *_: None)
+        assert record.slices(place) == ["v"]
+        await agent.accept(SliceSpec("v", "local", 2), lambda *_: None)
+
+    with netns.inside(world.host):
+        agent = build(place)
+        asyncio.run(live())
+        agent.close()
+    assert record.slices(place) == [] and world.own.namespaces() == set()
+    assert world.on_host("nft", "list", "ruleset") == ""
+    assert world.on_host("cat", "/proc/sys/net/ipv4/conf/eth0/forwarding").strip() == "0"
 
 
 def test_packets_bits_flows_and_the_bytes_of_a_day_are_bounded(world):

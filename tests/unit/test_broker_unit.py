@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
+import socket
 from pathlib import Path
 from typing import get_args
 
 import pytest
 
-from vini.model import SliceSpec
+from vini.model import SliceSpec, ViniError
 from vini.node.broker import policy, requests
+from vini.node.broker.guest import Given, Guest
 from vini.node.broker.journal import Journal
 from vini.node.broker.service import Broker, Seen, changes
 from vini.node.place import Place
+from vini.node.rate import Rate
 from vini.node.ssh import authorized
 from vini.rules import grants
 from vini.rules.errors import Invalid
@@ -37,7 +41,9 @@ def test_a_port_is_granted_by_any_range_that_it_is_in() -> None:
         grants.parsed("tcp:1 " * 51)
 
 
-def test_of_the_centrals_slices_only_the_central_says_what_is_granted(tmp_path: Path) -> None:
+def test_of_the_centrals_slices_only_the_central_says_what_is_granted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     now = policy.Policy(tmp_path)
     policy.write(tmp_path, {"mine": ("tcp:80",), "home_a": ("tcp:81",)})
     assert grants.words(now.granted("mine")) == "tcp:80"
@@ -48,7 +54,11 @@ def test_of_the_centrals_slices_only_the_central_says_what_is_granted(tmp_path: 
     assert grants.words(now.granted("home_a")) == "tcp:7"
     assert grants.words(now.granted("mine")) == "tcp:80"
     (tmp_path / "grants.json").write_text("spoilt")
-    assert now.granted("mine") == ()
+    for _ in range(3):
+        assert now.granted("mine") == ()
+    assert caplog.text.count("nothing is granted to slice mine: What is granted on this node can't be read") == 1
+    with pytest.raises(ViniError, match="mend that file, or delete it"):
+        policy.read(tmp_path)
 
 
 def test_what_changes_is_told_once() -> None:
@@ -89,6 +99,25 @@ def test_a_sliver_hears_of_its_end_an_hour_ten_minutes_and_a_minute_before_it(tm
     broker._warn("s.a", 10_030.0, [guest])  # renewed, though not by much
     assert guest.told[-1] == {"event": "expires", "at": 10_030.0, "in_s": 29.0}
     assert (place.sliver("s.a") / "broker.log").read_text().count("this slice ends in") == 4
+
+
+@pytest.mark.parametrize("error", [OSError("disk"), KeyError("x"), AssertionError()])
+async def test_a_mistake_of_ours_is_a_sentence_for_who_asked_and_he_may_ask_again(error: Exception) -> None:
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    theirs.settimeout(60)
+
+    async def fails(_: requests.Request, __: int) -> Given:
+        raise error
+
+    guest = Guest("s.a", 1, ours, fails, Rate(20.0, 5.0), lambda _: None)
+    serving = asyncio.create_task(guest.serve())
+    with theirs:
+        for _ in range(2):
+            theirs.sendall(b'{"ask": "help"}\n')
+            said = json.loads(await asyncio.to_thread(theirs.recv, 4096))
+            assert "The agent failed at this; its log on the node says where" in said["sentence"]
+    await serving
 
 
 def test_a_sliver_fills_no_disk_by_what_it_does_wrong(tmp_path: Path) -> None:

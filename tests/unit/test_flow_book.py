@@ -38,6 +38,35 @@ def test_a_flow_is_found_by_what_the_world_saw_and_by_its_own_address(tmp_path):
         ask.who(tmp_path, AskFlows("::1", 1, "5.5.5.5", 53))
 
 
+def test_of_slices_that_one_may_not_see_nothing_is_told_and_they_take_no_room(tmp_path):
+    made = Book(tmp_path, Keep(), 100.0)
+    made.begin([(f"{slice_}.a", 101.0 + i, flow(i)) for i, slice_ in enumerate(("mine", "mine", "home_a", "mine"))])
+    made.commit(110.0)
+    told = ask.who(tmp_path, question(-1, most=1), lambda slice_: slice_ != "mine").flows
+    assert [f.slice for f in told] == ["home_a"]
+
+
+def test_a_file_that_can_not_be_read_is_told_of_and_the_others_are_read(tmp_path):
+    made = Book(tmp_path, Keep(), 100.0)
+    made.begin([("v.a", 101.0, flow(1))])
+    made.commit(102.0)
+    for part, body in ((7, b"spoilt" * 1000), (8, b"")):
+        book.path(tmp_path, part).write_bytes(body)
+    said = ask.who(tmp_path, question(-1))
+    assert [f.source for f in said.flows] == ["198.18.0.1:1"]
+    ((_, _, why),) = [gap for gap in said.unwatched if "7.db" in gap[2]]
+    assert "7.db can't be read: file is not a database" in why
+
+
+def test_a_file_that_goes_while_it_is_asked_for_is_not_missed(tmp_path, monkeypatch):
+    made = Book(tmp_path, Keep(), 100.0)
+    made.begin([("v.a", 101.0, flow(1))])
+    made.commit(102.0)
+    monkeypatch.setattr(book, "parts", lambda _: [1, 2])
+    said = ask.who(tmp_path, question(-1))
+    assert len(said.flows) == 1 and said.unwatched == ()
+
+
 def test_what_was_not_committed_is_not_there_and_the_rest_is_whole(tmp_path):
     made = Book(tmp_path, Keep(), 100.0)
     made.begin([("v.a", 101.0, flow(1))])

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tarfile
 import threading
+import tracemalloc
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -161,6 +162,35 @@ def test_what_is_too_much_is_refused_before_it_is_written(root: Path) -> None:
     assert not (root / "big").exists()
 
 
+def test_directories_that_names_ask_for_count_as_those_that_are_there(root: Path) -> None:
+    deep = archive(*((f"{i}/{'d/' * 50}x", REG, "") for i in range(10)))
+    with pytest.raises(Refused, match="more than 100 files"):
+        grown(root, deep, limits=Limits(files=100))
+    assert sum(len(below) + len(files) for _, below, files in os.walk(root)) <= 100
+
+
+@pytest.mark.parametrize("time", ["1e300", "inf", "-1e300", "nan"])
+def test_a_time_that_is_nobodys_is_no_mistake_of_ours(root: Path, time: str) -> None:
+    grown(root, archive(("etc/x", REG, "y"), pax_headers={"mtime": time}))
+    assert 0 <= (root / "etc" / "x").stat().st_mtime <= 2**33
+
+
+def test_a_link_to_no_name_is_refused(root: Path) -> None:
+    with pytest.raises(Refused, match="which is no name"):
+        grown(root, archive(("x", SYM, "a"), pax_headers={"linkpath": "a\0b"}))
+
+
+def test_an_archive_of_many_members_takes_no_memory_for_each(root: Path) -> None:
+    few, many = (archive(*((f"dev/{i}", REG, "") for i in range(n))) for n in (100, 5000))
+    peaks = []
+    for one in (few, many):
+        tracemalloc.start()
+        grown(root, one)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] - len(many) < peaks[0] - len(few) + 500_000, "of an archive that is in memory itself"
+
+
 def test_an_archive_that_ends_too_early_is_damaged(root: Path) -> None:
     with pytest.raises(Refused, match="damaged|middle"):
         grown(root, archive(("a", REG, "x" * 100_000))[:50_000])
@@ -293,6 +323,16 @@ def test_an_oci_layout_is_unpacked_layer_by_layer(there: Store, tmp_path: Path) 
     packed = subprocess.run(["tar", "-cf", "-", "-C", str(at), "."], capture_output=True, check=True).stdout
     again = imported(there, written(tmp_path, packed))
     assert sorted(p.name for p in there.root(again).iterdir()) == ["b", "bin"]
+
+
+def test_indexes_in_indexes_have_an_end(there: Store, tmp_path: Path) -> None:
+    at = layout(tmp_path / "layout", archive(*SHELL))
+    kind = "application/vnd.oci.image.index.v1+json"
+    for _ in range(2000):
+        inner = blob(at, (at / "index.json").read_bytes())
+        (at / "index.json").write_text(json.dumps({"manifests": [{"digest": inner, "mediaType": kind}]}))
+    with pytest.raises(Refused, match="indexes in indexes"):
+        imported(there, str(at))
 
 
 def test_a_blob_that_is_not_what_its_name_says_is_refused(there: Store, tmp_path: Path) -> None:

@@ -26,7 +26,8 @@ def doctor_command(as_json: bool) -> None:
     have = probe.capabilities()
     if as_json:
         dump({"kernel": platform.release(), "python": platform.python_version(), "have": sorted(have),
-              "missing": {f.name: f.remedy for f in probe.FEATURES if f.name not in have}})  # fmt: skip
+              "missing": {f.name: f.remedy for f in probe.FEATURES if f.name not in have},
+              "failing": list(_failing())})  # fmt: skip
     else:
         line(f"Linux {platform.release()}, Python {platform.python_version()}")
         table(("", "FEATURE", "SERVES", "REMEDY"), [_row(f, f.name in have) for f in probe.FEATURES])
@@ -34,7 +35,18 @@ def doctor_command(as_json: bool) -> None:
             note("Without netem or element, links can't have delay, loss or rate; plain links work.")
         elif "netem" not in have:
             note("This kernel has no netem: links are emulated by VINI's own element (docs/explanation/links.md).")
+        for sentence in _failing():
+            note(sentence)
     raise click.exceptions.Exit(0 if {"root", "cgroup2"} <= have else 1)
+
+
+def _failing() -> tuple[str, ...]:
+    """What the agent tells of its parts that failed, where one runs and we may ask it."""
+    with suppress(ViniError, OSError):
+        reply = asyncio.run(_ask(Client(), bus.Hello()))
+        if isinstance(reply, bus.Greeting):
+            return reply.failing
+    return ()
 
 
 def _row(feature: probe.Feature, has: bool) -> tuple[str, ...]:
@@ -64,6 +76,8 @@ def _status() -> None:
     slices = ", ".join(f"{s} (generation {g})" for s, g in reply.generations.items()) or "no slice"
     line(f"The agent runs as process {reply.pid}, version {reply.version}; it watches over {slices}.")
     line(f"Its log: {client.place.state / 'agent.log'}")
+    for sentence in reply.failing:
+        line(sentence)
 
 
 @agent_command.command("start")

@@ -15,6 +15,7 @@ from vini.cli.choose import generated, read_topology, readable, slice_option, th
 from vini.cli.out import Ticker, count, dump, json_option, line, note, table
 from vini.cli.seconds import Seconds
 from vini.client import connect
+from vini.client.slices import Slices
 from vini.expected import expectations
 from vini.model import Conflict, Link, NotFound, Routing, SliverStatus, Topology, ViniError
 
@@ -165,17 +166,28 @@ async def _status(slice_: str | None, verbose: bool, wait_s: float | None, as_js
             await client.wait_converged(topology.name, wait_s)
         rows = await client.status(topology.name)
         converged, why = await client.converged(topology.name)
-        everything.append((topology, rows, converged, why))
+        everything.append((topology, rows, converged, why, _shut_in(client, topology)))
     if as_json:
         dump([_status_json(*entry) for entry in everything])
     else:
         for entry in everything:
             _print_status(*entry, verbose=verbose)
-    return all(converged and all(r.state == "ready" for r in rows) for _, rows, converged, _ in everything)
+    for sentence in await client.failing():
+        note(f"note: {sentence}")
+    return all(converged and all(r.state == "ready" for r in rows) for _, rows, converged, *_ in everything)
 
 
-def _status_json(topology: Topology, rows: list[SliverStatus], converged: bool, why: str) -> dict[str, object]:
+def _shut_in(client: Slices, topology: Topology) -> list[str]:
+    """The slivers that ask for a way to the world, where none is granted to their slice."""
+    asking = [s.name for s in topology.slivers.values() if s.outside]
+    return asking if asking and client.granted(topology.name) is None else []
+
+
+def _status_json(
+    topology: Topology, rows: list[SliverStatus], converged: bool, why: str, shut_in: list[str]
+) -> dict[str, object]:
     return {
+        "not_granted": shut_in,
         "slice": topology.name,
         "slivers": [{"sliver": r.sliver.partition(".")[2], "state": r.state, "why": r.why} for r in rows],
         "converged": converged,
@@ -191,7 +203,9 @@ def _title(link: Link) -> str:
     return "--".join(e.sliver for e in link.ends)
 
 
-def _print_status(topology: Topology, rows: list[SliverStatus], converged: bool, why: str, *, verbose: bool) -> None:
+def _print_status(
+    topology: Topology, rows: list[SliverStatus], converged: bool, why: str, shut_in: list[str], *, verbose: bool
+) -> None:
     ready = sum(r.state == "ready" for r in rows)
     state = "" if not expectations(topology) else "; converged" if converged else f"; not converged: {why}"
     line(f"{topology.name}: {ready} of {count(len(rows), 'sliver')} ready, {count(len(topology.links), 'link')}{state}")
@@ -201,6 +215,10 @@ def _print_status(topology: Topology, rows: list[SliverStatus], converged: bool,
     for sliver in topology.slivers.values():
         if sliver.state != "running":
             line(f"  sliver {sliver.name} is {sliver.state}, as asked")
+    if shut_in:
+        grants = f"`vini outside grant {topology.name} --to PREFIX`"
+        line(f"  no way to the world, which `outside: true` of {', '.join(shut_in)} asks for: it is not granted")
+        line(f"  an admin, on one machine root, grants it: {grants}")
     for link_, fault in sorted({pair for r in rows for pair in r.faults.items()}):
         line(f"  link {link_} has failed: {fault}")
     for row in rows:

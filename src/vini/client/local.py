@@ -214,6 +214,10 @@ class Client(Slices):
         assert isinstance(reply, bus.Report)
         return list(reply.slivers)
 
+    async def failing(self) -> tuple[str, ...]:
+        """As of when the agent was first asked."""
+        return (await self.greeting()).failing
+
     async def fib_entries(self, slice_: str) -> dict[str, tuple[FibEntry, ...]]:
         """Sliver -> its main forwarding table, both IP versions."""
         reply = await self._ask(bus.AskFibs(slice_))

@@ -126,6 +126,10 @@ class Slices(ABC):
     async def status(self, slice_: str) -> list[SliverStatus]:
         """One row per sliver, by a fresh look."""
 
+    async def failing(self) -> tuple[str, ...]:
+        """A sentence of each part of this machine's agent that failed lately."""
+        return ()
+
     @abstractmethod
     async def fib_entries(self, slice_: str) -> dict[str, tuple[FibEntry, ...]]:
         """Sliver -> its main forwarding table, both IP versions."""

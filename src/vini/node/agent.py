@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import re
 import time
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +30,7 @@ from vini.node.paths import Paths
 from vini.node.programs import Programs
 from vini.node.trace import Traces
 from vini.plan import outcome, plan, status, touched, within
+from vini.rules.words import SLICE
 
 T = TypeVar("T")
 log = logging.getLogger("vini.agent")
@@ -205,6 +207,13 @@ class Agent:
     def holds(self, slice_: str, asker: Asker) -> bool:
         """Whether the slice is one that this asker asked for."""
         return slice_ in self._ledgers.of(asker).wanted()
+
+    def may_see(self, slice_: str, asker: Asker) -> bool:
+        """Whether what is written down of a slice, which may be long gone, is this asker's to see.  The central may see
+        what it asked for, and of what nobody remembers that which has a name as its slices have."""
+        if asker == "here" or self._ledgers.central.accepted(slice_) > 0:
+            return True
+        return self._ledgers.here.accepted(slice_) == 0 and re.fullmatch(SLICE, slice_) is not None
 
     def spec(self, slice_: str) -> SliceSpec | None:
         """What is in force of a slice, whoever asked for it."""
@@ -419,12 +428,13 @@ class Agent:
         return len(ops), outcome(have, ops, failures)
 
     def _observe(self, want: frozenset[AnyObject], scope: Collection[str]) -> frozenset[AnyObject]:
-        """Of a sliver that nobody wants any trace counts as its namespace: all the rest falls with that.
-        One without a trace needs no look."""
+        """Of a sliver that nobody wants any trace counts as its namespace: all the rest falls with that, but for what
+        the node has outside of it.  One without a trace needs no look."""
         wanted = {ns for o in want for ns in o.slivers}
         traces = self._traces.namespaces()
         unwanted = (set(scope) - wanted) & traces
-        return self._machine.observe(wanted & traces).objects | {Netns(ns) for ns in unwanted}
+        left = self._traces.outliving(unwanted) if unwanted else frozenset()
+        return self._machine.observe(wanted & traces).objects | {Netns(ns) for ns in unwanted} | left
 
     def _want(self) -> frozenset[AnyObject]:
         specs = [self._now(s) for s in self._ledgers.wanted().values()]

@@ -29,7 +29,7 @@ class Answers:
         clock: Callable[[], float] = time.time, wireguard: Callable[[], str] = lambda: "",
         ssh: SshService | None = None, logs: Callable[[bus.Logs], running.Prepared] | None = None,
         measure: Callable[[str, Mapping[str, str]], dict[str, float | None]] = rtt.measure,
-        who: Callable[[bus.AskFlows], bus.Flows] = lambda _: bus.Flows(()),
+        who: Callable[[bus.AskFlows, Callable[[str], bool]], bus.Flows] = lambda *_: bus.Flows(()),
         measures: Callable[[bus.Measure], running.Prepared] | None = None,
         uplink_mbit: Callable[[], float] = lambda: 0.0,
     ):  # fmt: skip
@@ -39,6 +39,7 @@ class Answers:
         self._uplink_mbit = uplink_mbit  # what slivers may send together
         self.node = greeting.node  # the name by which the machine joined; else "local"
         self.uplink = ""  # whether it is connected to its central, and if not why
+        self.failing: Callable[[], tuple[str, ...]] = lambda: ()  # a sentence of each part of the agent that failed
 
     @property
     def ending(self) -> bool:
@@ -56,6 +57,7 @@ class Answers:
             forgotten=ended.forgotten,
             expired=self._agent.expired(asker),
             uplink=self.uplink,
+            failing=self.failing(),
             wireguard=self._wireguard() if asker == "central" else "",
             rate_mbit=self._uplink_mbit(),
         )
@@ -134,7 +136,7 @@ class Answers:
             case bus.AskActs(slice_, after):
                 return await agent.acts(slice_, after, asker)
             case bus.AskFlows():
-                return await asyncio.to_thread(self._who, request)
+                return await asyncio.to_thread(self._who, request, lambda slice_: agent.may_see(slice_, asker))
             case bus.AskMaps(ns, names):
                 return await agent.maps(ns, names)
             case bus.WriteRow(ns, map_, key, value):

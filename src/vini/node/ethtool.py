@@ -11,8 +11,6 @@ _GET_GRO, _SET_GRO = 0x2B, 0x2C
 _GET_TX_CHECKSUM, _SET_TX_CHECKSUM = 0x16, 0x17
 _REQUEST = struct.Struct("=16sQ16x")  # struct ifreq: name, and the address of a struct ethtool_value
 _VALUE = struct.Struct("=II")  # command, value
-_buffer = ctypes.create_string_buffer(_VALUE.size)  # the agent has one thread that touches interfaces
-_address = ctypes.addressof(_buffer)
 
 
 def has_gro(socket: int, dev: str) -> bool:
@@ -36,6 +34,6 @@ def set_finishing_checksums(socket: int, dev: str, on: bool) -> None:
 
 
 def _ask(socket: int, dev: str, command: int, value: int) -> int:
-    _VALUE.pack_into(_buffer, 0, command, value)
-    fcntl.ioctl(socket, _SIOCETHTOOL, _REQUEST.pack(dev.encode(), _address))
-    return int(_VALUE.unpack_from(_buffer)[1])
+    room = ctypes.create_string_buffer(_VALUE.pack(command, value), _VALUE.size)
+    fcntl.ioctl(socket, _SIOCETHTOOL, _REQUEST.pack(dev.encode(), ctypes.addressof(room)))
+    return int(_VALUE.unpack_from(room)[1])

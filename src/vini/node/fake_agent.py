@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from vini.model import AnyObject
 from vini.node.agent import Agent
 from vini.node.fake import FakeDriver
 from vini.node.ledgers import Ledgers
@@ -23,6 +24,9 @@ class _Traces:
 
     def namespaces(self) -> set[str]:
         return {ns for o in list(self._driver.have.values()) for ns in o.slivers}
+
+    def outliving(self, _: object) -> frozenset[AnyObject]:
+        return frozenset()
 
     def health(self, _: object) -> tuple[dict[str, str], dict[str, str]]:
         return {}, {}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from ctypes import byref, c_char_p, c_int, c_size_t, c_uint32, c_void_p
@@ -32,6 +33,8 @@ _ATTACH_XDP = 37  # BPF_XDP; programs that call each other by a prog_array must 
 _LOG_BYTES = 1 << 20
 _ANY, _LIVE_FRAMES = 0, 1 << 1  # BPF_ANY, BPF_F_TEST_XDP_LIVE_FRAMES
 _PRINT = ctypes.CFUNCTYPE(c_int, c_int, c_char_p, c_void_p)
+_libc = ctypes.CDLL(None)
+_libc.vsnprintf.argtypes = (c_char_p, c_size_t, c_char_p, c_void_p)
 
 
 class ProgramHead(Value, frozen=True):
@@ -224,6 +227,7 @@ def make_array(name: str, value: bytes) -> int:
 
 def lookup(fd: int, head: MapHead, key: bytes) -> list[bytes] | None:
     """The value of a key, one for each processor where the map has such; None: no such key."""
+    _fits(head, key)
     room = ctypes.create_string_buffer(_value_room(head))
     if _library().bpf_map_lookup_elem(fd, key, room):
         return None
@@ -232,8 +236,15 @@ def lookup(fd: int, head: MapHead, key: bytes) -> list[bytes] | None:
 
 def update(fd: int, head: MapHead, key: bytes, value: bytes) -> None:
     """Set a value, on all processors where each has its own; OSError where the kernel refuses (the map is full)."""
+    _fits(head, key, value)
     padded = value.ljust(-(-head.value_size // 8) * 8, b"\0") * processors() if head.per_cpu else value
     _check(_library().bpf_map_update_elem(fd, key, padded, _ANY), f"writing to the map {head.name}")
+
+
+def _fits(head: MapHead, key: bytes, value: bytes | None = None) -> None:
+    """The kernel takes as many bytes as the map has, also beyond the end of what it is given."""
+    if len(key) != head.key_size or (value is not None and len(value) != head.value_size):
+        raise ValueError(f"The map {head.name} has keys of {head.key_size} bytes and values of {head.value_size}.")
 
 
 def delete(fd: int, key: bytes) -> bool:
@@ -334,6 +345,8 @@ def _library() -> ctypes.CDLL:
     lib.bpf_program__set_autoload.argtypes = (c_void_p, ctypes.c_bool)
     lib.bpf_program__set_log_buf.argtypes = (c_void_p, c_void_p, c_size_t)
     lib.bpf_map__set_initial_value.argtypes = (c_void_p, c_char_p, c_size_t)
+    lib.libbpf_set_print.restype = c_void_p
+    lib.libbpf_set_print(_HEAR)
     return lib
 
 
@@ -343,30 +356,32 @@ _TAKES_ONE = (
 )  # fmt: skip
 
 
-class _words_into:  # noqa: N801  a context manager, used as a function
-    """Collects what libbpf would print to stderr."""
-
-    def __init__(self, words: list[str]):
-        libc = ctypes.CDLL(None)
-        libc.vsnprintf.argtypes = (c_char_p, c_size_t, c_char_p, c_void_p)
-
-        def take(level: int, pattern: bytes, arguments: int) -> int:
-            line = ctypes.create_string_buffer(4096)
-            libc.vsnprintf(line, len(line), pattern, arguments)
-            if level < 2:  # LIBBPF_WARN, LIBBPF_INFO
-                words.append(line.value.decode(errors="replace"))
-            return 0
-
-        self._take = _PRINT(take)
-
-    def __enter__(self) -> None:
-        _library().libbpf_set_print(self._take)
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        _library().libbpf_set_print(_SILENT)
+_listening = threading.local()  # .words: what libbpf says in this thread goes there
 
 
-_SILENT = _PRINT()  # a null pointer
+@contextmanager
+def _words_into(words: list[str]) -> Iterator[None]:
+    """Collects what libbpf would print to stderr in this thread."""
+    _library()
+    _listening.words = words
+    try:
+        yield
+    finally:
+        _listening.words = None
+
+
+def _hear(level: int, pattern: bytes, arguments: int) -> int:
+    words: list[str] | None = getattr(_listening, "words", None)
+    if words is not None and level < 2:  # LIBBPF_WARN, LIBBPF_INFO
+        line = ctypes.create_string_buffer(4096)
+        _libc.vsnprintf(line, len(line), pattern, arguments)
+        words.append(line.value.decode(errors="replace"))
+    return 0
+
+
+# One for all threads, and for as long as the process lives: libbpf has one such function, which any thread may be about
+# to call when another thread puts something in its place; what is freed then is called all the same.
+_HEAR = _PRINT(_hear)
 
 
 def _name(raw: bytes | None) -> str:

@@ -41,6 +41,7 @@ from vini.node.ledgers import Ledgers
 from vini.node.lock import is_named, locked
 from vini.node.machine import Machine
 from vini.node.measuring import measures
+from vini.node.parts import Parts
 from vini.node.paths import Paths
 from vini.node.pins import Pins
 from vini.node.place import Place, from_environment
@@ -85,35 +86,30 @@ async def serve(place: Place) -> None:
     answers = Answers(
         agent, greeting, in_sliver(place), stop,
         wireguard=lambda: _public_key(place, greeting), ssh=ssh, logs=reads_logs(place),
-        who=lambda asked: ask.who(directory(place.state), asked), measures=measures(place),
+        who=lambda asked, may: ask.who(directory(place.state), asked, may), measures=measures(place),
         uplink_mbit=lambda: settings.read(place.state).rate_mbit,
     )  # fmt: skip
     server = await asyncio.start_unix_server(lambda r, w: _converse(answers, r, w), path)
     os.umask(mask)
     log.info("agent %s listens on %s; capabilities: %s", os.getpid(), path, ", ".join(sorted(greeting.capabilities)))
     watch = asyncio.create_task(agent.run())
-    uplink = asyncio.create_task(Uplink(agent, answers, place.state).run())
-    broker = Broker(place, agent, lambda: answers.node)
-    services = [asyncio.create_task(s.run()) for s in (ssh, FlowsService(place), broker)]
-    for task in (uplink, *services):
-        task.add_done_callback(_tell_failure)
+    parts = Parts({
+        "The connection to the central": Uplink(agent, answers, place.state).run,
+        "The SSH server's care": ssh.run,
+        "The flow recorder's care": FlowsService(place).run,
+        "The broker of slivers": Broker(place, agent, lambda: answers.node).run,
+    })  # fmt: skip
+    answers.failing = parts.failing
+    services = asyncio.create_task(parts.run())
     ends = [asyncio.create_task(stop.wait()), asyncio.create_task(_displaced(path))]
     await asyncio.wait([watch, *ends], return_when=asyncio.FIRST_COMPLETED)
     server.close()
-    uplink.cancel()
     watch.cancel()
-    for task in services:
-        task.cancel()
-    await asyncio.gather(uplink, watch, *services, return_exceptions=True)  # our last steps are done all the same
+    services.cancel()
+    await asyncio.gather(watch, services, return_exceptions=True)  # our last steps are done all the same
     agent.close()  # while we still hold the lock: no other agent may start before our last step is done
     if not watch.cancelled():
         watch.result()  # a watch that failed is the agent's failure, which whoever started it sees by its exit code
-
-
-def _tell_failure(task: asyncio.Task[None]) -> None:
-    """At once: the slices are kept up without that part, and whoever misses it finds the reason in the log."""
-    if not task.cancelled() and (why := task.exception()):
-        log.error("a part of the agent failed; it is there again when the agent is restarted", exc_info=why)
 
 
 def _public_key(place: Place, greeting: bus.Greeting) -> str:

@@ -31,10 +31,17 @@ class Traces:
     def namespaces(self) -> set[str]:
         """Names (`slice.sliver`) of all that has a namespace, a directory, a pinned root, a cgroup, a tunnel, a share
         or a way to the world of ours."""
-        outside = record.namespaces(self._place) | pair.strays(self._place.mark)
+        outside = self._outside()
         tunnels = {o.ns for o in self._carrier.owners().values()}
         held = shares.held(self._place).keys()
         return self._pins.names() | furnished(self._place) | outside | tunnels | held
+
+    def outliving(self, namespaces: Collection[str]) -> frozenset[AnyObject]:
+        """Of these slivers, which nobody wants, what the node has that does not fall with their namespaces."""
+        return frozenset(pair.remnant(ns) for ns in self._outside() & set(namespaces))
+
+    def _outside(self) -> set[str]:
+        return record.namespaces(self._place) | pair.strays(self._place.mark)
 
     def health(self, objects: Iterable[AnyObject]) -> tuple[dict[str, str], dict[str, str]]:
         """Namespace -> why, for what exists but does not work yet, and for what has failed."""

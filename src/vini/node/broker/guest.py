@@ -6,6 +6,7 @@ What it sends besides bytes, descriptors say, the kernel closes: nobody receives
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import time
 from collections.abc import Awaitable, Callable
@@ -16,6 +17,7 @@ from vini.node.broker import requests
 from vini.node.rate import Rate
 from vini.rules.errors import Invalid
 
+log = logging.getLogger("vini.broker")
 BURST, PER_SECOND = 20.0, 5.0  # requests of one sliver
 _CHUNK = 4096
 _IDLE_S = 300.0  # a connection that asks nothing for so long ends
@@ -104,6 +106,10 @@ class Guest:
         except ViniError as e:
             await self._send(requests.error(e))
             return True
+        except Exception:  # the request boundary; whoever asked gets a sentence, the log the traceback
+            log.exception("a request from %s failed", self.ns)
+            await self._send(requests.error(_FAILED))
+            return True
         if isinstance(request, requests.Watch) and self._events is None:
             self._events = asyncio.Queue()
         await self._send(requests.ok(given.value), given.socket)
@@ -128,6 +134,7 @@ class Guest:
             await loop.sock_sendall(self._sock, data)
 
 
+_FAILED = ViniError("The agent failed at this; its log on the node says where. Tell whoever runs the node.")
 _TOO_FAST = CapacityError(
     f"This sliver asks too fast: {BURST:.0f} requests at once, and {PER_SECOND:.0f} a second from then on; ask slower."
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ from vini.model import ViniError
 from vini.node.ssh.authorized import Book
 from vini.rules import grants
 
+log = logging.getLogger("vini.broker")
 _Table = dict[str, tuple[str, ...]]  # slice -> its grants
 
 
@@ -20,15 +22,20 @@ class Policy:
 
     def __init__(self, state: Path):
         self._state, self._book = state, Book(state)
+        self._complaint = ""
 
     def granted(self, slice_: str) -> tuple[grants.Ports, ...]:
-        """To a slice, now.  What can't be read grants nothing."""
+        """To a slice, now.  What can't be read grants nothing, and the log says so."""
         central = self._book.from_central(slice_)
-        words = central.grants if central is not None else read(self._state).get(slice_, ())
         try:
-            return grants.parsed(" ".join(words))
-        except ViniError:
-            return ()
+            words = central.grants if central is not None else read(self._state).get(slice_, ())
+            granted, complaint = grants.parsed(" ".join(words)), ""
+        except ViniError as e:
+            granted, complaint = (), str(e)
+        if complaint and complaint != self._complaint:
+            log.warning("nothing is granted to slice %s: %s", slice_, complaint)
+        self._complaint = complaint
+        return granted
 
 
 def _path(state: Path) -> Path:
@@ -36,11 +43,18 @@ def _path(state: Path) -> Path:
 
 
 def read(state: Path) -> _Table:
-    """What root of this machine granted."""
+    """What root of this machine granted.  Raises ViniError where that can't be read."""
+    path = _path(state)
     try:
-        return msgspec.json.decode(_path(state).read_bytes(), type=_Table)
-    except (OSError, msgspec.DecodeError):
+        return msgspec.json.decode(path.read_bytes(), type=_Table)
+    except FileNotFoundError:
         return {}
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as e:
+        why = e.strerror if isinstance(e, OSError) else str(e)
+        raise ViniError(
+            f"What is granted on this node can't be read from {path} ({why}); mend that file, or delete it and grant "
+            "anew."
+        ) from e
 
 
 def write(state: Path, table: Mapping[str, tuple[str, ...]]) -> None:

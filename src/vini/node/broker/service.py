@@ -83,8 +83,8 @@ class Broker:
             try:
                 if self._place.netns(ns).exists():
                     out[ns] = door.opened(self._place, ns)
-            except OSError as e:
-                self._journal.complain(ns, f"its broker's socket can't be made: {e.strerror}")
+            except (OSError, ViniError) as e:
+                self._journal.complain(ns, f"its broker's socket can't be made: {e}")
         return out
 
     def _close(self, ns: str) -> None:

@@ -110,6 +110,8 @@ def ensure(place: Place, o: Container) -> None:
             file.write_text(text)
     _guarantee(place)
     io_weights.ensure(place, o)
+    if not o.cpu_reserved:
+        _lower(place)
 
 
 def observed(place: Place, o: Container) -> Container:
@@ -160,6 +162,27 @@ def remove(place: Place, ns: str) -> None:
         with suppress(OSError):  # the last sliver takes it along
             group.parent.rmdir()
     _guarantee(place)
+    _lower(place)
+
+
+def _lower(place: Place) -> None:
+    """Without any reservation all slivers together weigh as much as anything else on the node, as before the first."""
+    if trees := _trees():
+        every, name, raised, usual, one = trees["cpu"] / place.mark, "cpu.shares", _SLIVERS, 100, _shares(_RESERVED)
+        high, low = _shares(raised), _shares(usual)
+    else:
+        every, name, high, low, one = cgroup.of(place), "cpu.weight", _SLIVERS, 100, _RESERVED
+    with suppress(OSError):  # there is none any more
+        if (every / name).read_text().strip() == str(high) and not _any_has(every, name, str(one)):
+            (every / name).write_text(str(low))
+
+
+def _any_has(every: Path, name: str, text: str) -> bool:
+    for file in every.glob(f"*/{name}"):
+        with suppress(OSError):
+            if file.read_text().strip() == text:
+                return True
+    return False
 
 
 def _remove_emptied(group: Path) -> None:

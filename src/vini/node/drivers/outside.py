@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from msgspec import structs
 
-from vini.model import AnyObject, DriverError, Outside, OutsideGrant, ViniError
+from vini.model import AnyObject, DriverError, Outside, ViniError
 from vini.node.drivers import Failures
 from vini.node.drivers.share import ShareDriver
 from vini.node.outside import forwarding, nft, pair, record, rules
@@ -32,20 +32,22 @@ class OutsideDriver:
     def observe(self, namespaces: Collection[str]) -> frozenset[AnyObject]:
         """What is there, of those namespaces; of a sliver that is gone what the node still has for it."""
         out: set[AnyObject] = set()
-        for slice_ in record.slices(self._place):
-            if any(ns.startswith(f"{slice_}.") for ns in namespaces):
-                out |= self._observed(slice_, namespaces)
+        among = {ns.partition(".")[0] for ns in namespaces}
+        if concerned := [slice_ for slice_ in record.slices(self._place) if slice_ in among]:
+            here = pair.seen()
+            for slice_ in concerned:
+                out |= self._observed(slice_, namespaces, here)
         for ns in (pair.strays(self._place.mark) & set(namespaces)) - {o.slivers[0] for o in out}:
-            out.add(Outside(ns, "", 0, OutsideGrant(()), whole=False))  # nothing is written down of it any more
+            out.add(pair.remnant(ns))  # nothing is written down of it any more
         return frozenset(out)
 
-    def _observed(self, slice_: str, namespaces: Collection[str]) -> set[AnyObject]:
+    def _observed(self, slice_: str, namespaces: Collection[str], here: Mapping[str, pair.Seen]) -> set[AnyObject]:
         kept = self._today(slice_, record.read(self._place, slice_))
         good = self._rules_are_right(slice_, kept) and forwarding.is_set(self._place)
         out: set[AnyObject] = set()
         for ns, vif in kept.vifs.items():
             if ns in namespaces:
-                whole = pair.is_whole(vif, self._place.pin(ns), rules.dev_name(self._place.mark, ns))
+                whole = pair.is_whole(vif, self._place.pin(ns), here.get(rules.dev_name(self._place.mark, ns)))
                 out.add(structs.replace(vif.object, whole=good and whole is True))
         return out
 
@@ -78,21 +80,24 @@ class OutsideDriver:
     def ensure(self, objects: Sequence[AnyObject]) -> Failures:
         """Make or change them; of each slice all rules at one moment."""
         failures: Failures = {}
+        taken = pair.taken()
         for slice_, own in _by_slice(objects):
             try:
                 kept = record.read(self._place, slice_)
                 for o in own:
-                    kept = record.with_vif(kept, self._chosen(kept, o))
+                    vif = self._chosen(kept, o, taken)
+                    taken.add(vif.gateway)
+                    kept = record.with_vif(kept, vif)
                 told = self._apply(slice_, kept)
             except (ViniError, OSError) as e:
                 told = dict.fromkeys((o.ns for o in own), str(e))
             failures.update((o.key, _sentence(told[o.ns])) for o in own if o.ns in told)
         return failures
 
-    def _chosen(self, kept: Record, o: Outside) -> Attached:
+    def _chosen(self, kept: Record, o: Outside, taken: set[str]) -> Attached:
         if o.ns in kept.vifs:  # it keeps its address
             return structs.replace(kept.vifs[o.ns], object=o)
-        return pair.chosen(o, self._place.mark, pair.taken() | {v.gateway for v in kept.vifs.values()})
+        return pair.chosen(o, self._place.mark, taken | {v.gateway for v in kept.vifs.values()})
 
     def _apply(self, slice_: str, kept: Record) -> dict[str, str]:
         """Namespace -> why it has no way to the world.
@@ -105,9 +110,10 @@ class OutsideDriver:
         kept = structs.replace(kept, printed="", day=today)
         record.write(self._place, slice_, kept)
         failed: dict[str, str] = {}
+        here = pair.seen()
         for ns, vif in kept.vifs.items():
             try:
-                pair.make(vif, self._place.pin(ns), self._place.mark)
+                pair.make(vif, self._place.pin(ns), self._place.mark, here.get(rules.dev_name(self._place.mark, ns)))
             except (ViniError, OSError) as e:
                 failed[ns] = str(e)
         able = {ns: vif for ns, vif in kept.vifs.items() if ns not in failed}
@@ -137,21 +143,21 @@ class OutsideDriver:
         failures: Failures = {}
         for slice_, own in _by_slice(objects):
             kept = record.read(self._place, slice_)
-            for o in own:
-                pair.remove(rules.dev_name(self._place.mark, o.ns))
-                kept = record.without(kept, o.ns)
             try:
+                for o in own:
+                    pair.remove(rules.dev_name(self._place.mark, o.ns))
+                    kept = record.without(kept, o.ns)
                 self._leave(slice_, kept)
             except (ViniError, OSError) as e:
-                failures.update((o.key, f"The way to the world can't be taken away: {e}.") for o in own)
+                why = f"The way to the world can't be taken away: {str(e).rstrip('.')}."
+                failures.update((o.key, why) for o in own)
         return failures
 
     def _leave(self, slice_: str, kept: Record) -> None:
         if kept.vifs:
             self._apply(slice_, kept)
             return
-        with suppress(DriverError):
-            nft.load(rules.gone(self._place.mark, slice_))
+        nft.load(rules.gone(self._place.mark, slice_))
         if not set(record.slices(self._place)) - {slice_}:
             forwarding.switch_off(self._place)
         record.write(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from ipaddress import IPv4Address
+from itertools import islice
 from pathlib import Path
 
 from vini.bus import AskFlows, Flow, Flows
@@ -21,8 +22,8 @@ _COLUMNS = (
 PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp"}
 
 
-def who(where: Path, question: AskFlows) -> Flows:
-    """Of one node's files."""
+def who(where: Path, question: AskFlows, may_see: Callable[[str], bool] = lambda _: True) -> Flows:
+    """Of one node's files, those of the slices that may be told of.  Of a file that can't be read, that."""
     try:
         _ = IPv4Address(question.source), IPv4Address(question.destination)
     except ValueError as e:
@@ -30,27 +31,34 @@ def who(where: Path, question: AskFlows) -> Flows:
     found: list[Flow] = []
     watches: list[tuple[float, float]] = []
     losses: list[tuple[float, str]] = []
+    unread: list[tuple[float, float, str]] = []
     for part in reversed(book.parts(where)):
-        with closing(_reading(book.path(where, part))) as db:
-            if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'losses'").fetchone():
-                continue  # it is just being made
-            watches += db.execute("SELECT start, stop FROM watches").fetchall()
-            losses += db.execute("SELECT at, what FROM losses").fetchall()
-            if len(found) < question.most:
-                found += _flows(db, question)
+        file = book.path(where, part)
+        try:
+            with closing(_reading(file)) as db:
+                if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'losses'").fetchone():
+                    continue  # it is just being made
+                watches += db.execute("SELECT start, stop FROM watches").fetchall()
+                losses += db.execute("SELECT at, what FROM losses").fetchall()
+                if len(found) < question.most:
+                    found += _flows(db, question, may_see)
+        except sqlite3.Error as e:
+            if file.exists():  # else it was its time to go
+                unread.append((0.0, file.stat().st_mtime, f"{file} can't be read: {e}"))
     found.sort(key=lambda f: -f.start)
-    return Flows(tuple(found[: question.most]), tuple(_unwatched(sorted(watches), losses, question.at)))
+    missed = (*unread, *_unwatched(sorted(watches), losses, question.at))
+    return Flows(tuple(found[: question.most]), missed)
 
 
 def _reading(file: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"file:{file}?mode=ro", uri=True, timeout=30)
 
 
-def _flows(db: sqlite3.Connection, q: AskFlows) -> list[Flow]:
+def _flows(db: sqlite3.Connection, q: AskFlows, may_see: Callable[[str], bool]) -> list[Flow]:
     """By the index, which has the ports that the world saw.  A sliver's own port is the same unless two of them had
     that: so it is looked for there first, and only then among all that went to that place."""
     source, own = int(IPv4Address(q.source)), IPv4Address(q.source) in RANGE
-    given: dict[str, object] = {"dst": int(IPv4Address(q.destination)), "source": source, "most": q.most}
+    given: dict[str, object] = {"dst": int(IPv4Address(q.destination)), "source": source}
     parts = ["dst = :dst", "src = :source" if own else "nat = :source"]
     if q.destination_port >= 0:
         parts.append("dport = :dport")
@@ -67,9 +75,10 @@ def _flows(db: sqlite3.Connection, q: AskFlows) -> list[Flow]:
         given["sport"] = q.source_port
     for way in ways:
         where = " AND ".join([*parts, *way])
-        query = f"SELECT {_COLUMNS} FROM flows JOIN slivers ON slivers.id = sliver WHERE {where} LIMIT :most"
-        if rows := db.execute(query, given).fetchall():
-            return [_recorded(row) for row in rows]
+        query = f"SELECT {_COLUMNS} FROM flows JOIN slivers ON slivers.id = sliver WHERE {where}"
+        told = (flow for row in db.execute(query, given) if may_see((flow := _recorded(row)).slice))
+        if flows := list(islice(told, q.most)):
+            return flows
     return []
 
 

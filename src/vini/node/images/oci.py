@@ -22,7 +22,7 @@ _INDEXES = (
     "application/vnd.docker.distribution.manifest.list.v2+json",
 )
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
-_LAYERS = 200
+_LAYERS, _INDEXES_DEEP = 200, 5
 T = TypeVar("T")
 
 
@@ -86,7 +86,7 @@ class Layout:
                 raise Refused(f"The layer {layer.digest} is kept elsewhere, and not in the image.")
             yield self._blob(layer.digest)
 
-    def _chosen(self, index: Index) -> tuple[str, Manifest]:
+    def _chosen(self, index: Index, depth: int = 0) -> tuple[str, Manifest]:
         mine = _ARCHITECTURES.get(platform.machine(), platform.machine())
         fits = [
             m for m in index.manifests
@@ -99,7 +99,9 @@ class Layout:
             )
         file = self._blob(fits[0].digest)
         if fits[0].media_type in _INDEXES:
-            return self._chosen(_decoded(file, Index))
+            if depth >= _INDEXES_DEEP:
+                raise Refused("It has indexes in indexes in indexes, and no end of them.")
+            return self._chosen(_decoded(file, Index), depth + 1)
         return fits[0].digest, _decoded(file, Manifest)
 
     def _blob(self, digest: str) -> Path:

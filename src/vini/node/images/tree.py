@@ -10,6 +10,7 @@ import os
 import shutil
 import stat
 import tarfile
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -19,6 +20,7 @@ from vini.node import trees
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _CHUNK = 1 << 18
+_LATEST_S = 2.0**33  # a time beyond that is nobody's, and not every file system has it
 _DEEPEST = 100  # directories in each other
 _HEADER_BYTES = 1 << 20  # of a header that holds a name; a longer one is an attack on memory
 _LONG = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
@@ -75,27 +77,32 @@ class Tree:
         try:
             with tarfile.open(fileobj=stream, mode="r|", tarinfo=Member) as tar:
                 for member in tar:
+                    tar.members.clear()  # else all that there are would be kept in memory
                     path = _path(member.name)
                     self._count(member)
                     if layer and path.name.startswith(_WHITEOUT):
                         self._white_out(path, made)
                     else:
                         self._take(tar, member, path)
-                        made.update((path, *path.parents))
+                        if layer:
+                            made.update((path, *path.parents))
         except tarfile.TarError as e:
             raise Refused(f"It is no tar archive, or a damaged one ({e}).") from e
 
     def _count(self, member: tarfile.TarInfo) -> None:
-        self.files += 1
+        self._one_more()
         self.bytes += member.size
-        if self.files > self._limits.files:
-            raise Refused(f"It has more than {self._limits.files} files, which is as many as an image may have.")
         if self.bytes > self._limits.bytes:
             raise Refused(f"It has more than {self._limits.bytes / 10**9:g} GB, which is as much as an image may have.")
         if not (0 <= member.uid < _IDS and 0 <= member.gid < _IDS):
             raise Refused(
                 f"{_shown(member.name)} is owned by {member.uid}:{member.gid}, and a sliver has ids below {_IDS} only."
             )
+
+    def _one_more(self) -> None:
+        self.files += 1
+        if self.files > self._limits.files:
+            raise Refused(f"It has more than {self._limits.files} files, which is as many as an image may have.")
 
     def _take(self, tar: tarfile.TarFile, member: tarfile.TarInfo, path: PurePosixPath) -> None:
         if path.parts[:1] == ("dev",) and len(path.parts) > 1:
@@ -125,6 +132,8 @@ class Tree:
             return
         _remove(name, parent)
         if member.issym():
+            if "\0" in member.linkname:
+                raise Refused(f"{_shown(member.name)} is a link to {_shown(member.linkname)}, which is no name.")
             os.symlink(member.linkname, name, dir_fd=parent)
         elif member.islnk():
             self._link(_path(member.linkname), member, name, parent)
@@ -134,7 +143,7 @@ class Tree:
         else:
             raise Refused(f"{_shown(member.name)} is of a kind that is unknown here ({member.type!r}).")
         os.chown(name, member.uid, member.gid, dir_fd=parent, follow_symlinks=False)
-        at = int(max(0.0, float(member.mtime)) * 10**9)
+        at = int(min(_LATEST_S, max(0.0, float(member.mtime))) * 10**9)
         os.utime(name, ns=(at, at), dir_fd=parent, follow_symlinks=False)
 
     def _link(self, to: PurePosixPath, member: tarfile.TarInfo, name: str, parent: int) -> None:
@@ -155,7 +164,7 @@ class Tree:
         at = os.dup(self._root)
         for part in path.parts:
             try:
-                below = _step(at, part, make)
+                below = _step(at, part, self._one_more if make else None)
             except OSError as e:
                 raise Refused(
                     f"{_shown(asked)} would lie behind {part!r}, which is no directory (a link?); such names are not"
@@ -193,12 +202,14 @@ def _shown(name: str) -> str:
     return repr(name if len(name) <= 100 else name[:97] + "...")
 
 
-def _step(at: int, name: str, make: bool) -> int:
+def _step(at: int, name: str, make: Callable[[], None] | None) -> int:
+    """A descriptor of what is there; where nothing is, of a new directory, of which `make` is told before."""
     try:
         return os.open(name, _DIRECTORY, dir_fd=at)
     except FileNotFoundError:
-        if not make:
+        if make is None:
             raise
+        make()
         os.mkdir(name, 0o755, dir_fd=at)
         return os.open(name, _DIRECTORY, dir_fd=at)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
-from vini.model import DriverError
 from vini.node.outside import nft, rules
 from vini.node.outside.record import directory
 from vini.node.place import Place
@@ -47,12 +46,11 @@ def switch_on(place: Place) -> None:
 
 
 def switch_off(place: Place) -> None:
-    """No sliver has a way to the world any more."""
+    """No sliver has a way to the world any more.  Raises DriverError, and is not over, where nft refuses."""
     kept = directory(place) / "forwarding"
     for dev in _changed(place):
         _write(dev, "0")
-    with suppress(DriverError):
-        nft.load(rules.unguard(place.mark))
+    nft.load(rules.unguard(place.mark))
     kept.unlink(missing_ok=True)
     with suppress(OSError):
         kept.parent.rmdir()

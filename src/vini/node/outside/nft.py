@@ -11,6 +11,7 @@ from hashlib import sha256
 from vini.model import DriverError
 from vini.node import netlink as nl
 
+_PATIENCE_S = 30.0
 _NETFILTER = 12  # NETLINK_NETFILTER
 _GETGEN = 10 << 8 | 16  # NFNL_SUBSYS_NFTABLES, NFT_MSG_GETGEN: linux/netfilter/nf_tables.h
 _GEN_ID = 1  # NFTA_GEN_ID
@@ -77,4 +78,7 @@ def new_day(name: str) -> None:
 def _run(words: list[str], text: str = "") -> subprocess.CompletedProcess[str]:
     if shutil.which("nft") is None:
         raise DriverError("this node lacks nft; `apt-get install nftables` there")
-    return subprocess.run(["nft", *words], input=text, capture_output=True, text=True)
+    try:
+        return subprocess.run(["nft", *words], input=text, capture_output=True, text=True, timeout=_PATIENCE_S)
+    except subprocess.TimeoutExpired as e:  # it is killed: what it began at one moment did not happen
+        raise DriverError(f"nft did not end within {_PATIENCE_S:g} s") from e

@@ -12,7 +12,7 @@ from contextlib import suppress
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from vini.model import OUTSIDE, CapacityError, DriverError, Outside
+from vini.model import OUTSIDE, CapacityError, DriverError, Outside, OutsideGrant
 from vini.names import digest
 from vini.node import netns, rtnl
 from vini.node.netlink import Socket
@@ -21,6 +21,7 @@ from vini.node.outside.record import Attached
 from vini.node.place import GROUP
 
 _GROUP = GROUP + 1
+_PATIENCE_S = 30.0  # for ip(8)
 _PROTOCOL = 87  # of the route: the topology's own are 86
 _METRIC = 4096  # every route of the slice's own comes first
 _PLACES = rules.RANGE.num_addresses // 2
@@ -53,13 +54,13 @@ def taken() -> set[str]:
         return {a for a in seen if ":" not in a and IPv4Address(a) in rules.RANGE}
 
 
-def make(vif: Attached, pin: Path, mark: str) -> None:
-    """Make it, or put right what is not as it should be; this thread is in the node's namespace.
+def make(vif: Attached, pin: Path, mark: str, here: Seen | None) -> None:
+    """Make it, or put right what is not as it should be; this thread is in the node's namespace.  `here` is its end.
 
     One that is new carries nothing before `raise_`: the rules at the node's end come first.
     """
     o, dev = vif.object, rules.dev_name(mark, vif.object.ns)
-    if not _is_pair(vif, pin, dev):
+    if not _is_pair(vif, pin, here):
         remove(dev)
         _ip(pin, [f"link delete {OUTSIDE} group {_GROUP}"], forgiving=True)
         _add(o, dev, rules.gateway_mac(mark, o.ns), pin)
@@ -92,17 +93,20 @@ def strays(mark: str) -> set[str]:
     return {x.alias for x in links if x.group == _GROUP and x.dev == rules.dev_name(mark, x.alias)}
 
 
-def is_whole(vif: Attached, pin: Path, dev: str) -> bool | None:
-    """Whether both ends are as they should be; None where the sliver has no such vif."""
+def remnant(ns: str) -> Outside:
+    """What the node still has for a sliver, whatever that is: nobody wants it so."""
+    return Outside(ns, "", 0, OutsideGrant(()), whole=False)
+
+
+def is_whole(vif: Attached, pin: Path, here: Seen | None) -> bool | None:
+    """Whether both ends are as they should be, of which `here` is the node's; None where the sliver has no such vif."""
     with netns.back_home():
-        with Socket() as home:
-            here = _look(home, dev)
         try:
             netns.enter(pin)
         except OSError:
             return None
         with Socket() as socket:
-            there = _look(socket, OUTSIDE)
+            there = _looked(socket).get(OUTSIDE)
             routes = [rtnl.seen_route(m) for m in socket.dump(rtnl.dump_routes(2, _PROTOCOL))]
     if there is None:
         return None
@@ -111,30 +115,33 @@ def is_whole(vif: Attached, pin: Path, dev: str) -> bool | None:
     return up and ours and any(r.to == "0.0.0.0/0" and r.via == vif.gateway for r in routes)
 
 
-class _Seen:
+class Seen:
     """One end."""
 
     def __init__(self, link: rtnl.SeenLink, cidrs: set[str]):
         self.up, self.mac, self.index, self.peer, self.cidrs = link.up, link.mac, link.index, link.peer, cidrs
 
 
-def _look(socket: Socket, dev: str) -> _Seen | None:
-    for message in socket.dump(rtnl.dump_links()):
-        link = rtnl.seen_link(message)
-        if link.dev == dev and link.group == _GROUP:
-            addresses = (rtnl.seen_address(m) for m in socket.dump(rtnl.dump_addresses()))
-            return _Seen(link, {a.cidr for a in addresses if a.index == link.index})
-    return None
+def seen() -> dict[str, Seen]:
+    """The node's ends, by name.  One look at all of them: each would have to be looked for among all interfaces."""
+    with netns.back_home(), Socket() as home:
+        return _looked(home)
 
 
-def _is_pair(vif: Attached, pin: Path, dev: str) -> bool:
+def _looked(socket: Socket) -> dict[str, Seen]:
+    links = [link for m in socket.dump(rtnl.dump_links()) if (link := rtnl.seen_link(m)).group == _GROUP]
+    cidrs: dict[int, set[str]] = {}
+    for address in map(rtnl.seen_address, socket.dump(rtnl.dump_addresses()) if links else ()):
+        cidrs.setdefault(address.index, set()).add(address.cidr)
+    return {link.dev: Seen(link, cidrs.get(link.index, set())) for link in links}
+
+
+def _is_pair(vif: Attached, pin: Path, here: Seen | None) -> bool:
     """The two ends are there and belong together, and the sliver's has its own MAC address and index."""
     with netns.back_home():
-        with Socket() as home:
-            here = _look(home, dev)
         netns.enter(pin)
         with Socket() as socket:
-            there = _look(socket, OUTSIDE)
+            there = _looked(socket).get(OUTSIDE)
     if here is None or there is None or (here.peer, there.peer) != (there.index, here.index):
         return False
     return (there.mac, there.index) == (vif.object.mac, vif.object.index)
@@ -153,10 +160,13 @@ def _ip(pin: Path | None, commands: list[str], forgiving: bool = False) -> None:
     with netns.back_home():
         if pin is not None:
             netns.enter(pin)
-        done = subprocess.run(
-            ["ip", *(["-force"] if forgiving else []), "-batch", "-"],
-            input="\n".join(commands), capture_output=True, text=True,
-        )  # fmt: skip
+        try:
+            done = subprocess.run(
+                ["ip", *(["-force"] if forgiving else []), "-batch", "-"],
+                input="\n".join(commands), capture_output=True, text=True, timeout=_PATIENCE_S,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired as e:
+            raise DriverError(f"ip did not end within {_PATIENCE_S:g} s, doing {commands[0]!r}") from e
     if done.returncode and not forgiving:
         said = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[0]  # a killed one says nothing
         raise DriverError(f"ip refused {commands[0]!r}: {said}")

@@ -11,6 +11,8 @@ from msgspec import structs
 from vini.model import Outside, Value
 from vini.node.place import Place
 
+_SOMEBODY = "_outside"  # as no sliver can be called
+
 
 class Attached(Value, frozen=True):
     """One sliver's vif: what was asked for, and the address that this node chose."""
@@ -42,15 +44,15 @@ def slices(place: Place) -> list[str]:
 
 
 def namespaces(place: Place) -> set[str]:
-    """All slivers that have something here."""
-    return {ns for slice_ in slices(place) for ns in read(place, slice_).vifs}
+    """All slivers that have something here; where that can't be read, one that is none, so that the slice is known."""
+    return {ns for slice_ in slices(place) for ns in set(read(place, slice_).vifs) or {f"{slice_}.{_SOMEBODY}"}}
 
 
 def read(place: Place, slice_: str) -> Record:
-    """An empty one where there is none, or none that can be read."""
+    """An empty one where there is none, or none that can be read: then all that it told of is made anew, or goes."""
     try:
         return msgspec.json.decode((directory(place) / f"{slice_}.json").read_bytes(), type=Record)
-    except (OSError, msgspec.DecodeError):
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return Record()
 
 
