@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import subprocess
 import tarfile
 import threading
 from pathlib import Path
@@ -112,3 +113,18 @@ def test_what_is_none_is_told(tmp_path: Path) -> None:
     hostile(tmp_path / "c.tar.gz", "settings.json")
     with pytest.raises(ViniError, match="lacks ca/ca.pem"):
         backup.restore(tmp_path / "c.tar.gz", tmp_path / "there")
+
+
+@pytest.mark.root
+def test_a_disk_without_room_for_it_is_told_and_nothing_is_left(tmp_path: Path) -> None:
+    """SQLite says so by itself, and not as an OSError."""
+    here = tmp_path / "here"
+    made(here)
+    (tmp_path / "small").mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", tmp_path / "small"], check=True)
+    try:
+        with pytest.raises(ViniError, match="see that there is room"):
+            backup.save(here, tmp_path / "small" / "b.tar.gz")
+        assert list((tmp_path / "small").iterdir()) == []
+    finally:
+        subprocess.run(["umount", tmp_path / "small"], check=True)

@@ -16,6 +16,8 @@ from fake_agents import Central, central, eventually, node, spec
 from vini.bus.joining import JoinAsked, Joined, Token, parse_token
 from vini.central.ca import Authority, fingerprint
 from vini.central.hub import Identity
+from vini.client import Login
+from vini.client.remote import RemoteClient
 from vini.model import Conflict, Denied, ViniError
 from vini.node import identity as identities
 from vini.node.join import join
@@ -180,6 +182,27 @@ async def test_a_clock_that_is_wrong(tmp_path, registry, off, says):
     try:
         with pytest.raises(ViniError, match=says):
             await join(c.url, token(c), "one")
+    finally:
+        await c.stop()
+
+
+@pytest.mark.parametrize(
+    "off, says",
+    [(400 * 86400, "not valid yet by this machine's clock"), (-400 * 86400, "has expired, by this machine's")],
+)
+async def test_a_user_is_told_what_is_wrong_with_a_certificate(tmp_path, off, says):
+    c = Central(tmp_path)
+    old = time.time() - 500 * 86400
+    c.authority = Authority(tmp_path / "long ago", clock=lambda: old)
+    c.authority._clock = lambda: time.time() + off
+    await c.start()
+    client = RemoteClient(Login(c.url, "ada@example.org", "a token", c.authority.pem))
+    other = RemoteClient(Login(c.url, "ada@example.org", "a token", Authority(tmp_path / "other").pem))
+    try:
+        with pytest.raises(ViniError, match=f"is not believed: its certificate .*{says}"):
+            await asyncio.to_thread(client.call, "GET", "/me", dict)
+        with pytest.raises(ViniError, match="is not believed: .* its certificate is of another authority"):
+            await asyncio.to_thread(other.call, "GET", "/me", dict)
     finally:
         await c.stop()
 

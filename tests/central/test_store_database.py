@@ -58,6 +58,16 @@ def test_one_of_a_newer_version_is_left_alone(database):
             use()
 
 
+def test_a_database_that_may_only_be_read_says_who_can_mend_it(database):
+    """As where its disk was mounted so after an error, or a PostgreSQL is another one's standby."""
+    only_read = "PRAGMA query_only = ON" if database.is_sqlite else "SET TRANSACTION READ ONLY"
+    with pytest.raises(DatabaseError, match="Let the central's user write there"), database.transaction() as tx:
+        tx.execute(text(only_read))
+        sites.add(tx, NewSite("princeton"))
+    with database.reading() as tx:
+        assert sites.all(tx) == []
+
+
 def test_what_fails_in_the_middle_did_not_happen(database):
     with pytest.raises(ZeroDivisionError), database.transaction() as tx:
         sites.add(tx, NewSite("princeton"))

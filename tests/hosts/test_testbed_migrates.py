@@ -57,7 +57,6 @@ def test_a_database_is_migrated_under_nodes_that_run_and_they_keep_what_they_hol
         said = [event.what for event in bed.client().events(SLICE, 1000)]
         assert sorted(said) == ["cost 50", "cost 51", "up"]
         assert "and none was changed" in bed.vini("central", "audit", "--dir", str(bed.central.directory))
-        assert bed.vini("nodes").count("connected") == 2
     finally:
         for other in others:
             other.kill()

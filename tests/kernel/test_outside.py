@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from outside_world import (
@@ -237,3 +239,25 @@ def test_the_node_is_a_router_for_nobody_else_and_is_again_as_it_was(world):
     assert world.on_host("cat", "/proc/sys/net/ipv4/conf/eth0/forwarding").strip() == "0"
     assert world.on_host("nft", "list", "ruleset") == ""
     assert rules.PREFIX not in world.on_host("ip", "link")
+
+
+def test_what_the_node_bridges_for_others_goes_on(world):
+    """With br_netfilter, frames between ports of a bridge meet the rules for what is forwarded."""
+    if not Path("/proc/sys/net/bridge/bridge-nf-call-iptables").exists():
+        pytest.skip("no br_netfilter in this kernel: `modprobe br_netfilter`")
+    world.on_host("sysctl", "-qw", "net.bridge.bridge-nf-call-iptables=1")
+    world.on_host("ip", "link", "add", "br0", "up", "type", "bridge")
+    ends = [f"vt{os.getpid()}end{n}" for n in "12"]
+    try:
+        for n, end in enumerate(ends, 1):
+            run("ip", "netns", "add", end)
+            world.on_host(*f"ip link add port{n} up master br0 type veth peer eth0 netns {end}".split())
+            run("ip", "-n", end, "address", "add", f"192.0.2.{n}/24", "dev", "eth0")
+            run("ip", "-n", end, "link", "set", "eth0", "up")
+        world.up(EVERYWHERE)
+        assert "vinio" in world.on_host("nft", "list", "table", "inet", f"vini.outside.{world.own.place.mark}")
+        assert "1 received" in run("ip", "netns", "exec", ends[0], "ping", "-c1", "-w10", "192.0.2.2")
+    finally:
+        for end in ends:
+            run("ip", "netns", "delete", end, check=False)
+        world.on_host("ip", "link", "delete", "br0")

@@ -45,6 +45,8 @@ def save(directory: Path, file: Path) -> int:
         new.rename(file)
     except OSError as e:
         raise ViniError(f"The backup {file} can't be written: {e.strerror or e}; choose another place.") from e
+    except sqlite3.Error as e:
+        raise ViniError(f"The database can't be copied beside {file}: {e}; see that there is room.") from e
     finally:
         with suppress(OSError):
             new.unlink()

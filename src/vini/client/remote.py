@@ -36,6 +36,7 @@ from vini.model import (
     Value,
     ViniError,
 )
+from vini.node.reached import unreachable as disbelief
 from vini.reach import FibEntry
 from vini.rules.grants import TAG
 from vini.rules.nouns import Holder, Tag
@@ -343,7 +344,12 @@ def trusted(ca: str) -> ssl.SSLContext | bool:
 
 
 def unreachable(url: str, error: Exception) -> ViniError:
-    """What to say when no answer came."""
+    """What to say when no answer came, or none that is to be believed."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ssl.SSLCertVerificationError):
+        cause = cause.__cause__ or cause.__context__
+    if cause is not None:
+        return ViniError(f"What answers at {url} is not believed: {disbelief(cause)}")
     return ViniError(
         f"The central {url} doesn't answer ({error}). Slices run on without it; try again, or look at the network. "
         "`vini logout` brings commands back to this machine."

@@ -68,8 +68,8 @@ def _may_replace(row: AnyRow, site_id: int) -> None:
         raise Conflict(f"There is a node {row.name!r} at another site; give this machine another name.")
     if row.boot_state != "reinstall":
         raise Conflict(
-            f"There is a node {row.name!r} already. If this machine takes its place, set that one's boot state to "
-            "reinstall first; else give this machine another name."
+            f"There is a node {row.name!r} already. If this machine takes its place, `vini node reinstall {row.name}` "
+            "first; else give this machine another name (--name)."
         )
 
 

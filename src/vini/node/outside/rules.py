@@ -79,11 +79,17 @@ def gone(mark: str, slice_: str) -> str:
 
 
 def guard(mark: str) -> str:
-    """A node that was no router does not become one for others because some packets of ours pass through it."""
+    """A node that was no router does not become one for others because some packets of ours pass through it.
+
+    What it bridges is none of that, but comes by here, too, with the bridge as both of its devices (br_netfilter, which
+    hosts of containers and virtual machines have loaded).  That both are one bridge can't be asked for, so packets from
+    one bridge to another are let through as well.
+    """
     return f"""\
 {unguard(mark)}table inet {guard_name(mark)} {{
   chain forward {{
     type filter hook forward priority -20; policy accept;
+    meta iifkind "bridge" meta oifkind "bridge" accept
     iifname != "{PREFIX}*" oifname != "{PREFIX}*" drop
   }}
 }}
