@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -24,8 +25,19 @@ def pytest_configure(config: pytest.Config) -> None:
     SIGTERM, which timeout(1) sends, ends us as tidily as Ctrl-C: fixtures take down what they made on the machine.
     """
     config.pluginmanager.register(kernel_machine)
+    if not config.getoption("--kernel-machine"):  # there, all is read-only
+        _compile_once()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+def _compile_once() -> None:
+    """Keep what Python compiles, even where the environment asks it not to, as images of containers like to do.
+
+    Else each agent and each command that a test starts compiles all of VINI: that doubles what its start takes.
+    """
+    sys.dont_write_bytecode = False
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

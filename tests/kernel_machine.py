@@ -52,6 +52,7 @@ MACHINES = {  # by the time that a boot takes
     "user-mode-linux": frozenset({"netem", "gretap", "vrf", "cgroup2_limits", "cgroup2_io"}),
     "qemu": frozenset(FEATURES),
 }
+NOT_NEEDED = ("anyio", "hypothesispytest", "xdist", "xdist.looponfail")  # plugins that take a slow machine seconds
 OUTCOMES = pytest.StashKey[list[str]]()  # "MACHINE: TEST OUTCOME", of tests that ran in a machine
 
 
@@ -135,6 +136,7 @@ def run_in(machine: str, boot: Callable[[Sequence[str]], tuple[int, str]], confi
     if not lacked:
         pytest.skip(f"this kernel has all that {machine} is for: such tests ran on it")
     argv = ["env", "COLUMNS=250", sys.executable, "-m", "pytest", "-vv", "--color=no", "-p", "no:cacheprovider"]
+    argv += [word for plugin in NOT_NEEDED for word in ("-p", f"no:{plugin}")]
     argv += [f"--kernel-machine={machine}", f"--lacked={','.join(lacked)}", *_files(own(machine))]
     status, output = boot(argv)
     if status == pytest.ExitCode.NO_TESTS_COLLECTED:
