@@ -324,7 +324,7 @@ def test_vandalised_shapes_are_seen_and_healed(bench: Bench) -> None:
         eventually(lambda: bench.observed() != {want})
         bench.ensure(want)
         assert bench.observed() == {want}
-        # A device made anew takes its first packets when the kernel has seen its carrier, which a busy machine does late.
+        # A device made anew takes its first packets once the kernel has seen its carrier: late, on a busy machine.
         eventually(lambda: len(bench.round_trips_ms("a", "10.0.1.2", 3)) == 3)
 
 
