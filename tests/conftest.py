@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -14,7 +15,9 @@ from own_place import OwnPlace, place_below
 
 from vini.node import probe
 
-GOLDEN = Path(__file__).parent / "unit" / "golden"
+TESTS = Path(__file__).parent
+GOLDEN = TESTS / "unit" / "golden"
+LONGEST_FIRST = ("hosts", "examples", "kernel", "central", "dataplane", "docs", "unit")  # directories of tests
 capabilities = cache(probe.capabilities)
 
 
@@ -24,8 +27,28 @@ def pytest_configure(config: pytest.Config) -> None:
     SIGTERM, which timeout(1) sends, ends us as tidily as Ctrl-C: fixtures take down what they made on the machine.
     """
     config.pluginmanager.register(kernel_machine)
+    if not config.getoption("--kernel-machine"):  # there, all is read-only
+        _compile_once()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where several run at a time: the files with the longest tests first, so that short ones fill the end.
+
+    With `--no-loadscope-reorder`; else xdist takes the files with the most tests first, and those are the quickest.
+    """
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: LONGEST_FIRST.index(item.path.relative_to(TESTS).parts[0]))
+
+
+def _compile_once() -> None:
+    """Keep what Python compiles, even where the environment asks it not to, as images of containers like to do.
+
+    Else each agent and each command that a test starts compiles all of VINI: that doubles what its start takes.
+    """
+    sys.dont_write_bytecode = False
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

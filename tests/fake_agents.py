@@ -45,7 +45,7 @@ QUICK_UPLINK = UplinkRhythm(
 )  # fmt: skip
 
 
-async def eventually(check: Callable[[], T], within: float = 30.0) -> T:
+async def eventually(check: Callable[[], T], within: float = 120.0) -> T:
     """The first true value of `check`; fails with its last one.  The time is what a busy machine may need."""
     deadline = time.monotonic() + within
     while not (found := check()):
@@ -247,8 +247,9 @@ KEY = "k" * 43 + "="  # of its encrypted tunnels
 class FakeNode:
     """A real agent, with its ledgers on disk and its uplink, over a machine in a dict."""
 
-    def __init__(self, directory: Path, clock: Callable[[], float] = time.time, **answers: Any):
-        self.state, self._clock, self._answers = directory, clock, answers
+    def __init__(self, directory: Path, clock: Callable[[], float] = time.time,
+                 rhythm: UplinkRhythm = QUICK_UPLINK, **answers: Any):  # fmt: skip
+        self.state, self._clock, self._rhythm, self._answers = directory, clock, rhythm, answers
         self.driver = FakeDriver()
         self.tasks: list[asyncio.Task[None]] = []
 
@@ -261,7 +262,7 @@ class FakeNode:
         self.answers = Answers(
             self.agent, greeting, _as_it_is, asyncio.Event(), self._clock, lambda: KEY, **self._answers
         )
-        self.uplink = uplink.Uplink(self.agent, self.answers, self.state, QUICK_UPLINK)
+        self.uplink = uplink.Uplink(self.agent, self.answers, self.state, self._rhythm)
         self.tasks = [asyncio.create_task(self.uplink.run())]
         if loop:
             self.tasks.append(asyncio.create_task(self.agent.run()))
@@ -288,7 +289,7 @@ def _as_it_is(run: bus.Run) -> Prepared:
 @asynccontextmanager
 async def node(directory: Path, identity: identities.Identity | None, **how: Any) -> AsyncIterator[FakeNode]:
     """One that runs, and has joined."""
-    it = FakeNode(directory, **{k: v for k, v in how.items() if k in ("clock", "measure")})
+    it = FakeNode(directory, **{k: v for k, v in how.items() if k in ("clock", "measure", "rhythm")})
     if identity:
         identities.write(directory, identity)
     it.start(loop=how.get("loop", True))

@@ -44,7 +44,7 @@ NETNS = Path("/run/netns")
 _count = itertools.count()
 
 
-def eventually(check: Callable[[], T], within: float = 60.0) -> T:
+def eventually(check: Callable[[], T], within: float = 120.0) -> T:
     """The first true value of `check`; fails with its last value, or its last error, when there is none in time.
 
     The time is what a busy machine may need, not what it should.

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_agents import KEY, FakeDesk, eventually, no_engine, node, spec
+from fake_agents import KEY, QUICK, QUICK_UPLINK, FakeDesk, eventually, no_engine, node, spec
 from fake_agents import central as central_with
 from msgspec.structs import replace
 
@@ -71,7 +71,9 @@ async def test_a_node_is_asked_and_its_refusals_are_raised(central, tmp_path):
 
 
 async def test_a_large_message_arrives(central, tmp_path):
-    async with central(tmp_path) as c, node(tmp_path / "n", c.admit("one")):
+    """However long a busy machine takes to mask and to copy it: nobody answers a ping meanwhile."""
+    patient, uplink = replace(QUICK, patience=120.0), replace(QUICK_UPLINK, patience=120.0)
+    async with central(tmp_path, rhythm=patient) as c, node(tmp_path / "n", c.admit("one"), rhythm=uplink):
         await eventually(c.hub.connected)
         with pytest.raises(NotFound, match="holds nothing of slice 'other'"):
             await c.hub.ask("one", bus.AskMaps("other.a", ("x" * (15 << 20),)))
@@ -356,12 +358,12 @@ async def test_two_hundred_agents_on_one_hub(tmp_path):
         nodes = [node(tmp_path / me.node, me, loop=False) for me in identities_]
         running = [await n.__aenter__() for n in nodes]
         try:
-            await eventually(lambda: len(c.hub.connected()) == 200, 60)
+            await eventually(lambda: len(c.hub.connected()) == 200)
             for name in names:
                 c.desk.put(name, spec("s", 1, "a"))
             started = time.monotonic()
             c.hub.wake(names)
-            await eventually(lambda: all(n.slivers() for n in running), 60)
+            await eventually(lambda: all(n.slivers() for n in running))
             print(f"200 nodes have it after {time.monotonic() - started:.2f} s")
             replies = await asyncio.gather(*(c.hub.ask(n, bus.Hello()) for n in names))
             assert [r.node for r in replies] == names

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,9 +40,8 @@ UP = Topology("home_a", {"x": Sliver("x")})
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    made = Database(f"sqlite:///{tmp_path / 'c.db'}")
-    made.migrate()
+def database(migrated_file: Path, tmp_path: Path) -> Iterator[Database]:
+    made = Database(f"sqlite:///{shutil.copy(migrated_file, tmp_path / 'c.db')}")
     with made.transaction() as tx:
         sites.add(tx, NewSite("home"))
         persons.add(tx, "ada@example.org")

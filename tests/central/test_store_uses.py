@@ -79,7 +79,7 @@ def test_the_same_for_longer_or_by_another_number_takes_the_same(filled: Databas
 
 def test_many_changes_leave_no_crumbs(filled: Database) -> None:
     with filled.transaction() as tx:
-        for i in range(300):
+        for i in range(70):
             put(tx, "home_a", n1=tuple(f"s{k}" for k in range(i % 7)) or ("x",))
         put(tx, "home_a")
         assert used(tx) == {"n2": ONE}

@@ -102,7 +102,8 @@ def test_a_members_key_opens_every_sliver_on_its_node_and_only_as_long_as_he_has
     inside = stays(bed, key)
     bed.vini("key", "delete", number(bed))
     is_put_out(inside)
-    assert "Permission denied" in said(bed, key)
+    # The server ends some seconds after nobody has a key for anything on its node.
+    assert any(why in said(bed, key) for why in ("Permission denied", "Connection refused"))
 
 
 def test_the_blacklist_and_the_end_of_a_membership_put_out(bed: Testbed, key: Path) -> None:

@@ -259,7 +259,7 @@ def test_after_a_loss_of_everything_but_the_disk_the_agent_rebuilds_from_its_led
     shutil.rmtree(own.place.run)
     assert own.leftovers() == []
     asyncio.run(own.client().greeting())  # any command starts the agent
-    eventually(lambda: own.is_as_asked("v"), within=30)
+    eventually(lambda: own.is_as_asked("v"))
 
 
 def test_an_agent_of_another_version_is_replaced_at_once_also_by_the_process_that_started_it(own, monkeypatch):

@@ -89,5 +89,5 @@ def test_the_routes_are_there_again_however_often_it_is_done(up: OwnPlace, deed:
     for a, b in ("ab", "ab", "ab", "bc") if "deleted" in deed else ("ab", "bc"):
         for command in DEEDS[deed]:
             inside(up, a, *command.format(b).split())
-        eventually(lambda: up.is_as_asked("v"), within=30)
-        eventually(lambda: forwards(up), within=30)
+        eventually(lambda: up.is_as_asked("v"))
+        eventually(lambda: forwards(up))

@@ -157,7 +157,7 @@ def paths(own: OwnPlace, topology: Topology, a: str, b: str, family: int = 4) ->
 def test_every_protocol_installs_both_of_two_equal_paths(ours, name):
     topology = MATRIX[name]
     for family in (4, 6):
-        assert eventually(lambda f=family: paths(ours, topology, "a", "d", f) == BOTH, within=40)
+        assert eventually(lambda f=family: paths(ours, topology, "a", "d", f) == BOTH)
     if name.startswith("ibgp"):
         eventually(lambda: [{h.dev for h in e.hops} for e in announced(ours, name)] == [{"to-b", "to-c"}] * 2)
 
@@ -179,7 +179,7 @@ def vini(own: OwnPlace, *words: str) -> str:
 @pytest.mark.parametrize("name", ["ospf-frr", "ospf-bird"])
 def test_one_of_two_equal_paths_fails_in_silence_and_the_other_stays(ours, name):
     topology = MATRIX[name]
-    eventually(lambda: paths(ours, topology, "a", "d") == BOTH, within=40)
+    eventually(lambda: paths(ours, topology, "a", "d") == BOTH)
     told = vini(ours, "routes", "-s", name, "a", "--to", "d").splitlines()
     assert told == ["a to d: one of 2 equal paths, by each flow's hash", *(f"  {p}" for p in BOTH)]
     found = json.loads(vini(ours, "routes", "-s", name, "a", "--to", "d", "--json"))["a"]
@@ -201,7 +201,7 @@ def test_one_of_two_equal_paths_fails_in_silence_and_the_other_stays(ours, name)
 
     asyncio.run(there_and_back())
     assert vini(ours, "routes", "-s", name, "a", "--to", "c").strip() == "a -> c"
-    eventually(lambda: paths(ours, topology, "a", "d") == BOTH, within=40)
+    eventually(lambda: paths(ours, topology, "a", "d") == BOTH)
 
 
 def flows_leave_by(own: OwnPlace, topology: Topology) -> set[str]:

@@ -160,7 +160,7 @@ def test_one_pass_mends_a_switch(own, harm):
         assert own.observe() != want
         change(own, machine, want)
         # the kernel gives a vif that came up its link-local address in its own time
-        eventually(lambda: want == own.observe(), within=10)
+        eventually(lambda: want == own.observe())
 
 
 def test_a_switch_becomes_a_host_and_a_switch_again(own):

@@ -37,7 +37,7 @@ from vini.plan import plan
 pytestmark = [pytest.mark.root, pytest.mark.needs("cgroup2", "bird")]
 
 OSPF = Routing(("ospf",), daemon="bird")
-WITHIN_S = 30.0
+WITHIN_S = 120.0  # what a busy machine may need
 
 
 def ring(name: str) -> Topology:
