@@ -77,7 +77,7 @@ class Tree:
         try:
             with tarfile.open(fileobj=stream, mode="r|", tarinfo=Member) as tar:
                 for member in tar:
-                    tar.members.clear()  # else all that there are would be kept in memory
+                    tar.members.clear()  # type: ignore[attr-defined]  # else all would be kept in memory
                     path = _path(member.name)
                     self._count(member)
                     if layer and path.name.startswith(_WHITEOUT):
