@@ -675,6 +675,18 @@ class TestProcesses:
         eventually(lambda: driver.health([waits]) == ({}, {}))
         real.remove(waits)
 
+    def test_one_that_ends_again_is_told_of_with_its_last_lines_whenever_one_looks(self, real):
+        """Also between two tries, when nothing has failed just now and it is only missing."""
+        dies = Process(A, "dies", ("sh", "-c", "echo no such colour; exit 3"), ready=Ready(("true",)))
+        driver = ProcessDriver(real.own.place)
+        for _ in range(2):
+            assert driver.ensure([dies]) == {}
+            eventually(lambda: dies not in driver.observe([A]))
+        why = "dies ended soon after its start; its last lines: no such colour"
+        assert driver.health([]) == ({}, {A: why})
+        driver.remove([dies])
+        assert driver.health([]) == ({}, {})
+
 
 class TestRoots:
     pytestmark = root

@@ -139,7 +139,55 @@ def test_ctrl_c_before_all_is_imported_is_a_word_and_no_traceback(tmp_path):
     assert (command.returncode, err) == (130, "error: Interrupted.\n")
 
 
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("schema", "Interrupted."),
+        ("up", "Interrupted; what was done so far stays. `vini status` shows it."),
+    ],
+)
+def test_only_who_changes_something_says_on_ctrl_c_that_it_stays(command, said):
+    program = (
+        "import sys, vini.cli as cli; command = cli.vini.get_command(None, sys.argv[1]); "
+        "command.main = command.invoke = lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt); cli.main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, command], capture_output=True, text=True, timeout=60,
+        env={**os.environ, "VINI_CALLED": "vini"},
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (130, f"error: {said}\n")
+
+
+def test_who_reads_no_more_ends_a_command_with_its_own_code():
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "vini.cli", "schema"], stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_a_full_disk_below_the_output_is_no_bug_of_ours():
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "vini.cli", "schema"], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60
+        )
+    said = "error: The output can't be written: its disk is full. Make room there and try again.\n"
+    assert (done.returncode, done.stderr) == (1, said)
+
+
 # --- files ----------------------------------------------------------------------------------------
+
+
+def test_what_is_wrong_with_another_tools_file_is_told_with_the_path_that_was_given(tmp_path):
+    ours = tmp_path / "net.yaml"
+    ours.write_text("slivers: [a]\n")
+    done = cli("import", ours, VINI_CALLED="vini")
+    assert done.returncode == 2
+    assert f"{ours}: This is a topology file of VINI's already" in done.stderr
+    assert f"'vini up {ours}'" in done.stderr
+
 
 LAUGHS = "a: &a [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
     f"{new}: &{new} [{','.join(['*' + old] * 10)}]\n" for old, new in zip("abcdefgh", "bcdefghi", strict=True)

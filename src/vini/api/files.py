@@ -35,7 +35,7 @@ def _text(path: Path) -> str:
         what = f"{str(path)!r} can't be read: {e.strerror}; the path is relative to {Path.cwd()}."
         raise TopologyError([Mistake(0, 0, what)]) from e
     except UnicodeDecodeError as e:
-        raise TopologyError([Mistake(0, 0, f"{str(path)!r} is not text in UTF-8; is it a topology file?")]) from e
+        raise TopologyError([Mistake(0, 0, f"{str(path)!r} is not text in UTF-8; save it in that encoding.")]) from e
 
 
 def parse(text: str, default_name: str) -> Topology:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import sys
 from types import FrameType
+from typing import NoReturn
 
 import click
 
@@ -61,6 +63,39 @@ _MODULES = {
     "vini.cli.substrate": ("substrate",),
     "vini.cli.central": ("central",),
 }
+# What is interrupted in them has changed nothing that would stay.
+_LOOKS = frozenset(
+    {
+        "plan",
+        "status",
+        "log",
+        "exec",
+        "shell",
+        "ssh",
+        "ssh-config",
+        "logs",
+        "ping",
+        "routes",
+        "neighbors",
+        "top",
+        "capture",
+        "compare",
+        "import",
+        "schema",
+        "doctor",
+        "audit",
+        "bench",
+        "nodes",
+    }
+)
+
+
+class _Interrupted(Exception):
+    """A command was, by Ctrl-C or SIGTERM; as a sentence."""
+
+
+class _ReaderGone(Exception):
+    """Whoever read our output reads no more."""
 
 
 class Commands(click.Group):
@@ -91,6 +126,16 @@ class Commands(click.Group):
             raise click.UsageError(f"There is no command {args[0]!r}. {hint}")
         return super().resolve_command(ctx, args)
 
+    def invoke(self, ctx: click.Context) -> object:
+        """What click would make an exit code 1 of, or a blank line, is for `main`."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as e:
+            raise _ReaderGone from e
+        except (KeyboardInterrupt, asyncio.CancelledError, click.exceptions.Abort) as e:
+            stays = "" if ctx.invoked_subcommand in _LOOKS else "; what was done so far stays. `vini status` shows it"
+            raise _Interrupted(f"Interrupted{stays}.") from e
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """By section."""
         for section, names in _SECTIONS.items():
@@ -120,12 +165,11 @@ def main() -> None:
     4 denied, 130 interrupted."""
     signal.signal(signal.SIGTERM, _as_ctrl_c)
     try:
-        sys.exit(vini.main(prog_name="vini", standalone_mode=False) or 0)
-    except click.exceptions.Abort:
-        complain("Interrupted; what was done so far stays. `vini status` shows it.")
-        sys.exit(130)
-    except (KeyboardInterrupt, asyncio.CancelledError):
-        complain("Interrupted; what was done so far stays. `vini status` shows it.")
+        code = vini.main(prog_name="vini", standalone_mode=False) or 0
+        sys.stdout.flush()
+        sys.exit(code)
+    except (_Interrupted, KeyboardInterrupt) as e:
+        complain(str(e) or "Interrupted.")
         sys.exit(130)
     except click.exceptions.NoArgsIsHelpError as e:
         print(e.format_message(), file=sys.stderr)
@@ -135,17 +179,37 @@ def main() -> None:
         sys.exit(e.exit_code)
     except click.exceptions.Exit as e:
         sys.exit(e.exit_code)
-    except BrokenPipeError:
-        sys.stderr.close()
+    except (_ReaderGone, BrokenPipeError):
+        _write_no_more()
         sys.exit(141)
     except ViniError as e:
         complain(str(e))
         sys.exit(e.exit_code)
-    except Exception as e:  # the request boundary: whoever sits there can't act on a traceback
-        if os.environ.get("VINI_DEBUG"):
-            raise
-        complain(f"This is a bug in VINI ({type(e).__name__}: {e}); the same command with VINI_DEBUG=1 shows where.")
+    except OSError as e:
+        if e.errno not in (errno.ENOSPC, errno.EDQUOT):
+            _unforeseen(e)
+        _write_no_more()
+        complain(f"{_where(e)} can't be written: its disk is full. Make room there and try again.")
         sys.exit(1)
+    except Exception as e:  # the request boundary: whoever sits there can't act on a traceback
+        _unforeseen(e)
+
+
+def _unforeseen(e: Exception) -> NoReturn:
+    if os.environ.get("VINI_DEBUG"):
+        raise e
+    complain(f"This is a bug in VINI ({type(e).__name__}: {e}); the same command with VINI_DEBUG=1 shows where.")
+    sys.exit(1)
+
+
+def _where(e: OSError) -> str:
+    return repr(e.filename) if e.filename else "The output"
+
+
+def _write_no_more() -> None:
+    """Python flushes standard output at its end, once more in vain."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
 
 
 def _as_ctrl_c(_: int, frame: FrameType | None) -> None:

@@ -59,7 +59,7 @@ def read_text(path: str) -> str:
     except PermissionError as e:
         raise TopologyError([Mistake(0, 0, f"You may not read {path!r}; check its permissions.")]) from e
     except UnicodeDecodeError as e:
-        raise TopologyError([Mistake(0, 0, f"{path!r} is not text in UTF-8; is it a topology file?")]) from e
+        raise TopologyError([Mistake(0, 0, f"{path!r} is not text in UTF-8; save it in that encoding.")]) from e
 
 
 def _near(path: str) -> str:
@@ -75,14 +75,14 @@ def read_topology(path: str, *, slice_: str | None = None) -> Topology:
     What a file names is looked for beside it, and for standard input in the current directory.
     """
     text = read_text(path)
-    name = Path(path).name if path != "-" else "stdin"
+    name = path if path != "-" else "stdin"
     if formats.detect(text, name):
         found = formats.read(text, name, bound_files(path, text))
         for remark in found.notes:
             note(f"note: {remark}")
         topology = found.topology
     else:
-        topology = parse(text, path, names.slug(name.partition(".")[0]), nearby.reader(Path(path).parent))
+        topology = parse(text, path, names.slug(Path(name).name.partition(".")[0]), nearby.reader(Path(path).parent))
     return renamed(topology, slice_)
 
 
@@ -90,7 +90,7 @@ def bound_files(path: str, text: str) -> dict[str, str]:
     """The texts of the files that a containerlab file binds, as far as they are there."""
     out = {}
     directory = Path(path).parent.resolve()
-    for wanted in formats.wanted_files(text, Path(path).name):
+    for wanted in formats.wanted_files(text, path):
         at = (directory / wanted).resolve()
         if at.is_file() and at.is_relative_to(directory):  # a link out of the lab's directory is not followed
             out[wanted] = at.read_text(encoding="utf-8", errors="replace")

@@ -50,7 +50,7 @@ class _Exec(click.Command):
 @click.option("--all", "all_", is_flag=True, help="In every sliver of the slice, switches excepted.")
 @click.option("--timeout", "timeout_s", type=Seconds(), help="With several: seconds that each may take.")
 @json_option
-@click.argument("words", metavar="WORDS", nargs=-1, type=click.UNPROCESSED)
+@click.argument("words", metavar="SLIVER... -- COMMAND", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
 def exec_command(ctx: click.Context, slice_: str | None, all_: bool, timeout_s: float | None, as_json: bool,
                  words: tuple[str, ...]) -> None:  # fmt: skip

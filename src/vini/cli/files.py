@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from vini import formats
@@ -23,7 +21,7 @@ def import_command(file: str) -> None:
     over is listed on standard error:  vini import Abilene.graphml > abilene.yaml
     """
     text = read_text(file)
-    found = formats.read(text, Path(file).name, bound_files(file, text))
+    found = formats.read(text, file, bound_files(file, text))
     line(topology_text(found.topology).rstrip())
     for remark in found.notes:
         note(f"note: {remark}")

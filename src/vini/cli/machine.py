@@ -95,7 +95,7 @@ def _stop() -> None:
     with suppress(bus.AgentGone):
         asyncio.run(_ask(client, bus.Stop()))
         ended = True
-    again = "The agent ends; slices run on unwatched. `vini agent start` starts it again."
+    again = "The agent ends; slices that are up run on, but nobody heals them. `vini agent start` starts it again."
     line(called(again) if ended else "No agent runs (any more).")
 
 

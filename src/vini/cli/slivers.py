@@ -181,12 +181,20 @@ def capture_command(
     sliver, _, vif = where.partition(":")
     vifs = [v.dev for v in layout(topology).vifs[the_sliver(topology, sliver)]]
     if vif not in [*vifs, "lo", "any"]:
-        raise NotFound(f"Sliver {sliver!r} has no vif {vif!r}; it has: {', '.join(vifs)}.")
+        if not vif:
+            raise click.UsageError(
+                f"On which vif? `vini capture {sliver}:{next(iter(vifs), 'lo')}`; {_has(sliver, vifs)}"
+            )
+        raise NotFound(f"Sliver {sliver!r} has no vif {vif!r}; {_has('it', vifs)}")
     argv = ["tcpdump", "-n", "-U", "-i", vif, *(["-c", str(count)] if count else [])]
     if file is None:
         _become(topology.name, sliver, (*argv, *expression))
     else:
         _record(client.enter(topology.name, sliver, [*argv, "-w", "-", *expression]), file, where)
+
+
+def _has(sliver: str, vifs: Sequence[str]) -> str:
+    return f"{sliver} has: {', '.join(vifs) or 'lo'}."
 
 
 def _record(command: list[str], file: str, interface: str) -> None:

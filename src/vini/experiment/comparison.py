@@ -42,7 +42,7 @@ class Comparison(Value, frozen=True):
     results: tuple[Difference, ...]
 
     def __str__(self) -> str:
-        parts = [f"a: {self.a}\nb: {self.b}", *self.trust]
+        parts = [f"a: {self.a}\nb: {self.b}", *(["\n".join(self.trust)] if self.trust else [])]
         for title in ("inputs", "versions", "conditions", "results"):
             found = getattr(self, title)
             lines = [f"  {d}" for d in found] or ["  the same"]

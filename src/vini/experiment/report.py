@@ -29,6 +29,7 @@ TITLES = {
     "capture": "Packet capture",
 }  # fmt: skip
 PLAIN = (int, float, str, bool)
+_UNITS = {"_mbit_s": "Mbit/s", "_mbit": "Mbit/s", "_ms": "ms", "_s": "s"}  # by the end of a statistic's name
 
 
 def report(
@@ -141,7 +142,15 @@ def _epoch(epoch: dict[str, Any]) -> tuple[Any, ...]:
 
 def _values(statistics: dict[str, Any]) -> str:
     """The plain numbers as a table; lists and mappings are in summary.json."""
-    return _table(("", ""), ((k.replace("_", " "), v) for k, v in statistics.items() if isinstance(v, PLAIN)))
+    return _table(("", ""), ((_named(k), v) for k, v in statistics.items() if isinstance(v, PLAIN)))
+
+
+def _named(key: str) -> str:
+    """A statistic's name for people: `goodput_mbit_s` is "goodput, Mbit/s"."""
+    for suffix, unit in _UNITS.items():
+        if key.endswith(suffix):
+            return f"{key.removesuffix(suffix).replace('_', ' ')}, {unit}"
+    return key.replace("_", " ")
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

@@ -144,7 +144,8 @@ def _take_call(statement: _Statement, experiment: _Experiment) -> None:
     match statement.method, statement.arguments:
         case "add_nat_dests", (list(prefixes),):
             what = ", ".join(p for p in prefixes if isinstance(p, str))
-            experiment.notes.append(f"{node.nick}: NAT to {what} not carried over; a slice has no way out yet.")
+            how = "`outside: true` in the sliver, and `vini outside grant`, give a way out"
+            experiment.notes.append(f"{node.nick}: NAT to {what} not carried over; {how}.")
         case "openvpn", (bool(wanted),):
             if wanted:
                 experiment.notes.append(f"{node.nick}: OpenVPN access of end users not carried over.")

@@ -39,6 +39,7 @@ _LOG_LIMIT = 1 << 20  # bytes, of one process; beyond it the log is begun anew, 
 _LAST_BYTES = 1 << 16  # of it, that are looked through for its last lines
 _TOLD = "--- told to reload "
 _BEGIN = "--- started "  # a line of this in a log parts one life of a process from the next
+_YOUNG_S = 60.0  # who ends sooner than that after its start has failed at it
 _SETTLES_S = 1.0  # how long what has no readiness probe must have lived
 _PATIENCE_S = 2.0  # for reloads, of a pass; what takes longer goes on, and the next pass hears of it
 _UNKNOWN = "?"  # the configuration of a process that is being told of another one
@@ -152,7 +153,20 @@ class ProcessDriver:
                 unready.setdefault(p.ns, why)
             elif why := self._ended_badly(p):
                 failed.setdefault(p.ns, why)
+        for started in self._started.values():
+            if started.process.ns not in frozen and (why := self._keeps_ending(started)):
+                failed.setdefault(started.process.ns, why)
         return unready, failed
+
+    def _keeps_ending(self, started: Started) -> str:
+        """Why it isn't there: of one that ended, was started again, and ended.  It may be tried again by now."""
+        p = started.process
+        if not started.failures or time.monotonic() - started.at > _YOUNG_S or p.once:
+            return ""
+        return "" if cgroup.pids(cgroup.of(self._place, p.ns, p.name)) else self._ended_soon(p)
+
+    def _ended_soon(self, p: Process) -> str:
+        return f"{_called(p)} ended soon after its start; its last lines: {self._last_lines(p)}"
 
     def _ended_badly(self, p: Process) -> str:
         status = self._file(p.ns, p.name, "status").read_text().strip() if p.once else "0"
@@ -308,12 +322,14 @@ class ProcessDriver:
     def _wait_longer_each_time(self, o: Process) -> None:
         now = time.monotonic()
         last = self._started.get(o.key)
-        if last is None or last.process != o or now - last.at > 60:  # another command line or configuration starts anew
+        if (
+            last is None or last.process != o or now - last.at > _YOUNG_S
+        ):  # another command line or configuration starts anew
             self._started[o.key] = Started(o, now, 0)
             return
         pause = min(30.0, 0.25 * 2**last.failures) if last.failures else 0.0
         if now - last.at < pause:
-            raise _Waits(f"{_called(o)} ended soon after its start; its last lines: {self._last_lines(o)}")
+            raise _Waits(self._ended_soon(o))
         self._started[o.key] = Started(o, now, last.failures + 1)
 
     def _start(self, o: Process) -> None:
