@@ -4,8 +4,9 @@ Each is a whole node with a place of its own, so a link from one to the other is
 There is no central: what it would send, the desired state of each node, is embedded here and given to the agents.
 
 Where the machine has two processors each host has one for itself, as two machines do: what arrives at the second host
-is taken in by a thread of the kernel's on another processor than that which sends.  The cable takes frames from XDP, as
-a network interface with native XDP does.
+is taken in by a thread of the kernel's on another processor than that which sends.  Unlike two machines they have their
+memory in common: each frame goes to the other processor and back; `on_one_processor()` leaves that out.  The cable
+takes frames from XDP, as a network interface with native XDP does.
 """
 
 from __future__ import annotations
@@ -141,6 +142,18 @@ def _take_in_elsewhere(other: Host) -> None:
         with suppress(OSError):
             if (process / "comm").read_text().startswith(f"napi/{_CABLE}"[:15]):
                 os.sched_setaffinity(int(process.name), {max(ours)})
+
+
+@contextmanager
+def on_one_processor() -> Iterator[None]:
+    """What arrives at the other host is taken in where it was sent, as long as the block runs."""
+    other = HOSTS[1]
+    at = f"/sys/class/net/{_CABLE}"
+    _ip("netns", "exec", other.network.name, "sh", "-c", f"echo 0 >{at}/threaded; echo 0 >{at}/queues/rx-0/rps_cpus")
+    try:
+        yield
+    finally:
+        _take_in_elsewhere(other)
 
 
 @contextmanager
