@@ -8,6 +8,10 @@ from vini.store import migrations
 from vini.store.database import Tx
 
 _UNDO = {
+    "0014": (
+        "ALTER TABLE nodes DROP COLUMN rate_mbit", "ALTER TABLE specs DROP COLUMN mbit",
+        "ALTER TABLE uses DROP COLUMN mbit",
+    ),
     "0013": ("DROP TABLE slice_guests",),
     "0012": (
         "DROP TABLE event_chain", "DROP TABLE outside_grants", "DELETE FROM counters WHERE name = 'event chain'"
