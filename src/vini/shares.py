@@ -16,7 +16,7 @@ def share(slice_: str, node: Node, sliver: Sliver, objects: Iterable[AnyObject])
     ns, wish = f"{slice_}.{sliver.name}", sliver.network
     mine = [o for o in objects if isinstance(o, Vxlan | VxlanXdp | Gretap | Outside) and o.ns == ns]
     asks = wish != Traffic()
-    if not mine or not (asks or node.rate_mbit):
+    if not mine or not (asks or (node.rate_mbit and "shares" in node.capabilities)):
         return
     if asks:
         _check(node, sliver, mine)

@@ -11,6 +11,10 @@ _UNDO = {
     "0015": tuple(
         f"ALTER TABLE {table} DROP COLUMN disk_mb" for table in ("sites", "nodes", "specs", "uses", "takings")
     ),
+    "0014": (
+        "ALTER TABLE nodes DROP COLUMN rate_mbit", "ALTER TABLE specs DROP COLUMN mbit",
+        "ALTER TABLE uses DROP COLUMN mbit",
+    ),
     "0013": ("DROP TABLE slice_guests",),
     "0012": (
         "DROP TABLE event_chain", "DROP TABLE outside_grants", "DELETE FROM counters WHERE name LIKE 'event chain%'"

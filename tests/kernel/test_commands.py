@@ -277,6 +277,21 @@ def test_what_a_slice_may_do_in_the_world_is_granted_shown_and_taken_back(sh):
     assert sh.json("outside", "show", "tri") is None
 
 
+@pytest.mark.needs("outside", "shares")
+def test_what_the_uplink_carries_is_said_shown_and_not_promised_twice(sh):
+    wish = "{west: {outside: true, network: {min: 30mbit, daily: 1GB}}, mid: , east: }"
+    sh.net.write_text(NET.replace("[west, mid, east]", wish))
+    sh.vini("outside", "grant", "tri", "--to", "203.0.113.0/24")
+    assert "`vini node uplink --rate 1gbit`" in sh.vini("plan", sh.net, code=3)
+    said = sh.vini("node", "uplink", "--rate", "100mbit", "--exempt", "192.0.2.0/24", "--exempt-rate", "50mbit")
+    assert said == "Slivers here may send 100 Mbit/s together; to 192.0.2.0/24 uncounted, 50 Mbit/s.\n"
+    assert sh.json("node", "uplink") == {"rate_mbit": 100.0, "exempt": ["192.0.2.0/24"], "exempt_mbit": 50.0}
+    assert "+ share tri.west" in sh.vini("plan", sh.net)
+    assert "is no network" in sh.vini("node", "uplink", "--exempt", "here", code=1)
+    assert sh.vini("node", "uplink", "--exempt", "none", "--rate", "20mbit").endswith("all of it counts.\n")
+    assert "asks for 30: 10 too much" in sh.vini("plan", sh.net, code=3)
+
+
 def test_nobody_who_is_written_down_sent_what_was_never_sent(sh):
     assert "Nobody who is written down sent" in sh.vini("audit", "who", "192.0.2.1:1", "192.0.2.2:2", code=1)
     assert "is no IPv4 address with a port" in sh.vini("audit", "who", "here", "192.0.2.2:2", code=1)

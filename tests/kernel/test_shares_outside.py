@@ -21,7 +21,7 @@ from vini.node.shares import settings
 from vini.node.shares.settings import UplinkSettings
 
 pytestmark = [pytest.mark.root, pytest.mark.needs("cgroup2", "outside", "shares", "ping")]
-WIDE = OutsideGrant(("0.0.0.0/0",), rate_kbit=500_000, packets_per_s=100_000, daily_mb=0)
+WIDE = OutsideGrant(("0.0.0.0/0",), rate_kbit=500_000, packets_per_s=100_000, new_flows_per_s=100_000, daily_mb=0)
 PORT = 5001
 
 

@@ -43,6 +43,9 @@ class _Traces:
     def asking(self) -> bool:
         return False
 
+    def slowed(self) -> dict[str, str]:
+        return {}
+
     def fibs(self, namespaces: Collection[str]) -> dict[str, tuple[()]]:
         return dict.fromkeys(namespaces, ())
 
