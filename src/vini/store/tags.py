@@ -99,6 +99,12 @@ def of_sliver(tx: Tx, slice_: str, node: str) -> dict[str, str]:
     return effective(mine, slice_, node, groups)
 
 
+def says(tx: Tx, slice_: str, name: str) -> bool:
+    """Whether a slice has a tag of that name, wherever it holds."""
+    query = _QUERY.where(slices_table.c.name == slice_, tags.c.name == name).limit(1)
+    return tx.execute(query).first() is not None
+
+
 def granted(tx: Tx, slices_of: Mapping[str, Iterable[str]]) -> dict[tuple[str, str], tuple[str, ...]]:
     """(node, slice) -> what operators grant to processes of the slice there, of those of these nodes and slices that
     have any."""
