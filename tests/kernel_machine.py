@@ -40,6 +40,12 @@ FEATURES = {
     "cgroup2_io": Feature(
         "unshare --mount sh -c 'test -e /dev/loop-control && mount -t cgroup2 none /run && "
         'grep "cpu.*io.*memory\\|cpu.*memory.*io\\|io.*cpu.*memory" /run/cgroup.controllers\'',
+        ("loop",),
+    ),
+    "cgroup2_bfq": Feature(
+        "unshare --mount sh -c 'test -e /dev/loop-control && mount -t cgroup2 none /run && echo +io > "
+        "/run/cgroup.subtree_control && mkdir -p /run/trial && test -e /run/trial/io.bfq.weight; "
+        "e=$?; rmdir /run/trial; exit $e'",
         ("loop", "bfq"),
     ),
     "wireguard": Feature("ip link add trial type wireguard", ("wireguard", "vxlan")),  # of links between nodes

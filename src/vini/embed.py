@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 
 from msgspec import structs
 
-from vini import names
+from vini import initscript, names
 from vini.lans import has_loop
 from vini.layout import Layout, Vif, alive, carried, forwards, layout
 from vini.model import (
@@ -214,9 +214,8 @@ def _container(slice_: str, node: Node, sliver: Sliver, known: str) -> Iterator[
     _check_volumes(sliver)
     if own.memory_reserve_mb and "memory-reserve" not in node.capabilities:
         raise Unsupported(
-            f"Sliver {sliver.name!r} has memory reserved, which node {node.name!r} can't keep for it: only "
-            "version 2 of cgroups guarantees memory; boot it with systemd.unified_cgroup_hierarchy=1, or leave "
-            "`memory_reserve` out."
+            f"Sliver {sliver.name!r} has memory reserved, which node {node.name!r} can't keep for it: only version 2 "
+            "of cgroups guarantees memory; boot it with systemd.unified_cgroup_hierarchy=1, or leave it out."
         )
     if own.io_weight != Resources().io_weight and "io-weight" not in node.capabilities:
         raise Unsupported(
@@ -360,7 +359,8 @@ def _contents(sliver: Sliver, ns: str) -> Iterator[File | Root | Process]:
         raise TopologyError([Mistake(0, 0, what)])
     if dirs or sliver.image:
         yield Root(ns, () if sliver.image else tuple(sorted(dirs)), sliver.image)
-    previous: tuple[str, ...] = ()
+    yield from initscript.objects(sliver, ns, bool(dirs or sliver.image))
+    previous: tuple[str, ...] = (initscript.NAME,) if sliver.initscript else ()
     for i, command in enumerate(sliver.commands):
         again = ["again"] * sliver.commands[:i].count(command)
         name = f"cmd-{names.digest('command', command.run, *again) % 16**6:06x}"

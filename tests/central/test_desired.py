@@ -21,6 +21,7 @@ from vini.central.app import make_app
 from vini.model import (
     Container,
     End,
+    File,
     Gretap,
     Halt,
     Link,
@@ -535,3 +536,26 @@ def test_an_admin_asks_all_nodes_who_sent_a_packet_and_that_is_an_event(api: Api
     assert N2 not in answer
     assert api("admin", "GET", "/events?what=see flows").json()["items"][0]["target"] == "192.0.2.1 to 5.5.5.5"
     assert api("admin", "POST", "/flows", question | {"source": "nowhere"}).status_code == 400
+
+
+def test_a_named_initscript_is_the_centrals_and_a_tag_names_one_for_slivers_that_have_none(api: Api, database) -> None:
+    def scripts() -> dict[str, str]:
+        with database.reading() as tx:
+            held = specs.of_slice(tx, "princeton_iias").values()
+        return {o.ns: o.text for s in held for o in s.objects if isinstance(o, File) and o.path == "initscript"}
+
+    for name, enabled in (("boot", True), ("other", True), ("off", False)):
+        wish = {"name": name, "script": f"echo {name}\n", "enabled": enabled}
+        assert api("admin", "POST", "/initscripts", wish).status_code == 200
+    own = {"a": Sliver("a", initscript="boot"), "b": Sliver("b"), "c": Sliver("c", initscript="echo own\n")}
+    assert put(api, Topology("princeton_iias", own)).status_code == 200
+    assert scripts() == {"princeton_iias.a": "echo boot\n", "princeton_iias.c": "echo own\n"}
+    tag = {"name": "initscript", "value": "other", "slice": "princeton_iias"}
+    assert api("admin", "POST", "/tags", tag).status_code < 300
+    assert put(api, Topology("princeton_iias", own)).status_code == 200
+    assert scripts()["princeton_iias.b"] == "echo other\n"
+    assert scripts()["princeton_iias.a"] == "echo boot\n"
+    assert api("user", "GET", AT).json()["topology"]["slivers"]["a"]["initscript"] == "boot"
+    for name, said in (("none", "no initscript"), ("off", "is not enabled")):
+        answer = put(api, Topology("princeton_iias", {"a": Sliver("a", initscript=name)}))
+        assert (answer.status_code, said in answer.text) == (404, True), answer.text

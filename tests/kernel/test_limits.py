@@ -119,17 +119,21 @@ def on_a_disk(place: Place, tmp_path: Path) -> Iterator[tuple[Place, Path]]:
 
 
 @pytest.mark.needs_kernel("cgroup2_io")
-def test_io_weights_are_there_where_the_disk_heeds_them_and_refused_elsewhere(on_a_disk: tuple[Place, Path]) -> None:
+def test_an_io_weight_is_refused_where_the_disk_heeds_none(on_a_disk: tuple[Place, Path]) -> None:
     place, scheduler = on_a_disk
-    heavy = replace(BOX, io_weight=500)
     scheduler.write_text("none")
     assert io_weights.file(place.state) == ""
     with pytest.raises(OSError, match="heeds no weights"):
-        limits.ensure(place, heavy)
+        limits.ensure(place, replace(BOX, io_weight=500))
     limits.ensure(place, BOX)
     assert limits.observed(place, BOX) == BOX
+
+
+@pytest.mark.needs_kernel("cgroup2_bfq")
+def test_an_io_weight_is_the_groups_where_the_disk_heeds_it(on_a_disk: tuple[Place, Path]) -> None:
+    place, scheduler = on_a_disk
+    heavy = replace(BOX, io_weight=500)
     scheduler.write_text("bfq")
-    io_weights.file.cache_clear()
     assert io_weights.file(place.state) == "io.bfq.weight"
     limits.ensure(place, heavy)
     weight = cgroup.of(place, "s.a") / "io.bfq.weight"
@@ -139,6 +143,8 @@ def test_io_weights_are_there_where_the_disk_heeds_them_and_refused_elsewhere(on
     assert limits.observed(place, heavy) != heavy
     limits.ensure(place, heavy)
     assert limits.observed(place, heavy) == heavy
+    limits.ensure(place, BOX)
+    assert weight.read_text() == "default 100\n"
 
 
 def test_all_slivers_together_weigh_as_before_when_the_last_reservation_is_over(place: Place) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -31,12 +32,14 @@ def descriptors() -> int:
 
 
 @pytest.fixture
-def deep(tmp_path: Path) -> Path:
+def deep(tmp_path: Path) -> Iterator[Path]:
     top = tmp_path / "deep"
     top.mkdir()
     dig(top, DEEP)
     (top / "side/empty").mkdir(parents=True)
-    return top
+    yield top
+    if top.exists():  # pytest can't remove what is that deep
+        trees.remove(top)
 
 
 def test_a_tree_is_walked_and_removed_whatever_its_depth(deep: Path, tmp_path: Path) -> None:

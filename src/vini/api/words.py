@@ -47,6 +47,7 @@ class SliverWords(TypedDict, total=False):
     restarts: int
     resets: int
     files: Mapping[str, str]
+    initscript: str
     commands: str | Sequence[str | Mapping[str, Any]]
     forward: bool
     node: str

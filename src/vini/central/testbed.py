@@ -42,7 +42,19 @@ from vini.rules.errors import Invalid
 from vini.rules.leases import moment
 from vini.rules.nouns import Holder, NodeRow, SliceRow
 from vini.rules.substrate import Substrate
-from vini.store import calendar, events, latencies, nodes, sites, slices, specs, substrate, takings, tunnels
+from vini.store import (
+    calendar,
+    events,
+    initscripts,
+    latencies,
+    nodes,
+    sites,
+    slices,
+    specs,
+    substrate,
+    takings,
+    tunnels,
+)
 from vini.store import outside as grants
 from vini.store.database import Database, Tx
 
@@ -217,6 +229,7 @@ class Testbed:
         vnis = tunnels.lease(tx, topology.name, crossing)
         port = tunnels.lease_port(tx, topology.name, wanted=bool(crossing) and kind_of(topology) == "wireguard")
         own = underlay.taken(topology, placed, below.measured, held)
+        topology = initscripts.resolved(tx, topology, placed)
         granted = _grant_of(tx, topology)
         made = embed(topology, able, generation, placed=placed, vnis=vnis, port=port, underlay=own, grant=granted)
         mine = {n: below.marked(s) for n, s in made.items() if s.objects}

@@ -155,6 +155,7 @@ class Sliver(Value, frozen=True):
     image: str = ""  # the sliver's root file system (vini.node.images.obtain has the forms); "": the node's own root
     files: dict[str, str] = {}  # absolute path inside the sliver -> text
     commands: tuple[Command, ...] = ()
+    initscript: str = ""  # what it runs at each of its boots, or the name by which the central knows that
     forward: bool | None = None  # None: as routing says
     node: str = ""  # pin to a node; "": anywhere
     place: Place | None = None

@@ -231,7 +231,7 @@ class NodeGroup(Row, frozen=True):
 
 
 class InitScript(Row, frozen=True):
-    """What a new sliver runs once."""
+    """What slivers that name it run at each of their boots."""
 
     id: int
     name: str

@@ -212,7 +212,7 @@ class NewNodeGroup(Value, frozen=True):
 
 
 class NewInitScript(Value, frozen=True):
-    """What a new sliver runs once."""
+    """What slivers that name it run at each of their boots."""
 
     name: Word
     script: Text

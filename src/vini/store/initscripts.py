@@ -1,13 +1,18 @@
-"""Initscripts: what new slivers run once."""
+"""Initscripts: what slivers that name them run at each of their boots."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from msgspec.structs import replace
 from sqlalchemy import delete as delete_rows
 from sqlalchemy import insert, select, update
 
-from vini.model import NotFound
+from vini import initscript
+from vini.model import NotFound, Sliver, Topology
 from vini.rules.access import absent
 from vini.rules.nouns import InitScript
+from vini.store import tags
 from vini.store.database import Tx
 from vini.store.tables import initscripts
 
@@ -31,6 +36,29 @@ def get(tx: Tx, name: str) -> InitScript:
 def all(tx: Tx) -> list[InitScript]:
     """By name."""
     return [InitScript(**row._mapping) for row in tx.execute(select(initscripts).order_by(initscripts.c.name))]
+
+
+def resolved(tx: Tx, topology: Topology, placed: Mapping[str, str]) -> Topology:
+    """The same with the scripts themselves: where a sliver names one, and where it has none and a tag `initscript` of
+    its slice names one for its node (sliver > nodegroup > slice).  Raises NotFound where there is none of that name,
+    or where it is not enabled."""
+    tagged: dict[str, str] = {}
+    any_tag = tags.says(tx, topology.name, initscript.NAME)
+
+    def script(sliver: Sliver) -> str:
+        node = placed[sliver.name]
+        if any_tag and not sliver.initscript and node not in tagged:
+            tagged[node] = tags.of_sliver(tx, topology.name, node).get(initscript.NAME, "")
+        name = sliver.initscript or tagged.get(node, "")
+        if not name or not initscript.is_name(name):
+            return name
+        found = get(tx, name)
+        if not found.enabled:
+            raise NotFound(f"The initscript {name!r}, which sliver {sliver.name!r} names, is not enabled.")
+        return found.script
+
+    slivers = {name: replace(s, initscript=script(s)) for name, s in topology.slivers.items()}
+    return topology if slivers == topology.slivers else replace(topology, slivers=slivers)
 
 
 def delete(tx: Tx, name: str) -> None:

@@ -101,6 +101,12 @@ def of_sliver(tx: Tx, slice_: str, node: str) -> dict[str, str]:
     return effective(mine, slice_, node, groups)
 
 
+def says(tx: Tx, slice_: str, name: str) -> bool:
+    """Whether a slice has a tag of that name, wherever it holds."""
+    query = _QUERY.where(slices_table.c.name == slice_, tags.c.name == name).limit(1)
+    return tx.execute(query).first() is not None
+
+
 def granting(tx: Tx) -> frozenset[str]:
     """The slices to whose processes operators grant anything, somewhere."""
     return frozenset(tx.scalars(select(slices_table.c.name).select_from(_JOINED).where(tags.c.name == grants.TAG)))

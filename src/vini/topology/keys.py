@@ -11,6 +11,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any
 
 from vini import daemons, names
+from vini.initscript import is_name
 from vini.model import DAEMONS, PROTOCOLS
 from vini.text import objects, units
 from vini.text.mistakes import Wrong, quote
@@ -177,6 +178,17 @@ def _read_command(text: str) -> str:
     return text
 
 
+def _read_initscript(text: str) -> str:
+    """A script, or the name of one."""
+    if not text.strip() or "\0" in text or len(text) > 100_000:
+        raise Wrong("An initscript must have a text, of 100,000 characters at most.", "write a shell script")
+    if not is_name(text) and "\n" not in text:
+        raise Wrong(
+            f"{quote(text)} is neither a script nor the name of one.", "write its lines after '|', or use `commands`"
+        )
+    return text
+
+
 def _read_label(text: str) -> str:
     if not text or not text.isprintable() or len(text) > 200:
         raise Wrong(f"{quote(text)} can't be a label.", "use 1 to 200 printable characters on one line")
@@ -261,6 +273,7 @@ IMAGE = _text(_read_image, rf"^(/[^/]+/|{_REGISTRY}$|{_IMAGE_NAME}$)")
 FILE_NAME = _text(_read_file_name, r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$")
 FILE_TEXT = Text(_read_content, {"type": ["string", "number", "boolean"]})
 OBJECT = Text(_read_object, {"type": "string", "pattern": r"^[A-Za-z0-9+/=\s]+$"})
+INITSCRIPT = Text(_read_initscript, {"type": "string", "minLength": 1})
 COMMAND = Text(_read_command, {"type": "string", "minLength": 1})
 LABEL = Text(_read_label, {"type": ["string", "number"], "maxLength": 200})
 DAEMON = Text(_read_daemon, {"anyOf": [{"enum": list(DAEMONS)}, {"type": "string", "pattern": "^[a-z][a-z0-9-]*$"}]})
@@ -408,6 +421,10 @@ SLIVER_PROPERTIES = {
     "mode": Key(words("kernel", "switch"), "`switch`: an Ethernet switch, whose links are all ports; default kernel."),
     "program": Key(PROGRAM, "Its own data plane, in place of the kernel's forwarding: a file, or a mapping."),
     "commands": Key(ListOf(COMMANDS, lone=True), "Commands that run once the sliver is up, in this order."),
+    "initscript": Key(
+        INITSCRIPT,
+        "A script that runs at each boot of the sliver, before its commands; or the name of one.",
+    ),
     "forward": Key(BOOLEAN, "Forward packets; default: routers do, hosts do not."),
     "outside": Key(BOOLEAN, "A vif `outside` to the world, for what an operator grants the slice; default false."),
     "node": Key(NODE_NAME, "The physical node to run on; default: anywhere."),

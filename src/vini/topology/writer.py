@@ -196,6 +196,8 @@ def _sliver(sliver: Sliver, usual: Routing | None) -> Written:
         written["files"] = dict(sliver.files)
     if sliver.program is not None:
         written["program"] = _program(sliver.program)
+    if sliver.initscript:
+        written["initscript"] = sliver.initscript
     if sliver.commands:
         written["commands"] = [{"run": c.run, "service": True} if c.service else c.run for c in sliver.commands]
     return written

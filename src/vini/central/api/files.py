@@ -1,4 +1,4 @@
-"""Initscripts, which new slivers run, and conf files, which nodes get."""
+"""Initscripts, which slivers run at each boot, and conf files, which nodes get."""
 
 from __future__ import annotations
 

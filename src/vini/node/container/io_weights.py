@@ -31,11 +31,22 @@ def file(state: Path) -> str:
         at = Path("/sys/dev/block", numbers).resolve(strict=True)
         disk = at if (at / "queue").exists() else at.parent  # a partition's is its disk's
         if "[bfq]" in (disk / "queue/scheduler").read_text():
-            return _BFQ
+            return _BFQ if _is_in_groups(_BFQ) else ""
         cost = (cgroup.mount() / "io.cost.qos").read_text().splitlines()
         if any(line.startswith(f"{(disk / 'dev').read_text().strip()} enable=1") for line in cost):
-            return _COST
+            return _COST if _is_in_groups(_COST) else ""
     return ""
+
+
+def _is_in_groups(name: str) -> bool:
+    """Whether this kernel was built with it: told by a group that is there for a moment, since the root has none."""
+    (cgroup.mount() / "cgroup.subtree_control").write_text("+io")
+    trial = cgroup.mount() / f"vini-trial-{os.getpid()}"
+    trial.mkdir(exist_ok=True)
+    try:
+        return (trial / name).exists()
+    finally:
+        trial.rmdir()
 
 
 def ensure(place: Place, o: Container) -> None:

@@ -172,11 +172,11 @@ class ProcessDriver:
         status = self._file(p.ns, p.name, "status").read_text().strip() if p.once else "0"
         if status in ("", "0"):
             return ""
-        return f"`{p.argv[-1]}` ended with status {status}; its last lines: {self._last_lines(p)}"
+        return f"`{_ran(p)}` ended with status {status}; its last lines: {self._last_lines(p)}"
 
     def _silent(self, p: Process) -> str:
         if p.once and not self._file(p.ns, p.name, "status").exists():
-            return f"`{p.argv[-1]}` still runs"
+            return f"`{_ran(p)}` still runs"
         if (_RELOAD, *p.key) in self._questions.unheard():
             return f"{p.name} is being told of its new configuration"
         if p.ready is None:
@@ -471,3 +471,8 @@ class _Waits(Exception):
 def _environment(o: Process) -> dict[str, str]:
     path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     return {"PATH": path, "HOME": "/root", "LANG": "C.UTF-8", "VINI_SLIVER": o.ns}
+
+
+def _ran(o: Process) -> str:
+    """What it runs, as its user wrote it."""
+    return o.argv[-1].removeprefix("{run}/")
