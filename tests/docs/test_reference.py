@@ -71,7 +71,7 @@ def words_of(parameter: click.Parameter) -> set[str]:
     if isinstance(parameter, click.Option):
         return {*parameter.opts, *parameter.secondary_opts} - GENERAL
     name = parameter.metavar or (parameter.name or "").rstrip("_")
-    return {name if parameter.metavar else name.upper()}
+    return {name.split()[0] if parameter.metavar else name.upper()}
 
 
 def documented(section: str) -> set[str]:

@@ -177,6 +177,17 @@ def test_a_full_disk_below_the_output_is_no_bug_of_ours():
     assert (done.returncode, done.stderr) == (1, said)
 
 
+def test_without_root_the_doctor_names_no_remedy_for_what_it_could_not_try(monkeypatch):
+    monkeypatch.setattr("vini.node.probe.capabilities", lambda: frozenset({"cgroup2", "frr", "element"}))
+    found = CliRunner().invoke(vini, ["doctor"], prog_name="vini")
+    rows = {row[1]: row for line in found.stdout.splitlines()[2:] if len(row := line.split()) > 1}
+    assert found.exit_code == 1
+    assert [rows[name][0] for name in ("root", "vxlan", "outside", "frr", "bird")] == ["no", "?", "?", "yes", "no"]
+    assert "nftables" not in found.output and "modprobe" not in found.output.replace("modprobe loop", "")
+    told = json.loads(CliRunner().invoke(vini, ["doctor", "--json"]).stdout)
+    assert "vxlan" in told["unknown"] and "vxlan" not in told["missing"] and "bird" in told["missing"]
+
+
 # --- files ----------------------------------------------------------------------------------------
 
 

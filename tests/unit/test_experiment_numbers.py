@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vini.experiment import report
 from vini.experiment.conditions import Limits, judge, parse_stat
 from vini.experiment.lateness import Lateness
 from vini.experiment.probes import Counters, Iperf3, Ping, Udp
@@ -223,3 +224,17 @@ def test_nothing_is_said_of_lateness_that_nobody_counts():
 def test_stat_of_the_kernel():
     ticks = parse_stat("cpu  10 0 20 60 5 1 2 2 7 0\ncpu0 ...")
     assert (ticks.idle, ticks.steal, ticks.total) == (65, 2, 100)
+
+
+@pytest.mark.parametrize(
+    ("key", "shown"),
+    [
+        ("goodput_mbit_s", "goodput, Mbit/s"),
+        ("median_ms", "median, ms"),
+        ("longest_outage_s", "longest outage, s"),
+        ("retransmits", "retransmits"),
+        ("route_changes", "route changes"),
+    ],
+)
+def test_a_report_names_statistics_with_their_units(key, shown):
+    assert shown in report._values({key: 1})

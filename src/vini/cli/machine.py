@@ -6,7 +6,7 @@ import asyncio
 import os
 import platform
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from typing import Any
 
@@ -24,16 +24,17 @@ from vini.node import probe, service
 def doctor_command(as_json: bool) -> None:
     """What this machine can do, and the command that adds what is missing.  Exit code 1 when something needed is."""
     have = probe.capabilities()
+    unknown = probe.unknown(have)
     if as_json:
         dump({"kernel": platform.release(), "python": platform.python_version(), "have": sorted(have),
-              "missing": {f.name: f.remedy for f in probe.FEATURES if f.name not in have},
-              "failing": list(_failing())})  # fmt: skip
+              "missing": {f.name: f.remedy for f in probe.FEATURES if f.name not in have | unknown},
+              "unknown": sorted(unknown), "failing": list(_failing())})  # fmt: skip
     else:
         line(f"Linux {platform.release()}, Python {platform.python_version()}")
-        table(("", "FEATURE", "SERVES", "REMEDY"), [_row(f, f.name in have) for f in probe.FEATURES])
+        table(("", "FEATURE", "SERVES", "REMEDY"), [_row(f, have, unknown) for f in probe.FEATURES])
         if {"netem", "element"}.isdisjoint(have):
             note("Without netem or element, links can't have delay, loss or rate; plain links work.")
-        elif "netem" not in have:
+        elif "netem" not in have | unknown:
             note("This kernel has no netem: links are emulated by VINI's own element (docs/explanation/links.md).")
         for sentence in _failing():
             note(sentence)
@@ -49,7 +50,10 @@ def _failing() -> tuple[str, ...]:
     return ()
 
 
-def _row(feature: probe.Feature, has: bool) -> tuple[str, ...]:
+def _row(feature: probe.Feature, have: Collection[str], unknown: Collection[str]) -> tuple[str, ...]:
+    if feature.name in unknown:
+        return "?", feature.name, feature.serves, "only root finds out"
+    has = feature.name in have
     return ("yes" if has else "no", feature.name, feature.serves, "" if has else feature.remedy)
 
 

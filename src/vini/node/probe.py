@@ -6,7 +6,7 @@ import ctypes
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -24,20 +24,31 @@ class Feature(Value, frozen=True):
     name: str
     serves: str
     remedy: str  # a command or a sentence
+    as_root: bool = False  # it is found out by trying what only root may
 
 
 FEATURES = (
     Feature("root", "making network namespaces", "run it as root: `sudo ./vini ...`"),
     Feature("cgroup2", "keeping track of processes", "boot with systemd.unified_cgroup_hierarchy=1"),
-    Feature("vxlan", "links to other nodes", "`modprobe vxlan` (package linux-modules-extra-$(uname -r))"),
-    Feature("vxlan-xdp", "links to other nodes at XDP", "`apt-get install clang libbpf-dev libbpf1`"),
-    Feature("gretap", "links to other nodes by GRE", "`modprobe ip_gre; modprobe ip6_gre`"),
-    Feature("wireguard", "encrypted links to other nodes", "`modprobe wireguard`"),
-    Feature("netem", "link emulation by the kernel", "`modprobe sch_netem` (package linux-modules-extra-$(uname -r))"),
+    Feature(
+        "vxlan", "links to other nodes", "`modprobe vxlan` (package linux-modules-extra-$(uname -r))", as_root=True
+    ),
+    Feature("vxlan-xdp", "links to other nodes at XDP", "`apt-get install clang libbpf-dev libbpf1`", as_root=True),
+    Feature("gretap", "links to other nodes by GRE", "`modprobe ip_gre; modprobe ip6_gre`", as_root=True),
+    Feature("wireguard", "encrypted links to other nodes", "`modprobe wireguard`", as_root=True),
+    Feature(
+        "netem",
+        "link emulation by the kernel",
+        "`modprobe sch_netem` (package linux-modules-extra-$(uname -r))",
+        as_root=True,
+    ),
     Feature("element", "link emulation without netem", "`apt-get install gcc libc6-dev` (and /dev/net/tun)"),
     Feature("programs", "programs in slivers", "`apt-get install clang libbpf-dev libbpf1`"),
     Feature(
-        "containers", "slivers with `runtime: container`", "`apt-get install crun` (or runc), on Linux 5.19 or newer"
+        "containers",
+        "slivers with `runtime: container`",
+        "`apt-get install crun` (or runc), on Linux 5.19 or newer",
+        as_root=True,
     ),
     Feature("disks", "bounded disks of slivers", "`modprobe loop; apt-get install e2fsprogs`"),
     Feature(
@@ -50,8 +61,8 @@ FEATURES = (
         "slivers' shares of a busy disk",
         "cgroups version 2, and `echo bfq > /sys/block/DISK/queue/scheduler`",
     ),
-    Feature("shares", "rates of slivers (`network:`)", "`modprobe -a ifb sch_htb act_mirred cls_bpf`"),
-    Feature("outside", "slivers' way to the world", "`apt-get install nftables`, on Linux 5.16 or newer"),
+    Feature("shares", "rates of slivers (`network:`)", "`modprobe -a ifb sch_htb act_mirred cls_bpf`", as_root=True),
+    Feature("outside", "slivers' way to the world", "`apt-get install nftables`, on Linux 5.16 or newer", as_root=True),
     Feature("frr", "routing by FRR", "`apt-get install frr frr-pythontools`"),
     Feature("bird", "routing by BIRD", "`apt-get install bird2`"),
     Feature("iperf3", "throughput probes", "`apt-get install iperf3`"),
@@ -66,6 +77,11 @@ FEATURES = (
 def capabilities() -> frozenset[str]:
     """The names of the features that this machine has."""
     return frozenset(f.name for f in FEATURES if _PROBES[f.name]())
+
+
+def unknown(have: Collection[str]) -> frozenset[str]:
+    """Of those that seem to be missing: whether they are only root finds out."""
+    return frozenset(f.name for f in FEATURES if f.as_root and "root" not in have and f.name not in have)
 
 
 def _root() -> bool:
