@@ -6,6 +6,7 @@ import base64
 import binascii
 import socket
 import subprocess
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -61,8 +62,13 @@ class Server:
             self._process = subprocess.Popen(
                 [natsserver.PROGRAM, "-c", str(self._configuration)], stdin=subprocess.DEVNULL, stdout=out, stderr=out
             )
-        while socket.socket().connect_ex(("127.0.0.1", self._port)):
+        while not self._listens():
             assert self._process.poll() is None, log.read_text()
+            time.sleep(0.05)
+
+    def _listens(self) -> bool:
+        with socket.socket() as dialled:
+            return dialled.connect_ex(("127.0.0.1", self._port)) == 0
 
     def knows_rights(self) -> bool:
         """It has been told who may do what: until then it refuses everybody."""
@@ -157,4 +163,4 @@ async def test_one_of_two_servers_is_killed_and_nothing_is_lost(tmp_path):
 
         c.desk.nodes["far"] = replace(c.desk.nodes["far"], allowed=False, why="It was stolen.")
         c.hub.drop("far", "It was stolen.")
-        await eventually(lambda: "far" not in c.hub.connected() and "It was stolen." in held["far"].answers.uplink)
+        await eventually(lambda: "far" not in c.hub.connected() and "It was stolen." in held["far"].answers.uplink, 60)

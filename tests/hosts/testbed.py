@@ -253,6 +253,8 @@ class Testbed:
         self.database = database
         more = ("--database", database) if database else ()
         more += ("--engine", "nats") if nats or own_engine else ()
+        # whoever listens at the usual port on all addresses would be in its way
+        more += ("--engine-port", str(20000 + os.getpid() % 10000)) if own_engine else ()
         more += ("--engine-url", f"tls://{self.central.ip}:4222") if nats else ()
         self.told = self.vini(
             "central", "init", "--dir", str(self.central.directory), "--name", self.central.ip, "--admin", ADMIN,

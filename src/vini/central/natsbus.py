@@ -179,7 +179,8 @@ class NatsBus(Asking):
 
     async def _listen(self, line: engine.Line, system: engine.Line) -> None:
         await system.hear(f"$SYS.ACCOUNT.{self._rights.account}.DISCONNECT", self._left)
-        await system.hear(f"$SYS.ACCOUNT.{self._rights.account}.LEAFNODE.CONNECT", lambda *_: self._call_site())
+        for account in (self._rights.account, self._rights.system):
+            await system.hear(f"$SYS.ACCOUNT.{account}.LEAFNODE.CONNECT", lambda *_: self._call_site())
         await system.settle()
         await line.hear(subjects.to_central("*", "*", self._epoch), self._frame)
         await line.hear(subjects.WAKE, lambda _, body, __: self._woken(body))
@@ -274,11 +275,13 @@ class NatsBus(Asking):
 
     def _call_site(self) -> None:
         """A leaf node has come back.  What its nodes listen to is known in the cluster a moment later, and nobody says
-        when: so they are called some times."""
+        when: so they are called some times.  And it is told each time who may do what: what changed while it was away
+        it would learn of the others minutes later, and let in meanwhile who was disabled."""
 
         async def call() -> None:
             for waits_s in _SITE_S:
                 await asyncio.sleep(waits_s)
+                self._claims_changed.set()
                 await self._say(subjects.CALL, b"")
 
         self._spawn(call())
