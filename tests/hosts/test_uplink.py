@@ -53,7 +53,7 @@ async def test_joining_leaving_and_joining_anew_need_no_restart(tmp_path):
         assert n.answers.greeting("here").node == "local"
         identities.write(n.state, c.admit("two"))
         await eventually(lambda: c.hub.connected() == {"two"})
-        await eventually(lambda: c.desk.said("two", bus.Greeting))  # it is written down after the node counts as connected
+        await eventually(lambda: c.desk.said("two", bus.Greeting))  # written down after the node counts as connected
         assert c.desk.said("two", bus.Greeting)[-1].generations == {}
 
 
