@@ -289,7 +289,8 @@ def _as_it_is(run: bus.Run) -> Prepared:
 @asynccontextmanager
 async def node(directory: Path, identity: identities.Identity | None, **how: Any) -> AsyncIterator[FakeNode]:
     """One that runs, and has joined."""
-    it = FakeNode(directory, **{k: v for k, v in how.items() if k in ("clock", "measure", "rhythm")})
+    own = ("clock", "measure", "rhythm", "uplink_mbit")
+    it = FakeNode(directory, **{k: v for k, v in how.items() if k in own})
     if identity:
         identities.write(directory, identity)
     it.start(loop=how.get("loop", True))

@@ -12,6 +12,8 @@ from msgspec.structs import replace
 from vini import bus
 from vini.model import Conflict, Stale
 from vini.node import identity as identities
+from vini.node.shares import settings
+from vini.node.shares.settings import UplinkSettings
 
 
 def nothing(*_: object) -> None:
@@ -53,6 +55,17 @@ async def test_joining_leaving_and_joining_anew_need_no_restart(tmp_path):
         await eventually(lambda: c.hub.connected() == {"two"})
         await eventually(lambda: c.desk.said("two", bus.Greeting))  # written down after it is connected
         assert c.desk.said("two", bus.Greeting)[-1].generations == {}
+
+
+async def test_its_central_hears_at_once_what_its_uplink_carries_for_slivers(tmp_path):
+    def said() -> float:
+        return settings.read(tmp_path / "n").rate_mbit
+
+    async with central(tmp_path / "c") as c, node(tmp_path / "n", c.admit("one"), uplink_mbit=said):
+        await eventually(lambda: [g.rate_mbit for g in c.desk.said("one", bus.Greeting)] == [0.0])
+        settings.write(tmp_path / "n", UplinkSettings(100.0))
+        await eventually(lambda: c.desk.said("one", bus.Greeting)[-1].rate_mbit == 100.0)
+        await eventually(c.hub.connected)
 
 
 async def test_another_central_ends_what_the_one_before_asked_for(tmp_path):

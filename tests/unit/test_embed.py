@@ -37,6 +37,7 @@ from vini.model import (
     Route,
     Routing,
     Shape,
+    Share,
     SliceSpec,
     Sliver,
     StaticRoute,
@@ -531,7 +532,7 @@ def test_all_nodes_together_hold_what_one_would_but_for_the_pairs_that_became_tu
     tunnelled = {(o.ns, o.dev) for o in together if isinstance(o, Tunnel)}
     gated = {o for o in whole if not isinstance(o, Gate) or (o.ns, o.dev) not in tunnelled}
     assert {_without_wire(o) for o in gated if not isinstance(o, Veth)} == {
-        _without_wire(o) for o in together if not isinstance(o, Veth | Tunnel)
+        _without_wire(o) for o in together if not isinstance(o, Veth | Tunnel | Share)
     }
     assert {(e.ns, e.dev, e.index, e.mac) for o in whole if isinstance(o, Veth) for e in o.ends} == {
         (e.ns, e.dev, e.index, e.mac) for o in together for e in _vifs(o)

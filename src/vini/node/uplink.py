@@ -101,7 +101,7 @@ class Uplink:
             self._say(f"{e}  It is tried again every {self._rhythm.longest:g} s.")
             return True
         except _Rejoined:
-            self._say(f"not connected to {identity.central}: the machine joins anew")
+            self._say(f"not connected to {identity.central}: the machine introduces itself anew")
         except ViniError as e:
             self._say(f"not connected to {identity.central}: {e}")
         finally:
