@@ -115,7 +115,12 @@ slivers:
   h: {routes: [{to: default, via: a}]}
   sw: {mode: switch}
   p: {program: {elements: input -> kernel}}
-  c: {runtime: container, commands: ["true"], resources: {disk: 20MB}, outside: true}
+  c:
+    runtime: container
+    commands: ["true"]
+    resources: {disk: 20MB}
+    volumes: {v: {at: /v, size: 20MB}}
+    outside: true
   z: {state: frozen}
 links:
   - a -- b: {delay: 1ms, lose: 3}
