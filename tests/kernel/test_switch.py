@@ -140,7 +140,8 @@ async def all_answer(client: Client, topology: Topology) -> None:
 VANDALISM = [
     "ip link set switch down",
     "ip link set switch type bridge stp_state 0",
-    "ip link set switch type bridge forward_delay 3000",
+    # At the root of the tree: elsewhere the kernel tells, and goes by, what the root says.
+    "ip link set switch type bridge priority 0; ip link set switch type bridge forward_delay 3000",
     "ip link set switch type bridge mcast_snooping 1",
     "ip link set switch alias mine",
     "ip link set to-hx nomaster",
