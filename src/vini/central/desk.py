@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from itertools import groupby
 
 import msgspec
@@ -11,8 +12,9 @@ import msgspec
 from vini import bus
 from vini.central.admissions import Admissions
 from vini.central.delivery import Admitted, Identity, Lack, Mark, Newer, Who, Word
-from vini.model import SliceSpec
+from vini.model import NotFound, SliceSpec
 from vini.rules import mesh
+from vini.rules.nouns import NodeSaid
 from vini.store import authorized, counters, events, latencies, nodes, slices, specs
 from vini.store.database import Database, Tx
 
@@ -111,8 +113,9 @@ class StoredDesk:
             ]
             _note_links(tx, [(n, m) for n, m in words if isinstance(m, bus.Report) and not m.refused], now)
             specs.acknowledge_all(tx, reports, now)
-            greetings = {n: m for n, m in words if isinstance(m, bus.Greeting)}
-            nodes.greeted(tx, {n: (m.capabilities, m.version, m.wireguard) for n, m in greetings.items()}, now)
+            for node, message in sorted(words, key=lambda word: word[0]):
+                if isinstance(message, bus.Greeting):
+                    _greeted(tx, node, message, now)
             nodes.measured(tx, {n: (m.ahead_s, m.rtt_s / 2) for n, m in words if isinstance(m, bus.Offset)}, now)
             if learned := {n: m.ms for n, m in words if isinstance(m, bus.Rtts)}:
                 latencies.note(tx, learned, now)
@@ -152,6 +155,15 @@ def _by_cause(these: Mapping[str, str], but: Mapping[str, str]) -> list[tuple[st
 def _links(names: Sequence[str]) -> str:
     shown = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
     return f"link {shown}" if len(names) == 1 else f"links {shown}"
+
+
+def _greeted(tx: Tx, node: str, greeting: bus.Greeting, now: float) -> None:
+    with suppress(NotFound):
+        row = nodes.get(tx, node)
+        said = NodeSaid(
+            greeting.capabilities, row.address, row.mtu, row.cores, row.memory_mib, greeting.version, greeting.wireguard
+        )
+        nodes.heard(tx, node, now, said, row.clock_offset_s)
 
 
 def _question(

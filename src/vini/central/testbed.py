@@ -144,14 +144,13 @@ class Testbed:
             access.may(caller, "use slice", access.of_slice(row))
             if after is not None and after != row.generation:
                 raise Conflict(f"Slice {name!r} is at generation {row.generation}, not {after}; look, and try again.")
-            was = row.topology
-            topology = lived_on(was, topology)
-            generation = row.generation + 1 if was.slivers else slices.next_generation(tx, name)
+            topology = lived_on(row.topology, topology)
+            generation = slices.next_generation(tx, name)
             held = specs.of_slice(tx, name)
-            outside.refuse(topology, was, grants.get(tx, name))
+            outside.refuse(topology, row.topology, grants.get(tx, name))
             wanted = self._embedded(tx, topology, generation, row, held, max(now, at))
             wanted = _at(at, wanted, nodes.all(tx)) if at else wanted
-            renamed = _is_renamed(was, topology)
+            renamed = _is_renamed(_before(row), topology)
             slices.put_topology(tx, name, topology, wanted, now, generation, held, renamed)
             written = specs.written(tx, name, generation)
             events.add(tx, at=now, who=caller.email, what=what, kind="slice", target=name, detail=f"{generation}")

@@ -89,19 +89,6 @@ def heard(tx: Tx, name: str, at: float, said: NodeSaid, clock_offset_s: float = 
         raise NotFound(absent("node", name))
 
 
-def greeted(tx: Tx, said: Mapping[str, tuple[Collection[str], str, str]], at: float) -> None:
-    """These are there, with these capabilities, this version, and this public key of their encrypted tunnels; of one
-    that was deleted nothing is written."""
-    fields = ("capabilities", "version", "wireguard")
-    rows = []
-    for name, (capabilities, version, wireguard) in sorted(said.items()):
-        columns = _columns(NodeSaid(frozenset(capabilities), version=version, wireguard=wireguard))
-        rows.append({"of": name, **{f"new_{field}": columns[field] for field in fields}})
-    if rows:
-        values = {**{field: bindparam(f"new_{field}") for field in fields}, "last_heard": at}
-        tx.execute(update(nodes).where(nodes.c.name == bindparam("of")).values(values), rows)
-
-
 def measured(tx: Tx, offsets: Mapping[str, tuple[float, float]], at: float) -> None:
     """These are alive, and their clocks are ahead by so much, give or take so much; of one that was deleted nothing is
     written."""
