@@ -42,12 +42,6 @@ FEATURES = {
         'grep "cpu.*io.*memory\\|cpu.*memory.*io\\|io.*cpu.*memory" /run/cgroup.controllers\'',
         ("loop",),
     ),
-    "cgroup2_bfq": Feature(
-        "unshare --mount sh -c 'test -e /dev/loop-control && mount -t cgroup2 none /run && echo +io > "
-        "/run/cgroup.subtree_control && mkdir -p /run/trial && test -e /run/trial/io.bfq.weight; "
-        "e=$?; rmdir /run/trial; exit $e'",
-        ("loop", "bfq"),
-    ),
     "wireguard": Feature("ip link add trial type wireguard", ("wireguard", "vxlan")),  # of links between nodes
     "nft_inet": Feature(
         "nft 'table inet t { chain c { type filter hook input priority 0; counter; }; }'",
@@ -58,7 +52,6 @@ MACHINES = {  # by the time that a boot takes
     "user-mode-linux": frozenset({"netem", "gretap", "vrf", "cgroup2_limits", "cgroup2_io"}),
     "qemu": frozenset(FEATURES),
 }
-NOT_NEEDED = ("anyio", "hypothesispytest", "xdist", "xdist.looponfail")  # plugins that take a slow machine seconds
 OUTCOMES = pytest.StashKey[list[str]]()  # "MACHINE: TEST OUTCOME", of tests that ran in a machine
 
 
@@ -142,10 +135,7 @@ def run_in(machine: str, boot: Callable[[Sequence[str]], tuple[int, str]], confi
     if not lacked:
         pytest.skip(f"this kernel has all that {machine} is for: such tests ran on it")
     argv = ["env", "COLUMNS=250", sys.executable, "-m", "pytest", "-vv", "--color=no", "-p", "no:cacheprovider"]
-    argv += [word for plugin in NOT_NEEDED for word in ("-p", f"no:{plugin}")]
     argv += [f"--kernel-machine={machine}", f"--lacked={','.join(lacked)}", *_files(own(machine))]
-    # Here first, without running them: so all is compiled, which takes more than ten times as long in there.
-    subprocess.run([*argv, "--collect-only"], cwd=TESTS.parent, capture_output=True)
     status, output = boot(argv)
     if status == pytest.ExitCode.NO_TESTS_COLLECTED:
         pytest.skip(f"no test for {machine} needs any of {', '.join(lacked)}")
