@@ -42,12 +42,6 @@ FEATURES = {
         'grep "cpu.*io.*memory\\|cpu.*memory.*io\\|io.*cpu.*memory" /run/cgroup.controllers\'',
         ("loop",),
     ),
-    "cgroup2_bfq": Feature(
-        "unshare --mount sh -c 'test -e /dev/loop-control && mount -t cgroup2 none /run && echo +io > "
-        "/run/cgroup.subtree_control && mkdir -p /run/trial && test -e /run/trial/io.bfq.weight; "
-        "e=$?; rmdir /run/trial; exit $e'",
-        ("loop", "bfq"),
-    ),
     "wireguard": Feature("ip link add trial type wireguard", ("wireguard", "vxlan")),  # of links between nodes
     "nft_inet": Feature(
         "nft 'table inet t { chain c { type filter hook input priority 0; counter; }; }'",

@@ -83,4 +83,4 @@ def test_who_overtakes_several_slices_holds_all_before_he_writes(database: Datab
         lambda tx: counters.add(tx, "specs"),
     )  # fmt: skip
     with database.reading() as tx:
-        assert {slices.get(tx, name).generation for name in (A, B)} == {8}
+        assert min(slices.get(tx, name).generation for name in (A, B)) > 7

@@ -129,24 +129,6 @@ def test_an_io_weight_is_refused_where_the_disk_heeds_none(on_a_disk: tuple[Plac
     assert limits.observed(place, BOX) == BOX
 
 
-@pytest.mark.needs_kernel("cgroup2_bfq")
-def test_an_io_weight_is_the_groups_where_the_disk_heeds_it(on_a_disk: tuple[Place, Path]) -> None:
-    place, scheduler = on_a_disk
-    heavy = replace(BOX, io_weight=500)
-    scheduler.write_text("bfq")
-    assert io_weights.file(place.state) == "io.bfq.weight"
-    limits.ensure(place, heavy)
-    weight = cgroup.of(place, "s.a") / "io.bfq.weight"
-    assert weight.read_text() == "default 500\n"
-    assert limits.observed(place, heavy) == heavy
-    weight.write_text("100")
-    assert limits.observed(place, heavy) != heavy
-    limits.ensure(place, heavy)
-    assert limits.observed(place, heavy) == heavy
-    limits.ensure(place, BOX)
-    assert weight.read_text() == "default 100\n"
-
-
 def test_all_slivers_together_weigh_as_before_when_the_last_reservation_is_over(place: Place) -> None:
     reserved, plain = Container("t.r", cpu_percent=50, cpu_reserved=True), Container("t.p")
     for o in (reserved, plain):
