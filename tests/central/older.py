@@ -17,7 +17,8 @@ _UNDO = {
     ),
     "0013": ("DROP TABLE slice_guests",),
     "0012": (
-        "DROP TABLE event_chain", "DROP TABLE outside_grants", "DELETE FROM counters WHERE name IN ('event chain', 'event chain forgotten')"
+        "DROP TABLE event_chain", "DROP TABLE outside_grants",
+        "DELETE FROM counters WHERE name IN ('event chain', 'event chain forgotten')"
     ),
     "0009": ("DROP TABLE latencies", "DROP TABLE oidc_logins"),
     "0008": ("DROP TABLE centrals",),
