@@ -315,7 +315,8 @@ class Agent:
         """Keep slices' programs within their share of a processor."""
         guard = Guard(self._programs)
         while True:
-            await asyncio.to_thread(guard.look)
+            if not guard.rests():
+                await asyncio.to_thread(guard.look)
             await asyncio.sleep(_PERIOD_S)
 
     async def _keep(self) -> None:

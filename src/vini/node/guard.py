@@ -58,14 +58,22 @@ class Guard:
         self._programs = programs
         self._seen: dict[str, int] = {}
         self._at, self._processors = time.monotonic(), processors()
+        self._rested = False  # so what was measured before is too old to compare with
+
+    def rests(self) -> bool:
+        """Whether there are no programs, so that there is nothing to measure."""
+        if self._programs.slivers():
+            return False
+        self._seen.clear()
+        self._rested = True
+        return True
 
     def look(self) -> None:
         """Measure, and set the budgets of slices whose programs take too much, or could have more again."""
         running: dict[str, float] = defaultdict(float)
         seen_kpps: dict[str, float] = defaultdict(float)
-        if not self._programs.slivers():
-            self._seen.clear()
-            self._at, self._processors = time.monotonic(), processors()
+        if self._rested:
+            self._at, self._processors, self._rested = time.monotonic(), processors(), False
             return
         now, seen = time.monotonic(), {}
         for ns, ns_per_s in self._programs.running_ns_per_s().items():

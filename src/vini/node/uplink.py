@@ -249,9 +249,11 @@ class Uplink:
 
     async def _watch(self, identity: Identity) -> None:
         """Raises when the machine joins anew, or leaves; or when another rate of its uplink is to be told."""
-        rate = settings.read(self._state).rate_mbit
-        while (now := self._identity()) == identity or isinstance(now, str):
+        rate, seen = settings.read(self._state).rate_mbit, None
+        while True:
+            versions = identities.version(self._state), settings.version(self._state)
+            if versions != seen:  # to read both each second would be a third of what an idle agent does
+                seen, now = versions, self._identity()
+                if (now != identity and not isinstance(now, str)) or settings.read(self._state).rate_mbit != rate:
+                    raise _Rejoined
             await asyncio.sleep(self._rhythm.look)
-            if settings.read(self._state).rate_mbit != rate:
-                break
-        raise _Rejoined

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from vini.model import Value, ViniError
+from vini.node.stamp import stamp
 
 
 class UplinkSettings(Value, frozen=True):
@@ -21,6 +22,11 @@ class UplinkSettings(Value, frozen=True):
 
 def _path(state: Path) -> Path:
     return state / "uplink.json"
+
+
+def version(state: Path) -> tuple[int, int]:
+    """Another one whenever what is read may be another."""
+    return stamp(_path(state))
 
 
 def read(state: Path) -> UplinkSettings:

@@ -15,6 +15,7 @@ import msgspec
 
 from vini.bus import Admission
 from vini.model import ViniError
+from vini.node.stamp import stamp
 
 Asker = Literal["here", "central"]
 Table = dict[str, Admission]  # by slice
@@ -65,7 +66,7 @@ class Book:
 
     def table(self) -> Table:
         """As it is on disk now."""
-        now = tuple(_version(directory(self._state) / name) for name in _FILES.values())
+        now = tuple(stamp(directory(self._state) / name) for name in _FILES.values())
         if now != self._seen:
             self._central = read(self._state, "central")
             self._table = {**read(self._state, "here"), **self._central}
@@ -94,11 +95,3 @@ class Book:
         said = self.of(slice_)
         known = {k.key: k.person for k in said.guests} | {k.key: k.person for k in said.keys}
         return known.get(key) or key
-
-
-def _version(path: Path) -> tuple[int, int]:
-    try:
-        seen = path.stat()
-    except OSError:
-        return 0, 0
-    return seen.st_ino, seen.st_mtime_ns
