@@ -45,15 +45,6 @@ def _path(state: Path) -> Path:
     return directory(state) / "identity.json"
 
 
-def stamp(state: Path) -> tuple[int, int] | None:
-    """Another one whenever `write` or `forget` changed it; cheaper than to read it."""
-    try:
-        seen = _path(state).stat()
-    except OSError:
-        return None
-    return seen.st_ino, seen.st_mtime_ns
-
-
 def version(state: Path) -> tuple[int, int]:
     """Another one whenever what is read may be another."""
     return stamp(_path(state))
