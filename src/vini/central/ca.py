@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
-import os
 import ssl
 import time
 from collections.abc import Callable, Sequence
@@ -27,6 +26,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from vini import durable
 from vini.model import Value, ViniError
 
 log = logging.getLogger("vini.central")
@@ -193,12 +193,7 @@ def _read_key(path: Path) -> ec.EllipticCurvePrivateKey:
 
 
 def _write(path: Path, content: bytes, mode: int) -> None:
-    new = path.with_suffix(path.suffix + ".new")
     try:
-        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode), "wb") as f:
-            f.write(content)
-            f.flush()
-            os.fsync(f.fileno())
-        new.rename(path)
+        durable.write(path, content, mode)
     except OSError as e:
         raise ViniError(f"{path} can't be written: {e.strerror}; check the disk and whose directory it is.") from e

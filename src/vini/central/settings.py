@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from vini import durable
 from vini.model import Conflict, NotFound, Value, ViniError
 from vini.plugins.tunnels import TunnelKind
 from vini.rules.notices import Mail, Webhook
@@ -89,13 +90,8 @@ def renamed(settings: Settings, names: tuple[str, ...]) -> Settings:
 def change(directory: Path, settings: Settings) -> None:
     """Write them in place of those that are there: all of the old ones are on the disk, or all of the new ones."""
     path = _path(directory)
-    new = path.with_suffix(".new")
     try:
-        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as f:
-            f.write(_text(settings))
-            f.flush()
-            os.fsync(f.fileno())
-        new.rename(path)
+        durable.write(path, _text(settings))
     except OSError as e:
         raise ViniError(f"The central's settings {path} can't be written ({e.strerror}); nothing was changed.") from e
 

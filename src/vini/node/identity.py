@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import msgspec
 
+from vini import durable
 from vini.bus.frames import statement
 from vini.model import Value, ViniError
 from vini.node.stamp import stamp
@@ -65,13 +65,8 @@ def write(state: Path, identity: Identity) -> None:
     """It is complete on disk, for root only, or the one before it is."""
     path = _path(state)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    new = path.with_suffix(".new")
     try:
-        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as f:
-            f.write(msgspec.json.encode(identity))
-            f.flush()
-            os.fsync(f.fileno())
-        new.rename(path)
+        durable.write(path, msgspec.json.encode(identity))
     except OSError as e:
         raise ViniError(f"The node's identity {path} can't be written: {e.strerror}; nothing was changed.") from e
 

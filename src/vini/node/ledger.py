@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 import msgspec
 from msgspec.structs import replace
 
+from vini import durable
 from vini.model import Conflict, DriverError, SliceSpec, Stale, Value
 
 log = logging.getLogger("vini.agent")
@@ -205,16 +205,9 @@ class Ledger:
 
     def _write(self, name: str, value: SliceSpec | Ended | tuple[SliceSpec, ...]) -> None:
         path = self._directory / name
-        new = self._directory / f"{name.removesuffix('.json')}.new"
         try:
-            with new.open("wb") as f:
-                f.write(msgspec.json.encode(value))
-                f.flush()
-                os.fsync(f.fileno())
-            new.rename(path)
-            _sync(self._directory)
+            durable.write(path, msgspec.json.encode(value))
         except OSError as e:
-            new.unlink(missing_ok=True)
             raise DriverError(f"The ledger {path} can't be written: {e.strerror}; nothing was changed.") from e
 
 
@@ -223,15 +216,6 @@ def _read(path: Path) -> SliceSpec:
     if spec.slice != path.stem:
         raise msgspec.DecodeError(f"it is about slice {spec.slice}")
     return spec
-
-
-def _sync(directory: Path) -> None:
-    """A new name has reached the disk only when its directory has (fsync(2))."""
-    fd = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _with(ended: Ended, spec: SliceSpec) -> Ended:

@@ -7,6 +7,7 @@ from base64 import b64encode
 from functools import lru_cache
 from pathlib import Path
 
+from vini import durable
 from vini.model import ViniError
 
 _SIZE = 32
@@ -35,15 +36,9 @@ def _made(path: Path) -> bytes:
     key = bytearray(os.urandom(_SIZE))
     key[0] &= 248  # RFC 7748, 5
     key[31] = key[31] & 127 | 64
-    new = path.with_suffix(".new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        new.unlink(missing_ok=True)
-        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as f:
-            f.write(key)
-            f.flush()
-            os.fsync(f.fileno())
-        new.rename(path)
+        durable.write(path, bytes(key))
     except OSError as e:
         raise ViniError(f"The key of this node's tunnels {path} can't be written: {e.strerror}.") from e
     return bytes(key)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 
+from vini import durable
 from vini.model import ViniError
 from vini.node.ssh.authorized import Book
 from vini.rules import grants
@@ -61,11 +61,6 @@ def write(state: Path, table: Mapping[str, tuple[str, ...]]) -> None:
     """It is on disk as a whole, or the one before it is.  Raises ViniError where the disk does not take it."""
     path = _path(state)
     try:
-        new = path.with_suffix(".new")
-        with new.open("wb") as file:
-            file.write(msgspec.json.encode({k: v for k, v in sorted(table.items()) if v}))
-            file.flush()
-            os.fsync(file.fileno())
-        new.rename(path)
+        durable.write(path, msgspec.json.encode({k: v for k, v in sorted(table.items()) if v}))
     except OSError as e:
         raise ViniError(f"What is granted can't be written to {path}: {e.strerror}; check the disk.") from e

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from ipaddress import ip_network
 from pathlib import Path
 
 import msgspec
 
+from vini import durable
 from vini.model import Value, ViniError
 from vini.node.stamp import stamp
 
@@ -47,11 +47,6 @@ def write(state: Path, settings: UplinkSettings) -> None:
     path = _path(state)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        new = path.with_suffix(".new")
-        with new.open("wb") as file:
-            file.write(msgspec.json.encode(settings))
-            file.flush()
-            os.fsync(file.fileno())
-        new.rename(path)
+        durable.write(path, msgspec.json.encode(settings), 0o644)
     except OSError as e:
         raise ViniError(f"What the uplink carries can't be written to {path}: {e.strerror}; check the disk.") from e

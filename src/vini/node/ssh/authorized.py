@@ -5,7 +5,6 @@ One is as the central says, whose word about a slice of its own is all; the othe
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Literal
 
 import msgspec
 
+from vini import durable
 from vini.bus import Admission
 from vini.model import ViniError
 from vini.node.stamp import stamp
@@ -32,12 +32,7 @@ def write(state: Path, asker: Asker, table: Mapping[str, Admission]) -> None:
     path = directory(state) / _FILES[asker]
     try:
         path.parent.mkdir(mode=0o700, exist_ok=True)
-        new = path.with_suffix(".new")
-        with new.open("wb") as f:
-            f.write(msgspec.json.encode(table))
-            f.flush()
-            os.fsync(f.fileno())
-        new.rename(path)
+        durable.write(path, msgspec.json.encode(table))
     except OSError as e:
         raise ViniError(f"Who may log in can't be written to {path}: {e.strerror}; check the disk.") from e
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import msgspec
 
+from vini import durable
 from vini.model import Value, ViniError
 from vini.node import identity as identities
 from vini.node.place import Place
@@ -79,10 +79,5 @@ def host_key(place: Place) -> bytes:
 
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         key = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
-        new = path.with_suffix(".new")
-        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as f:
-            f.write(key)
-            f.flush()
-            os.fsync(f.fileno())
-        new.rename(path)
+        durable.write(path, key)
     return path.read_bytes()
