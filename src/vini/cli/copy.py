@@ -6,6 +6,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 import click
@@ -18,6 +19,8 @@ from vini.client.archive import Copied, pack, unpack
 from vini.model import Topology, Value, ViniError
 
 _AT_ONCE = 8
+_WORDS_S = 2.0  # who sent nothing, or nonsense, may take so long to say why
+_OUR_DOING = (0, -9, 137, -13, 141)  # exit codes where it ended well, or by our signal
 _IS_DIRECTORY = 'cd "$HOME" 2>/dev/null; [ -d "$1" ]'
 _TAKE = 'cd "$HOME" 2>/dev/null; mkdir -p -- "$1" && cd -- "$1" && exec tar -xof -'
 _GIVE = 'cd "$HOME" 2>/dev/null; cd -- "$1" && exec tar -cf - -- "$2"'
@@ -128,14 +131,21 @@ def _fetch(client: Slices, topology: Topology, sliver: str, path: str, target: P
             copied = unpack(child.stdout, where.name, target)
         except ViniError as e:
             failure = e
-            child.kill()
         finally:
             child.stdout.close()
-            code = child.wait()
-        if failure and code in (0, -9):
+            code = _ended(child) if failure else child.wait()
+        if failure and code in _OUR_DOING:
             raise failure
         _check(code, said, sliver)
     return copied
+
+
+def _ended(child: subprocess.Popen[bytes]) -> int:
+    """Its exit code; it may say first what is wrong, for a moment."""
+    with suppress(subprocess.TimeoutExpired):
+        return child.wait(_WORDS_S)
+    child.kill()
+    return child.wait()
 
 
 def _target(destination: str, path: str, sliver: str, all_: bool) -> Path:

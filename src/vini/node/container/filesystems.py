@@ -10,6 +10,7 @@ import os
 import shutil
 import struct
 import subprocess
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from vini.node.container import io_rates
 
 _MB = 10**6
 _OPTIONS = "nosuid,nodev,noatime"
+_GIVEN_UP_S = 2.0  # so long the kernel may need to take a loop device away
 _PATIENCE_S = 300.0  # for a program that moves as much as a disk holds
 Asked = Disk | Volume
 
@@ -198,16 +200,30 @@ def _allocate(file: Path, o: Asked) -> None:
 
 def _mount(of: FileSystem, at: Path, new: bool = False) -> None:
     """By the device that has the file already, where one has: two would be two views of it, and spoil it."""
-    device = _device(of.image)
-    if not device and not new:
+    if _mounted_by_device(of.image, at):
+        return
+    if not new:
         _run("e2fsck", "-p", str(of.image), fine=(0, 1))
-    _run("mount", "-t", "ext4", "-o", _OPTIONS + ("" if device else ",loop"), device or str(of.image), str(at))
-    if not device:
-        for pattern in of.passing:
-            for record in at.glob(pattern):
-                record.unlink()
-        with suppress(OSError):
-            (at / "lost+found").rmdir()
+    _run("mount", "-t", "ext4", "-o", f"{_OPTIONS},loop", str(of.image), str(at))
+    for pattern in of.passing:
+        for record in at.glob(pattern):
+            record.unlink()
+    with suppress(OSError):
+        (at / "lost+found").rmdir()
+
+
+def _mounted_by_device(file: Path, at: Path) -> bool:
+    """False where it has no device, or one that the kernel was just taking away (it does so after the last unmount)."""
+    deadline = time.monotonic() + _GIVEN_UP_S
+    while device := _device(file):
+        try:
+            _run("mount", "-t", "ext4", "-o", _OPTIONS, device, str(at))
+            return True
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+    return False
 
 
 def _device(file: Path) -> str:
@@ -237,5 +253,5 @@ def _run(*command: str, fine: tuple[int, ...] = (0,)) -> None:
     except subprocess.TimeoutExpired as e:
         raise OSError(f"{command[0]} did not end within {_PATIENCE_S:g} s; is the node's disk that slow?") from e
     if done.returncode not in fine:
-        said = (done.stderr or done.stdout).strip().splitlines()[-1:]
+        said = [line for line in (done.stderr or done.stdout).strip().splitlines() if "dmesg(1)" not in line][-1:]
         raise OSError(f"{command[0]} said: {said[0] if said else f'status {done.returncode}'}")
