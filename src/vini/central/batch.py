@@ -11,10 +11,13 @@ from typing import Generic, NamedTuple, TypeVar
 Q = TypeVar("Q")
 A = TypeVar("A")
 _MOST = 250  # in one lot
+_CALM = 50  # in one of those who are in no hurry: whoever is then waits for no more than that
+_LATE_S = 2.0  # so long after their time those are in a hurry, too
 
 
 class _Waiting(NamedTuple, Generic[Q, A]):
     due: float  # when it is asked at the latest, by the loop's clock
+    calm: bool  # in no hurry
     question: Q
     answer: asyncio.Future[A]
 
@@ -34,7 +37,7 @@ class Batch(Generic[Q, A]):
         loop = asyncio.get_running_loop()
         future: asyncio.Future[A] = loop.create_future()
         due = loop.time() + within
-        self._waiting.append(_Waiting(due, question, future))
+        self._waiting.append(_Waiting(due, within > 0, question, future))
         if due < self._until:
             self._hurry.set()
         if self._asking is None:
@@ -45,11 +48,18 @@ class Batch(Generic[Q, A]):
         try:
             while self._waiting:
                 await self._gather()
-                self._waiting.sort(key=lambda w: w.due)
-                lot, self._waiting = self._waiting[:_MOST], self._waiting[_MOST:]
-                await self._ask_lot([w for w in lot if not w.answer.done()])
+                await self._ask_lot([w for w in self._lot() if not w.answer.done()])
         finally:
             self._asking = None
+
+    def _lot(self) -> list[_Waiting[Q, A]]:
+        """Those in a hurry, for themselves: what the others ask may take long; and those only where nobody is."""
+        late = asyncio.get_running_loop().time() - _LATE_S
+        self._waiting.sort(key=lambda w: (w.calm and w.due > late, w.due))
+        hasty = sum(not w.calm or w.due <= late for w in self._waiting)
+        count = min(hasty, _MOST) or _CALM
+        lot, self._waiting = self._waiting[:count], self._waiting[count:]
+        return lot
 
     async def _gather(self) -> None:
         """Until somebody can't wait any longer."""
