@@ -426,9 +426,17 @@ def test_jitter_reorders_only_where_it_may(bench: Bench, flow: Flow) -> None:
 def test_some_overtake(bench: Bench, flow: Flow) -> None:
     bench.ensure(bench.asked("a", "b", Impairment(delay_ms=300, reorder=0.1)))
     n = 1000
-    flow.send(range(n))
-    got = flow.numbers(n)
-    assert sorted(got) == list(range(n))
+    for _ in range(20):
+        began = time.monotonic()
+        flow.send(range(n))
+        took = time.monotonic() - began
+        got = flow.numbers(n)
+        assert sorted(got) == list(range(n))
+        if (
+            took < 0.2
+        ):  # all had left before the first one came that was delayed: else there is more than one such place
+            break
+    assert took < 0.2, "this machine is too busy to send a thousand packets at once"
     late = [x for i, x in enumerate(got) if i and x < got[i - 1]]  # where the others begin
     assert len(late) == 1
     early = got[: got.index(late[0])]
