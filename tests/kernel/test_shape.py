@@ -432,9 +432,7 @@ def test_some_overtake(bench: Bench, flow: Flow) -> None:
         took = time.monotonic() - began
         got = flow.numbers(n)
         assert sorted(got) == list(range(n))
-        if (
-            took < 0.2
-        ):  # all had left before the first one came that was delayed: else there is more than one such place
+        if took < 0.2:  # all had left before the first delayed one came; else there is more than one such place
             break
     assert took < 0.2, "this machine is too busy to send a thousand packets at once"
     late = [x for i, x in enumerate(got) if i and x < got[i - 1]]  # where the others begin
