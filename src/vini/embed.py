@@ -60,7 +60,7 @@ from vini.plugins.shaping import shape
 from vini.plugins.tunnels import kind_of
 from vini.plugins.wires import Wire, underlays, wires
 from vini.reach import hosts
-from vini.shares import share
+from vini.shares import exits, share
 from vini.static import static_routes
 
 IGPS = frozenset({"ospf", "ospf6", "isis", "rip", "ripng", "babel"})
@@ -115,9 +115,10 @@ def embed(
             own.update(_end(topology.name, made, where, vif, wire, programs, below.get(link, 0.0)))
     for node, o in underlays(topology.name, made, where, wired, port):
         objects[node].add(o)
+    ways_out = {node: exits(own) for node, own in objects.items()}
     for name, sliver in topology.slivers.items():
-        own = objects[where[name].name]
-        own.update(share(topology.name, where[name], sliver, own))
+        mine = ways_out[where[name].name].get(f"{topology.name}.{name}", ())
+        objects[where[name].name].update(share(topology.name, where[name], sliver, mine))
     rides = _rides(topology, made, where, wired)
     spares = _spares(topology, made, where, wired, programs)
     return {

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator
 
 from vini.model import AnyObject, Gretap, Node, Outside, Share, Sliver, Traffic, Unsupported, Vxlan, VxlanXdp
 
+Exit = Vxlan | VxlanXdp | Gretap | Outside
 
-def share(slice_: str, node: Node, sliver: Sliver, objects: Iterable[AnyObject]) -> Iterator[Share]:
-    """The sliver's Share, where it has a way out of its node; `objects` are all that the slice has there.
+
+def exits(objects: Iterable[AnyObject]) -> dict[str, list[Exit]]:
+    """By which each namespace's packets leave the node."""
+    found = defaultdict(list)
+    for o in objects:
+        if isinstance(o, Exit):
+            found[o.ns].append(o)
+    return found
+
+
+def share(slice_: str, node: Node, sliver: Sliver, mine: Collection[Exit]) -> Iterator[Share]:
+    """The sliver's Share, where it has a way out of its node; `mine` are all that it has.
 
     Without a wish it has one too where the node's operator has said what the uplink carries: else it could take what
     is others' own.  Raises Unsupported where a wish can't be kept.
     """
     ns, wish = f"{slice_}.{sliver.name}", sliver.network
-    mine = [o for o in objects if isinstance(o, Vxlan | VxlanXdp | Gretap | Outside) and o.ns == ns]
     asks = wish != Traffic()
     if not mine or not (asks or (node.rate_mbit and "shares" in node.capabilities)):
         return
@@ -27,7 +38,7 @@ def share(slice_: str, node: Node, sliver: Sliver, objects: Iterable[AnyObject])
         yield Share(ns, own, most, wish.weight, wish.daily_mb, tuple(numbers), outside)
 
 
-def _check(node: Node, sliver: Sliver, mine: Iterable[AnyObject]) -> None:
+def _check(node: Node, sliver: Sliver, mine: Iterable[Exit]) -> None:
     what = f"Sliver {sliver.name!r} says what it may send (`network:`)"
     if "shares" not in node.capabilities:
         raise Unsupported(
@@ -46,7 +57,7 @@ def _check(node: Node, sliver: Sliver, mine: Iterable[AnyObject]) -> None:
         )
 
 
-def _number(o: AnyObject) -> tuple[int, int] | None:
+def _number(o: Exit) -> tuple[int, int] | None:
     """By which the tunnel's packets are told; None where none is seen as it leaves."""
     if isinstance(o, Vxlan) and not o.through:
         return o.port, o.vni

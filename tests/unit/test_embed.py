@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from ipaddress import ip_interface
 from pathlib import Path
+from types import FrameType
 
 import msgspec
 import networkx
@@ -15,6 +18,7 @@ from strategies import CAPABLE, OTHER, impairments, placed_topologies, spec_of, 
 
 from vini import nearby
 from vini.embed import embed, prepared, router
+from vini.formats import generate
 from vini.layout import address, forwards, layout, link_name
 from vini.model import (
     STACK,
@@ -754,3 +758,25 @@ def test_a_sliver_that_is_placed_elsewhere_than_it_is_pinned_is_refused():
     topology = line("r1", "r2", r1=Sliver("r1", node="other"))
     with pytest.raises(CapacityError, match="'other'"):
         embed(topology, [CAPABLE, OTHER], placed={"r1": "local", "r2": "local"})
+
+
+def calls(work: Callable[[], object]) -> int:
+    """How many functions are called, of Python and of its built-ins."""
+    count = 0
+
+    def hear(_frame: FrameType, event: str, _arg: object) -> None:
+        nonlocal count
+        count += event.endswith("call")
+
+    sys.setprofile(hear)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+@pytest.mark.parametrize("spec", ["line", "ring"])
+def test_twice_the_slivers_are_about_twice_the_work(spec: str) -> None:
+    small, large = (generate(f"{spec}:{n}") for n in (100, 200))
+    assert calls(lambda: embed(large, [CAPABLE])) < 2.4 * calls(lambda: embed(small, [CAPABLE]))
