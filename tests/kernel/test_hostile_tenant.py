@@ -17,7 +17,7 @@ from own_place import OwnPlace, eventually, place_below
 from vini.cli import execute
 from vini.model import Process
 from vini.node import cgroup
-from vini.node.container import disks, limits
+from vini.node.container import disks, limits, slices
 from vini.topology import parse
 
 pytestmark = [pytest.mark.root, pytest.mark.needs("cgroup2", "containers", "disks")]
@@ -64,6 +64,26 @@ def neighbour_answers(own: OwnPlace) -> bool:
     return "1 received" in inside(own, "ping -c 1 -W 5 hostile", "victim")
 
 
+# --- what his neighbour has reserved ------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not slices.can_be_short(), reason="this kernel (before Linux 6.12) lets no thread choose its slice")
+def test_who_has_a_reservation_has_short_time_slices_and_gets_them_back(there):
+    groups = {ns: cgroup.of(there.place, ns) for ns in (VICTIM, HOSTILE)}
+    told = {ns: {slices.of(t) == slices.SHORT_NS for t in slices.threads(group)} for ns, group in groups.items()}
+    assert told == {VICTIM: {True}, HOSTILE: {False}}
+    seen = "sleep 3 & sleep 0.5; echo up; wait"
+    argv = there.client().enter("two", "victim", ["sh", "-c", seen])
+    with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as run:
+        assert run.stdout is not None
+        while run.stdout.readline() != b"up\n":
+            pass
+        assert {slices.of(t) for t in slices.threads(groups[VICTIM])} == {slices.SHORT_NS}, "what is run there, too"
+    slices.ensure(groups[VICTIM], short=False)
+    assert not slices.are_short(groups[VICTIM])
+    eventually(lambda: slices.are_short(groups[VICTIM]))
+
+
 # --- what stops him: seccomp ----------------------------------------------------------------------------
 
 
@@ -102,6 +122,7 @@ def test_programs_that_need_the_forbidden_are_refused(there, what, said):
         ('16,0,0x5412,b"x"', "Function not implemented"),  # ioctl TIOCSTI
         ('16,0,ctypes.c_ulong(0x100005412),b"x"', "Function not implemented"),  # the kernel looks at half of it
         ('175,0,0,b""', "Operation not permitted"),  # init_module
+        ("314,0,0,0", "Operation not permitted"),  # sched_setattr, by which slices get short
         ("1000", "Function not implemented"),  # what no kernel has yet
     ],
 )

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from vini.model import Container, Disk
 from vini.node import cgroup
-from vini.node.container import disks, io_weights, limits
+from vini.node.container import disks, io_weights, limits, slices
 from vini.node.place import Place
 
 pytestmark = [pytest.mark.root]
@@ -175,3 +175,25 @@ def test_a_disk_has_its_size_and_files_and_its_rates_are_those_of_the_slivers_gr
     finally:
         disks.forget(place, "s.a")
     assert disks.slivers(place) == set()
+
+
+@pytest.mark.skipif(not slices.can_be_short(), reason="this kernel (before Linux 6.12) lets no thread choose its slice")
+def test_slices_are_short_as_long_as_there_is_a_reservation(place: Place) -> None:
+    reserved = Container("t.r", cpu_percent=50, cpu_reserved=True)
+    group = cgroup.of(place, "t.r")
+    limits.ensure(place, reserved)
+    group.mkdir(parents=True, exist_ok=True)
+    with subprocess.Popen(["sleep", "60"]) as sleeps:
+        try:
+            (group / "cgroup.procs").write_text(str(sleeps.pid))
+            usual, nice = slices.of(sleeps.pid), os.getpriority(os.PRIO_PROCESS, sleeps.pid)
+            assert limits.observed(place, reserved) != reserved
+            limits.ensure(place, reserved)
+            assert limits.observed(place, reserved) == reserved
+            assert (slices.of(sleeps.pid), os.getpriority(os.PRIO_PROCESS, sleeps.pid)) == (slices.SHORT_NS, nice)
+            limits.ensure(place, replace(reserved, cpu_reserved=False))
+            assert slices.of(sleeps.pid) == usual
+        finally:
+            sleeps.kill()
+    cgroup.delete(group)
+    limits.remove(place, "t.r")

@@ -21,6 +21,7 @@ from vini.model import Command, End, Link, Resources, Sliver, Topology, Value
 Say = Callable[[str], None]
 _WITHIN_MS = 0.3
 _LONGEST_MS = 1000.0  # what a lost one counts as
+_SETTLED_S = 3.0  # what a change does to the machine is over: starts of programs, looks that follow it, balancing
 _ECHO, _RELAY = 7001, 7000
 _CORES = {"a": 0.3, "b": 0.4, "c": 0.2}  # reserved
 
@@ -90,16 +91,20 @@ async def _path(client: Client, sizes: Sizes, say: Say) -> Found:
     def seen(condition: str, by: tuple[str, int]) -> None:
         found.setdefault(condition, []).append(asked(client, "path", "a", *by, sizes.asked, 3))
 
+    async def up(topology: Topology) -> None:
+        await client.up(topology, timeout_s=60)
+        await asyncio.sleep(_SETTLED_S)
+
     relayed, direct = ("10.0.1.1", _RELAY), ("10.0.3.1", _ECHO)
     for i in range(sizes.rounds):
         say(f"round trips beside {sizes.hogs} busy slivers: round {i + 1} of {sizes.rounds}")
-        await client.up(path(False), timeout_s=60)
+        await up(path(False))
         seen("native, idle", direct)
         seen("idle", relayed)
-        await client.up(hogs(sizes.hogs), timeout_s=60)
+        await up(hogs(sizes.hogs))
         seen("native, busy", direct)
         seen("busy, without reservation", relayed)
-        await client.up(path(True), timeout_s=60)
+        await up(path(True))
         seen("busy, with reservation", relayed)
         await client.down("hogs")
         await client.down("path")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import shutil
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
@@ -12,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from vini.node import cgroup
-from vini.node.container import limits, users
+from vini.node.container import limits, slices, users
 from vini.node.place import Place
 
 CRUN, RUNC = "crun", "runc"
@@ -77,7 +78,9 @@ def _command(place: Place, ns: str, program: str, groups: Sequence[Path], words:
     lines += before
     manager = "--cgroup-manager=disabled " if program == CRUN else ""
     lines.append(f"exec {program} --root {shlex.quote(str(state(place, program)))} {manager}{words}")
-    return [*(["unshare", "--mount", "--propagation", "slave"] if before else []), "sh", "-ec", "\n".join(lines), "sh"]
+    hurried = [sys.executable, "-I", "-S", slices.__file__] if limits.has_reservation(place, ns) else []
+    apart = ["unshare", "--mount", "--propagation", "slave"] if before else []
+    return [*hurried, *apart, "sh", "-ec", "\n".join(lines), "sh"]
 
 
 def _before(program: str, starts: bool) -> list[str]:

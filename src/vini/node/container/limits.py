@@ -3,9 +3,9 @@
 Version 2 has one tree: the limits are those of the sliver's group, in which our mark has its processes anyway.  With
 version 1 each controller has a tree of its own, in which the sliver has a group too, that its processes must join.
 
-A reservation is a cap and a weight.  The cap makes that no reserved sliver takes what is another's; the weight, of
-which no other sliver has more than a tenth, that it need not wait: the scheduler (EEVDF, before Linux 6.6 CFS) lets who
-wakes up and has had less than its share go first.
+A reservation is a cap, a weight and a short slice.  The cap makes that no reserved sliver takes what is another's; the
+weight, of which no other sliver has more than a tenth, that it need not wait: the scheduler (EEVDF, before Linux 6.6
+CFS) lets who wakes up and has had less than its share go first; the slice (`slices`) that it goes at once.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from msgspec.structs import replace
 
 from vini.model import Container, Unsupported
 from vini.node import cgroup
-from vini.node.container import io_weights
+from vini.node.container import io_weights, slices
 from vini.node.place import Place
 
 _PERIOD_US = 100_000
@@ -110,6 +110,7 @@ def ensure(place: Place, o: Container) -> None:
             file.write_text(text)
     _guarantee(place)
     io_weights.ensure(place, o)
+    slices.ensure(cgroup.of(place, o.ns), short=o.cpu_reserved)
     if not o.cpu_reserved:
         _lower(place)
 
@@ -123,12 +124,25 @@ def observed(place: Place, o: Container) -> Container:
         except OSError:
             if file.name not in _REMOVED:
                 return replace(o, pids=0)
+    if o.cpu_reserved and not slices.are_short(cgroup.of(place, o.ns)):
+        return replace(o, cpu_reserved=False)
     if o.memory_reserved_mb and _guaranteed(place) != _promised(place):
         return replace(o, memory_reserved_mb=-1)
     return o if io_weights.holds(place, o) else replace(o, io_weight=0)
 
 
 _SUM = Lock()  # of one agent's threads
+
+
+def has_reservation(place: Place, ns: str) -> bool:
+    """Whether a sliver has one of processor time now."""
+    if trees := _trees():
+        file, text = trees["cpu"] / place.mark / ns / "cpu.shares", str(_shares(_RESERVED))
+    else:
+        file, text = cgroup.of(place, ns) / "cpu.weight", str(_RESERVED)
+    with suppress(OSError):
+        return file.read_text().strip() == text
+    return False
 
 
 def _guarantee(place: Place) -> None:

@@ -30,7 +30,7 @@ _ALLOWED = """
     recvmmsg recvmsg remap_file_pages removexattr rename renameat renameat2 restart_syscall rmdir rseq rt_sigaction
     rt_sigpending rt_sigprocmask rt_sigqueueinfo rt_sigreturn rt_sigsuspend rt_sigtimedwait rt_tgsigqueueinfo
     sched_get_priority_max sched_get_priority_min sched_getaffinity sched_getattr sched_getparam sched_getscheduler
-    sched_rr_get_interval sched_setaffinity sched_setattr sched_setparam sched_setscheduler sched_yield seccomp
+    sched_rr_get_interval sched_setaffinity sched_setparam sched_setscheduler sched_yield seccomp
     select semctl semget semop semtimedop send sendfile sendfile64 sendmmsg sendmsg sendto set_robust_list
     set_tid_address set_tls setdomainname setfsgid setfsuid setgid setgroups sethostname setitimer setpgid
     setpriority setregid setresgid setresuid setreuid setrlimit setsid setsockopt setuid setxattr shmat shmctl shmdt
@@ -51,6 +51,7 @@ _REFUSED = """
     perf_event_open userfaultfd io_uring_setup io_uring_enter io_uring_register
     process_vm_readv process_vm_writev process_madvise process_mrelease kcmp pidfd_getfd
     syslog vhangup fanotify_init fanotify_mark mbind migrate_pages move_pages set_mempolicy get_mempolicy
+    sched_setattr
 """
 REFUSED = frozenset(_REFUSED.split())
 # AF_VSOCK leads to the machine that this one is a guest of, AF_ALG to much code of the kernel: neither is a network.
