@@ -106,6 +106,11 @@ def ping_command(slice_: str | None, all_: bool, count: int, six: bool, source: 
         *pairs(topology)]  # fmt: skip
     results = asyncio.run(_ping_all(client, topology, chosen, count, 6 if six else 4))
     _print_pings(results, as_json)
+    if not any(rtt is not None for *_, rtt in results) and not any(s.routing for s in topology.slivers.values()):
+        note(
+            f"No sliver of {topology.name} runs a routing protocol, so none knows a way to another's address; "
+            "`routing: [ospf]` in the file adds one, as `--routing ospf` does with --generate."
+        )
     raise click.exceptions.Exit(0 if all(rtt is not None for *_, rtt in results) else 1)
 
 
