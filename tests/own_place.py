@@ -125,6 +125,18 @@ class OwnPlace:
                 os.waitpid(pid, 0)
         eventually(lambda: not self.agents())
 
+    @contextmanager
+    def played_machine(self) -> Iterator[None]:
+        """This thread is in a network namespace that plays the machine; eth0 is up, and has no address yet."""
+        node = f"host-{self.place.mark}"
+        run("ip", "netns", "add", node)
+        try:
+            with netns.inside(NETNS / node):
+                run("sh", "-ec", "ip link add eth0 type veth peer other; ip link set eth0 up; ip link set other up")
+                yield
+        finally:
+            run("ip", "netns", "delete", node)
+
     # --- the machine, looked at without an agent ---------------------------------------------------
 
     def machine(self) -> Machine:

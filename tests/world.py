@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 
 from own_place import OwnPlace
 
-from vini.model import AnyObject, Interface
+from vini.model import AnyObject, Interface, Netns
 from vini.node.drivers import Failures
 from vini.node.fake import FakeDriver
 from vini.node.machine import Machine
+from vini.node.place import Place
 from vini.plan import in_order, plan
 
 
@@ -48,3 +49,38 @@ class World:
             if time.monotonic() > deadline:
                 break
         return failures
+
+
+def tunnels_keep_the_contract(
+    world: World,
+    ns: str,
+    tunnels: Sequence[AnyObject],
+    changes: Sequence[AnyObject],
+    ground: frozenset[AnyObject],
+    whole: frozenset[AnyObject],
+    assert_nothing_is_left: Callable[[Place], None] = lambda _: None,
+) -> None:
+    """What they promise whatever they are made of.  The world has the whole before, and nothing afterwards; without
+    the tunnels and what stands on them it has the ground."""
+    assert world.see() == world.see_anew() == whole
+    assert world.ensure(*tunnels) == {}
+    assert world.see() == whole
+    for new in changes:
+        old = next(o for o in whole if o.key == new.key)
+        assert {f for f in new.__struct_fields__ if getattr(old, f) != getattr(new, f)} <= new.changeable
+        assert world.ensure(new) == {}
+        assert world.see() == whole - {old} | {new}
+        assert world.ensure(old) == {}
+    assert world.see() == whole
+    for _ in range(2):  # what is gone already is no error
+        assert world.remove(*tunnels) == {}
+        assert world.see() == ground
+    assert world.one_pass(whole) == {}
+    world.remove(Netns(ns))
+    assert world.see() == frozenset()
+    if world.own:
+        assert_nothing_is_left(world.own.place)
+    failures = world.ensure(*tunnels)
+    assert set(failures) == {o.key for o in tunnels}
+    assert all(why.endswith(".") and why[0].isupper() for why in failures.values()), failures
+    assert world.remove(*tunnels) == {}

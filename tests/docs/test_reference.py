@@ -17,6 +17,7 @@ import click
 import pytest
 from msgspec.structs import replace
 from pages import ROOT, anchors, blocks, links, pages
+from strategies import ABLE
 
 import vini
 from vini.cli import vini as program
@@ -135,25 +136,7 @@ links:
 
 
 def objects() -> frozenset[Object]:
-    can = frozenset(
-        {
-            "root",
-            "cgroup2",
-            "netem",
-            "element",
-            "frr",
-            "bird",
-            "programs",
-            "vxlan",
-            "vxlan-xdp",
-            "gretap",
-            "wireguard",
-            "containers",
-            "disks",
-            "outside",
-            "shares",
-        }
-    )
+    can = ABLE | {"containers", "disks", "outside"}
     nodes = [Node(n, can, address=f"192.0.2.{i}", wireguard=n * 43 + "=", rate_mbit=100.0) for i, n in enumerate("nm")]
     placed = {name: "m" if name == "b" else "n" for name in sample().slivers}
     found: frozenset[Object] = frozenset()

@@ -9,27 +9,13 @@ from pathlib import Path
 import httpx
 import pytest
 from own_place import eventually
-from testbed import Flow, Testbed, testbed
+from testbed import LINE, Flow, Testbed, testbed
 
 from vini.topology import parse
 
 pytestmark = [pytest.mark.root, pytest.mark.needs("cgroup2", "vxlan", "ping", "bird")]
 
 SLICE = "home_line"
-LINE = """
-name: home_line
-routing: {protocols: ospf, daemon: bird}
-slivers:
-  a: {node: n1}
-  b: {node: n2}
-  c: {node: n1}
-  d: {node: n2}
-links:
-  - a -- b
-  - b -- c
-  - c -- d
-expect: all
-"""
 TOPOLOGY = parse(LINE)
 
 

@@ -18,7 +18,7 @@ from statistics import median
 import pytest
 from flow import Diary, unbroken
 from own_place import eventually
-from testbed import Central, Testbed, testbed
+from testbed import LINE, Central, Testbed, testbed
 
 from vini import edit
 from vini.layout import link_name
@@ -31,20 +31,7 @@ import postgres
 pytestmark = [pytest.mark.root, pytest.mark.needs("cgroup2", "vxlan", "ping", "bird")]
 
 SLICE = "home_line"
-TOPOLOGY = parse("""
-name: home_line
-routing: {protocols: ospf, daemon: bird}
-slivers:
-  a: {node: n1}
-  b: {node: n2}
-  c: {node: n1}
-  d: {node: n2}
-links:
-  - a -- b
-  - b -- c
-  - c -- d
-expect: all
-""")
+TOPOLOGY = parse(LINE)
 ROUNDS = {"sqlite": 9, "postgresql": 4}
 
 

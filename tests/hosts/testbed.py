@@ -33,6 +33,21 @@ from vini.node import netns
 from vini.node.ledger import Ledger
 
 ADMIN, SITE = "ada@example.org", "home"
+# Slivers in a row, on two nodes in turn, so that every link is a tunnel.
+LINE = """
+name: home_line
+routing: {protocols: ospf, daemon: bird}
+slivers:
+  a: {node: n1}
+  b: {node: n2}
+  c: {node: n1}
+  d: {node: n2}
+links:
+  - a -- b
+  - b -- c
+  - c -- d
+expect: all
+"""
 _START_S = 120.0  # what a busy machine may need until a process answers
 
 

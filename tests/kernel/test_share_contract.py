@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
@@ -12,7 +11,6 @@ from own_place import run
 from world import World
 
 from vini.model import AnyObject, Interface, Netns, Share, Sysctl
-from vini.node import netns
 from vini.node.netlink import Socket
 from vini.plan import plan
 
@@ -43,11 +41,7 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
     with ExitStack() as stack:
         own = request.getfixturevalue("own") if request.param == "real" else None
         if own:
-            node = f"host-{own.place.mark}"
-            run("ip", "netns", "add", node)
-            stack.callback(run, "ip", "netns", "delete", node)
-            stack.enter_context(netns.inside(Path("/run/netns") / node))
-            run("sh", "-ec", "ip link add eth0 type veth peer name other; ip link set eth0 up; ip link set other up")
+            stack.enter_context(own.played_machine())
             run("ip", "address", "add", "192.0.2.1/24", "dev", "eth0")
         world = World(own, {A, B})
         assert world.one_pass(WHOLE) == {}

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 from msgspec.structs import replace
 from own_place import eventually, run
-from world import World
+from world import World, tunnels_keep_the_contract
 
 from vini.model import Address, AnyObject, Gretap, Interface, Netns, Sysctl, Vxlan, Wireguard, WireguardPeer
 from vini.node import wireguard_key
@@ -83,27 +83,7 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
 
 
 def test_gre_tunnels_keep_the_contract_of_drivers(world: World) -> None:
-    tunnels = in_order([GRE, GRE_V6])
-    assert world.see() == world.see_anew() == WHOLE
-    assert world.ensure(*tunnels) == {}
-    assert world.see() == WHOLE
-    for new in CHANGES:
-        old = next(o for o in WHOLE if o.key == new.key)
-        assert {f for f in new.__struct_fields__ if getattr(old, f) != getattr(new, f)} <= new.changeable
-        assert world.ensure(new) == {}
-        assert world.see() == WHOLE - {old} | {new}
-        assert world.ensure(old) == {}
-    assert world.see() == WHOLE
-    for _ in range(3):
-        assert world.remove(*tunnels) == {}
-        assert world.see() == GROUND
-    assert world.one_pass(WHOLE) == {}
-    world.remove(Netns(A))
-    assert world.see() == frozenset()
-    failures = world.ensure(*tunnels)
-    assert set(failures) == {o.key for o in tunnels}
-    assert all(why.endswith(".") and why[0].isupper() for why in failures.values()), failures
-    assert world.remove(*tunnels) == {}
+    tunnels_keep_the_contract(world, A, in_order([GRE, GRE_V6]), CHANGES, GROUND, WHOLE)
     if world.own:
         world.own.sweep("t")
         _heals(world)

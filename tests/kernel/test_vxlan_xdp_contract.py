@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 from own_place import run
-from world import World
+from world import World, tunnels_keep_the_contract
 
 from vini.bench.generator import Ends, Flow
 from vini.model import Address, AnyObject, Interface, Netns, Sysctl, VxlanXdp
-from vini.node import carrier, netns
+from vini.node import carrier
 from vini.node.carrier import Carrier
 from vini.node.drivers.vxlan_xdp import VxlanXdpDriver
 from vini.node.netlink import Socket
@@ -77,11 +77,7 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
     with ExitStack() as stack:
         own = request.getfixturevalue("own") if request.param == "real" else None
         if own:
-            node = f"host-{own.place.mark}"
-            run("ip", "netns", "add", node)
-            stack.callback(run, "ip", "netns", "delete", node)
-            stack.enter_context(netns.inside(Path("/run/netns") / node))
-            run("sh", "-ec", "ip link add eth0 type veth peer name other; ip link set eth0 up; ip link set other up")
+            stack.enter_context(own.played_machine())
             for address in ("192.0.2.1/24", "192.0.2.4/24", "2001:db8::1/64"):
                 run("ip", "address", "add", address, "dev", "eth0", *(("nodad",) if ":" in address else ()))
         world = World(own, {A})
@@ -104,28 +100,7 @@ def outer(world: World, o: VxlanXdp) -> str:
 
 
 def test_tunnels_at_xdp_keep_the_contract_of_drivers(world: World) -> None:
-    assert world.see() == world.see_anew() == WHOLE
-    assert world.ensure(*TUNNELS) == {}
-    assert world.see() == WHOLE
-    for new in CHANGES:
-        old = next(o for o in WHOLE if o.key == new.key)
-        assert {f for f in new.__struct_fields__ if getattr(old, f) != getattr(new, f)} <= new.changeable
-        assert world.ensure(new) == {}
-        assert world.see() == WHOLE - {old} | {new}
-        assert world.ensure(old) == {}
-    assert world.see() == WHOLE
-    for _ in range(2):
-        assert world.remove(*TUNNELS) == {}
-        assert world.see() == GROUND
-    assert world.one_pass(WHOLE) == {}
-    world.remove(Netns(A))
-    assert world.see() == frozenset()
-    if world.own:
-        assert_nothing_is_left(world.own.place)
-    failures = world.ensure(*TUNNELS)
-    assert set(failures) == {o.key for o in TUNNELS}
-    assert all(why.endswith(".") and why[0].isupper() for why in failures.values()), failures
-    assert world.remove(*TUNNELS) == {}
+    tunnels_keep_the_contract(world, A, TUNNELS, CHANGES, GROUND, WHOLE, assert_nothing_is_left)
     if world.own:
         world.own.sweep("t")
         assert_nothing_is_left(world.own.place)

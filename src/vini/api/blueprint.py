@@ -19,7 +19,8 @@ from vini.model import Mistake, NotFound, Topology, TopologyError
 from vini.names import vif
 from vini.text.mistakes import quote
 from vini.topology import dump
-from vini.topology.keys import LINK, SLICE_NAME, SLIVER, SLIVER_NAME, TOPOLOGY
+from vini.topology.keys import LINK, SLIVER, TOPOLOGY
+from vini.topology.scalars import SLICE_NAME, SLIVER_NAME
 
 S_co = TypeVar("S_co", covariant=True)
 Say = Callable[[str], None]

@@ -11,7 +11,7 @@ from vini import formats, names, nearby, topology
 from vini.api.words import Words, check, complete
 from vini.model import Mistake, Topology, TopologyError
 from vini.topology.impairments import no_files
-from vini.topology.keys import SLICE_NAME
+from vini.topology.scalars import SLICE_NAME
 
 
 def load(path: Path) -> tuple[Topology, tuple[str, ...]]:

@@ -19,7 +19,7 @@ from vini.client import Slices, connect
 from vini.layout import link_name
 from vini.model import End, Link, Mistake, Topology, TopologyError
 from vini.topology.impairments import told
-from vini.topology.keys import NOTHING
+from vini.topology.scalars import NOTHING
 
 _LOAD, _FOR = "80%", "5s"  # of --verify
 

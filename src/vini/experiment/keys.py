@@ -11,7 +11,8 @@ from functools import partial
 from vini.text import units
 from vini.text.mistakes import Wrong, quote
 from vini.text.schema import Either, Json, Key, ListOf, MapOf, Section, Text, integer, json_schema, words
-from vini.topology.keys import COMMAND, COST, IMPAIRMENTS, REFERENCE, ROUTING, SLICE_NAME, TOPOLOGY, VIF_NAME
+from vini.topology.keys import COST, IMPAIRMENTS, ROUTING, TOPOLOGY
+from vini.topology.scalars import COMMAND, REFERENCE, SLICE_NAME, VIF_NAME
 
 BYTES = {"": 1, "k": 1 << 10, "m": 1 << 20}
 

@@ -20,7 +20,7 @@ from vini.formats.imported import listed, several
 from vini.formats.naming import default_name
 from vini.model import Command, Link, Sliver, Value
 from vini.text.mistakes import Wrong
-from vini.topology.keys import ADDRESS
+from vini.topology.scalars import ADDRESS
 
 _ADD = re.compile(r"ip(?: -[46])? (?:a|addr|address) add (\S+) dev (\S+)")
 _SETS = re.compile(r"\bip(?:\s+-\S+)*\s+(?:a\w*|r\w*)\s+(?:add|replace|del|flush|change)\b")

@@ -15,7 +15,7 @@ from vini.text.mistakes import Mark, Mistakes, Wrong, quote
 from vini.text.yamlplaces import Mapping as YamlMapping
 from vini.text.yamlplaces import Node
 from vini.topology import LEAST_MTU_V6
-from vini.topology.keys import ADDRESS, RESERVED_VIFS
+from vini.topology.scalars import ADDRESS, RESERVED_VIFS
 
 _SPECIAL = ("host", "mgmt-net", "macvlan", "vxlan", "vxlan-stitch", "veth-stitch", "dummy")
 _READ = {"type", "endpoints", "mtu", "ipv4", "ipv6"}

@@ -20,7 +20,7 @@ from vini.formats.imported import listed
 from vini.formats.naming import label
 from vini.model import Command, Routing, Sliver
 from vini.text.mistakes import Wrong
-from vini.topology.keys import FILE_TEXT, PATH
+from vini.topology.scalars import FILE_TEXT, PATH
 
 Role = Literal["host", "frr", "bird", "foreign", "outside"]
 _OUTSIDE = ("bridge", "ovs-bridge", "host")  # parts of the machine itself, not of the lab

@@ -44,48 +44,19 @@ from vini.model.errors import (
     Unsupported,
     ViniError,
 )
-from vini.model.objects import (
-    BRIDGE,
-    OUTSIDE,
-    STACK,
-    SYSCTLS,
-    WIREGUARD,
-    Address,
-    AnyObject,
-    Bpf,
-    BpfRow,
-    BpfVif,
-    Bridge,
-    Container,
-    Disk,
-    File,
-    Gate,
-    Gretap,
-    Halt,
-    Hook,
-    Interface,
-    Netns,
-    Object,
-    Outside,
-    OutsideGrant,
-    Process,
-    Ready,
-    Root,
-    Route,
-    Shape,
-    Share,
-    Sysctl,
-    Tunnel,
-    Veth,
-    VethEnd,
-    Volume,
-    Vxlan,
-    VxlanXdp,
-    Wireguard,
-    WireguardPeer,
-    is_sliver,
-    underlay,
-)
+from vini.model.objects import STACK, AnyObject, Tunnel
+from vini.model.objects.base import Object
+from vini.model.objects.bpf import Bpf, BpfRow, BpfVif, Hook
+from vini.model.objects.container import Container
+from vini.model.objects.process import Halt, Process, Ready
+from vini.model.objects.shaping import Gate, Shape
+from vini.model.objects.space import SYSCTLS, Netns, Sysctl
+from vini.model.objects.storage import Disk, File, Root, Volume
+from vini.model.objects.tunnels import Gretap, Vxlan, VxlanXdp
+from vini.model.objects.uplink import OUTSIDE, Outside, OutsideGrant, Share
+from vini.model.objects.veth import Veth, VethEnd
+from vini.model.objects.vifs import BRIDGE, Address, Bridge, Interface, Route
+from vini.model.objects.wireguard import WIREGUARD, Wireguard, WireguardPeer, is_sliver, underlay
 from vini.model.router import Adjacency, BgpPeer, Router, RouterVif
 from vini.model.spec import Capabilities, Node, Op, Ride, SliceSpec, SliverStatus, State, Waiting, Way
 from vini.model.value import Key, Value

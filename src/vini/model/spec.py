@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from vini.model.objects import AnyObject, Route, Shape
+from vini.model.objects import AnyObject
+from vini.model.objects.shaping import Shape
+from vini.model.objects.vifs import Route
 from vini.model.value import Value
 
 Capabilities = frozenset[str]  # words of node/probe.py: "netem", "element", "cgroup2", "frr", "bird", ...

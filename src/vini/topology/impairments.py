@@ -11,7 +11,8 @@ from vini.model import BurstLoss, Impairment, Mistake, TopologyError
 from vini.text import trace, units
 from vini.text.mistakes import Mark, Mistakes, Wrong, quote
 from vini.text.schema import Fields, Found
-from vini.topology.keys import IMPAIRMENTS, NOTHING
+from vini.topology.keys import IMPAIRMENTS
+from vini.topology.scalars import NOTHING
 
 ReadFile = Callable[[str], str]  # the text of a file that a topology names, of NAME.o in base64; raises Wrong
 _FIELDS = {  # key -> what it sets

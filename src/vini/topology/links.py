@@ -12,8 +12,9 @@ from vini.model import End, Impairment, Link
 from vini.text.mistakes import Mark, Mistakes, Wrong, quote
 from vini.text.schema import Fields, Found
 from vini.topology.impairments import ReadFile, read_impairment
-from vini.topology.keys import END, IMPAIRMENTS, LINK_PROPERTIES
+from vini.topology.keys import IMPAIRMENTS, LINK_PROPERTIES
 from vini.topology.merge import inherit, section
+from vini.topology.scalars import END
 
 
 class PlacedLink(Struct, frozen=True):

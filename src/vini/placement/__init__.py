@@ -1,0 +1,107 @@
+"""Which node each sliver is on.  Pure and deterministic.
+
+A slice is on as few nodes as it fits on, beginning with the emptiest, so that few of its links lead from node to node:
+the parts grow along links (Karypis and Kumar 1998, greedy graph growing), then slivers move or change places as long
+as that leaves fewer such links (Fiduccia and Mattheyses 1982, without its hill climbing).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from math import inf
+
+from vini import bandwidth
+from vini.model import CapacityError, Netns, Node, SliceSpec, Topology, Unsupported, is_sliver
+from vini.placement.board import Board
+from vini.placement.choosing import best
+from vini.placement.delays import Distances, as_before, asked_delay, too_far
+from vini.placement.improving import improve
+from vini.placement.one_machine import check_own_rates, check_reserved
+from vini.placement.orders import grown, largest_first
+from vini.placement.pins import fix
+from vini.placement.uses import Use, cost, use
+from vini.plugins.tunnels import VERSIONS, TunnelKind, kind_of, reach
+
+__all__ = [
+    "Use", "as_before", "asked_delay", "check_own_rates", "check_reserved", "cost", "crossing", "place", "places",
+    "staying", "too_far", "use",
+]  # fmt: skip
+
+_CENTRES = 20  # nodes, near which all is tried to be placed where delays forbid to be anywhere
+
+
+def place(
+    topology: Topology,
+    nodes: Sequence[Node],
+    used: Mapping[str, Use],
+    keep: Mapping[str, str],
+    distances: Mapping[tuple[str, str], float] | None = None,
+    settled: Collection[str] = (),
+) -> dict[str, str]:
+    """Each sliver's node: the one that it is pinned to, else that in `keep` if it can stay, else the best.
+
+    `used` is what other slices take of nodes; `distances` are delays between nodes in ms, in either order; `settled`
+    are links that these don't matter for while their slivers stay (`as_before`).
+    CapacityError names what is full, by how much, and what would fit; Unsupported what no node can do.
+    """
+    if not nodes:
+        raise CapacityError("There is no node to place this slice on; join one with `vini node join`.")
+    far = Distances(distances or {})
+    refusal: CapacityError | Unsupported | None = None
+    for among in (*_choices(nodes, kind_of(topology)), *_near(topology, nodes, far)):
+        for order in (grown, largest_first):
+            board = Board(topology, nodes, among, used, far, keep, settled)
+            try:
+                fixed = fix(board, keep)
+                for name in order(board):
+                    board.put(name, best(board, name))
+            except (CapacityError, Unsupported) as e:  # the first says the most
+                refusal = refusal or e
+                continue
+            improve(board, topology.slivers.keys() - fixed)
+            return {name: board.at[name] for name in topology.slivers}
+    assert refusal is not None
+    raise refusal
+
+
+def staying(topology: Topology, keep: Mapping[str, str]) -> dict[str, str] | None:
+    """Each sliver's node if all stay where they are, as they do if they can (`place`); None where some can't: they are
+    new, or pinned to another node."""
+    found = {name: keep.get(name, "") for name in topology.slivers}
+    stays = all(found[name] and sliver.node in ("", found[name]) for name, sliver in topology.slivers.items())
+    return found if stays else None
+
+
+def _choices(nodes: Sequence[Node], kind: TunnelKind) -> Iterator[frozenset[str]]:
+    """Where slivers may go that are not bound to a node: anywhere; else only where tunnels over one IP version lead."""
+    yield frozenset(node.name for node in nodes)
+    for version in VERSIONS:
+        some = frozenset(node.name for node in nodes if reach(node, kind) == version)
+        if some and len(some) < len(nodes):
+            yield some
+
+
+def _near(topology: Topology, nodes: Sequence[Node], distances: Distances) -> Iterator[frozenset[str]]:
+    """Only where every delay that a link asks for can be had from one of the nodes: else the first sliver may be where
+    none of its neighbours can join it."""
+    least = min((asked_delay(link) for link in topology.links), default=inf)
+    if not distances or least == inf:
+        return
+    seen: set[frozenset[str]] = set()
+    for centre in nodes[:_CENTRES]:
+        far = (distances.known(centre.name, n.name) for n in nodes)
+        some = frozenset(n.name for n, delay in zip(nodes, far, strict=True) if delay <= least)
+        if len(some) < len(nodes) and some not in seen:
+            seen.add(some)
+            yield some
+
+
+def places(specs: Mapping[str, SliceSpec]) -> dict[str, str]:
+    """Sliver -> the node that it is on, of one slice's specs by node."""
+    spaces = ((node, o.ns) for node, spec in specs.items() for o in spec.objects if isinstance(o, Netns))
+    return {ns.partition(".")[2]: node for node, ns in spaces if is_sliver(ns)}
+
+
+def crossing(topology: Topology, placed: Mapping[str, str]) -> tuple[str, ...]:
+    """The links that lead from one node to another, by name; each needs a tunnel's number."""
+    return tuple(bandwidth.between(topology, placed))
