@@ -47,18 +47,21 @@ _count = itertools.count()
 def eventually(check: Callable[[], T], within: float = 120.0) -> T:
     """The first true value of `check`; fails with its last value, or its last error, when there is none in time.
 
-    The time is what a busy machine may need, not what it should.
+    The time is what a busy machine may need, not what it should.  Between two looks it rests for as long as the last
+    one took: a look may be a whole command, and what is waited for needs the processor, too.
     """
     deadline = time.monotonic() + within
     while True:
+        began = time.monotonic()
         last: object = None
         with suppress_all() as errors:
             found = last = check()
             if found:
                 return found
-        if time.monotonic() > deadline:
+        ended = time.monotonic()
+        if ended > deadline:
             raise AssertionError(f"not within {within:g} s; last: {errors[0] if errors else last!r}")
-        time.sleep(0.02)
+        time.sleep(min(max(ended - began, 0.02), 0.5))
 
 
 @contextmanager

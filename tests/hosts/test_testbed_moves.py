@@ -28,9 +28,9 @@ expect: all
 """
 
 
-@pytest.fixture(params=["hub", "nats"])
+@pytest.fixture(scope="module", params=["hub", "nats"])
 def bed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Testbed]:
-    """n1 and n2 are nodes; `spare` is a machine that has nothing yet."""
+    """n1 and n2 are nodes; `spare` is a machine that has nothing yet.  The last of the tests moves the central."""
     if request.param == "nats" and not shutil.which("nats-server"):
         pytest.skip("no nats-server: apt install nats-server")
     with wired(("n1", "n2", "spare"), tmp_path_factory.mktemp) as made:
@@ -41,6 +41,22 @@ def bed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
             made.join(made.hosts[name])
         made.vini("slice", "create", SLICE)
         yield made
+
+
+def test_who_is_not_the_central_that_a_node_joined_is_not_followed(bed: Testbed) -> None:
+    n1, _, spare = bed.hosts.values()
+    other = Central(bed.directory / "other", spare.ip, bed.central.port, spare.inside())
+    spare.vini("central", "init", "--dir", str(other.directory), "--name", spare.ip, "--admin", "eve@example.org")
+    before = (n1.state / "uplink" / "identity.json").read_bytes()
+    other.up()
+    try:
+        said = n1.vini("node", "follow", other.url, check=False)
+        assert "it is not the central that this machine joined: its certificate is of another authority" in said
+    finally:
+        other.kill()
+    assert (n1.state / "uplink" / "identity.json").read_bytes() == before
+    assert n1.is_connected()
+    assert "is no node of a testbed" in spare.vini("node", "follow", other.url, check=False)
 
 
 def test_a_central_moves_to_another_machine_by_its_backup(bed: Testbed) -> None:
@@ -77,19 +93,3 @@ def test_a_central_moves_to_another_machine_by_its_backup(bed: Testbed) -> None:
         assert bed.vini("exec", "-s", SLICE, "b", "--", "echo", "hi") == "hi\n"
     bed.vini("down", "-s", SLICE)
     eventually(lambda: not any(h.held() or h.observe() for h in (n1, n2)))
-
-
-def test_who_is_not_the_central_that_a_node_joined_is_not_followed(bed: Testbed) -> None:
-    n1, _, spare = bed.hosts.values()
-    other = Central(bed.directory / "other", spare.ip, bed.central.port, spare.inside())
-    spare.vini("central", "init", "--dir", str(other.directory), "--name", spare.ip, "--admin", "eve@example.org")
-    before = (n1.state / "uplink" / "identity.json").read_bytes()
-    other.up()
-    try:
-        said = n1.vini("node", "follow", other.url, check=False)
-        assert "it is not the central that this machine joined: its certificate is of another authority" in said
-    finally:
-        other.kill()
-    assert (n1.state / "uplink" / "identity.json").read_bytes() == before
-    assert n1.is_connected()
-    assert "is no node of a testbed" in spare.vini("node", "follow", other.url, check=False)

@@ -164,6 +164,7 @@ def main() -> None:
     """Run a command; errors become one sentence and an exit code: 1 failed, 2 bad file or usage, 3 no capacity,
     4 denied, 130 interrupted."""
     signal.signal(signal.SIGTERM, _as_ctrl_c)
+    sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]  # httpx's own command: it would load pygments
     try:
         code = vini.main(prog_name="vini", standalone_mode=False) or 0
         sys.stdout.flush()

@@ -168,13 +168,14 @@ def _fill(url: str, admin: str, password: str, site: str) -> None:
 
     database = Database(url)
     database.migrate()
+    kept = hashed(password)
     with database.transaction() as tx:
         if site not in {s.login_base for s in sites.all(tx)}:
             sites.add(tx, NewSite(site))
         try:
-            person = persons.change(tx, admin, {"password": hashed(password)})
+            person = persons.change(tx, admin, {"password": kept})
         except ViniError:
-            person = persons.add(tx, admin, password_hash=hashed(password))
+            person = persons.add(tx, admin, password_hash=kept)
         roles.grant(tx, person.id, "admin")
         roles.grant(tx, person.id, "pi", site)
         events.add(tx, at=time.time(), who=person.email, what="init", kind="central", target="")

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 from msgspec import structs
 
-from vini import formats, names, nearby
+from vini import names, nearby
 from vini.cli.out import note
 from vini.client import Slices
 from vini.edit import nearest
@@ -74,6 +74,8 @@ def read_topology(path: str, *, slice_: str | None = None) -> Topology:
 
     What a file names is looked for beside it, and for standard input in the current directory.
     """
+    from vini import formats  # only who reads a file waits for the readers of all that there are
+
     text = read_text(path)
     name = path if path != "-" else "stdin"
     if formats.detect(text, name):
@@ -88,6 +90,8 @@ def read_topology(path: str, *, slice_: str | None = None) -> Topology:
 
 def bound_files(path: str, text: str) -> dict[str, str]:
     """The texts of the files that a containerlab file binds, as far as they are there."""
+    from vini import formats
+
     out = {}
     directory = Path(path).parent.resolve()
     for wanted in formats.wanted_files(text, path):
@@ -99,6 +103,8 @@ def bound_files(path: str, text: str) -> dict[str, str]:
 
 def generated(spec: str, seed: int, protocols: str | None, daemon: str | None, slice_: str | None) -> Topology:
     """A topology from a generator, `ring:10`."""
+    from vini import formats
+
     routing = None
     if protocols and protocols.strip() != "none":
         routing = _routing(protocols, daemon or "bird")

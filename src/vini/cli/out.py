@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
+from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
 
 from vini.bus import Progress
 from vini.text.units import count
 
-__all__ = ["Ticker", "called", "complain", "count", "dump", "json_option", "line", "note", "table"]
+if TYPE_CHECKING:
+    from rich.console import Console
 
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+__all__ = ["Ticker", "called", "complain", "count", "dump", "json_option", "line", "note", "table"]
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
 
@@ -32,13 +34,12 @@ def called(sentence: str) -> str:
 
 def complain(sentence: str) -> None:
     """An error, on standard error."""
-    sentence = called(sentence)
-    err.print(f"[bold red]error:[/] {_escaped(sentence)}" if err.is_terminal else f"error: {_escaped(sentence)}")
+    click.echo(f"{click.style('error:', bold=True, fg='red')} {called(sentence)}", err=True)
 
 
 def note(sentence: str) -> None:
     """Something worth knowing, on standard error."""
-    err.print(_escaped(called(sentence)), style="dim" if err.is_terminal else None)
+    click.secho(called(sentence), dim=True, err=True)
 
 
 def line(text: str = "") -> None:
@@ -65,7 +66,7 @@ class Ticker:
 
     def __init__(self, title: str):
         self._title, self._last = title, ""
-        self._status = err.status(title) if err.is_terminal else None
+        self._status = _terminal().status(title) if sys.stderr.isatty() else None
 
     def say(self, text: str) -> None:
         """What is going on now."""
@@ -88,6 +89,14 @@ class Ticker:
                 yield self
         else:
             yield self
+
+
+@cache
+def _terminal() -> Console:
+    """Only whoever sits at one waits until rich is imported."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def _escaped(text: str) -> str:

@@ -20,7 +20,6 @@ from vini.client.child import output
 from vini.client.slices import Event, OnProgress, Say, Slices, SshPlace
 from vini.dataplane.element import Element
 from vini.edit import lived_on
-from vini.embed import embed
 from vini.model import Denied, Link, Node, OutsideGrant, Shape, SliceSpec, SliverStatus, Stale, Topology, ViniError
 from vini.node import cgroup, service
 from vini.node.broker import policy
@@ -103,6 +102,8 @@ class Client(Slices):
         return None
 
     def _embed(self, topology: Topology, greeting: bus.Greeting, generation: int) -> SliceSpec:
+        from vini.embed import embed  # only what changes a slice waits for the compilers of all that may be in one
+
         def others() -> list[Topology]:
             return [s.topology for s in self.store.slices() if s.topology.name != topology.name]
 
