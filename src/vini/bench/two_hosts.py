@@ -126,22 +126,21 @@ def _joined() -> Iterator[None]:
         for h in HOSTS:  # both are up
             with netns.inside(h.network), Socket() as any_socket:
                 ethtool.set_gro(any_socket.fileno(), _CABLE, True)
-        _take_in_elsewhere(other)
+        _take_in_on(other, max(os.sched_getaffinity(0)))
         yield
     finally:
         _unplug()
 
 
-def _take_in_elsewhere(other: Host) -> None:
-    """What arrives at the other host, frames of XDP and socket buffers alike, is taken in on the last of ours."""
-    ours = os.sched_getaffinity(0)
+def _take_in_on(other: Host, processor: int) -> None:
+    """What arrives at the other host, frames of XDP and socket buffers alike, is taken in there."""
     at = f"/sys/class/net/{_CABLE}"
-    script = f"echo 1 >{at}/threaded; echo {1 << max(ours):x} >{at}/queues/rx-0/rps_cpus"
+    script = f"echo 1 >{at}/threaded; echo {1 << processor:x} >{at}/queues/rx-0/rps_cpus"
     _ip("netns", "exec", other.network.name, "sh", "-c", script)
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             if (process / "comm").read_text().startswith(f"napi/{_CABLE}"[:15]):
-                os.sched_setaffinity(int(process.name), {max(ours)})
+                os.sched_setaffinity(int(process.name), {processor})
 
 
 @contextmanager
@@ -149,11 +148,14 @@ def on_one_processor() -> Iterator[None]:
     """What arrives at the other host is taken in where it was sent, as long as the block runs."""
     other = HOSTS[1]
     at = f"/sys/class/net/{_CABLE}"
+    # Not by our own affinity: whoever sends alone has one processor only.
+    argv = ["ip", "netns", "exec", other.network.name, "cat", f"{at}/queues/rx-0/rps_cpus"]
+    mask = int(subprocess.run(argv, capture_output=True, text=True, check=True).stdout.replace(",", ""), 16)
     _ip("netns", "exec", other.network.name, "sh", "-c", f"echo 0 >{at}/threaded; echo 0 >{at}/queues/rx-0/rps_cpus")
     try:
         yield
     finally:
-        _take_in_elsewhere(other)
+        _take_in_on(other, mask.bit_length() - 1)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import ctypes
 import os
 import platform
 import struct
+from errno import EAGAIN
 
 REDIRECT = "vini_redirect"
 DROP = "vini_drop"
@@ -25,6 +26,7 @@ _SKB_IFINDEX, TC_INDEX, _SKB_TC_CLASSID = 40, 44, 72  # offsets in struct __sk_b
 IS_RELEASED = 0x5649  # "VI"
 _REDIRECT_CALL = 23  # bpf_redirect(ifindex, flags)
 _COOKIE_CALL = 46  # bpf_get_socket_cookie(context): of the socket that sent it, 0 where none did
+_ATTEMPTS = 5  # as libbpf's
 _LOG_BYTES = 1 << 18  # room for what the verifier says of a program that it takes, too
 _UNSPEC, _OK, _SHOT = -1, 0, 2  # TC_ACT_: go on as if there were no filter; pass all that follow; drop
 
@@ -137,11 +139,14 @@ def load_instructions(name: str, program: bytes) -> int:
         0,
         name.encode(),
     )
-    fd = _bpf(_PROG_LOAD, attributes)
-    if fd < 0:
-        errno = ctypes.get_errno()
-        raise OSError(errno, f"bpf(2) refused {name}: {os.strerror(errno)} {log.value.decode()}".strip())
-    return fd
+    for _ in range(_ATTEMPTS):
+        fd = _bpf(_PROG_LOAD, attributes)
+        if fd >= 0:
+            return fd
+        # The verifier gives up with EAGAIN where a signal waits for this thread; it is handled once we are back here.
+        if (errno := ctypes.get_errno()) != EAGAIN:
+            break
+    raise OSError(errno, f"bpf(2) refused {name}: {os.strerror(errno)} {log.value.decode()}".strip())
 
 
 def create_map(kind: int, key_bytes: int, value_bytes: int, entries: int, flags: int = 0) -> int:

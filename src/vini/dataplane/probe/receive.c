@@ -13,6 +13,9 @@
 #include "stream.h"
 
 enum { BATCH = 64, PATIENCE_MS = 20 };
+/* The kernel notes when a frame came, so it may be read later.  To wake us for each would take the link's sender longer than
+ * all else that it does for a frame. */
+static const struct timespec GATHER = {.tv_nsec = 1000000};
 static atomic_bool stopping;
 static uint8_t frames[BATCH][MOST_FRAME + 16];
 static _Alignas(16) uint8_t notes[BATCH][128];
@@ -89,6 +92,8 @@ void *receive_all(void *nothing)
 		epoll_ctl(all, EPOLL_CTL_ADD, ports[i].in, &(struct epoll_event){.events = EPOLLIN, .data.u32 = (uint32_t)i});
 	while (!atomic_load(&stopping)) {
 		int n = epoll_wait(all, ready, BATCH, PATIENCE_MS);
+		if (n > 0)
+			clock_nanosleep(CLOCK_MONOTONIC, 0, &GATHER, NULL);
 		for (int i = 0; i < n; i++)
 			drain(&ports[ready[i].data.u32]);
 	}
