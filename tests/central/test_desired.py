@@ -556,6 +556,11 @@ def test_a_named_initscript_is_the_centrals_and_a_tag_names_one_for_slivers_that
     assert scripts()["princeton_iias.b"] == "echo other\n"
     assert scripts()["princeton_iias.a"] == "echo boot\n"
     assert api("user", "GET", AT).json()["topology"]["slivers"]["a"]["initscript"] == "boot"
+    assert api("admin", "POST", "/initscripts", {"name": "boot", "script": "reboot"}).status_code == 200
+    assert scripts()["princeton_iias.a"] == "echo boot\n"  # another text comes with the next change
+    assert put(api, Topology("princeton_iias", own)).status_code == 200
+    assert scripts()["princeton_iias.a"] == "reboot\n"  # one word is a script here, and no name
+    assert api("admin", "POST", "/initscripts", {"name": "_boot", "script": "x"}).status_code == 400
     for name, said in (("none", "no initscript"), ("off", "is not enabled")):
         answer = put(api, Topology("princeton_iias", {"a": Sliver("a", initscript=name)}))
         assert (answer.status_code, said in answer.text) == (404, True), answer.text

@@ -157,6 +157,17 @@ def test_what_is_beyond_a_days_bytes_goes_at_their_average_rate_until_the_next_d
     assert (tomorrow.slowed, tomorrow.max_mbit) == (False, 40.0)
 
 
+@pytest.mark.parametrize("tunnel", ["vxlan", pytest.param("gretap", marks=pytest.mark.needs("gretap"))])
+def test_what_a_sliver_forwards_for_another_counts_as_its_own(pair, tunnel):
+    slivers = {"a": Sliver("a", routing=STATIC), "b": Sliver("b", routing=STATIC), "x": Sliver("x", routing=STATIC)}
+    links = (Link((End("a"), End("x"))), Link((End("b"), End("a"))))
+    pair.up(Topology("v", slivers, links, tunnel=tunnel), {"a": "one", "b": "one", "x": "two"})
+    eventually(lambda: pair.pings("b", "x"))
+    before = load(pair).today
+    pair.enter("b", "ping", "-q", "-c", "100", "-i", "0.01", "-s", "1000", "-W1", pair.address("x"))
+    assert 100_000 < load(pair).today - before < 130_000
+
+
 def test_what_goes_to_an_exempt_network_has_a_rate_of_its_own_and_is_not_counted(pair):
     host = pair.hosts["one"]
     settings.write(host.own.place.state, UplinkSettings(40.0, (f"{pair.hosts['two'].node.address}",), 10.0))

@@ -44,6 +44,36 @@ def line(bed: Testbed) -> Iterator[Testbed]:
         assert host.held() == {}
 
 
+def test_an_admin_keeps_initscripts_and_a_slice_has_another_text_with_its_next_change(bed: Testbed) -> None:
+    file = bed.directory / "boot.sh"
+    topology = written(bed, "name: home_line\nslivers: {a: {node: n1, initscript: boot}}\n")
+
+    def said() -> str:
+        return bed.vini("exec", "-s", SLICE, "a", "--", "sh", "-c", "cat $VINI_SLIVER_DIR/said")
+
+    file.write_text("echo first > $VINI_SLIVER_DIR/said\n")
+    assert "keeps no initscript; an admin" in bed.vini("initscript")
+    assert "where its file says `initscript: boot`" in bed.vini("initscript", "set", "boot", str(file))
+    bed.vini("up", str(topology), "--slice", SLICE, "--timeout", "120")
+    assert "first" in said()
+    file.write_text("echo second > $VINI_SLIVER_DIR/said\n")
+    told = bed.vini("initscript", "set", "boot", str(file))
+    assert "another one now" in told and "next change" in told
+    assert "as it was" in bed.vini("initscript", "set", "boot", str(file))
+    assert bed.vini("initscript", "show", "boot") == file.read_text()
+    assert "first" in said()
+    bed.vini("up", str(topology), "--slice", SLICE, "--timeout", "120")
+    assert "second" in said()
+    made = json.loads(bed.vini("initscript", "set", "boot", str(file), "--disabled", "--json"))
+    assert made == {"name": "boot", "enabled": False, "script": file.read_text(), "changed": True}
+    assert "is not enabled" in bed.vini("up", str(topology), "--slice", SLICE, check=False)
+    assert json.loads(bed.vini("initscript", "--json")) == [{k: v for k, v in made.items() if k != "changed"}]
+    assert "is refused" in bed.vini("initscript", "remove", "boot")
+    assert "keeps no initscript 'boot'; it keeps none" in bed.vini("initscript", "show", "boot", check=False)
+    assert "second" in said()
+    bed.vini("down", "-s", SLICE)
+
+
 def pings(bed: Testbed, source: str = "a", to: str = "d") -> bool:
     out = bed.vini("exec", "-s", SLICE, source, "--", "ping", "-c1", "-W2", to, check=False)
     return " 1 received" in out

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
-from vini.model import Disk
-from vini.node import netns
-from vini.node.container import disks, filesystems
+from vini.model import Disk, Volume
+from vini.node import netns, trees
+from vini.node.container import disks, filesystems, volumes
 
 NS = "s.a"
 SMALL, LARGE = Disk(NS, 16), Disk(NS, 20)
@@ -73,3 +74,46 @@ def act(place, deed: str) -> None:
         disks.remove(place, NS)
     else:
         disks.ensure(place, LARGE)
+
+
+@pytest.mark.skipif(not filesystems.are_there(), reason="this machine can make no disks")
+def test_a_volume_that_is_to_hold_less_than_is_in_it_stays_as_it_is_and_says_why(own):
+    large = Volume(NS, "data", 24)
+    volumes.ensure(own.place, large)
+    there = own.place.state / "volumes" / NS / "data"
+    (there / "big").write_bytes(bytes(range(256)) * (10 << 12))
+    for n in range(150):
+        (there / str(n)).touch()
+    volumes.release(own.place, NS)
+    for small, said in ((replace(large, mb=8), "11 MB are in it.* 8 MB; "), (replace(large, inodes=100), "151 files")):
+        with pytest.raises(OSError, match=f"{said}.*ask for more"):
+            volumes.ensure(own.place, small)
+        assert not any(there.iterdir())  # it is where it was, not in the directory, which has no bound
+    with pytest.raises(OSError, match=r"kept in its directory, which is too much for 11 MB; ask for more"):
+        volumes.ensure(own.place, replace(large, mb=11))  # without what ext4 needs itself
+    assert (there / "big").stat().st_size == 10 << 20
+    volumes.ensure(own.place, large)
+    assert there.is_mount()
+    assert (there / "big").stat().st_size == 10 << 20
+    volumes.release(own.place, NS)
+    volumes.remove(own.place, NS, "data")
+
+
+def test_one_who_moves_directories_while_volumes_are_counted_hides_nobody_elses(own, monkeypatch):
+    """He takes a directory away from where it was found, in the moment in which it is looked into."""
+    home = own.place.state / "volumes"
+    for path in ("s.a/data/x/y", "s.b/data/z"):
+        (home / path).mkdir(parents=True)
+    listed = trees._listed
+
+    def moved(fd: int):
+        found = listed(fd)
+        if found == ([], []) and (home / "s.a/data/x/y").exists():
+            (home / "s.a/data/x/y").rename(home / "s.a/data/y")
+        return found
+
+    monkeypatch.setattr(trees, "_listed", moved)
+    assert [(v.sliver, v.files) for v in volumes.volumes(own.place)] == [("s.a", 2), ("s.b", 1)]
+    monkeypatch.undo()
+    for ns in ("s.a", "s.b"):
+        volumes.remove(own.place, ns, "data")

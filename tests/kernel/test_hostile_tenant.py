@@ -197,6 +197,14 @@ def test_a_link_that_he_lays_in_the_agents_way_is_not_followed(there, tmp_path):
     assert not list(target.iterdir())
 
 
+def test_a_file_of_the_slice_that_he_makes_endless_is_not_read_whole(there):
+    """It takes no room, and would fill the agent's memory, who compares it with what is asked."""
+    inside(there, "truncate -s 1T /etc/given/own")
+    own = there.place.sliver(HOSTILE) / "root/etc/given/own"
+    eventually(lambda: own.stat().st_size == 5 and own.read_text() == "first")
+    eventually(lambda: there.is_as_asked("two"))
+
+
 # --- what stops him: limits ---------------------------------------------------------------------------------
 
 

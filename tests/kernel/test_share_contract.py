@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import socket
+import struct
 from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
 from msgspec.structs import replace
-from own_place import run
+from own_place import eventually, run
 from world import World
 
 from vini.model import AnyObject, Interface, Netns, Share, Sysctl
+from vini.node.drivers.share import ShareDriver
 from vini.node.netlink import Socket
 from vini.plan import plan
 
 A, B = "t.a", "t.b"
+THERE, THERE_V6 = "192.0.2.2", "2001:db8::2"
 FORWARDING = (("ipv4/ip_forward", "1"), ("ipv6/conf/all/forwarding", "1"))
 OF_A = Share(A, 5000, 100_000, 20, 10_000, ((0, 9), (4789, 7)))
 OF_B = Share(B, tunnels=((4789, 8),), outside=True)
@@ -43,6 +48,9 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
         if own:
             stack.enter_context(own.played_machine())
             run("ip", "address", "add", "192.0.2.1/24", "dev", "eth0")
+            run("ip", "address", "add", "2001:db8::1/64", "dev", "eth0", "nodad")
+            for there in (THERE, THERE_V6):
+                run("ip", "neighbour", "add", there, "lladdr", "02:00:00:00:00:02", "dev", "eth0")
         world = World(own, {A, B})
         assert world.one_pass(WHOLE) == {}
         yield world
@@ -106,3 +114,127 @@ def test_whatever_step_is_the_agents_last_the_next_one_goes_on_from_there(
                 break
         else:
             raise AssertionError("it never comes to an end")
+
+
+# --- what is counted --------------------------------------------------------------------------
+
+
+def send(vni: int, size: int, to: str = THERE, inner: bytes = b"", times: int = 1) -> None:
+    """VXLAN packets from this machine, as its kernel sends them: in fragments where they are large."""
+    header = b"\x08\0\0\0" + vni.to_bytes(3, "big") + b"\0"
+    family = socket.AF_INET6 if ":" in to else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as s:
+        if family == socket.AF_INET:
+            s.setsockopt(socket.IPPROTO_IP, 10, 0)  # IP_MTU_DISCOVER, IP_PMTUDISC_DONT
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        for _ in range(times):
+            s.sendto(header + (inner * size)[: size - 8].ljust(size - 8, b"\0"), (to, 4789))
+
+
+def today(world: World) -> dict[str, int]:
+    """Bytes of each sliver, as a new agent tells it."""
+    assert world.own
+    return {ns: load.today for ns, load in ShareDriver(world.own.place).loads().items()}
+
+
+def left() -> int:
+    """Bytes that left by eth0."""
+    (row,) = json.loads(run("ip", "-s", "-j", "link", "show", "eth0"))
+    return int(row["stats64"]["tx"]["bytes"])
+
+
+@pytest.mark.parametrize("world", [REAL], indirect=True)
+@pytest.mark.parametrize("to", [THERE, THERE_V6])
+def test_every_fragment_of_a_packet_counts_and_none_for_another_sliver(world: World, to: str) -> None:
+    """What is in a later fragment its sender chose: here what would be the header of a packet of b's."""
+    send(7, 1000, to)
+    eventually(lambda: 1000 <= today(world)[A] <= 1100, within=20)
+    forged = b"\x12\xb5" * 2 + b"\0" * 4 + b"\x08\0\0\0" + (8).to_bytes(3, "big") + b"\0"
+    for _ in range(10):
+        for at in range(0, 16, 2):  # wherever a fragment begins
+            send(7, 9000, to, forged[at:] + forged[:at])
+    eventually(lambda: today(world)[A] >= 80 * 9000, within=20)
+    assert today(world)[B] == 0
+
+
+@pytest.mark.parametrize("world", [REAL], indirect=True)
+def test_what_the_node_forwards_counts_for_nobody_whose_number_it_has_inside(world: World) -> None:
+    """A sliver without a Share, with a way to the world, sends what looks like another one's tunnel."""
+    run(
+        "sh",
+        "-ec",
+        "ip link add in0 address 02:00:00:00:00:09 type veth peer name in1; ip link set in0 up; ip link set in1 up",
+    )
+    run("ip", "address", "add", "198.51.100.1/24", "dev", "in0")
+    for switch in ("ip_forward=1", "conf.in0.rp_filter=0", "conf.all.rp_filter=0"):
+        run("sysctl", "-qw", f"net.ipv4.{switch}")
+    payload = b"\x08\0\0\0" + (7).to_bytes(3, "big") + bytes(1001)
+    udp = struct.pack(">HHHH", 9, 4789, 8 + len(payload), 0) + payload
+    ip = struct.pack(">BBHHHBBH4s4s", 0x45, 0, 20 + len(udp), 1, 0, 64, 17, 0,
+                     socket.inet_aton("198.51.100.5"), socket.inet_aton(THERE))  # fmt: skip
+    check = sum(struct.unpack(">10H", ip))
+    ip = ip[:10] + struct.pack(">H", ~(check + (check >> 16)) & 0xFFFF) + ip[12:]
+    before = left()
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as s:
+        s.bind(("in1", 0x800))
+        for _ in range(100):
+            s.send(b"\x02\0\0\0\0\x09" + bytes(6) + b"\x08\0" + ip + udp)
+    eventually(lambda: left() > before + 90_000, within=20)
+    assert today(world)[A] == 0
+    run("ip", "link", "delete", "in0")
+
+
+@pytest.mark.parametrize("world", [REAL], indirect=True)
+def test_a_full_disk_keeps_nobody_from_looking_or_changing_and_forgets_nothing(world: World) -> None:
+    assert world.own
+    state = world.own.place.state
+    send(7, 1000)
+    eventually(lambda: today(world)[A] >= 1000, within=20)
+    state.mkdir(parents=True, exist_ok=True)
+    run("mount", "-t", "tmpfs", "-o", "size=4k", "full", str(state))
+    try:
+        (state / "filler").write_bytes(bytes(4096))  # all of it
+        assert world.see_anew() == WHOLE
+        assert world.one_pass(WHOLE - {OF_A} | {CHANGES[0]}) == {}
+        assert world.see_anew() == WHOLE - {OF_A} | {CHANGES[0]}
+        send(7, 1000)
+        eventually(lambda: today(world)[A] >= 2000, within=20)
+        (why,) = world.remove(OF_B).values()  # what it sent would be forgotten
+        assert "No space left" in why
+    finally:
+        run("umount", str(state))
+    assert world.remove(OF_B) == {}
+    assert today(world)[A] >= 2000
+
+
+@pytest.mark.parametrize("world", [REAL], indirect=True)
+def test_what_was_sent_is_counted_once_whatever_step_of_its_removal_is_the_agents_last(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transact = Socket.transact
+    total = 0
+    for step in range(20):
+        send(7, 1000)
+        total += 1000 + 14 + 20 + 8
+        eventually(lambda so_far=total: today(world)[A] == so_far, within=20)
+        made = 0
+
+        def counted(self: Socket, requests: list[bytes], last: int = step) -> list[int]:
+            nonlocal made
+            if made + len(requests) > last:
+                transact(self, requests[: last - made])
+                raise Crash
+            made += len(requests)
+            return transact(self, requests)
+
+        monkeypatch.setattr(Socket, "transact", counted)
+        try:
+            over = not world.own.machine().apply(plan(WHOLE - {OF_A}, WHOLE))
+        except Crash:
+            over = False
+        monkeypatch.setattr(Socket, "transact", transact)
+        assert world.one_pass(WHOLE) == {}
+        assert today(world)[A] == total, step
+        if over:
+            return
+    raise AssertionError("it never comes to an end")

@@ -383,12 +383,24 @@ def test_generated_routers_speak_protocols_with_spaces_and_bgp_each_for_itself()
 
 
 @pytest.mark.parametrize(
-    "words", ["nodes", "person", "site", "slice", "slice create home_x", "node token --site home", "node disable n1"]
-)
+    "words",
+    ["nodes", "person", "site", "slice", "slice create home_x", "node token --site home", "node disable n1",
+     "initscript", "initscript show boot", "initscript remove boot"],
+)  # fmt: skip
 def test_a_command_about_a_testbed_says_how_to_log_in(words, monkeypatch, tmp_path):
     monkeypatch.setenv("VINI_LOGIN", str(tmp_path / "nobody"))
     error = CliRunner().invoke(vini, words.split()).exception
     assert isinstance(error, Denied) and "`vini login URL`" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("name", "script", "said"),
+    [("_boot", b"true", "can't be named"), ("boot", b" \n", "is empty"), ("boot", b"\x7fELF\xff", "is no text")],
+)
+def test_what_is_no_initscript_is_not_sent(name, script, said, tmp_path):
+    (tmp_path / "file").write_bytes(script)
+    told = CliRunner().invoke(vini, ["initscript", "set", name, str(tmp_path / "file")])
+    assert said in str(told.exception) + told.output
 
 
 def test_who_is_not_logged_in_needs_no_logout(monkeypatch, tmp_path):

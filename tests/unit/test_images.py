@@ -191,6 +191,28 @@ def test_an_archive_of_many_members_takes_no_memory_for_each(root: Path) -> None
     assert peaks[1] - len(many) < peaks[0] - len(few) + 500_000, "of an archive that is in memory itself"
 
 
+def test_a_layer_of_many_members_takes_little_memory_for_each(root: Path) -> None:
+    deep, peaks = "/".join(["d" * 100] * 20), []
+    for count in (100, 5000):
+        layer = io.BytesIO(archive(*((f"{deep}/{count}-{i}", REG, "") for i in range(count))))
+        with Tree(root) as tree:
+            tracemalloc.start()
+            tree.add(layer, layer=True)
+            peaks.append(tracemalloc.get_traced_memory()[1])
+            tracemalloc.stop()
+    assert peaks[1] - peaks[0] < 4900 * 600
+
+
+def test_a_directory_is_emptied_once_however_often_a_layer_says_so(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed, looks = os.listdir, []
+    monkeypatch.setattr(os, "listdir", lambda at: looks.append(at) or listed(at))  # noqa: PTH208
+    again = [("d/.wh..wh..opq", REG, "")] * 50
+    high = archive(("d", DIR, ""), *again, ("d/new", REG, ""), *again)
+    grown(root, archive(("d", DIR, ""), ("d/old", REG, "")), high, layer=True)
+    assert len(looks) == 1
+    assert [p.name for p in (root / "d").iterdir()] == ["new"]
+
+
 def test_an_archive_that_ends_too_early_is_damaged(root: Path) -> None:
     with pytest.raises(Refused, match="damaged|middle"):
         grown(root, archive(("a", REG, "x" * 100_000))[:50_000])

@@ -28,7 +28,7 @@ from vini.model import (
     Topology,
     Unsupported,
 )
-from vini.placement import Use, check_reserved, cost, crossing, place, staying, use
+from vini.placement import Use, check_reserved, check_reserved_memory, cost, crossing, place, staying, use
 
 FRR, BIRD = Routing(("ospf",), daemon="frr"), Routing(("ospf",), daemon="bird")
 
@@ -343,6 +343,16 @@ def test_one_machine_promises_no_more_cores_than_it_has() -> None:
     ):
         check_reserved(reserving(0.5, count=2), lambda: others, 2)
     check_reserved(Topology("s", {"a": Sliver("a")}), lambda: pytest.fail("others were asked for"), 1)
+
+
+def test_slices_reserve_no_more_memory_than_a_machine_has():
+    def reserving(mb: int) -> Topology:
+        return Topology("s", {"a": Sliver("a", runtime="container", resources=Resources(memory_reserve_mb=mb))})
+
+    check_reserved_memory(reserving(300), lambda: [reserving(400), reserving(300)], 1000)
+    with pytest.raises(CapacityError, match=r"1000 MB .* other slices have 700 .* reserves 400: 100 too many"):
+        check_reserved_memory(reserving(400), lambda: [reserving(400), reserving(300)], 1000)
+    check_reserved_memory(reserving(0), lambda: pytest.fail("others were asked for"), 1)
 
 
 def test_what_disks_and_volumes_are_set_apart_a_node_must_have() -> None:

@@ -32,7 +32,7 @@ from vini.node.place import Place, from_environment
 from vini.node.running import reads_logs
 from vini.node.ssh import authorized
 from vini.node.version import digest
-from vini.placement import check_own_rates, check_reserved
+from vini.placement import check_own_rates, check_reserved, check_reserved_memory
 from vini.reach import FibEntry, hosts
 from vini.rules import grants, outside
 from vini.store import Store
@@ -108,6 +108,7 @@ class Client(Slices):
             return [s.topology for s in self.store.slices() if s.topology.name != topology.name]
 
         check_reserved(topology, others, os.cpu_count() or 1)
+        check_reserved_memory(topology, others, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 10**6)
         check_own_rates(topology, others, greeting.rate_mbit)
         node = Node(greeting.node, greeting.capabilities, rate_mbit=greeting.rate_mbit)
         asks = any(s.outside for s in topology.slivers.values())

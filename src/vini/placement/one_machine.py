@@ -34,6 +34,22 @@ def check_own_rates(topology: Topology, others: Callable[[], Iterable[Topology]]
         )
 
 
+def check_reserved_memory(topology: Topology, others: Callable[[], Iterable[Topology]], memory_mb: int) -> None:
+    """The same of memory that slivers have of their own, 10**6 bytes."""
+    asked = _reserved_mb(topology)
+    has = sum(map(_reserved_mb, others())) if asked else 0
+    if asked and asked + has > memory_mb:
+        raise CapacityError(
+            f"This machine has {memory_mb} MB of memory, of which other slices have {has} reserved, and slice "
+            f"{topology.name!r} reserves {asked}: {asked + has - memory_mb} too many; write a smaller "
+            "`memory_reserve`, or take another slice down."
+        )
+
+
+def _reserved_mb(topology: Topology) -> int:
+    return sum(sliver.resources.memory_reserve_mb for sliver in topology.slivers.values())
+
+
 def _own_rates(topology: Topology) -> float:
     return sum(sliver.network.min_mbit for sliver in topology.slivers.values())
 

@@ -68,6 +68,7 @@ def ensure(of: FileSystem, o: Asked) -> None:
     """Make it, with what is in its directory; or mount it again.  OSError where the machine can't."""
     of.there.mkdir(parents=True, exist_ok=True)
     if of.record.exists() and not _is_whole(of, o):
+        _check_fits(of, o)
         take_out(of)  # it is of another size, or another version's: what it holds is taken along
     if not of.there.is_mount():
         if new := not _is_whole(of, o):
@@ -137,6 +138,7 @@ def held(of: FileSystem) -> Held:
     return Held((blocks - free - overhead) * size, (blocks - overhead) * size, inodes - free_inodes - _OWN)
 
 
+_LITTLE = 32  # blocks or files: a copy that has no more left ended for want of them
 _OWN = 10  # inodes that every ext4 has for itself, its root among them
 
 
@@ -153,6 +155,23 @@ def _is_whole(of: FileSystem, o: Asked) -> bool:
     except (OSError, msgspec.DecodeError):
         return False
     return of.image.exists() and (was.mb, was.inodes) == (o.mb, o.inodes)
+
+
+def _check_fits(of: FileSystem, o: Asked) -> None:
+    """Raises OSError, and it stays as it is, where one as asked could not hold what is in it."""
+    try:
+        inside = held(of)
+    except (OSError, struct.error):  # half of one: what it was made of is in its directory yet
+        return
+    if inside.bytes > o.mb * _MB:
+        raise OSError(_full(o, f"{-(-inside.bytes // _MB)} MB are in it"))
+    if o.inodes and inside.files > o.inodes:
+        raise OSError(_full(o, f"{inside.files} files are in it"))
+
+
+def _full(o: Asked, what: str) -> str:
+    bound = f"{o.mb} MB" + (f" and {o.inodes} files" if o.inodes else "")
+    return f"{what}, which is too much for {bound}; ask for more, or for what it had, and delete some"
 
 
 def _make(of: FileSystem, o: Asked) -> None:
@@ -174,6 +193,11 @@ def _make(of: FileSystem, o: Asked) -> None:
         _mount(of, aside, new=True)
         try:
             _copy(of.there, aside)
+        except OSError as e:
+            room = os.statvfs(aside)
+            if min(room.f_bavail, room.f_favail) < _LITTLE:
+                raise OSError(_full(o, "what was written before is kept in its directory")) from e
+            raise
         finally:
             netns.unmount(aside)
             aside.rmdir()

@@ -52,7 +52,14 @@ def made(place: Place, ns: str, name: str, bounded: bool) -> Path:
 
 def slivers(place: Place) -> set[str]:
     """`slice.sliver` of all of which one is mounted."""
-    return {image.parent.name for image in _home(place).glob("*/*.img") if image.with_suffix("").is_mount()}
+    return {ns for ns in kept(place) if any(i.with_suffix("").is_mount() for i in (_home(place) / ns).glob("*.img"))}
+
+
+def kept(place: Place) -> set[str]:
+    """`slice.sliver` of all that ever had a volume which was not removed."""
+    with suppress(FileNotFoundError), os.scandir(_home(place)) as entries:
+        return {entry.name for entry in entries}
+    return set()
 
 
 def observed(place: Place, ns: str) -> Iterator[Volume]:
@@ -140,11 +147,12 @@ def _kept(place: Place, ns: str, name: str) -> Kept:
             inside = filesystems.held(of)
             return Kept(ns, name, inside.bytes, inside.files, used, inside.most)
     size = files = 0
-    for _, fd, directories, others in trees.walk(of.there) if of.there.is_dir() else ():
-        for entry in (*directories, *others):
-            with suppress(FileNotFoundError):  # deleted meanwhile
-                size += os.stat(entry, dir_fd=fd, follow_symlinks=False).st_blocks * 512
-                files += 1
+    with suppress(OSError):  # its sliver moves directories meanwhile: so much there was at least
+        for _, fd, directories, others in trees.walk(of.there) if of.there.is_dir() else ():
+            for entry in (*directories, *others):
+                with suppress(FileNotFoundError):  # deleted meanwhile
+                    size += os.stat(entry, dir_fd=fd, follow_symlinks=False).st_blocks * 512
+                    files += 1
     return Kept(ns, name, size, files, used, 0)
 
 

@@ -7,7 +7,7 @@ import pwd
 import shlex
 import stat
 import subprocess
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,7 +20,11 @@ from vini.node.drivers import Failures, halt
 from vini.node.images.provision import NotYet, Provision, remember
 from vini.node.place import Place
 
-_MANIFEST = ".files"  # names what in the run directory is a File of ours, and not a daemon's log or socket
+_MANIFEST = (
+    ".files"  # names what in the run directory is a File of ours, and not a daemon's log or socket; and its size
+)
+_UNKNOWN = 16 << 20  # bytes that are read of a file of which a version before this one wrote the name only
+_NO_TEXT = "\0"  # stands for one that is larger than ours: no file that is asked for has it
 
 
 def furnished(place: Place) -> set[str]:
@@ -89,14 +93,17 @@ class FileDriver:
         """The files that the manifests of those slivers name and that are there."""
         out: set[AnyObject] = set()
         for ns in namespaces:
-            for path in self._manifest(ns):
-                seen = self._read(ns, path)
+            for path, size in self._manifest(ns).items():
+                seen = self._read(ns, path, size)
                 if seen:
                     out.add(seen)
         return frozenset(out)
 
-    def _read(self, ns: str, path: str) -> File | None:
-        """None for whatever is not a plain file: what a sliver's root deletes leaves a device, or a link to ours."""
+    def _read(self, ns: str, path: str, most: int) -> File | None:
+        """None for whatever is not a plain file: what a sliver's root deletes leaves a device, or a link to ours.
+
+        Of more bytes than `most`, which its root may have made of it, no text: they would fill the agent's memory.
+        """
         try:
             with beneath.directory(self._place.sliver(ns), path) as (parent, name):
                 if not stat.S_ISREG(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
@@ -104,7 +111,10 @@ class FileDriver:
                 flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
                 with os.fdopen(os.open(name, flags, dir_fd=parent), "rb") as f:
                     status = os.fstat(f.fileno())
-                    text = f.read().decode(errors="surrogateescape")
+                    if not stat.S_ISREG(status.st_mode):  # since a moment
+                        return None
+                    read = f.read(most + 1)
+                    text = read.decode(errors="surrogateescape") if len(read) <= most else _NO_TEXT
         except OSError:
             return None
         return File(ns, path, text, status.st_mode & 0o7777, _owner(status.st_uid))
@@ -124,15 +134,16 @@ class FileDriver:
             try:
                 act(o)
             except OSError as e:
-                failures[o.key] = f"The file {o.path} of sliver {o.ns} can't be written: {e.strerror}."
+                why = (e.strerror or str(e)).rstrip(".")
+                failures[o.key] = f"The file {o.path} of sliver {o.ns} can't be written: {why}."
             except KeyError:
                 failures[o.key] = f"The file {o.path} of sliver {o.ns} is for the user {o.owner!r}, who is not here."
         return failures
 
     def _write(self, o: File) -> None:
-        manifest = self._manifest(o.ns)
-        if o.path not in manifest:  # first the mark, then the thing: a crash leaves nothing that nobody owns
-            self._save_manifest(o.ns, [*manifest, o.path])
+        manifest, content = self._manifest(o.ns), o.text.encode(errors="surrogateescape")
+        if manifest.get(o.path) != len(content):  # first the mark, then the thing: a crash leaves nothing nobody owns
+            self._save_manifest(o.ns, {**manifest, o.path: len(content)})
         user = pwd.getpwnam(o.owner)
         with beneath.directory(self._place.sliver(o.ns), o.path, make=True) as (parent, name):
             there = beneath.make_way(parent, name)
@@ -144,7 +155,7 @@ class FileDriver:
                 beneath.make_way(parent, new)
             flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
             with os.fdopen(os.open(new, flags, 0o600, dir_fd=parent), "wb") as f:
-                f.write(o.text.encode(errors="surrogateescape"))
+                f.write(content)
                 os.fchown(f.fileno(), user.pw_uid, user.pw_gid)
                 os.fchmod(f.fileno(), o.mode)
             if not in_place:
@@ -155,19 +166,23 @@ class FileDriver:
             os.unlink(name, dir_fd=parent)
         manifest = self._manifest(o.ns)
         if o.path in manifest:
-            self._save_manifest(o.ns, [p for p in manifest if p != o.path])
+            self._save_manifest(o.ns, {path: size for path, size in manifest.items() if path != o.path})
 
-    def _manifest(self, ns: str) -> list[str]:
+    def _manifest(self, ns: str) -> dict[str, int]:
+        """Path -> bytes that we wrote."""
         try:
-            return msgspec.json.decode((self._place.sliver(ns) / _MANIFEST).read_bytes(), type=list[str])
+            known = msgspec.json.decode(
+                (self._place.sliver(ns) / _MANIFEST).read_bytes(), type=dict[str, int] | list[str]
+            )
         except (FileNotFoundError, NotADirectoryError, msgspec.DecodeError):
-            return []
+            return {}
+        return known if isinstance(known, dict) else dict.fromkeys(known, _UNKNOWN)
 
-    def _save_manifest(self, ns: str, paths: Sequence[str]) -> None:
+    def _save_manifest(self, ns: str, files: Mapping[str, int]) -> None:
         at = self._place.sliver(ns) / _MANIFEST
         at.parent.mkdir(parents=True, exist_ok=True)
         new = at.with_suffix(".new")
-        new.write_bytes(msgspec.json.encode(sorted(paths)))
+        new.write_bytes(msgspec.json.encode(files, order="sorted"))
         new.rename(at)
 
 

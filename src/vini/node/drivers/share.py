@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -24,6 +25,8 @@ _DAY_S = 86_400
 _MBIT = 8e-6  # of bytes
 _NOTED_EVERY_S = 5.0  # what a reboot may forget; a new agent forgets nothing
 
+log = logging.getLogger("vini.agent")
+
 
 class ShareDriver:
     """Remembers only when it wrote last what was sent."""
@@ -34,6 +37,7 @@ class ShareDriver:
         self._place, self._clock = place, clock
         self._uplink = Uplink(place)
         self._noted = 0.0
+        self._unwritten = ""  # why what was sent could not be written down, as the log was told
 
     # --- observe ------------------------------------------------------------------------------
 
@@ -58,11 +62,21 @@ class ShareDriver:
     def _counted(self, held: Mapping[str, Held], seen: Seen) -> dict[str, Sent]:
         """Looks at the counters, and writes down what they say, where that matters or was not done for a while."""
         sent, now = record.sent(self._place), self._advanced(held, seen)
-        turned = any(now[ns].over(one.object) != sent.get(ns, Sent()).over(one.object) for ns, one in held.items())
+        turned = any(_turned(sent.get(ns, Sent()), now[ns], one.object) for ns, one in held.items())
         if now != sent and (turned or not 0 <= self._clock() - self._noted < _NOTED_EVERY_S):
-            record.note(self._place, now)
-            self._noted = self._clock()
+            self._note(now)
         return now
+
+    def _note(self, now: Mapping[str, Sent]) -> None:
+        """A full disk stops nobody: the kernel counts on, and the next look tells as much; only a reboot loses it."""
+        try:
+            record.note(self._place, now)
+        except OSError as e:
+            if str(e) != self._unwritten:
+                log.warning("What slivers sent today can't be written down: %s; a reboot would forget it.", e)
+            self._unwritten = str(e)
+            return
+        self._unwritten, self._noted = "", self._clock()
 
     def _advanced(self, held: Mapping[str, Held], seen: Seen) -> dict[str, Sent]:
         """What each sent by now; of those that are gone for as long as the day lasts."""
@@ -129,14 +143,21 @@ class ShareDriver:
             return
         seen = self._uplink.look()
         sent = self._counted(held, seen)
-        record.note(self._place, {ns: replace(s, epoch="") if ns in gone else s for ns, s in sent.items()})
+        record.note(self._place, sent)  # what the counters say before they go
         rest = {ns: one for ns, one in held.items() if ns not in gone}
         if rest and seen.index:
             self._uplink.lead(self._uplink.numbers(rest, seen), settings.read(self._place.state), seen)
             self._uplink.drop([one.slot for one in gone.values()], seen)
         elif not rest:
             self._uplink.remove(seen)
+        # Only now: counters that are there yet when we are killed would be counted once more.
+        record.note(self._place, {ns: replace(s, epoch="", seen=(0, 0)) if ns in gone else s for ns, s in sent.items()})
         record.hold(self._place, rest)  # last: a kill before it leaves a record by which all this is done again
+
+
+def _turned(was: Sent, now: Sent, share: Share) -> bool:
+    """Whether it sent what it may by now, or its counters began anew: they may pass what they said before."""
+    return now.over(share) != was.over(share) or any(n < w for n, w in zip(now.seen, was.seen, strict=True))
 
 
 def _load(one: Held, seen: Seen, sent: Sent) -> ShareLoad:

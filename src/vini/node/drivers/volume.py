@@ -22,7 +22,7 @@ class VolumeDriver:
 
     def observe(self, namespaces: Collection[str]) -> frozenset[AnyObject]:
         """Those that are mounted."""
-        return frozenset(o for ns in volumes.slivers(self._place) & set(namespaces) for o in self._of(ns))
+        return frozenset(o for ns in volumes.kept(self._place) & set(namespaces) for o in self._of(ns))
 
     def _of(self, ns: str) -> list[Volume]:
         return list(volumes.observed(self._place, ns))

@@ -73,7 +73,9 @@ class Tree:
 
         Raises Refused, or OSError where the disk does not take it.
         """
-        made: set[PurePosixPath] = set()
+        made: set[int] = (
+            set()
+        )  # hashes, a tenth of the memory; its maker can't choose two paths of one (PYTHONHASHSEED)
         try:
             with tarfile.open(fileobj=stream, mode="r|", tarinfo=Member) as tar:
                 for member in tar:
@@ -85,7 +87,7 @@ class Tree:
                     else:
                         self._take(tar, member, path)
                         if layer:
-                            made.update((path, *path.parents))
+                            made.update(map(hash, (path, *path.parents)))
         except tarfile.TarError as e:
             raise Refused(f"It is no tar archive, or a damaged one ({e}).") from e
 
@@ -175,12 +177,15 @@ class Tree:
             at = below
         return at
 
-    def _white_out(self, path: PurePosixPath, made: set[PurePosixPath]) -> None:
+    def _white_out(self, path: PurePosixPath, made: set[int]) -> None:
         """What earlier layers have there is gone; what this one has stays."""
         parent = self._directory(path.parent, str(path))
         try:
             if path.name == _OPAQUE:
-                names = [n for n in os.listdir(parent) if path.parent / n not in made]  # noqa: PTH208  # of a descriptor
+                if hash(path) in made:  # said already: to look through the directory each time could take for ever
+                    return
+                made.add(hash(path))
+                names = [n for n in os.listdir(parent) if hash(path.parent / n) not in made]  # noqa: PTH208  # a descriptor
             else:
                 names = [path.name.removeprefix(_WHITEOUT)]
                 if names[0] in ("", ".", ".."):

@@ -2,6 +2,9 @@
 
 It gives the packet its class (skb->priority, which htb goes by) and chooses it for the filter's action.  What is none
 of a sliver that has a Share passes untouched.  Made from instructions as those of `bpf` are.
+
+Whoever sends from a sliver chooses what is in a packet: so only the first of its fragments is asked for a number, and
+the others go as that did; and of what came by an interface only that interface counts.
 """
 
 from __future__ import annotations
@@ -18,13 +21,17 @@ NAME = "vini_share"
 BY_INTERFACE = 1 << 16  # in place of a UDP port: the number is that of the interface by which a packet came
 EXEMPT = 0x8000  # added to a sliver's class
 Number = tuple[int, int]  # UDP port and number of a VXLAN tunnel, 0 and the key of GRE, or BY_INTERFACE and an index
-_LOOKUP, _LOAD, _FROM_IP = 1, 68, 1  # bpf_map_lookup_elem; bpf_skb_load_bytes_relative, BPF_HDR_START_NET
-_HASH, _LPM, _NO_PREALLOC = 1, 11, 1
+_LOOKUP, _UPDATE = 1, 2  # bpf_map_lookup_elem, bpf_map_update_elem
+_LOAD, _FROM_IP = 68, 1  # bpf_skb_load_bytes_relative, BPF_HDR_START_NET
+_HASH, _LRU, _LPM, _NO_PREALLOC = 1, 9, 11, 1
+_FRAGMENTED = 4096  # packets of which the class is known while their fragments leave
 _PRIORITY, _CAME_BY = 32, 36  # offsets in struct __sk_buff
 _BYTE, _HALF, _WORD = 0x71, 0x69, 0x61  # loads of 1, 2 and 4 bytes
 _UDP, _GRE, _KEYED = 17, 47, 0x2000
+_FRAGMENT = 44  # the IPv6 header of one (RFC 8200, 4.5)
 _MAPPED = 0xFFFF  # ::ffff:0:0/96, as what IPv4 addresses are looked up
-_IP, _NEXT, _KEY, _TO = -24, -40, -48, -72  # places on the stack
+# Places on the stack; the last two: which packet a fragment is of, and whether the packet is the first of some.
+_IP, _NEXT, _KEY, _TO, _WHOSE, _FIRST = -24, -40, -48, -72, -96, -104
 
 
 def load(numbers: Mapping[Number, int], exempt: Sequence[str]) -> int:
@@ -37,9 +44,13 @@ def load(numbers: Mapping[Number, int], exempt: Sequence[str]) -> int:
         try:
             for network in exempt:
                 bpf.put(networks, _prefix(ip_network(network)), struct.pack("=I", 1))
-            return bpf.load_instructions(NAME, assembled(_program(of_slivers, networks)))
+            fragments = bpf.create_map(_LRU, 20, 4, _FRAGMENTED)
+            try:
+                return bpf.load_instructions(NAME, assembled(_program(of_slivers, networks, fragments)))
+            finally:
+                os.close(fragments)  # the program holds them
         finally:
-            os.close(networks)  # the program holds them
+            os.close(networks)
     finally:
         os.close(of_slivers)
 
@@ -51,10 +62,11 @@ def _prefix(network: IPv4Network | IPv6Network) -> bytes:
     return struct.pack("=I", network.prefixlen) + packed
 
 
-def _program(of_slivers: int, networks: int) -> list[Step]:
+def _program(of_slivers: int, networks: int, fragments: int) -> list[Step]:
     """r6: context, r7: how long the IP header is, r8: the class, r9: the IP version."""
     return [
         copy(6, 1),
+        (0x62, 10, 0, _FIRST, 0),
         *_loaded(constant(2, 0), _IP, 20),
         (_BYTE, 9, 10, _IP, 0),
         copy(7, 9),
@@ -64,16 +76,20 @@ def _program(of_slivers: int, networks: int) -> list[Step]:
         constant(2, BY_INTERFACE),
         *_looked_up(of_slivers),
         (0x55, 0, 0, "found", 0),
+        (0x15, 9, 0, "pass", 4),  # not of IPv6: there tunnels keep by what the packet in them came
         "made here",
         (0x15, 9, 0, "v4", 4),
         (0x55, 9, 0, "pass", 6),
-        constant(7, 40),
-        (_BYTE, 3, 10, _IP + 6, 0),
+        *_of_v6(),
         (0x05, 0, 0, "next", 0),
         "v4",
-        (0x57, 7, 0, 0, 0x0F),
-        (0x67, 7, 0, 0, 2),
-        (_BYTE, 3, 10, _IP + 9, 0),
+        *_of_v4(),
+        (0x05, 0, 0, "next", 0),
+        "later",
+        *_class_of_fragments(fragments),
+        call(_LOOKUP),
+        (0x55, 0, 0, "found", 0),
+        (0x05, 0, 0, "pass", 0),
         "next",
         (0x15, 3, 0, "gre", _GRE),
         (0x55, 3, 0, "pass", _UDP),
@@ -97,6 +113,15 @@ def _program(of_slivers: int, networks: int) -> list[Step]:
         (0x15, 0, 0, "pass", 0),
         "found",
         (_WORD, 8, 0, 0, 0),
+        (_WORD, 1, 10, _FIRST, 0),
+        (0x15, 1, 0, "go on", 0),
+        (0x63, 10, 8, _FIRST, 0),
+        *_class_of_fragments(fragments),
+        copy(3, 10),
+        (0x07, 3, 0, 0, _FIRST),
+        constant(4, 0),
+        call(_UPDATE),
+        "go on",
         *_is_exempt(networks),
         (0x15, 0, 0, "send", 0),
         (0x47, 8, 0, 0, EXEMPT),  # r8 |= ...
@@ -108,6 +133,52 @@ def _program(of_slivers: int, networks: int) -> list[Step]:
         constant(0, 0),
         (0x95, 0, 0, 0, 0),
     ]
+
+
+def _of_v4() -> list[Step]:
+    """r7: how long the header is, r3: what follows it; or on to "later"."""
+    return [
+        (0x57, 7, 0, 0, 0x0F),
+        (0x67, 7, 0, 0, 2),
+        (_BYTE, 3, 10, _IP + 9, 0),
+        (_HALF, 1, 10, _IP + 6, 0),
+        (0xDC, 1, 0, 0, 16),
+        (0x57, 1, 0, 0, 0x3FFF),  # more fragments follow, and where this one begins (RFC 791, 3.1)
+        (0x15, 1, 0, "next", 0),
+        (_HALF, 2, 10, _IP + 4, 0),
+        (0x63, 10, 2, _WHOSE, 0),
+        (_WORD, 2, 10, _IP + 16, 0),
+        (0x63, 10, 2, _WHOSE + 4, 0),
+        *((0x62, 10, 0, _WHOSE + at, 0) for at in (8, 12, 16)),
+        (0x57, 1, 0, 0, 0x1FFF),
+        (0x55, 1, 0, "later", 0),
+        (0x62, 10, 0, _FIRST, 1),
+    ]
+
+
+def _of_v6() -> list[Step]:
+    """As `_of_v4`."""
+    return [
+        constant(7, 40),
+        (_BYTE, 3, 10, _IP + 6, 0),
+        (0x55, 3, 0, "next", _FRAGMENT),
+        *_loaded(constant(2, 24), _WHOSE + 4, 16),
+        *_loaded(constant(2, 40), _NEXT, 8),
+        (_WORD, 2, 10, _NEXT + 4, 0),
+        (0x63, 10, 2, _WHOSE, 0),
+        (_HALF, 1, 10, _NEXT + 2, 0),
+        (0xDC, 1, 0, 0, 16),
+        (0x57, 1, 0, 0, 0xFFF8),
+        (0x55, 1, 0, "later", 0),
+        (0x62, 10, 0, _FIRST, 1),
+        constant(7, 48),
+        (_BYTE, 3, 10, _NEXT, 0),
+    ]
+
+
+def _class_of_fragments(table: int) -> list[Step]:
+    """r1, r2: where the class of the packet is that a fragment is of."""
+    return [*large(1, table, 1), copy(2, 10), (0x07, 2, 0, 0, _WHOSE)]
 
 
 def _looked_up(table: int) -> list[Step]:
