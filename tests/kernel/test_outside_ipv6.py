@@ -71,6 +71,9 @@ def test_ipv6_is_there_where_it_is_granted_and_goes_with_the_grant(world):
     assert own not in world.inside("a", "ip", "-6", "addr") and rules.PREFIX not in world.on_host("ip", "-6", "addr")
     assert ipv6_setting(world, "force_forwarding") == "0"
     assert "table ip6" not in world.on_host("nft", "list", "tables")
+    world.inside("a", *f"ip -6 route add ::/0 via {world.addresses6('a')[1]} dev outside proto 87 onlink".split())
+    world.up(EVERYWHERE)
+    assert world.inside("a", "ip", "-6", "route", "show", "default") == "", "what was left of it goes, too"
     world.up(OutsideGrant(("::/0",)))
     assert world.pings("a", SERVER6) and own == world.addresses6("a")[0]
     assert "unreachable" in world.inside("a", "sh", "-c", f"ping -c1 -W1 {SERVER} 2>&1")

@@ -72,41 +72,41 @@ def make(vif: Attached, pin: Path, mark: str, here: Seen | None) -> None:
         remove(dev)
         _ip(pin, [f"link delete {OUTSIDE} group {_GROUP}"], forgiving=True)
         _add(o, dev, rules.gateway_mac(mark, o.ns), pin)
-    six = 6 in o.grant.versions
-    _set(dev, _SETTINGS | (_SETTINGS6 if six else _NO_SETTINGS6))
-    _ip(None, [f"address replace {vif.gateway}/31 dev {dev}", f"link set {dev} alias {o.ns}"])
+    _set(dev, _SETTINGS | (_SETTINGS6 if 6 in o.grant.versions else _NO_SETTINGS6))
+    with netns.back_home():
+        netns.enter(pin)
+        if 6 in o.grant.versions:
+            _set(OUTSIDE, {"ipv6/conf/{dev}/disable_ipv6": "0"})
+        with Socket() as socket:
+            old = _default_routes(socket).keys()
+    mine, theirs = _ipv6(vif, mark)
+    _ip(None, [f"address replace {vif.gateway}/31 dev {dev}", f"link set {dev} alias {o.ns}", *mine])
+    ways = _ways(vif)
     _ip(pin, [
         f"link set {OUTSIDE} addrgenmode none", f"link set {OUTSIDE} up",
         f"address replace {vif.address}/31 dev {OUTSIDE}",
+        *theirs,
+        *(f"route delete {way} dev {OUTSIDE} proto {_PROTOCOL}" for way in sorted(old - ways.keys())),
+        *(f"route replace {w} via {via} dev {OUTSIDE} metric {_METRIC} proto {_PROTOCOL}" for w, via in ways.items()),
     ])  # fmt: skip
-    if six:
-        _make6(vif, pin, mark)
-    else:
-        _ip(pin, [f"route delete {_WAYS[6]} dev {OUTSIDE} proto {_PROTOCOL}",
-                  f"address delete {rules.ip6(vif.address)}/127 dev {OUTSIDE}"], forgiving=True)  # fmt: skip
-    _ip(pin, [
-        f"route replace {way} via {via} dev {OUTSIDE} metric {_METRIC} proto {_PROTOCOL}"
-        for way, via in _ways(vif).items()
-    ])  # fmt: skip
-    if 4 not in o.grant.versions:  # a program that tries it first is to hear at once that it leads nowhere
-        _ip(pin, [f"route delete {_WAYS[4]} dev {OUTSIDE} proto {_PROTOCOL}"], forgiving=True)
 
 
-def _make6(vif: Attached, pin: Path, mark: str) -> None:
-    """The ends know each other's MAC address by themselves, so none of them has to believe the other."""
+def _ipv6(vif: Attached, mark: str) -> tuple[list[str], list[str]]:
+    """What ip(8) is to do with IPv6 at the node's end, and at the sliver's.
+
+    The ends know each other's MAC address by themselves, so none of them has to believe the other.
+    """
     o, near, far = vif.object, rules.ip6(vif.gateway), rules.ip6(vif.address)
-    dev = rules.dev_name(mark, o.ns)
-    with netns.back_home():
-        netns.enter(pin)
-        _set(OUTSIDE, {"ipv6/conf/{dev}/disable_ipv6": "0"})
-    _ip(None, [
+    if 6 not in o.grant.versions:
+        return [], [f"address flush dev {OUTSIDE} to {rules.RANGE6}"]
+    dev, gateway_mac = rules.dev_name(mark, o.ns), rules.gateway_mac(mark, o.ns)
+    return [
         f"address replace {near}/127 dev {dev} nodad",
         f"neighbor replace {far} lladdr {o.mac} dev {dev} nud permanent",
-    ])  # fmt: skip
-    _ip(pin, [
+    ], [
         f"address replace {far}/127 dev {OUTSIDE} nodad",
-        f"neighbor replace {near} lladdr {rules.gateway_mac(mark, o.ns)} dev {OUTSIDE} nud permanent",
-    ])  # fmt: skip
+        f"neighbor replace {near} lladdr {gateway_mac} dev {OUTSIDE} nud permanent",
+    ]  # fmt: skip
 
 
 def _set(dev: str, settings: Mapping[str, str]) -> None:
@@ -116,7 +116,8 @@ def _set(dev: str, settings: Mapping[str, str]) -> None:
 
 
 def _ways(vif: Attached) -> dict[str, str]:
-    """Where to -> by which gateway, of its default routes: those that the grant lets it use."""
+    """Where to -> by which gateway, of its default routes: those that the grant lets it use, so that a program which
+    tries the other IP version first hears at once that it leads nowhere."""
     via = {4: vif.gateway, 6: rules.ip6(vif.gateway)}
     return {_WAYS[version]: via[version] for version in sorted(vif.object.grant.versions)}
 
@@ -152,14 +153,19 @@ def is_whole(vif: Attached, pin: Path, here: Seen | None) -> bool | None:
         except OSError:
             return None
         with Socket() as socket:
-            there = _looked(socket).get(OUTSIDE)
-            routes = {r.to: r.via for m in socket.dump(rtnl.dump_routes(0, _PROTOCOL)) if (r := rtnl.seen_route(m))}
+            there, routes = _looked(socket).get(OUTSIDE), _default_routes(socket)
     if there is None:
         return None
     up = here is not None and here.up and there.up and _addresses(vif, vif.gateway) <= here.cidrs
     ours = (there.mac, there.index) == (vif.object.mac, vif.object.index)
     addressed = _addresses(vif, vif.address) <= there.cidrs
-    return up and ours and addressed and all(routes.get(way) == via for way, via in _ways(vif).items())
+    return up and ours and addressed and routes == _ways(vif)
+
+
+def _default_routes(socket: Socket) -> dict[str, str]:
+    """Those of ours in a socket's namespace, as `_ways` has them."""
+    routes = map(rtnl.seen_route, socket.dump(rtnl.dump_routes(0, _PROTOCOL)))
+    return {r.to: r.via for r in routes if r.to in _WAYS.values()}
 
 
 def _addresses(vif: Attached, address: str) -> set[str]:
