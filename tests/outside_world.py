@@ -15,7 +15,8 @@ from own_place import OwnPlace, difference, eventually, place_below, run
 
 from vini.embed import embed
 from vini.model import AnyObject, End, Link, Node, OutsideGrant, Sliver, Topology
-from vini.node import netns
+from vini.node import netlink, netns
+from vini.node.flows import conntrack
 from vini.node.outside import record, rules
 from vini.plan import plan
 
@@ -86,6 +87,11 @@ class World:
     def silent(self, sliver: str, to: str) -> bool:
         """Whether no answer comes; one that would come is here in a fraction of this time."""
         return "bytes from" not in self.inside(sliver, "ping", "-c1", "-W0.3", to)
+
+    def forget_flows(self) -> None:
+        """The kernel lets go of all flows, as it does with each some time after its last packet."""
+        with netns.inside(self.host), netlink.Socket(conntrack.NETFILTER) as asking:
+            assert asking.transact([netlink.message(conntrack.DELETE, 0, struct.pack("=BBH", 0, 0, 0))]) == [0]
 
     def vif(self, sliver: str, slice_: str = "v") -> record.Attached:
         return record.read(self.own.place, slice_).vifs[f"{slice_}.{sliver}"]

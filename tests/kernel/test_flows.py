@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import time
@@ -16,8 +15,8 @@ from outside_world import BOTH, EVERYWHERE, NODE, NODE6, SERVER, SERVER6, World,
 from own_place import eventually, run
 
 from vini.bus import AskFlows, Flow
-from vini.node import netlink, netns
-from vini.node.flows import ask, conntrack, service
+from vini.node import netns
+from vini.node.flows import ask, service
 from vini.node.flows.book import Book, Keep, directory
 from vini.node.flows.recorder import Recorder
 from vini.node.outside import record
@@ -34,12 +33,6 @@ def send(world: World, sliver: str, *ports: int, text: str = "x", to: str = SERV
         with s:
             s.bind(("", port))
             s.sendto(text.encode(), (to, 53))
-
-
-def forget_all(world: World) -> None:
-    """The kernel lets go of all flows, as it does with each some time after its last packet."""
-    with netns.inside(world.host), netlink.Socket(conntrack.NETFILTER) as socket_:
-        assert socket_.transact([netlink.message(conntrack.DELETE, 0, struct.pack("=BBH", 0, 0, 0))]) == [0]
 
 
 def asked(world: World, port: int, to: int = 53, at: float = 0.0) -> tuple[Flow, ...]:
@@ -80,7 +73,7 @@ def test_who_sent_a_packet_is_known_while_it_flows_and_what_it_was_afterwards(wo
         _, sender = server.recvfrom(100)
         server.sendto(b"12345", sender)
     eventually(lambda: asked(world, 4002))
-    forget_all(world)
+    world.forget_flows()
     (flow,) = eventually(lambda: [f for f in asked(world, 4002) if f.end])
     assert (flow.sliver, flow.end, flow.out_packets, flow.out_bytes) == ("b", "ended", 1, 38)
     assert (flow.in_packets, flow.in_bytes) == (1, 33)
@@ -105,7 +98,7 @@ def test_flows_of_ipv6_are_written_down_as_those_of_ipv4_are(world):
     (ping,) = eventually(lambda: ask.who(where, AskFlows(NODE6, -1, SERVER6, 128 << 8)).flows)
     assert (ping.protocol, ping.sliver) == ("icmpv6", "b")
     assert ask.who(where, AskFlows(own, int(ping.source.rpartition(":")[2]), SERVER6, -1)).flows == (ping,)
-    forget_all(world)
+    world.forget_flows()
     (flow,) = eventually(lambda: [f for f in ask.who(where, AskFlows(own, 4040, SERVER6, 53)).flows if f.end])
     assert (flow.end, flow.out_packets, flow.out_bytes, flow.in_bytes) == ("ended", 1, 58, 53)
     world.up(EVERYWHERE)
