@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import socket
 import struct
+import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
 import pytest
@@ -14,13 +15,16 @@ from own_place import OwnPlace, difference, eventually, place_below, run
 
 from vini.embed import embed
 from vini.model import AnyObject, End, Link, Node, OutsideGrant, Sliver, Topology
-from vini.node import netns
+from vini.node import netlink, netns
+from vini.node.flows import conntrack
 from vini.node.outside import record, rules
 from vini.plan import plan
 
-CAPABLE = frozenset({"root", "cgroup2", "outside"})
+CAPABLE = frozenset({"root", "cgroup2", "outside", "outside-ipv6"})
 NODE, ROUTER, SERVER, PEER = "192.0.2.1", "192.0.2.2", "5.5.5.5", "6.6.6.6"  # PEER: another node of the testbed
+NODE6, ROUTER6, SERVER6, PEER6 = "2a00:1::1", "2a00:1::2", "2a00:5::5", "2a00:6::6"
 EVERYWHERE = OutsideGrant(("0.0.0.0/0",))
+BOTH = OutsideGrant(("0.0.0.0/0", "::/0"))
 ATTACHED = Topology(
     "v",
     {"a": Sliver("a", outside=True), "b": Sliver("b", outside=True), "c": Sliver("c")},
@@ -39,7 +43,7 @@ class World:
 
     def up(self, grant: OutsideGrant | None, topology: Topology = ATTACHED) -> None:
         """One pass of an agent that was just started; then all is as asked."""
-        nodes = [self.node, Node("m", CAPABLE, address=PEER)]
+        nodes = [self.node, Node("m", CAPABLE, address=PEER), Node("m6", CAPABLE, address=PEER6)]
         placed = dict.fromkeys(topology.slivers, "n")
         spec = embed(topology, nodes, placed=placed, grant=grant).get("n")
         self.want[topology.name] = spec.objects if spec else frozenset()
@@ -70,6 +74,13 @@ class World:
     def inside(self, sliver: str, *argv: str, slice_: str = "v") -> str:
         return run("nsenter", f"--net={self.own.place.pin(f'{slice_}.{sliver}')}", "--", *argv, check=False)
 
+    @contextmanager
+    def started(self, sliver: str, *argv: str) -> Iterator[subprocess.Popen[bytes]]:
+        """A program in a sliver of `v`, with its output."""
+        enter = ["nsenter", f"--net={self.own.place.pin(f'v.{sliver}')}", "--"]
+        with subprocess.Popen([*enter, *argv], stdout=subprocess.PIPE) as child:
+            yield child
+
     def pings(self, sliver: str, to: str) -> bool:
         return "1 received" in self.inside(sliver, "ping", "-c1", "-W1", to)
 
@@ -77,8 +88,17 @@ class World:
         """Whether no answer comes; one that would come is here in a fraction of this time."""
         return "bytes from" not in self.inside(sliver, "ping", "-c1", "-W0.3", to)
 
+    def forget_flows(self) -> None:
+        """The kernel lets go of all flows, as it does with each some time after its last packet."""
+        with netns.inside(self.host), netlink.Socket(conntrack.NETFILTER) as asking:
+            assert asking.transact([netlink.message(conntrack.DELETE, 0, struct.pack("=BBH", 0, 0, 0))]) == [0]
+
     def vif(self, sliver: str, slice_: str = "v") -> record.Attached:
         return record.read(self.own.place, slice_).vifs[f"{slice_}.{sliver}"]
+
+    def addresses6(self, sliver: str) -> tuple[str, str]:
+        """Its own, and its gateway's."""
+        return rules.ip6(self.vif(sliver).address), rules.ip6(self.vif(sliver).gateway)
 
     def gateway_mac(self, sliver: str) -> str:
         return rules.gateway_mac(self.own.place.mark, f"v.{sliver}")
@@ -94,7 +114,7 @@ class World:
     def listening(self, port: int, kind: int = socket.SOCK_DGRAM, at: str = "0.0.0.0") -> Iterator[socket.socket]:
         """A socket in the world that nothing is kept from."""
         with netns.inside(self.world):
-            s = socket.socket(socket.AF_INET, kind)
+            s = socket.socket(socket.AF_INET6 if ":" in at else socket.AF_INET, kind)
         with s:
             s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             s.settimeout(5)
@@ -113,13 +133,19 @@ def a_world(directory: Path) -> Iterator[World]:
             stack.callback(run, "ip", "netns", "delete", path.name)
             run("ip", "-n", path.name, "link", "set", "lo", "up")
         world.on_host("ip", "link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", world.world.name)
-        for path, address in ((world.host, NODE), (world.world, ROUTER)):
-            run("ip", "-n", path.name, "address", "add", f"{address}/24", "dev", "eth0")
+        for path, *addresses in (
+            (world.host, f"{NODE}/24", f"{NODE6}/64"),
+            (world.world, f"{ROUTER}/24", f"{ROUTER6}/64"),
+        ):
+            for address in addresses:
+                run("ip", "-n", path.name, "address", "add", address, "dev", "eth0", *(["nodad"] * (":" in address)))
             run("ip", "-n", path.name, "link", "set", "eth0", "up")
-        for address in (SERVER, PEER):
-            run("ip", "-n", world.world.name, "address", "add", f"{address}/32", "dev", "lo")
-        world.on_host("ip", "route", "add", "default", "via", ROUTER)
-        eventually(lambda: "1 received" in world.on_host("ping", "-c1", "-W1", SERVER))
+        for address in (f"{SERVER}/32", f"{PEER}/32", f"{SERVER6}/128", f"{PEER6}/128"):
+            run("ip", "-n", world.world.name, "address", "add", address, "dev", "lo")
+        for router in (ROUTER, ROUTER6):
+            world.on_host("ip", "route", "add", "default", "via", router)
+        for server in (SERVER, SERVER6):
+            eventually(lambda to=server: "1 received" in world.on_host("ping", "-c1", "-W1", to))
         yield world
         world.down()
 
@@ -156,6 +182,33 @@ def icmp4(kind: int, code: int, content: bytes) -> bytes:
     """An ICMP message; `content` has an even length."""
     head = struct.pack("!BBHI", kind, code, 0, 0)
     return head[:2] + struct.pack("!H", checksum(head + content)) + head[4:] + content
+
+
+def udp6(source: str, to: str, port: int, content: bytes) -> bytes:
+    """UDP in IPv6, with a checksum."""
+    return ip6(source, to, 17, struct.pack("!HHHH", 4000, port, 8 + len(content), 0) + content, 6)
+
+
+def icmp6(source: str, to: str, kind: int, code: int, content: bytes, hops: int = 255) -> bytes:
+    """ICMPv6 in IPv6."""
+    return ip6(source, to, 58, struct.pack("!BBH", kind, code, 0) + content, 2, hops)
+
+
+def ip6(source: str, to: str, protocol: int, content: bytes, sum_at: int = -1, hops: int = 64) -> bytes:
+    """The checksum of the content is at that place of it, if anywhere."""
+    addresses = b"".join(IPv6Address(a).packed for a in (source, to))
+    if sum_at >= 0:
+        pseudo = addresses + struct.pack("!II", len(content), protocol)
+        total = checksum(pseudo + content + bytes(len(content) % 2)) or 0xFFFF
+        content = content[:sum_at] + struct.pack("!H", total) + content[sum_at + 2 :]
+    return struct.pack("!IHBB", 6 << 28, len(content), protocol, hops) + addresses + content
+
+
+def neighbor(kind: int, source: str, to: str, target: str, its_mac: str) -> bytes:
+    """A neighbour solicitation (135) or advertisement (136, overriding) for a target, with a MAC address."""
+    flags = 0x60000000 if kind == 136 else 0
+    option = struct.pack("!BB", 1 if kind == 135 else 2, 1) + mac(its_mac)
+    return icmp6(source, to, kind, 0, struct.pack("!I", flags) + IPv6Address(target).packed + option)
 
 
 def arp(operation: int, from_mac: str, from_ip: str, for_ip: str) -> bytes:

@@ -5,19 +5,18 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 
 import pytest
-from outside_world import EVERYWHERE, NODE, SERVER, World, world
+from outside_world import BOTH, EVERYWHERE, NODE, NODE6, SERVER, SERVER6, World, world
 from own_place import eventually, run
 
 from vini.bus import AskFlows, Flow
-from vini.node import netlink, netns
-from vini.node.flows import ask, conntrack, service
+from vini.node import netns
+from vini.node.flows import ask, service
 from vini.node.flows.book import Book, Keep, directory
 from vini.node.flows.recorder import Recorder
 from vini.node.outside import record
@@ -26,20 +25,14 @@ __all__ = ["world"]
 pytestmark = [pytest.mark.root, pytest.mark.needs("cgroup2", "outside")]
 
 
-def send(world: World, sliver: str, *ports: int, text: str = "x") -> None:
+def send(world: World, sliver: str, *ports: int, text: str = "x", to: str = SERVER) -> None:
     """A datagram from each of these ports of a sliver to the server."""
     for port in ports:
         with netns.inside(world.own.place.pin(f"v.{sliver}")):
-            s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            s = socket.socket(socket.AF_INET6 if ":" in to else socket.AF_INET, socket.SOCK_DGRAM)
         with s:
             s.bind(("", port))
-            s.sendto(text.encode(), (SERVER, 53))
-
-
-def forget_all(world: World) -> None:
-    """The kernel lets go of all flows, as it does with each some time after its last packet."""
-    with netns.inside(world.host), netlink.Socket(conntrack.NETFILTER) as socket_:
-        assert socket_.transact([netlink.message(conntrack.DELETE, 0, struct.pack("=BBH", 2, 0, 0))]) == [0]
+            s.sendto(text.encode(), (to, 53))
 
 
 def asked(world: World, port: int, to: int = 53, at: float = 0.0) -> tuple[Flow, ...]:
@@ -80,12 +73,35 @@ def test_who_sent_a_packet_is_known_while_it_flows_and_what_it_was_afterwards(wo
         _, sender = server.recvfrom(100)
         server.sendto(b"12345", sender)
     eventually(lambda: asked(world, 4002))
-    forget_all(world)
+    world.forget_flows()
     (flow,) = eventually(lambda: [f for f in asked(world, 4002) if f.end])
     assert (flow.sliver, flow.end, flow.out_packets, flow.out_bytes) == ("b", "ended", 1, 38)
     assert (flow.in_packets, flow.in_bytes) == (1, 33)
     assert 0 < flow.stop - flow.start < 30
     assert asked(world, 4003) == ()
+
+
+@pytest.mark.needs("outside-ipv6")
+@pytest.mark.usefixtures("recorder")
+def test_flows_of_ipv6_are_written_down_as_those_of_ipv4_are(world):
+    world.up(BOTH)
+    own = world.addresses6("b")[0]
+    with world.listening(53, at=SERVER6) as server:
+        send(world, "b", 4040, text="1234567890", to=SERVER6)
+        _, sender = server.recvfrom(100)
+        server.sendto(b"12345", sender)
+    where = directory(world.own.place.state)
+    (flow,) = eventually(lambda: ask.who(where, AskFlows(NODE6, 4040, SERVER6, 53)).flows)
+    assert (flow.slice, flow.sliver, flow.protocol, flow.stop) == ("v", "b", "udp", 0)
+    assert (flow.source, flow.seen_as) == (f"[{own}]:4040", f"[{NODE6}]:4040")
+    assert world.pings("b", SERVER6)
+    (ping,) = eventually(lambda: ask.who(where, AskFlows(NODE6, -1, SERVER6, 128 << 8)).flows)
+    assert (ping.protocol, ping.sliver) == ("icmpv6", "b")
+    assert ask.who(where, AskFlows(own, int(ping.source.rpartition(":")[2]), SERVER6, -1)).flows == (ping,)
+    world.forget_flows()
+    (flow,) = eventually(lambda: [f for f in ask.who(where, AskFlows(own, 4040, SERVER6, 53)).flows if f.end])
+    assert (flow.end, flow.out_packets, flow.out_bytes, flow.in_bytes) == ("ended", 1, 58, 53)
+    world.up(EVERYWHERE)
 
 
 @pytest.mark.usefixtures("recorder")

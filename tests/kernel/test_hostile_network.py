@@ -10,7 +10,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from outside_world import EVERYWHERE, NODE, ROUTER, SERVER, World, arp, ethernet, udp4, world
+from msgspec.structs import replace
+from outside_world import (
+    EVERYWHERE,
+    NODE,
+    NODE6,
+    ROUTER,
+    ROUTER6,
+    SERVER,
+    SERVER6,
+    World,
+    arp,
+    ethernet,
+    icmp6,
+    neighbor,
+    udp4,
+    udp6,
+    world,
+)
 
 from vini.model import OutsideGrant, Sliver, Topology
 from vini.node import netns
@@ -19,8 +36,9 @@ from vini.node.outside import nft, rules
 __all__ = ["world"]
 pytestmark = [pytest.mark.root, pytest.mark.needs("cgroup2", "outside")]
 HOSTILE = OutsideGrant(("0.0.0.0/0",), rate_kbit=1_000_000, packets_per_s=20_000, flows=500, new_flows_per_s=200)
+HOSTILE6 = replace(HOSTILE, to=("0.0.0.0/0", "::/0"))
 NEIGHBOUR = Topology("w", {"b": Sliver("b", outside=True)})
-BROADCAST, ELSEWHERE = "ff:ff:ff:ff:ff:ff", "02:de:ad:be:ef:01"
+BROADCAST, ALL_NODES, ELSEWHERE = "ff:ff:ff:ff:ff:ff", "33:33:00:00:00:01", "02:de:ad:be:ef:01"
 LOT, SIZE = 500, 1 << 20
 UPLOAD = f"import socket; s = socket.create_connection(({SERVER!r}, 80), 30); s.sendall(bytes({SIZE})); s.close()"
 
@@ -71,6 +89,23 @@ def flows(world: World) -> Iterator[bytes]:
     )
 
 
+def spoofed6(world: World) -> Iterator[bytes]:
+    """IPv6 that is another's: sources, neighbours, routers."""
+    (me, gateway), own, to = world.addresses6("a"), world.vif("a").object.mac, world.gateway_mac("a")
+    return itertools.cycle([
+        ethernet(own, to, 0x86DD, udp6(NODE6, SERVER6, 9, b"x")),
+        ethernet(own, ALL_NODES, 0x86DD, neighbor(136, me, "ff02::1", ROUTER6, ELSEWHERE)),
+        ethernet(own, ALL_NODES, 0x86DD, neighbor(135, me, "ff02::1", gateway, ELSEWHERE)),
+        ethernet(own, ALL_NODES, 0x86DD, icmp6("fe80::1", "ff02::1", 134, 0, bytes(12))),
+    ])  # fmt: skip
+
+
+def flows6(world: World) -> Iterator[bytes]:
+    """Each packet begins another flow, to an address of its own."""
+    me, own, gateway = world.addresses6("a")[0], world.vif("a").object.mac, world.gateway_mac("a")
+    return (ethernet(own, gateway, 0x86DD, udp6(me, f"2a00:5:{n & 0xFFFF:x}::1", 9, b"x")) for n in itertools.count())
+
+
 @contextmanager
 def attacked(world: World, frames: Iterator[bytes]) -> Iterator[None]:
     """Until the block ends, as fast as it goes."""
@@ -110,8 +145,19 @@ def counted(world: World) -> tuple[dict[str, int], int]:
     return dropped, int(world.on_host("cat", "/proc/sys/net/netfilter/nf_conntrack_count"))
 
 
-@pytest.mark.parametrize("attack, stops", [(spoofed, "spoofed"), (storm, "spoofed"), (flows, "beyond")])
-def test_neighbour_node_and_world_go_on_while_one_floods(there, attack, stops):
+@pytest.mark.parametrize(
+    ("attack", "stops", "grant"),
+    [
+        (spoofed, "spoofed", HOSTILE),
+        (storm, "spoofed", HOSTILE),
+        (flows, "beyond", HOSTILE),
+        pytest.param(spoofed6, "spoofed", HOSTILE6, marks=pytest.mark.needs("outside-ipv6")),
+        pytest.param(flows6, "beyond", HOSTILE6, marks=pytest.mark.needs("outside-ipv6")),
+    ],
+)
+def test_neighbour_node_and_world_go_on_while_one_floods(there, attack, stops, grant):
+    there.up(grant)
+    there.forget_flows()  # those of another flood, which new rules don't count
     before, _ = counted(there)
     with attacked(there, attack(there)):
         pings = there.inside("b", "ping", "-c", "15", "-i", "0.05", "-W", "5", SERVER, slice_="w")

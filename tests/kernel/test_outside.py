@@ -145,7 +145,7 @@ def test_nothing_that_is_not_the_slivers_own_leaves(granted):
     neighbours = granted.on_host("ip", "neigh")
     assert ELSEWHERE not in neighbours
     assert f"{ROUTER} dev eth0" in neighbours
-    assert "fe80" not in granted.on_host("ip", "-6", "neigh")
+    assert rules.PREFIX not in granted.on_host("ip", "-6", "neigh")
 
 
 def test_the_sliver_may_change_its_own_end_as_it_likes_and_gets_it_back(granted):

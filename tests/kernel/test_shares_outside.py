@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
-from outside_world import CAPABLE, SERVER, World, a_world
+from outside_world import CAPABLE, SERVER, SERVER6, World, a_world
 from own_place import eventually, unspoilt
 
 from vini.model import OutsideGrant, Sliver, Topology, Traffic
@@ -38,23 +38,23 @@ def attached(a: Traffic, b: Traffic) -> Topology:
     return Topology("v", {n: Sliver(n, outside=True, network=t) for n, t in (("a", a), ("b", b))})
 
 
-def arrives(world: World, *senders: str, seconds: float = 2.0) -> dict[str, float]:
+def arrives(world: World, *senders: str, seconds: float = 2.0, to: str = SERVER) -> dict[str, float]:
     """Mbit/s that arrive in the world of what slivers send there, each some 30 Mbit/s in UDP packets of 1200 bytes."""
     over = threading.Event()
     got = dict.fromkeys(senders, 0)
 
     def send(sliver: str) -> None:
         with netns.inside(world.own.place.pin(f"v.{sliver}")):
-            s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            s = socket.socket(socket.AF_INET6 if ":" in to else socket.AF_INET, socket.SOCK_DGRAM)
         with s:
             while not over.is_set():
                 for _ in range(16):
                     with suppress(OSError):  # no room in its queue at the moment
-                        s.sendto(sliver.encode() * 1200, (SERVER, PORT))
+                        s.sendto(sliver.encode() * 1200, (to, PORT))
                 time.sleep(0.005)
 
     threads = [threading.Thread(target=send, args=(sliver,)) for sliver in senders]
-    with world.listening(PORT) as there:
+    with world.listening(PORT, at=to) as there:
         for thread in threads:
             thread.start()
         time.sleep(0.5)
@@ -75,10 +75,18 @@ def arrives(world: World, *senders: str, seconds: float = 2.0) -> dict[str, floa
     return {sliver: n * 8e-6 / took for sliver, n in got.items()}
 
 
-def test_what_leaves_by_the_way_to_the_world_has_the_same_bounds(world):
-    world.up(WIDE, attached(Traffic(max_mbit=3), Traffic()))
-    eventually(lambda: world.pings("a", SERVER) and world.pings("b", SERVER))
-    unspoilt(lambda: arrives(world, "a"), lambda got: 2.2 < got["a"] < 3.2)
+@pytest.mark.parametrize(
+    ("grant", "server"),
+    [
+        (WIDE, SERVER),
+        pytest.param(replace(WIDE, to=("::/0",)), SERVER6, marks=pytest.mark.needs("outside-ipv6")),
+    ],
+    ids=["IPv4", "IPv6"],
+)
+def test_what_leaves_by_the_way_to_the_world_has_the_same_bounds(world, grant, server):
+    world.up(grant, attached(Traffic(max_mbit=3), Traffic()))
+    eventually(lambda: world.pings("a", server) and world.pings("b", server))
+    unspoilt(lambda: arrives(world, "a", to=server), lambda got: 2.2 < got["a"] < 3.2)
     with netns.inside(world.host):
         assert ShareDriver(world.own.place).loads()["v.a"].today > 500_000
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv6Address
 from pathlib import Path
 
 import pytest
@@ -34,8 +35,27 @@ def test_a_flow_is_found_by_what_the_world_saw_and_by_its_own_address(tmp_path):
     assert ask.who(tmp_path, question(-1)).flows == (found,)
     assert ask.who(tmp_path, AskFlows("192.0.2.1", 2000, "5.5.5.5", -1)).flows == (found,)
     assert ask.who(tmp_path, question(2000, protocol=6)).flows == ()
-    with pytest.raises(ViniError, match="flows are of IPv4"):
+    with pytest.raises(ViniError, match="of two IP versions"):
         ask.who(tmp_path, AskFlows("::1", 1, "5.5.5.5", 53))
+    with pytest.raises(ViniError, match="'me' does not appear to be"):
+        ask.who(tmp_path, AskFlows("me", 1, "5.5.5.5", 53))
+
+
+def test_flows_of_ipv6_are_found_and_end_as_those_of_ipv4_do(tmp_path):
+    own, node, server = (int(IPv6Address(a)) for a in ("fd30:bc7a:e790::1", "2a00:1::1", "2a00:5::5"))
+    six = Flow(7, 58, own, 7, node, 8, server, 0x8000)
+    made = Book(tmp_path, Keep(), 100.0)
+    made.begin([("v.a", 101.0, six), ("v.b", 101.0, flow(8))])
+    made.commit(102.0)
+    (found,) = ask.who(tmp_path, AskFlows("2a00:1::1", 8, "2a00:5::5", -1)).flows
+    assert (found.sliver, found.protocol, found.source) == ("a", "icmpv6", "[fd30:bc7a:e790::1]:7")
+    assert (found.seen_as, found.destination) == ("[2a00:1::1]:8", "[2a00:5::5]:32768")
+    assert ask.who(tmp_path, AskFlows("fd30:bc7a:e790:0::1", 7, "2a00:5::5", -1)).flows == (found,)
+    again = Book(tmp_path, Keep(), 103.0)
+    row = again.open_flows()[7, 58, own, 7, server, 0x8000]
+    again.close([Closing(row, 104.0, ENDED, six._replace(out_bytes=48))])
+    again.commit(105.0)
+    assert ask.who(tmp_path, AskFlows("2a00:1::1", 8, "2a00:5::5", -1)).flows[0].out_bytes == 48
 
 
 def test_of_slices_that_one_may_not_see_nothing_is_told_and_they_take_no_room(tmp_path):

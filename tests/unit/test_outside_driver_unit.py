@@ -28,10 +28,16 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     return made
 
 
+def forwards(place: Place) -> None:
+    """It is written down that the node forwards by us."""
+    for family in forwarding.FAMILIES.values():
+        (record.directory(place) / family.kept).write_text("-")
+
+
 def test_a_kill_while_the_node_stops_forwarding_leaves_the_record(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def killed(_: Place) -> None:
+    def killed(*_: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(forwarding, "switch_off", killed)
@@ -52,7 +58,8 @@ def test_rules_that_nft_does_not_take_away_are_not_forgotten(
         loaded.append(text)
 
     monkeypatch.setattr(nft, "load", load)
-    monkeypatch.setattr(forwarding, "_changed", lambda _: [])
+    monkeypatch.setattr(forwarding, "_changed", lambda *_: [])
+    forwards(place)
     driver = OutsideDriver(place)
     assert driver.remove([VIF]) == {
         VIF.key: "The way to the world can't be taken away: nft refused: Device or resource busy."
@@ -60,7 +67,7 @@ def test_rules_that_nft_does_not_take_away_are_not_forgotten(
     assert record.namespaces(place) == {"s.a"}, "so it is tried again"
     refused[0] = False
     assert driver.remove([VIF]) == {} and record.slices(place) == []
-    assert rules.gone("u", "s") in loaded and rules.unguard("u") in loaded
+    assert rules.gone("u", "s") in loaded and rules.unguard("u", 4) in loaded and rules.unguard("u", 6) in loaded
 
 
 def test_a_record_that_can_not_be_read_is_of_a_slice_whose_rules_go(
@@ -68,14 +75,16 @@ def test_a_record_that_can_not_be_read_is_of_a_slice_whose_rules_go(
 ) -> None:
     loaded: list[str] = []
     monkeypatch.setattr(nft, "load", loaded.append)
-    monkeypatch.setattr(forwarding, "_changed", lambda _: [])
+    monkeypatch.setattr(forwarding, "_changed", lambda *_: [])
     (record.directory(place) / "s.json").write_bytes(b'{"vifs": 7}')
     assert record.namespaces(place) == {"s._outside"}, "as no sliver is called"
     assert OutsideDriver(place).remove([pair.remnant("s._outside")]) == {}
     assert record.slices(place) == [] and rules.gone("u", "s") in loaded
 
 
-@pytest.mark.parametrize("run", [lambda: nft.exists("x"), lambda: pair._ip(None, ["link show"])], ids=["nft", "ip"])
+@pytest.mark.parametrize(
+    "run", [lambda: nft.exists("inet", "x"), lambda: pair._ip(None, ["link show"])], ids=["nft", "ip"]
+)
 def test_a_program_that_hangs_does_not_hold_the_agent_for_ever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Callable[[], object]
 ) -> None:

@@ -251,7 +251,7 @@ class Rtts(Message, frozen=True):
 
 
 class Flow(Value, frozen=True, forbid_unknown_fields=False):
-    """A flow between a sliver and the world, as a node wrote it down; addresses with ports, "a:p".
+    """A flow between a sliver and the world, as a node wrote it down; addresses with ports, "a:p" or "[a]:p".
 
     Of ICMP the sliver's port is the identifier, and the other one 256 * type + code.
     """

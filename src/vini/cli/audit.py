@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from datetime import datetime
-from ipaddress import IPv4Address
+from ipaddress import ip_address
 
 import click
 from msgspec.structs import asdict
@@ -70,15 +70,20 @@ def _row(node: str, f: Flow) -> tuple[str, ...]:
 
 
 def _endpoint(text: str) -> tuple[str, int]:
-    """An address and a port; -1 is any."""
-    address, _, port = text.partition(":")
+    """An address and a port; -1 is any.  One of IPv6 is in brackets where a port follows."""
+    if text.startswith("["):
+        address, closed, port = text[1:].partition("]")
+        port = port.removeprefix(":") if closed and port[:1] in ("", ":") else "none"
+    else:
+        address, _, port = (text, "", "") if text.count(":") > 1 else text.partition(":")
     try:
         found = int(port) if port not in ("", "*") else -1
         if not -1 <= found <= 65535:
             raise ValueError
-        return str(IPv4Address(address)), found
+        return str(ip_address(address)), found
     except ValueError as e:
-        raise ViniError(f"{text!r} is no IPv4 address with a port; write it like 192.0.2.1:443.") from e
+        what = f"{text!r} is no address with a port; write it like 192.0.2.1:443 or [2001:db8::1]:443."
+        raise ViniError(what) from e
 
 
 def _moment(text: str) -> float:

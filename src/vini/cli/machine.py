@@ -36,6 +36,8 @@ def doctor_command(as_json: bool) -> None:
             note("Without netem or element, links can't have delay, loss or rate; plain links work.")
         elif "netem" not in have | unknown:
             note("This kernel has no netem: links are emulated by VINI's own element (docs/explanation/links.md).")
+        if "outside-ipv6" in have and not probe.has_way_by_ipv6():
+            note('This machine has no IPv6 route to the world: slivers that are granted one hear "no route" of it.')
         for sentence in _failing():
             note(sentence)
     raise click.exceptions.Exit(0 if {"root", "cgroup2"} <= have else 1)

@@ -33,7 +33,8 @@ def outside_command() -> None:
 @click.argument("slice_", metavar="SLICE")
 @click.option(
     "--to", multiple=True, required=True, metavar="PREFIX",
-    help="Where to; may be repeated. 0.0.0.0/0 is the public Internet; private networks are named by themselves.",
+    help="Where to; may be repeated. 0.0.0.0/0 and ::/0 are the public Internet; private networks are named by "
+    "themselves.",
 )  # fmt: skip
 @click.option(
     "--allow", multiple=True, default=("tcp", "udp", "icmp"), show_default=True, metavar="PROTOCOL",

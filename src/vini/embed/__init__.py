@@ -194,13 +194,19 @@ def _outside(
             f"Sliver {sliver.name!r} asks for a way to the world, which node {node.name!r} can't give it; "
             "`apt-get install nftables` there, and look at `vini doctor`."
         )
+    if 6 in grant.versions and "outside-ipv6" not in node.capabilities:
+        raise Unsupported(
+            f"Sliver {sliver.name!r} asks for a way to the world, and its slice is granted IPv6 there, too, which "
+            f"node {node.name!r} can't do: `vini doctor` there says what is missing.  Place it on another node "
+            "(`node:`), or let an admin grant IPv4 prefixes only."
+        )
     vifs = {vif.dev: vif.index for vif in made.vifs[sliver.name]}
     if OUTSIDE in vifs:
         what = f"{sliver.name}: a vif of its links is called {OUTSIDE!r}, as its way to the world is; rename that."
         raise TopologyError([Mistake(0, 0, what)])
     at = names.place([OUTSIDE], names.INDEX_SPACE, lambda d: names.digest("index", slice_, sliver.name, d), 1 << 16,
                      vifs.values())  # fmt: skip
-    never = {n.address for n in nodes if n.address and ":" not in n.address}
+    never = {n.address for n in nodes if n.address and (":" not in n.address or 6 in grant.versions)}
     mac = names.mac(slice_, sliver.name, OUTSIDE)
     return Outside(f"{slice_}.{sliver.name}", mac, at[OUTSIDE], grant, tuple(sorted(never)))
 

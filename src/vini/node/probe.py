@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import shutil
+import socket
 import subprocess
 from collections.abc import Callable, Collection
 from importlib.util import find_spec
@@ -13,7 +14,7 @@ from pathlib import Path
 from vini.model import OutsideGrant, Unsupported, Value
 from vini.node import carrier, cgroup
 from vini.node.container import crun, filesystems, io_weights, limits, mounts
-from vini.node.outside import rules
+from vini.node.outside import forwarding, rules
 from vini.node.place import from_environment
 from vini.node.service import has_systemd
 
@@ -63,6 +64,13 @@ FEATURES = (
     ),
     Feature("shares", "rates of slivers (`network:`)", "`modprobe -a ifb sch_htb act_mirred cls_bpf`", as_root=True),
     Feature("outside", "slivers' way to the world", "`apt-get install nftables`, on Linux 5.16 or newer", as_root=True),
+    Feature(
+        "outside-ipv6",
+        "slivers' way to the world by IPv6",
+        "Linux 6.17 or newer; on an older one `sysctl net.ipv6.conf.all.forwarding=1`, after accept_ra=2 of interfaces "
+        "whose routes come from announcements",
+        as_root=True,
+    ),
     Feature("frr", "routing by FRR", "`apt-get install frr frr-pythontools`"),
     Feature("bird", "routing by BIRD", "`apt-get install bird2`"),
     Feature("iperf3", "throughput probes", "`apt-get install iperf3`"),
@@ -82,6 +90,16 @@ def capabilities() -> frozenset[str]:
 def unknown(have: Collection[str]) -> frozenset[str]:
     """Of those that seem to be missing: whether they are only root finds out."""
     return frozenset(f.name for f in FEATURES if f.as_root and "root" not in have and f.name not in have)
+
+
+def has_way_by_ipv6() -> bool:
+    """Whether this machine has a route to the world by IPv6; nothing is sent."""
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as some:
+            some.connect(("2000::1", 9))
+    except OSError:
+        return False
+    return True
 
 
 def _root() -> bool:
@@ -157,9 +175,17 @@ def _containers() -> bool:
 
 
 def _outside() -> bool:
+    return _takes_rules(4, ("0.0.0.0/0", "192.0.2.0/24"))
+
+
+def _outside_ipv6() -> bool:
+    return forwarding.can(forwarding.FAMILIES[6]) and _takes_rules(6, ("0.0.0.0/0", "::/0", "fd00::/64"))
+
+
+def _takes_rules(version: int, to: tuple[str, ...]) -> bool:
     """Tries all kinds of rules that it takes, in a throw-away namespace."""
     port = rules.Port("s.a", "lo", "02:00:00:00:00:01", "06:00:00:00:00:01", "198.18.0.1", "198.18.0.0")
-    text = rules.tables("trial", "s", [port], OutsideGrant(("0.0.0.0/0", "192.0.2.0/24")), ()) + rules.guard("trial")
+    text = rules.tables("trial", "s", [port], OutsideGrant(to), ()) + rules.guard("trial", version)
     command = ["unshare", "-n", "nft", "-f", "-"]
     return (
         shutil.which("nft") is not None
@@ -206,6 +232,7 @@ _PROBES: dict[str, Callable[[], bool]] = {
     "io-weight": lambda: bool(io_weights.file(from_environment().state)),
     "shares": _shares,
     "outside": _outside,
+    "outside-ipv6": _outside_ipv6,
     "frr": _program("/usr/lib/frr/zebra"),
     "bird": _program("bird", "/usr/sbin/bird"),
     "iperf3": _program("iperf3"),

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
-from ipaddress import IPv4Network
+from ipaddress import IPv6Network, ip_network
 
 from vini.model import Denied, OutsideGrant, Topology
 from vini.rules.errors import Invalid
 
 _WORD = re.compile(r"icmp|(tcp|udp)(/(\d{1,5})(-(\d{1,5}))?)?")
 _MOST = 1000  # prefixes, and words
+_CARRIERS = tuple(  # of IPv4 addresses, which would be reached past all that is said of IPv4
+    map(IPv6Network, ("::/96", "::ffff:0:0/96", "::ffff:0:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48", "2001::/32",
+                      "2002::/16"))
+)  # fmt: skip
 
 
 def check(grant: OutsideGrant) -> None:
@@ -18,7 +22,13 @@ def check(grant: OutsideGrant) -> None:
         raise Invalid(f"A grant names 1 to {_MOST} prefixes, for example 0.0.0.0/0.")
     for prefix in grant.to:
         if not _is_prefix(prefix):
-            raise Invalid(f"{prefix!r} is no IPv4 prefix in its shortest form, for example 192.0.2.0/24 or 0.0.0.0/0.")
+            raise Invalid(
+                f"{prefix!r} is no prefix in its shortest form, for example 192.0.2.0/24, 0.0.0.0/0 or 2001:db8::/32."
+            )
+        if _carries_ipv4(prefix):
+            raise Invalid(
+                f"{prefix!r} has IPv4 addresses in it (NAT64, 6to4, Teredo) and never is let out; grant IPv4 prefixes."
+            )
     if not 0 < len(grant.allow) <= _MOST:
         raise Invalid("A grant allows some of tcp, udp and icmp, for example tcp/443.")
     for word in grant.allow:
@@ -51,9 +61,14 @@ def refuse(wanted: Topology, before: Topology | None, grant: OutsideGrant | None
 
 def _is_prefix(text: str) -> bool:
     try:
-        return str(IPv4Network(text)) == text
+        return str(ip_network(text)) == text and "%" not in text  # a zone may have any text in it
     except ValueError:
         return False
+
+
+def _carries_ipv4(prefix: str) -> bool:
+    network = ip_network(prefix)
+    return isinstance(network, IPv6Network) and any(network.subnet_of(carrier) for carrier in _CARRIERS)
 
 
 def _is_protocol(word: str) -> bool:

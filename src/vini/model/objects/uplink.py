@@ -13,8 +13,9 @@ OUTSIDE = "outside"  # the name of a sliver's vif to the world
 class OutsideGrant(Value, frozen=True):
     """What an operator lets a slice do in the world; budgets are of all its slivers on one node together.
 
-    `to` has IPv4 prefixes.  One that is in the private ranges, or another that the public Internet does not have, is
-    meant as it stands; of any other only what the public Internet has: so "0.0.0.0/0" leads to no site's own network.
+    `to` has IPv4 and IPv6 prefixes.  One that is in the private ranges, or another that the public Internet does not
+    have, is meant as it stands; of any other only what the public Internet has: so "0.0.0.0/0" leads to no site's own
+    network, nor does "::/0" to a network that the node is in itself.
     """
 
     to: tuple[str, ...]
@@ -24,6 +25,11 @@ class OutsideGrant(Value, frozen=True):
     flows: int = 1000  # at a time
     new_flows_per_s: int = 100
     daily_mb: int = 1000  # 10**6 bytes that leave in a day of UTC; 0: not bounded
+
+    @property
+    def versions(self) -> frozenset[int]:
+        """The IP versions that it lets out."""
+        return frozenset(6 if ":" in prefix else 4 for prefix in self.to)
 
 
 class Outside(Object, frozen=True):

@@ -11,7 +11,7 @@ from msgspec import structs
 from vini.model import AnyObject, DriverError, Outside, ViniError
 from vini.node.drivers import Failures
 from vini.node.drivers.share import ShareDriver
-from vini.node.outside import forwarding, nft, pair, record, rules
+from vini.node.outside import forwarding, near, nft, pair, record, rules
 from vini.node.outside.record import Attached, Record
 from vini.node.place import Place
 
@@ -43,7 +43,9 @@ class OutsideDriver:
 
     def _observed(self, slice_: str, namespaces: Collection[str], here: Mapping[str, pair.Seen]) -> set[AnyObject]:
         kept = self._today(slice_, record.read(self._place, slice_))
-        good = self._rules_are_right(slice_, kept) and forwarding.is_set(self._place)
+        families = [forwarding.FAMILIES[v] for v in sorted({4} | _versions(kept))]
+        good = self._rules_are_right(slice_, kept) and all(forwarding.is_set(self._place, f) for f in families)
+        good = good and kept.near == _near(kept)
         out: set[AnyObject] = set()
         for ns, vif in kept.vifs.items():
             if ns in namespaces:
@@ -118,16 +120,27 @@ class OutsideDriver:
                 failed[ns] = str(e)
         able = {ns: vif for ns, vif in kept.vifs.items() if ns not in failed}
         if able:
-            nft.load(self._tables(slice_, able, used))
-            forwarding.switch_on(self._place)
+            networks = _near(kept)
+            nft.load(self._tables(slice_, able, used, networks))
+            self._forward(slice_, _versions(kept))
             ShareDriver(self._place).learn()  # before anything comes by them, what each may send is known
             for vif in able.values():
                 pair.raise_(vif, self._place.mark)
-            record.write(self._place, slice_, structs.replace(kept, printed=nft.printed(name)))
+            record.write(self._place, slice_, structs.replace(kept, printed=nft.printed(name), near=networks))
         self._seen.pop(slice_, None)
         return failed
 
-    def _tables(self, slice_: str, vifs: Mapping[str, Attached], used: int) -> str:
+    def _forward(self, slice_: str, versions: frozenset[int]) -> None:
+        """What this slice is granted, and what others are; no other version any more."""
+        others = set(record.slices(self._place)) - {slice_}
+        needed = versions.union(*(_versions(record.read(self._place, other)) for other in others))
+        for version, family in forwarding.FAMILIES.items():
+            if version == 4 or version in needed:
+                forwarding.switch_on(self._place, family)
+            else:
+                forwarding.switch_off(self._place, family)
+
+    def _tables(self, slice_: str, vifs: Mapping[str, Attached], used: int, networks: Iterable[str]) -> str:
         mark = self._place.mark
         ports = [
             rules.Port(
@@ -136,7 +149,7 @@ class OutsideDriver:
             for ns, vif in sorted(vifs.items())
         ]
         some = next(iter(vifs.values())).object  # all of a slice have the same
-        return rules.tables(mark, slice_, ports, some.grant, some.never, used)
+        return rules.tables(mark, slice_, ports, some.grant, some.never, used, networks)
 
     def remove(self, objects: Sequence[AnyObject]) -> Failures:
         """Take them away; no error when they are gone."""
@@ -159,10 +172,23 @@ class OutsideDriver:
             return
         nft.load(rules.gone(self._place.mark, slice_))
         if not set(record.slices(self._place)) - {slice_}:
-            forwarding.switch_off(self._place)
+            for family in forwarding.FAMILIES.values():
+                forwarding.switch_off(self._place, family)
+        else:
+            self._forward(slice_, frozenset())
         record.write(
             self._place, slice_, kept
         )  # last: a kill before it leaves a record by which all this is done again
+
+
+def _versions(kept: Record) -> frozenset[int]:
+    """The IP versions that its slivers are granted."""
+    return frozenset(v for vif in kept.vifs.values() for v in vif.object.grant.versions)
+
+
+def _near(kept: Record) -> tuple[str, ...]:
+    """As far as that matters for what they are granted."""
+    return near.networks() if 6 in _versions(kept) else ()
 
 
 def _sentence(why: str) -> str:

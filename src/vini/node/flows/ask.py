@@ -5,29 +5,32 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from ipaddress import IPv4Address
+from ipaddress import ip_address
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from vini.bus import AskFlows, Flow, Flows
 from vini.model import ViniError
 from vini.node.flows import book
-from vini.node.outside.rules import RANGE
+from vini.node.outside.rules import RANGE, RANGE6
 
 _SLACK_S = 2.0  # clocks of who complains and of the node are not the same
 _COLUMNS = (
     "ns, protocol, src, sport, nat, nat_port, dst, dport, start, stop, how, out_packets, out_bytes, in_packets, "
     "in_bytes"
 )
-PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp"}
+PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6"}
 
 
 def who(where: Path, question: AskFlows, may_see: Callable[[str], bool] = lambda _: True) -> Flows:
     """Of one node's files, those of the slices that may be told of.  Of a file that can't be read, that."""
     try:
-        _ = IPv4Address(question.source), IPv4Address(question.destination)
+        versions = {ip_address(question.source).version, ip_address(question.destination).version}
     except ValueError as e:
-        raise ViniError(f"{e}; flows are of IPv4.") from e
+        raise ViniError(f"{e}; ask with two addresses.") from e
+    if len(versions) > 1:
+        raise ViniError(f"{question.source} and {question.destination} are of two IP versions, and no flow has both.")
     found: list[Flow] = []
     watches: list[tuple[float, float]] = []
     losses: list[tuple[float, str]] = []
@@ -57,8 +60,9 @@ def _reading(file: Path) -> sqlite3.Connection:
 def _flows(db: sqlite3.Connection, q: AskFlows, may_see: Callable[[str], bool]) -> list[Flow]:
     """By the index, which has the ports that the world saw.  A sliver's own port is the same unless two of them had
     that: so it is looked for there first, and only then among all that went to that place."""
-    source, own = int(IPv4Address(q.source)), IPv4Address(q.source) in RANGE
-    given: dict[str, object] = {"dst": int(IPv4Address(q.destination)), "source": source}
+    source, to = ip_address(q.source), ip_address(q.destination)
+    own = source in RANGE or source in RANGE6
+    given: dict[str, object] = {"dst": book.column(int(to)), "source": book.column(int(source))}
     parts = ["dst = :dst", "src = :source" if own else "nat = :source"]
     if q.destination_port >= 0:
         parts.append("dport = :dport")
@@ -82,7 +86,7 @@ def _flows(db: sqlite3.Connection, q: AskFlows, may_see: Callable[[str], bool]) 
     return []
 
 
-def _recorded(row: Sequence[int | float | str]) -> Flow:
+def _recorded(row: Sequence[Any]) -> Flow:
     ns, protocol, src, sport, nat, nat_port, dst, dport, start, stop, how, *counted = row
     slice_, _, sliver = str(ns).partition(".")
     said = {book.OPEN: "", book.ENDED: "ended", book.UNSEEN: "unseen"}[int(how)]
@@ -92,8 +96,9 @@ def _recorded(row: Sequence[int | float | str]) -> Flow:
     )  # fmt: skip
 
 
-def _shown(address: int | float | str, port: int | float | str) -> str:
-    return f"{IPv4Address(int(address))}:{port}"
+def _shown(address: int | bytes, port: int) -> str:
+    shown = ip_address(address)
+    return f"{shown}:{port}" if shown.version == 4 else f"[{shown}]:{port}"
 
 
 def _unwatched(

@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from vini.model import Value
 from vini.node.flows.conntrack import Flow
@@ -98,7 +98,7 @@ class Book:
         rows = [
             (start, None, OPEN, self._sliver(ns), f.protocol, f.src, f.sport, f.nat, f.nat_port, f.dst, f.dport,
              f.out_packets, f.out_bytes, f.in_packets, f.in_bytes, f.id)
-            for ns, start, f in flows
+            for ns, start, f in ((ns, start, _stored(f)) for ns, start, f in flows)
         ]  # fmt: skip
         self._db.executemany(f"INSERT INTO flows ({_COLUMNS}) VALUES ({_MARKS})", rows)
         return [Row(self._part, first + i) for i in range(len(rows))]
@@ -124,7 +124,7 @@ class Book:
         query = "SELECT id, kernel, protocol, src, sport, dst, dport FROM flows WHERE how = 0"
         for part in parts(self._where):
             if (db := self._of(part)) is not None:
-                out.update({key: Row(part, id_) for id_, *rest in db.execute(query) for key in (tuple(rest),)})
+                out.update({tuple(map(number, rest)): Row(part, id_) for id_, *rest in db.execute(query)})
         return out
 
     def lost(self, now: float, what: str) -> None:
@@ -191,6 +191,20 @@ class Book:
             found = self._db.execute("SELECT id FROM slivers WHERE ns = ?", (ns,)).fetchone()
             self._slivers[ns] = int(found[0])
         return self._slivers[ns]
+
+
+def column(address: int) -> int | bytes:
+    """As a column has it: one of IPv6 is beyond the numbers that SQLite knows."""
+    return address if address < 1 << 32 else address.to_bytes(16, "big")
+
+
+def number(stored: int | bytes) -> int:
+    """What a column has, as a number again."""
+    return int.from_bytes(stored, "big") if isinstance(stored, bytes) else int(stored)
+
+
+def _stored(f: Flow) -> Any:
+    return f._replace(src=column(f.src), nat=column(f.nat), dst=column(f.dst))  # type: ignore[arg-type]
 
 
 def _opened(file: Path) -> sqlite3.Connection:

@@ -1,6 +1,6 @@
 """The kernel's connection tracking, as it tells of it over netlink (linux/netfilter/nfnetlink_conntrack.h).  Pure.
 
-Only IPv4 flows whose first packet came from a sliver's `outside` are taken out of what it tells.
+Only flows whose first packet came from a sliver's `outside` are taken out of what it tells.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import struct
 from typing import NamedTuple
 
 from vini.node import netlink as nl
-from vini.node.outside.rules import RANGE
+from vini.node.outside.rules import RANGE, RANGE6
 
 NETFILTER = 12  # NETLINK_NETFILTER
 _SUBSYSTEM = 1 << 8  # NFNL_SUBSYS_CTNETLINK
@@ -17,17 +17,19 @@ NEW, GET, DELETE = _SUBSYSTEM | 0, _SUBSYSTEM | 1, _SUBSYSTEM | 2
 GROUPS = 1 << 0 | 1 << 2  # NFNLGRP_CONNTRACK_NEW, NFNLGRP_CONNTRACK_DESTROY, as nl_groups counts them
 _TUPLE_ORIG, _TUPLE_REPLY, _COUNTERS_ORIG, _COUNTERS_REPLY, _ID, _TIMESTAMP = 1, 2, 9, 10, 12, 20
 _TUPLE_IP, _TUPLE_PROTO = 1, 2
-_V4_SRC, _V4_DST = 1, 2
-_PROTO_NUM, _SRC_PORT, _DST_PORT, _ICMP_ID, _ICMP_TYPE, _ICMP_CODE = 1, 2, 3, 4, 5, 6
+_V4_SRC, _V4_DST, _V6_SRC, _V6_DST = 1, 2, 3, 4
+_PROTO_NUM, _SRC_PORT, _DST_PORT = 1, 2, 3
+_ICMP = {1: (4, 5, 6), 58: (7, 8, 9)}  # where ICMP and ICMPv6 have their identifier, type and code
 _PACKETS, _BYTES = 1, 2
 _START, _STOP = 1, 2
-_LOW, _HIGH = int(RANGE.network_address), int(RANGE.broadcast_address)
+_OURS = tuple((int(r.network_address), int(r.broadcast_address)) for r in (RANGE, RANGE6))
 _BODY = 20  # nlmsghdr and nfgenmsg
-DUMP = nl.message(GET, 0, struct.pack("=BBH", 2, 0, 0))  # all of AF_INET
+DUMP = nl.message(GET, 0, struct.pack("=BBH", 0, 0, 0))  # all, of both IP versions
 
 
 class Flow(NamedTuple):
-    """One flow as the kernel has it; addresses are numbers, a counter that nobody kept is 0.
+    """One flow as the kernel has it; addresses are numbers, those of IPv6 of 2^32 and more, as none of ::/96 is let
+    out; a counter that nobody kept is 0.
 
     Of ICMP `sport` is the identifier, and `dport` is type * 256 + code.
     """
@@ -55,11 +57,11 @@ def decode(message: bytes) -> Flow | None:
     if orig is None:
         return None
     first = _tuple(orig)
-    if first is None or not _LOW <= first[1] <= _HIGH:
+    if first is None or not any(low <= first[1] <= high for low, high in _OURS):
         return None
     protocol, src, dst, sport, dport = first
     back = _tuple(a.get(_TUPLE_REPLY, b"")) or (protocol, dst, src, dport, sport)
-    nat_port = back[3] if protocol == 1 else back[4]  # an identifier is the same in both directions
+    nat_port = back[3] if protocol in _ICMP else back[4]  # an identifier is the same in both directions
     out, back_in = _counted(a.get(_COUNTERS_ORIG)), _counted(a.get(_COUNTERS_REPLY))
     times = nl.attributes(a[_TIMESTAMP], 0) if _TIMESTAMP in a else {}
     return Flow(
@@ -74,15 +76,16 @@ def _tuple(raw: bytes) -> tuple[int, int, int, int, int] | None:
     if _TUPLE_IP not in a or _TUPLE_PROTO not in a:
         return None
     ip, proto = nl.attributes(a[_TUPLE_IP], 0), nl.attributes(a[_TUPLE_PROTO], 0)
-    if _V4_SRC not in ip or _V4_DST not in ip:
+    source, to = ip.get(_V4_SRC, ip.get(_V6_SRC)), ip.get(_V4_DST, ip.get(_V6_DST))
+    if source is None or to is None:
         return None
     protocol = _number(proto.get(_PROTO_NUM))
-    if protocol == 1:
-        sport = _number(proto.get(_ICMP_ID))
-        dport = _number(proto.get(_ICMP_TYPE)) << 8 | _number(proto.get(_ICMP_CODE))
+    if protocol in _ICMP:
+        sport, kind, code = (_number(proto.get(a)) for a in _ICMP[protocol])
+        dport = kind << 8 | code
     else:
         sport, dport = _number(proto.get(_SRC_PORT)), _number(proto.get(_DST_PORT))
-    return protocol, _number(ip[_V4_SRC]), _number(ip[_V4_DST]), sport, dport
+    return protocol, _number(source), _number(to), sport, dport
 
 
 def _counted(raw: bytes | None) -> tuple[int, int]:

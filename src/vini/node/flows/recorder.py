@@ -14,7 +14,7 @@ import struct
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
 from vini.node import netlink as nl
@@ -22,6 +22,7 @@ from vini.node.flows import conntrack
 from vini.node.flows.book import ENDED, OPEN, UNSEEN, Book, Closing, Row
 from vini.node.flows.conntrack import Flow
 from vini.node.outside import record
+from vini.node.outside.rules import ip6
 from vini.node.place import Place
 
 log = logging.getLogger("vini.flows")
@@ -151,7 +152,9 @@ class Recorder:
         if address not in self._owners:
             for slice_ in record.slices(self._place):
                 kept = record.read(self._place, slice_)
-                self._owners |= {int(IPv4Address(v.address)): ns for ns, v in kept.vifs.items()}
+                for ns, vif in kept.vifs.items():
+                    four, six = IPv4Address(vif.address), IPv6Address(ip6(vif.address))
+                    self._owners |= {int(four): ns, int(six): ns}
         return self._owners.get(address, "")
 
 

@@ -75,7 +75,7 @@ class Tree:
         """
         made: set[int] = (
             set()
-        )  # hashes, a tenth of the memory; its maker can't choose two paths of one (PYTHONHASHSEED)
+        )  # hashes, a third of the memory; its maker can't choose two paths of one (PYTHONHASHSEED)
         try:
             with tarfile.open(fileobj=stream, mode="r|", tarinfo=Member) as tar:
                 for member in tar:

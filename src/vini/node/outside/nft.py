@@ -44,9 +44,9 @@ def printed(name: str) -> str:
     return sha256("".join(out).encode()).hexdigest()
 
 
-def exists(name: str) -> bool:
-    """Whether there is a table of the family inet by that name."""
-    return _run(["-s", "list", "table", "inet", name]).returncode == 0
+def exists(family: str, name: str) -> bool:
+    """Whether there is a table of that family by that name."""
+    return _run(["-s", "list", "table", family, name]).returncode == 0
 
 
 def used(name: str) -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -24,6 +24,7 @@ _GROUP = GROUP + 1
 _PATIENCE_S = 30.0  # for ip(8)
 _PROTOCOL = 87  # of the route: the topology's own are 86
 _METRIC = 4096  # every route of the slice's own comes first
+_WAYS = {4: "0.0.0.0/0", 6: "::/0"}
 _PLACES = rules.RANGE.num_addresses // 2
 _SETTINGS = {  # of the node's end
     "ipv4/conf/{dev}/forwarding": "1",
@@ -31,8 +32,15 @@ _SETTINGS = {  # of the node's end
     "ipv4/conf/{dev}/rp_filter": "1",
     "ipv4/conf/{dev}/accept_redirects": "0",
     "ipv4/conf/{dev}/send_redirects": "0",
-    "ipv6/conf/{dev}/disable_ipv6": "1",
 }
+_SETTINGS6 = {  # where IPv6 passes, too
+    "ipv6/conf/{dev}/addr_gen_mode": "1",  # none: one address, and no word of another
+    "ipv6/conf/{dev}/accept_ra": "0",
+    "ipv6/conf/{dev}/accept_redirects": "0",
+    "ipv6/conf/{dev}/force_forwarding": "1",
+    "ipv6/conf/{dev}/disable_ipv6": "0",  # last
+}
+_NO_SETTINGS6 = {"ipv6/conf/{dev}/disable_ipv6": "1"}
 
 
 def chosen(o: Outside, mark: str, taken: Iterable[str]) -> Attached:
@@ -64,15 +72,54 @@ def make(vif: Attached, pin: Path, mark: str, here: Seen | None) -> None:
         remove(dev)
         _ip(pin, [f"link delete {OUTSIDE} group {_GROUP}"], forgiving=True)
         _add(o, dev, rules.gateway_mac(mark, o.ns), pin)
-    for name, value in _SETTINGS.items():
-        with suppress(FileNotFoundError):  # a kernel without IPv6
-            Path("/proc/sys/net", name.format(dev=dev)).write_text(value)
-    _ip(None, [f"address replace {vif.gateway}/31 dev {dev}", f"link set {dev} alias {o.ns}"])
+    _set(dev, _SETTINGS | (_SETTINGS6 if 6 in o.grant.versions else _NO_SETTINGS6))
+    with netns.back_home():
+        netns.enter(pin)
+        if 6 in o.grant.versions:
+            _set(OUTSIDE, {"ipv6/conf/{dev}/disable_ipv6": "0"})
+        with Socket() as socket:
+            old = _default_routes(socket).keys()
+    mine, theirs = _ipv6(vif, mark)
+    _ip(None, [f"address replace {vif.gateway}/31 dev {dev}", f"link set {dev} alias {o.ns}", *mine])
+    ways = _ways(vif)
     _ip(pin, [
         f"link set {OUTSIDE} addrgenmode none", f"link set {OUTSIDE} up",
         f"address replace {vif.address}/31 dev {OUTSIDE}",
-        f"route replace default via {vif.gateway} dev {OUTSIDE} metric {_METRIC} proto {_PROTOCOL}",
+        *theirs,
+        *(f"route delete {way} dev {OUTSIDE} proto {_PROTOCOL}" for way in sorted(old - ways.keys())),
+        *(f"route replace {w} via {via} dev {OUTSIDE} metric {_METRIC} proto {_PROTOCOL}" for w, via in ways.items()),
     ])  # fmt: skip
+
+
+def _ipv6(vif: Attached, mark: str) -> tuple[list[str], list[str]]:
+    """What ip(8) is to do with IPv6 at the node's end, and at the sliver's.
+
+    The ends know each other's MAC address by themselves, so none of them has to believe the other.
+    """
+    o, near, far = vif.object, rules.ip6(vif.gateway), rules.ip6(vif.address)
+    if 6 not in o.grant.versions:
+        return [], [f"address flush dev {OUTSIDE} to {rules.RANGE6}"]
+    dev, gateway_mac = rules.dev_name(mark, o.ns), rules.gateway_mac(mark, o.ns)
+    return [
+        f"address replace {near}/127 dev {dev} nodad",
+        f"neighbor replace {far} lladdr {o.mac} dev {dev} nud permanent",
+    ], [
+        f"address replace {far}/127 dev {OUTSIDE} nodad",
+        f"neighbor replace {near} lladdr {gateway_mac} dev {OUTSIDE} nud permanent",
+    ]  # fmt: skip
+
+
+def _set(dev: str, settings: Mapping[str, str]) -> None:
+    for name, value in settings.items():
+        with suppress(FileNotFoundError):  # a kernel without IPv6, or one that can't do that
+            Path("/proc/sys/net", name.format(dev=dev)).write_text(value)
+
+
+def _ways(vif: Attached) -> dict[str, str]:
+    """Where to -> by which gateway, of its default routes: those that the grant lets it use, so that a program which
+    tries the other IP version first hears at once that it leads nowhere."""
+    via = {4: vif.gateway, 6: rules.ip6(vif.gateway)}
+    return {_WAYS[version]: via[version] for version in sorted(vif.object.grant.versions)}
 
 
 def raise_(vif: Attached, mark: str) -> None:
@@ -106,13 +153,24 @@ def is_whole(vif: Attached, pin: Path, here: Seen | None) -> bool | None:
         except OSError:
             return None
         with Socket() as socket:
-            there = _looked(socket).get(OUTSIDE)
-            routes = [rtnl.seen_route(m) for m in socket.dump(rtnl.dump_routes(2, _PROTOCOL))]
+            there, routes = _looked(socket).get(OUTSIDE), _default_routes(socket)
     if there is None:
         return None
-    up = here is not None and here.up and there.up and f"{vif.gateway}/31" in here.cidrs
-    ours = there.mac == vif.object.mac and there.index == vif.object.index and f"{vif.address}/31" in there.cidrs
-    return up and ours and any(r.to == "0.0.0.0/0" and r.via == vif.gateway for r in routes)
+    up = here is not None and here.up and there.up and _addresses(vif, vif.gateway) <= here.cidrs
+    ours = (there.mac, there.index) == (vif.object.mac, vif.object.index)
+    addressed = _addresses(vif, vif.address) <= there.cidrs
+    return up and ours and addressed and routes == _ways(vif)
+
+
+def _default_routes(socket: Socket) -> dict[str, str]:
+    """Those of ours in a socket's namespace, as `_ways` has them."""
+    routes = map(rtnl.seen_route, socket.dump(rtnl.dump_routes(0, _PROTOCOL)))
+    return {r.to: r.via for r in routes if r.to in _WAYS.values()}
+
+
+def _addresses(vif: Attached, address: str) -> set[str]:
+    """Those of one end, by its IPv4 address."""
+    return {f"{address}/31"} | ({f"{rules.ip6(address)}/127"} if 6 in vif.object.grant.versions else set())
 
 
 class Seen:

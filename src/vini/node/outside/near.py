@@ -1,0 +1,24 @@
+"""The IPv6 networks that the node itself is in.  Their addresses are public, but it is the site that uses them."""
+
+from __future__ import annotations
+
+from ipaddress import IPv6Network
+
+from vini.node import rtnl
+from vini.node.netlink import Socket
+from vini.node.outside.rules import RANGE6
+
+_FROM_ADDRESSES, _FROM_ANNOUNCEMENTS = 2, 9  # RTPROT_KERNEL, RTPROT_RA
+_V6 = 10
+
+
+def networks() -> tuple[str, ...]:
+    """Those on the links of this thread's namespace, as its addresses and its routers' announcements tell."""
+    with Socket() as socket:
+        routes = [
+            rtnl.seen_route(m)
+            for protocol in (_FROM_ADDRESSES, _FROM_ANNOUNCEMENTS)
+            for m in socket.dump(rtnl.dump_routes(_V6, protocol))
+        ]
+    found = {IPv6Network(r.to) for r in routes if not r.via}
+    return tuple(sorted(str(n) for n in found if n.prefixlen and not n.is_link_local and not n.subnet_of(RANGE6)))
