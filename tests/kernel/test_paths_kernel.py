@@ -245,6 +245,20 @@ def test_what_arrives_of_that_node_is_heard_and_nothing_else(echo: IcmpEcho) -> 
     assert said(lambda: raw(V4[0], socket.IPPROTO_UDP)) == set()
 
 
+def test_however_many_paths_are_in_doubt_descriptors_stay_few(echo: IcmpEcho) -> None:
+    eventually(lambda: answers(echo, V4) == {V4})
+    ears, before = Arrivals(), descriptors()
+    for first in (150, 100, 50):  # others come while those before are still in doubt
+        ears.listen({("192.0.2.1", f"192.0.2.{last}") for last in range(first, 250)})
+        assert descriptors() - before == 3 * 64
+    ears.close()
+    assert descriptors() == before
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
 def raw(to: str, protocol: int) -> None:
     """A packet of that protocol."""
     with socket.socket(socket.AF_INET6 if ":" in to else socket.AF_INET, socket.SOCK_RAW, protocol) as own:

@@ -48,10 +48,9 @@ class Arrivals:
         for way in [w for w in self._ears if w not in ways]:
             self._ears.pop(way).close()
             self._counted.pop(way, None)
-        for way in sorted(ways)[:_MOST]:
-            if way not in self._ears:
-                with suppress(OSError):  # not our address any more, or no descriptor left: there is only the silence
-                    self._ears[way] = _Ears(way)
+        for way in sorted(set(ways) - self._ears.keys())[: _MOST - len(self._ears)]:
+            with suppress(OSError):  # not our address any more, or no descriptor left: there is only the silence
+                self._ears[way] = _Ears(way)
 
     def heard(self) -> Iterator[Heard]:
         """What has arrived since."""
