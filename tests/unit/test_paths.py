@@ -217,9 +217,10 @@ class Node:
     """One of two: what it hears of the other besides answers, as `arrivals.Arrivals` does."""
 
     def __init__(self, world: Two):
-        self.world, self.inbox, self.listened = world, list[Heard](), 0
+        self.world, self.inbox, self.listened, self.ways = world, list[Heard](), 0, set[Way]()
 
     def listen(self, ways: Collection[Way]) -> None:
+        self.ways = set(ways)
         if not ways:
             self.inbox.clear()
         self.listened += bool(ways)
@@ -330,6 +331,16 @@ def test_a_cut_of_one_direction_fails_both_ends_though_packets_arrive_at_one(two
             assert 0.4 < at < 1.0
         two.loss[mute] = 0.0
         assert all(len(turned) == 1 for turned in two.pass_(80.0).values())
+
+
+def test_what_nothing_rides_on_any_more_is_not_listened_to(two: Two) -> None:
+    two.loss, two.data = {"x": 1.0, "y": 1.0}, {"x": True, "y": True}
+    assert two.pass_(5.0) == NOTHING
+    wire, paths = two.wires["x"], two.paths["x"]
+    wire.ears.inbox.append(Heard(A, None))
+    paths.watch(frozenset({B}))
+    paths.step()
+    assert wire.ears.ways == set() and paths.failed == frozenset()
 
 
 def test_an_agent_that_sends_no_notes_is_judged_by_answers_and_data() -> None:

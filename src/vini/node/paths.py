@@ -111,12 +111,13 @@ class Watch:
         self._arrived = self._refuted = -math.inf  # the last packet of theirs; when they last said that they hear none
         self._hold, self._mended = rhythm.hold, -rhythm.calm
 
-    def asked(self, now: float) -> None:
-        """A probe is on its way."""
+    def asked(self, now: float) -> bool:
+        """A probe is on its way; is the path in doubt?"""
         self._lost += 1
         doubtful = self.is_doubtful(now)
         pause = self._rhythm.soon if doubtful else self._rhythm.every * self._chance.uniform(0.75, 1.0)
         self.due = now + pause * self.slower
+        return doubtful
 
     def answer(self, now: float) -> None:
         """One has come."""
@@ -189,6 +190,7 @@ class Paths:
         self._now, self._before, self._pause = 0.0, clock(), 0.0
         self._watches = {way: self._watch(failed) for way, failed in self._read().items()}
         self._ridden: frozenset[Way] = frozenset()
+        self._doubtful: set[Way] = set()
         self.failed: frozenset[Way] = frozenset(way for way, watch in self._watches.items() if watch.failed)
         self.changed = asyncio.Event()
 
@@ -234,7 +236,7 @@ class Paths:
         learned = {way for way in heard if not self._watches[way].known}
         for way in heard:
             self._watches[way].answer(self._now)
-        self._listen()
+        self._hear()
         turned = [way for way in self._ridden if self._watches[way].judge(self._now)]
         self._ask()
         for local, remote in turned:
@@ -257,20 +259,22 @@ class Paths:
             for way in self._ridden:
                 self._watches[way].starved()
 
-    def _listen(self) -> None:
+    def _hear(self) -> None:
         """Where an answer fails to come, does anything else?"""
-        doubtful = {way for way in self._ridden if self._watches[way].is_doubtful(self._now)}
-        self._ears.listen(doubtful)
-        for way, hears in self._ears.heard() if doubtful else ():
-            self._watches[way].arrived(self._now, hears)
+        for way, hears in self._ears.heard() if self._doubtful else ():
+            if way in self._ridden:
+                self._watches[way].arrived(self._now, hears)
 
     def _ask(self) -> None:
         assert self._echo is not None
+        self._doubtful = {w for w in self._doubtful & self._ridden if self._watches[w].is_doubtful(self._now)}
         for way in self._ridden:
             watch = self._watches[way]
             if watch.due <= self._now:
                 self._echo.send(way, watch.hears(self._now))
-                watch.asked(self._now)
+                if watch.asked(self._now):
+                    self._doubtful.add(way)
+        self._ears.listen(self._doubtful)
 
     def _tell(self) -> None:
         failed = frozenset(way for way in self._ridden if self._watches[way].failed)
