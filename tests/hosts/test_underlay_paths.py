@@ -260,7 +260,10 @@ def test_an_agent_that_starts_while_a_path_is_down_leaves_its_links_down(bed: Te
 
 def test_while_packets_arrive_no_link_fails_though_all_probes_are_lost(bed: Testbed) -> None:
     """And without the packets it does, by which the rules show that they work."""
-    n1, n2 = bed.hosts["n1"], bed.hosts["n2"]
+    n1, n2, made = bed.hosts["n1"], bed.hosts["n2"], layout(parse(TRIANGLE))
+    for host, sliver, peer in ((n1, "a", "b"), (n2, "b", "a")):  # not around, as after a failure for a while
+        way = host.enter(f"{MIRROR}.{sliver}", "ip", "route", "get", address(made, peer, 4))
+        eventually(lambda w=way, p=peer: f"to-{p}" in run(*w))
     flow = Flow(n1, parse(TRIANGLE), "a", "b")  # 20 packets a second, and their answers
     try:
         eventually(lambda: flow.answers())
@@ -277,6 +280,7 @@ def test_while_packets_arrive_no_link_fails_though_all_probes_are_lost(bed: Test
 
 def test_an_agent_that_hardly_runs_fails_no_link(bed: Testbed) -> None:
     """It is stopped most of the time, a little and long."""
+    eventually(both_ends(bed, up=True))
     agents = bed.hosts["n1"].own.agents()
     try:
         for seconds in (0.3, 0.6, 0.9, 1.5, 0.2, 0.8, 3.0, 0.25, 0.75):
