@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -84,6 +86,22 @@ def cut(*directions: tuple[Host, Host]) -> Iterator[None]:
     finally:
         for host, to in directions:
             host_nft(host, f"delete table inet cut_{to.name}")
+
+
+@contextmanager
+def probes_lost(one: Host, other: Host) -> Iterator[None]:
+    """As in a flood: neither asks the other, and neither is answered; what tunnels carry arrives."""
+    for host, to in ((one, other), (other, one)):
+        host_nft(host, f"add table inet flood_{to.name}")
+        host_nft(host, f"add chain inet flood_{to.name} in {{ type filter hook input priority -300; }}")
+        host_nft(
+            host, f"add rule inet flood_{to.name} in ip saddr {to.ip} icmp type {{ echo-request, echo-reply }} drop"
+        )
+    try:
+        yield
+    finally:
+        for host, to in ((one, other), (other, one)):
+            host_nft(host, f"delete table inet flood_{to.name}")
 
 
 def mended(bed: Testbed) -> None:
@@ -238,3 +256,42 @@ def test_an_agent_that_starts_while_a_path_is_down_leaves_its_links_down(bed: Te
         eventually(n1.is_connected)
         eventually(lambda: status(bed)["substrate"] == {"a--b": WHY})
     mended(bed)
+
+
+def test_while_packets_arrive_no_link_fails_though_all_probes_are_lost(bed: Testbed) -> None:
+    """And without the packets it does, by which the rules show that they work."""
+    n1, n2, made = bed.hosts["n1"], bed.hosts["n2"], layout(parse(TRIANGLE))
+    for host, sliver, peer in ((n1, "a", "b"), (n2, "b", "a")):  # not around, as after a failure for a while
+        way = host.enter(f"{MIRROR}.{sliver}", "ip", "route", "get", address(made, peer, 4))
+        eventually(lambda w=way, p=peer: f"to-{p}" in run(*w))
+    flow = Flow(n1, parse(TRIANGLE), "a", "b")  # 20 packets a second, and their answers
+    try:
+        eventually(lambda: flow.answers())
+        with probes_lost(n1, n2):
+            deadline = time.monotonic() + 5.0
+            while time.monotonic() < deadline:
+                assert both_ends(bed, up=True)()
+            flow.end()
+            eventually(both_ends(bed, up=False))
+    finally:
+        flow.kill()
+    mended(bed)
+
+
+def test_an_agent_that_hardly_runs_fails_no_link(bed: Testbed) -> None:
+    """It is stopped most of the time, a little and long."""
+    eventually(both_ends(bed, up=True))
+    agents = bed.hosts["n1"].own.agents()
+    try:
+        for seconds in (0.3, 0.6, 0.9, 1.5, 0.2, 0.8, 3.0, 0.25, 0.75):
+            for pid in agents:
+                os.kill(pid, signal.SIGSTOP)
+            time.sleep(seconds)
+            for pid in agents:
+                os.kill(pid, signal.SIGCONT)
+            time.sleep(0.05)
+            assert both_ends(bed, up=True)()
+    finally:
+        for pid in agents:
+            os.kill(pid, signal.SIGCONT)
+    assert status(bed)["substrate"] == {}

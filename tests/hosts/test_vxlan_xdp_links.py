@@ -8,11 +8,12 @@ from socket import if_nametoindex
 import pytest
 from msgspec.structs import replace
 from own_place import eventually
-from two_hosts import UNDERLAYS, Pair, carries_up_to, line, pair_over, tcp
+from two_hosts import UNDERLAYS, Host, Pair, carries_up_to, line, pair_over, tcp
 
 from vini.edit import set_program
-from vini.model import Hook, Impairment, Program, Routing, VxlanXdp
+from vini.model import Hook, Impairment, Program, Routing, VxlanXdp, Way
 from vini.node import netns, xdp
+from vini.node.carried import Carried
 from vini.node.carrier import Carrier
 from vini.node.netlink import Socket
 from vini.node.programs import Programs
@@ -101,3 +102,24 @@ def test_shapes_and_silence_hold_on_it(tmp_path_factory: pytest.TempPathFactory)
         assert not pair.pings("a", "d")
         pair.up(line(tunnel="vxlan-xdp"), generation=4)
         eventually(lambda: pair.pings("a", "d"))
+
+
+def test_what_arrives_at_xdp_shows_that_the_path_lives(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No socket sees it; the pairs that it is handed to count it, each for its own path."""
+    for version in UNDERLAYS:
+        with pair_over(version, tmp_path_factory) as pair:
+            one, two = pair.hosts.values()
+            way, other = (one.node.address, two.node.address), (one.node.address, one.node.address)
+            carried = Carried(one.own.place)
+
+            def arrived(host: Host = one, of: Carried = carried, way: Way = way, other: Way = other) -> dict[Way, int]:
+                with netns.inside(host.path):
+                    return of.packets({way, other})
+
+            assert arrived() == {}, "there are no tunnels"
+            pair.up(line(tunnel="vxlan-xdp"))
+            eventually(lambda p=pair: p.pings("a", "d"))
+            eventually(lambda a=arrived, w=way: a().keys() == {w})
+            before = arrived()[way]
+            assert all(pair.pings("a", "d") for _ in range(5))
+            assert arrived()[way] >= before + 5

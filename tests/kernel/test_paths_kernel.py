@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
+import socket
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -11,7 +15,9 @@ from own_place import eventually, run
 
 from vini.model import Way
 from vini.node import netns, rtt
+from vini.node.arrivals import Arrivals, Heard
 from vini.node.echo import IcmpEcho
+from vini.node.paths import Paths
 
 pytestmark = [pytest.mark.root, pytest.mark.needs("ping")]
 
@@ -103,3 +109,157 @@ def test_a_thousand_answers_at_once_are_all_heard(echo: IcmpEcho) -> None:
     for _ in range(1000):
         echo.send(V4)
     assert len(list(echo.receive())) == 1000
+
+
+# --- what arrives besides answers --------------------------------------------------------------
+
+
+def mirror_image(way: Way) -> Way:
+    return way[1], way[0]
+
+
+class Both:
+    """Both nodes' watches, by a clock that goes on by what was meant to be slept: so a busy machine has more time."""
+
+    def __init__(self, way: Way):
+        self.now, self.way = 100.0, way
+        self.paths = {name: self._made(Arrivals()) for name in NAMES}
+        self.by_answers = self._made(None)  # at the first node: what it would say if it did not listen
+
+    def _made(self, ears: Arrivals | None) -> Paths:
+        return Paths(clock=lambda: self.now, seed=1, ears=ears or Deaf())
+
+    def __enter__(self) -> Both:
+        for at, name in enumerate(NAMES):
+            self.paths[name].watch(frozenset({self.way if at == 0 else mirror_image(self.way)}))
+        local = self.way[0].removesuffix("1") + "3"  # so that nothing it says is taken for what the listening one says
+        size, more = ("128", ("nodad",)) if ":" in local else ("32", ())
+        run("ip", "-n", NAMES[0], "address", "add", f"{local}/{size}", "dev", "eth0", *more)
+        self.by_answers.watch(frozenset({(local, self.way[1])}))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for paths in (*self.paths.values(), self.by_answers):
+            paths.watch(frozenset())
+
+    def step(self) -> list[bool]:
+        """Which of them are down, a moment later."""
+        time.sleep(0.03)
+        self.now += 0.03
+        for name in NAMES:
+            with netns.inside(Path("/run/netns") / name):
+                self.paths[name].step()
+        with netns.inside(Path("/run/netns") / NAMES[0]):
+            self.by_answers.step()
+        return [bool(paths.failed) for paths in self.paths.values()]
+
+    def pass_(self, seconds: float, meanwhile: Callable[[], None] = lambda: None) -> list[list[bool]]:
+        """What `step` told, one after the other."""
+        end = self.now + seconds
+        out = []
+        while self.now < end:
+            meanwhile()
+            out.append(self.step())
+        return out
+
+
+class Deaf:
+    """Listens to nothing."""
+
+    def listen(self, ways: Collection[Way]) -> None:
+        """To nothing."""
+
+    def heard(self) -> list[Heard]:
+        return []
+
+    def close(self) -> None:
+        """There is nothing."""
+
+
+class Flood:
+    """The other node sends 500 packets at each step, and of all that comes from there 99 of 100 are lost."""
+
+    def __init__(self, way: Way):
+        with netns.inside(Path("/run/netns") / NAMES[1]):
+            self._socket = socket.socket(socket.AF_INET6 if ":" in way[0] else socket.AF_INET, socket.SOCK_DGRAM)
+        self._to = (way[0], 4789)
+
+    def __enter__(self) -> Flood:
+        known = "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept;"  # ARP is not filtered either
+        loss = f"type filter hook prerouting priority -300; {known} numgen random mod 100 < 99 drop;"
+        self._nft(f"table inet narrow {{ chain c {{ {loss} }}; }}")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._nft("delete table inet narrow")
+        self._socket.close()
+
+    def _nft(self, command: str) -> None:
+        run("nsenter", f"--net=/run/netns/{NAMES[0]}", "--", "nft", command)
+
+    def send(self) -> None:
+        """What a step's time takes; where there is no way it goes nowhere."""
+        for _ in range(500):
+            with suppress(OSError):
+                self._socket.sendto(bytes(1000), self._to)
+
+
+@pytest.mark.skipif(shutil.which("nft") is None, reason="drops packets with nft(8): apt install nftables")
+@pytest.mark.parametrize("way", [V4, V6])
+def test_a_flood_costs_answers_and_is_no_failure_and_a_cut_in_it_is(echo: IcmpEcho, way: Way) -> None:
+    eventually(lambda: answers(echo, way) == {way})
+    with Both(way) as both:
+        assert not any(any(down) for down in both.pass_(2.0))
+        with Flood(way) as flood:
+            eventually(lambda: both.pass_(1.0, flood.send) and both.by_answers.failed)
+            assert not any(any(down) for down in both.pass_(5.0, flood.send))
+            run("ip", "-n", NAMES[1], "link", "set", "eth0", "down")
+            seen = both.pass_(1.0, flood.send)
+            assert seen[-1] == [True, True]
+            print("down after", *(f"{0.03 * [s[n] for s in seen].index(True):.2f} s" for n in (0, 1)))
+
+
+def test_what_arrives_of_that_node_is_heard_and_nothing_else(echo: IcmpEcho) -> None:
+    """Of tunnels of each protocol, and what its agent says; no connections, and not what people send."""
+    one, two = (Path("/run/netns") / name for name in NAMES)
+    eventually(lambda: answers(echo, V4, V6) == {V4, V6})
+    ears = Arrivals()
+
+    def said(send: Callable[[], object]) -> set[Heard]:
+        with netns.inside(two):
+            send()
+        return set(ears.heard())
+
+    with netns.inside(one):
+        ears.listen({V4, V6, ("192.0.2.1", "192.0.2.9"), ("192.0.2.77", "192.0.2.2")})
+    for way in (V4, V6):
+        there = IcmpEcho()
+        for hears in (None, True, False):
+            assert said(lambda w=way, h=hears, t=there: t.send(mirror_image(w), h)) == {Heard(way, hears)}
+        there.close()
+        for protocol in (socket.IPPROTO_UDP, socket.IPPROTO_GRE):
+            assert said(lambda w=way, p=protocol: raw(w[0], p)) == {Heard(way, None)}
+        assert said(lambda w=way: raw(w[0], socket.IPPROTO_TCP)) == set()
+        assert said(lambda w=way: run("ping", "-c1", "-W2", w[0])) == set()
+    ears.close()
+    assert said(lambda: raw(V4[0], socket.IPPROTO_UDP)) == set()
+
+
+def test_however_many_paths_are_in_doubt_descriptors_stay_few(echo: IcmpEcho) -> None:
+    eventually(lambda: answers(echo, V4) == {V4})
+    ears, before = Arrivals(), descriptors()
+    for first in (150, 100, 50):  # others come while those before are still in doubt
+        ears.listen({("192.0.2.1", f"192.0.2.{last}") for last in range(first, 250)})
+        assert descriptors() - before == 3 * 64
+    ears.close()
+    assert descriptors() == before
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def raw(to: str, protocol: int) -> None:
+    """A packet of that protocol."""
+    with socket.socket(socket.AF_INET6 if ":" in to else socket.AF_INET, socket.SOCK_RAW, protocol) as own:
+        own.sendto(bytes(24), (to, 0))

@@ -5,31 +5,50 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 import pytest
 
 from vini.model import Way
+from vini.node.arrivals import Heard
 from vini.node.echo import checksum
-from vini.node.paths import Paths, Rhythm
+from vini.node.paths import Ears, Paths, Rhythm
 
 A: Way = ("192.0.2.1", "192.0.2.2")
 B: Way = ("192.0.2.1", "192.0.2.3")
 
 
+class Silence:
+    """What other nodes send besides answers: nothing."""
+
+    def listen(self, ways: Collection[Way]) -> None:
+        """Whatever they are."""
+
+    def heard(self) -> Iterable[Heard]:
+        return ()
+
+    def close(self) -> None:
+        """There is nothing."""
+
+
 class World:
-    """A clock, and a network between nodes: what is sent is answered `rtt` later, unless it is lost."""
+    """A clock, and a network between nodes: what is sent is answered `rtt` later, unless it is lost.
+
+    A machine has no time for us for `late()` s now and then, and whatever has come is read then.
+    """
 
     def __init__(self, loss: float = 0.0, rtt: float = 0.01):
         self.now, self.loss, self.rtt = 100.0, loss, rtt
+        self.late: Callable[[], float] = lambda: 0.0
+        self.ears: Ears = Silence()
         self.cut: set[Way] = set()
         self.sent: list[tuple[float, Way]] = []
         self.closed = 0
         self._answers: list[tuple[float, Way]] = []
         self._chance = random.Random(1)
 
-    def send(self, way: Way) -> None:
+    def send(self, way: Way, _: bool | None) -> None:
         self.sent.append((self.now, way))
         if way not in self.cut and self._chance.random() >= self.loss:
             self._answers.append((self.now + self.rtt, way))
@@ -43,13 +62,13 @@ class World:
         self.closed += 1
 
     def paths(self, file: Path | None = None, **rhythm: float) -> Paths:
-        return Paths(file, lambda: self, Rhythm(**rhythm), lambda: self.now, seed=1)
+        return Paths(file, lambda: self, Rhythm(**rhythm), lambda: self.now, 1, self.ears)
 
     def pass_(self, paths: Paths, seconds: float) -> list[float]:
         """Step as often as it wants to; when the failed ones changed, in s from the beginning."""
         began, out, before = self.now, [], paths.failed
         while self.now < began + seconds:
-            self.now += paths.step()
+            self.now += paths.step() + self.late()
             if paths.failed != before:
                 out.append(self.now - began)
                 before = paths.failed
@@ -145,6 +164,193 @@ def test_time_in_which_we_did_not_run_is_nobodys_silence(world):
     assert world.pass_(paths, 3.0) == []
 
 
+@pytest.mark.parametrize("late_s", [0.02, 0.05, 0.1])
+def test_a_busy_machine_that_runs_us_notices_a_cut_within_a_second(world, late_s):
+    paths = alive(world)
+    chance = random.Random(3)
+    world.late = lambda: chance.uniform(0.0, late_s)
+    for _ in range(20):
+        assert world.pass_(paths, 70.0) == []
+        world.cut = {A}
+        (at,) = world.pass_(paths, 3.0)
+        assert 0.4 < at < 1.0
+        world.cut = set()
+        assert len(world.pass_(paths, 20.0)) == 1
+
+
+def test_who_hardly_runs_calls_nobody_dead_by_that(world):
+    """The machine runs neither us nor what hands us answers: each comes two of our steps late, or more."""
+    world.rtt = 1.2
+    paths = alive(world)
+    world.late = lambda: 0.5
+    assert world.pass_(paths, 120.0) == []
+
+
+def test_lateness_counts_as_nobodys_silence(world):
+    """What would be down by the clock on the wall is not by the time that we ran."""
+    paths = alive(world, every=0.03)
+    world.late = lambda: 0.24
+    world.cut = {A}
+    assert world.pass_(paths, 1.0) == []
+    world.cut = set()
+    assert world.pass_(paths, 60.0) == []
+
+
+def test_who_hardly_runs_notices_a_cut_all_the_same(world):
+    paths = alive(world)
+    world.late = lambda: 0.5
+    world.cut = {A}
+    (at,) = world.pass_(paths, 60.0)
+    assert at < 30.0
+
+
+def test_after_a_long_pause_all_is_asked_anew(world):
+    paths = alive(world)
+    world.cut = {A}
+    assert world.pass_(paths, 0.45) == []
+    world.now += 20.0  # stopped as it was about to say so; and meanwhile the path has come back
+    world.cut = set()
+    assert world.pass_(paths, 5.0) == []
+
+
+class Node:
+    """One of two: what it hears of the other besides answers, as `arrivals.Arrivals` does."""
+
+    def __init__(self, world: Two):
+        self.world, self.inbox, self.listened, self.ways = world, list[Heard](), 0, set[Way]()
+
+    def listen(self, ways: Collection[Way]) -> None:
+        self.ways = set(ways)
+        if not ways:
+            self.inbox.clear()
+        self.listened += bool(ways)
+
+    def heard(self) -> Iterable[Heard]:
+        out, self.inbox = self.inbox, []
+        return out
+
+    def close(self) -> None:
+        self.inbox.clear()
+
+
+class Wire(World):
+    """One node's side of `Two`."""
+
+    def __init__(self, two: Two, name: str):
+        super().__init__()
+        self.two, self.name, self.ears = two, name, Node(two)
+
+    def send(self, way: Way, hears: bool | None) -> None:
+        other = self.two.other(self.name)
+        if not self.two.arrives(self.name):
+            return
+        if self.two.notes:
+            self.two.wires[other].ears.inbox.append(Heard(A, hears))
+        if self.two.arrives(other):
+            self._answers.append((self.now + self.rtt, way))
+
+
+class Two:
+    """Two nodes that probe each other; direction -> how much of probes and notes is lost, and whether data arrives.
+
+    Each calls the path `A`.
+    """
+
+    def __init__(self, notes: bool = True):
+        self.loss, self.data = {"x": 0.0, "y": 0.0}, {"x": False, "y": False}  # of what that one sends
+        self.notes, self._chance = notes, random.Random(7)
+        self.wires = {name: Wire(self, name) for name in "xy"}
+        self.paths = {name: wire.paths() for name, wire in self.wires.items()}
+        self.failed: dict[str, list[float]] = {"x": [], "y": []}
+        for paths in self.paths.values():
+            paths.watch(frozenset({A}))
+        self._next = {"x": 100.0, "y": 100.1}
+        self.now = 100.0
+
+    def other(self, name: str) -> str:
+        return "y" if name == "x" else "x"
+
+    def arrives(self, name: str) -> bool:
+        return self._chance.random() >= self.loss[name]
+
+    def pass_(self, seconds: float) -> dict[str, list[float]]:
+        """Name -> when its path changed, in s from now."""
+        began, out = self.now, dict[str, list[float]](x=[], y=[])
+        while (at := min(self._next.values())) < began + seconds:
+            name = min(self._next, key=self._next.__getitem__)
+            wire, paths = self.wires[name], self.paths[name]
+            wire.now = self.now = at
+            if self.data[self.other(name)]:
+                wire.ears.inbox.append(Heard(A, None))
+            before = paths.failed
+            self._next[name] = at + paths.step()
+            if paths.failed != before:
+                out[name].append(at - began)
+        self.now = began + seconds
+        return out
+
+
+NOTHING: dict[str, list[float]] = {"x": [], "y": []}
+
+
+@pytest.fixture
+def two() -> Two:
+    made = Two()
+    assert made.pass_(5.0) == NOTHING
+    assert all(wire.ears.listened == 0 for wire in made.wires.values()), "nobody listens while all is well"
+    return made
+
+
+@pytest.mark.parametrize("loss", [0.5, 0.9, 0.99, 1.0])
+def test_a_flood_that_costs_all_probes_of_its_direction_is_no_failure(two: Two, loss: float) -> None:
+    """The others arrive, and tell that the flood does."""
+    two.loss["y"], two.data["y"] = loss, True
+    assert two.pass_(100.0) == NOTHING
+
+
+@pytest.mark.parametrize("loss", [0.9, 0.99, 1.0])
+def test_nor_is_a_flood_in_both_directions(two: Two, loss: float) -> None:
+    two.loss, two.data = {"x": loss, "y": loss}, {"x": True, "y": True}
+    assert two.pass_(100.0) == NOTHING
+
+
+def test_a_cut_in_the_middle_of_a_flood_is_noticed_within_a_second(two: Two) -> None:
+    two.loss["y"], two.data["y"] = 0.99, True
+    assert two.pass_(60.0) == NOTHING
+    two.loss, two.data = {"x": 1.0, "y": 1.0}, {"x": False, "y": False}
+    for (at,) in two.pass_(10.0).values():
+        assert at < 1.0
+
+
+@pytest.mark.parametrize("data", [False, True])
+@pytest.mark.parametrize("mute", ["x", "y"])
+def test_a_cut_of_one_direction_fails_both_ends_though_packets_arrive_at_one(two: Two, mute: str, data: bool) -> None:
+    for _ in range(20):
+        two.loss[mute], two.data[two.other(mute)] = 1.0, data
+        for (at,) in two.pass_(10.0).values():
+            assert 0.4 < at < 1.0
+        two.loss[mute] = 0.0
+        assert all(len(turned) == 1 for turned in two.pass_(80.0).values())
+
+
+def test_what_nothing_rides_on_any_more_is_not_listened_to(two: Two) -> None:
+    two.loss, two.data = {"x": 1.0, "y": 1.0}, {"x": True, "y": True}
+    assert two.pass_(5.0) == NOTHING
+    wire, paths = two.wires["x"], two.paths["x"]
+    wire.ears.inbox.append(Heard(A, None))
+    paths.watch(frozenset({B}))
+    paths.step()
+    assert wire.ears.ways == set() and paths.failed == frozenset()
+
+
+def test_an_agent_that_sends_no_notes_is_judged_by_answers_and_data() -> None:
+    two = Two(notes=False)
+    assert two.pass_(5.0) == NOTHING
+    two.loss["x"] = 1.0
+    for (at,) in two.pass_(10.0).values():
+        assert 0.4 < at < 1.0
+
+
 def test_an_agent_that_starts_assumes_that_paths_are_as_they_were(world, tmp_path):
     file = tmp_path / "paths.json"
     paths = alive(world, A, B, file=file)
@@ -225,7 +431,9 @@ def test_the_loop_follows_what_is_ridden_on(world):
                 await asyncio.sleep(0.005)
 
     async def go() -> None:
-        paths = Paths(None, lambda: world, Rhythm(every=0.01, soon=0.005, doubt=0.02, silence=0.05, look=0.02))
+        paths = Paths(
+            None, lambda: world, Rhythm(every=0.01, soon=0.005, doubt=0.02, silence=0.05, look=0.02), ears=Silence()
+        )
         world.rtt = 0.0
         task = asyncio.create_task(paths.run(lambda: ridden[0]))
         await until(lambda: len(world.sent) > 3)

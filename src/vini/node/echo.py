@@ -18,6 +18,10 @@ _HEAD = struct.Struct("!BBHHH")  # type, code, checksum, identifier, sequence nu
 _SOL_RAW, _ICMP_FILTER, _ICMP6_FILTER = 255, 1, 1  # socket options: which types are not wanted (raw(7), RFC 3542)
 _SO_RCVBUFFORCE = 33  # beyond what an administrator allows to others (socket(7))
 _CONTROL = 0xC0  # precedence of network control (RFC 791): a queue full of data is no failure
+_SECRET = 8  # bytes, of an agent's own
+_NOTE = struct.Struct("!4sB3x")
+_MAGIC = b"VINI"
+_SAYS = {None: 0, True: 1, False: 2}
 _AT_ONCE = 10_000  # answers that are read in one go
 
 
@@ -30,14 +34,15 @@ class IcmpEcho:
 
     def __init__(self) -> None:
         self._sockets: dict[str, socket.socket] = {}  # local address -> one
-        self._secret, self._id, self._number = os.urandom(8), random.randrange(1 << 16), 0
+        self._secret, self._id, self._number = os.urandom(_SECRET), random.randrange(1 << 16), 0
 
-    def send(self, way: Way) -> None:
+    def send(self, way: Way, hears: bool | None = None) -> None:
         """As `paths.Echo`."""
         local, remote = way
         self._number = (self._number + 1) & 0xFFFF
+        body = request(version_of(local), self._id, self._number, self._secret, note(hears))
         with suppress(OSError):
-            self._socket(local).sendto(request(version_of(local), self._id, self._number, self._secret), (remote, 0))
+            self._socket(local).sendto(body, (remote, 0))
 
     def _socket(self, local: str) -> socket.socket:
         if local not in self._sockets:
@@ -70,35 +75,55 @@ def version_of(address: str) -> int:
     return 4 if "." in address else 6
 
 
-def request(version: int, identifier: int, number: int, secret: bytes) -> bytes:
-    """An ICMP message; the length of `secret` is even."""
+def request(version: int, identifier: int, number: int, secret: bytes, more: bytes = b"") -> bytes:
+    """An ICMP message; the lengths of `secret` and of what follows it are even."""
     kind = _REQUEST[version]
     head = _HEAD.pack(kind, 0, 0, identifier, number)
     if version == 4:  # of ICMPv6 the kernel makes it, which knows the addresses
-        head = _HEAD.pack(kind, 0, checksum(head + secret), identifier, number)
-    return head + secret
+        head = _HEAD.pack(kind, 0, checksum(head + secret + more), identifier, number)
+    return head + secret + more
+
+
+def note(hears: bool | None) -> bytes:
+    """What a request tells the other node's agent, after the secret: whether we hear it.  None: we don't know."""
+    return _NOTE.pack(_MAGIC, _SAYS[hears])
+
+
+def noted(body: bytes, version: int) -> tuple[bool, bool | None]:
+    """Whether this packet is a request of another node's agent, and whether that one hears us."""
+    if version == 4:
+        body = body[(body[0] & 15) * 4 :]
+    if len(body) != _HEAD.size + _SECRET + _NOTE.size or body[0] != _REQUEST[version]:
+        return False, None
+    magic, says = _NOTE.unpack_from(body, _HEAD.size + _SECRET)
+    return magic == _MAGIC, next((hears for hears, number in _SAYS.items() if number == says), None)
 
 
 def answered(body: bytes, version: int, identifier: int, secret: bytes) -> int | None:
     """The number of our request that this packet answers; None where it is none of ours."""
     if version == 4:
         body = body[(body[0] & 15) * 4 :]
-    if len(body) != _HEAD.size + len(secret):
+    if len(body) < _HEAD.size + len(secret):
         return None
     kind, _, _, whose, number = _HEAD.unpack_from(body)
-    return number if (kind, whose, body[_HEAD.size :]) == (_REPLY[version], identifier, secret) else None
+    quoted = body[_HEAD.size : _HEAD.size + len(secret)]
+    return number if (kind, whose, quoted) == (_REPLY[version], identifier, secret) else None
 
 
-def opened(local: str) -> socket.socket:
-    """A socket for echo requests from that address, and the answers.  Raises OSError."""
+def opened(local: str, requests: bool = False) -> socket.socket:
+    """A socket for echo requests from that address, and the answers; with `requests`, for those of others instead.
+
+    Raises OSError.
+    """
+    wanted = _REQUEST if requests else _REPLY
     if "." in local:
         own = socket.socket(socket.AF_INET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.IPPROTO_ICMP)
-        own.setsockopt(_SOL_RAW, _ICMP_FILTER, struct.pack("=I", 0xFFFFFFFF & ~(1 << _REPLY[4])))
+        own.setsockopt(_SOL_RAW, _ICMP_FILTER, struct.pack("=I", 0xFFFFFFFF & ~(1 << wanted[4])))
         own.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, _CONTROL)
     else:
         own = socket.socket(socket.AF_INET6, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.IPPROTO_ICMPV6)
         words = [0xFFFFFFFF] * 8
-        words[_REPLY[6] >> 5] &= ~(1 << (_REPLY[6] & 31))
+        words[wanted[6] >> 5] &= ~(1 << (wanted[6] & 31))
         own.setsockopt(socket.IPPROTO_ICMPV6, _ICMP6_FILTER, struct.pack("=8I", *words))
         own.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, _CONTROL)
     with suppress(OSError):  # as much as a thousand paths answer at once

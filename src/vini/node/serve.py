@@ -19,7 +19,9 @@ from vini.model import ViniError
 from vini.node import cgroup, probe, wireguard_key
 from vini.node.agent import Agent
 from vini.node.answers import Answers
+from vini.node.arrivals import Arrivals
 from vini.node.broker.service import Broker
+from vini.node.carried import Carried
 from vini.node.drivers import Driver
 from vini.node.drivers.container import ContainerDriver
 from vini.node.drivers.contents import FileDriver, RootDriver
@@ -67,7 +69,7 @@ def build(place: Place) -> Agent:
         RootDriver(place), ContainerDriver(place), processes, HaltDriver(place),
     ]  # fmt: skip
     traces = Traces(place, processes)
-    paths = Paths(place.state / "paths.json")
+    paths = Paths(place.state / "paths.json", ears=Arrivals(Carried(place).packets))
     return Agent(Machine(drivers), Ledgers.below(place.state), traces, Programs(place), paths)
 
 
