@@ -18,7 +18,7 @@ from vini.rules.caller import Caller
 from vini.rules.errors import Invalid
 from vini.rules.nouns import Slice, SliceRow, asked
 from vini.rules.words import site_of
-from vini.store import authorized, calendar, crossings, guests, members, sites, specs, takings, tunnels
+from vini.store import authorized, calendar, counters, crossings, guests, members, sites, specs, takings, tunnels
 from vini.store.database import Tx
 from vini.store.page import AnyRow, matches, page
 from vini.store.specs import (
@@ -152,16 +152,28 @@ def amend(tx: Tx, name: str, how: Callable[[SliceSpec], SliceSpec]) -> bool:
     return changed
 
 
-def overtake(tx: Tx, name: str, above: int) -> None:
-    """Ask for the same by a generation above that one, which a node holds though it was never stored here.
+def overtake(tx: Tx, above: Mapping[str, int]) -> None:
+    """Ask for the same by a generation above that of each slice, which a node holds though it was never stored here;
+    of one that is gone, for its end.
 
     Far above it: other nodes may hold still higher ones of the same past, each that of its own last change.
     """
-    row = get(tx, name, lock=True)
-    if specs.is_below(tx, name, above):
-        number = max(row.generation, above) + _LEAP
-        change(tx, name, {"generation": number})
-        specs.renumber(tx, name, number)
+    there = locked(tx, above)
+    for name in there:
+        if specs.is_below(tx, name, above[name]):
+            number = max(generation(tx, name), above[name]) + _LEAP
+            change(tx, name, {"generation": number})
+            specs.renumber(tx, name, number)
+    for name in sorted(above.keys() - set(there)):
+        counters.add(tx, specs.COUNTER)  # from here on nobody writes specs but us; who made it anew meanwhile has
+        if not tx.scalar(select(slices.c.id).where(slices.c.name == name)) and specs.is_below(tx, name, above[name]):
+            _end(tx, name, max(generation(tx, name), above[name]) + _LEAP)
+
+
+def _end(tx: Tx, name: str, number: int) -> None:
+    specs.end(tx, name, number)
+    tx.execute(delete_rows(ended).where(ended.c.name == name))
+    tx.execute(insert(ended).values(name=name, generation=number))
 
 
 def expired(tx: Tx, now: float) -> list[str]:
@@ -173,10 +185,8 @@ def delete(tx: Tx, name: str) -> None:
     """It ends on all its nodes; its name goes on counting.  Raises NotFound."""
     above = next_generation(tx, name)
     tunnels.give_back(tx, name)
-    specs.end(tx, name, above)
+    _end(tx, name, above)
     tx.execute(delete_rows(slices).where(slices.c.name == name))
-    tx.execute(delete_rows(ended).where(ended.c.name == name))
-    tx.execute(insert(ended).values(name=name, generation=above))
 
 
 def next_generation(tx: Tx, name: str) -> int:
