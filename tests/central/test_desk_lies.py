@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from vini import bus
-from vini.central.delivery import Lack
+from vini.central.delivery import Ailing, Lack
 from vini.central.desk import StoredDesk
 from vini.model import Netns, SliceSpec, Sliver, SliverStatus, Topology
 from vini.rules.nouns import NodeSaid
@@ -38,6 +38,19 @@ def test_what_no_database_could_hold_is_not_asked_of_it(desk: StoredDesk) -> Non
 def test_a_stranger_whose_name_is_none_keeps_no_node_out(desk: StoredDesk) -> None:
     one, two, three = desk.identities(["n\0", "n1", "n" * 300])
     assert one is None and two is not None and three is None
+
+
+def test_what_fails_in_an_agent_is_known_until_it_is_well(desk: StoredDesk, database: Database) -> None:
+    def failing() -> tuple[str, ...]:
+        with database.reading() as tx:
+            return nodes.get(tx, "n1").failing
+
+    desk.reported([("n1", bus.Greeting("", 1, "n1", frozenset(), {}, failing=("A fails (no room).", "B fails (x).")))])
+    assert failing() == ("A fails (no room).", "B fails (x).")
+    desk.reported([("n1", Ailing(("A fails\0 (no\nroom).", *["x" * 1000] * 100))), ("gone", Ailing(("A",)))])
+    assert failing() == ("A fails (noroom).", *["x" * 254] * 19)
+    desk.reported([("n1", Ailing(()))])
+    assert failing() == ()
 
 
 def test_what_nobody_can_write_down_is_left_out_of_what_a_node_reports(desk: StoredDesk, database: Database) -> None:

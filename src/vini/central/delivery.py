@@ -38,7 +38,13 @@ class Identity(Value, frozen=True):
     why: str = ""  # a sentence for the node, where it is not
 
 
-Word = bus.Greeting | bus.Report | bus.Offset | bus.Rtts
+class Ailing(Value, frozen=True):
+    """What a node says of parts of its agent that fail."""
+
+    sentences: tuple[str, ...]
+
+
+Word = bus.Greeting | bus.Report | bus.Offset | bus.Rtts | Ailing
 
 
 class Mark(Value, frozen=True):

@@ -12,7 +12,7 @@ import msgspec
 
 from vini import bus
 from vini.central.admissions import Admissions
-from vini.central.delivery import Admitted, Identity, Lack, Mark, Newer, Who, Word
+from vini.central.delivery import Admitted, Ailing, Identity, Lack, Mark, Newer, Who, Word
 from vini.model import NotFound, SliceSpec, Value
 from vini.rules import mesh
 from vini.rules.nouns import NodeSaid
@@ -119,6 +119,7 @@ class StoredDesk:
             for node, message in sorted(words, key=lambda word: word[0]):
                 if isinstance(message, bus.Greeting):
                     _greeted(tx, node, message, now)
+            nodes.ail(tx, {n: m.sentences for n, m in words if isinstance(m, Ailing)})
             nodes.measured(tx, {n: (m.ahead_s, m.rtt_s / 2) for n, m in words if isinstance(m, bus.Offset)}, now)
             if learned := {n: m.ms for n, m in words if isinstance(m, bus.Rtts)}:
                 latencies.note(tx, learned, now)
@@ -192,7 +193,7 @@ def _greeted(tx: Tx, node: str, greeting: bus.Greeting, now: float) -> None:
         row = nodes.get(tx, node)
         said = NodeSaid(
             greeting.capabilities, row.address, row.mtu, row.cores, row.memory_mib, greeting.version,
-            greeting.wireguard, row.disk_mb, greeting.rate_mbit,
+            greeting.wireguard, row.disk_mb, greeting.rate_mbit, greeting.failing,
         )  # fmt: skip
         nodes.heard(tx, node, now, said, row.clock_offset_s)
 

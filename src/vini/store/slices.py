@@ -40,6 +40,7 @@ __all__ = [
 ]  # fmt: skip
 
 _LEAP = 1 << 20  # more than a slice is changed between two backups
+_FLOOR = "generations"  # counter: what a slice that has nothing begins with is above it, too
 _LIGHT = (*(c for c in slices.c if c.name not in ("site_id", "topology")), sites_table.c.login_base.label("site"))
 _JOINED = slices.join(sites_table)
 
@@ -170,6 +171,14 @@ def overtake(tx: Tx, above: Mapping[str, int]) -> None:
             _end(tx, name, max(generation(tx, name), above[name]) + _LEAP)
 
 
+def leap(tx: Tx) -> None:
+    """Of a database that is a backup: what it numbers from now on is above all that was numbered after it was made, so
+    that no node holds another thing of the same number."""
+    tx.execute(update(slices).values(generation=slices.c.generation + _LEAP))
+    tx.execute(update(ended).values(generation=ended.c.generation + _LEAP))
+    counters.add(tx, _FLOOR, _LEAP)
+
+
 def _end(tx: Tx, name: str, number: int) -> None:
     specs.end(tx, name, number)
     tx.execute(delete_rows(ended).where(ended.c.name == name))
@@ -201,7 +210,7 @@ def next_generation(tx: Tx, name: str) -> int:
     if _has_slivers(row.topology):
         return int(row.generation) + 1
     known = union_all(select(func.max(slices.c.generation).label("g")), select(func.max(ended.c.generation)))
-    return int(tx.scalar(select(func.max(known.subquery().c.g))) or 0) + 1
+    return max(int(tx.scalar(select(func.max(known.subquery().c.g))) or 0), counters.value(tx, _FLOOR)) + 1
 
 
 def generation(tx: Tx, name: str) -> int:
