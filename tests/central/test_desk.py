@@ -138,6 +138,22 @@ def test_of_a_restored_central_nodes_are_overtaken_that_were_at_several_generati
     assert newer(desk, "n2", greeting(home_a=two.generation)) == []
 
 
+def test_who_may_come_into_a_slice_is_not_remembered_when_it_is_gone(database: Database) -> None:
+    """A testbed has many that live for an hour."""
+    desk = StoredDesk(database)
+    ask(database, 3)
+    assert set(admitted(desk, "n1")[0]) == {"home_a"} == set(desk._door._known)
+    with database.transaction() as tx:
+        slices.delete(tx, "home_a")
+        authorized.changed(tx)
+    assert admitted(desk, "n1") == [{}]
+    with database.transaction() as tx:
+        slices.add(tx, "home_b", "ada@example.org", 1.0)
+        spec = SliceSpec("home_b", "n1", 9, frozenset({Netns("home_b.x")}))
+        slices.put_topology(tx, "home_b", Topology("home_b", UP.slivers), {"n1": spec}, 1.0)
+    assert set(admitted(desk, "n1")[0]) == {"home_b"} == set(desk._door._known)
+
+
 def test_a_node_that_holds_more_of_a_slice_that_is_gone_is_told_to_end_it(database: Database) -> None:
     """A restored central remembers that it ended, and the node that it was made anew after that."""
     desk = StoredDesk(database)

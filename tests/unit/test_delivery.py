@@ -12,7 +12,7 @@ import pytest
 
 from vini import bus
 from vini.central.connection import Connection
-from vini.central.delivery import Admitted, Delivery, Desks, Identity, Lack, Mark, Newer, Rhythm, Who, Word
+from vini.central.delivery import Admitted, Delivery, Desks, Identity, Lack, Mark, Newer, Rhythm, Telling, Who, Word
 from vini.model import DriverError, Netns, SliceSpec, Unsupported
 
 QUICK = Rhythm(beat=0.2, first=0.01, longest=0.05)
@@ -28,6 +28,7 @@ class Desk:
     def __init__(self) -> None:
         self.written: list[SliceSpec] = []
         self.looks: list[int | None] = []
+        self.heard: list[tuple[str, Word]] = []
         self.may = threading.Event()
         self.may.set()
 
@@ -53,6 +54,7 @@ class Desk:
         return [None for _ in nodes]
 
     def reported(self, words: Sequence[tuple[str, Word]]) -> Sequence[None]:
+        self.heard += words
         return [None for _ in words]
 
 
@@ -140,6 +142,18 @@ async def test_what_a_node_refused_is_tried_again_although_others_are_looked_for
         await asyncio.sleep(0.05)  # its rest is over
         desk.may.set()
         await until(lambda: node.held == {"s": 1, "t": 1})
+
+
+async def test_what_a_node_saw_before_it_took_a_change_does_not_hide_that_it_took_it() -> None:
+    """An end is told of once: no later look of the node's would tell of it again."""
+    desk = Desk()
+    telling = Telling("n1", Desks(desk), QUICK)
+    for report in (bus.Report((), slice="s", generation=6), bus.Report((), slice="s", generation=5)):
+        await telling.tell("s", report)
+    running = asyncio.create_task(telling.run())
+    await until(lambda: desk.heard)
+    running.cancel()
+    assert [word.generation for _, word in desk.heard if isinstance(word, bus.Report)] == [6]
 
 
 @pytest.mark.parametrize(("said", "times"), [(DriverError("the disk is full"), 2), (Unsupported("no SSH server"), 1)])

@@ -326,11 +326,18 @@ class Telling:
         self._news, self._room = asyncio.Event(), asyncio.Event()
 
     async def tell(self, of: str, message: Word) -> None:
-        """One word `of` something, in place of the last one."""
+        """One word `of` something, in place of the last one; not in place of one of a higher generation, which a node
+        answers with while what it saw before is still on its way."""
         while len(self._untold) >= _UNTOLD:
             self._room.clear()
             await self._room.wait()
-        self._untold.pop(of, None)
+        before = self._untold.pop(of, None)
+        if (
+            isinstance(before, bus.Report)
+            and isinstance(message, bus.Report)
+            and before.generation > message.generation
+        ):
+            message = before
         self._untold[of] = message
         self._news.set()
 
