@@ -118,8 +118,8 @@ def renumber(tx: Tx, slice_: str, generation: int) -> None:
 
 
 def amend(tx: Tx, slice_: str, generation: int, change: Callable[[SliceSpec], SliceSpec]) -> bool:
-    """What each node holds is changed so, as a new generation; False, and nothing is written, where nothing changes, or
-    where another version stored some of it."""
+    """What each node holds is changed so, as a new generation of those for which that is something else; False, and
+    nothing is written, where nothing changes, or where another version stored some of it."""
     held, lost = known(tx, slice_)
     if lost:  # whoever changes many slices goes on with the others
         log.warning("slice %s stays as it is: what %s holds of it was %s", slice_, ", ".join(sorted(lost)), _FOREIGN)
@@ -127,12 +127,14 @@ def amend(tx: Tx, slice_: str, generation: int, change: Callable[[SliceSpec], Sl
     before = {n: s for n, s in held.items() if s.objects}
     after = {n: change(s) for n, s in before.items()}
     if before != after:
-        _again(tx, slice_, after, generation)
+        _again(tx, slice_, after, generation, before)
     return before != after
 
 
-def _again(tx: Tx, slice_: str, found: Mapping[str, SliceSpec], generation: int) -> None:
-    put(tx, slice_, generation, {n: replace(s, generation=generation) for n, s in found.items()})
+def _again(
+    tx: Tx, slice_: str, found: Mapping[str, SliceSpec], generation: int, held: Mapping[str, SliceSpec] | None = None
+) -> None:
+    put(tx, slice_, generation, {n: replace(s, generation=generation) for n, s in found.items()}, held=held)
 
 
 def of_slice(tx: Tx, slice_: str) -> dict[str, SliceSpec]:
