@@ -10,6 +10,15 @@ def write(path: Path, content: bytes, mode: int = 0o600) -> None:
     """All of it is on the disk under that name when this returns, whatever happens then; until then, what was there
     before is.  OSError where the disk or the directory does not take it: nothing is changed."""
     new = path.with_name(f"{path.name}.new")
+    directory = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)  # first: later it could fail where all is done
+    try:
+        _replace(new, path, content, mode)
+        os.fsync(directory)  # a new name has reached the disk only when its directory has (fsync(2))
+    finally:
+        os.close(directory)
+
+
+def _replace(new: Path, path: Path, content: bytes, mode: int) -> None:
     try:
         new.unlink(missing_ok=True)  # one that a crash left may be readable for others
         with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode), "wb") as file:
@@ -20,8 +29,3 @@ def write(path: Path, content: bytes, mode: int = 0o600) -> None:
     except OSError:
         new.unlink(missing_ok=True)
         raise
-    directory = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(directory)  # a new name has reached the disk only when its directory has (fsync(2))
-    finally:
-        os.close(directory)

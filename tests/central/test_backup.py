@@ -12,9 +12,10 @@ import pytest
 
 from vini.central import backup, settings
 from vini.central.ca import Authority
-from vini.model import Conflict, ViniError
+from vini.model import Conflict, Netns, SliceSpec, Sliver, Topology, ViniError
+from vini.rules.nouns import NodeSaid
 from vini.rules.wishes import NewSite
-from vini.store import sites
+from vini.store import nodes, sites, slices, specs
 from vini.store.database import Database
 
 
@@ -50,6 +51,56 @@ def test_a_central_is_the_same_elsewhere(tmp_path: Path) -> None:
     assert names(there) == ["home"]
     assert Authority(there / "ca").fingerprint == Authority(here / "ca").fingerprint
     assert all(p.stat().st_mode & 0o077 == 0 for p in (there / "ca").iterdir() if p.suffix == ".key")
+
+
+def test_what_is_numbered_after_a_restoring_is_above_what_was_numbered_after_the_backup(tmp_path: Path) -> None:
+    """Also of slices that the backup does not know; nodes that have not come yet may hold all of that."""
+    here, file = tmp_path / "here", tmp_path / "b.tar.gz"
+    wanted = made(here)
+    add(Database(wanted.database_url(here)), "home_a")
+    backup.save(here, file)
+    before = add(Database(wanted.database_url(here)), "home_b", changes=30)
+    for there in (tmp_path / "one", tmp_path / "two"):
+        database = Database(backup.restore(file, there).database_url(there))
+        with database.transaction() as tx:
+            assert slices.get(tx, "home_a").generation == slices.next_generation(tx, "home_a") - 1 > before
+            held = specs.spec(tx, "home_a", "n1")
+            assert held and held.generation == 1  # nothing new is asked of nodes
+        before, last = add(database, f"home_{there.name}"), before
+        assert before > last
+        file = tmp_path / f"{there.name}.tar.gz"
+        backup.save(there, file)  # of a restored one, too
+
+
+def add(database: Database, name: str, changes: int = 1) -> int:
+    """A slice with something on a node, changed so often; its generation."""
+    with database.transaction() as tx:
+        nodes.join(tx, "n1", "home", bytes(32), NodeSaid())
+        slices.add(tx, name, "ada@example.org", 1.0)
+        for _ in range(changes):
+            number = slices.next_generation(tx, name)
+            spec = SliceSpec(name, "n1", number, frozenset({Netns(f"{name}.x")}))
+            slices.put_topology(tx, name, Topology(name, {"x": Sliver("x")}), {"n1": spec}, 1.0)
+    database.close()
+    return number
+
+
+def test_what_an_earlier_central_left_in_the_place_is_no_part_of_it(tmp_path: Path) -> None:
+    """One that was killed leaves what it had not yet written into its database's file."""
+    here, there, file = tmp_path / "here", tmp_path / "there", tmp_path / "b.tar.gz"
+    made(here)
+    backup.save(here, file)
+    old = Database(made(there).database_url(there))
+    with old.transaction() as tx:
+        sites.add(tx, NewSite("old"))
+    logs = {p: p.read_bytes() for p in there.glob("central.db-*")}
+    assert sum(map(len, logs.values()))
+    old.close()
+    (there / "settings.json").unlink()
+    for path, content in logs.items():
+        path.write_bytes(content)
+    backup.restore(file, there)
+    assert names(there) == ["home"]
 
 
 def test_it_is_of_one_moment_beside_a_writer(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from fake_agents import central as central_with
 from msgspec.structs import replace
 
 from vini import bus
+from vini.central.delivery import Ailing
 from vini.central.hub import Hub, Identity
 from vini.model import Conflict, NotFound
 from vini.node import identity as identities
@@ -335,6 +336,18 @@ async def test_how_far_a_nodes_clock_is_off(central, tmp_path, ahead):
     async with central(tmp_path) as c, node(tmp_path / "n", c.admit("one"), clock=lambda: time.time() + ahead):
         offset = (await eventually(lambda: c.desk.said("one", bus.Offset)))[0]
         assert offset.ahead_s == pytest.approx(ahead, abs=0.5 * offset.rtt_s + 0.01)
+
+
+async def test_what_fails_in_a_nodes_agent_is_heard_when_it_comes_when_that_changes_and_not_again(central, tmp_path):
+    async with central(tmp_path) as c, node(tmp_path / "n", c.admit("one")) as n:
+        await eventually(lambda: len(c.desk.said("one", bus.Offset)) > 1)
+        assert c.desk.said("one", bus.Greeting)[-1].failing == () and c.desk.said("one", Ailing) == []
+        n.answers.ailing = lambda: ("The broker fails (OSError: no room).",)
+        await eventually(lambda: c.desk.said("one", Ailing) == [Ailing(("The broker fails (OSError: no room).",))])
+        heard = len(c.desk.said("one", bus.Offset))
+        await eventually(lambda: len(c.desk.said("one", bus.Offset)) > heard + 2)
+        n.answers.ailing = tuple
+        await eventually(lambda: c.desk.said("one", Ailing)[1:] == [Ailing(())])
 
 
 async def test_a_wrong_clock_neither_disconnects_nor_flaps(central, tmp_path):

@@ -138,6 +138,61 @@ def test_of_a_restored_central_nodes_are_overtaken_that_were_at_several_generati
     assert newer(desk, "n2", greeting(home_a=two.generation)) == []
 
 
+def test_who_may_come_into_a_slice_is_not_remembered_when_it_is_gone(database: Database) -> None:
+    """A testbed has many that live for an hour."""
+    desk = StoredDesk(database)
+    ask(database, 3)
+    assert set(admitted(desk, "n1")[0]) == {"home_a"} == set(desk._door._known)
+    with database.transaction() as tx:
+        slices.delete(tx, "home_a")
+        authorized.changed(tx)
+    assert admitted(desk, "n1") == [{}]
+    with database.transaction() as tx:
+        slices.add(tx, "home_b", "ada@example.org", 1.0)
+        spec = SliceSpec("home_b", "n1", 9, frozenset({Netns("home_b.x")}))
+        slices.put_topology(tx, "home_b", Topology("home_b", UP.slivers), {"n1": spec}, 1.0)
+    assert set(admitted(desk, "n1")[0]) == {"home_b"} == set(desk._door._known)
+
+
+def test_a_node_that_holds_more_of_a_slice_that_is_gone_is_told_to_end_it(database: Database) -> None:
+    """A restored central remembers that it ended, and the node that it was made anew after that."""
+    desk = StoredDesk(database)
+    ask(database, 3)
+    with database.transaction() as tx:
+        slices.delete(tx, "home_a")
+    (end,) = newer(desk, "n1", greeting(home_a=20))
+    assert not end.objects and end.generation > 20
+    with database.transaction() as tx:
+        slices.add(tx, "home_a", "ada@example.org", 1.0)
+        assert slices.next_generation(tx, "home_a") > end.generation
+
+
+@pytest.mark.parametrize("since", [None, Mark(0, 0)], ids=["all", "what was written"])
+@pytest.mark.parametrize("said", [{"ended": {"home_a": 9}}, {"forgotten": 9}, {"forgotten": 3}], ids=str)
+def test_a_node_that_ended_or_forgot_more_is_not_asked_in_vain(database, said, since) -> None:
+    """As one that comes into a slice which has had few changes, after many others that had more."""
+    desk = StoredDesk(database)
+    ask(database, 3)
+    told = replace(greeting(), **said)
+    (spec,) = newer(desk, "n1", told, since)
+    assert spec.generation > 9 and spec.objects == {Netns("home_a.x")}
+    held = replace(told, ended={}, generations={"home_a": spec.generation})
+    assert newer(desk, "n1", held) == []
+
+
+def test_an_end_is_asked_for_until_the_node_was_heard_to_have_ended_it(database: Database) -> None:
+    """The central may have died before it wrote down what the node answered."""
+    desk = StoredDesk(database)
+    ask(database, 3)
+    with database.transaction() as tx:
+        slices.delete(tx, "home_a")
+        (asked,) = specs.specs_of_node(tx, "n1")
+    ended = replace(greeting(), ended={"home_a": asked.generation})
+    assert newer(desk, "n1", ended) == [asked]
+    desk.reported([("n1", bus.Report((), slice="home_a", generation=asked.generation))])
+    assert newer(desk, "n1", ended) == []
+
+
 def test_what_another_version_stored_keeps_no_other_node_from_being_told(database: Database) -> None:
     desk = StoredDesk(database)
     ask(database, 3)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import pytest
@@ -87,6 +87,12 @@ def test_only_who_knows_the_secret_is_answered(both: tuple[Peers, Peers]) -> Non
     for nonsense in (b"", b"\xff", msgspec.msgpack.encode({"node": "n1", "request": {"message": "stop"}})):
         assert http.post(peers._ASK, content=nonsense, headers=known).status_code == 400
     assert http.post(peers._ASK, content=bytes(peers._MOST_BYTES + 1), headers=known).status_code == 413
+
+
+def test_whatever_a_central_asks_for_a_user_may_go_through_another() -> None:
+    """The rest is of the central that attends to the node, or of the machine itself; commands go another way."""
+    own = {bus.Accept, bus.Foresee, bus.Authorize, bus.AskRtts, bus.Stop, *get_args(bus.Stream)}
+    assert set(get_args(peers._Question)) == set(get_args(bus.Request)) - own
 
 
 def test_a_row_is_written_once_and_taken_back(database: Database) -> None:

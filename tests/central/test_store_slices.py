@@ -88,6 +88,18 @@ def test_nodes_for_which_nothing_changes_stay_at_their_generation(db):
         assert specs.written(tx, "princeton_iias", 5) >= {"n1", "n2"}
 
 
+def test_what_is_amended_is_told_to_those_for_which_it_is_something_else(db):
+    """As of a slice on a thousand nodes of which one is leased, or a path between two is taken down."""
+    put(db, ("n1", "n2"))
+    with db.transaction() as tx:
+        assert slices.amend(tx, "princeton_iias", lambda s: replace(s, expires=9.0) if s.node == "n2" else s)
+    assert held(db, "n1") == [spec("n1", 1)]
+    assert held(db, "n2") == [spec("n2", 2, expires=9.0)]
+    with db.reading() as tx:
+        assert slices.get(tx, "princeton_iias").generation == 2
+        assert slices.behind(tx, "princeton_iias") == {"n1": 1, "n2": 2}
+
+
 def test_nothing_goes_back_to_an_older_generation(db):
     put(db, ("n1",), 7)
     for old in (7, 3):

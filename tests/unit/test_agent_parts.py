@@ -50,6 +50,7 @@ async def test_what_fails_is_begun_again_after_growing_pauses_and_told_of(waited
     assert len(begun) == 8 and waited == [1, 2, 4, 8, 16, 32, 60, 60]
     (sentence,) = one.failing()
     assert sentence.startswith("The broker failed 8 times, last 0 s ago (OSError: no room); the agent begins it again")
+    assert one.ailing() == ("The broker fails (OSError: no room).",)
 
 
 @pytest.mark.usefixtures("waited")
@@ -73,4 +74,4 @@ async def test_the_others_go_on_and_what_is_well_for_long_is_not_told_of() -> No
     await _until(two, lambda: "well" in ran)
     assert ran == ["failed", "well", "cleared up"] and "A failed, last 0 s ago (ZeroDivisionError)" in two.failing()[0]
     now[0] = 1000.0
-    assert two.failing() == ()
+    assert two.failing() == two.ailing() == ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -45,6 +46,16 @@ def test_every_figure_is_there_and_nothing_is_left(monkeypatch: pytest.MonkeyPat
 
 
 @root
+@pytest.mark.skipif(not shutil.which("nats-server"), reason="nats-server is not installed")
+def test_what_the_engine_costs_is_told_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fleet_postgres, "programs", lambda: None)
+    results = fleet.measure(quick=True, say=lambda _: None, sizes=structs.replace(TINY, engine="nats"))
+    figures = {r["name"]: r["value"] for r in msgspec.json.decode(msgspec.json.encode(results))["rows"]}
+    assert figures["memory of nats-server"] > 1
+    assert left() == []
+
+
+@root
 def test_ctrl_c_in_the_middle_leaves_nothing() -> None:
     sizes = msgspec.json.encode(structs.replace(TINY, idle_s=600.0)).decode()
     program = (
@@ -56,7 +67,7 @@ def test_ctrl_c_in_the_middle_leaves_nothing() -> None:
     for line in process.stdout:
         if b"nothing to do" in line:
             break
-    children = _children(process.pid)
+    children = fleet.children(process.pid)
     assert len(children) >= 2
     process.send_signal(signal.SIGINT)
     process.wait(60)
@@ -65,11 +76,6 @@ def test_ctrl_c_in_the_middle_leaves_nothing() -> None:
     while any(Path(f"/proc/{pid}").exists() for pid in children):
         assert time.monotonic() < deadline
         time.sleep(0.05)
-
-
-def _children(parent: int) -> list[int]:
-    stats = {int(p.parent.name): fleet._read(p).rpartition(b")")[2].split() for p in Path("/proc").glob("[0-9]*/stat")}
-    return [pid for pid, fields in stats.items() if fields and int(fields[1]) == parent]
 
 
 def test_what_fills_the_store_is_what_a_central_would_have_written(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import click
 import pytest
@@ -16,6 +17,7 @@ from click.testing import CliRunner
 
 from vini.cli import choose, links, vini
 from vini.model import BurstLoss, Denied, End, Impairment, Link, TopologyError, ViniError
+from vini.rules.nouns import NodeRow
 
 COMMANDS = vini.list_commands(None)  # type: ignore[arg-type]
 
@@ -401,6 +403,22 @@ def test_what_is_no_initscript_is_not_sent(name, script, said, tmp_path):
     (tmp_path / "file").write_bytes(script)
     told = CliRunner().invoke(vini, ["initscript", "set", name, str(tmp_path / "file")])
     assert said in str(told.exception) + told.output
+
+
+def test_parts_that_fail_in_a_nodes_agent_are_shown_with_the_nodes(monkeypatch):
+    fails = ("The broker fails (OSError: no room).",)
+    rows = [
+        NodeRow(
+            i, f"n{i}", "home", "boot", bytes(32), frozenset(), "", 1500, 1.0, 9, "", 1.0, 1.0, 0.0, failing=failing
+        )
+        for i, failing in enumerate((fails, ()))
+    ]
+    monkeypatch.setattr("vini.cli.testbed.remote", lambda: SimpleNamespace(pages=lambda *_, **__: rows))
+    shown = CliRunner().invoke(vini, ["nodes"])
+    assert shown.exit_code == 0 and "n1:" not in shown.output
+    assert "n0: The broker fails (OSError: no room). Its agent begins that again by itself" in shown.output
+    told = json.loads(CliRunner().invoke(vini, ["nodes", "--json"]).output)
+    assert [row["failing"] for row in told] == [["The broker fails (OSError: no room)."], []]
 
 
 def test_who_is_not_logged_in_needs_no_logout(monkeypatch, tmp_path):

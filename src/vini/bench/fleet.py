@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from statistics import median
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import httpx
 import msgspec
@@ -57,6 +57,7 @@ class Sizes(Value, frozen=True):
     idle_s: float
     settled_s: float = 1.0  # without more to do: the central is idle
     rest_s: float = 5.0  # of a real agent, before its memory is measured
+    engine: Literal["hub", "nats"] = "hub"  # what the central reaches its nodes over
 
 
 FULL = Sizes(agents=1000, slices=600, rounds=3, changes=30, changes_of_all=3, idle_s=10)
@@ -100,7 +101,7 @@ def _all(sizes: Sizes, disk: Path, memory: Path, say: Say) -> Found:
         else:
             url, database_pid = "", 0
             out.append(Missing("PostgreSQL", "it is not installed (`apt-get install postgresql`); all is on SQLite"))
-        central = stack.enter_context(_Central.running(disk / "central", url))
+        central = stack.enter_context(_Central.running(disk / "central", url, sizes.engine))
         keys = {f"n{i:04}": os.urandom(32) for i in range(1, sizes.agents + 1)}
         names = list(keys)
         out += _filled(central, keys, sizes, say)
@@ -251,6 +252,8 @@ def _idle(central: _Central, fleet: _Fleet, database_pid: int, sizes: Sizes, say
     parties = {"the central": [central.pid], "all agents": fleet.pids}
     if database_pid:
         parties["PostgreSQL"] = [database_pid]
+    if sizes.engine == "nats":
+        parties["nats-server"] = children(central.pid)
     fleet.settle(central, sizes.settled_s)
     before, started = {name: sum(map(_cpu_s, pids)) for name, pids in parties.items()}, time.monotonic()
     time.sleep(sizes.idle_s)
@@ -258,10 +261,19 @@ def _idle(central: _Central, fleet: _Fleet, database_pid: int, sizes: Sizes, say
     shares = {name: 100 * (sum(map(_cpu_s, pids)) - before[name]) / seconds for name, pids in parties.items()}
     idle = f"{sizes.agents} nodes, nothing to do"
     out: Found = [
-        row(f"{idle}: the central", [shares["the central"]], "% of a core", _at(sizes, 10.0)),
+        row(
+            f"{idle}: the central",
+            [shares["the central"]],
+            "% of a core",
+            _at(sizes, 10.0),
+            note="with its nats-server" if "nats-server" in parties else "",
+        ),
     ]
     if database_pid:
         out.append(row(f"{idle}: PostgreSQL", [shares["PostgreSQL"]], "% of a core"))
+    if "nats-server" in parties:
+        out.append(row(f"{idle}: nats-server", [shares["nats-server"]], "% of a core"))
+        out.append(row("memory of nats-server", [sum(map(_pss_mb, parties["nats-server"]))], "MB"))
     note = "on as many machines, otherwise"
     out.append(row(f"{idle}: the simulated agents together", [shares["all agents"]], "% of a core", note=note))
     out.append(row("memory of the central", [_pss_mb(central.pid)], "MB"))
@@ -307,6 +319,12 @@ def _cpu_s(pid: int) -> float:
     return total / _TICKS
 
 
+def children(parent: int) -> list[int]:
+    """The processes that it has."""
+    stats = {int(p.parent.name): _read(p).rpartition(b")")[2].split() for p in Path("/proc").glob("[0-9]*/stat")}
+    return [pid for pid, fields in stats.items() if fields and int(fields[1]) == parent]
+
+
 def _pss_mb(pid: int) -> float:
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1000
@@ -350,12 +368,13 @@ class _Central:
 
     @staticmethod
     @contextmanager
-    def running(directory: Path, url: str) -> Iterator[_Central]:
-        port = _free_port()
+    def running(directory: Path, url: str, engine: str) -> Iterator[_Central]:
+        port, engine_port = _free_port(), _free_port()
         vini = [sys.executable, "-m", "vini.cli", "central"]
         made = subprocess.run(
             [*vini, "init", "--dir", str(directory), "--name", "127.0.0.1", "--port", str(port), "--admin",
-             fleet_store.ADMIN, "--site", fleet_store.SITE, *(["--database", url] if url else [])],
+             fleet_store.ADMIN, "--site", fleet_store.SITE, *(["--database", url] if url else []),
+             *(["--engine", engine, "--engine-port", str(engine_port)] if engine != "hub" else [])],
             capture_output=True,
         )  # fmt: skip
         if made.returncode:

@@ -360,6 +360,7 @@ class Clock(Message, frozen=True):
 
     received: float
     answered: float
+    failing: tuple[str, ...] = ()  # a sentence of each part of its agent that fails, the same as long as that does
 
 
 class Offset(Message, frozen=True):

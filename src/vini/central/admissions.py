@@ -77,6 +77,8 @@ class Admissions:
         """Where the database counts changes since, look at all that is remembered."""
         if self._at == admitted:
             return
+        there = authorized.slices_there(tx) if self._known else set()
+        self._known = {s: known for s, known in self._known.items() if s in there}  # not of all that ever were
         now = _of_slices(tx, self._known) if self._known else {}
         granting = tags.granting(tx)
         for slice_, known in self._known.items():

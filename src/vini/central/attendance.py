@@ -14,7 +14,7 @@ from vini import bus
 from vini.bus import frames
 from vini.central.clock import ClockFilter
 from vini.central.connection import Connection, Misbehaves
-from vini.central.delivery import Delivery, Desks, Identity, Rhythm, asked, calm
+from vini.central.delivery import Ailing, Delivery, Desks, Identity, Rhythm, asked, calm
 from vini.model import ViniError
 from vini.rules import mesh
 
@@ -78,16 +78,19 @@ class Attendance:
             await asyncio.sleep(self._rhythm.beat - within)
 
     async def _beat(self) -> None:
-        """Measure the node's clock; one that does not answer has gone."""
-        told, told_at = bus.Offset(0.0, math.inf), -math.inf
+        """Measure the node's clock, and hear how its agent is; one that does not answer has gone."""
+        told, told_at, ailed = bus.Offset(0.0, math.inf), -math.inf, self._greeting.failing
         clock = ClockFilter()
         for measured in itertools.count(1):
             try:
                 async with asyncio.timeout(self._rhythm.patience):
-                    offset = await self._offset()
+                    offset, ails = await self._offset()
             except TimeoutError:
                 self.connection.end("This node does not answer.", 1001)
                 return
+            if ails != ailed:
+                ailed = ails
+                await self.delivery.tell(Ailing(ails))
             now = time.monotonic()
             offset = clock.add(offset, now)
             if now - told_at >= self._rhythm.review or _is_news(told, offset):
@@ -117,15 +120,15 @@ class Attendance:
         if isinstance(reply, bus.Rtts):  # of others than those nobody asked it
             await self.delivery.tell(bus.Rtts({peer: reply.ms.get(peer) for peer in question.peers}))
 
-    async def _offset(self) -> bus.Offset:
-        """By four moments, as NTP does it (RFC 5905, 8)."""
+    async def _offset(self) -> tuple[bus.Offset, tuple[str, ...]]:
+        """By four moments, as NTP does it (RFC 5905, 8); and what fails in its agent."""
         asked_at, started = self._clock(), time.monotonic()
         reply = await self.connection.ask(bus.AskClock())
         took = time.monotonic() - started
         if not isinstance(reply, bus.Clock):
             raise Misbehaves(f"Asked for its clock, the node answered with a {type(reply).__name__}.")
         ahead = (reply.received + reply.answered) / 2 - (asked_at + took / 2)
-        return bus.Offset(ahead, max(0.0, took - (reply.answered - reply.received)))
+        return bus.Offset(ahead, max(0.0, took - (reply.answered - reply.received))), reply.failing
 
 
 def _is_news(told: bus.Offset, now: bus.Offset) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import shutil
 import sqlite3
@@ -15,9 +14,12 @@ from pathlib import Path
 import msgspec
 from sqlalchemy.engine import make_url
 
+from vini import durable
 from vini.central import settings as settings_file
 from vini.central.settings import Settings
 from vini.model import Conflict, Unsupported, ViniError
+from vini.store import slices
+from vini.store.database import Database
 
 _DATABASE = {"sqlite": "central.db", "postgresql": "central.pgdump"}
 _PLAIN = ("settings.json", "ca/ca.pem", "ca/ca.key", "ca/server.pem", "ca/server.key", "ca/engine.seed")
@@ -75,8 +77,9 @@ def restore(file: Path, directory: Path, database: str = "", names: tuple[str, .
     directory.chmod(0o700)
     for name in _PLAIN[1:]:
         if name in members:
-            _write(directory / name, members[name])
+            durable.write(directory / name, members[name])
     _load(settings, directory, members, file)
+    _leap(settings.database_url(directory))
     settings_file.write(directory, settings)  # last: so a central that is there is whole
     return settings
 
@@ -98,12 +101,6 @@ def _settings(members: dict[str, bytes], file: Path) -> Settings:
         return msgspec.json.decode(members["settings.json"], type=Settings)
     except msgspec.DecodeError as e:
         raise ViniError(f"The settings in {file} can't be read: {e}; it is of another version.") from e
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.unlink(missing_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as f:
-        shutil.copyfileobj(io.BytesIO(content), f)
 
 
 # --- databases ----------------------------------------------------------------------------------
@@ -136,12 +133,26 @@ def _load(settings: Settings, directory: Path, members: dict[str, bytes], file: 
             f"The database in {file} is of another kind than {_kind(url)!r}; give --database of the kind that it was."
         )
     if _kind(url) == "sqlite":
-        _write(Path(str(make_url(url).database)), members[name])
+        path = Path(str(make_url(url).database))
+        for of_another in ("-wal", "-shm"):  # SQLite would put what is in it into ours
+            path.with_name(path.name + of_another).unlink(missing_ok=True)
+        durable.write(path, members[name])
         return
     with tempfile.NamedTemporaryFile() as dump:
         dump.write(members[name])
         dump.flush()
         _program("pg_restore", "--exit-on-error", "--no-owner", f"--dbname={_libpq(url)}", dump.name)
+
+
+def _leap(url: str) -> None:
+    """Nodes may hold what was asked of them after the backup was made."""
+    database = Database(url)
+    try:
+        database.migrate()
+        with database.transaction() as tx:
+            slices.leap(tx)
+    finally:
+        database.close()
 
 
 def _libpq(url: str) -> str:

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from vini import bus
 from vini.central.batch import Batch
 from vini.central.connection import Connection
-from vini.model import SliceSpec, Stale, Value, ViniError
+from vini.model import SliceSpec, Stale, Unsupported, Value, ViniError
 from vini.rules import mesh
 
 Q = TypeVar("Q")
@@ -38,7 +38,13 @@ class Identity(Value, frozen=True):
     why: str = ""  # a sentence for the node, where it is not
 
 
-Word = bus.Greeting | bus.Report | bus.Offset | bus.Rtts
+class Ailing(Value, frozen=True):
+    """What a node says of parts of its agent that fail."""
+
+    sentences: tuple[str, ...]
+
+
+Word = bus.Greeting | bus.Report | bus.Offset | bus.Rtts | Ailing
 
 
 class Mark(Value, frozen=True):
@@ -143,6 +149,7 @@ class Delivery:
         self._woken.set()
         self._look_who = asyncio.Event()
         self._since: Mark | None = None  # all that was written until then has been looked at
+        self._anew = False  # something of that is to be looked at again
         self._gave_up: set[str] = set()  # slices that ended on the node since it was looked who may log in there
         self._under_way: dict[str, asyncio.Task[None]] = {}
         self._later: set[str] = set()  # slices of which something newer waits until they are not under way any more
@@ -190,11 +197,13 @@ class Delivery:
         return Lack(self._node, self._greeting, self._since)
 
     async def _send_newer(self) -> None:
+        if self._anew:
+            self._since, self._anew = None, False
         found = await asked(self._desk.newer, self._lack(), self._rhythm)
         self._since = found.mark
         if found.admits:
             self._look_who.set()
-        newer = [s for s in found.specs if s.generation > self._known(s.slice)]
+        newer = [s for s in found.specs if self._lacks(s)]
         for slice_, specs in groupby(sorted(newer, key=lambda s: (s.slice, s.generation)), key=lambda s: s.slice):
             if slice_ not in self._under_way and slice_ not in self._resting:
                 self._begin(slice_, list(specs))
@@ -206,6 +215,7 @@ class Delivery:
         told: dict[str, bus.Admission] | None = None
         now: dict[str, bus.Admission] = {}
         since: Mark | None = None
+        waits = self._rhythm.first
         while True:
             await self._look_who.wait()
             self._look_who.clear()
@@ -218,15 +228,24 @@ class Delivery:
                 await self._connection.ask(bus.Authorize(now))
             except bus.NodeAway:
                 return
-            except ViniError as e:  # an older node, or one that lacks what SSH needs
+            except (Unsupported, bus.Foreign) as e:  # it lacks what SSH needs, or is an older one
                 log.warning("node %s lets nobody new log in: %s", self._node, e)
-            told = now
+            except ViniError as e:  # as a full disk; whoever lost his key may still come in there
+                if waits == self._rhythm.first:
+                    log.warning("node %s does not write down who may log in; it is told again: %s", self._node, e)
+                await asyncio.sleep(waits * random.uniform(0.5, 1.0))
+                waits = min(2 * waits, self._rhythm.longest)
+                self._look_who.set()
+                continue
+            told, waits = now, self._rhythm.first
 
     def _begin(self, slice_: str, specs: list[SliceSpec]) -> None:
         self._under_way[slice_] = asyncio.create_task(self._send(slice_, specs))
 
-    def _known(self, slice_: str) -> int:
-        return max(self._greeting.generations.get(slice_, 0), self._greeting.ended.get(slice_, 0))
+    def _lacks(self, spec: SliceSpec) -> bool:
+        """An end is sent again: that the node was heard to have it may have been lost."""
+        known = max(self._greeting.generations.get(spec.slice, 0), self._greeting.ended.get(spec.slice, 0))
+        return spec.generation > known or (spec.generation == known and not spec.objects)
 
     async def _send(self, slice_: str, specs: list[SliceSpec]) -> None:
         """In the order of their generations."""
@@ -245,9 +264,10 @@ class Delivery:
                 self._look_again(slice_)
 
     def _look_again(self, slice_: str) -> None:
-        """At all there is: what was passed over is not among the newest any more."""
+        """At all there is: what was passed over is not among the newest any more.  Not in the look that may be under
+        way, which began before."""
         self._later.discard(slice_)
-        self._since = None
+        self._anew = True
         self._woken.set()
 
     async def _accept(self, spec: SliceSpec) -> None:
@@ -306,11 +326,18 @@ class Telling:
         self._news, self._room = asyncio.Event(), asyncio.Event()
 
     async def tell(self, of: str, message: Word) -> None:
-        """One word `of` something, in place of the last one."""
+        """One word `of` something, in place of the last one; not in place of one of a higher generation, which a node
+        answers with while what it saw before is still on its way."""
         while len(self._untold) >= _UNTOLD:
             self._room.clear()
             await self._room.wait()
-        self._untold.pop(of, None)
+        before = self._untold.pop(of, None)
+        if (
+            isinstance(before, bus.Report)
+            and isinstance(message, bus.Report)
+            and before.generation > message.generation
+        ):
+            message = before
         self._untold[of] = message
         self._news.set()
 

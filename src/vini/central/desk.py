@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -11,15 +12,19 @@ import msgspec
 
 from vini import bus
 from vini.central.admissions import Admissions
-from vini.central.delivery import Admitted, Identity, Lack, Mark, Newer, Who, Word
+from vini.central.delivery import Admitted, Ailing, Identity, Lack, Mark, Newer, Who, Word
 from vini.model import NotFound, SliceSpec, Value
 from vini.rules import mesh
 from vini.rules.nouns import NodeSaid
+from vini.rules.words import NODE, SLICE
 from vini.store import authorized, counters, events, latencies, nodes, slices, specs
 from vini.store.database import Database, Tx
 
 _RING_S = 5.0  # how old the ring of nodes may be that measure each other
 _SHOWN = 10  # links that an event names
+_BELIEVED = 1 << 62  # no slice is ever changed so often; and the database's numbers end at twice that
+_LONGEST = 40  # letters of a slice's name
+_LONGEST_SAID = 2000  # letters of what a node says, in an event
 _WHY = {
     "disabled": "An administrator has disabled it; `vini node enable` on the central's side lets it back.",
     "reinstall": "It is to be reinstalled: join it again with a new token.",
@@ -37,14 +42,14 @@ class StoredDesk:
     def identities(self, names: Sequence[str]) -> list[Identity | None]:
         """None where there is no such node."""
         with self._database.reading() as tx:
-            found = nodes.identities(tx, names)
+            found = nodes.identities(tx, [name for name in names if re.fullmatch(NODE, name)])
         return [_identity(*found[name]) if name in found else None for name in names]
 
     def newer(self, lacks: Sequence[Lack]) -> list[Newer]:
         """What each node lacks or holds at a lower generation, and the ends of what isn't asked of it any more.
 
-        A node that holds a higher generation than any that is stored, as after the restoring of a backup, is asked
-        for what is stored by a generation above that.
+        A node that holds a higher generation than what is stored for it, as after the restoring of a backup, or that
+        ended such a one, or forgot it, would refuse that: it is asked for the same by a generation above.
         """
         ahead: dict[str, int] = {}
         with self._database.reading() as tx:
@@ -55,26 +60,26 @@ class StoredDesk:
             found = []
             for lack in lacks:
                 if lack.since is not None:
-                    some = [s for s in fresh.get(lack.node, ()) if s.generation > _held(lack.greeting, s.slice)]
+                    some = [
+                        s
+                        for s in fresh.get(lack.node, ())
+                        if _lacks(lack.greeting, s.slice, specs.Number(s.generation, not s.objects), ahead)
+                    ]
                     admits = lack.node in fresh or lack.since.admitted != mark.admitted
                 else:
                     some, admits = self._all_newer(tx, lack.node, lack.greeting, ahead), True
                 found.append(Newer(tuple(some), mark, admits))
         if ahead:
             with self._database.transaction() as tx:
-                for slice_ in slices.locked(tx, ahead):
-                    slices.overtake(tx, slice_, ahead[slice_])
+                slices.overtake(tx, ahead)
             return self.newer(lacks)
         return found
 
     def _all_newer(self, tx: Tx, node: str, greeting: bus.Greeting, ahead: dict[str, int]) -> list[SliceSpec]:
         """Of all there is; bodies are read of those only."""
-        wanted = specs.generations_of_node(tx, node)
-        for slice_, g in wanted.items():
-            if (has := greeting.generations.get(slice_, 0)) > g:
-                ahead[slice_] = max(has, ahead.get(slice_, 0))
-        found = [specs.spec(tx, s, node) for s, g in wanted.items() if g > _held(greeting, s)]
-        lost = {s: g for s, g in greeting.generations.items() if s not in wanted}
+        wanted = specs.numbers_of_node(tx, node)
+        found = [specs.spec(tx, s, node) for s, number in wanted.items() if _lacks(greeting, s, number, ahead)]
+        lost = {s: g for s, g in greeting.generations.items() if s not in wanted and _is_believed(s, g)}
         return [s for s in found if s is not None] + (specs.strays(tx, node, lost) if lost else [])
 
     def authorized(self, whos: Sequence[Who]) -> list[Admitted]:
@@ -108,14 +113,13 @@ class StoredDesk:
         """Write down what nodes say.  One that was deleted meanwhile says nothing any more."""
         now = self._clock()
         with self._database.transaction() as tx:
-            reports = [
-                (m.slice, n, m.generation, msgspec.json.encode(m)) for n, m in words if isinstance(m, bus.Report)
-            ]
-            _note_news(tx, [(n, m) for n, m in words if isinstance(m, bus.Report) and not m.refused], now)
-            specs.acknowledge_all(tx, reports, now)
+            reports = [(n, m) for n, m in words if isinstance(m, bus.Report) and _is_name(m.slice)]
+            _note_news(tx, [(n, m) for n, m in reports if not m.refused], now)
+            specs.acknowledge_all(tx, [(m.slice, n, m.generation, msgspec.json.encode(m)) for n, m in reports], now)
             for node, message in sorted(words, key=lambda word: word[0]):
                 if isinstance(message, bus.Greeting):
                     _greeted(tx, node, message, now)
+            nodes.ail(tx, {n: m.sentences for n, m in words if isinstance(m, Ailing)})
             nodes.measured(tx, {n: (m.ahead_s, m.rtt_s / 2) for n, m in words if isinstance(m, bus.Offset)}, now)
             if learned := {n: m.ms for n, m in words if isinstance(m, bus.Rtts)}:
                 latencies.note(tx, learned, now)
@@ -142,7 +146,8 @@ def _note_news(tx: Tx, reported: Sequence[tuple[str, bus.Report]], now: float) -
         news += [(events.SLOWED, f"{_name(s)}: {why}") for s, why in new.slowed.items() if s not in old.slowed]
         news += [(events.UNSLOWED, _name(s)) for s in old.slowed if s not in new.slowed]
         for what, detail in news:
-            events.add(tx, at=now, who=f"node {node}", what=what, kind="slice", target=report.slice, detail=detail)
+            said = "".join(c for c in detail[:_LONGEST_SAID] if c.isprintable())
+            events.add(tx, at=now, who=f"node {node}", what=what, kind="slice", target=report.slice, detail=said)
 
 
 class _Ailing(Value, frozen=True):
@@ -188,7 +193,7 @@ def _greeted(tx: Tx, node: str, greeting: bus.Greeting, now: float) -> None:
         row = nodes.get(tx, node)
         said = NodeSaid(
             greeting.capabilities, row.address, row.mtu, row.cores, row.memory_mib, greeting.version,
-            greeting.wireguard, row.disk_mb, greeting.rate_mbit,
+            greeting.wireguard, row.disk_mb, greeting.rate_mbit, greeting.failing,
         )  # fmt: skip
         nodes.heard(tx, node, now, said, row.clock_offset_s)
 
@@ -204,5 +209,22 @@ def _identity(public_key: bytes, boot_state: str) -> Identity:
     return Identity(public_key, boot_state not in _WHY, _WHY.get(boot_state, ""))
 
 
-def _held(greeting: bus.Greeting, slice_: str) -> int:
-    return max(greeting.generations.get(slice_, 0), greeting.ended.get(slice_, 0))
+def _lacks(said: bus.Greeting, slice_: str, asked: specs.Number, ahead: dict[str, int]) -> bool:
+    """Whether a node that said so is to be sent that; where it would not take it, the least that it takes goes into
+    `ahead`.  An end that is stored still is sent again: that it was heard of may have been lost."""
+    has = max(said.generations.get(slice_, 0), said.ended.get(slice_, 0))
+    takes = has or said.forgotten + 1
+    if asked.generation < takes:
+        if _is_believed(slice_, takes):
+            ahead[slice_] = max(takes, ahead.get(slice_, 0))
+        return False
+    return asked.generation > has or asked.ends
+
+
+def _is_believed(slice_: str, generation: int) -> bool:
+    """Not of a node that would have us ask the database for what it can't hold."""
+    return generation < _BELIEVED and _is_name(slice_)
+
+
+def _is_name(slice_: str) -> bool:
+    return len(slice_) <= _LONGEST and re.fullmatch(SLICE, slice_) is not None

@@ -47,6 +47,7 @@ _Question = (
     | bus.WriteRow
     | bus.AskClock
     | bus.AskFlows
+    | bus.AskSsh
 )
 _ENCODE = msgspec.msgpack.Encoder()
 

@@ -107,6 +107,8 @@ def write(directory: Path, settings: Settings) -> None:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as f:
             f.write(_text(settings))
+            f.flush()
+            os.fsync(f.fileno())
     except FileExistsError as e:
         raise Conflict(f"There is a central in {directory} already; `vini central run` starts it.") from e
     except OSError as e:

@@ -8,9 +8,10 @@ import platform
 import sys
 from collections.abc import Callable, Collection
 from contextlib import suppress
-from typing import Any
+from typing import Any, Literal
 
 import click
+from msgspec import structs
 
 from vini import bus
 from vini.cli.out import called, dump, json_option, line, note, table
@@ -112,8 +113,9 @@ def _stop() -> None:
     default="setup",
 )
 @click.option("--quick", is_flag=True, help="Smaller sizes, about half a minute.")
+@click.option("--engine", type=click.Choice(["hub", "nats"]), default="hub", help="Of `fleet`: what reaches the nodes.")
 @json_option
-def bench_command(what: str, quick: bool, as_json: bool) -> None:
+def bench_command(what: str, quick: bool, engine: Literal["hub", "nats"], as_json: bool) -> None:
     """Measure VINI on this machine, as ratios against peers in the same run (docs/reference/benchmarks.md)."""
     from vini.bench import audit, forward, isolation, link, setup, slivers
 
@@ -125,7 +127,7 @@ def bench_command(what: str, quick: bool, as_json: bool) -> None:
 
     match what:
         case "fleet":
-            results = _fleet(quick, say)
+            results = _fleet(quick, engine, say)
         case "forward":
             results = forward.measure(quick, say)
         case "link":
@@ -144,9 +146,9 @@ def bench_command(what: str, quick: bool, as_json: bool) -> None:
         setup.show(results)
 
 
-def _fleet(quick: bool, say: Callable[[str], None]) -> dict[str, Any]:
+def _fleet(quick: bool, engine: Literal["hub", "nats"], say: Callable[[str], None]) -> dict[str, Any]:
     try:
         from vini.bench import fleet
     except ImportError as e:
         raise ViniError(f"A central is needed, which lacks {e.name!r} here: `pip install 'vini[central]'`.") from e
-    return fleet.measure(quick, say)
+    return fleet.measure(quick, say, structs.replace(fleet.QUICK if quick else fleet.FULL, engine=engine))

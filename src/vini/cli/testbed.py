@@ -44,6 +44,9 @@ def nodes_command(site: str, rtt: bool, as_json: bool) -> None:
         dump([{**_fields(row), "public_key": row.public_key.hex()} for row in rows])
         return
     table(("NODE", "SITE", "STATE", "HEARD", "ADDRESS", "CORES", "MEMORY", "CLOCK"), [_node(row) for row in rows])
+    for row in rows:
+        for sentence in row.failing:
+            note(f"{row.name}: {sentence} Its agent begins that again by itself, and its log says more.")
     if not rows:
         note("No machine has joined; `vini node token --site SITE` makes a token for one.")
 

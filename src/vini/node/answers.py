@@ -40,6 +40,7 @@ class Answers:
         self.node = greeting.node  # the name by which the machine joined; else "local"
         self.uplink = ""  # whether it is connected to its central, and if not why
         self.failing: Callable[[], tuple[str, ...]] = lambda: ()  # a sentence of each part of the agent that failed
+        self.ailing: Callable[[], tuple[str, ...]] = lambda: ()  # the same for the central: `Parts.ailing`
 
     @property
     def ending(self) -> bool:
@@ -57,7 +58,7 @@ class Answers:
             forgotten=ended.forgotten,
             expired=self._agent.expired(asker),
             uplink=self.uplink,
-            failing=self.failing(),
+            failing=self.failing() if asker == "here" else self.ailing(),
             wireguard=self._wireguard() if asker == "central" else "",
             rate_mbit=self._uplink_mbit(),
         )
@@ -147,7 +148,7 @@ class Answers:
                 return await asyncio.to_thread(self._admit, request, asker)
             case bus.AskClock():
                 received = self._clock()
-                return bus.Clock(received, self._clock())
+                return bus.Clock(received, self._clock(), self.ailing())
             case bus.Stop(pid):
                 if pid not in (0, self._greeting.pid):
                     return bus.Lines((f"Process {pid} is not the agent any more.",))

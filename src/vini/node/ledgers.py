@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, Self
 
+from vini import durable
 from vini.model import Conflict, SliceSpec
 from vini.node.ledger import Change, Ledger
 
@@ -66,7 +67,7 @@ class Ledgers:
         if before == owner:
             return False
         self.central.clear()
-        self._owner.write_text(owner)
+        durable.write(self._owner, owner.encode(), 0o644)  # half of it would be another owner, and end all
         return True
 
 

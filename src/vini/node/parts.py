@@ -52,6 +52,11 @@ class Parts:
             if now - f.at < _WELL_S
         )
 
+    def ailing(self) -> tuple[str, ...]:
+        """The same for who remembers it: without what is another at each look."""
+        now = self._clock()
+        return tuple(f"{n} fails ({f.why})." for n, f in sorted(self._failures.items()) if now - f.at < _WELL_S)
+
     async def _keep(self, name: str) -> None:
         while True:
             try:

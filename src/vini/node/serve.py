@@ -101,7 +101,7 @@ async def serve(place: Place) -> None:
         "The flow recorder's care": FlowsService(place).run,
         "The broker of slivers": Broker(place, agent, lambda: answers.node).run,
     })  # fmt: skip
-    answers.failing = parts.failing
+    answers.failing, answers.ailing = parts.failing, parts.ailing
     services = asyncio.create_task(parts.run())
     ends = [asyncio.create_task(stop.wait()), asyncio.create_task(_displaced(path))]
     await asyncio.wait([watch, *ends], return_when=asyncio.FIRST_COMPLETED)

@@ -72,6 +72,7 @@ class NodeSaid(Value, frozen=True):
     wireguard: str = ""  # its public key for encrypted tunnels, in base64; "": it has none
     disk_mb: int = 0
     rate_mbit: float = 0.0  # that slivers may send by its uplink together; 0: nobody said
+    failing: tuple[str, ...] = ()  # a sentence of each part of its agent that fails
 
 
 class NodeRow(Row, frozen=True):
@@ -95,6 +96,7 @@ class NodeRow(Row, frozen=True):
     wireguard: str = ""  # as in NodeSaid
     disk_mb: int = 0
     rate_mbit: float = 0.0  # as in NodeSaid
+    failing: tuple[str, ...] = ()  # as in NodeSaid, as it was when it was last heard
 
     @property
     def node(self) -> Node:

@@ -36,6 +36,11 @@ def on_nodes(tx: Tx, names: Collection[str], only: Collection[str] | None = None
     return found
 
 
+def slices_there(tx: Tx) -> set[str]:
+    """The names of all slices."""
+    return set(tx.scalars(select(slices.c.name)))
+
+
 class Row(NamedTuple):
     """That a key opens a slice, wherever that is."""
 

@@ -24,6 +24,7 @@ from vini.store.tables import sites as sites_table
 
 COUNTER = "nodes"  # counts how often it changed which nodes there are, and which of them may connect
 _KEY = re.compile(r"[A-Za-z0-9+/]{43}=")  # 32 bytes in base64
+_PARTS = 20  # of an agent, of which it may say that they fail
 _FEW = 100  # names, for which the database is asked one by one
 _QUERY = select(*(c for c in nodes.c if c.name != "site_id"), sites_table.c.login_base.label("site")).select_from(
     nodes.join(sites_table)
@@ -99,6 +100,12 @@ def measured(tx: Tx, offsets: Mapping[str, tuple[float, float]], at: float) -> N
     ]
     if rows:
         tx.execute(change, rows)
+
+
+def ail(tx: Tx, said: Mapping[str, tuple[str, ...]]) -> None:
+    """This is what fails in the agents of these; of one that was deleted nothing is written."""
+    for name, sentences in sorted(said.items()):
+        tx.execute(update(nodes).where(nodes.c.name == name).values(failing=_lines(sentences)))
 
 
 def identities(tx: Tx, names: Collection[str]) -> dict[str, tuple[bytes, str]]:
@@ -204,8 +211,13 @@ def _columns(said: NodeSaid) -> dict[str, Any]:
         "disk_mb": _bounded(said.disk_mb),
         "version": _plain(said.version),
         "rate_mbit": max(0.0, _finite(said.rate_mbit)),
+        "failing": _lines(said.failing),
         "wireguard": said.wireguard if _KEY.fullmatch(said.wireguard) else "",
     }
+
+
+def _lines(sentences: tuple[str, ...]) -> str:
+    return "\n".join(filter(None, map(_plain, sentences[:_PARTS])))
 
 
 def _plain(text: str) -> str:
@@ -221,4 +233,5 @@ def _finite(number: float) -> float:
 
 
 def _node(row: AnyRow) -> NodeRow:
-    return NodeRow(**{**row._mapping, "capabilities": frozenset(row.capabilities.split())})
+    said = {"capabilities": frozenset(row.capabilities.split()), "failing": tuple(row.failing.splitlines())}
+    return NodeRow(**{**row._mapping, **said})

@@ -18,7 +18,7 @@ from vini.rules.caller import Caller
 from vini.rules.errors import Invalid
 from vini.rules.nouns import Slice, SliceRow, asked
 from vini.rules.words import site_of
-from vini.store import authorized, calendar, crossings, guests, members, sites, specs, takings, tunnels
+from vini.store import authorized, calendar, counters, crossings, guests, members, sites, specs, takings, tunnels
 from vini.store.database import Tx
 from vini.store.page import AnyRow, matches, page
 from vini.store.specs import (
@@ -40,6 +40,7 @@ __all__ = [
 ]  # fmt: skip
 
 _LEAP = 1 << 20  # more than a slice is changed between two backups
+_FLOOR = "generations"  # counter: what a slice that has nothing begins with is above it, too
 _LIGHT = (*(c for c in slices.c if c.name not in ("site_id", "topology")), sites_table.c.login_base.label("site"))
 _JOINED = slices.join(sites_table)
 
@@ -152,16 +153,36 @@ def amend(tx: Tx, name: str, how: Callable[[SliceSpec], SliceSpec]) -> bool:
     return changed
 
 
-def overtake(tx: Tx, name: str, above: int) -> None:
-    """Ask for the same by a generation above that one, which a node holds though it was never stored here.
+def overtake(tx: Tx, above: Mapping[str, int]) -> None:
+    """Ask for the same by a generation above that of each slice, which a node holds though it was never stored here;
+    of one that is gone, for its end.
 
     Far above it: other nodes may hold still higher ones of the same past, each that of its own last change.
     """
-    row = get(tx, name, lock=True)
-    if specs.is_below(tx, name, above):
-        number = max(row.generation, above) + _LEAP
-        change(tx, name, {"generation": number})
-        specs.renumber(tx, name, number)
+    there = locked(tx, above)
+    for name in there:
+        if specs.is_below(tx, name, above[name]):
+            number = max(generation(tx, name), above[name]) + _LEAP
+            change(tx, name, {"generation": number})
+            specs.renumber(tx, name, number)
+    for name in sorted(above.keys() - set(there)):
+        counters.add(tx, specs.COUNTER)  # from here on nobody writes specs but us; who made it anew meanwhile has
+        if not tx.scalar(select(slices.c.id).where(slices.c.name == name)) and specs.is_below(tx, name, above[name]):
+            _end(tx, name, max(generation(tx, name), above[name]) + _LEAP)
+
+
+def leap(tx: Tx) -> None:
+    """Of a database that is a backup: what it numbers from now on is above all that was numbered after it was made, so
+    that no node holds another thing of the same number."""
+    tx.execute(update(slices).values(generation=slices.c.generation + _LEAP))
+    tx.execute(update(ended).values(generation=ended.c.generation + _LEAP))
+    counters.add(tx, _FLOOR, _LEAP)
+
+
+def _end(tx: Tx, name: str, number: int) -> None:
+    specs.end(tx, name, number)
+    tx.execute(delete_rows(ended).where(ended.c.name == name))
+    tx.execute(insert(ended).values(name=name, generation=number))
 
 
 def expired(tx: Tx, now: float) -> list[str]:
@@ -173,10 +194,8 @@ def delete(tx: Tx, name: str) -> None:
     """It ends on all its nodes; its name goes on counting.  Raises NotFound."""
     above = next_generation(tx, name)
     tunnels.give_back(tx, name)
-    specs.end(tx, name, above)
+    _end(tx, name, above)
     tx.execute(delete_rows(slices).where(slices.c.name == name))
-    tx.execute(delete_rows(ended).where(ended.c.name == name))
-    tx.execute(insert(ended).values(name=name, generation=above))
 
 
 def next_generation(tx: Tx, name: str) -> int:
@@ -191,7 +210,7 @@ def next_generation(tx: Tx, name: str) -> int:
     if _has_slivers(row.topology):
         return int(row.generation) + 1
     known = union_all(select(func.max(slices.c.generation).label("g")), select(func.max(ended.c.generation)))
-    return int(tx.scalar(select(func.max(known.subquery().c.g))) or 0) + 1
+    return max(int(tx.scalar(select(func.max(known.subquery().c.g))) or 0), counters.value(tx, _FLOOR)) + 1
 
 
 def generation(tx: Tx, name: str) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec.structs import replace
@@ -27,6 +27,7 @@ COUNTER = "specs"
 log = logging.getLogger("vini.store")
 _JOINED = specs.join(nodes_table)
 _FOREIGN = "stored by another version of VINI, which this one can't read"
+_AT_ONCE = 1000  # names that the database is asked for: how many it takes has a limit
 _USES = Use.__struct_fields__  # columns of the same names
 _OF_SPECS = [specs.c[c] for c in _USES]
 
@@ -117,8 +118,8 @@ def renumber(tx: Tx, slice_: str, generation: int) -> None:
 
 
 def amend(tx: Tx, slice_: str, generation: int, change: Callable[[SliceSpec], SliceSpec]) -> bool:
-    """What each node holds is changed so, as a new generation; False, and nothing is written, where nothing changes, or
-    where another version stored some of it."""
+    """What each node holds is changed so, as a new generation of those for which that is something else; False, and
+    nothing is written, where nothing changes, or where another version stored some of it."""
     held, lost = known(tx, slice_)
     if lost:  # whoever changes many slices goes on with the others
         log.warning("slice %s stays as it is: what %s holds of it was %s", slice_, ", ".join(sorted(lost)), _FOREIGN)
@@ -126,12 +127,14 @@ def amend(tx: Tx, slice_: str, generation: int, change: Callable[[SliceSpec], Sl
     before = {n: s for n, s in held.items() if s.objects}
     after = {n: change(s) for n, s in before.items()}
     if before != after:
-        _again(tx, slice_, after, generation)
+        _again(tx, slice_, after, generation, before)
     return before != after
 
 
-def _again(tx: Tx, slice_: str, found: Mapping[str, SliceSpec], generation: int) -> None:
-    put(tx, slice_, generation, {n: replace(s, generation=generation) for n, s in found.items()})
+def _again(
+    tx: Tx, slice_: str, found: Mapping[str, SliceSpec], generation: int, held: Mapping[str, SliceSpec] | None = None
+) -> None:
+    put(tx, slice_, generation, {n: replace(s, generation=generation) for n, s in found.items()}, held=held)
 
 
 def of_slice(tx: Tx, slice_: str) -> dict[str, SliceSpec]:
@@ -161,10 +164,22 @@ def specs_of_node(tx: Tx, node: str) -> list[SliceSpec]:
     return [s for slice_, body in rows if (s := _told(slice_, node, body))]
 
 
+class Number(NamedTuple):
+    """Of a spec: its generation, and whether it asks for the end."""
+
+    generation: int
+    ends: bool
+
+
+def numbers_of_node(tx: Tx, node: str) -> dict[str, Number]:
+    """Slice -> number of the same; without reading the specs."""
+    query = select(specs.c.slice, specs.c.generation, specs.c.ends).select_from(_JOINED)
+    return {s: Number(g, ends) for s, g, ends in tx.execute(query.where(nodes_table.c.name == node))}
+
+
 def generations_of_node(tx: Tx, node: str) -> dict[str, int]:
-    """Slice -> generation of the same; without reading the specs."""
-    query = select(specs.c.slice, specs.c.generation).select_from(_JOINED).where(nodes_table.c.name == node)
-    return dict(tx.execute(query).all())
+    """Slice -> generation of the same."""
+    return {slice_: number.generation for slice_, number in numbers_of_node(tx, node).items()}
 
 
 def spec(tx: Tx, slice_: str, node: str) -> SliceSpec | None:
@@ -181,7 +196,9 @@ def strays(tx: Tx, node: str, held: Mapping[str, int]) -> list[SliceSpec]:
     """
     lost = sorted(set(held) - set(generations_of_node(tx, node)))
     known = union_all(select(slices.c.name, slices.c.generation), select(ended.c.name, ended.c.generation)).subquery()
-    found = dict(tx.execute(select(known.c.name, known.c.generation).where(known.c.name.in_(lost))).all())
+    query, found = select(known.c.name, known.c.generation), dict[str, int]()
+    for at in range(0, len(lost), _AT_ONCE):
+        found |= dict(tx.execute(query.where(known.c.name.in_(lost[at : at + _AT_ONCE]))).all())
     return [SliceSpec(name, node, max(found.get(name, 0), held[name] + 1)) for name in lost]
 
 

@@ -124,6 +124,7 @@ nodes = Table(
     _text("wireguard"),  # public key, in base64
     Column("disk_mb", Integer, nullable=False, server_default="0"),
     Column("rate_mbit", Double, nullable=False, server_default="0"),  # of its uplink, for slivers; 0: nobody said
+    Column("failing", Text, nullable=False, server_default=""),  # a line for each part of its agent that fails
     Column("joined", Double, nullable=False),  # Unix time, s, as all times here
     Column("last_heard", Double, nullable=False),
     Column("clock_offset_s", Double, nullable=False),  # ahead of the central's

@@ -140,9 +140,9 @@ def shown(value: Any, status: int = 200) -> Response:
 
 
 def etag(value: Any) -> str:
-    """Changes with what is shown; of a node not with its heartbeat."""
+    """Changes with what is shown; of a node not with its heartbeat, and how its agent is."""
     if isinstance(value, NodeRow):
-        value = replace(value, last_heard=0.0, clock_offset_s=0.0, clock_error_s=0.0)
+        value = replace(value, last_heard=0.0, clock_offset_s=0.0, clock_error_s=0.0, failing=())
     return f'"{hashlib.sha256(_encoder.encode(value)).hexdigest()[:24]}"'
 
 
