@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import bindparam, delete, insert, select
 
 from vini.model import NotFound
 from vini.store import authorized, persons
 from vini.store.database import Tx
 from vini.store.tables import persons as persons_table
 from vini.store.tables import slice_members
+
+_OF = (
+    select(slice_members.c.slice_id, persons_table.c.email)
+    .select_from(slice_members.join(persons_table))
+    .where(slice_members.c.slice_id.in_(bindparam("of", expanding=True)))
+    .order_by(persons_table.c.email)
+)
 
 
 def add(tx: Tx, slice_id: int, email: str) -> None:
@@ -37,13 +44,7 @@ def of(tx: Tx, slice_ids: Collection[int]) -> dict[int, list[str]]:
     """Slice -> the addresses of its members, sorted."""
     if not slice_ids:
         return {}
-    query = (
-        select(slice_members.c.slice_id, persons_table.c.email)
-        .select_from(slice_members.join(persons_table))
-        .where(slice_members.c.slice_id.in_(slice_ids))
-        .order_by(persons_table.c.email)
-    )
     found: dict[int, list[str]] = {}
-    for slice_, email in tx.execute(query):
+    for slice_, email in tx.execute(_OF, {"of": list(slice_ids)}):
         found.setdefault(slice_, []).append(email)
     return found
