@@ -54,6 +54,8 @@ _ACKNOWLEDGE = (
     .values(acked=_DONE, report=bindparam("said", type_=LargeBinary), reported_at=bindparam("at"))
 )
 _FORGET = delete(specs).where(_MINE, specs.c.ends, specs.c.generation == _DONE)
+_LAST = select(specs.c.slice, specs.c.node_id, specs.c.report)
+_LAST = _LAST.where(tuple_(specs.c.node_id, specs.c.slice).in_(bindparam("of", expanding=True)))
 _REPORTS = select(nodes_table.c.name, specs.c.acked, specs.c.report, specs.c.reported_at).select_from(_JOINED)
 _REPORTS = _REPORTS.where(_OF_SLICE, specs.c.acked > 0)
 _BEHIND = select(nodes_table.c.name, specs.c.generation).select_from(_JOINED)
@@ -239,8 +241,7 @@ def last_reports(tx: Tx, of: Collection[tuple[str, str]]) -> dict[tuple[str, str
     numbers = dict(tx.execute(_NUMBERS, {"nodes": list({node for _, node in of})}).all())
     names = {number: node for node, number in numbers.items()}
     asked = [(numbers[node], slice_) for slice_, node in sorted(of) if node in numbers]
-    columns = select(specs.c.slice, specs.c.node_id, specs.c.report)
-    rows = tx.execute(columns.where(tuple_(specs.c.node_id, specs.c.slice).in_(asked))) if asked else ()
+    rows = tx.execute(_LAST, {"of": asked}) if asked else ()
     return {(slice_, names[number]): report for slice_, number, report in rows}
 
 
