@@ -35,7 +35,7 @@ from vini.model import (
 )
 from vini.plan import plan
 from vini.plugins.tunnels import TunnelKind, kind_of
-from vini.reach import FibEntry, hosts
+from vini.reach import FibEntry, hosts, is_renamed
 from vini.rules import access, mesh, outside, quota, strangers, underlay
 from vini.rules.caller import Caller
 from vini.rules.errors import Invalid
@@ -332,16 +332,14 @@ class Testbed:
     def _last_heard(self, name: str) -> tuple[SliverStatus, ...]:
         """What the nodes reported of the newest change; of a node that did not yet, that."""
         with self._database.reading() as tx:
-            reports = specs.reports(tx, name)
-            held = specs.of_slice(tx, name)
+            answers = specs.answers(tx, name)
         rows: list[SliverStatus] = []
-        for node, spec in sorted(held.items()):
-            generation, body, _ = reports.get(node, (0, b"", 0.0))
-            report = _reported(body)
-            if generation >= spec.generation and report:
+        for answer in answers:
+            report = _reported(answer.report)
+            if answer.is_of_newest and report:
                 rows += report.slivers
             else:
-                rows += _waiting(spec, self._why_waiting(node, report))
+                rows += _waiting(answer.spec, self._why_waiting(answer.node, report))
         return tuple(rows)
 
     def _why_waiting(self, node: str, report: bus.Report | None) -> str:
@@ -521,7 +519,7 @@ def _before(row: SliceRow) -> Topology:
 def _is_renamed(before: Topology, now: Topology) -> bool:
     """Whether those who log in know its slivers by other names or addresses now."""
     try:
-        return hosts(before) != hosts(now)
+        return is_renamed(before, now)
     except ViniError:  # another version stored it, which took it
         return True
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 import msgspec
-from sqlalchemy import bindparam, delete, insert, select
+from sqlalchemy import delete, insert, select
 
 from vini.model import NotFound
 from vini.rules.nouns import Guest
@@ -13,13 +11,6 @@ from vini.store import authorized, persons
 from vini.store.database import Tx
 from vini.store.tables import persons as persons_table
 from vini.store.tables import slice_guests
-
-_OF = (
-    select(slice_guests, persons_table.c.email)
-    .select_from(slice_guests.join(persons_table))
-    .where(slice_guests.c.slice_id.in_(bindparam("of", expanding=True)))
-    .order_by(persons_table.c.email)
-)
 
 
 def put(tx: Tx, slice_id: int, guest: Guest) -> None:
@@ -47,14 +38,3 @@ def expire(tx: Tx, now: float) -> int:
     if gone := tx.execute(over).rowcount:
         authorized.changed(tx)
     return int(gone)
-
-
-def of(tx: Tx, slice_ids: Collection[int]) -> dict[int, list[Guest]]:
-    """Slice -> its guests, by their addresses."""
-    if not slice_ids:
-        return {}
-    found: dict[int, list[Guest]] = {}
-    for row in tx.execute(_OF, {"of": list(slice_ids)}):
-        slivers = msgspec.json.decode(row.slivers, type=tuple[str, ...])
-        found.setdefault(row.slice_id, []).append(Guest(row.email, slivers, row.until, row.host))
-    return found

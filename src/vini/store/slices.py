@@ -18,7 +18,7 @@ from vini.rules.caller import Caller
 from vini.rules.errors import Invalid
 from vini.rules.nouns import Slice, SliceRow, asked
 from vini.rules.words import site_of
-from vini.store import authorized, calendar, crossings, guests, members, sites, specs, takings, tunnels
+from vini.store import authorized, calendar, crossings, members, sites, specs, takings, tunnels
 from vini.store.database import Tx
 from vini.store.page import AnyRow, matches, page
 from vini.store.specs import (
@@ -273,9 +273,9 @@ def _seen_by(caller: Caller) -> ColumnElement[bool]:
 
 def _slices(tx: Tx, rows: Iterable[AnyRow]) -> list[SliceRow]:
     found = list(rows)
-    who = members.of(tx, [row.id for row in found])
-    let_in = guests.of(tx, [row.id for row in found])
+    people, nobody = members.of(tx, [row.id for row in found]), members.People([], [])
     return [
-        SliceRow(**row._mapping, members=tuple(who.get(row.id, ())), guests=tuple(let_in.get(row.id, ())))
+        SliceRow(**row._mapping, members=tuple(there.members), guests=tuple(there.guests))
         for row in found
+        for there in (people.get(row.id, nobody),)
     ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec.structs import replace
@@ -58,6 +58,8 @@ _LAST = select(specs.c.slice, specs.c.node_id, specs.c.report)
 _LAST = _LAST.where(tuple_(specs.c.node_id, specs.c.slice).in_(bindparam("of", expanding=True)))
 _REPORTS = select(nodes_table.c.name, specs.c.acked, specs.c.report, specs.c.reported_at).select_from(_JOINED)
 _REPORTS = _REPORTS.where(_OF_SLICE, specs.c.acked > 0)
+_ANSWERS = select(nodes_table.c.name, specs.c.body, specs.c.acked, specs.c.generation, specs.c.report)
+_ANSWERS = _ANSWERS.select_from(_JOINED).where(_OF_SLICE).order_by(nodes_table.c.name)
 _BEHIND = select(nodes_table.c.name, specs.c.generation).select_from(_JOINED)
 _BEHIND = _BEHIND.where(_OF_SLICE, specs.c.acked < specs.c.generation)
 
@@ -168,11 +170,15 @@ def of_slice(tx: Tx, slice_: str) -> dict[str, SliceSpec]:
     version stored one of them."""
     held, lost = known(tx, slice_)
     if lost:
-        raise ViniError(
-            f"What node {min(lost)} holds of slice {slice_!r} was {_FOREIGN}. "
-            "Bring the slice up anew from its file; that changes it in place."
-        )
+        raise _unreadable(slice_, min(lost))
     return held
+
+
+def _unreadable(slice_: str, node: str) -> ViniError:
+    return ViniError(
+        f"What node {node} holds of slice {slice_!r} was {_FOREIGN}. "
+        "Bring the slice up anew from its file; that changes it in place."
+    )
 
 
 def known(tx: Tx, slice_: str) -> tuple[dict[str, SliceSpec], frozenset[str]]:
@@ -248,6 +254,31 @@ def last_reports(tx: Tx, of: Collection[tuple[str, str]]) -> dict[tuple[str, str
 def reports(tx: Tx, slice_: str) -> dict[str, tuple[int, bytes, float]]:
     """Node -> generation, report and time of the last that it said; only of nodes that said something."""
     return {name: (generation, report, at) for name, generation, report, at in tx.execute(_REPORTS, {"of": slice_})}
+
+
+class Answer(NamedTuple):
+    """What a node said last of a slice."""
+
+    slice: str
+    node: str
+    body: bytes  # of its newest spec
+    is_of_newest: bool  # and not of an older one
+    report: bytes  # b"": nothing
+
+    @property
+    def spec(self) -> SliceSpec:
+        """The newest.  Raises as `of_slice`."""
+        if (found := _spec(self.body)) is None:
+            raise _unreadable(self.slice, self.node)
+        return found
+
+
+def answers(tx: Tx, slice_: str) -> list[Answer]:
+    """Of all nodes that hold something of a slice, by name."""
+    return [
+        Answer(slice_, node, body, acked >= generation, report)
+        for node, body, acked, generation, report in tx.execute(_ANSWERS, {"of": slice_})
+    ]
 
 
 def behind(tx: Tx, slice_: str) -> dict[str, int]:
