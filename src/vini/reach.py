@@ -12,11 +12,13 @@ from ipaddress import ip_address
 from itertools import islice
 from typing import Literal
 
+from msgspec.structs import replace
+
 from vini import names
 from vini.expected import destinations, expectations, sources, together
 from vini.lans import Member, Parts
 from vini.layout import Layout, address, carried, layout
-from vini.model import NotFound, Topology, Value
+from vini.model import Impairment, NotFound, Topology, Value
 
 MOST_LISTED = 16  # equal paths that are named one by one; a grid of 10 by 10 has 48,620 from corner to corner
 
@@ -308,6 +310,17 @@ def hosts(topology: Topology) -> str:
             with suppress(NotFound):
                 lines.append(f"{address(made, name, family)}\t{name}\n")
     return "".join(lines)
+
+
+def is_renamed(before: Topology, now: Topology) -> bool:
+    """Whether `hosts` is another now; how links do is not looked at, since most changes are of nothing else."""
+    return _names(before) != _names(now) and hosts(before) != hosts(now)
+
+
+def _names(topology: Topology) -> tuple[object, ...]:
+    """All that names and addresses follow from, and more."""
+    links = tuple(replace(link, impairment=Impairment(), fault="none", cost=0) for link in topology.links)
+    return topology.name, tuple(topology.slivers.items()), links
 
 
 def _carried(topology: Topology, made: Layout, sliver: str) -> set[int]:

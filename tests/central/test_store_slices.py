@@ -37,7 +37,8 @@ def db(database: Database) -> Database:
 def put(db: Database, on: tuple[str, ...], generation: int | None = None, name: str = "princeton_iias") -> int:
     with db.transaction() as tx:
         number = generation or slices.next_generation(tx, name)
-        return slices.put_topology(tx, name, PAIR, {n: spec(n, number, name) for n in on}, 5.0)
+        slices.put_topology(tx, name, PAIR, {n: spec(n, number, name) for n in on}, 5.0)
+        return number
 
 
 def held(db: Database, node: str) -> list[SliceSpec]:
@@ -65,11 +66,10 @@ def test_nodes_for_which_nothing_changes_stay_at_their_generation(db):
     with db.transaction() as tx:
         seq, _ = slices.changed_since(tx, 0)
         wanted = {n: spec(n, 2, expires=7.0 if n == "n2" else 0.0) for n in ("n1", "n2")}
-        slices.put_topology(
-            tx, "princeton_iias", PAIR, wanted, 5.0, held=specs.of_slice(tx, "princeton_iias"), renamed=False
-        )
+        now = specs.of_slice(tx, "princeton_iias")
+        written = slices.put_topology(tx, "princeton_iias", PAIR, wanted, 5.0, held=now, renamed=False)
         assert slices.changed_since(tx, seq)[1] == {"n2", "n3"}, "it changes there, and ends there"
-        assert specs.written(tx, "princeton_iias", 2) == {"n2", "n3"}
+        assert written == {"n2", "n3"}
         assert slices.behind(tx, "princeton_iias") == {"n2": 2, "n3": 2}
         assert slices.reports(tx, "princeton_iias")["n1"][:2] == (1, b"fine")
         assert slices.get(tx, "princeton_iias").generation == 2
@@ -77,15 +77,17 @@ def test_nodes_for_which_nothing_changes_stay_at_their_generation(db):
     with db.transaction() as tx:
         seq, _ = slices.changed_since(tx, 0)
         wanted = {n: replace(s, generation=3) for n, s in wanted.items()}
-        slices.put_topology(tx, "princeton_iias", PAIR, wanted, 5.0, held=specs.of_slice(tx, "princeton_iias"))
+        now = specs.of_slice(tx, "princeton_iias")
+        written = slices.put_topology(tx, "princeton_iias", PAIR, wanted, 5.0, held=now)
         assert {"n1", "n2"} <= slices.changed_since(tx, seq)[1], "those who log in there know other names now"
-        assert specs.written(tx, "princeton_iias", 3) == {"n3"}, "which has not told yet that it ended"
+        assert written == {"n3"}, "which has not told yet that it ended"
         later = {n: replace(s, generation=4, not_before=9.0) for n, s in wanted.items()}
-        slices.put_topology(tx, "princeton_iias", PAIR, later, 5.0, held=specs.of_slice(tx, "princeton_iias"))
-        assert specs.written(tx, "princeton_iias", 4) >= {"n1", "n2"}, "each tells when it acted"
+        now = specs.of_slice(tx, "princeton_iias")
+        written = slices.put_topology(tx, "princeton_iias", PAIR, later, 5.0, held=now)
+        assert written >= {"n1", "n2"}, "each tells when it acted"
         at_once = {n: replace(s, generation=5) for n, s in wanted.items()}
-        slices.put_topology(tx, "princeton_iias", PAIR, at_once, 5.0, held=specs.of_slice(tx, "princeton_iias"))
-        assert specs.written(tx, "princeton_iias", 5) >= {"n1", "n2"}
+        now = specs.of_slice(tx, "princeton_iias")
+        assert slices.put_topology(tx, "princeton_iias", PAIR, at_once, 5.0, held=now) >= {"n1", "n2"}
 
 
 def test_what_is_amended_is_told_to_those_for_which_it_is_something_else(db):

@@ -11,8 +11,8 @@ from msgspec.structs import replace
 from strategies import spec_of, topologies
 
 from vini.layout import Layout, layout
-from vini.model import Address, End, Expect, Link, Route, Routing, Sliver, Topology
-from vini.reach import FibEntry, NextHop, Walker, Ways, families, lost_path, unreached
+from vini.model import Address, End, Expect, Impairment, Link, Route, Routing, Sliver, Topology
+from vini.reach import FibEntry, NextHop, Walker, Ways, families, hosts, is_renamed, lost_path, unreached
 
 STATIC = Routing(("static",))
 
@@ -307,3 +307,13 @@ def everywhere(made) -> dict[str, list[FibEntry]]:
         own = [*made.loopbacks.get(vif.peer, ()), *made.neighbors(vif)[0].addresses]
         out["a"] += [FibEntry(f"{a.partition('/')[0]}/{128 if ':' in a else 32}", "x", vif.dev) for a in own]
     return out
+
+
+@given(topologies(), topologies())
+def test_names_are_others_where_their_text_is(before: Topology, now: Topology) -> None:
+    """What is not looked at, how links do, changes nothing of them."""
+    assert is_renamed(before, now) == (hosts(before) != hosts(now))
+    worse = replace(
+        now, links=tuple(replace(x, impairment=Impairment(delay_ms=7), fault="silent", cost=77) for x in now.links)
+    )
+    assert hosts(worse) == hosts(now) and not is_renamed(now, worse)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from ipaddress import IPv4Address
 from typing import TypeVar
@@ -35,12 +35,12 @@ from vini.model import (
 )
 from vini.plan import plan
 from vini.plugins.tunnels import TunnelKind, kind_of
-from vini.reach import FibEntry, hosts
+from vini.reach import FibEntry, hosts, is_renamed
 from vini.rules import access, mesh, outside, quota, strangers, underlay
 from vini.rules.caller import Caller
 from vini.rules.errors import Invalid
 from vini.rules.leases import moment
-from vini.rules.nouns import Holder, NodeRow, SliceRow
+from vini.rules.nouns import Holder, Lease, NodeRow, SliceRow
 from vini.rules.substrate import Substrate
 from vini.store import (
     calendar,
@@ -156,15 +156,15 @@ class Testbed:
             access.may(caller, "use slice", access.of_slice(row))
             if after is not None and after != row.generation:
                 raise Conflict(f"Slice {name!r} is at generation {row.generation}, not {after}; look, and try again.")
-            topology = lived_on(_before(row), topology)
-            generation = slices.next_generation(tx, name)
+            before = _before(row)
+            topology = lived_on(before, topology)
+            generation = slices.after(tx, row)
             held, lost = specs.known(tx, name)
-            outside.refuse(topology, _before(row), _grant_of(tx, topology))
-            wanted = self._embedded(tx, topology, generation, row, held, max(now, at))
+            outside.refuse(topology, before, _grant_of(tx, topology))
+            wanted = self._embedded(tx, topology, generation, row, before, held, max(now, at))
             wanted = _at(at, wanted, nodes.all(tx)) if at else wanted
-            renamed = _is_renamed(_before(row), topology)
-            slices.put_topology(tx, name, topology, wanted, now, generation, held, renamed)
-            written = specs.written(tx, name, generation)
+            renamed = _is_renamed(before, topology)
+            written = slices.put_topology(tx, name, topology, wanted, now, generation, held, renamed)
             events.add(tx, at=now, who=caller.email, what=what, kind="slice", target=name, detail=f"{generation}")
         return Change(generation, lost | frozenset(wanted) | {n for n, s in held.items() if s.objects}, written)
 
@@ -204,24 +204,34 @@ class Testbed:
         if not any(s.outside for s in topology.slivers.values()):
             return frozenset()
         held, generation = specs.of_slice(tx, name), slices.next_generation(tx, name)
-        wanted = self._embedded(tx, topology, generation, row, held, now)
+        wanted = self._embedded(tx, topology, generation, row, topology, held, now)
         slices.put_topology(tx, name, topology, wanted, now, above=generation)
         return frozenset(wanted) | frozenset(held)
 
     def _embedded(
-        self, tx: Tx, topology: Topology, generation: int, row: SliceRow, held: dict[str, SliceSpec], at: float
+        self,
+        tx: Tx,
+        topology: Topology,
+        generation: int,
+        row: SliceRow,
+        before: Topology,
+        held: dict[str, SliceSpec],
+        at: float,
     ) -> dict[str, SliceSpec]:
-        """The specs of the nodes that hold some of it, from that time on.  It is our turn (`takings.turn`)."""
+        """The specs of the nodes that hold some of it, from that time on; `before` was asked for until then.  It is our
+        turn (`takings.turn`)."""
         if not topology.slivers:
             tunnels.give_back(tx, topology.name)
             return {}
         if self._strangers:
             strangers.check(topology)
         topology = msgspec.structs.replace(topology, tunnel=topology.tunnel or self._tunnel)
-        site, others = sites.get(tx, row.site), takings.others(tx, topology.name)
+        site = sites.get(tx, row.site)
+        others = takings.others(tx, site.id, row.id)
         quota.check(row.shown, site, others, quota.taken(topology, {}))
-        ends = calendar.stays(tx, topology.name, row.expires, at, {n for n, s in held.items() if s.objects})
-        able, below, placed = self._placed(tx, topology, row, placement.places(held), ends, at)
+        ahead, there = calendar.ahead(tx, at), {n for n, s in held.items() if s.objects}
+        ends = calendar.stays(ahead, topology.name, row.expires, at, there)
+        able, below, placed = self._placed(tx, topology, before, placement.places(held), ends, ahead, at)
         quota.check(row.shown, site, others, quota.taken(topology, placed))
         quota.check_bounded(site, bandwidth.unbounded(topology, placed))
         below.check(topology, placed, substrate.others(tx, topology.name) if below.links else {})
@@ -239,9 +249,10 @@ class Testbed:
         self,
         tx: Tx,
         topology: Topology,
-        row: SliceRow,
+        before: Topology,
         held: Mapping[str, str],
         ends: Mapping[str, float],
+        ahead: Mapping[str, Sequence[Lease]],
         at: float,
     ) -> tuple[list[Node], Substrate, dict[str, str]]:
         """Nodes that may be given something, those of the slice among them; what is known of the substrate there; and
@@ -250,11 +261,11 @@ class Testbed:
         A change mostly leaves all slivers where they are: then only their nodes are looked at, and the ways between
         them, however many there are.
         """
-        settled = placement.as_before(_before(row), topology)
+        settled = placement.as_before(before, topology)
 
         def among(names: Collection[str] | None) -> tuple[list[Node], Substrate, dict[str, str]]:
             rows = nodes.all(tx) if names is None else nodes.named(tx, names)
-            able = admission.unleased(topology, _able(rows), ends, calendar.ahead(tx, at), at)
+            able = admission.unleased(topology, _able(rows), ends, ahead, at)
             there = {node.name for node in able}
             below = substrate.picture(tx, mesh.one_way(latencies.all(tx, self._clock(), there)))
             used = specs.used(tx, topology.name, names)
@@ -282,9 +293,10 @@ class Testbed:
                 row = _seen(tx, caller, topology.name)
                 access.may(caller, "use slice", access.of_slice(row))
                 held, _ = specs.known(tx, topology.name)
-                topology = lived_on(_before(row), topology)
-                outside.refuse(topology, _before(row), _grant_of(tx, topology))
-                wanted = self._embedded(tx, topology, row.generation + 1, row, held, self._clock())
+                before = _before(row)
+                topology = lived_on(before, topology)
+                outside.refuse(topology, before, _grant_of(tx, topology))
+                wanted = self._embedded(tx, topology, row.generation + 1, row, before, held, self._clock())
                 for node in sorted({*held, *wanted}):
                     want = wanted[node].objects if node in wanted else frozenset()
                     have = held[node].objects if node in held else frozenset()
@@ -320,16 +332,14 @@ class Testbed:
     def _last_heard(self, name: str) -> tuple[SliverStatus, ...]:
         """What the nodes reported of the newest change; of a node that did not yet, that."""
         with self._database.reading() as tx:
-            reports = specs.reports(tx, name)
-            held = specs.of_slice(tx, name)
+            answers = specs.answers(tx, name)
         rows: list[SliverStatus] = []
-        for node, spec in sorted(held.items()):
-            generation, body, _ = reports.get(node, (0, b"", 0.0))
-            report = _reported(body)
-            if generation >= spec.generation and report:
+        for answer in answers:
+            report = _reported(answer.report)
+            if answer.is_of_newest and report:
                 rows += report.slivers
             else:
-                rows += _waiting(spec, self._why_waiting(node, report))
+                rows += _waiting(answer.spec, self._why_waiting(answer.node, report))
         return tuple(rows)
 
     def _why_waiting(self, node: str, report: bus.Report | None) -> str:
@@ -509,7 +519,7 @@ def _before(row: SliceRow) -> Topology:
 def _is_renamed(before: Topology, now: Topology) -> bool:
     """Whether those who log in know its slivers by other names or addresses now."""
     try:
-        return hosts(before) != hosts(now)
+        return is_renamed(before, now)
     except ViniError:  # another version stored it, which took it
         return True
 

@@ -5,13 +5,34 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
-from sqlalchemy import and_, select
+from sqlalchemy import and_, bindparam, select
 
 from vini.store import counters
 from vini.store.database import Tx
 from vini.store.tables import keys, nodes, persons, slice_guests, slice_members, slices, specs
 
 COUNTER = "authorized"
+_ON_NODES = (
+    select(nodes.c.name, slices.c.name, slices.c.generation)
+    .select_from(specs.join(nodes).join(slices, slices.c.name == specs.c.slice))
+    .where(nodes.c.name.in_(bindparam("of", expanding=True)), specs.c.ends.is_(False))
+)
+_ENABLED = persons.c.enabled
+_NAMED = slices.c.name.in_(bindparam("of", expanding=True))
+_MEMBERS = slice_members.join(persons, and_(persons.c.id == slice_members.c.person_id, _ENABLED)).join(keys)
+_KEYS = (
+    select(slices.c.name, keys.c.key, persons.c.email)
+    .select_from(slices.join(_MEMBERS, slice_members.c.slice_id == slices.c.id))
+    .where(_NAMED)
+    .order_by(slices.c.name, keys.c.id)
+)
+_LET_IN = slice_guests.join(persons, and_(persons.c.id == slice_guests.c.person_id, _ENABLED)).join(keys)
+_GUESTS = (
+    select(slices.c.name, keys.c.key, persons.c.email, slice_guests.c.slivers, slice_guests.c.until)
+    .select_from(slices.join(_LET_IN, slice_guests.c.slice_id == slices.c.id))
+    .where(_NAMED)
+    .order_by(slices.c.name, keys.c.id)
+)
 
 
 def changed(tx: Tx) -> None:
@@ -28,10 +49,8 @@ def on_nodes(tx: Tx, names: Collection[str], only: Collection[str] | None = None
     """Node -> the slices that it holds some of, of `only` these where they are named -> their generations."""
     found: dict[str, dict[str, int]] = {name: {} for name in names}
     if names:
-        joined = specs.join(nodes).join(slices, slices.c.name == specs.c.slice)
-        query = select(nodes.c.name, slices.c.name, slices.c.generation).select_from(joined)
-        query = query if only is None else query.where(specs.c.slice.in_(only))
-        for name, slice_, number in tx.execute(query.where(nodes.c.name.in_(names), specs.c.ends.is_(False))):
+        query = _ON_NODES if only is None else _ON_NODES.where(specs.c.slice.in_(only))
+        for name, slice_, number in tx.execute(query, {"of": list(names)}):
             found[name][slice_] = number
     return found
 
@@ -51,14 +70,7 @@ class Row(NamedTuple):
 
 def of_slices(tx: Tx, names: Collection[str]) -> Iterator[Row]:
     """The keys of the members of these slices that are enabled."""
-    who = slice_members.join(persons, and_(persons.c.id == slice_members.c.person_id, persons.c.enabled)).join(keys)
-    found = (
-        select(slices.c.name, keys.c.key, persons.c.email)
-        .select_from(slices.join(who, slice_members.c.slice_id == slices.c.id))
-        .where(slices.c.name.in_(names))
-        .order_by(slices.c.name, keys.c.id)
-    )
-    for row in tx.execute(found):
+    for row in tx.execute(_KEYS, {"of": list(names)}):
         yield Row(*row)
 
 
@@ -74,12 +86,5 @@ class Let(NamedTuple):
 
 def guests_of_slices(tx: Tx, names: Collection[str]) -> Iterator[Let]:
     """The keys of the guests of these slices that are enabled."""
-    who = slice_guests.join(persons, and_(persons.c.id == slice_guests.c.person_id, persons.c.enabled)).join(keys)
-    found = (
-        select(slices.c.name, keys.c.key, persons.c.email, slice_guests.c.slivers, slice_guests.c.until)
-        .select_from(slices.join(who, slice_guests.c.slice_id == slices.c.id))
-        .where(slices.c.name.in_(names))
-        .order_by(slices.c.name, keys.c.id)
-    )
-    for row in tx.execute(found):
+    for row in tx.execute(_GUESTS, {"of": list(names)}):
         yield Let(*row)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Select, select
+from sqlalchemy import Select, bindparam, select
 
 from vini.rules import leases as rules
 from vini.rules.nouns import Lease
@@ -23,10 +23,13 @@ def query() -> Select[Any]:
     return select(leases.c.id, slice_, node, leases.c.start, leases.c.end).select_from(JOINED)
 
 
+_AHEAD = query().where(leases.c.end > bindparam("now")).order_by(leases.c.start)
+
+
 def ahead(tx: Tx, now: float) -> dict[str, list[Lease]]:
     """Node -> its leases that are not over, in the order of time."""
     out: dict[str, list[Lease]] = {}
-    for row in tx.execute(query().where(leases.c.end > now).order_by(leases.c.start)):
+    for row in tx.execute(_AHEAD, {"now": now}):
         out.setdefault(row.node, []).append(Lease(**row._mapping))
     return out
 
@@ -36,13 +39,15 @@ def busy(lease: Lease) -> rules.Busy:
     return rules.Busy(lease.start, lease.end, f"is leased by slice {lease.slice!r}")
 
 
-def stays(tx: Tx, slice_: str, expires: float, now: float, there: Collection[str]) -> dict[str, float]:
+def stays(
+    terms_of: Mapping[str, Sequence[Lease]], slice_: str, expires: float, now: float, there: Collection[str]
+) -> dict[str, float]:
     """Node -> until when a slice may be on it, 0: not at all; of nodes that others have leased.
 
-    `there` are those that it is on.
+    `terms_of` is `ahead`; `there` are those that it is on.
     """
     out = {}
-    for node, terms in ahead(tx, now).items():
+    for node, terms in terms_of.items():
         others = [busy(t) for t in terms if t.slice != slice_]
         if others:
             out[node] = rules.until(now, expires, others, node in there or len(others) < len(terms))

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import Row, delete, func, insert, select
+from sqlalchemy import Row, bindparam, delete, func, insert, select
 
 from vini.store import counters
 from vini.store.database import Tx
@@ -21,6 +21,8 @@ from vini.store.tables import event_chain, events
 
 _LENGTH, _FORGOTTEN = "event chain", "event chain forgotten"  # counters: places given, and places no longer kept
 _PAGE = 5000
+_HASH = select(event_chain.c.hash).where(event_chain.c.place == bindparam("at"))
+_LINK = insert(event_chain)
 START = "0" * 64  # what the first link says of the one before it
 
 
@@ -53,7 +55,7 @@ def seal(tx: Tx, new: Sequence[Sequence[Any]]) -> None:
     """Put new events of this transaction, each its columns in their order, at the chain's end; from here to its commit
     nobody else adds one."""
     place = counters.add(tx, _LENGTH, len(new)) - len(new)
-    tx.execute(insert(event_chain), list(_links(new, _head(tx, place))))
+    tx.execute(_LINK, list(_links(new, _head(tx, place))))
 
 
 def forget(tx: Tx, before: float) -> int:
@@ -96,7 +98,7 @@ def check(tx: Tx, kept: Head | None = None) -> Verdict:
 def _head(tx: Tx, place: int) -> Head:
     if place == 0:
         return Head(0, START)
-    return Head(place, tx.scalar(select(event_chain.c.hash).where(event_chain.c.place == place)) or "")
+    return Head(place, tx.scalar(_HASH, {"at": place}) or "")
 
 
 def _links(new: Iterable[Sequence[Any]], head: Head) -> Iterator[dict[str, object]]:

@@ -36,6 +36,9 @@ SLOWED, UNSLOWED = "slowed", "slowed no more"  # and of slivers that sent what t
 _HAPPENED = (PATH_FAILED, PATH_BACK, SLOWED, UNSLOWED)
 
 
+_ADD = insert(events).returning(events.c.id)
+
+
 def add(
     tx: Tx,
     *,
@@ -54,7 +57,7 @@ def add(
         "at": at, "who": who, "what": what, "kind": kind, "target": target, "source": source, "result": result,
         "detail": detail, "duration_s": duration_s,
     }  # fmt: skip
-    number = int(tx.execute(insert(events).values(row).returning(events.c.id)).scalar_one())
+    number = int(tx.execute(_ADD, row).scalar_one())
     at_last(tx, chain.seal, (number, *row.values()))
     return number
 

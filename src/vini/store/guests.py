@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 import msgspec
 from sqlalchemy import delete, insert, select
 
@@ -40,20 +38,3 @@ def expire(tx: Tx, now: float) -> int:
     if gone := tx.execute(over).rowcount:
         authorized.changed(tx)
     return int(gone)
-
-
-def of(tx: Tx, slice_ids: Collection[int]) -> dict[int, list[Guest]]:
-    """Slice -> its guests, by their addresses."""
-    if not slice_ids:
-        return {}
-    query = (
-        select(slice_guests, persons_table.c.email)
-        .select_from(slice_guests.join(persons_table))
-        .where(slice_guests.c.slice_id.in_(slice_ids))
-        .order_by(persons_table.c.email)
-    )
-    found: dict[int, list[Guest]] = {}
-    for row in tx.execute(query):
-        slivers = msgspec.json.decode(row.slivers, type=tuple[str, ...])
-        found.setdefault(row.slice_id, []).append(Guest(row.email, slivers, row.until, row.host))
-    return found

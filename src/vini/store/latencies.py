@@ -54,7 +54,7 @@ def all(tx: Tx, now: float, names: Collection[str] | None = None) -> dict[Pair, 
     if names is not None and len(names) < 2:
         return {}
     found = known(tx, names)
-    wanted = true() if names is None else nodes_store.are(names)
+    wanted = nodes.c.name.in_(names) if names is not None and nodes_store.are_few(names) else true()
     if names is not None:
         found = {node: {p: m for p, m in of.items() if p in names} for node, of in found.items()}
     joined = {str(name): float(at) for name, at in tx.execute(select(nodes.c.name, nodes.c.joined).where(wanted))}

@@ -71,7 +71,7 @@ def settle(tx: Tx, node: str, now: float) -> dict[str, float]:
     out: dict[str, float] = {}
     for name in slices.locked(tx, {s.slice for s in specs.specs_of_node(tx, node) if s.objects}):
         expires = slices.get(tx, name).expires
-        end = calendar.stays(tx, name, expires, now, {node}).get(node, expires)
+        end = calendar.stays(calendar.ahead(tx, now), name, expires, now, {node}).get(node, expires)
 
         def stay(spec: SliceSpec, end: float = end) -> SliceSpec:
             return replace(spec, expires=end) if spec.node == node else spec

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from ipaddress import ip_address
 from typing import Any
 
-from sqlalchemy import ColumnElement, bindparam, insert, select, true, update
+from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy import delete as delete_rows
 
 from vini.model import Conflict, NotFound
@@ -26,9 +26,15 @@ COUNTER = "nodes"  # counts how often it changed which nodes there are, and whic
 _KEY = re.compile(r"[A-Za-z0-9+/]{43}=")  # 32 bytes in base64
 _PARTS = 20  # of an agent, of which it may say that they fail
 _FEW = 100  # names, for which the database is asked one by one
+_OF = nodes.c.name.in_(bindparam("of", expanding=True))
 _QUERY = select(*(c for c in nodes.c if c.name != "site_id"), sites_table.c.login_base.label("site")).select_from(
     nodes.join(sites_table)
 )
+_ALL = _QUERY.order_by(nodes.c.name)
+_NAMED = _ALL.where(_OF)
+_NUMBERS = select(nodes.c.id, nodes.c.name)
+_SOME_NUMBERS = _NUMBERS.where(_OF)
+_IDENTITIES = select(nodes.c.name, nodes.c.public_key, nodes.c.boot_state).where(_OF)
 
 
 def join(tx: Tx, name: str, site: str, public_key: bytes, said: NodeSaid, at: float = 0.0) -> NodeRow:
@@ -110,8 +116,7 @@ def ail(tx: Tx, said: Mapping[str, tuple[str, ...]]) -> None:
 
 def identities(tx: Tx, names: Collection[str]) -> dict[str, tuple[bytes, str]]:
     """Name -> public key and boot state, of those that there are."""
-    query = select(nodes.c.name, nodes.c.public_key, nodes.c.boot_state).where(nodes.c.name.in_(names))
-    return {name: (key, state) for name, key, state in tx.execute(query)}
+    return {name: (key, state) for name, key, state in tx.execute(_IDENTITIES, {"of": list(names)})}
 
 
 def get(tx: Tx, name: str, lock: bool = False) -> NodeRow:
@@ -125,12 +130,13 @@ def get(tx: Tx, name: str, lock: bool = False) -> NodeRow:
 
 def all(tx: Tx) -> list[NodeRow]:
     """By name."""
-    return [_node(row) for row in tx.execute(_QUERY.order_by(nodes.c.name))]
+    return [_node(row) for row in tx.execute(_ALL)]
 
 
 def named(tx: Tx, names: Collection[str]) -> list[NodeRow]:
     """Of these, those that there are, by name."""
-    return [_node(row) for row in tx.execute(_QUERY.where(are(names)).order_by(nodes.c.name)) if row.name in names]
+    found = tx.execute(_NAMED, {"of": list(names)}) if are_few(names) else tx.execute(_ALL)
+    return [_node(row) for row in found if row.name in names]
 
 
 def sites_of(tx: Tx) -> dict[str, str]:
@@ -139,9 +145,9 @@ def sites_of(tx: Tx) -> dict[str, str]:
     return dict(tx.execute(query).all())
 
 
-def are(names: Collection[str]) -> ColumnElement[bool]:
-    """The condition that a node is one of these; of many, none: looking at all is quicker."""
-    return nodes.c.name.in_(names) if len(names) < _FEW else true()
+def are_few(names: Collection[str]) -> bool:
+    """Whether the database is asked for these; of more, looking at all nodes is quicker."""
+    return len(names) < _FEW
 
 
 def some(
@@ -184,9 +190,8 @@ def _changed(tx: Tx) -> None:
 
 def numbers(tx: Tx, names: Collection[str]) -> dict[str, int]:
     """Name -> id.  Raises NotFound for the first that there isn't."""
-    query = select(nodes.c.id, nodes.c.name)
-    query = query.where(nodes.c.name.in_(names)) if len(names) < _FEW else query
-    found = {name: i for i, name in tx.execute(query) if name in names}
+    rows = tx.execute(_SOME_NUMBERS, {"of": list(names)}) if are_few(names) else tx.execute(_NUMBERS)
+    found = {name: i for i, name in rows if name in names}
     for name in sorted(set(names) - set(found)):
         raise NotFound(absent("node", name))
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import bindparam, delete, insert, select
 
 from vini.model import NotFound
 from vini.rules.caller import EVERYWHERE, Role
@@ -15,6 +15,12 @@ from vini.store.tables import roles
 from vini.store.tables import sites as sites_table
 
 Held = tuple[str, str]  # (role, site)
+_OF = (
+    select(roles.c.person_id, roles.c.role, sites_table.c.login_base)
+    .select_from(roles.outerjoin(sites_table, sites_table.c.id == roles.c.site_id))
+    .where(roles.c.person_id.in_(bindparam("of", expanding=True)))
+)
+_ENABLED = _OF.where(sites_table.c.enabled.is_not(False))
 
 
 def grant(tx: Tx, person_id: int, role: Role, site: str = EVERYWHERE) -> None:
@@ -37,15 +43,8 @@ def of(tx: Tx, person_ids: Collection[int], enabled: bool = False) -> dict[int, 
     """Person -> his roles; with `enabled` without those at sites that are disabled."""
     if not person_ids:
         return {}
-    query = (
-        select(roles.c.person_id, roles.c.role, sites_table.c.login_base)
-        .select_from(roles.outerjoin(sites_table, sites_table.c.id == roles.c.site_id))
-        .where(roles.c.person_id.in_(person_ids))
-    )
-    if enabled:
-        query = query.where(sites_table.c.enabled.is_not(False))
     found: dict[int, set[Held]] = {}
-    for person, role, site in tx.execute(query):
+    for person, role, site in tx.execute(_ENABLED if enabled else _OF, {"of": list(person_ids)}):
         found.setdefault(person, set()).add((role, site or EVERYWHERE))
     return found
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from sqlalchemy import bindparam, func, insert, select, update
 from sqlalchemy import delete as delete_rows
-from sqlalchemy import func, insert, select, update
 
 from vini.model import Conflict, NotFound
 from vini.rules.access import absent
@@ -14,6 +14,9 @@ from vini.rules.wishes import NewSite
 from vini.store.database import Tx
 from vini.store.page import AnyRow, matches, page
 from vini.store.tables import nodes, sites, slices
+
+_FOUND = select(sites).where(sites.c.login_base == bindparam("of"))
+_LOCKED = _FOUND.with_for_update()
 
 
 def add(tx: Tx, new: NewSite) -> Site:
@@ -77,8 +80,7 @@ def slice_count(tx: Tx, site_id: int) -> int:
 
 
 def _find(tx: Tx, login_base: str, lock: bool = False) -> AnyRow | None:
-    query = select(sites).where(sites.c.login_base == login_base)
-    return tx.execute(query.with_for_update() if lock else query).one_or_none()
+    return tx.execute(_LOCKED if lock else _FOUND, {"of": login_base}).one_or_none()
 
 
 def _site(row: AnyRow) -> Site:

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 from msgspec.structs import replace
-from sqlalchemy import ColumnElement, Select, func, insert, literal, or_, select, union_all, update
+from sqlalchemy import ColumnElement, Select, bindparam, func, insert, literal, or_, select, union_all, update
 from sqlalchemy import delete as delete_rows
 
 from vini import bandwidth, placement
@@ -18,7 +18,7 @@ from vini.rules.caller import Caller
 from vini.rules.errors import Invalid
 from vini.rules.nouns import Slice, SliceRow, asked
 from vini.rules.words import site_of
-from vini.store import authorized, calendar, counters, crossings, guests, members, sites, specs, takings, tunnels
+from vini.store import authorized, calendar, counters, crossings, members, sites, specs, takings, tunnels
 from vini.store.database import Tx
 from vini.store.page import AnyRow, matches, page
 from vini.store.specs import (
@@ -43,6 +43,15 @@ _LEAP = 1 << 20  # more than a slice is changed between two backups
 _FLOOR = "generations"  # counter: what a slice that has nothing begins with is above it, too
 _LIGHT = (*(c for c in slices.c if c.name not in ("site_id", "topology")), sites_table.c.login_base.label("site"))
 _JOINED = slices.join(sites_table)
+_GET = select(*_LIGHT, slices.c.topology.label("blob")).select_from(_JOINED).where(slices.c.name == bindparam("of"))
+_GET_LOCKED = _GET.with_for_update(of=slices)
+_AT = slices.c.name == bindparam("of")
+_ASK = (
+    update(slices)
+    .where(_AT, slices.c.generation < bindparam("number"))
+    .values(generation=bindparam("number"), updated=bindparam("at"), topology=bindparam("blob"))
+    .returning(slices.c.id)
+)
 
 
 def add(tx: Tx, name: str, creator: str, now: float, description: str = "", url: str = "") -> SliceRow:
@@ -64,8 +73,7 @@ def add(tx: Tx, name: str, creator: str, now: float, description: str = "", url:
 
 def get(tx: Tx, name: str, lock: bool = False) -> SliceRow:
     """Raises NotFound.  With `lock` nobody else changes it until this transaction ends."""
-    query = select(*_LIGHT, slices.c.topology.label("blob")).select_from(_JOINED).where(slices.c.name == name)
-    row = tx.execute(query.with_for_update(of=slices) if lock else query).one_or_none()
+    row = tx.execute(_GET_LOCKED if lock else _GET, {"of": name}).one_or_none()
     if row is None:
         raise NotFound(absent("slice", name))
     return _slices(tx, [row])[0]
@@ -129,7 +137,7 @@ def renew(tx: Tx, name: str, now: float, until: float) -> SliceRow:
     until = expiry.renewed(
         name, now, row.expires, until, description=row.description, url=row.url, max_slices=site.max_slices
     )
-    ends = calendar.stays(tx, name, until, now, specs.of_slice(tx, name))
+    ends = calendar.stays(calendar.ahead(tx, now), name, until, now, specs.of_slice(tx, name))
     amend(tx, name, lambda spec: replace(spec, expires=ends.get(spec.node, until) or spec.expires))
     return change(tx, name, {"expires": until})
 
@@ -203,12 +211,13 @@ def next_generation(tx: Tx, name: str) -> int:
 
     Of one that has nothing, above every generation that any slice ever had: nodes that forgot it refuse less.
     """
-    query = select(slices.c.generation, slices.c.topology).where(slices.c.name == name).with_for_update()
-    row = tx.execute(query).one_or_none()
-    if row is None:
-        raise NotFound(absent("slice", name))
-    if _has_slivers(row.topology):
-        return int(row.generation) + 1
+    return after(tx, get(tx, name, lock=True))
+
+
+def after(tx: Tx, row: SliceRow) -> int:
+    """The same of one that was got with a lock, in this transaction."""
+    if _has_slivers(row.blob):
+        return row.generation + 1
     known = union_all(select(func.max(slices.c.generation).label("g")), select(func.max(ended.c.generation)))
     return max(int(tx.scalar(select(func.max(known.subquery().c.g))) or 0), counters.value(tx, _FLOOR)) + 1
 
@@ -222,8 +231,9 @@ def generation(tx: Tx, name: str) -> int:
 def put_topology(
     tx: Tx, name: str, topology: Topology, wanted: Mapping[str, SliceSpec], at: float, above: int | None = None,
     held: Mapping[str, SliceSpec] | None = None, renamed: bool = True,
-) -> int:  # fmt: skip
-    """Store a new desired state; the generation is that of its specs, or without any `above`, or the next.
+) -> frozenset[str]:  # fmt: skip
+    """Store a new desired state; the generation is that of its specs, or without any `above`, or the next.  Returns the
+    nodes for which something is at that generation.
 
     With `held`, what is stored of it, nodes for which nothing changes stay at the generation that they are at;
     `renamed`: as in `specs.put`.
@@ -231,22 +241,20 @@ def put_topology(
     On nodes that held the slice and are not named in `wanted`, it ends.  Raises Stale unless it is newer than what is
     stored, and Invalid where two specs differ in generation.
     """
-    now = tx.scalar(select(slices.c.generation).where(slices.c.name == name).with_for_update())
-    if now is None:
-        raise NotFound(absent("slice", name))
     numbers = {spec.generation for spec in wanted.values()}
     if len(numbers) > 1:
         raise Invalid(f"The specs of slice {name!r} are of several generations: {sorted(numbers)}.")
     number = numbers.pop() if numbers else above if above is not None else next_generation(tx, name)
-    if number <= now:
+    asked_for = {"of": name, "number": number, "at": at, "blob": msgspec.json.encode(topology)}
+    slice_id = tx.scalar(_ASK, asked_for)
+    if slice_id is None:
+        now = get(tx, name).generation
         raise Stale(f"Slice {name!r} is at generation {now} already, and this is {number}; look, then retry.")
-    values = {"generation": number, "updated": at, "topology": msgspec.json.encode(topology)}
-    tx.execute(update(slices).where(slices.c.name == name).values(values))
     placed = {s: node for s, node in placement.places(wanted).items() if s in topology.slivers}
-    specs.put(tx, name, number, wanted, placement.use(topology, placed), held, renamed)
-    takings.put(tx, name, quota.taken(topology, placed))
-    crossings.put(tx, name, bandwidth.crossing(topology, placed))
-    return number
+    written = specs.put(tx, name, number, wanted, placement.use(topology, placed), held, renamed)
+    takings.put(tx, slice_id, quota.taken(topology, placed))
+    crossings.put(tx, slice_id, bandwidth.crossing(topology, placed))
+    return written
 
 
 class _Slivers(msgspec.Struct):
@@ -284,9 +292,9 @@ def _seen_by(caller: Caller) -> ColumnElement[bool]:
 
 def _slices(tx: Tx, rows: Iterable[AnyRow]) -> list[SliceRow]:
     found = list(rows)
-    who = members.of(tx, [row.id for row in found])
-    let_in = guests.of(tx, [row.id for row in found])
+    people, nobody = members.of(tx, [row.id for row in found]), members.People([], [])
     return [
-        SliceRow(**row._mapping, members=tuple(who.get(row.id, ())), guests=tuple(let_in.get(row.id, ())))
+        SliceRow(**row._mapping, members=tuple(there.members), guests=tuple(there.guests))
         for row in found
+        for there in (people.get(row.id, nobody),)
     ]

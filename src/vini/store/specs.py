@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import cache
 from typing import Any, NamedTuple
 
 import msgspec
 from msgspec.structs import replace
-from sqlalchemy import BigInteger, LargeBinary, Table, bindparam, delete, select, true, tuple_, union_all, update
+from sqlalchemy import BigInteger, LargeBinary, and_, bindparam, delete, func, select, tuple_, union_all, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from vini.model import SliceSpec, ViniError
@@ -30,50 +31,76 @@ _FOREIGN = "stored by another version of VINI, which this one can't read"
 _AT_ONCE = 1000  # names that the database is asked for: how many it takes has a limit
 _USES = Use.__struct_fields__  # columns of the same names
 _OF_SPECS = [specs.c[c] for c in _USES]
+_OF_SLICE, _ON_NODES = specs.c.slice == bindparam("of"), nodes_table.c.name.in_(bindparam("nodes", expanding=True))
+_BEFORE = select(nodes_table.c.name, specs.c.node_id, *_OF_SPECS).select_from(_JOINED).where(_OF_SLICE)
+_USED = (
+    select(nodes_table.c.name, *(uses_table.c[c] - func.coalesce(specs.c[c], 0.0) for c in _USES))
+    .select_from(uses_table.join(nodes_table).outerjoin(specs, and_(specs.c.node_id == nodes_table.c.id, _OF_SLICE)))
+)  # fmt: skip
+_USED_OF = _USED.where(_ON_NODES)
+_BODIES = select(nodes_table.c.name, specs.c.body).select_from(_JOINED).where(_OF_SLICE).order_by(nodes_table.c.name)
+_AFTER = specs.c.seq > bindparam("after")
+_SINCE = select(nodes_table.c.name, specs.c.slice, specs.c.body).select_from(_JOINED).where(_AFTER, _ON_NODES)
+_TOUCHED = (
+    select(nodes_table.c.name, specs.c.slice, specs.c.ends, slices.c.generation)
+    .select_from(_JOINED.outerjoin(slices, slices.c.name == specs.c.slice))
+    .where(_AFTER, _ON_NODES)
+)
+_NUMBERS = select(nodes_table.c.name, nodes_table.c.id).where(_ON_NODES)
+_MINE = (specs.c.slice == bindparam("of")) & (specs.c.node_id == bindparam("node"))
+_DONE = bindparam("done", type_=BigInteger)
+_ACKNOWLEDGE = (
+    update(specs)
+    .where(_MINE, specs.c.acked <= _DONE, specs.c.generation >= _DONE)
+    .values(acked=_DONE, report=bindparam("said", type_=LargeBinary), reported_at=bindparam("at"))
+)
+_FORGET = delete(specs).where(_MINE, specs.c.ends, specs.c.generation == _DONE)
+_LAST = select(specs.c.slice, specs.c.node_id, specs.c.report)
+_LAST = _LAST.where(tuple_(specs.c.node_id, specs.c.slice).in_(bindparam("of", expanding=True)))
+_REPORTS = select(nodes_table.c.name, specs.c.acked, specs.c.report, specs.c.reported_at).select_from(_JOINED)
+_REPORTS = _REPORTS.where(_OF_SLICE, specs.c.acked > 0)
+_ANSWERS = select(nodes_table.c.name, specs.c.body, specs.c.acked, specs.c.generation, specs.c.report)
+_ANSWERS = _ANSWERS.select_from(_JOINED).where(_OF_SLICE).order_by(nodes_table.c.name)
+_BEHIND = select(nodes_table.c.name, specs.c.generation).select_from(_JOINED)
+_BEHIND = _BEHIND.where(_OF_SLICE, specs.c.acked < specs.c.generation)
 
 
 def put(
     tx: Tx, slice_: str, generation: int, wanted: Mapping[str, SliceSpec], uses: Mapping[str, Use] | None = None,
     held: Mapping[str, SliceSpec] | None = None, renamed: bool = False,
-) -> None:  # fmt: skip
+) -> frozenset[str]:  # fmt: skip
     """These specs are what the slice is, and take that of their nodes, or without `uses` what they took before; on
     every other node that may hold something of it, it ends.
 
     With `held`, what is stored of the slice, nothing is written of nodes where that is wanted still: they stay at the
     generation that they are at.  `renamed`: those are to look all the same, since the names are others that those know
-    who log in there.
+    who log in there.  Returns the nodes of which something was written.
     """
-    query = select(nodes_table.c.name, *_OF_SPECS).select_from(_JOINED)
-    before = {name: Use(*taken) for name, *taken in tx.execute(query.where(specs.c.slice == slice_))}
+    found = {name: (number, Use(*taken)) for name, number, *taken in tx.execute(_BEFORE, {"of": slice_})}
+    before = {name: taken for name, (_, taken) in found.items()}
     leaves = {name: SliceSpec(slice_, name, generation) for name in before if name not in wanted}
     every = {**wanted, **leaves}
     if not every:
-        return
+        return frozenset()
     now = {name: (before if uses is None else uses).get(name, Use()) if name in wanted else Use() for name in every}
     stay = {n for n, old in (held or {}).items() if n in wanted and _is_same(old, wanted[n]) and now[n] == before[n]}
-    numbers = nodes.numbers(tx, every.keys())
     seq = counters.add(tx, COUNTER)
     moved = {n: s for n, s in sorted(every.items()) if n not in stay}
     if moved:
+        new = moved.keys() - found.keys()
+        numbers = {n: found[n][0] for n in moved if n in found} | (nodes.numbers(tx, new) if new else {})
         rows = [{"node_id": numbers[n], "seq": seq, **_columns(spec, now[n])} for n, spec in moved.items()]
-        made = _insert(tx, specs)
-        changed = {c: made.excluded[c] for c in ("generation", "body", "ends", "seq", *_USES)}
-        tx.execute(made.on_conflict_do_update(index_elements=["node_id", "slice"], set_=changed), rows)
+        tx.execute(_putting(tx.dialect.name), rows)
         _take(tx, {numbers[n]: now[n] + before[n] * -1 if n in before else now[n] for n in moved})
     if renamed and stay:
         tx.execute(update(specs).where(specs.c.slice == slice_).values(seq=seq))
+    return frozenset(moved)
 
 
 def _is_same(old: SliceSpec, new: SliceSpec) -> bool:
     """But for its generation.  What is for a later moment is told to all nodes: who asked for it counts who acted."""
     timed = old.not_before or new.not_before
     return not timed and replace(new, generation=old.generation) == old
-
-
-def written(tx: Tx, slice_: str, generation: int) -> frozenset[str]:
-    """The nodes for which something is at that generation of the slice."""
-    query = select(nodes_table.c.name).select_from(_JOINED)
-    return frozenset(tx.scalars(query.where(specs.c.slice == slice_, specs.c.generation == generation)))
 
 
 def is_below(tx: Tx, slice_: str, generation: int) -> bool:
@@ -85,25 +112,29 @@ def is_below(tx: Tx, slice_: str, generation: int) -> bool:
 def _take(tx: Tx, more: Mapping[int, Use]) -> None:
     """By so much more are these nodes used."""
     rows = [{"node_id": n, **msgspec.structs.asdict(u)} for n, u in more.items() if u != Use()]
-    made = _insert(tx, uses_table)
-    sums = {c: uses_table.c[c] + made.excluded[c] for c in _USES}
     if rows:
-        tx.execute(made.on_conflict_do_update(index_elements=["node_id"], set_=sums), rows)
+        tx.execute(_taking(tx.dialect.name), rows)
 
 
 def used(tx: Tx, but: str, of: Collection[str] | None = None) -> dict[str, Use]:
     """Node -> what all slices together take of it, but for that one; at least of these nodes, or of all."""
-    wanted = true() if of is None else nodes.are(of)
-    query = select(nodes_table.c.name, *(uses_table.c[c] for c in _USES)).where(wanted)
-    every = {name: Use(*taken) for name, *taken in tx.execute(query.select_from(uses_table.join(nodes_table)))}
-    mine = select(nodes_table.c.name, *_OF_SPECS).select_from(_JOINED).where(wanted)
-    for name, *taken in tx.execute(mine.where(specs.c.slice == but)):
-        every[name] = every.get(name, Use()) + Use(*taken) * -1
-    return {name: Use(*(round(n, 6) for n in msgspec.structs.astuple(use))) for name, use in every.items()}
+    few = of is not None and nodes.are_few(of)
+    rows = tx.execute(_USED_OF, {"of": but, "nodes": list(of or ())}) if few else tx.execute(_USED, {"of": but})
+    return {name: Use(*(round(n, 6) for n in taken)) for name, *taken in rows}
 
 
-def _insert(tx: Tx, table: Table) -> Any:
-    return (sqlite if tx.dialect.name == "sqlite" else postgresql).insert(table)
+@cache
+def _putting(dialect: str) -> Any:
+    made = (sqlite if dialect == "sqlite" else postgresql).insert(specs)
+    changed = {c: made.excluded[c] for c in ("generation", "body", "ends", "seq", *_USES)}
+    return made.on_conflict_do_update(index_elements=["node_id", "slice"], set_=changed)
+
+
+@cache
+def _taking(dialect: str) -> Any:
+    made = (sqlite if dialect == "sqlite" else postgresql).insert(uses_table)
+    sums = {c: uses_table.c[c] + made.excluded[c] for c in _USES}
+    return made.on_conflict_do_update(index_elements=["node_id"], set_=sums)
 
 
 def end(tx: Tx, slice_: str, generation: int) -> None:
@@ -142,17 +173,20 @@ def of_slice(tx: Tx, slice_: str) -> dict[str, SliceSpec]:
     version stored one of them."""
     held, lost = known(tx, slice_)
     if lost:
-        raise ViniError(
-            f"What node {min(lost)} holds of slice {slice_!r} was {_FOREIGN}. "
-            "Bring the slice up anew from its file; that changes it in place."
-        )
+        raise _unreadable(slice_, min(lost))
     return held
+
+
+def _unreadable(slice_: str, node: str) -> ViniError:
+    return ViniError(
+        f"What node {node} holds of slice {slice_!r} was {_FOREIGN}. "
+        "Bring the slice up anew from its file; that changes it in place."
+    )
 
 
 def known(tx: Tx, slice_: str) -> tuple[dict[str, SliceSpec], frozenset[str]]:
     """The same of those that can be read, and the nodes whose spec can't: another version stored it."""
-    query = select(nodes_table.c.name, specs.c.body).select_from(_JOINED).where(specs.c.slice == slice_)
-    found = {name: _spec(body) for name, body in tx.execute(query.order_by(nodes_table.c.name))}
+    found = {name: _spec(body) for name, body in tx.execute(_BODIES, {"of": slice_})}
     return {n: s for n, s in found.items() if s}, frozenset(n for n, s in found.items() if s is None)
 
 
@@ -213,49 +247,60 @@ def acknowledge_all(tx: Tx, reports: Iterable[tuple[str, str, int, bytes]], at: 
     In the order of nodes and slices, in which `put` writes too: else two transactions could wait for each other.
     """
     known = {node for _, node, _, _ in reports}
-    numbers = dict(tx.execute(select(nodes_table.c.name, nodes_table.c.id).where(nodes_table.c.name.in_(known))).all())
+    numbers = dict(tx.execute(_NUMBERS, {"nodes": list(known)}).all())
     rows = [
-        {"of": slice_, "node": numbers[node], "done": generation, "said": report}
+        {"of": slice_, "node": numbers[node], "done": generation, "said": report, "at": at}
         for slice_, node, generation, report in sorted(reports, key=lambda r: (r[1], r[0], r[2]))
         if node in numbers and 0 < generation < 1 << 63
     ]
     if not rows:
         return
-    mine, done = (
-        (specs.c.slice == bindparam("of")) & (specs.c.node_id == bindparam("node")),
-        bindparam("done", type_=BigInteger),
-    )
-    change = update(specs).where(mine, specs.c.acked <= done, specs.c.generation >= done)
-    tx.execute(change.values(acked=done, report=bindparam("said", type_=LargeBinary), reported_at=at), rows)
-    tx.execute(delete(specs).where(mine, specs.c.ends, specs.c.generation == done), rows)
+    tx.execute(_ACKNOWLEDGE, rows)
+    tx.execute(_FORGET, [{key: row[key] for key in ("of", "node", "done")} for row in rows])
 
 
 def last_reports(tx: Tx, of: Collection[tuple[str, str]]) -> dict[tuple[str, str], bytes]:
     """(slice, node) -> what that node last said of the slice, b"": nothing; of those of which it is asked for it."""
-    query = select(nodes_table.c.name, nodes_table.c.id).where(nodes_table.c.name.in_({node for _, node in of}))
-    numbers = dict(tx.execute(query).all())
+    numbers = dict(tx.execute(_NUMBERS, {"nodes": list({node for _, node in of})}).all())
     names = {number: node for node, number in numbers.items()}
     asked = [(numbers[node], slice_) for slice_, node in sorted(of) if node in numbers]
-    columns = select(specs.c.slice, specs.c.node_id, specs.c.report)
-    rows = tx.execute(columns.where(tuple_(specs.c.node_id, specs.c.slice).in_(asked))) if asked else ()
+    rows = tx.execute(_LAST, {"of": asked}) if asked else ()
     return {(slice_, names[number]): report for slice_, number, report in rows}
 
 
 def reports(tx: Tx, slice_: str) -> dict[str, tuple[int, bytes, float]]:
     """Node -> generation, report and time of the last that it said; only of nodes that said something."""
-    query = (
-        select(nodes_table.c.name, specs.c.acked, specs.c.report, specs.c.reported_at)
-        .select_from(_JOINED)
-        .where(specs.c.slice == slice_, specs.c.acked > 0)
-    )
-    return {name: (generation, report, at) for name, generation, report, at in tx.execute(query)}
+    return {name: (generation, report, at) for name, generation, report, at in tx.execute(_REPORTS, {"of": slice_})}
+
+
+class Answer(NamedTuple):
+    """What a node said last of a slice."""
+
+    slice: str
+    node: str
+    body: bytes  # of its newest spec
+    is_of_newest: bool  # and not of an older one
+    report: bytes  # b"": nothing
+
+    @property
+    def spec(self) -> SliceSpec:
+        """The newest.  Raises as `of_slice`."""
+        if (found := _spec(self.body)) is None:
+            raise _unreadable(self.slice, self.node)
+        return found
+
+
+def answers(tx: Tx, slice_: str) -> list[Answer]:
+    """Of all nodes that hold something of a slice, by name."""
+    return [
+        Answer(slice_, node, body, acked >= generation, report)
+        for node, body, acked, generation, report in tx.execute(_ANSWERS, {"of": slice_})
+    ]
 
 
 def behind(tx: Tx, slice_: str) -> dict[str, int]:
     """Node -> the generation that it has not reported of yet."""
-    query = select(nodes_table.c.name, specs.c.generation).select_from(_JOINED)
-    rows = tx.execute(query.where(specs.c.slice == slice_, specs.c.acked < specs.c.generation))
-    return dict(rows.all())
+    return dict(tx.execute(_BEHIND, {"of": slice_}).all())
 
 
 def newest(tx: Tx) -> int:
@@ -265,9 +310,8 @@ def newest(tx: Tx) -> int:
 
 def since(tx: Tx, seq: int, names: Collection[str]) -> dict[str, list[SliceSpec]]:
     """Of these nodes, by name, the specs that were written after `seq`; without those that another version stored."""
-    query = select(nodes_table.c.name, specs.c.slice, specs.c.body).select_from(_JOINED)
     out: dict[str, list[SliceSpec]] = {}
-    for name, slice_, body in tx.execute(query.where(specs.c.seq > seq, nodes_table.c.name.in_(names))):
+    for name, slice_, body in tx.execute(_SINCE, {"after": seq, "nodes": list(names)}):
         if found := _told(slice_, name, body):
             out.setdefault(name, []).append(found)
     return out
@@ -276,10 +320,8 @@ def since(tx: Tx, seq: int, names: Collection[str]) -> dict[str, list[SliceSpec]
 def touched(tx: Tx, seq: int, names: Collection[str]) -> dict[str, dict[str, int | None]]:
     """Of these nodes, by name, the slices of which something was written after `seq`, and the generation that these
     have; None where it is to end there."""
-    found = select(nodes_table.c.name, specs.c.slice, specs.c.ends, slices.c.generation)
-    found = found.select_from(_JOINED.outerjoin(slices, slices.c.name == specs.c.slice))
     out: dict[str, dict[str, int | None]] = {}
-    for name, slice_, ends, number in tx.execute(found.where(specs.c.seq > seq, nodes_table.c.name.in_(names))):
+    for name, slice_, ends, number in tx.execute(_TOUCHED, {"after": seq, "nodes": list(names)}):
         out.setdefault(name, {})[slice_] = None if ends else number
     return out
 

@@ -36,14 +36,17 @@ def _query() -> Any:
     return select(*own, *named).select_from(joined).order_by(substrate_links.c.name)
 
 
+_ALL = _query()
+
+
 def all(tx: Tx) -> list[SubstrateLink]:
     """By name."""
-    return [_link(row) for row in tx.execute(_query())]
+    return [_link(row) for row in tx.execute(_ALL)]
 
 
 def get(tx: Tx, name: str) -> SubstrateLink:
     """Raises NotFound."""
-    row = tx.execute(_query().where(substrate_links.c.name == name)).one_or_none()
+    row = tx.execute(_ALL.where(substrate_links.c.name == name)).one_or_none()
     if row is None:
         raise NotFound(absent("substrate link", name))
     return _link(row)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy import delete as delete_rows
-from sqlalchemy import insert, select, update
 
 from vini.model import NotFound
 from vini.rules import grants
@@ -32,6 +32,13 @@ _QUERY = select(
     nodes_table.c.name.label("node"),
     nodegroups_table.c.name.label("nodegroup"),
 ).select_from(_JOINED)
+_SAYS = (
+    select(tags.c.id)
+    .select_from(tags.join(slices_table))
+    .where(slices_table.c.name == bindparam("of"), tags.c.name == bindparam("what"))
+    .limit(1)
+)
+_GRANTING = select(slices_table.c.name).select_from(_JOINED).where(tags.c.name == grants.TAG)
 
 
 def put(tx: Tx, name: str, value: str, *, slice_: str = "", node: str = "", nodegroup: str = "") -> Tag:
@@ -103,13 +110,12 @@ def of_sliver(tx: Tx, slice_: str, node: str) -> dict[str, str]:
 
 def says(tx: Tx, slice_: str, name: str) -> bool:
     """Whether a slice has a tag of that name, wherever it holds."""
-    query = _QUERY.where(slices_table.c.name == slice_, tags.c.name == name).limit(1)
-    return tx.execute(query).first() is not None
+    return tx.execute(_SAYS, {"of": slice_, "what": name}).first() is not None
 
 
 def granting(tx: Tx) -> frozenset[str]:
     """The slices to whose processes operators grant anything, somewhere."""
-    return frozenset(tx.scalars(select(slices_table.c.name).select_from(_JOINED).where(tags.c.name == grants.TAG)))
+    return frozenset(tx.scalars(_GRANTING))
 
 
 def granted(

@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import Select, insert, select, update
+from sqlalchemy import Select, bindparam, insert, select, update
 from sqlalchemy import delete as delete_rows
 
 from vini.model import Denied, NotFound
@@ -23,6 +23,11 @@ from vini.store.tables import persons as persons_table
 from vini.store.tables import sites as sites_table
 
 SESSION_S = 12 * 3600.0
+_WHOSE = (
+    select(tokens.c.expires, tokens.c.scopes, persons_table.c.id, persons_table.c.email, persons_table.c.enabled)
+    .select_from(tokens.join(persons_table))
+    .where(tokens.c.secret == bindparam("of"))
+)
 
 
 def issue_api(
@@ -46,12 +51,7 @@ def issue_session(tx: Tx, person: str, now: float) -> str:
 
 def whose(tx: Tx, secret: str, now: float) -> Caller:
     """The person that it stands for, with the roles that he has now.  Raises Unauthenticated, saying why."""
-    query = select(
-        tokens.c.expires, tokens.c.scopes, persons_table.c.id, persons_table.c.email, persons_table.c.enabled
-    )
-    row = tx.execute(
-        query.select_from(tokens.join(persons_table)).where(tokens.c.secret == _hash(secret))
-    ).one_or_none()
+    row = tx.execute(_WHOSE, {"of": _hash(secret)}).one_or_none()
     if row is None:
         raise Unauthenticated("This token is not known here (any more); `vini login` gets one.")
     if row.expires <= now:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import Column, delete, insert, select
+from sqlalchemy import Column, bindparam, delete, insert, select
 
 from vini.model import CapacityError, Value
 from vini.store import counters
@@ -34,13 +34,17 @@ _NUMBERS = _Space(tunnels.c.vni, "vni", MOST, "tunnels")
 _PORTS = _Space(wireguards.c.number, "wireguard", len(PORTS), "ports for slices with encrypted tunnels")
 
 
+_HAD = select(tunnels.c.link, tunnels.c.vni).where(tunnels.c.slice == bindparam("of"))
+_PORT = select(wireguards.c.number).where(wireguards.c.slice == bindparam("of"))
+_NO_PORT = delete(wireguards).where(wireguards.c.slice == bindparam("of"))
+
+
 def lease(tx: Tx, slice_: str, links: Collection[str]) -> dict[str, int]:
     """Link -> its number: the one that it had, or a new one.  Those of links that are not named are free again.
 
     Two transactions at once wait for each other.
     """
-    query = select(tunnels.c.link, tunnels.c.vni).where(tunnels.c.slice == slice_)
-    had: dict[str, int] = dict(tx.execute(query).all())
+    had: dict[str, int] = dict(tx.execute(_HAD, {"of": slice_}).all())
     _give_back(tx, slice_, sorted(set(had) - set(links)))
     new = sorted(set(links) - set(had))
     given = dict(zip(new, _free(tx, _NUMBERS, len(new)), strict=True)) if new else {}
@@ -54,11 +58,10 @@ def lease_port(tx: Tx, slice_: str, wanted: bool) -> int:
 
     Not `wanted`: that is free again, and there is none, 0.
     """
-    of_it = wireguards.c.slice == slice_
     if not wanted:
-        tx.execute(delete(wireguards).where(of_it))
+        tx.execute(_NO_PORT, {"of": slice_})
         return 0
-    had = tx.scalar(select(wireguards.c.number).where(of_it))
+    had = tx.scalar(_PORT, {"of": slice_})
     if had is None:
         (had,) = _free(tx, _PORTS, 1)
         tx.execute(insert(wireguards).values(slice=slice_, number=had))

@@ -39,6 +39,13 @@ class _Dumper(yaml.SafeDumper):
         super().increase_indent(flow, indentless=False)  # list items stand under their key, indented
 
 
+class _Quick(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
+    """The same by libyaml where that is, four times as fast; it does not indent the items of lists."""
+
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
+        return True
+
+
 def _represent_none(dumper: yaml.SafeDumper, _: None) -> yaml.Node:
     return dumper.represent_scalar("tag:yaml.org,2002:null", "")
 
@@ -64,14 +71,18 @@ def _represent_one_line(dumper: yaml.SafeDumper, mapping: _OneLine) -> yaml.Node
     return dumper.represent_mapping("tag:yaml.org,2002:map", mapping.items(), flow_style=True)
 
 
-_Dumper.add_representer(type(None), _represent_none)
-_Dumper.add_representer(_OneLine, _represent_one_line)
-_Dumper.add_representer(_Lines, _represent_lines)
-_Dumper.add_representer(str, _represent_str)
+for _dumper in (_Dumper, _Quick):
+    _dumper.add_representer(type(None), _represent_none)
+    _dumper.add_representer(_OneLine, _represent_one_line)
+    _dumper.add_representer(_Lines, _represent_lines)
+    _dumper.add_representer(str, _represent_str)
 
 
-def dump(topology: Topology) -> str:
-    """Readable YAML for which `parse(dump(t)) == t`; the slice's most frequent routing is said once."""
+def dump(topology: Topology, quick: bool = False) -> str:
+    """Readable YAML for which `parse(dump(t)) == t`; the slice's most frequent routing is said once.
+
+    `quick`: for a program that reads it at once; less well indented.
+    """
     usual = _usual_routing(topology)
     written: Written = {"name": topology.name}
     if usual is not None:
@@ -86,7 +97,8 @@ def dump(topology: Topology) -> str:
         written["substrate"] = topology.substrate
     if topology.tunnel:
         written["tunnel"] = topology.tunnel
-    return yaml.dump(written, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=WIDTH, allow_unicode=True)
+    dumper = _Quick if quick else _Dumper
+    return yaml.dump(written, Dumper=dumper, sort_keys=False, default_flow_style=None, width=WIDTH, allow_unicode=True)
 
 
 def _one_line(written: Written) -> Written:

@@ -240,7 +240,7 @@ def _as_of_a_file(name: str, topology: Topology) -> Topology:
     if not topology.slivers:
         return Topology(name)
     try:
-        text = dump(topology)
+        text = dump(topology, quick=True)
     except (ValueError, LookupError, TypeError, ArithmeticError) as e:
         what = "This topology has a value that no file can have."
         raise TopologyError([Mistake(0, 0, what, "ask for what `vini up` would, of a file")]) from e
