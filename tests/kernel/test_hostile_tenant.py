@@ -80,8 +80,7 @@ def test_who_has_a_reservation_has_short_time_slices_and_gets_them_back(there):
             pass
         assert {slices.of(t) for t in slices.threads(groups[VICTIM])} == {slices.SHORT_NS}, "what is run there, too"
     slices.ensure(groups[VICTIM], short=False)
-    assert not slices.are_short(groups[VICTIM])
-    eventually(lambda: slices.are_short(groups[VICTIM]))
+    eventually(lambda: {slices.of(t) for t in slices.threads(groups[VICTIM])} == {slices.SHORT_NS})
 
 
 # --- what stops him: seccomp ----------------------------------------------------------------------------

@@ -17,7 +17,14 @@ echo "real $* with $PATH"
 
 @pytest.mark.parametrize("tool", ["birdc", "vtysh"])
 @pytest.mark.parametrize(
-    "path", ["{own}:{real}:/bin", "{other}:{own}:{real}:/bin", "{own}:{own}:{real}:{own}:/bin", "{real}:/bin:{own}"]
+    "path",
+    [
+        "{own}:{real}:/bin",
+        "{other}:{own}:{real}:/bin",
+        "{own}:{own}:{real}:{own}:/bin",
+        "{real}:/bin:{own}",
+        "{own}/:{real}:/bin",
+    ],
 )
 def test_a_tool_finds_the_real_one_wherever_its_own_directory_is(tool: str, path: str, tmp_path: Path) -> None:
     for name in ("real", "other"):

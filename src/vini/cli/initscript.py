@@ -99,6 +99,8 @@ def _set(name: str, file: TextIO, disabled: bool, as_json: bool) -> None:
 @click.argument("name")
 def _remove(name: str) -> None:
     """Forget the script NAME, as an admin."""
+    if not is_name(name):
+        raise click.UsageError(f"{name!r} is no initscript's name; `vini initscript` lists those that are kept.")
     remote().call("DELETE", f"/initscripts/{name}", type(None))
     line(f"The central keeps no initscript {name} any more.")
     note("Slices that name it run on with the text that they have, but their next change is refused.")

@@ -34,12 +34,17 @@ def called(sentence: str) -> str:
 
 def complain(sentence: str) -> None:
     """An error, on standard error."""
-    click.echo(f"{click.style('error:', bold=True, fg='red')} {called(sentence)}", err=True)
+    click.echo(f"{click.style('error:', bold=True, fg='red')} {called(sentence)}", err=True, color=_colours())
 
 
 def note(sentence: str) -> None:
     """Something worth knowing, on standard error."""
-    click.secho(called(sentence), dim=True, err=True)
+    click.secho(called(sentence), dim=True, err=True, color=_colours())
+
+
+def _colours() -> bool | None:
+    """Whether colours are refused (https://no-color.org), which click does not heed; None: as the terminal is."""
+    return False if os.environ.get("NO_COLOR") else None
 
 
 def line(text: str = "") -> None:

@@ -21,7 +21,7 @@ from vini.cli.out import dump, json_option, line, note, table
 from vini.client import Client, Slices, connect
 from vini.expected import pairs
 from vini.layout import layout
-from vini.model import NotFound, Topology, Unsupported, ViniError
+from vini.model import Denied, NotFound, Topology, Unsupported, ViniError
 from vini.pcapng import convert
 from vini.reach import hosts
 
@@ -142,6 +142,8 @@ async def _ping_all(client: Slices, topology: Topology, pairs: list[tuple[str, s
         try:
             async with gate:
                 code, said = await client.output(topology.name, a, argv)
+        except Denied:
+            raise
         except ViniError:  # its node is away, or it has just gone: nobody answers there
             return a, b, None
         found = re.search(r"= [\d.]+/([\d.]+)/", said)

@@ -78,7 +78,8 @@ def _command(place: Place, ns: str, program: str, groups: Sequence[Path], words:
     lines += before
     manager = "--cgroup-manager=disabled " if program == CRUN else ""
     lines.append(f"exec {program} --root {shlex.quote(str(state(place, program)))} {manager}{words}")
-    hurried = [sys.executable, "-I", "-S", slices.__file__] if limits.has_reservation(place, ns) else []
+    in_hurry = slices.can_be_short() and limits.has_reservation(place, ns)
+    hurried = [sys.executable, "-I", "-S", slices.__file__] if in_hurry else []
     apart = ["unshare", "--mount", "--propagation", "slave"] if before else []
     return [*hurried, *apart, "sh", "-ec", "\n".join(lines), "sh"]
 

@@ -116,7 +116,7 @@ def ensure(place: Place, o: Container) -> None:
 
 
 def observed(place: Place, o: Container) -> Container:
-    """`o` where its limits hold; another where somebody changed one."""
+    """`o` where its limits hold; another where somebody changed one.  Slices are given anew to who has none."""
     for file, text in files(place, o):
         try:
             if file.read_text().strip() != text:
@@ -124,8 +124,8 @@ def observed(place: Place, o: Container) -> Container:
         except OSError:
             if file.name not in _REMOVED:
                 return replace(o, pids=0)
-    if o.cpu_reserved and not slices.are_short(cgroup.of(place, o.ns)):
-        return replace(o, cpu_reserved=False)
+    if o.cpu_reserved:  # repaired here, and not told: who joins has them a moment later, and who wants can lose them
+        slices.ensure(cgroup.of(place, o.ns), short=True)
     if o.memory_reserved_mb and _guaranteed(place) != _promised(place):
         return replace(o, memory_reserved_mb=-1)
     return o if io_weights.holds(place, o) else replace(o, io_weight=0)

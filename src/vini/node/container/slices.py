@@ -19,7 +19,8 @@ from pathlib import Path
 
 SHORT_NS = 100_000  # the kernel takes none below
 _USUAL = 0  # the kernel's own
-_SET, _GET = {"x86_64": (314, 315)}.get(platform.machine(), (274, 275))  # all architectures that came later agree
+_NUMBERS = {"x86_64": (314, 315), "aarch64": (274, 275), "riscv64": (274, 275), "s390x": (345, 346)}
+_SET, _GET = _NUMBERS.get(platform.machine(), (-1, -1))  # of sched_setattr(2) and sched_getattr(2); -1: no such call
 _ATTRIBUTES = struct.Struct("=IIQiIQQQ")  # size, policy, flags, nice, priority, runtime, deadline, period
 _POLICY, _RUNTIME = 1, 5
 _SHARED = (os.SCHED_OTHER, os.SCHED_BATCH)  # policies of which the runtime is a slice
@@ -46,7 +47,10 @@ def of(thread: int) -> int:
 
 
 def ensure(group: Path, short: bool) -> None:
-    """Give short slices to all that live in a cgroup and below, or take them back."""
+    """Give short slices to all that live in a cgroup and below, or take them back.
+
+    What is started meanwhile may be missed: the next look finds it, where they are to be short.
+    """
     if can_be_short():
         for thread in threads(group):
             with suppress(ProcessLookupError):
@@ -54,21 +58,11 @@ def ensure(group: Path, short: bool) -> None:
                     _choose(thread, SHORT_NS if short else _USUAL)
 
 
-def are_short(group: Path) -> bool:
-    """Whether all that live there have short ones; also where the kernel knows none."""
-    if can_be_short():
-        for thread in threads(group):
-            with suppress(ProcessLookupError):
-                if of(thread) not in (SHORT_NS, 0):
-                    return False
-    return True
-
-
 def threads(group: Path) -> Iterator[int]:
     """All that live in a cgroup and below."""
-    for file in group.rglob("cgroup.threads"):
+    for directory, _, _ in os.walk(group):
         with suppress(OSError):  # the group has gone
-            yield from map(int, file.read_text().split())
+            yield from map(int, Path(directory, "cgroup.threads").read_text().split())
 
 
 def _choose(thread: int, slice_ns: int) -> None:
