@@ -72,6 +72,22 @@ def test_what_is_numbered_after_a_restoring_is_above_what_was_numbered_after_the
         backup.save(there, file)  # of a restored one, too
 
 
+def test_nor_do_two_lives_after_one_backup_number_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node that was away may hold what the first of them asked."""
+    wanted = made(tmp_path / "here")
+    add(Database(wanted.database_url(tmp_path / "here")), "home_a")
+    backup.save(tmp_path / "here", tmp_path / "b.tar.gz")
+    lives = []
+    for there, now in (("one", 2e9), ("two", 2e9 + 5)):
+        monkeypatch.setattr("vini.central.backup.time.time", lambda now=now: now)
+        database = Database(backup.restore(tmp_path / "b.tar.gz", tmp_path / there).database_url(tmp_path / there))
+        with database.transaction() as tx:
+            first = slices.next_generation(tx, "home_a")
+        lives.append((first, add(database, "home_b", changes=30)))
+    (first, last), (again, _) = lives
+    assert first < last < again < 1 << 53
+
+
 def add(database: Database, name: str, changes: int = 1) -> int:
     """A slice with something on a node, changed so often; its generation."""
     with database.transaction() as tx:

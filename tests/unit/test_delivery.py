@@ -44,7 +44,8 @@ class Desk:
         since = lack.since.seq if lack.since else 0
         self.looks.append(lack.since.seq if lack.since else None)
         fresh = {s.slice: s for s in self.written[since:]}
-        lacked = [s for s in fresh.values() if s.generation > lack.greeting.generations.get(s.slice, 0)]
+        known = lack.greeting.generations
+        lacked = [s for s in fresh.values() if s.generation > known.get(s.slice, 0) or not s.objects]
         return Newer(tuple(lacked), Mark(len(self.written), 0))
 
     def authorized(self, whos: Sequence[Who]) -> Sequence[Admitted]:
@@ -142,6 +143,22 @@ async def test_what_a_node_refused_is_tried_again_although_others_are_looked_for
         await asyncio.sleep(0.05)  # its rest is over
         desk.may.set()
         await until(lambda: node.held == {"s": 1, "t": 1})
+
+
+async def test_an_end_that_the_node_has_told_us_of_is_not_sent_again_until_that_is_written_down() -> None:
+    """As long as it is not, each look at all there is finds it."""
+    desk, node = Desk(), Node()
+    ends = [SliceSpec(name, "n1", 1, frozenset()) for name in ("s", "t")]
+    desk.written += ends
+    async with delivering(desk, node) as delivery:
+        await until(lambda: len(node.held) == 2)
+        desk.written.append(spec("u", 1))
+        node.refuses.append(DriverError("the disk is full"))
+        delivery.wake()
+        await until(lambda: node.held.get("u") == 1)
+        await asyncio.sleep(0.1)
+    assert None in desk.looks[1:], "it was looked at all there is"
+    assert sorted(node.begun) == [("s", 1), ("t", 1), ("u", 1), ("u", 1)]
 
 
 async def test_what_a_node_saw_before_it_took_a_change_does_not_hide_that_it_took_it() -> None:

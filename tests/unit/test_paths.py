@@ -246,7 +246,7 @@ class Wire(World):
             return
         if self.two.notes:
             self.two.wires[other].ears.inbox.append(Heard(A, hears))
-        if self.two.arrives(other):
+        if self.two.arrives(other) and other not in self.two.answerless:
             self._answers.append((self.now + self.rtt, way))
 
 
@@ -259,6 +259,7 @@ class Two:
     def __init__(self, notes: bool = True):
         self.loss, self.data = {"x": 0.0, "y": 0.0}, {"x": False, "y": False}  # of what that one sends
         self.notes, self._chance = notes, random.Random(7)
+        self.answerless = set[str]()  # those whose host answers no echo requests
         self.wires = {name: Wire(self, name) for name in "xy"}
         self.paths = {name: wire.paths() for name, wire in self.wires.items()}
         self.failed: dict[str, list[float]] = {"x": [], "y": []}
@@ -331,6 +332,16 @@ def test_a_cut_of_one_direction_fails_both_ends_though_packets_arrive_at_one(two
             assert 0.4 < at < 1.0
         two.loss[mute] = 0.0
         assert all(len(turned) == 1 for turned in two.pass_(80.0).values())
+
+
+def test_so_does_it_at_the_end_that_has_answers_where_the_other_never_had_one() -> None:
+    """Whose probes arrive all the same: they prove nothing of the other direction."""
+    two = Two()
+    two.answerless = {"x"}
+    assert two.pass_(5.0) == NOTHING
+    two.loss["x"] = 1.0
+    (at,) = two.pass_(10.0)["x"]
+    assert 0.4 < at < 1.0
 
 
 def test_what_nothing_rides_on_any_more_is_not_listened_to(two: Two) -> None:

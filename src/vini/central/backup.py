@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import tarfile
 import tempfile
+import time
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -150,7 +151,7 @@ def _leap(url: str) -> None:
     try:
         database.migrate()
         with database.transaction() as tx:
-            slices.leap(tx)
+            slices.leap(tx, time.time())
     finally:
         database.close()
 

@@ -150,6 +150,7 @@ class Delivery:
         self._look_who = asyncio.Event()
         self._since: Mark | None = None  # all that was written until then has been looked at
         self._anew = False  # something of that is to be looked at again
+        self._ended: dict[str, int] = {}  # slice -> the generation of its end, which the node has told us of
         self._gave_up: set[str] = set()  # slices that ended on the node since it was looked who may log in there
         self._under_way: dict[str, asyncio.Task[None]] = {}
         self._later: set[str] = set()  # slices of which something newer waits until they are not under way any more
@@ -233,7 +234,9 @@ class Delivery:
             except ViniError as e:  # as a full disk; whoever lost his key may still come in there
                 if waits == self._rhythm.first:
                     log.warning("node %s does not write down who may log in; it is told again: %s", self._node, e)
-                await asyncio.sleep(waits * random.uniform(0.5, 1.0))
+                with suppress(TimeoutError):  # somebody else may be let in or kept out meanwhile: then at once
+                    async with asyncio.timeout(waits * random.uniform(0.5, 1.0)):
+                        await self._look_who.wait()
                 waits = min(2 * waits, self._rhythm.longest)
                 self._look_who.set()
                 continue
@@ -243,9 +246,10 @@ class Delivery:
         self._under_way[slice_] = asyncio.create_task(self._send(slice_, specs))
 
     def _lacks(self, spec: SliceSpec) -> bool:
-        """An end is sent again: that the node was heard to have it may have been lost."""
+        """An end is sent again by the next connection: that the node was heard to have it may have been lost."""
         known = max(self._greeting.generations.get(spec.slice, 0), self._greeting.ended.get(spec.slice, 0))
-        return spec.generation > known or (spec.generation == known and not spec.objects)
+        unheard = not spec.objects and self._ended.get(spec.slice, 0) < spec.generation
+        return spec.generation > known or (spec.generation == known and unheard)
 
     async def _send(self, slice_: str, specs: list[SliceSpec]) -> None:
         """In the order of their generations."""
@@ -282,6 +286,7 @@ class Delivery:
             raise bus.Foreign(f"Node {self._node} answered a spec with a {type(reply).__name__}.")
         self._greeting = _with(self._greeting, spec)
         if not spec.objects:
+            self._ended[spec.slice] = spec.generation
             self._gave_up.add(spec.slice)
             self._look_who.set()
         await self.tell(replace(reply, slice=spec.slice, generation=reply.generation or spec.generation))

@@ -146,8 +146,8 @@ class Watch:
 
     def hears(self, now: float) -> bool | None:
         """What we tell the other node of it."""
-        if not self.known:
-            return None
+        if not self.known:  # then the other has only answers to go by: our probes prove nothing of their direction
+            return False
         if self._is_within(now, self._arrived) or self._is_within(now, self._answered):
             return True
         return False if self._has_been_silent(now, self._rhythm.deaf) else None

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 from msgspec.structs import replace
-from sqlalchemy import ColumnElement, Select, bindparam, func, insert, literal, or_, select, union_all, update
+from sqlalchemy import ColumnElement, Select, bindparam, case, func, insert, literal, or_, select, union_all, update
 from sqlalchemy import delete as delete_rows
 
 from vini import bandwidth, placement
@@ -179,12 +179,17 @@ def overtake(tx: Tx, above: Mapping[str, int]) -> None:
             _end(tx, name, max(generation(tx, name), above[name]) + _LEAP)
 
 
-def leap(tx: Tx) -> None:
+def leap(tx: Tx, now: float) -> None:
     """Of a database that is a backup: what it numbers from now on is above all that was numbered after it was made, so
-    that no node holds another thing of the same number."""
-    tx.execute(update(slices).values(generation=slices.c.generation + _LEAP))
-    tx.execute(update(ended).values(generation=ended.c.generation + _LEAP))
-    counters.add(tx, _FLOOR, _LEAP)
+    that no node holds another thing of the same number; also where it is restored for the second time.
+
+    Generations go by the clock then: a leap for each second since 1970, below 2^53 until 2242.
+    """
+    least = int(now) * _LEAP
+    for table in (slices, ended):
+        above = table.c.generation + _LEAP
+        tx.execute(update(table).values(generation=case((above > least, above), else_=least)))
+    counters.add(tx, _FLOOR, max(_LEAP, least - counters.value(tx, _FLOOR)))
 
 
 def _end(tx: Tx, name: str, number: int) -> None:
