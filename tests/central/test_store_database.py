@@ -163,3 +163,9 @@ def test_a_command_of_one_machine_does_not_pay_for_sqlalchemy():
 
     code = "import sys, vini.store; sys.exit('sqlalchemy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_an_sqlite_that_is_too_old_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 34, 1))
+    with pytest.raises(DatabaseError, match="too old.*PostgreSQL"):
+        Database(f"sqlite:///{tmp_path}/x.db")

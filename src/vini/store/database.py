@@ -5,6 +5,7 @@ All of the dialects' differences that are not SQL live here.
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -20,6 +21,7 @@ Tx = Connection  # what functions of the store work in: everything through one o
 
 _PATIENCE_S = 30  # how long a writer waits for its turn
 _READERS = 8
+_LEAST_SQLITE = (3, 35)  # for RETURNING
 _AT_LAST = "vini at last"
 _RETRIABLE = ("40001", "40P01")  # PostgreSQL: serialization failure, deadlock detected
 
@@ -54,6 +56,11 @@ class Database:
 
     def _sqlite(self) -> tuple[Engine, Engine]:
         """One connection that writes, since the file has one writer anyway; others only read, beside it (WAL)."""
+        if sqlite3.sqlite_version_info < _LEAST_SQLITE:
+            raise DatabaseError(
+                f"SQLite {sqlite3.sqlite_version}, which this Python has, is too old: 3.35 is needed.  Take a Python "
+                "with a newer one, or PostgreSQL: `vini central init --database postgresql://...`."
+            )
         writer = create_engine(
             self._url, pool_size=1, max_overflow=0, pool_timeout=_PATIENCE_S, connect_args={"timeout": _PATIENCE_S}
         )
