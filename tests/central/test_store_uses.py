@@ -71,7 +71,7 @@ def test_it_follows_what_is_asked(filled: Database) -> None:
 def test_the_same_for_longer_or_by_another_number_takes_the_same(filled: Database) -> None:
     with filled.transaction() as tx:
         slices.renew(tx, "home_a", 10.0, slices.get(tx, "home_a").expires + 1)
-        slices.overtake(tx, "home_b", 77)
+        slices.overtake(tx, {"home_b": 77})
         assert used(tx) == {"n1": ONE * 2, "n2": ONE * 2}
         nodes.delete(tx, "n1")
         assert used(tx) == {"n2": ONE * 2}

@@ -67,7 +67,8 @@ class Writer:
         except ViniError as e:
             self.refused = str(e)
             self.unknown.append(what)
-            self.costs.setdefault(name, set()).add(cost)
+            before = next(link.cost for link in now.topology.links if link_name(link) == name)
+            self.costs.setdefault(name, {before}).add(cost)
             return
         self._diary.note(f"generation {report.generation} was accepted: {what}")
         self.accepted[report.generation] = what
