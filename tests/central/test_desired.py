@@ -452,6 +452,25 @@ def test_only_an_admin_grants_the_world_and_nodes_are_told_at_once(api: Api, fle
     assert N1 in fleet.woken[-1]
 
 
+def test_no_node_is_of_the_world_though_the_slice_stays_where_it_is(api: Api, database) -> None:
+    """One that the slice is not on, be it one that is given nothing, or that joined since."""
+    with database.transaction() as tx:
+        nodes.heard(tx, N1, api.now[0], NodeSaid(CAN | {"outside"}, "192.0.2.1"), 0.0)
+        nodes.join(tx, "n3.princeton.example", "princeton", bytes(31) + b"3", NodeSaid(CAN, "192.0.2.3"))
+    api("admin", "PATCH", "/nodes/n3.princeton.example", {"boot_state": "safeboot"})
+    every = ("192.0.2.1", "192.0.2.2", "192.0.2.3")
+    for allow in (["tcp/443"], ["udp"]):
+        assert api("admin", "PUT", OUTSIDE, {"to": ["0.0.0.0/0"], "allow": allow}).status_code == 200
+        assert [o.never for o in asked_outside(database)] == ([] if allow == ["tcp/443"] else [every])
+        for _ in range(2):
+            assert put(api, WORLDLY).status_code == 200
+            assert [o.never for o in asked_outside(database)] == [every]
+    with database.transaction() as tx:
+        nodes.join(tx, "n4.princeton.example", "princeton", bytes(31) + b"4", NodeSaid(CAN, "192.0.2.4"))
+    assert api("admin", "PUT", OUTSIDE, {"to": ["0.0.0.0/0"]}).status_code == 200
+    assert [o.never for o in asked_outside(database)] == [(*every, "192.0.2.4")]
+
+
 def test_what_is_revoked_is_gone_though_the_slice_could_not_be_placed_anew(api: Api, fleet: Nodes, database) -> None:
     with database.transaction() as tx:
         nodes.heard(tx, N1, api.now[0], NodeSaid(CAN | {"outside"}, "192.0.2.1"), 0.0)

@@ -241,7 +241,10 @@ class Testbed:
         own = underlay.taken(topology, placed, below.measured, held)
         topology = initscripts.resolved(tx, topology, placed)
         granted = _grant_of(tx, topology)
-        made = embed(topology, able, generation, placed=placed, vnis=vnis, port=port, underlay=own, grant=granted)
+        never = nodes.addresses(tx) if granted else ()
+        made = embed(
+            topology, able, generation, placed=placed, vnis=vnis, port=port, underlay=own, grant=granted, never=never
+        )
         mine = {n: below.marked(s) for n, s in made.items() if s.objects}
         return {n: msgspec.structs.replace(s, expires=ends.get(n, row.expires)) for n, s in mine.items()}
 
