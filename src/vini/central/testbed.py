@@ -236,6 +236,8 @@ class Testbed:
         quota.check_bounded(site, bandwidth.unbounded(topology, placed))
         below.check(topology, placed, substrate.others(tx, topology.name) if below.links else {})
         crossing = placement.crossing(topology, placed)
+        if self._strangers:
+            strangers.check_between(crossing, kind_of(topology))
         vnis = tunnels.lease(tx, topology.name, crossing)
         port = tunnels.lease_port(tx, topology.name, wanted=bool(crossing) and kind_of(topology) == "wireguard")
         own = underlay.taken(topology, placed, below.measured, held)
