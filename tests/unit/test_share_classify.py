@@ -9,8 +9,8 @@ from __future__ import annotations
 from vini.node.assembly import Step
 from vini.node.shares import classify
 
-KEYS = {101: 8, 102: 20, 103: 20}  # bytes of a key, by a map's descriptor
-LOOKUP, UPDATE, LOAD = 1, 2, 68
+KEYS = {101: 8, 102: 20, 103: 40}  # bytes of a key, by a map's descriptor
+LOOKUP, UPDATE, DELETE, LOAD = 1, 2, 3, 68
 STORED = {0x62: 4, 0x63: 4, 0x7A: 8}  # bytes that a store to the stack writes
 READ = {0x71: 1, 0x69: 2, 0x61: 4}
 Known = frozenset[tuple[int, tuple[str, int]]]  # register -> a constant, a place on the stack, or a map
@@ -61,7 +61,7 @@ def unwritten(steps: list[Step]) -> list[str]:
             kind, value = r[dst]
             r[dst] = (kind, value + immediate)
         elif code == 0x85:
-            if immediate in (LOOKUP, UPDATE):
+            if immediate in (LOOKUP, UPDATE, DELETE):
                 reads(r[2][1], KEYS[r[1][1]], "looks for a key")
             if immediate == UPDATE:
                 reads(r[3][1], 4, "stores a value")
