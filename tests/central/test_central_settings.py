@@ -52,6 +52,14 @@ def test_strangers_are_a_choice(tmp_path: Path) -> None:
     assert [settings.read(tmp_path / name).strangers for name in "ab"] == [False, True]
 
 
+def test_strangers_have_encrypted_tunnels_and_no_others(tmp_path: Path) -> None:
+    assert init(tmp_path / "a", "--strangers") == init(tmp_path / "b", "--strangers", "--tunnel", "wireguard") == 0
+    assert [settings.read(tmp_path / name).tunnel for name in "ab"] == ["wireguard", "wireguard"]
+    for kind in ("vxlan", "vxlan-xdp", "gretap"):
+        assert init(tmp_path / "c", "--strangers", "--tunnel", kind) == 2
+    assert not (tmp_path / "c").exists()
+
+
 def test_a_central_is_renamed_and_a_name_that_is_none_changes_nothing(tmp_path: Path) -> None:
     def rename(*names: str) -> int:
         return CliRunner().invoke(vini, ["central", "rename", "--dir", str(tmp_path / "a"), *names]).exit_code

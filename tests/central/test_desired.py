@@ -37,6 +37,7 @@ from vini.model import (
     Wireguard,
     is_sliver,
 )
+from vini.plugins.tunnels import TunnelKind
 from vini.rules.nouns import NodeSaid
 from vini.store import nodes, slices, specs, tables, tunnels
 from vini.store.tables import wireguards
@@ -305,11 +306,16 @@ def test_the_testbeds_choice_is_that_of_slices_that_do_not_say(api: Api, fleet: 
     assert all(len(found) == 1 for found in held_by(database, Vxlan).values())
 
 
-def test_among_strangers_slivers_are_containers_with_public_images(api: Api, fleet: Nodes, database) -> None:
-    wishes = testbed.Testbed(database, fleet, lambda: api.now[0], strangers=True)
+def among_strangers(api: Api, fleet: Nodes, database, tunnel: TunnelKind) -> None:
+    """From now on it is their testbed, whose nodes can do everything."""
+    wishes = testbed.Testbed(database, fleet, lambda: api.now[0], tunnel=tunnel, strangers=True)
     router = desired_router(wishes, database, lambda: api.now[0])
     api.http = TestClient(make_app(database, clock=lambda: api.now[0], routers=(router,)))
-    able(api, database, CAN | {"containers", "disks"})
+    able(api, database, CAN | {"containers", "disks", "vxlan-xdp", "gretap", "wireguard"})
+
+
+def test_among_strangers_slivers_are_containers_with_public_images(api: Api, fleet: Nodes, database) -> None:
+    among_strangers(api, fleet, database, "wireguard")
     disk = Resources(disk_mb=100)
     for who in ("user", "admin"):
         answer = put(api, PAIR, who)
@@ -331,6 +337,32 @@ def test_among_strangers_slivers_are_containers_with_public_images(api: Api, fle
     assert "slivers may not fill a node: give 'a', 'b' a disk" in answer.json()["sentence"].lower()
     assert all(len(found) == 1 for found in held_by(database, Container).values())
     assert put(api, Topology("princeton_iias")).status_code == 200, "an end is refused to nobody"
+
+
+@pytest.mark.parametrize(
+    ("default", "asked", "status"),
+    [
+        ("vxlan", "", 403),
+        ("vxlan", "wireguard", 200),
+        ("wireguard", "", 200),
+        ("wireguard", "vxlan", 403),
+        ("wireguard", "vxlan-xdp", 403),
+        ("wireguard", "gretap", 403),
+    ],
+)
+def test_among_strangers_no_link_between_nodes_has_its_end_in_a_sliver(
+    api: Api, fleet: Nodes, database, default: TunnelKind, asked: str, status: int
+) -> None:
+    among_strangers(api, fleet, database, default)
+    disk = Resources(disk_mb=100)
+    slivers = {n: replace(s, runtime="container", resources=disk) for n, s in PAIR.slivers.items()}
+    answer = put(api, replace(PAIR, slivers=slivers, tunnel=asked))
+    assert answer.status_code == status, answer.text
+    assert bool(held_by(database, Wireguard)) == (status == 200)
+    if status == 403:
+        assert "say `tunnel: wireguard`, or place the slivers of 'a--b' on one node" in answer.json()["sentence"]
+        together = {n: replace(s, node=N1) for n, s in slivers.items()}
+        assert put(api, replace(PAIR, slivers=together, tunnel=asked)).status_code == 200, "it leads to no other node"
 
 
 def test_a_node_that_is_away_is_named_and_the_rest_goes_on(api: Api, fleet: Nodes) -> None:
@@ -450,6 +482,25 @@ def test_only_an_admin_grants_the_world_and_nodes_are_told_at_once(api: Api, fle
     assert [o.grant for o in asked_outside(database)] == [wider]
     assert api("user", "GET", OUTSIDE).json()["allow"] == ["tcp"]
     assert N1 in fleet.woken[-1]
+
+
+def test_no_node_is_of_the_world_though_the_slice_stays_where_it_is(api: Api, database) -> None:
+    """One that the slice is not on, be it one that is given nothing, or that joined since."""
+    with database.transaction() as tx:
+        nodes.heard(tx, N1, api.now[0], NodeSaid(CAN | {"outside"}, "192.0.2.1"), 0.0)
+        nodes.join(tx, "n3.princeton.example", "princeton", bytes(31) + b"3", NodeSaid(CAN, "192.0.2.3"))
+    api("admin", "PATCH", "/nodes/n3.princeton.example", {"boot_state": "safeboot"})
+    every = ("192.0.2.1", "192.0.2.2", "192.0.2.3")
+    for allow in (["tcp/443"], ["udp"]):
+        assert api("admin", "PUT", OUTSIDE, {"to": ["0.0.0.0/0"], "allow": allow}).status_code == 200
+        assert [o.never for o in asked_outside(database)] == ([] if allow == ["tcp/443"] else [every])
+        for _ in range(2):
+            assert put(api, WORLDLY).status_code == 200
+            assert [o.never for o in asked_outside(database)] == [every]
+    with database.transaction() as tx:
+        nodes.join(tx, "n4.princeton.example", "princeton", bytes(31) + b"4", NodeSaid(CAN, "192.0.2.4"))
+    assert api("admin", "PUT", OUTSIDE, {"to": ["0.0.0.0/0"]}).status_code == 200
+    assert [o.never for o in asked_outside(database)] == [(*every, "192.0.2.4")]
 
 
 def test_what_is_revoked_is_gone_though_the_slice_could_not_be_placed_anew(api: Api, fleet: Nodes, database) -> None:

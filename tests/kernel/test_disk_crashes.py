@@ -76,6 +76,19 @@ def act(place, deed: str) -> None:
         disks.ensure(place, LARGE)
 
 
+def noted(patch: pytest.MonkeyPatch) -> list[str]:
+    """The programs that it runs from now on."""
+    ran: list[str] = []
+    real = filesystems._run
+
+    def run(*command: str, **options) -> None:
+        ran.append(command[0])
+        real(*command, **options)
+
+    patch.setattr(filesystems, "_run", run)
+    return ran
+
+
 @pytest.mark.skipif(not filesystems.are_there(), reason="this machine can make no disks")
 def test_a_volume_that_is_to_hold_less_than_is_in_it_stays_as_it_is_and_says_why(own):
     large = Volume(NS, "data", 24)
@@ -92,6 +105,12 @@ def test_a_volume_that_is_to_hold_less_than_is_in_it_stays_as_it_is_and_says_why
     with pytest.raises(OSError, match=r"kept in its directory, which is too much for 11 MB; ask for more"):
         volumes.ensure(own.place, replace(large, mb=11))  # without what ext4 needs itself
     assert (there / "big").stat().st_size == 10 << 20
+    for too_small, programs in ((replace(large, mb=11), {"mke2fs", "mount"}), (replace(large, mb=8), set())):
+        with pytest.MonkeyPatch.context() as patch:  # each look tries it again, and is not to copy for nothing
+            ran = noted(patch)
+            with pytest.raises(OSError, match=r"kept in its directory, which is too much for"):
+                volumes.ensure(own.place, too_small)
+            assert set(ran) == programs
     volumes.ensure(own.place, large)
     assert there.is_mount()
     assert (there / "big").stat().st_size == 10 << 20

@@ -16,6 +16,7 @@ from world import World
 from vini.model import AnyObject, Interface, Netns, Share, Sysctl
 from vini.node.drivers.share import ShareDriver
 from vini.node.netlink import Socket
+from vini.node.outside import rules
 from vini.plan import plan
 
 A, B = "t.a", "t.b"
@@ -158,30 +159,65 @@ def test_every_fragment_of_a_packet_counts_and_none_for_another_sliver(world: Wo
 
 
 @pytest.mark.parametrize("world", [REAL], indirect=True)
-def test_what_the_node_forwards_counts_for_nobody_whose_number_it_has_inside(world: World) -> None:
+def test_a_packet_that_is_nobodys_has_nobodys_fragments_though_its_number_was_anothers(world: World) -> None:
+    """Of A's packet only the first fragment left; the node's own next one to the same place has the same number."""
+    vxlan = struct.pack(">HHHH", 9, 4789, 2016, 0) + b"\x08\0\0\0" + (7).to_bytes(3, "big") + bytes(993)
+    plain = struct.pack(">HHHH", 9, 9, 2016, 0) + bytes(1000)
+    fragments(vxlan)
+    eventually(lambda: today(world)[A] >= 1000, within=20)
+    counted, before = today(world)[A], left()
+    fragments(plain, *[bytes(1008)] * 20)
+    eventually(lambda: left() > before + 20_000, within=20)
+    assert today(world)[A] == counted
+
+
+def fragments(*parts: bytes) -> None:
+    """Of one packet from here, which the kernel takes as they are; the last ones begin at the same place."""
+    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as s:
+        for part in parts:
+            where = 0x2000 if part is parts[0] else 1008 >> 3
+            ip = struct.pack(">BBHHHBBH4s4s", 0x45, 0, 20 + len(part), 77, where, 64, 17, 0,
+                             socket.inet_aton("192.0.2.1"), socket.inet_aton(THERE))  # fmt: skip
+            s.sendto(ip + part, (THERE, 0))
+
+
+@pytest.mark.parametrize("world", [REAL], indirect=True)
+@pytest.mark.parametrize("version", [4, 6])
+def test_what_the_node_forwards_counts_for_nobody_whose_number_it_has_inside(world: World, version: int) -> None:
     """A sliver without a Share, with a way to the world, sends what looks like another one's tunnel."""
-    run(
-        "sh",
-        "-ec",
-        "ip link add in0 address 02:00:00:00:00:09 type veth peer name in1; ip link set in0 up; ip link set in1 up",
-    )
-    run("ip", "address", "add", "198.51.100.1/24", "dev", "in0")
-    for switch in ("ip_forward=1", "conf.in0.rp_filter=0", "conf.all.rp_filter=0"):
+    assert world.own
+    dev = f"{rules.PREFIX}0"  # the name of any such way
+    run("ip", "link", "add", dev, "address", "02:00:00:00:00:09", "type", "veth", "peer", "name", "in1")
+    for end in (dev, "in1"):
+        run("ip", "link", "set", end, "up")
+    run("ip", "address", "add", "198.51.100.1/24", "dev", dev)
+    run("ip", "address", "add", "2001:db8:1::1/64", "dev", dev, "nodad")
+    for switch in ("ip_forward=1", f"conf.{dev}.rp_filter=0", "conf.all.rp_filter=0"):
         run("sysctl", "-qw", f"net.ipv4.{switch}")
+    run("sysctl", "-qw", "net.ipv6.conf.all.forwarding=1")
+    ShareDriver(world.own.place).learn()  # as when one is made
     payload = b"\x08\0\0\0" + (7).to_bytes(3, "big") + bytes(1001)
     udp = struct.pack(">HHHH", 9, 4789, 8 + len(payload), 0) + payload
+    before = left()
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as s:
+        s.bind(("in1", 0))
+        for _ in range(100):
+            s.send(b"\x02\0\0\0\0\x09" + bytes(6) + (from_v4(udp) if version == 4 else from_v6(udp)))
+    eventually(lambda: left() > before + 90_000, within=20)
+    assert today(world)[A] == 0
+    run("ip", "link", "delete", dev)
+
+
+def from_v4(udp: bytes) -> bytes:
     ip = struct.pack(">BBHHHBBH4s4s", 0x45, 0, 20 + len(udp), 1, 0, 64, 17, 0,
                      socket.inet_aton("198.51.100.5"), socket.inet_aton(THERE))  # fmt: skip
     check = sum(struct.unpack(">10H", ip))
-    ip = ip[:10] + struct.pack(">H", ~(check + (check >> 16)) & 0xFFFF) + ip[12:]
-    before = left()
-    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as s:
-        s.bind(("in1", 0x800))
-        for _ in range(100):
-            s.send(b"\x02\0\0\0\0\x09" + bytes(6) + b"\x08\0" + ip + udp)
-    eventually(lambda: left() > before + 90_000, within=20)
-    assert today(world)[A] == 0
-    run("ip", "link", "delete", "in0")
+    return b"\x08\0" + ip[:10] + struct.pack(">H", ~(check + (check >> 16)) & 0xFFFF) + ip[12:] + udp
+
+
+def from_v6(udp: bytes) -> bytes:
+    source, to = (socket.inet_pton(socket.AF_INET6, a) for a in ("2001:db8:1::5", THERE_V6))
+    return b"\x86\xdd" + struct.pack(">IHBB", 6 << 28, len(udp), 17, 64) + source + to + udp
 
 
 @pytest.mark.parametrize("world", [REAL], indirect=True)

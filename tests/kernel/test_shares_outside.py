@@ -107,3 +107,11 @@ def test_a_way_to_the_world_that_was_deleted_is_bounded_from_its_first_packet_wh
     with netns.inside(world.host):
         assert all(o.whole for o in driver.observe({"v.a", "v.b"}))
     unspoilt(lambda: arrives(world, "a"), lambda got: 2.2 < got["a"] < 3.2)
+
+
+def test_a_way_to_the_world_of_a_sliver_without_a_share_comes_and_goes_and_no_share_is_broken(world):
+    """What the filters know has another name with each way: they are told before the next look finds an old one."""
+    world.node = replace(world.node, rate_mbit=0.0)
+    world.up(WIDE, Topology("v", {"a": Sliver("a", outside=True, network=Traffic(max_mbit=3))}))
+    world.up(WIDE, Topology("w", {"c": Sliver("c", outside=True)}))
+    world.up(None, Topology("w"))

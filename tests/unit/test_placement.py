@@ -28,7 +28,7 @@ from vini.model import (
     Topology,
     Unsupported,
 )
-from vini.placement import Use, check_reserved, check_reserved_memory, cost, crossing, place, staying, use
+from vini.placement import Use, check_reserved, check_reserved_memory, cost, crossing, for_slivers, place, staying, use
 
 FRR, BIRD = Routing(("ospf",), daemon="frr"), Routing(("ospf",), daemon="bird")
 
@@ -349,10 +349,16 @@ def test_slices_reserve_no_more_memory_than_a_machine_has():
     def reserving(mb: int) -> Topology:
         return Topology("s", {"a": Sliver("a", runtime="container", resources=Resources(memory_reserve_mb=mb))})
 
-    check_reserved_memory(reserving(300), lambda: [reserving(400), reserving(300)], 1000)
-    with pytest.raises(CapacityError, match=r"1000 MB .* other slices have 700 .* reserves 400: 100 too many"):
-        check_reserved_memory(reserving(400), lambda: [reserving(400), reserving(300)], 1000)
+    check_reserved_memory(reserving(300), lambda: [reserving(400), reserving(300)], 1256)
+    with pytest.raises(
+        CapacityError, match=r"1000 MB .* for slivers, .* slices have 700 .* reserves 400: 100 too many"
+    ):
+        check_reserved_memory(reserving(400), lambda: [reserving(400), reserving(300)], 1256)
     check_reserved_memory(reserving(0), lambda: pytest.fail("others were asked for"), 1)
+    with pytest.raises(CapacityError, match="9000 MB of memory for slivers"):
+        check_reserved_memory(reserving(9001), list, 10_000)
+    check_reserved_memory(reserving(9000), list, 10_000)
+    assert [for_slivers(has) for has in (0, 200, 1000, 16_000)] == [0, 0, 744, 14_400]
 
 
 def test_what_disks_and_volumes_are_set_apart_a_node_must_have() -> None:

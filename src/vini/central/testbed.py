@@ -236,12 +236,17 @@ class Testbed:
         quota.check_bounded(site, bandwidth.unbounded(topology, placed))
         below.check(topology, placed, substrate.others(tx, topology.name) if below.links else {})
         crossing = placement.crossing(topology, placed)
+        if self._strangers:
+            strangers.check_between(crossing, kind_of(topology))
         vnis = tunnels.lease(tx, topology.name, crossing)
         port = tunnels.lease_port(tx, topology.name, wanted=bool(crossing) and kind_of(topology) == "wireguard")
         own = underlay.taken(topology, placed, below.measured, held)
         topology = initscripts.resolved(tx, topology, placed)
         granted = _grant_of(tx, topology)
-        made = embed(topology, able, generation, placed=placed, vnis=vnis, port=port, underlay=own, grant=granted)
+        never = nodes.addresses(tx) if granted else ()
+        made = embed(
+            topology, able, generation, placed=placed, vnis=vnis, port=port, underlay=own, grant=granted, never=never
+        )
         mine = {n: below.marked(s) for n, s in made.items() if s.objects}
         return {n: msgspec.structs.replace(s, expires=ends.get(n, row.expires)) for n, s in mine.items()}
 

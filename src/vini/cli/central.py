@@ -8,7 +8,7 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -48,12 +48,12 @@ def central_command() -> None:
 @click.option(
     "--tunnel",
     type=click.Choice(["vxlan", "vxlan-xdp", "gretap", "wireguard"]),
-    default="vxlan",
-    show_default=True,
-    help="What links between nodes are made of, in slices that don't say.",
+    help="What links between nodes are made of, in slices that don't say; default: vxlan, for strangers wireguard.",
 )
 @click.option(
-    "--strangers", is_flag=True, help="People who don't know each other will use it: all slivers must be containers."
+    "--strangers",
+    is_flag=True,
+    help="People who don't know each other will use it: all slivers must be containers, and tunnels encrypted.",
 )
 @click.option(
     "--engine",
@@ -88,7 +88,7 @@ def central_command() -> None:
 @click.option("--admin", required=True, metavar="EMAIL", help="Who administers it.")
 @click.option("--site", default="home", show_default=True, help="The first site.")
 def _init(
-    directory: Path, names: tuple[str, ...], port: int, database: str, tunnel: str, strangers: bool,
+    directory: Path, names: tuple[str, ...], port: int, database: str, tunnel: TunnelKind | None, strangers: bool,
     engine: Literal["hub", "nats"], engine_url: str, engine_port: int, admin: str, site: str,
     oidc_issuer: str, oidc_client: str, oidc_secret_file: str, oidc_newcomers: str,
 ) -> None:  # fmt: skip
@@ -97,7 +97,7 @@ def _init(
     from vini.central.ca import Authority
 
     wanted = settings.Settings(
-        names, port, database, tunnel=cast("TunnelKind", tunnel), strangers=strangers, engine=engine,
+        names, port, database, tunnel=_tunnel(tunnel, strangers), strangers=strangers, engine=engine,
         engine_url=engine_url, engine_port=engine_port,
         oidc=_issuer(oidc_issuer, oidc_client, oidc_secret_file, oidc_newcomers),
     )  # fmt: skip
@@ -119,6 +119,18 @@ def _init(
     line(called(f"  vini central run{where}"))
     line(called(f"  vini login {wanted.url} --email {admin} --fingerprint {authority.fingerprint}"))
     line(called(f"  vini node token --site {site}"))
+
+
+def _tunnel(asked: TunnelKind | None, strangers: bool) -> TunnelKind:
+    """UsageError where strangers would not be kept apart by it."""
+    from vini.rules.strangers import TUNNEL
+
+    if strangers and asked not in (None, TUNNEL):
+        raise click.UsageError(
+            f"By tunnels of kind {asked} strangers could send into each other's slices; leave --tunnel out, which "
+            f"means {TUNNEL} with --strangers."
+        )
+    return asked or (TUNNEL if strangers else "vxlan")
 
 
 def _issuer(url: str, client: str, secret_file: str, newcomers: str) -> Oidc | None:

@@ -181,8 +181,11 @@ def _mtu(address: str) -> int:
 
 
 def _memory_mib() -> int:
+    """What slivers may be promised."""
+    from vini.placement import for_slivers
+
     text = Path("/proc/meminfo").read_text()
-    return int(text.split("MemTotal:")[1].split()[0]) // 1024
+    return for_slivers(int(text.split("MemTotal:")[1].split()[0]) // 1024)
 
 
 def _add_state_command(word: str, state: str, said: str, help_: str) -> None:

@@ -66,13 +66,14 @@ def embed(
     port: int = 0,
     underlay: Mapping[str, float] | None = None,
     grant: OutsideGrant | None = None,
+    never: Collection[str] = (),
 ) -> dict[str, SliceSpec]:
     """Everything each node must hold.  Raises Unsupported or CapacityError where a wish can't be met.
 
     `placed` has each sliver's node (None: all are on the first one); `vnis` has the tunnel's number of each link that
     leads from one to another (`placement.crossing`); `port` is the slice's, for WireGuard; `underlay` has what of its
     delay a link's path takes by itself, in ms; without a `grant` no sliver has a way to the world, whether or not it
-    asks for one.
+    asks for one, and never one to `never`, the addresses of all nodes that there are, or to those of `nodes`.
     """
     where = _where(topology, nodes, placed)
     made = layout(topology)
@@ -92,7 +93,7 @@ def embed(
         if sliver.state != "running":
             own.add(Halt(f"{topology.name}.{name}", sliver.state))
         if sliver.outside and grant:
-            own.add(_outside(topology.name, made, where[name], sliver, grant, nodes))
+            own.add(_outside(topology.name, made, where[name], sliver, grant, {*never, *(n.address for n in nodes)}))
         if ready and sliver.program:
             own.update(hooked(topology.name, name, sliver.program, ready, made.vifs[name]))
     for link, wire in wired.items():
@@ -186,9 +187,9 @@ def _living(sliver: Sliver, objects: Iterable[AnyObject]) -> Iterator[AnyObject]
 
 
 def _outside(
-    slice_: str, made: Layout, node: Node, sliver: Sliver, grant: OutsideGrant, nodes: Iterable[Node]
+    slice_: str, made: Layout, node: Node, sliver: Sliver, grant: OutsideGrant, nodes: Iterable[str]
 ) -> Outside:
-    """A sliver's vif to the world; other nodes are not of the world."""
+    """A sliver's vif to the world; `nodes`, by their addresses, are not of the world."""
     if "outside" not in node.capabilities:
         raise Unsupported(
             f"Sliver {sliver.name!r} asks for a way to the world, which node {node.name!r} can't give it; "
@@ -206,7 +207,7 @@ def _outside(
         raise TopologyError([Mistake(0, 0, what)])
     at = names.place([OUTSIDE], names.INDEX_SPACE, lambda d: names.digest("index", slice_, sliver.name, d), 1 << 16,
                      vifs.values())  # fmt: skip
-    never = {n.address for n in nodes if n.address and (":" not in n.address or 6 in grant.versions)}
+    never = {a for a in nodes if a and (":" not in a or 6 in grant.versions)}
     mac = names.mac(slice_, sliver.name, OUTSIDE)
     return Outside(f"{slice_}.{sliver.name}", mac, at[OUTSIDE], grant, tuple(sorted(never)))
 

@@ -17,6 +17,7 @@ from vini.node.container import crun, filesystems, io_weights, limits, mounts
 from vini.node.outside import forwarding, rules
 from vini.node.place import from_environment
 from vini.node.service import has_systemd
+from vini.node.shares import classify
 
 
 class Feature(Value, frozen=True):
@@ -194,7 +195,11 @@ def _takes_rules(version: int, to: tuple[str, ...]) -> bool:
 
 
 def _shares() -> bool:
-    """Tries it likewise: the classes, and a filter that leads packets to them."""
+    """Tries it likewise: the program that tells packets apart, the classes, and a filter that leads packets to them."""
+    try:
+        os.close(classify.load({}, ()))
+    except OSError:
+        return False
     command = (
         "ip link add trial type ifb && tc qdisc add dev trial root handle 1: htb && ip link set lo up && "
         "tc class add dev trial parent 1: classid 1:1 htb rate 1mbit && tc qdisc add dev trial parent 1:1 bfifo && "

@@ -16,7 +16,7 @@ from vini.placement.board import Board
 from vini.placement.choosing import best
 from vini.placement.delays import Distances, as_before, asked_delay, too_far
 from vini.placement.improving import improve
-from vini.placement.one_machine import check_own_rates, check_reserved, check_reserved_memory
+from vini.placement.one_machine import check_own_rates, check_reserved, check_reserved_memory, for_slivers
 from vini.placement.orders import grown, largest_first
 from vini.placement.pins import fix
 from vini.placement.uses import Use, cost, use
@@ -24,7 +24,7 @@ from vini.plugins.tunnels import VERSIONS, TunnelKind, kind_of, reach
 
 __all__ = [
     "Use", "as_before", "asked_delay", "check_own_rates", "check_reserved", "check_reserved_memory", "cost",
-    "crossing", "place", "places", "staying", "too_far", "use",
+    "crossing", "for_slivers", "place", "places", "staying", "too_far", "use",
 ]  # fmt: skip
 
 _CENTRES = 20  # nodes, near which all is tried to be placed where delays forbid to be anywhere

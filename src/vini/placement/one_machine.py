@@ -7,6 +7,14 @@ from collections.abc import Callable, Iterable
 from vini.model import CapacityError, Topology
 from vini.placement.uses import NEGLIGIBLE
 
+_LEAST_KEPT = 256  # of memory, 10**6 bytes or MiB
+
+
+def for_slivers(memory: int) -> int:
+    """What slivers may be promised of so much memory: the rest is for the system and
+    the agent.  A choice, not a measurement."""
+    return max(0, memory - max(_LEAST_KEPT, memory // 10))
+
 
 def check_reserved(topology: Topology, others: Callable[[], Iterable[Topology]], cores: int) -> None:
     """Raises CapacityError where slices together reserve more cores than one machine has; says by how much.
@@ -35,13 +43,13 @@ def check_own_rates(topology: Topology, others: Callable[[], Iterable[Topology]]
 
 
 def check_reserved_memory(topology: Topology, others: Callable[[], Iterable[Topology]], memory_mb: int) -> None:
-    """The same of memory that slivers have of their own, 10**6 bytes."""
-    asked = _reserved_mb(topology)
+    """The same of memory that slivers have of their own, 10**6 bytes, of a machine that has so much (`for_slivers`)."""
+    asked, memory_mb = _reserved_mb(topology), for_slivers(memory_mb)
     has = sum(map(_reserved_mb, others())) if asked else 0
     if asked and asked + has > memory_mb:
         raise CapacityError(
-            f"This machine has {memory_mb} MB of memory, of which other slices have {has} reserved, and slice "
-            f"{topology.name!r} reserves {asked}: {asked + has - memory_mb} too many; write a smaller "
+            f"This machine has {memory_mb} MB of memory for slivers, of which other slices have {has} reserved, and "
+            f"slice {topology.name!r} reserves {asked}: {asked + has - memory_mb} too many; write a smaller "
             "`memory_reserve`, or take another slice down."
         )
 

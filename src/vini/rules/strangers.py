@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 from vini.model import Denied, Sliver, Topology
+from vini.plugins.tunnels import TunnelKind
 
+TUNNEL: TunnelKind = "wireguard"  # the one kind whose end no sliver has in its own network
 IMAGES = PurePosixPath("/srv/vini/images")  # where operators put root file systems that any tenant may read
 
 
@@ -31,6 +34,20 @@ def check(topology: Topology) -> None:
     if wrong:
         said = "; ".join(wrong)
         raise Denied(f"{said[0].upper()}{said[1:]}.")
+
+
+def check_between(crossing: Sequence[str], tunnel: TunnelKind) -> None:
+    """Raises Denied where links lead from node to node by tunnels that root in a sliver can lead astray.
+
+    The end of any other kind is in its sliver's own network: what he sends by it may come out of another slice's
+    tunnel, since nothing authenticates it.
+    """
+    if crossing and tunnel != TUNNEL:
+        raise Denied(
+            f"Links between nodes are of kind {TUNNEL} on this testbed, since by those of kind {tunnel} slivers could "
+            f"send into other slices: say `tunnel: {TUNNEL}`, or place the slivers of {_named(list(crossing))} on one "
+            "node (`node:`)."
+        )
 
 
 def _is_public(sliver: Sliver) -> bool:

@@ -34,6 +34,7 @@ _ALL = _QUERY.order_by(nodes.c.name)
 _NAMED = _ALL.where(_OF)
 _NUMBERS = select(nodes.c.id, nodes.c.name)
 _SOME_NUMBERS = _NUMBERS.where(_OF)
+_ADDRESSES = select(nodes.c.address).where(nodes.c.address != "").order_by(nodes.c.address)
 _IDENTITIES = select(nodes.c.name, nodes.c.public_key, nodes.c.boot_state).where(_OF)
 
 
@@ -112,6 +113,11 @@ def ail(tx: Tx, said: Mapping[str, tuple[str, ...]]) -> None:
     """This is what fails in the agents of these; of one that was deleted nothing is written."""
     for name, sentences in sorted(said.items()):
         tx.execute(update(nodes).where(nodes.c.name == name).values(failing=_lines(sentences)))
+
+
+def addresses(tx: Tx) -> list[str]:
+    """Of all nodes, whatever state they are in, by which others reach them."""
+    return [address for (address,) in tx.execute(_ADDRESSES)]
 
 
 def identities(tx: Tx, names: Collection[str]) -> dict[str, tuple[bytes, str]]:

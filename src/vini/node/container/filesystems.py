@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import struct
 import subprocess
 import time
@@ -138,6 +139,7 @@ def held(of: FileSystem) -> Held:
     return Held((blocks - free - overhead) * size, (blocks - overhead) * size, inodes - free_inodes - _OWN)
 
 
+_KEPT = "what was written before is kept in its directory"
 _LITTLE = 32  # blocks or files: a copy that has no more left ended for want of them
 _OWN = 10  # inodes that every ext4 has for itself, its root among them
 
@@ -177,6 +179,8 @@ def _full(o: Asked, what: str) -> str:
 def _make(of: FileSystem, o: Asked) -> None:
     """With all that is in its directory by now; the record comes last."""
     of.record.unlink(missing_ok=True)
+    data, files_there = _least(of.there)
+    _check_holds(o, (data, files_there), (o.mb * _MB, o.inodes or files_there))  # before it takes the node any work
     new = of.image.with_suffix(".new")
     new.parent.mkdir(parents=True, exist_ok=True)
     new.unlink(missing_ok=True)
@@ -192,11 +196,13 @@ def _make(of: FileSystem, o: Asked) -> None:
         aside.mkdir(parents=True)
         _mount(of, aside, new=True)
         try:
+            room = os.statvfs(aside)
+            _check_holds(o, (data, files_there), (room.f_bavail * room.f_frsize, room.f_favail))
             _copy(of.there, aside)
         except OSError as e:
             room = os.statvfs(aside)
             if min(room.f_bavail, room.f_favail) < _LITTLE:
-                raise OSError(_full(o, "what was written before is kept in its directory")) from e
+                raise OSError(_full(o, _KEPT)) from e
             raise
         finally:
             netns.unmount(aside)
@@ -204,6 +210,25 @@ def _make(of: FileSystem, o: Asked) -> None:
     note(of, o)
     trees.remove(of.there)
     of.there.mkdir()
+
+
+def _least(top: Path) -> tuple[int, int]:
+    """So many bytes and files at least a copy of it takes: what a file system needs for itself comes on top."""
+    seen: dict[int, int] = {}
+    directories = 0
+    for _, fd, below, names in trees.walk(top):
+        directories += len(below)
+        for name in names:
+            with suppress(FileNotFoundError):
+                at = os.stat(name, dir_fd=fd, follow_symlinks=False)
+                seen[at.st_ino] = min(at.st_size, at.st_blocks * 512) if stat.S_ISREG(at.st_mode) else 0
+    return sum(seen.values()), directories + len(seen)
+
+
+def _check_holds(o: Asked, least: tuple[int, int], most: tuple[int, int]) -> None:
+    """Raises OSError where so many bytes and files are more than there is room for."""
+    if any(needed > room for needed, room in zip(least, most, strict=True)):
+        raise OSError(_full(o, _KEPT))
 
 
 def _allocate(file: Path, o: Asked) -> None:

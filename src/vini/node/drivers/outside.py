@@ -176,6 +176,7 @@ class OutsideDriver:
                 forwarding.switch_off(self._place, family)
         else:
             self._forward(slice_, frozenset())
+        ShareDriver(self._place).learn()  # of interfaces that are gone nothing is known
         record.write(
             self._place, slice_, kept
         )  # last: a kill before it leaves a record by which all this is done again

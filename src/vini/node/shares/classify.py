@@ -20,8 +20,9 @@ from vini.node.assembly import Step, assembled, call, constant, copy, large
 NAME = "vini_share"
 BY_INTERFACE = 1 << 16  # in place of a UDP port: the number is that of the interface by which a packet came
 EXEMPT = 0x8000  # added to a sliver's class
+NONE = 0  # in place of the class of what passes, whatever is in it: of an interface by which a sliver without one sends
 Number = tuple[int, int]  # UDP port and number of a VXLAN tunnel, 0 and the key of GRE, or BY_INTERFACE and an index
-_LOOKUP, _UPDATE = 1, 2  # bpf_map_lookup_elem, bpf_map_update_elem
+_LOOKUP, _UPDATE, _DELETE = 1, 2, 3  # bpf_map_lookup_elem, bpf_map_update_elem, bpf_map_delete_elem
 _LOAD, _FROM_IP = 68, 1  # bpf_skb_load_bytes_relative, BPF_HDR_START_NET
 _HASH, _LRU, _LPM, _NO_PREALLOC = 1, 9, 11, 1
 _FRAGMENTED = 4096  # packets of which the class is known while their fragments leave
@@ -30,8 +31,9 @@ _BYTE, _HALF, _WORD = 0x71, 0x69, 0x61  # loads of 1, 2 and 4 bytes
 _UDP, _GRE, _KEYED = 17, 47, 0x2000
 _FRAGMENT = 44  # the IPv6 header of one (RFC 8200, 4.5)
 _MAPPED = 0xFFFF  # ::ffff:0:0/96, as what IPv4 addresses are looked up
+_WHOSE_BYTES = 40  # number, addresses, and of IPv4 the protocol
 # Places on the stack; the last two: which packet a fragment is of, and whether the packet is the first of some.
-_IP, _NEXT, _KEY, _TO, _WHOSE, _FIRST = -24, -40, -48, -72, -96, -104
+_IP, _NEXT, _KEY, _TO, _WHOSE, _FIRST = -24, -40, -48, -72, -112, -120
 
 
 def load(numbers: Mapping[Number, int], exempt: Sequence[str]) -> int:
@@ -44,7 +46,7 @@ def load(numbers: Mapping[Number, int], exempt: Sequence[str]) -> int:
         try:
             for network in exempt:
                 bpf.put(networks, _prefix(ip_network(network)), struct.pack("=I", 1))
-            fragments = bpf.create_map(_LRU, 20, 4, _FRAGMENTED)
+            fragments = bpf.create_map(_LRU, _WHOSE_BYTES, 4, _FRAGMENTED)
             try:
                 return bpf.load_instructions(NAME, assembled(_program(of_slivers, networks, fragments)))
             finally:
@@ -67,6 +69,8 @@ def _program(of_slivers: int, networks: int, fragments: int) -> list[Step]:
     return [
         copy(6, 1),
         (0x62, 10, 0, _FIRST, 0),
+        # Before Linux 6.3 the verifier forgets that zero: it looks at any packet as if it were the first of some.
+        *((0x7A, 10, 0, _WHOSE + at, 0) for at in range(0, _WHOSE_BYTES, 8)),
         *_loaded(constant(2, 0), _IP, 20),
         (_BYTE, 9, 10, _IP, 0),
         copy(7, 9),
@@ -113,6 +117,7 @@ def _program(of_slivers: int, networks: int, fragments: int) -> list[Step]:
         (0x15, 0, 0, "pass", 0),
         "found",
         (_WORD, 8, 0, 0, 0),
+        (0x15, 8, 0, "pass", NONE),
         (_WORD, 1, 10, _FIRST, 0),
         (0x15, 1, 0, "go on", 0),
         (0x63, 10, 8, _FIRST, 0),
@@ -130,6 +135,11 @@ def _program(of_slivers: int, networks: int, fragments: int) -> list[Step]:
         constant(0, -1),  # chosen
         (0x95, 0, 0, 0, 0),
         "pass",
+        (_WORD, 1, 10, _FIRST, 0),
+        (0x15, 1, 0, "passes", 0),
+        *_class_of_fragments(fragments),  # an earlier packet's of the same number, which its fragments would go by
+        call(_DELETE),
+        "passes",
         constant(0, 0),
         (0x95, 0, 0, 0, 0),
     ]
@@ -147,9 +157,11 @@ def _of_v4() -> list[Step]:
         (0x15, 1, 0, "next", 0),
         (_HALF, 2, 10, _IP + 4, 0),
         (0x63, 10, 2, _WHOSE, 0),
-        (_WORD, 2, 10, _IP + 16, 0),
+        (_WORD, 2, 10, _IP + 12, 0),
         (0x63, 10, 2, _WHOSE + 4, 0),
-        *((0x62, 10, 0, _WHOSE + at, 0) for at in (8, 12, 16)),
+        (_WORD, 2, 10, _IP + 16, 0),
+        (0x63, 10, 2, _WHOSE + 8, 0),
+        (0x63, 10, 3, _WHOSE + 12, 0),
         (0x57, 1, 0, 0, 0x1FFF),
         (0x55, 1, 0, "later", 0),
         (0x62, 10, 0, _FIRST, 1),
@@ -162,7 +174,7 @@ def _of_v6() -> list[Step]:
         constant(7, 40),
         (_BYTE, 3, 10, _IP + 6, 0),
         (0x55, 3, 0, "next", _FRAGMENT),
-        *_loaded(constant(2, 24), _WHOSE + 4, 16),
+        *_loaded(constant(2, 8), _WHOSE + 4, 32),
         *_loaded(constant(2, 40), _NEXT, 8),
         (_WORD, 2, 10, _NEXT + 4, 0),
         (0x63, 10, 2, _WHOSE, 0),

@@ -21,7 +21,7 @@ from vini.node.outside import rules
 from vini.node.place import GROUP, Place
 from vini.node.rtnl import SeenLink
 from vini.node.shares import classify
-from vini.node.shares.classify import BY_INTERFACE, EXEMPT, Number
+from vini.node.shares.classify import BY_INTERFACE, EXEMPT, NONE, Number
 from vini.node.shares.record import Held
 from vini.node.shares.settings import UplinkSettings
 from vini.node.shares.tree import MAJOR, Class
@@ -86,8 +86,10 @@ class Uplink:
         return next((f.name for f in found if f.priority == tc.SHARE_PRIORITY and f.handle == self._handle), "")
 
     def numbers(self, held: Mapping[str, Held], seen: Seen) -> dict[Number, int]:
-        """By what a packet's class is told."""
-        out: dict[Number, int] = {}
+        """By what a packet's class is told.  What comes by a way to the world of a sliver without a Share has none,
+        though another one's number be in it."""
+        ways = {index for dev, index in seen.by_dev.items() if dev.startswith(rules.PREFIX)}
+        out: dict[Number, int] = {(BY_INTERFACE, index): NONE for index in ways}
         for ns, one in sorted(held.items()):
             out.update(dict.fromkeys(one.object.tunnels, MAJOR | one.slot))
             if one.object.outside and (index := seen.by_dev.get(rules.dev_name(self._place.mark, ns), 0)):
