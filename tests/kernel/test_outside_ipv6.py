@@ -262,6 +262,28 @@ def test_the_sliver_may_change_its_own_end_as_it_likes_and_gets_it_back(granted,
     assert granted.pings("a", SERVER6)
 
 
+@pytest.mark.parametrize(
+    ("grant", "plant"),
+    [
+        (EVERYWHERE, "route add unreachable ::/0 proto 87"),
+        (EVERYWHERE, "-6 route add default dev to-c proto 87"),
+        (BOTH, "link set outside mtu 1000"),
+    ],
+)
+def test_a_vif_that_can_not_be_put_right_is_never_one_without_rules(world, grant, plant):
+    world.up(grant)
+    world.inside("a", "ip", *plant.split())
+    try:
+        world.passed(grant)
+        assert not world.heard_by_node("a") and world.pings("b", SERVER)
+        world.passed(grant)
+        assert not world.heard_by_node("a") and world.pings("a", SERVER)
+    finally:
+        for way in ("unreachable default", "default dev to-c"):
+            world.inside("a", "ip", "-6", "route", "delete", *way.split(), "proto", "87")
+        world.up(BOTH)
+
+
 def test_what_somebody_changed_on_the_node_comes_back(granted):
     name, dev = rules.table_name(granted.own.place.mark, "v"), rules.dev_name(granted.own.place.mark, "v.a")
     for vandalism in (

@@ -104,7 +104,8 @@ class OutsideDriver:
     def _apply(self, slice_: str, kept: Record) -> dict[str, str]:
         """Namespace -> why it has no way to the world.
 
-        No packet passes without the rules: a new pair is down until they stand, old rules are replaced at one moment.
+        No packet passes without the rules: a new pair is down until they stand, old rules are replaced at one moment,
+        and a pair that can't be put right, for which there are none, goes: the next look makes a new one.
         """
         name = rules.table_name(self._place.mark, slice_)
         today = int(time.time()) // _DAY_S
@@ -118,6 +119,7 @@ class OutsideDriver:
                 pair.make(vif, self._place.pin(ns), self._place.mark, here.get(rules.dev_name(self._place.mark, ns)))
             except (ViniError, OSError) as e:
                 failed[ns] = str(e)
+                pair.remove(rules.dev_name(self._place.mark, ns))
         able = {ns: vif for ns, vif in kept.vifs.items() if ns not in failed}
         if able:
             networks = _near(kept)
