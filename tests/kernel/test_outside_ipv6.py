@@ -27,12 +27,13 @@ from outside_world import (
 )
 from own_place import eventually, run
 
-from vini.model import DriverError, OutsideGrant
+from vini.model import DriverError, OutsideGrant, Sliver, Topology
 from vini.node import netns
-from vini.node.outside import forwarding, nft, rules
+from vini.node.outside import forwarding, nft, record, rules
 
 pytestmark = [pytest.mark.root, pytest.mark.needs("cgroup2", "outside", "outside-ipv6")]
 BROADCAST, ELSEWHERE, ALL_NODES = "ff:ff:ff:ff:ff:ff", "02:de:ad:be:ef:01", "33:33:00:00:00:01"
+NEIGHBOUR = Topology("w", {"d": Sliver("d", outside=True)})
 __all__ = ["world"]
 
 
@@ -354,9 +355,13 @@ def test_a_kernel_that_forwards_no_single_interface_is_told_of_and_nothing_is_op
         assert not forwarding.can(old)
         with pytest.raises(DriverError, match="this node forwards no IPv6, and .* make it an IPv6 router"):
             forwarding.switch_on(world.own.place, old)
-    with pytest.raises(AssertionError):
-        world.up(BOTH)
-    assert world.silent("a", SERVER6)
+    failures = world.passed(BOTH)
+    assert len(failures) == 2 and all("this node forwards no IPv6" in why for why in failures.values())
+    assert world.silent("a", SERVER6) and world.pings("a", SERVER), "by IPv4 it has its way"
+    assert all("this node forwards no IPv6" in why for why in world.passed(EVERYWHERE, NEIGHBOUR).values())
+    assert "1 received" in world.inside("d", "ping", "-c1", "-W1", SERVER, slice_="w")
+    leaving = world.passed(None, Topology("w"))
+    assert not any("taken away" in why for why in leaving.values()) and record.slices(world.own.place) == ["v"]
     monkeypatch.undo()
     world.up(BOTH)
     assert world.pings("a", SERVER6)

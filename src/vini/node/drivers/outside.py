@@ -124,7 +124,10 @@ class OutsideDriver:
         if able:
             networks = _near(kept)
             nft.load(self._tables(slice_, able, used, networks))
-            self._forward(slice_, _versions(kept))
+            closed = self._forward(slice_, _versions(kept) | {4})
+            if 4 in closed:
+                raise DriverError(closed[4])
+            failed |= {ns: why for why in closed.values() for ns in able}  # of IPv6; by IPv4 they have their way
             ShareDriver(self._place).learn()  # before anything comes by them, what each may send is known
             for vif in able.values():
                 pair.raise_(vif, self._place.mark)
@@ -132,15 +135,21 @@ class OutsideDriver:
         self._seen.pop(slice_, None)
         return failed
 
-    def _forward(self, slice_: str, versions: frozenset[int]) -> None:
-        """What this slice is granted, and what others are; no other version any more."""
+    def _forward(self, slice_: str, versions: Collection[int]) -> dict[int, str]:
+        """What this slice is granted, and what others are; no other version any more.  Of its own versions those that
+        the node can't forward, and why; those of others are theirs to tell."""
         others = set(record.slices(self._place)) - {slice_}
-        needed = versions.union(*(_versions(record.read(self._place, other)) for other in others))
+        needed = {4}.union(versions, *(_versions(record.read(self._place, other)) for other in others))
+        closed: dict[int, str] = {}
         for version, family in forwarding.FAMILIES.items():
-            if version == 4 or version in needed:
-                forwarding.switch_on(self._place, family)
-            else:
+            if version not in needed:
                 forwarding.switch_off(self._place, family)
+                continue
+            try:
+                forwarding.switch_on(self._place, family)
+            except DriverError as e:
+                closed[version] = str(e)
+        return {version: why for version, why in closed.items() if version in versions}
 
     def _tables(self, slice_: str, vifs: Mapping[str, Attached], used: int, networks: Iterable[str]) -> str:
         mark = self._place.mark
@@ -177,7 +186,7 @@ class OutsideDriver:
             for family in forwarding.FAMILIES.values():
                 forwarding.switch_off(self._place, family)
         else:
-            self._forward(slice_, frozenset())
+            self._forward(slice_, ())
         record.write(
             self._place, slice_, kept
         )  # last: a kill before it leaves a record by which all this is done again
