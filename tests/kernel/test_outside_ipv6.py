@@ -247,6 +247,35 @@ def test_flows_and_packets_of_both_versions_are_bounded_together(world):
     assert world.silent("a", SERVER), "no flow is left for IPv4"
 
 
+@pytest.mark.parametrize("vandalism", ["-6 address flush dev outside", "link set outside down", "link delete outside"])
+def test_what_a_sliver_does_to_its_end_gives_no_flows_back(world, vandalism):
+    grant = OutsideGrant(("0.0.0.0/0", "::/0"), packets_per_s=100_000, flows=20, new_flows_per_s=1000)
+    world.up(EVERYWHERE)
+    world.up(grant)
+    me, _ = world.addresses6("a")
+    world.frames("a", *(ethernet(*way(world), udp6(me, SERVER6, 1000 + i, b"x")) for i in range(100)))
+    assert world.silent("a", SERVER)
+    world.inside("a", "ip", *vandalism.split())
+    world.up(grant)
+    assert world.silent("a", SERVER) and dropped(world, "beyond") > 70
+    world.forget_flows()
+    assert world.pings("a", SERVER) and world.pings("a", SERVER6)
+
+
+@pytest.mark.parametrize("metric", [5000, 100])
+def test_default_routes_that_the_sliver_has_besides_are_its_own(granted, metric):
+    via = granted.addresses6("a")[1], granted.vif("a").gateway
+    ways = [f"default via {to} dev outside" for to in via]
+    ways += ["default via 10.9.9.9 dev to-c onlink", "unreachable default", "unreachable ::/0"]
+    routes = [f"route add {way} metric {metric + i} proto 87".split() for i, way in enumerate(ways)]
+    for route in routes:
+        assert granted.inside("a", "ip", *route) == ""
+    granted.up(BOTH)
+    assert granted.inside("a", "ip", "-6", "route").count("proto 87") == 3, "and they stay"
+    for route in routes:
+        granted.inside("a", "ip", *(word.replace("add", "delete") for word in route))
+
+
 @pytest.mark.parametrize(
     "vandalism",
     [

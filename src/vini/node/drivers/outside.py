@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
+from hashlib import sha256
 
 from msgspec import structs
 
@@ -110,20 +111,21 @@ class OutsideDriver:
         name = rules.table_name(self._place.mark, slice_)
         today = int(time.time()) // _DAY_S
         used = nft.used(name) if kept.day == today else 0
-        kept = structs.replace(kept, printed="", day=today)
+        loaded, kept = kept, structs.replace(kept, printed="", text="", day=today)
         record.write(self._place, slice_, kept)
         failed: dict[str, str] = {}
-        here = pair.seen()
+        here, new = pair.seen(), False
         for ns, vif in kept.vifs.items():
+            dev = rules.dev_name(self._place.mark, ns)
             try:
-                pair.make(vif, self._place.pin(ns), self._place.mark, here.get(rules.dev_name(self._place.mark, ns)))
+                new |= pair.make(vif, self._place.pin(ns), self._place.mark, here.get(dev))
             except (ViniError, OSError) as e:
                 failed[ns] = str(e)
-                pair.remove(rules.dev_name(self._place.mark, ns))
+                pair.remove(dev)
         able = {ns: vif for ns, vif in kept.vifs.items() if ns not in failed}
         if able:
             networks = _near(kept)
-            nft.load(self._tables(slice_, able, used, networks))
+            text = self._load(slice_, able, used, networks, loaded, new)
             closed = self._forward(slice_, _versions(kept) | {4})
             if 4 in closed:
                 raise DriverError(closed[4])
@@ -131,7 +133,9 @@ class OutsideDriver:
             ShareDriver(self._place).learn()  # before anything comes by them, what each may send is known
             for vif in able.values():
                 pair.raise_(vif, self._place.mark)
-            record.write(self._place, slice_, structs.replace(kept, printed=nft.printed(name), near=networks))
+            record.write(
+                self._place, slice_, structs.replace(kept, printed=nft.printed(name), text=text, near=networks)
+            )
         self._seen.pop(slice_, None)
         return failed
 
@@ -151,8 +155,12 @@ class OutsideDriver:
                 closed[version] = str(e)
         return {version: why for version, why in closed.items() if version in versions}
 
-    def _tables(self, slice_: str, vifs: Mapping[str, Attached], used: int, networks: Iterable[str]) -> str:
-        mark = self._place.mark
+    def _load(
+        self, slice_: str, vifs: Mapping[str, Attached], used: int, networks: Iterable[str], before: Record, new: bool
+    ) -> str:
+        """Its rules, and a digest of their text.  Those that are as they should be stay, so that no sliver gets its
+        budgets anew by what it does to its own end; but a new pair gets the ones that are bound to it."""
+        mark, name = self._place.mark, rules.table_name(self._place.mark, slice_)
         ports = [
             rules.Port(
                 ns, rules.dev_name(mark, ns), vif.object.mac, rules.gateway_mac(mark, ns), vif.address, vif.gateway
@@ -160,7 +168,12 @@ class OutsideDriver:
             for ns, vif in sorted(vifs.items())
         ]
         some = next(iter(vifs.values())).object  # all of a slice have the same
-        return rules.tables(mark, slice_, ports, some.grant, some.never, used, networks)
+        text = sha256(rules.tables(mark, slice_, ports, some.grant, some.never, 0, networks).encode()).hexdigest()
+        if text != before.text or nft.printed_of("inet", name) not in before.printed.split():
+            nft.load(rules.tables(mark, slice_, ports, some.grant, some.never, used, networks))
+        elif new or nft.printed(name) != before.printed:
+            nft.load(rules.entrances(mark, slice_, ports, some.grant, some.never, used))
+        return text
 
     def remove(self, objects: Sequence[AnyObject]) -> Failures:
         """Take them away; no error when they are gone."""

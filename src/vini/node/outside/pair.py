@@ -62,13 +62,15 @@ def taken() -> set[str]:
         return {a for a in seen if ":" not in a and IPv4Address(a) in rules.RANGE}
 
 
-def make(vif: Attached, pin: Path, mark: str, here: Seen | None) -> None:
+def make(vif: Attached, pin: Path, mark: str, here: Seen | None) -> bool:
     """Make it, or put right what is not as it should be; this thread is in the node's namespace.  `here` is its end.
+    Whether it is a new one.
 
     One that is new carries nothing before `raise_`: the rules at the node's end come first.
     """
     o, dev = vif.object, rules.dev_name(mark, vif.object.ns)
-    if not _is_pair(vif, pin, here):
+    new = not _is_pair(vif, pin, here)
+    if new:
         remove(dev)
         _ip(pin, [f"link delete {OUTSIDE} group {_GROUP}"], forgiving=True)
         _add(o, dev, rules.gateway_mac(mark, o.ns), pin)
@@ -78,7 +80,7 @@ def make(vif: Attached, pin: Path, mark: str, here: Seen | None) -> None:
         if 6 in o.grant.versions:
             _set(OUTSIDE, {"ipv6/conf/{dev}/disable_ipv6": "0"})
         with Socket() as socket:
-            old = _default_routes(socket).keys()
+            old = {way for way, _ in _default_routes(socket, o.index)}
     mine, theirs = _ipv6(vif, mark)
     _ip(None, [f"address replace {vif.gateway}/31 dev {dev}", f"link set {dev} alias {o.ns}", *mine])
     ways = _ways(vif)
@@ -93,6 +95,7 @@ def make(vif: Attached, pin: Path, mark: str, here: Seen | None) -> None:
         *theirs,
         *(f"route replace {w} via {via} dev {OUTSIDE} metric {_METRIC} proto {_PROTOCOL}" for w, via in ways.items()),
     ])  # fmt: skip
+    return new
 
 
 def _ipv6(vif: Attached, mark: str) -> tuple[list[str], list[str]]:
@@ -157,19 +160,22 @@ def is_whole(vif: Attached, pin: Path, here: Seen | None) -> bool | None:
         except OSError:
             return None
         with Socket() as socket:
-            there, routes = _looked(socket).get(OUTSIDE), _default_routes(socket)
+            there, routes = _looked(socket).get(OUTSIDE), _default_routes(socket, vif.object.index)
     if there is None:
         return None
     up = here is not None and here.up and there.up and _addresses(vif, vif.gateway) <= here.cidrs
     ours = (there.mac, there.index) == (vif.object.mac, vif.object.index)
     addressed = _addresses(vif, vif.address) <= there.cidrs
-    return up and ours and addressed and routes == _ways(vif)
+    ways = _ways(vif)
+    routed = ways.items() <= routes and {way for way, _ in routes} <= ways.keys()
+    return up and ours and addressed and routed
 
 
-def _default_routes(socket: Socket) -> dict[str, str]:
-    """Those of ours in a socket's namespace, as `_ways` has them."""
+def _default_routes(socket: Socket, outside: int) -> set[tuple[str, str]]:
+    """Where to and by which gateway, of those with our protocol in a socket's namespace that lead nowhere but by that
+    interface.  The sliver may have others besides."""
     routes = map(rtnl.seen_route, socket.dump(rtnl.dump_routes(0, _PROTOCOL)))
-    return {r.to: r.via for r in routes if r.to in _WAYS.values()}
+    return {(r.to, r.via) for r in routes if r.to in _WAYS.values() and [hop.index for hop in r.hops] == [outside]}
 
 
 def _addresses(vif: Attached, address: str) -> set[str]:

@@ -87,15 +87,21 @@ def tables(
 
     `near` has the IPv6 networks that the node is in: as private as those of IPv4 that have no public addresses.
     """
-    name = table_name(mark, slice_)
-    first = _ingress(name, ports, grant, list(never), used)
-    return f"{gone(mark, slice_)}{first}{_forward(name, ports, grant, near)}"
+    second = _forward(table_name(mark, slice_), ports, grant, near)
+    return f"{gone(mark, slice_, ['inet'])}{second}{entrances(mark, slice_, ports, grant, never, used)}"
 
 
-def gone(mark: str, slice_: str) -> str:
+def entrances(
+    mark: str, slice_: str, ports: Sequence[Port], grant: OutsideGrant, never: Iterable[str], used: int = 0
+) -> str:
+    """Likewise, of the one that is bound to the vifs."""
+    return gone(mark, slice_, ["netdev"]) + _ingress(table_name(mark, slice_), ports, grant, list(never), used)
+
+
+def gone(mark: str, slice_: str, families: Iterable[str] = ("netdev", "inet")) -> str:
     """The text that takes them away, whether or not they are there."""
     name = table_name(mark, slice_)
-    return "".join(f"add table {family} {name}\ndelete table {family} {name}\n" for family in ("netdev", "inet"))
+    return "".join(f"add table {family} {name}\ndelete table {family} {name}\n" for family in families)
 
 
 def guard(mark: str, version: int) -> str:
