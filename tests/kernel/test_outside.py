@@ -235,6 +235,8 @@ def test_the_node_is_a_router_for_nobody_else_and_is_again_as_it_was(world):
     assert not let_through()
     world.on_host("nft", "delete", "table", "inet", f"vini.outside.{world.own.place.mark}")
     assert let_through()
+    world.up(EVERYWHERE)
+    assert not let_through(), "it comes back"
     world.down()
     assert world.on_host("cat", "/proc/sys/net/ipv4/conf/eth0/forwarding").strip() == "0"
     assert world.on_host("nft", "list", "ruleset") == ""

@@ -349,6 +349,8 @@ def test_the_node_is_a_router_for_nobody_else_and_one_that_is_a_router_stays_one
         assert ipv6_setting(world, "force_forwarding") == "1" and not let_through()
         world.on_host("nft", "delete", "table", "ip6", f"vini.outside.{world.own.place.mark}")
         assert let_through(), "it was the rule that kept it"
+        world.up(BOTH)
+        assert not let_through(), "it comes back"
         world.down()
         assert ipv6_setting(world, "force_forwarding") == "0" and not let_through()
         world.on_host("sysctl", "-qw", "net.ipv6.conf.all.forwarding=1")

@@ -27,6 +27,7 @@ class OutsideDriver:
     def __init__(self, place: Place):
         self._place = place
         self._seen: dict[str, int] = {}  # slice -> the generation of the kernel's rules in which its own were right
+        self._guarded: dict[int, int] = {}  # IP version -> likewise, of the rule for the whole node
 
     # --- observe ------------------------------------------------------------------------------
 
@@ -45,7 +46,7 @@ class OutsideDriver:
     def _observed(self, slice_: str, namespaces: Collection[str], here: Mapping[str, pair.Seen]) -> set[AnyObject]:
         kept = self._today(slice_, record.read(self._place, slice_))
         families = [forwarding.FAMILIES[v] for v in sorted({4} | _versions(kept))]
-        good = self._rules_are_right(slice_, kept) and all(forwarding.is_set(self._place, f) for f in families)
+        good = self._rules_are_right(slice_, kept) and all(map(self._forwards, families))
         good = good and kept.near == _near(kept)
         out: set[AnyObject] = set()
         for ns, vif in kept.vifs.items():
@@ -66,6 +67,20 @@ class OutsideDriver:
             return False
         self._seen[slice_] = now
         return True
+
+    def _forwards(self, family: forwarding.Family) -> bool:
+        if not forwarding.is_set(self._place, family):
+            return False
+        now = nft.generation()
+        if now and self._guarded.get(family.version) == now:
+            return True
+        try:
+            right = forwarding.is_guarded(self._place, family)
+        except DriverError:
+            right = False
+        if right:
+            self._guarded[family.version] = now
+        return right
 
     def _today(self, slice_: str, kept: Record) -> Record:
         """A new day of UTC begins with all of its bytes."""

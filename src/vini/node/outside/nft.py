@@ -45,11 +45,6 @@ def printed_of(family: str, name: str) -> str:
     return "" if done.returncode else sha256(done.stdout.encode()).hexdigest()
 
 
-def exists(family: str, name: str) -> bool:
-    """Whether there is a table of that family by that name."""
-    return _run(["-s", "list", "table", family, name]).returncode == 0
-
-
 def used(name: str) -> int:
     """Bytes of today's that were spent already; 0 where nobody counts."""
     done = _run(["-j", "list", "quotas", "table", "netdev", name])
