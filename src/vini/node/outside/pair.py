@@ -84,13 +84,12 @@ def make(vif: Attached, pin: Path, mark: str, here: Seen | None) -> bool:
     mine, theirs = _ipv6(vif, mark)
     _ip(None, [f"address replace {vif.gateway}/31 dev {dev}", f"link set {dev} alias {o.ns}", *mine])
     ways = _ways(vif)
-    _ip(
-        pin,
-        [f"route delete {way} dev {OUTSIDE} proto {_PROTOCOL}" for way in sorted(old - ways.keys())],
-        forgiving=True,
-    )
+    _ip(pin, [  # the first one where there is IPv6, which neither every kernel nor every MTU has
+        f"link set {OUTSIDE} addrgenmode none",
+        *(f"route delete {way} dev {OUTSIDE} proto {_PROTOCOL}" for way in sorted(old - ways.keys())),
+    ], forgiving=True)  # fmt: skip
     _ip(pin, [
-        f"link set {OUTSIDE} addrgenmode none", f"link set {OUTSIDE} up",
+        f"link set {OUTSIDE} up",
         f"address replace {vif.address}/31 dev {OUTSIDE}",
         *theirs,
         *(f"route replace {w} via {via} dev {OUTSIDE} metric {_METRIC} proto {_PROTOCOL}" for w, via in ways.items()),
