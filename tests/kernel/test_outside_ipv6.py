@@ -353,6 +353,13 @@ def test_the_node_is_a_router_for_nobody_else_and_one_that_is_a_router_stays_one
         assert not let_through(), "it comes back"
         world.down()
         assert ipv6_setting(world, "force_forwarding") == "0" and not let_through()
+        for dev in ("eth0", "all"):  # which is a router, too
+            world.on_host("sysctl", "-qw", f"net.ipv6.conf.{dev}.force_forwarding=1")
+            world.up(BOTH)
+            assert let_through() and world.pings("a", SERVER6)
+            world.down()
+            assert let_through() and ipv6_setting(world, "force_forwarding", dev) == "1"
+            world.on_host("sysctl", "-qw", f"net.ipv6.conf.{dev}.force_forwarding=0")
         world.on_host("sysctl", "-qw", "net.ipv6.conf.all.forwarding=1")
         for grant in (BOTH, EVERYWHERE):  # of IPv4 it is no router
             world.up(grant)

@@ -1,9 +1,9 @@
 """The node as a router for what slivers send to the world and for its answers, and for nothing else.
 
 A node that is no router (net.ipv4.ip_forward is 0) forwards what comes in by single interfaces only, and a rule drops
-what is neither from nor to a sliver.  A node that is one already stays as it is.  With IPv6 it is the same by itself;
-there only Linux 6.17 and newer forward by single interfaces (force_forwarding), and older ones have to be routers: to
-make a node one has consequences that are its operator's to judge, as it may lose its own default route by that.
+what is neither from nor to a sliver.  A node that is one already, or forwards what comes in by some of its interfaces,
+stays as it is.  With IPv6 it is the same by itself; there only Linux 6.17 and newer forward by single interfaces
+(force_forwarding), and older ones have to be routers: to make a node one has consequences that are its operator's to judge, as it may lose its own default route by that.
 """
 
 from __future__ import annotations
@@ -42,10 +42,8 @@ def can(family: Family) -> bool:
 
 def is_router(family: Family) -> bool:
     """Whether the node forwards packets for others, with or without us."""
-    try:
-        return (family.conf / "all" / "forwarding").read_text().strip() == "1"
-    except FileNotFoundError:  # a kernel without that version
-        return False
+    ways = [family.conf / "all" / name for name in ("forwarding", family.setting)]
+    return any(way.exists() and way.read_text().strip() == "1" for way in ways)  # not every kernel has them
 
 
 def is_set(place: Place, family: Family) -> bool:
@@ -80,7 +78,8 @@ def switch_on(place: Place, family: Family) -> None:
     closed = _closed(family)
     devs = sorted({*_changed(place, family), *closed})
     kept.write_text("\n".join([_GUARD, *devs]))
-    nft.load(rules.guard(place.mark, family.version))  # before anything is forwarded
+    theirs = [dev for dev in _nodes(family) if _read(family, dev) == "1" and dev not in devs]
+    nft.load(rules.guard(place.mark, family.version, theirs))  # before anything is forwarded
     kept.write_text("\n".join([_GUARD + _printed(place, family), *devs]))
     for dev in closed:
         _write(family, dev, "1")

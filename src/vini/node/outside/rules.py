@@ -14,6 +14,7 @@ the IPv6 header: extension headers are fragments, ways past the destination (RFC
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, collapse_addresses, ip_network
 
@@ -104,20 +105,24 @@ def gone(mark: str, slice_: str, families: Iterable[str] = ("netdev", "inet")) -
     return "".join(f"add table {family} {name}\ndelete table {family} {name}\n" for family in families)
 
 
-def guard(mark: str, version: int) -> str:
+def guard(mark: str, version: int, theirs: Iterable[str] = ()) -> str:
     """A node that was no router of that IP version does not become one for others because some packets of ours pass
-    through it.
+    through it.  What comes in by interfaces that somebody else lets forward goes on.
 
     What it bridges is none of that, but comes by here, too, with the bridge as both of its devices (br_netfilter, which
     hosts of containers and virtual machines have loaded).  That both are one bridge can't be asked for, so packets from
     one bridge to another are let through as well.
     """
+    devs = ", ".join(
+        f'"{dev}"' for dev in sorted(theirs) if re.fullmatch(r"[\w.-]+", dev)
+    )  # as nft takes it for a name
     return f"""\
 {unguard(mark, version)}table {GUARDS[version]} {guard_name(mark)} {{
   chain forward {{
     type filter hook forward priority -20; policy accept;
     {"meta nfproto != ipv4 accept" if version == 4 else ""}
     meta iifkind "bridge" meta oifkind "bridge" accept
+    {f"iifname {{ {devs} }} accept" if devs else ""}
     iifname != "{PREFIX}*" oifname != "{PREFIX}*" drop
   }}
 }}
