@@ -334,14 +334,14 @@ def test_the_node_is_a_router_for_nobody_else_and_one_that_is_a_router_stays_one
     world.on_host("ip", "neigh", "add", "2a00:9::9", "lladdr", ELSEWHERE, "dev", "in0")
     world.in_world("ip", "route", "add", "2a00:9::9/128", "via", NODE6)
 
-    def let_through() -> bool:
+    def let_through(*words: str) -> bool:
         """Whether a large packet goes by, as the kernel itself sends only small ones there."""
 
         def sent() -> int:
             return json.loads(world.on_host("ip", "-j", "-s", "link", "show", "in0"))[0]["stats64"]["tx"]["bytes"]
 
         before = sent()
-        world.in_world("ping", "-c1", "-W0.3", "-s1000", "2a00:9::9")
+        world.in_world("ping", "-c1", "-W0.3", "-s1000", *words, "2a00:9::9")
         return sent() - before > 1000
 
     try:
@@ -366,6 +366,13 @@ def test_the_node_is_a_router_for_nobody_else_and_one_that_is_a_router_stays_one
             assert let_through() and ipv6_setting(world, "force_forwarding") == "0"
         world.up(BOTH)
         assert world.pings("a", SERVER6)
+        forged = world.addresses6("a")[0]
+        world.in_world("ip", "address", "add", f"{forged}/128", "dev", "lo", "nodad")
+        before = dropped(world, "unasked")
+        assert not let_through("-I", forged), "nobody sends on what seems to be a sliver's"
+        world.in_world("ping", "-c1", "-W0.3", "-I", forged, NODE6)
+        assert dropped(world, "unasked") - before == 2
+        world.in_world("ip", "address", "delete", f"{forged}/128", "dev", "lo")
         world.down()
         assert let_through() and ipv6_setting(world, "forwarding", "all") == "1"
     finally:

@@ -3,7 +3,8 @@
 A node that is no router (net.ipv4.ip_forward is 0) forwards what comes in by single interfaces only, and a rule drops
 what is neither from nor to a sliver.  A node that is one already, or forwards what comes in by some of its interfaces,
 stays as it is.  With IPv6 it is the same by itself; there only Linux 6.17 and newer forward by single interfaces
-(force_forwarding), and older ones have to be routers: to make a node one has consequences that are its operator's to judge, as it may lose its own default route by that.
+(force_forwarding), and older ones have to be routers: to make a node one has consequences that are its operator's to
+judge, as it may lose its own default route by that.
 """
 
 from __future__ import annotations

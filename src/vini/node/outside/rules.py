@@ -3,7 +3,8 @@
 Two tables for each slice on a node.  The one of the family netdev sees every frame that a sliver sends first, before
 the node's stack, its connection tracking and its ARP do: there it is decided whether the frame is the sliver's own and
 within the budgets, and whether it is for the node itself.  The other one, of the family inet, decides by the grant
-where packets may go, and translates their source addresses.
+where packets may go, and translates their source addresses.  Somebody else's packets with a sliver's address, which a
+node that is a router would send on as the sliver's, it drops.
 
 Fragments don't leave: those that never become a packet would fill the memory that the node has for its own.  Nor do
 ICMP errors: one that quotes a packet of somebody else's connection would be believed, as it comes from the node.
@@ -219,8 +220,12 @@ def _limits(grant: OutsideGrant) -> str:
 def _forward(name: str, ports: Sequence[Port], grant: OutsideGrant, near: Iterable[str]) -> str:
     devs = ", ".join(f'"{port.dev}"' for port in ports)
     where, source = _where("ip", _of(4, grant.to), _SPECIAL), _translated("ip", [port.address for port in ports])
+    own = f"ip saddr {{ {', '.join(port.address for port in ports)} }}"
+    strangers = f'{own} iifname != "{PREFIX}*" counter name unasked drop'
     six = 6 in grant.versions
     if six:
+        own = f"ip6 saddr {{ {', '.join(ip6(port.address) for port in ports)} }}"
+        strangers += f'\n    {own} iifname != "{PREFIX}*" counter name unasked drop'
         where += _where("ip6", _of(6, grant.to), (*_SPECIAL6, *near))
         source += _translated("ip6", [ip6(port.address) for port in ports])
     return f"""\
@@ -232,8 +237,13 @@ table inet {name} {{
   limit beginnings {{ rate over {grant.new_flows_per_s}/second burst {grant.new_flows_per_s} packets; }}
   chain forward {{
     type filter hook forward priority -10; policy accept;
+    {strangers}
     iifname {{ {devs} }} goto leaving
     oifname {{ {devs} }} goto entering
+  }}
+  chain input {{
+    type filter hook input priority -10; policy accept;
+    {strangers}
   }}
   chain leaving {{
     oifname "{PREFIX}*" counter name refused drop
