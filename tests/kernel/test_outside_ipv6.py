@@ -133,6 +133,25 @@ def test_a_network_that_the_node_comes_to_be_in_is_the_sites_unless_it_is_named(
     granted.in_world("ip", "address", "delete", "2a00:7::2/64", "dev", "eth0")
 
 
+@pytest.mark.parametrize(
+    "what",
+    ["address add 2a00:7::1/64 dev eth0 nodad noprefixroute", "route add 2a00:7::/64 dev eth0 proto kernel table 7"],
+)
+def test_a_network_that_the_main_table_does_not_tell_of_is_the_sites_too(granted, what):
+    granted.in_world("ip", "address", "add", "2a00:7::2/128", "dev", "lo", "nodad")
+    granted.on_host("ip", "route", "add", "2a00:7::2/128", "via", ROUTER6)
+    assert granted.pings("a", "2a00:7::2")
+    granted.on_host("ip", "-6", *what.split())
+    granted.up(BOTH)
+    assert granted.silent("a", "2a00:7::2")
+    back = what.replace(" add ", " delete ").replace(" nodad noprefixroute", "")
+    assert granted.on_host("ip", "-6", *back.split()) == ""
+    granted.up(BOTH)
+    assert granted.pings("a", "2a00:7::2")
+    granted.on_host("ip", "route", "delete", "2a00:7::2/128")
+    granted.in_world("ip", "address", "delete", "2a00:7::2/128", "dev", "lo")
+
+
 def test_nothing_that_is_not_the_slivers_own_leaves(granted):
     me, gateway = granted.addresses6("a")
     other, other_gateway = granted.addresses6("b")
