@@ -406,6 +406,9 @@ def test_without_a_route_a_sliver_hears_so_at_once(granted):
     try:
         assert "No route" in granted.inside("a", "ping", "-c1", "-W5", SERVER6)
         assert granted.pings("a", SERVER)
+        me, before = granted.addresses6("a")[0], dropped(granted, "refused")
+        granted.frames("a", *(ethernet(*way(granted), udp6(me, SERVER6, 9, b"x")) for _ in range(100)))
+        assert dropped(granted, "refused") - before > 50, "but not for each of many"
     finally:
         granted.on_host("ip", "route", "add", "default", "via", ROUTER6)
 

@@ -166,12 +166,14 @@ table netdev {name} {{
 
 
 def _own6(never: Sequence[str]) -> str:
-    """Where there is no route the node is to say so, by a packet that is to be forwarded."""
+    """Where there is no route the node is to say so, by a packet that is to be forwarded: before the grant is asked,
+    and out of what the node may say to all in a second, so not often."""
     return f"""\
   set never6 {{ type ipv6_addr; flags interval; auto-merge; elements = {{ {_list(*_HERE6, *_of(6, never))} }}; }}
   chain own6 {{
     ip6 daddr @never6 counter name refused drop
     fib daddr type != {{ unicast, unreachable }} counter name refused drop
+    fib daddr type unreachable limit rate over 20/second burst 20 packets counter name refused drop
     ip6 nexthdr != {{ tcp, udp, icmpv6 }} counter name refused drop
     goto budgets
   }}
