@@ -338,6 +338,7 @@ def test_what_somebody_changed_on_the_node_comes_back(granted):
     for vandalism in (
         ["nft", f"flush chain netdev {name} own6"], ["sysctl", "-qw", "net.ipv6.conf.eth0.force_forwarding=0"],
         ["sysctl", "-qw", f"net.ipv6.conf.{dev}.disable_ipv6=1"],
+        ["sysctl", "-qw", f"net.ipv6.conf.{dev}.force_forwarding=0"],
     ):  # fmt: skip
         assert granted.on_host(*vandalism) == ""
         assert granted.silent("a", SERVER6), vandalism

@@ -51,7 +51,8 @@ class OutsideDriver:
         out: set[AnyObject] = set()
         for ns, vif in kept.vifs.items():
             if ns in namespaces:
-                whole = pair.is_whole(vif, self._place.pin(ns), here.get(rules.dev_name(self._place.mark, ns)))
+                dev = rules.dev_name(self._place.mark, ns)
+                whole = pair.is_whole(vif, self._place.pin(ns), dev, here.get(dev))
                 out.add(structs.replace(vif.object, whole=good and whole is True))
         return out
 

@@ -74,7 +74,7 @@ def make(vif: Attached, pin: Path, mark: str, here: Seen | None) -> bool:
         remove(dev)
         _ip(pin, [f"link delete {OUTSIDE} group {_GROUP}"], forgiving=True)
         _add(o, dev, rules.gateway_mac(mark, o.ns), pin)
-    _set(dev, _SETTINGS | (_SETTINGS6 if 6 in o.grant.versions else _NO_SETTINGS6))
+    _set(dev, _settings(vif))
     with netns.back_home():
         netns.enter(pin)
         if 6 in o.grant.versions:
@@ -121,6 +121,17 @@ def _set(dev: str, settings: Mapping[str, str]) -> None:
             Path("/proc/sys/net", name.format(dev=dev)).write_text(value)
 
 
+def _settings(vif: Attached) -> dict[str, str]:
+    return _SETTINGS | (_SETTINGS6 if 6 in vif.object.grant.versions else _NO_SETTINGS6)
+
+
+def _read(name: str, dev: str) -> str:
+    try:
+        return Path("/proc/sys/net", name.format(dev=dev)).read_text().strip()
+    except OSError:  # as in `_set`; an interface that is not there is told of otherwise
+        return ""
+
+
 def _ways(vif: Attached) -> dict[str, str]:
     """Where to -> by which gateway, of its default routes: those that the grant lets it use, so that a program which
     tries the other IP version first hears at once that it leads nowhere."""
@@ -151,8 +162,10 @@ def remnant(ns: str) -> Outside:
     return Outside(ns, "", 0, OutsideGrant(()), whole=False)
 
 
-def is_whole(vif: Attached, pin: Path, here: Seen | None) -> bool | None:
-    """Whether both ends are as they should be, of which `here` is the node's; None where the sliver has no such vif."""
+def is_whole(vif: Attached, pin: Path, dev: str, here: Seen | None) -> bool | None:
+    """Whether both ends are as they should be, of which `here` is the node's, by that name; None where the sliver has
+    no such vif.  This thread is in the node's namespace."""
+    settled = all(_read(name, dev) in (value, "") for name, value in _settings(vif).items())
     with netns.back_home():
         try:
             netns.enter(pin)
@@ -167,7 +180,7 @@ def is_whole(vif: Attached, pin: Path, here: Seen | None) -> bool | None:
     addressed = _addresses(vif, vif.address) <= there.cidrs
     ways = _ways(vif)
     routed = ways.items() <= routes and {way for way, _ in routes} <= ways.keys()
-    return up and ours and addressed and routed
+    return settled and up and ours and addressed and routed
 
 
 def _default_routes(socket: Socket, outside: int) -> set[tuple[str, str]]:
