@@ -416,9 +416,9 @@ def test_without_a_route_a_sliver_hears_so_at_once(granted):
 
 def test_a_kernel_that_forwards_no_single_interface_is_told_of_and_nothing_is_open(world, monkeypatch):
     """As before Linux 6.17, on a node that is no router."""
+    world.down()  # by the setting that there is
     old = forwarding.FAMILIES[6]._replace(setting="not_there")
     monkeypatch.setitem(forwarding.FAMILIES, 6, old)
-    world.down()
     with netns.inside(world.host):
         assert not forwarding.can(old)
         with pytest.raises(DriverError, match="this node forwards no IPv6, and .* make it an IPv6 router"):
