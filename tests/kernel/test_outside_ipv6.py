@@ -139,6 +139,7 @@ def test_a_network_that_the_node_comes_to_be_in_is_the_sites_unless_it_is_named(
 )
 def test_a_network_that_the_main_table_does_not_tell_of_is_the_sites_too(granted, what):
     granted.in_world("ip", "address", "add", "2a00:7::2/128", "dev", "lo", "nodad")
+    granted.in_world("ip", "route", "add", "2a00:7::1/128", "via", NODE6)
     granted.on_host("ip", "route", "add", "2a00:7::2/128", "via", ROUTER6)
     assert granted.pings("a", "2a00:7::2")
     granted.on_host("ip", "-6", *what.split())
@@ -149,6 +150,7 @@ def test_a_network_that_the_main_table_does_not_tell_of_is_the_sites_too(granted
     granted.up(BOTH)
     assert granted.pings("a", "2a00:7::2")
     granted.on_host("ip", "route", "delete", "2a00:7::2/128")
+    granted.in_world("ip", "route", "delete", "2a00:7::1/128")
     granted.in_world("ip", "address", "delete", "2a00:7::2/128", "dev", "lo")
 
 
