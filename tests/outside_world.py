@@ -16,6 +16,7 @@ from own_place import OwnPlace, difference, eventually, place_below, run
 from vini.embed import embed
 from vini.model import AnyObject, End, Link, Node, OutsideGrant, Sliver, Topology
 from vini.node import netlink, netns
+from vini.node.drivers import Failures
 from vini.node.flows import conntrack
 from vini.node.outside import record, rules
 from vini.plan import plan
@@ -43,6 +44,11 @@ class World:
 
     def up(self, grant: OutsideGrant | None, topology: Topology = ATTACHED) -> None:
         """One pass of an agent that was just started; then all is as asked."""
+        assert self.passed(grant, topology) == {}
+        eventually(self._is_as_asked)
+
+    def passed(self, grant: OutsideGrant | None, topology: Topology = ATTACHED) -> Failures:
+        """What one pass of an agent that was just started could not do."""
         nodes = [self.node, Node("m", CAPABLE, address=PEER), Node("m6", CAPABLE, address=PEER6)]
         placed = dict.fromkeys(topology.slivers, "n")
         spec = embed(topology, nodes, placed=placed, grant=grant).get("n")
@@ -51,8 +57,7 @@ class World:
         with netns.inside(self.host):
             machine = self.own.machine()
             seen = {ns for o in want for ns in o.slivers} | self.own.namespaces()
-            assert machine.apply(plan(want, machine.observe(seen).objects)) == {}
-        eventually(self._is_as_asked)
+            return machine.apply(plan(want, machine.observe(seen).objects))
 
     def _is_as_asked(self) -> bool:
         want = frozenset().union(*self.want.values())
@@ -60,6 +65,20 @@ class World:
             have = self.own.observe()
         assert have == want, difference(want, have)
         return True
+
+    def heard_by_node(self, sliver: str) -> bool:
+        """Whether a packet that a sliver sends to the node gets there."""
+        with netns.inside(self.host):
+            s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        with s:
+            s.settimeout(0.3)
+            s.bind((NODE, 4789))
+            send = f"import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('{NODE}', 4789))"
+            self.inside(sliver, "python3", "-c", send)
+            try:
+                return s.recv(1) == b"x"
+            except TimeoutError:
+                return False
 
     def down(self) -> None:
         for name in self.want:

@@ -154,9 +154,10 @@ async def test_one_of_two_servers_is_killed_and_nothing_is_lost(tmp_path):
             for name in names:  # some are not connected at this moment
                 c.desk.put(name, spec("s", generation, "a", f"b{generation}"))
             c.hub.wake(names)
-            await eventually(lambda g=generation: all(c.desk.holds(n, "s", g) for n in names), 60)
+            # The node at the leaf is not told that its server lost its way to a central: it finds out at a beat.
+            await eventually(lambda g=generation: all(c.desk.holds(n, "s", g) for n in names), 180)
             assert all(n.slivers() == {"s.a", f"s.b{generation}"} for n in held.values())
-            await eventually(lambda: c.hub.connected() == set(names), 30)
+            await eventually(lambda: c.hub.connected() == set(names), 90)
             for name in names:
                 assert (await c.hub.ask(name, bus.Hello())).node == name
             server.start()

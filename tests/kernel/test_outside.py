@@ -159,6 +159,16 @@ def test_the_sliver_may_change_its_own_end_as_it_likes_and_gets_it_back(granted)
         assert granted.pings("a", SERVER), vandalism
 
 
+def test_a_way_by_ipv4_needs_no_ipv6_on_the_vif(granted):
+    """With an MTU below 1280 it has none, as with `ipv6.disable=1`."""
+    for what in ("link set outside mtu 1000", "address flush dev outside"):
+        granted.inside("a", "ip", *what.split())
+    granted.up(EVERYWHERE)
+    assert granted.pings("a", SERVER) and "mtu 1000" in granted.inside("a", "ip", "link", "show", "outside")
+    granted.inside("a", "ip", "link", "delete", "outside")
+    granted.up(EVERYWHERE)
+
+
 def test_rules_that_somebody_took_away_or_changed_come_back(granted):
     name = rules.table_name(granted.own.place.mark, "v")
     for vandalism in (f"delete table inet {name}", f"flush chain netdev {name} own", f"delete table netdev {name}"):
@@ -235,6 +245,8 @@ def test_the_node_is_a_router_for_nobody_else_and_is_again_as_it_was(world):
     assert not let_through()
     world.on_host("nft", "delete", "table", "inet", f"vini.outside.{world.own.place.mark}")
     assert let_through()
+    world.up(EVERYWHERE)
+    assert not let_through(), "it comes back"
     world.down()
     assert world.on_host("cat", "/proc/sys/net/ipv4/conf/eth0/forwarding").strip() == "0"
     assert world.on_host("nft", "list", "ruleset") == ""

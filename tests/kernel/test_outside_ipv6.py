@@ -27,12 +27,13 @@ from outside_world import (
 )
 from own_place import eventually, run
 
-from vini.model import DriverError, OutsideGrant
+from vini.model import DriverError, OutsideGrant, Sliver, Topology
 from vini.node import netns
-from vini.node.outside import forwarding, nft, rules
+from vini.node.outside import forwarding, nft, record, rules
 
 pytestmark = [pytest.mark.root, pytest.mark.needs("cgroup2", "outside", "outside-ipv6")]
 BROADCAST, ELSEWHERE, ALL_NODES = "ff:ff:ff:ff:ff:ff", "02:de:ad:be:ef:01", "33:33:00:00:00:01"
+NEIGHBOUR = Topology("w", {"d": Sliver("d", outside=True)})
 __all__ = ["world"]
 
 
@@ -130,6 +131,27 @@ def test_a_network_that_the_node_comes_to_be_in_is_the_sites_unless_it_is_named(
     assert granted.pings("a", "2a00:7::2")
     granted.on_host("ip", "address", "delete", "2a00:7::1/64", "dev", "eth0")
     granted.in_world("ip", "address", "delete", "2a00:7::2/64", "dev", "eth0")
+
+
+@pytest.mark.parametrize(
+    "what",
+    ["address add 2a00:7::1/64 dev eth0 nodad noprefixroute", "route add 2a00:7::/64 dev eth0 proto kernel table 7"],
+)
+def test_a_network_that_the_main_table_does_not_tell_of_is_the_sites_too(granted, what):
+    granted.in_world("ip", "address", "add", "2a00:7::2/128", "dev", "lo", "nodad")
+    granted.in_world("ip", "route", "add", "2a00:7::1/128", "via", NODE6)
+    granted.on_host("ip", "route", "add", "2a00:7::2/128", "via", ROUTER6)
+    assert granted.pings("a", "2a00:7::2")
+    granted.on_host("ip", "-6", *what.split())
+    granted.up(BOTH)
+    assert granted.silent("a", "2a00:7::2")
+    back = what.replace(" add ", " delete ").replace(" nodad noprefixroute", "")
+    assert granted.on_host("ip", "-6", *back.split()) == ""
+    granted.up(BOTH)
+    assert granted.pings("a", "2a00:7::2")
+    granted.on_host("ip", "route", "delete", "2a00:7::2/128")
+    granted.in_world("ip", "route", "delete", "2a00:7::1/128")
+    granted.in_world("ip", "address", "delete", "2a00:7::2/128", "dev", "lo")
 
 
 def test_nothing_that_is_not_the_slivers_own_leaves(granted):
@@ -246,6 +268,35 @@ def test_flows_and_packets_of_both_versions_are_bounded_together(world):
     assert world.silent("a", SERVER), "no flow is left for IPv4"
 
 
+@pytest.mark.parametrize("vandalism", ["-6 address flush dev outside", "link set outside down", "link delete outside"])
+def test_what_a_sliver_does_to_its_end_gives_no_flows_back(world, vandalism):
+    grant = OutsideGrant(("0.0.0.0/0", "::/0"), packets_per_s=100_000, flows=20, new_flows_per_s=1000)
+    world.up(EVERYWHERE)
+    world.up(grant)
+    me, _ = world.addresses6("a")
+    world.frames("a", *(ethernet(*way(world), udp6(me, SERVER6, 1000 + i, b"x")) for i in range(100)))
+    assert world.silent("a", SERVER)
+    world.inside("a", "ip", *vandalism.split())
+    world.up(grant)
+    assert world.silent("a", SERVER) and dropped(world, "beyond") > 70
+    world.forget_flows()
+    assert world.pings("a", SERVER) and world.pings("a", SERVER6)
+
+
+@pytest.mark.parametrize("metric", [5000, 100])
+def test_default_routes_that_the_sliver_has_besides_are_its_own(granted, metric):
+    via = granted.addresses6("a")[1], granted.vif("a").gateway
+    ways = [f"default via {to} dev outside" for to in via]
+    ways += ["default via 10.9.9.9 dev to-c onlink", "unreachable default", "unreachable ::/0"]
+    routes = [f"route add {way} metric {metric + i} proto 87".split() for i, way in enumerate(ways)]
+    for route in routes:
+        assert granted.inside("a", "ip", *route) == ""
+    granted.up(BOTH)
+    assert granted.inside("a", "ip", "-6", "route").count("proto 87") == 3, "and they stay"
+    for route in routes:
+        granted.inside("a", "ip", *(word.replace("add", "delete") for word in route))
+
+
 @pytest.mark.parametrize(
     "vandalism",
     [
@@ -262,11 +313,34 @@ def test_the_sliver_may_change_its_own_end_as_it_likes_and_gets_it_back(granted,
     assert granted.pings("a", SERVER6)
 
 
+@pytest.mark.parametrize(
+    ("grant", "plant"),
+    [
+        (EVERYWHERE, "route add unreachable ::/0 proto 87"),
+        (EVERYWHERE, "-6 route add default dev to-c proto 87"),
+        (BOTH, "link set outside mtu 1000"),
+    ],
+)
+def test_a_vif_that_can_not_be_put_right_is_never_one_without_rules(world, grant, plant):
+    world.up(grant)
+    world.inside("a", "ip", *plant.split())
+    try:
+        world.passed(grant)
+        assert not world.heard_by_node("a") and world.pings("b", SERVER)
+        world.passed(grant)
+        assert not world.heard_by_node("a") and world.pings("a", SERVER)
+    finally:
+        for way in ("unreachable default", "default dev to-c"):
+            world.inside("a", "ip", "-6", "route", "delete", *way.split(), "proto", "87")
+        world.up(BOTH)
+
+
 def test_what_somebody_changed_on_the_node_comes_back(granted):
     name, dev = rules.table_name(granted.own.place.mark, "v"), rules.dev_name(granted.own.place.mark, "v.a")
     for vandalism in (
         ["nft", f"flush chain netdev {name} own6"], ["sysctl", "-qw", "net.ipv6.conf.eth0.force_forwarding=0"],
         ["sysctl", "-qw", f"net.ipv6.conf.{dev}.disable_ipv6=1"],
+        ["sysctl", "-qw", f"net.ipv6.conf.{dev}.force_forwarding=0"],
     ):  # fmt: skip
         assert granted.on_host(*vandalism) == ""
         assert granted.silent("a", SERVER6), vandalism
@@ -282,14 +356,14 @@ def test_the_node_is_a_router_for_nobody_else_and_one_that_is_a_router_stays_one
     world.on_host("ip", "neigh", "add", "2a00:9::9", "lladdr", ELSEWHERE, "dev", "in0")
     world.in_world("ip", "route", "add", "2a00:9::9/128", "via", NODE6)
 
-    def let_through() -> bool:
+    def let_through(*words: str) -> bool:
         """Whether a large packet goes by, as the kernel itself sends only small ones there."""
 
         def sent() -> int:
             return json.loads(world.on_host("ip", "-j", "-s", "link", "show", "in0"))[0]["stats64"]["tx"]["bytes"]
 
         before = sent()
-        world.in_world("ping", "-c1", "-W0.3", "-s1000", "2a00:9::9")
+        world.in_world("ping", "-c1", "-W0.3", "-s1000", *words, "2a00:9::9")
         return sent() - before > 1000
 
     try:
@@ -297,14 +371,30 @@ def test_the_node_is_a_router_for_nobody_else_and_one_that_is_a_router_stays_one
         assert ipv6_setting(world, "force_forwarding") == "1" and not let_through()
         world.on_host("nft", "delete", "table", "ip6", f"vini.outside.{world.own.place.mark}")
         assert let_through(), "it was the rule that kept it"
+        world.up(BOTH)
+        assert not let_through(), "it comes back"
         world.down()
         assert ipv6_setting(world, "force_forwarding") == "0" and not let_through()
+        for dev in ("eth0", "all"):  # which is a router, too
+            world.on_host("sysctl", "-qw", f"net.ipv6.conf.{dev}.force_forwarding=1")
+            world.up(BOTH)
+            assert let_through() and world.pings("a", SERVER6)
+            world.down()
+            assert let_through() and ipv6_setting(world, "force_forwarding", dev) == "1"
+            world.on_host("sysctl", "-qw", f"net.ipv6.conf.{dev}.force_forwarding=0")
         world.on_host("sysctl", "-qw", "net.ipv6.conf.all.forwarding=1")
         for grant in (BOTH, EVERYWHERE):  # of IPv4 it is no router
             world.up(grant)
             assert let_through() and ipv6_setting(world, "force_forwarding") == "0"
         world.up(BOTH)
         assert world.pings("a", SERVER6)
+        forged = world.addresses6("a")[0]
+        world.in_world("ip", "address", "add", f"{forged}/128", "dev", "lo", "nodad")
+        before = dropped(world, "unasked")
+        assert not let_through("-I", forged), "nobody sends on what seems to be a sliver's"
+        world.in_world("ping", "-c1", "-W0.3", "-I", forged, NODE6)
+        assert dropped(world, "unasked") - before == 2
+        world.in_world("ip", "address", "delete", f"{forged}/128", "dev", "lo")
         world.down()
         assert let_through() and ipv6_setting(world, "forwarding", "all") == "1"
     finally:
@@ -319,22 +409,29 @@ def test_without_a_route_a_sliver_hears_so_at_once(granted):
     try:
         assert "No route" in granted.inside("a", "ping", "-c1", "-W5", SERVER6)
         assert granted.pings("a", SERVER)
+        me, before = granted.addresses6("a")[0], dropped(granted, "refused")
+        granted.frames("a", *(ethernet(*way(granted), udp6(me, SERVER6, 9, b"x")) for _ in range(100)))
+        assert dropped(granted, "refused") - before > 50, "but not for each of many"
     finally:
         granted.on_host("ip", "route", "add", "default", "via", ROUTER6)
 
 
 def test_a_kernel_that_forwards_no_single_interface_is_told_of_and_nothing_is_open(world, monkeypatch):
     """As before Linux 6.17, on a node that is no router."""
+    world.down()  # by the setting that there is
     old = forwarding.FAMILIES[6]._replace(setting="not_there")
     monkeypatch.setitem(forwarding.FAMILIES, 6, old)
-    world.down()
     with netns.inside(world.host):
         assert not forwarding.can(old)
         with pytest.raises(DriverError, match="this node forwards no IPv6, and .* make it an IPv6 router"):
             forwarding.switch_on(world.own.place, old)
-    with pytest.raises(AssertionError):
-        world.up(BOTH)
-    assert world.silent("a", SERVER6)
+    failures = world.passed(BOTH)
+    assert len(failures) == 2 and all("this node forwards no IPv6" in why for why in failures.values())
+    assert world.silent("a", SERVER6) and world.pings("a", SERVER), "by IPv4 it has its way"
+    assert all("this node forwards no IPv6" in why for why in world.passed(EVERYWHERE, NEIGHBOUR).values())
+    assert "1 received" in world.inside("d", "ping", "-c1", "-W1", SERVER, slice_="w")
+    leaving = world.passed(None, Topology("w"))
+    assert not any("taken away" in why for why in leaving.values()) and record.slices(world.own.place) == ["v"]
     monkeypatch.undo()
     world.up(BOTH)
     assert world.pings("a", SERVER6)

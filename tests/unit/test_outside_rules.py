@@ -132,6 +132,12 @@ def test_prefixes_that_overlap_are_one_set_as_nft_wants_it():
     assert "127.0.0.1" not in text and text.count("192.0.2.7") == 1
 
 
+def test_a_slivers_address_comes_by_its_own_vif_only():
+    text = rules.tables("m", "s", [PORT], replace(ALL, to=("0.0.0.0/0", "::/0")), [])
+    for own in ("ip saddr { 198.18.0.1 }", f"ip6 saddr {{ {rules.ip6('198.18.0.1')} }}"):
+        assert text.count(f'{own} iifname != "vinio*" counter name unasked drop') == 2, "to the node, and through it"
+
+
 def test_bytes_of_the_day_that_were_spent_stay_spent():
     assert "over 1000000000 bytes used 77 bytes" in rules.tables("m", "s", [PORT], ALL, [], 77)
     assert "quota" not in rules.tables("m", "s", [PORT], replace(ALL, daily_mb=0), [], 77)

@@ -68,8 +68,8 @@ FEATURES = (
     Feature(
         "outside-ipv6",
         "slivers' way to the world by IPv6",
-        "Linux 6.17 or newer; on an older one `sysctl net.ipv6.conf.all.forwarding=1`, after accept_ra=2 of interfaces "
-        "whose routes come from announcements",
+        "Linux 6.17 or newer; on an older one `net.ipv6.conf.all.forwarding=1` in a file in /etc/sysctl.d, after "
+        "accept_ra=2 there of interfaces whose routes come from announcements; then `sysctl --system`",
         as_root=True,
     ),
     Feature("frr", "routing by FRR", "`apt-get install frr frr-pythontools`"),

@@ -150,9 +150,9 @@ def dump_addresses() -> bytes:
     return nl.message(nl.GETADDR, nl.DUMP, _ADDR_BODY.pack(0, 0, 0, 0, 0))
 
 
-def dump_routes(family: int, protocol: int = 0) -> bytes:
-    """Ask for the main table of one family; only of one protocol number unless 0."""
-    body = _ROUTE_BODY.pack(family, 0, 0, 0, MAIN_TABLE, protocol, 0, 0, 0)
+def dump_routes(family: int, protocol: int = 0, table: int = MAIN_TABLE) -> bytes:
+    """Ask for one table, or all if 0, of one family; only of one protocol number unless 0."""
+    body = _ROUTE_BODY.pack(family, 0, 0, 0, table, protocol, 0, 0, 0)
     return nl.message(nl.GETROUTE, nl.DUMP, body)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
+from hashlib import sha256
 
 from msgspec import structs
 
@@ -26,6 +27,7 @@ class OutsideDriver:
     def __init__(self, place: Place):
         self._place = place
         self._seen: dict[str, int] = {}  # slice -> the generation of the kernel's rules in which its own were right
+        self._guarded: dict[int, int] = {}  # IP version -> likewise, of the rule for the whole node
 
     # --- observe ------------------------------------------------------------------------------
 
@@ -44,12 +46,13 @@ class OutsideDriver:
     def _observed(self, slice_: str, namespaces: Collection[str], here: Mapping[str, pair.Seen]) -> set[AnyObject]:
         kept = self._today(slice_, record.read(self._place, slice_))
         families = [forwarding.FAMILIES[v] for v in sorted({4} | _versions(kept))]
-        good = self._rules_are_right(slice_, kept) and all(forwarding.is_set(self._place, f) for f in families)
+        good = self._rules_are_right(slice_, kept) and all(map(self._forwards, families))
         good = good and kept.near == _near(kept)
         out: set[AnyObject] = set()
         for ns, vif in kept.vifs.items():
             if ns in namespaces:
-                whole = pair.is_whole(vif, self._place.pin(ns), here.get(rules.dev_name(self._place.mark, ns)))
+                dev = rules.dev_name(self._place.mark, ns)
+                whole = pair.is_whole(vif, self._place.pin(ns), dev, here.get(dev))
                 out.add(structs.replace(vif.object, whole=good and whole is True))
         return out
 
@@ -65,6 +68,20 @@ class OutsideDriver:
             return False
         self._seen[slice_] = now
         return True
+
+    def _forwards(self, family: forwarding.Family) -> bool:
+        if not forwarding.is_set(self._place, family):
+            return False
+        now = nft.generation()
+        if now and self._guarded.get(family.version) == now:
+            return True
+        try:
+            right = forwarding.is_guarded(self._place, family)
+        except DriverError:
+            right = False
+        if right:
+            self._guarded[family.version] = now
+        return right
 
     def _today(self, slice_: str, kept: Record) -> Record:
         """A new day of UTC begins with all of its bytes."""
@@ -104,44 +121,62 @@ class OutsideDriver:
     def _apply(self, slice_: str, kept: Record) -> dict[str, str]:
         """Namespace -> why it has no way to the world.
 
-        No packet passes without the rules: a new pair is down until they stand, old rules are replaced at one moment.
+        No packet passes without the rules: a new pair is down until they stand, old rules are replaced at one moment,
+        and a pair that can't be put right, for which there are none, goes: the next look makes a new one.
         """
         name = rules.table_name(self._place.mark, slice_)
         today = int(time.time()) // _DAY_S
         used = nft.used(name) if kept.day == today else 0
-        kept = structs.replace(kept, printed="", day=today)
+        loaded, kept = kept, structs.replace(kept, printed="", text="", day=today)
         record.write(self._place, slice_, kept)
         failed: dict[str, str] = {}
-        here = pair.seen()
+        here, new = pair.seen(), False
         for ns, vif in kept.vifs.items():
+            dev = rules.dev_name(self._place.mark, ns)
             try:
-                pair.make(vif, self._place.pin(ns), self._place.mark, here.get(rules.dev_name(self._place.mark, ns)))
+                new |= pair.make(vif, self._place.pin(ns), self._place.mark, here.get(dev))
             except (ViniError, OSError) as e:
                 failed[ns] = str(e)
+                pair.remove(dev)
         able = {ns: vif for ns, vif in kept.vifs.items() if ns not in failed}
         if able:
             networks = _near(kept)
-            nft.load(self._tables(slice_, able, used, networks))
-            self._forward(slice_, _versions(kept))
+            text = self._load(slice_, able, used, networks, loaded, new)
+            closed = self._forward(slice_, _versions(kept) | {4})
+            if 4 in closed:
+                raise DriverError(closed[4])
+            failed |= {ns: why for why in closed.values() for ns in able}  # of IPv6; by IPv4 they have their way
             ShareDriver(self._place).learn()  # before anything comes by them, what each may send is known
             for vif in able.values():
                 pair.raise_(vif, self._place.mark)
-            record.write(self._place, slice_, structs.replace(kept, printed=nft.printed(name), near=networks))
+            record.write(
+                self._place, slice_, structs.replace(kept, printed=nft.printed(name), text=text, near=networks)
+            )
         self._seen.pop(slice_, None)
         return failed
 
-    def _forward(self, slice_: str, versions: frozenset[int]) -> None:
-        """What this slice is granted, and what others are; no other version any more."""
+    def _forward(self, slice_: str, versions: Collection[int]) -> dict[int, str]:
+        """What this slice is granted, and what others are; no other version any more.  Of its own versions those that
+        the node can't forward, and why; those of others are theirs to tell."""
         others = set(record.slices(self._place)) - {slice_}
-        needed = versions.union(*(_versions(record.read(self._place, other)) for other in others))
+        needed = {4}.union(versions, *(_versions(record.read(self._place, other)) for other in others))
+        closed: dict[int, str] = {}
         for version, family in forwarding.FAMILIES.items():
-            if version == 4 or version in needed:
-                forwarding.switch_on(self._place, family)
-            else:
+            if version not in needed:
                 forwarding.switch_off(self._place, family)
+                continue
+            try:
+                forwarding.switch_on(self._place, family)
+            except DriverError as e:
+                closed[version] = str(e)
+        return {version: why for version, why in closed.items() if version in versions}
 
-    def _tables(self, slice_: str, vifs: Mapping[str, Attached], used: int, networks: Iterable[str]) -> str:
-        mark = self._place.mark
+    def _load(
+        self, slice_: str, vifs: Mapping[str, Attached], used: int, networks: Iterable[str], before: Record, new: bool
+    ) -> str:
+        """Its rules, and a digest of their text.  Those that are as they should be stay, so that no sliver gets its
+        budgets anew by what it does to its own end; but a new pair gets the ones that are bound to it."""
+        mark, name = self._place.mark, rules.table_name(self._place.mark, slice_)
         ports = [
             rules.Port(
                 ns, rules.dev_name(mark, ns), vif.object.mac, rules.gateway_mac(mark, ns), vif.address, vif.gateway
@@ -149,7 +184,12 @@ class OutsideDriver:
             for ns, vif in sorted(vifs.items())
         ]
         some = next(iter(vifs.values())).object  # all of a slice have the same
-        return rules.tables(mark, slice_, ports, some.grant, some.never, used, networks)
+        text = sha256(rules.tables(mark, slice_, ports, some.grant, some.never, 0, networks).encode()).hexdigest()
+        if text != before.text or nft.printed_of("inet", name) not in before.printed.split():
+            nft.load(rules.tables(mark, slice_, ports, some.grant, some.never, used, networks))
+        elif new or nft.printed(name) != before.printed:
+            nft.load(rules.entrances(mark, slice_, ports, some.grant, some.never, used))
+        return text
 
     def remove(self, objects: Sequence[AnyObject]) -> Failures:
         """Take them away; no error when they are gone."""
@@ -175,7 +215,7 @@ class OutsideDriver:
             for family in forwarding.FAMILIES.values():
                 forwarding.switch_off(self._place, family)
         else:
-            self._forward(slice_, frozenset())
+            self._forward(slice_, ())
         ShareDriver(self._place).learn()  # of interfaces that are gone nothing is known
         record.write(
             self._place, slice_, kept

@@ -22,7 +22,7 @@ _PROTO_NUM, _SRC_PORT, _DST_PORT = 1, 2, 3
 _ICMP = {1: (4, 5, 6), 58: (7, 8, 9)}  # where ICMP and ICMPv6 have their identifier, type and code
 _PACKETS, _BYTES = 1, 2
 _START, _STOP = 1, 2
-_OURS = tuple((int(r.network_address), int(r.broadcast_address)) for r in (RANGE, RANGE6))
+_OURS = {r.max_prefixlen // 8: (int(r.network_address), int(r.broadcast_address)) for r in (RANGE, RANGE6)}
 _BODY = 20  # nlmsghdr and nfgenmsg
 DUMP = nl.message(GET, 0, struct.pack("=BBH", 0, 0, 0))  # all, of both IP versions
 
@@ -57,10 +57,13 @@ def decode(message: bytes) -> Flow | None:
     if orig is None:
         return None
     first = _tuple(orig)
-    if first is None or not any(low <= first[1] <= high for low, high in _OURS):
+    if first is None:
         return None
-    protocol, src, dst, sport, dport = first
-    back = _tuple(a.get(_TUPLE_REPLY, b"")) or (protocol, dst, src, dport, sport)
+    protocol, src, dst, sport, dport, size = first
+    low, high = _OURS[size]
+    if not low <= src <= high:
+        return None
+    back = _tuple(a.get(_TUPLE_REPLY, b"")) or (protocol, dst, src, dport, sport, size)
     nat_port = back[3] if protocol in _ICMP else back[4]  # an identifier is the same in both directions
     out, back_in = _counted(a.get(_COUNTERS_ORIG)), _counted(a.get(_COUNTERS_REPLY))
     times = nl.attributes(a[_TIMESTAMP], 0) if _TIMESTAMP in a else {}
@@ -70,8 +73,8 @@ def decode(message: bytes) -> Flow | None:
     )  # fmt: skip
 
 
-def _tuple(raw: bytes) -> tuple[int, int, int, int, int] | None:
-    """Protocol, source, destination, and the ports or what takes their place."""
+def _tuple(raw: bytes) -> tuple[int, int, int, int, int, int] | None:
+    """Protocol, source, destination, the ports or what takes their place, and how many bytes an address has."""
     a = nl.attributes(raw, 0)
     if _TUPLE_IP not in a or _TUPLE_PROTO not in a:
         return None
@@ -85,7 +88,7 @@ def _tuple(raw: bytes) -> tuple[int, int, int, int, int] | None:
         dport = kind << 8 | code
     else:
         sport, dport = _number(proto.get(_SRC_PORT)), _number(proto.get(_DST_PORT))
-    return protocol, _number(source), _number(to), sport, dport
+    return protocol, _number(source), _number(to), sport, dport, len(source)
 
 
 def _counted(raw: bytes | None) -> tuple[int, int]:

@@ -1,9 +1,10 @@
 """The node as a router for what slivers send to the world and for its answers, and for nothing else.
 
 A node that is no router (net.ipv4.ip_forward is 0) forwards what comes in by single interfaces only, and a rule drops
-what is neither from nor to a sliver.  A node that is one already stays as it is.  With IPv6 it is the same by itself;
-there only Linux 6.17 and newer forward by single interfaces (force_forwarding), and older ones have to be routers: to
-make a node one has consequences that are its operator's to judge, as it may lose its own default route by that.
+what is neither from nor to a sliver.  A node that is one already, or forwards what comes in by some of its interfaces,
+stays as it is.  With IPv6 it is the same by itself; there only Linux 6.17 and newer forward by single interfaces
+(force_forwarding), and older ones have to be routers: to make a node one has consequences that are its operator's to
+judge, as it may lose its own default route by that.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from vini.node.outside import nft, rules
 from vini.node.outside.record import directory
 from vini.node.place import Place
 
+_GUARD = "/"  # begins the digest of the rule among the interfaces that are written down, as no name of one does
+
 
 class Family(NamedTuple):
     """How an IP version is forwarded."""
@@ -24,7 +27,7 @@ class Family(NamedTuple):
     version: int
     conf: Path  # a directory of settings for each interface
     setting: str  # in it: 1 where what comes in there is forwarded
-    kept: str  # the file that tells what we have changed
+    kept: str  # the file that tells what we have changed; empty where the node is a router
 
 
 FAMILIES = {
@@ -40,19 +43,23 @@ def can(family: Family) -> bool:
 
 def is_router(family: Family) -> bool:
     """Whether the node forwards packets for others, with or without us."""
-    try:
-        return (family.conf / "all" / "forwarding").read_text().strip() == "1"
-    except FileNotFoundError:  # a kernel without that version
-        return False
+    ways = [family.conf / "all" / name for name in ("forwarding", family.setting)]
+    return any(way.exists() and way.read_text().strip() == "1" for way in ways)  # not every kernel has them
 
 
 def is_set(place: Place, family: Family) -> bool:
-    """Whether it is as it should be; cheap."""
+    """Whether it is as it should be, but for the rule; cheap."""
     kept = directory(place) / family.kept
     if not kept.exists():
         return False
     router = is_router(family)
     return (not kept.read_text().split()) == router and (router or not _closed(family))
+
+
+def is_guarded(place: Place, family: Family) -> bool:
+    """Whether the rule stands as we made it, where there is to be one.  Raises DriverError."""
+    kept = (directory(place) / family.kept).read_text().split()
+    return not kept or _GUARD + _printed(place, family) in kept
 
 
 def switch_on(place: Place, family: Family) -> None:
@@ -69,9 +76,12 @@ def switch_on(place: Place, family: Family) -> None:
             f"this node forwards no IPv{family.version}, and its kernel has no {family.setting} (Linux 6.17); "
             "make it an IPv6 router, after a look at `vini doctor`"
         )
-    before, closed = _changed(place, family), _closed(family)
-    kept.write_text("\n".join(sorted({*before, *closed, "-"})))
-    nft.load(rules.guard(place.mark, family.version))  # before anything is forwarded
+    closed = _closed(family)
+    devs = sorted({*_changed(place, family), *closed})
+    kept.write_text("\n".join([_GUARD, *devs]))
+    theirs = [dev for dev in _nodes(family) if _read(family, dev) == "1" and dev not in devs]
+    nft.load(rules.guard(place.mark, family.version, theirs))  # before anything is forwarded
+    kept.write_text("\n".join([_GUARD + _printed(place, family), *devs]))
     for dev in closed:
         _write(family, dev, "1")
 
@@ -94,14 +104,18 @@ def _changed(place: Place, family: Family) -> list[str]:
     node with that rule was no router."""
     kept = directory(place) / family.kept
     if kept.exists():
-        return kept.read_text().split()
+        return [word for word in kept.read_text().split() if not word.startswith(_GUARD)]
     if not _is_guarded(place, family):
         return []
     return [dev for dev in _nodes(family) if _read(family, dev) == "1"]
 
 
 def _is_guarded(place: Place, family: Family) -> bool:
-    return nft.exists(rules.GUARDS[family.version], rules.guard_name(place.mark))
+    return bool(_printed(place, family))
+
+
+def _printed(place: Place, family: Family) -> str:
+    return nft.printed_of(rules.GUARDS[family.version], rules.guard_name(place.mark))
 
 
 def _closed(family: Family) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv6Network
+from ipaddress import IPv6Interface, IPv6Network
 
 from vini.node import rtnl
 from vini.node.netlink import Socket
@@ -10,15 +10,24 @@ from vini.node.outside.rules import RANGE6
 
 _FROM_ADDRESSES, _FROM_ANNOUNCEMENTS = 2, 9  # RTPROT_KERNEL, RTPROT_RA
 _V6 = 10
+_EVERY_TABLE = 0
 
 
 def networks() -> tuple[str, ...]:
-    """Those on the links of this thread's namespace, as its addresses and its routers' announcements tell."""
+    """Those on the links of this thread's namespace, as its addresses and its routers' announcements tell, by whatever
+    table it routes to them."""
     with Socket() as socket:
         routes = [
             rtnl.seen_route(m)
             for protocol in (_FROM_ADDRESSES, _FROM_ANNOUNCEMENTS)
-            for m in socket.dump(rtnl.dump_routes(_V6, protocol))
+            for m in socket.dump(rtnl.dump_routes(_V6, protocol, _EVERY_TABLE))
         ]
+        addresses = [rtnl.seen_address(m).cidr for m in socket.dump(rtnl.dump_addresses())]
     found = {IPv6Network(r.to) for r in routes if not r.via}
-    return tuple(sorted(str(n) for n in found if n.prefixlen and not n.is_link_local and not n.subnet_of(RANGE6)))
+    found |= {IPv6Interface(cidr).network for cidr in addresses if ":" in cidr}  # some have no such route
+    return tuple(sorted(str(n) for n in found if _is_of_site(n)))
+
+
+def _is_of_site(n: IPv6Network) -> bool:
+    """Not the node's own addresses and groups (the local table has these), nor what is never let out."""
+    return 0 < n.prefixlen < n.max_prefixlen and not n.is_link_local and not n.is_multicast and not n.subnet_of(RANGE6)

@@ -35,18 +35,14 @@ def load(text: str) -> None:
 
 def printed(name: str) -> str:
     """A digest of what the kernel has of the tables of that name, without their counters; "" where one is missing."""
-    out = []
-    for family in ("netdev", "inet"):
-        done = _run(["-s", "list", "table", family, name])
-        if done.returncode:
-            return ""
-        out.append(done.stdout)
-    return sha256("".join(out).encode()).hexdigest()
+    out = [printed_of(family, name) for family in ("netdev", "inet")]
+    return " ".join(out) if all(out) else ""
 
 
-def exists(family: str, name: str) -> bool:
-    """Whether there is a table of that family by that name."""
-    return _run(["-s", "list", "table", family, name]).returncode == 0
+def printed_of(family: str, name: str) -> str:
+    """The part of `printed` that is of that table."""
+    done = _run(["-s", "list", "table", family, name])
+    return "" if done.returncode else sha256(done.stdout.encode()).hexdigest()
 
 
 def used(name: str) -> int:

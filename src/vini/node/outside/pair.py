@@ -62,33 +62,39 @@ def taken() -> set[str]:
         return {a for a in seen if ":" not in a and IPv4Address(a) in rules.RANGE}
 
 
-def make(vif: Attached, pin: Path, mark: str, here: Seen | None) -> None:
+def make(vif: Attached, pin: Path, mark: str, here: Seen | None) -> bool:
     """Make it, or put right what is not as it should be; this thread is in the node's namespace.  `here` is its end.
+    Whether it is a new one.
 
     One that is new carries nothing before `raise_`: the rules at the node's end come first.
     """
     o, dev = vif.object, rules.dev_name(mark, vif.object.ns)
-    if not _is_pair(vif, pin, here):
+    new = not _is_pair(vif, pin, here)
+    if new:
         remove(dev)
         _ip(pin, [f"link delete {OUTSIDE} group {_GROUP}"], forgiving=True)
         _add(o, dev, rules.gateway_mac(mark, o.ns), pin)
-    _set(dev, _SETTINGS | (_SETTINGS6 if 6 in o.grant.versions else _NO_SETTINGS6))
+    _set(dev, _settings(vif))
     with netns.back_home():
         netns.enter(pin)
         if 6 in o.grant.versions:
             _set(OUTSIDE, {"ipv6/conf/{dev}/disable_ipv6": "0"})
         with Socket() as socket:
-            old = _default_routes(socket).keys()
+            old = {way for way, _ in _default_routes(socket, o.index)}
     mine, theirs = _ipv6(vif, mark)
     _ip(None, [f"address replace {vif.gateway}/31 dev {dev}", f"link set {dev} alias {o.ns}", *mine])
     ways = _ways(vif)
+    _ip(pin, [  # the first one where there is IPv6, which neither every kernel nor every MTU has
+        f"link set {OUTSIDE} addrgenmode none",
+        *(f"route delete {way} dev {OUTSIDE} proto {_PROTOCOL}" for way in sorted(old - ways.keys())),
+    ], forgiving=True)  # fmt: skip
     _ip(pin, [
-        f"link set {OUTSIDE} addrgenmode none", f"link set {OUTSIDE} up",
+        f"link set {OUTSIDE} up",
         f"address replace {vif.address}/31 dev {OUTSIDE}",
         *theirs,
-        *(f"route delete {way} dev {OUTSIDE} proto {_PROTOCOL}" for way in sorted(old - ways.keys())),
         *(f"route replace {w} via {via} dev {OUTSIDE} metric {_METRIC} proto {_PROTOCOL}" for w, via in ways.items()),
     ])  # fmt: skip
+    return new
 
 
 def _ipv6(vif: Attached, mark: str) -> tuple[list[str], list[str]]:
@@ -113,6 +119,17 @@ def _set(dev: str, settings: Mapping[str, str]) -> None:
     for name, value in settings.items():
         with suppress(FileNotFoundError):  # a kernel without IPv6, or one that can't do that
             Path("/proc/sys/net", name.format(dev=dev)).write_text(value)
+
+
+def _settings(vif: Attached) -> dict[str, str]:
+    return _SETTINGS | (_SETTINGS6 if 6 in vif.object.grant.versions else _NO_SETTINGS6)
+
+
+def _read(name: str, dev: str) -> str:
+    try:
+        return Path("/proc/sys/net", name.format(dev=dev)).read_text().strip()
+    except OSError:  # as in `_set`; an interface that is not there is told of otherwise
+        return ""
 
 
 def _ways(vif: Attached) -> dict[str, str]:
@@ -145,27 +162,32 @@ def remnant(ns: str) -> Outside:
     return Outside(ns, "", 0, OutsideGrant(()), whole=False)
 
 
-def is_whole(vif: Attached, pin: Path, here: Seen | None) -> bool | None:
-    """Whether both ends are as they should be, of which `here` is the node's; None where the sliver has no such vif."""
+def is_whole(vif: Attached, pin: Path, dev: str, here: Seen | None) -> bool | None:
+    """Whether both ends are as they should be, of which `here` is the node's, by that name; None where the sliver has
+    no such vif.  This thread is in the node's namespace."""
+    settled = all(_read(name, dev) in (value, "") for name, value in _settings(vif).items())
     with netns.back_home():
         try:
             netns.enter(pin)
         except OSError:
             return None
         with Socket() as socket:
-            there, routes = _looked(socket).get(OUTSIDE), _default_routes(socket)
+            there, routes = _looked(socket).get(OUTSIDE), _default_routes(socket, vif.object.index)
     if there is None:
         return None
     up = here is not None and here.up and there.up and _addresses(vif, vif.gateway) <= here.cidrs
     ours = (there.mac, there.index) == (vif.object.mac, vif.object.index)
     addressed = _addresses(vif, vif.address) <= there.cidrs
-    return up and ours and addressed and routes == _ways(vif)
+    ways = _ways(vif)
+    routed = ways.items() <= routes and {way for way, _ in routes} <= ways.keys()
+    return settled and up and ours and addressed and routed
 
 
-def _default_routes(socket: Socket) -> dict[str, str]:
-    """Those of ours in a socket's namespace, as `_ways` has them."""
+def _default_routes(socket: Socket, outside: int) -> set[tuple[str, str]]:
+    """Where to and by which gateway, of those with our protocol in a socket's namespace that lead nowhere but by that
+    interface.  The sliver may have others besides."""
     routes = map(rtnl.seen_route, socket.dump(rtnl.dump_routes(0, _PROTOCOL)))
-    return {r.to: r.via for r in routes if r.to in _WAYS.values()}
+    return {(r.to, r.via) for r in routes if r.to in _WAYS.values() and [hop.index for hop in r.hops] == [outside]}
 
 
 def _addresses(vif: Attached, address: str) -> set[str]:

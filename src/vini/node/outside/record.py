@@ -27,6 +27,7 @@ class Record(Value, frozen=True):
 
     vifs: dict[str, Attached] = {}  # by namespace
     printed: str = ""  # what nft printed of its tables when they were made
+    text: str = ""  # a digest of the text that they were made by
     near: tuple[str, ...] = ()  # the IPv6 networks that the node was in then
     day: int = 0  # of UTC, since 1970, whose bytes are being counted
 

@@ -3,7 +3,8 @@
 Two tables for each slice on a node.  The one of the family netdev sees every frame that a sliver sends first, before
 the node's stack, its connection tracking and its ARP do: there it is decided whether the frame is the sliver's own and
 within the budgets, and whether it is for the node itself.  The other one, of the family inet, decides by the grant
-where packets may go, and translates their source addresses.
+where packets may go, and translates their source addresses.  Somebody else's packets with a sliver's address, which a
+node that is a router would send on as the sliver's, it drops.
 
 Fragments don't leave: those that never become a packet would fill the memory that the node has for its own.  Nor do
 ICMP errors: one that quotes a packet of somebody else's connection would be believed, as it comes from the node.
@@ -14,6 +15,7 @@ the IPv6 header: extension headers are fragments, ways past the destination (RFC
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, collapse_addresses, ip_network
 
@@ -87,31 +89,41 @@ def tables(
 
     `near` has the IPv6 networks that the node is in: as private as those of IPv4 that have no public addresses.
     """
-    name = table_name(mark, slice_)
-    first = _ingress(name, ports, grant, list(never), used)
-    return f"{gone(mark, slice_)}{first}{_forward(name, ports, grant, near)}"
+    second = _forward(table_name(mark, slice_), ports, grant, near)
+    return f"{gone(mark, slice_, ['inet'])}{second}{entrances(mark, slice_, ports, grant, never, used)}"
 
 
-def gone(mark: str, slice_: str) -> str:
+def entrances(
+    mark: str, slice_: str, ports: Sequence[Port], grant: OutsideGrant, never: Iterable[str], used: int = 0
+) -> str:
+    """Likewise, of the one that is bound to the vifs."""
+    return gone(mark, slice_, ["netdev"]) + _ingress(table_name(mark, slice_), ports, grant, list(never), used)
+
+
+def gone(mark: str, slice_: str, families: Iterable[str] = ("netdev", "inet")) -> str:
     """The text that takes them away, whether or not they are there."""
     name = table_name(mark, slice_)
-    return "".join(f"add table {family} {name}\ndelete table {family} {name}\n" for family in ("netdev", "inet"))
+    return "".join(f"add table {family} {name}\ndelete table {family} {name}\n" for family in families)
 
 
-def guard(mark: str, version: int) -> str:
+def guard(mark: str, version: int, theirs: Iterable[str] = ()) -> str:
     """A node that was no router of that IP version does not become one for others because some packets of ours pass
-    through it.
+    through it.  What comes in by interfaces that somebody else lets forward goes on.
 
     What it bridges is none of that, but comes by here, too, with the bridge as both of its devices (br_netfilter, which
     hosts of containers and virtual machines have loaded).  That both are one bridge can't be asked for, so packets from
     one bridge to another are let through as well.
     """
+    devs = ", ".join(
+        f'"{dev}"' for dev in sorted(theirs) if re.fullmatch(r"[\w.-]+", dev)
+    )  # as nft takes it for a name
     return f"""\
 {unguard(mark, version)}table {GUARDS[version]} {guard_name(mark)} {{
   chain forward {{
     type filter hook forward priority -20; policy accept;
     {"meta nfproto != ipv4 accept" if version == 4 else ""}
     meta iifkind "bridge" meta oifkind "bridge" accept
+    {f"iifname {{ {devs} }} accept" if devs else ""}
     iifname != "{PREFIX}*" oifname != "{PREFIX}*" drop
   }}
 }}
@@ -154,12 +166,14 @@ table netdev {name} {{
 
 
 def _own6(never: Sequence[str]) -> str:
-    """Where there is no route the node is to say so, by a packet that is to be forwarded."""
+    """Where there is no route the node is to say so, by a packet that is to be forwarded: before the grant is asked,
+    and out of what the node may say to all in a second, so not often."""
     return f"""\
   set never6 {{ type ipv6_addr; flags interval; auto-merge; elements = {{ {_list(*_HERE6, *_of(6, never))} }}; }}
   chain own6 {{
     ip6 daddr @never6 counter name refused drop
     fib daddr type != {{ unicast, unreachable }} counter name refused drop
+    fib daddr type unreachable limit rate over 20/second burst 20 packets counter name refused drop
     ip6 nexthdr != {{ tcp, udp, icmpv6 }} counter name refused drop
     goto budgets
   }}
@@ -208,8 +222,12 @@ def _limits(grant: OutsideGrant) -> str:
 def _forward(name: str, ports: Sequence[Port], grant: OutsideGrant, near: Iterable[str]) -> str:
     devs = ", ".join(f'"{port.dev}"' for port in ports)
     where, source = _where("ip", _of(4, grant.to), _SPECIAL), _translated("ip", [port.address for port in ports])
+    own = f"ip saddr {{ {', '.join(port.address for port in ports)} }}"
+    strangers = f'{own} iifname != "{PREFIX}*" counter name unasked drop'
     six = 6 in grant.versions
     if six:
+        own = f"ip6 saddr {{ {', '.join(ip6(port.address) for port in ports)} }}"
+        strangers += f'\n    {own} iifname != "{PREFIX}*" counter name unasked drop'
         where += _where("ip6", _of(6, grant.to), (*_SPECIAL6, *near))
         source += _translated("ip6", [ip6(port.address) for port in ports])
     return f"""\
@@ -221,8 +239,13 @@ table inet {name} {{
   limit beginnings {{ rate over {grant.new_flows_per_s}/second burst {grant.new_flows_per_s} packets; }}
   chain forward {{
     type filter hook forward priority -10; policy accept;
+    {strangers}
     iifname {{ {devs} }} goto leaving
     oifname {{ {devs} }} goto entering
+  }}
+  chain input {{
+    type filter hook input priority -10; policy accept;
+    {strangers}
   }}
   chain leaving {{
     oifname "{PREFIX}*" counter name refused drop
