@@ -51,6 +51,7 @@ class NatsBus(Asking):
         self._visits: dict[str, Visit] = {}  # by the node's key
         self._of: dict[str, Visit] = {}  # by the node's name
         self._heard: dict[str, float] = {}  # node -> when it was there last
+        self._leaves: dict[tuple[str, str], int] = {}  # account's subject, server -> how many leaf nodes it has there
         self._introducing: dict[str, bus.Here] = {}  # key -> the last word of a node that is being looked up
         self._revoked: dict[str, int] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -180,7 +181,7 @@ class NatsBus(Asking):
     async def _listen(self, line: engine.Line, system: engine.Line) -> None:
         await system.hear(f"$SYS.ACCOUNT.{self._rights.account}.DISCONNECT", self._left)
         for account in (self._rights.account, self._rights.system):
-            await system.hear(f"$SYS.ACCOUNT.{account}.LEAFNODE.CONNECT", lambda *_: self._call_site())
+            await system.hear(f"$SYS.ACCOUNT.{account}.SERVER.CONNS", self._counted)
         await system.settle()
         await line.hear(subjects.to_central("*", "*", self._epoch), self._frame)
         await line.hear(subjects.WAKE, lambda _, body, __: self._woken(body))
@@ -272,6 +273,16 @@ class NatsBus(Asking):
     def _call(self) -> None:
         """Have all nodes say that they are there."""
         self._spawn(self._say(subjects.CALL, b""))
+
+    def _counted(self, subject: str, body: bytes, _: bool) -> None:
+        """A server's word how many connections an account has there.  Its own word of a leaf node that has come,
+        `LEAFNODE.CONNECT`, is said only where there are gateways."""
+        with suppress(msgspec.DecodeError):
+            there = msgspec.json.decode(body, type=_Counts)
+            of = (subject, there.server.id)
+            if there.leafnodes > self._leaves.get(of, 0):
+                self._call_site()
+            self._leaves[of] = there.leafnodes
 
     def _call_site(self) -> None:
         """A leaf node has come back.  What its nodes listen to is known in the cluster a moment later, and nobody says
@@ -388,6 +399,15 @@ class _Client(msgspec.Struct):
     user: str = ""  # its key
     name: str = ""  # what it calls itself: its epoch
     name_tag: str = ""  # what its JWT calls it
+
+
+class _Server(msgspec.Struct):
+    id: str
+
+
+class _Counts(msgspec.Struct):
+    server: _Server
+    leafnodes: int = 0
 
 
 class _Left(msgspec.Struct):
