@@ -240,11 +240,13 @@ class Slow:
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
-        self._loop.run_until_complete(asyncio.start_server(self._serve, self._ip, self._port))
+        server = self._loop.run_until_complete(asyncio.start_server(self._serve, self._ip, self._port))
         self._loop.run_forever()
+        server.close()  # others of this process want the port
         for task in asyncio.all_tasks(self._loop):
             task.cancel()
         self._loop.run_until_complete(asyncio.sleep(0))
+        self._loop.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         other, to = await asyncio.open_connection(self._ip, self._to)
