@@ -9,13 +9,16 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
-import kernel_machine
 import pytest
-from own_place import OwnPlace, place_below
-
-from vini.node import probe
 
 TESTS = Path(__file__).parent
+pytest.register_assert_rewrite(*(p.stem for p in TESTS.glob("*.py")))  # a failure in them says what was what, too
+
+import kernel_machine  # noqa: E402
+from own_place import OwnPlace, place_below  # noqa: E402
+
+from vini.node import probe  # noqa: E402
+
 GOLDEN = TESTS / "unit" / "golden"
 LONGEST_FIRST = ("hosts", "examples", "kernel", "central", "dataplane", "docs", "unit")  # directories of tests
 capabilities = cache(probe.capabilities)
@@ -34,10 +37,16 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Where several run at a time: the files with the longest tests first, so that short ones fill the end.
+    """Which may take longer than others.  Where several run at a time: the files with the longest tests first, so that
+    short ones fill the end.
 
     With `--no-loadscope-reorder`; else xdist takes the files with the most tests first, and those are the quickest.
     """
+    for item in items:
+        if item.get_closest_marker("other_kernel"):  # many tests, each with a limit of its own
+            item.add_marker(pytest.mark.timeout(2000))
+        elif config.getoption("--chaos-rounds"):
+            item.add_marker(pytest.mark.timeout(0))
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: LONGEST_FIRST.index(item.path.relative_to(TESTS).parts[0]))
 
