@@ -111,7 +111,7 @@ class Central:
         deadline = time.monotonic() + PATIENCE_S
         while True:
             with self.database.reading() as tx:
-                behind = [g for g in specs.behind(tx, name).values() if g <= generation]
+                behind = [n for n in specs.behind(tx, name).values() if n.wanted <= generation]
             if not behind:
                 return time.monotonic()
             if time.monotonic() > deadline:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 
 import msgspec
 
@@ -11,7 +12,7 @@ from vini import bus
 from vini.bus import Bus
 from vini.model import Netns, SliceSpec, SliverStatus, Value, is_sliver
 from vini.store import specs
-from vini.store.database import Database
+from vini.store.database import Database, Tx
 
 _POLL_S = 0.02  # between looks whether the nodes have taken a change
 
@@ -31,26 +32,33 @@ class Uptake:
         self._database, self._bus = database, talk
 
     async def taken(self, name: str, change: Change, deadline: float, later: bool) -> None:
-        """Until all nodes of a change that are connected have taken it, or a newer one; or know of one for later."""
-        look = self._unaware if later else self._behind
+        """Until all nodes of a change that are connected have taken it, or a newer one; or, where it is for `later`,
+        know of it."""
+        due = await asyncio.to_thread(self._due, name, change)
         while time.monotonic() < deadline:
-            behind = await asyncio.to_thread(look, name, change.generation)
-            if not behind & self._bus.connected():
+            due = await asyncio.to_thread(self._left, name, due, later)
+            if not due.keys() & self._bus.connected():
                 return
             await asyncio.sleep(_POLL_S)
 
-    def _behind(self, name: str, generation: int) -> frozenset[str]:
+    def _due(self, name: str, change: Change) -> dict[str, int]:
+        """Node -> the least generation that it is to report of: also one that was asked for before, and is not there
+        yet."""
         with self._database.reading() as tx:
-            return frozenset(n for n, g in specs.behind(tx, name).items() if g <= generation)
+            before = {n: at.wanted for n, at in specs.behind(tx, name).items() if at.wanted < change.generation}
+        return before | dict.fromkeys(change.written, change.generation)
 
-    def _unaware(self, name: str, generation: int) -> frozenset[str]:
-        """Those that have not even told that they have it on disk."""
+    def _left(self, name: str, due: Mapping[str, int], later: bool) -> dict[str, int]:
+        """What of that is due still."""
         with self._database.reading() as tx:
-            behind = {n for n, g in specs.behind(tx, name).items() if g <= generation}
-            bodies = {n: body for n, (_, body, _) in specs.reports(tx, name).items() if n in behind}
-        said = {n: _reported(body) for n, body in bodies.items()}
-        aware = {n for n, report in said.items() if report and report.accepted >= generation}
-        return frozenset(behind - aware)
+            behind = specs.behind(tx, name)
+            left = {n: least for n, least in due.items() if n in behind and behind[n].has < least}
+            overtaken = {n: least for n, least in left.items() if behind[n].wanted > least}
+            if later:
+                idle = _aware(tx, name, left)
+            else:  # nodes pass over what was overtaken by what is for later
+                idle = {n for n in _aware(tx, name, overtaken) if _is_for_later(specs.spec(tx, name, n))}
+        return {n: least for n, least in left.items() if n not in idle}
 
     def last_heard(self, name: str) -> tuple[SliverStatus, ...]:
         """What the nodes reported of the newest change; of a node that did not yet, that."""
@@ -78,6 +86,16 @@ def _reported(body: bytes) -> bus.Report | None:
         return msgspec.json.decode(body, type=bus.Report) if body else None
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
+
+
+def _aware(tx: Tx, name: str, due: Mapping[str, int]) -> set[str]:
+    """Those that have told that they have it, or a newer one, on disk."""
+    said = {n: _reported(body) for n, (_, body, _) in specs.reports(tx, name).items() if n in due} if due else {}
+    return {n for n, report in said.items() if report and report.accepted >= due[n]}
+
+
+def _is_for_later(spec: SliceSpec | None) -> bool:
+    return spec is not None and spec.not_before > 0
 
 
 def waiting(spec: SliceSpec, why: str) -> list[SliverStatus]:

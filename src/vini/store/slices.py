@@ -23,7 +23,6 @@ from vini.store.database import Tx
 from vini.store.page import AnyRow, matches, page
 from vini.store.specs import (
     acknowledge,
-    behind,
     changed_since,
     generations_of_node,
     reports,
@@ -34,7 +33,7 @@ from vini.store.tables import ended, persons, slice_guests, slice_members, slice
 from vini.store.tables import sites as sites_table
 
 __all__ = [
-    "acknowledge", "add", "all", "behind", "change", "changed_since", "delete", "expired", "generation",
+    "acknowledge", "add", "all", "change", "changed_since", "delete", "expired", "generation",
     "generations_of_node", "get", "locked", "next_generation", "put_topology", "renew", "reports", "some", "spec",
     "specs_of_node", "topology", "visible",
 ]  # fmt: skip

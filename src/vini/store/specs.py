@@ -61,7 +61,7 @@ _REPORTS = select(nodes_table.c.name, specs.c.acked, specs.c.report, specs.c.rep
 _REPORTS = _REPORTS.where(_OF_SLICE, specs.c.acked > 0)
 _ANSWERS = select(nodes_table.c.name, specs.c.body, specs.c.acked, specs.c.generation, specs.c.report)
 _ANSWERS = _ANSWERS.select_from(_JOINED).where(_OF_SLICE).order_by(nodes_table.c.name)
-_BEHIND = select(nodes_table.c.name, specs.c.generation).select_from(_JOINED)
+_BEHIND = select(nodes_table.c.name, specs.c.generation, specs.c.acked).select_from(_JOINED)
 _BEHIND = _BEHIND.where(_OF_SLICE, specs.c.acked < specs.c.generation)
 
 
@@ -298,9 +298,16 @@ def answers(tx: Tx, slice_: str) -> list[Answer]:
     ]
 
 
-def behind(tx: Tx, slice_: str) -> dict[str, int]:
-    """Node -> the generation that it has not reported of yet."""
-    return dict(tx.execute(_BEHIND, {"of": slice_}).all())
+class Behind(NamedTuple):
+    """A node that has not reported of what it is asked for."""
+
+    wanted: int  # the generation of that
+    has: int  # the one that it reported of last; 0: none
+
+
+def behind(tx: Tx, slice_: str) -> dict[str, Behind]:
+    """Node -> how far, of those of a slice that are."""
+    return {name: Behind(*generations) for name, *generations in tx.execute(_BEHIND, {"of": slice_})}
 
 
 def newest(tx: Tx) -> int:
