@@ -39,6 +39,7 @@ __all__ = [
 ]  # fmt: skip
 
 _LEAP = 1 << 20  # more than a slice is changed between two backups
+_AHEAD_S = 366 * 86400  # how far the clock may have been ahead when a backup was restored
 _FLOOR = "generations"  # counter: what a slice that has nothing begins with is above it, too
 _LIGHT = (*(c for c in slices.c if c.name not in ("site_id", "topology")), sites_table.c.login_base.label("site"))
 _JOINED = slices.join(sites_table)
@@ -189,6 +190,12 @@ def leap(tx: Tx, now: float) -> None:
         above = table.c.generation + _LEAP
         tx.execute(update(table).values(generation=case((above > least, above), else_=least)))
     counters.add(tx, _FLOOR, max(_LEAP, least - counters.value(tx, _FLOOR)))
+
+
+def believable(now: float) -> int:
+    """All generations that any central has given so far are below: those that changes counted, and those of restored
+    databases, which go by the clock."""
+    return (max(0, int(now)) + _AHEAD_S) * _LEAP
 
 
 def _end(tx: Tx, name: str, number: int) -> None:
