@@ -62,8 +62,7 @@ class OutsideGrants:
             return frozenset()
         held, generation = specs.of_slice(tx, name), slices.next_generation(tx, name)
         wanted = self._embedding.embedded(tx, topology, generation, row, topology, held, now)
-        slices.put_topology(tx, name, topology, wanted, now, above=generation)
-        return frozenset(wanted) | frozenset(held)
+        return slices.put_topology(tx, name, topology, wanted, now, generation, held, renamed=False)
 
 
 def _shut_in(tx: Tx, name: str) -> frozenset[str]:
@@ -76,9 +75,9 @@ def _shut_in(tx: Tx, name: str) -> frozenset[str]:
     if not lost and not any(isinstance(o, Outside) for s in held.values() for o in s.objects):
         return frozenset()
     generation = slices.next_generation(tx, name)
-    specs.put(tx, name, generation, {n: _without_outside(s, generation) for n, s in held.items() if s.objects})
+    wanted = {n: _without_outside(s, generation) for n, s in held.items() if s.objects}
     slices.change(tx, name, {"generation": generation})
-    return lost | frozenset(held)
+    return specs.put(tx, name, generation, wanted, held=held)
 
 
 def _without_outside(spec: SliceSpec, generation: int) -> SliceSpec:
