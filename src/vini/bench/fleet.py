@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from msgspec import structs
 
-from vini.bench import fleet_postgres, fleet_store, setup
+from vini.bench import fleet_postgres, fleet_store, interrupts, setup
 from vini.bench.fleet_central import NICE, Central
 from vini.bench.fleet_processes import PATIENCE_S, children, cpu_s, pss_mb, read, running
 from vini.bench.fleet_told import Fleet
@@ -57,7 +57,7 @@ def measure(quick: bool, say: Say, sizes: Sizes | None = None) -> dict[str, Any]
     A target that speaks of a size is judged at that size only, so not by `quick`.
     """
     chosen = sizes or (QUICK if quick else FULL)
-    with alone(), _places() as (disk, memory):
+    with alone(), interrupts.tidily(), _places() as (disk, memory):
         return setup.told(chosen, lambda: _all(chosen, disk, memory, say))
 
 
