@@ -94,6 +94,34 @@ def _program(of_slivers: int, networks: int, fragments: int) -> list[Step]:
         (0x55, 0, 0, "found", 0),
         (0x05, 0, 0, "pass", 0),
         "next",
+        *_of_tunnel(),
+        *_looked_up(of_slivers),
+        (0x15, 0, 0, "pass", 0),
+        "found",
+        (_WORD, 8, 0, 0, 0),
+        (0x15, 8, 0, "pass", NONE),
+        *_kept_for_fragments(fragments),
+        *_is_exempt(networks),
+        (0x15, 0, 0, "send", 0),
+        (0x47, 8, 0, 0, EXEMPT),  # r8 |= ...
+        "send",
+        (0x63, 6, 8, _PRIORITY, 0),
+        constant(0, -1),  # chosen
+        (0x95, 0, 0, 0, 0),
+        "pass",
+        (_WORD, 1, 10, _FIRST, 0),
+        (0x15, 1, 0, "passes", 0),
+        *_class_of_fragments(fragments),  # an earlier packet's of the same number, which its fragments would go by
+        call(_DELETE),
+        "passes",
+        constant(0, 0),
+        (0x95, 0, 0, 0, 0),
+    ]
+
+
+def _of_tunnel() -> list[Step]:
+    """r1: the tunnel's number, r2: its UDP port, 0 of GRE."""
+    return [
         (0x15, 3, 0, "gre", _GRE),
         (0x55, 3, 0, "pass", _UDP),
         *loaded(copy(2, 7), _NEXT, 16),
@@ -112,35 +140,21 @@ def _program(of_slivers: int, networks: int, fragments: int) -> list[Step]:
         (_WORD, 1, 10, _NEXT + 4, 0),
         (0xDC, 1, 0, 0, 32),
         "tunnel",
-        *_looked_up(of_slivers),
-        (0x15, 0, 0, "pass", 0),
-        "found",
-        (_WORD, 8, 0, 0, 0),
-        (0x15, 8, 0, "pass", NONE),
+    ]
+
+
+def _kept_for_fragments(table: int) -> list[Step]:
+    """Of the first of some: its class in r8 is theirs, too."""
+    return [
         (_WORD, 1, 10, _FIRST, 0),
         (0x15, 1, 0, "go on", 0),
         (0x63, 10, 8, _FIRST, 0),
-        *_class_of_fragments(fragments),
+        *_class_of_fragments(table),
         copy(3, 10),
         (0x07, 3, 0, 0, _FIRST),
         constant(4, 0),
         call(_UPDATE),
         "go on",
-        *_is_exempt(networks),
-        (0x15, 0, 0, "send", 0),
-        (0x47, 8, 0, 0, EXEMPT),  # r8 |= ...
-        "send",
-        (0x63, 6, 8, _PRIORITY, 0),
-        constant(0, -1),  # chosen
-        (0x95, 0, 0, 0, 0),
-        "pass",
-        (_WORD, 1, 10, _FIRST, 0),
-        (0x15, 1, 0, "passes", 0),
-        *_class_of_fragments(fragments),  # an earlier packet's of the same number, which its fragments would go by
-        call(_DELETE),
-        "passes",
-        constant(0, 0),
-        (0x95, 0, 0, 0, 0),
     ]
 
 
