@@ -18,7 +18,7 @@ from vini.model import AnyObject, End, Link, Node, OutsideGrant, Sliver, Topolog
 from vini.node import netlink, netns
 from vini.node.drivers import Failures
 from vini.node.flows import conntrack
-from vini.node.outside import record, rules
+from vini.node.outside import nft, record, rules
 from vini.plan import plan
 
 CAPABLE = frozenset({"root", "cgroup2", "outside", "outside-ipv6"})
@@ -118,6 +118,11 @@ class World:
     def addresses6(self, sliver: str) -> tuple[str, str]:
         """Its own, and its gateway's."""
         return rules.ip6(self.vif(sliver).address), rules.ip6(self.vif(sliver).gateway)
+
+    def dropped(self, why: str) -> int:
+        """How many packets of the slice the rules have dropped for that."""
+        with netns.inside(self.host):
+            return nft.counters(rules.table_name(self.own.place.mark, "v"))[why]
 
     def gateway_mac(self, sliver: str) -> str:
         return rules.gateway_mac(self.own.place.mark, f"v.{sliver}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pwd
 import select
 import shutil
 import signal
@@ -11,7 +10,7 @@ import subprocess
 from contextlib import suppress
 from pathlib import Path
 
-from vini.bench.fleet_postgres import programs
+from vini.bench.fleet_postgres import programs, user_of_it
 
 BIN = programs() or Path("/usr/lib/postgresql")
 
@@ -29,7 +28,7 @@ class Cluster:
     def __init__(self, directory: Path):
         self._directory = directory
         directory.chmod(0o755)
-        if user := _user():
+        if user := user_of_it():
             os.chown(directory, user.pw_uid, user.pw_gid)
         self._run("initdb", "-D", "data", "-A", "trust", "-U", "vini", "-E", "UTF8", "--no-sync", "--locale=C.UTF-8")
         self.start()
@@ -62,19 +61,9 @@ class Cluster:
         shutil.rmtree(self._directory, ignore_errors=True)
 
     def _run(self, program: str, *args: str) -> None:
-        user = _user()
+        user = user_of_it()
         prefix = ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"] if user else []
         done = subprocess.run(
             [*prefix, BIN / program, *args], cwd=self._directory, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
         )
         assert done.returncode == 0, f"{program}: {done.stderr.decode()}"
-
-
-def _user() -> pwd.struct_passwd | None:
-    """As whom it runs; None: as ourselves."""
-    if os.geteuid() != 0:
-        return None
-    try:
-        return pwd.getpwnam("postgres")
-    except KeyError:
-        return None

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+
 import pytest
+from msgspec import structs
 
 from vini import bus
 from vini.central.delivery import Ailing, Lack
@@ -16,13 +20,17 @@ from vini.store.database import Database
 
 @pytest.fixture
 def desk(database: Database) -> StoredDesk:
+    return made(database)
+
+
+def made(database: Database, clock: Callable[[], float] = time.time) -> StoredDesk:
     with database.transaction() as tx:
         sites.add(tx, NewSite("home"))
         nodes.join(tx, "n1", "home", bytes(32), NodeSaid(), 1.0)
         slices.add(tx, "home_a", "ada@example.org", 1.0)
         spec = SliceSpec("home_a", "n1", 3, frozenset({Netns("home_a.x")}))
         slices.put_topology(tx, "home_a", Topology("home_a", {"x": Sliver("x")}), {"n1": spec}, 1.0)
-    return StoredDesk(database)
+    return StoredDesk(database, clock)
 
 
 def greeting(**held: int) -> bus.Greeting:
@@ -33,6 +41,35 @@ def test_what_no_database_could_hold_is_not_asked_of_it(desk: StoredDesk) -> Non
     bad = {"home_a": 1 << 63, "home_\0": 4, "x" * 100: 4, **{f"home_{n}": 1 for n in range(40_000)}}
     one, two = desk.newer([Lack("n1", greeting(**bad)), Lack("n1", greeting())])
     assert len(one.specs) == 40_000 and [s.generation for s in two.specs] == [3]
+
+
+@pytest.mark.parametrize("how", ["generations", "ended"])
+def test_a_node_makes_a_slice_count_on_only_as_far_as_the_clock_may_have(database: Database, how: str) -> None:
+    """All nodes of a slice are given what one of them says that it had, and numbers end somewhere."""
+    now, year = 2e9, 366 * 86400
+    desk = made(database, lambda: now)
+
+    def said(generation: int) -> int:
+        """The slice's generation after a node said that it had this one of it."""
+        told = structs.replace(greeting(), **{how: {"home_a": generation}})
+        desk.newer([Lack("n1", told)])
+        with database.reading() as tx:
+            return slices.get(tx, "home_a").generation
+
+    most = int(now + year) << 20
+    assert [said((1 << 62) - 1), said(most)] == [3, 3]
+    assert said(77) == 77 + (1 << 20)
+    assert said(most - 1) == said((1 << 62) - 1) == most - 1 + (1 << 20) < 1 << 53
+    assert said(most + (2 << 20)) == most - 1 + (1 << 20), "nor by saying it again"
+
+
+def test_what_no_central_can_have_given_is_said_once(desk: StoredDesk, caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(2):
+        (found,) = desk.newer([Lack("n1", greeting(home_a=1 << 60))])
+        assert found.specs == ()
+    assert [r.getMessage().partition(",")[0] for r in caplog.records] == [
+        f"node n1 says that it had generation {1 << 60} of slice home_a"
+    ]
 
 
 def test_a_stranger_whose_name_is_none_keeps_no_node_out(desk: StoredDesk) -> None:

@@ -61,7 +61,7 @@ def emulated(api: Api) -> set[float]:
 def test_the_path_takes_its_part_of_a_links_delay(api: Api) -> None:
     put(api, asking(10.0))
     assert emulated(api) == {7.0}
-    held = wishes(api).holders(ADMIN, A)
+    held = wishes(api).looks.holders(ADMIN, A)
     assert {n: h.underlay_ms for n, h in held.items()} == {N1: {"a--b": 3.0}, N2: {"a--b": 3.0}}
 
 

@@ -130,6 +130,6 @@ def test_a_slice_that_is_renewed_stays_on_a_leased_node_until_the_lease(api: Api
     assert api("pi", "POST", f"/slices/{A}/renewals", {"expires": NOW + 300 * HOUR}).status_code == 200
     assert ends(api, A) == {N1: 150.0, N2: 300.0}, "its time there is over, and it does not come back by itself"
     made = Wishes(api.database, Deaf(), lambda: api.now[0])  # type: ignore[arg-type]
-    seen = {row.sliver: row.why for row in asyncio.run(made.status(ADMIN, A)).slivers if "over" in row.why}
+    seen = {row.sliver: row.why for row in asyncio.run(made.looks.status(ADMIN, A)).slivers if "over" in row.why}
     assert list(seen) == [f"{A}.a"]
     assert "was over at 1970-01-18 20:00 UTC; where its slice lives on, `vini up`" in seen[f"{A}.a"]

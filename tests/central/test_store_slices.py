@@ -14,7 +14,7 @@ from vini.rules.errors import Invalid
 from vini.rules.nouns import NodeSaid
 from vini.rules.wishes import NewSite
 from vini.store import nodes, reminders, sites, slices, specs, tunnels
-from vini.store.database import Database
+from vini.store.database import Database, Tx
 
 PAIR = Topology("lab", {"a": Sliver("a"), "b": Sliver("b")})
 NAMES = ("n1", "n2", "n3")
@@ -46,6 +46,10 @@ def held(db: Database, node: str) -> list[SliceSpec]:
         return slices.specs_of_node(tx, node)
 
 
+def behind(tx: Tx) -> dict[str, int]:
+    return {node: at.wanted for node, at in specs.behind(tx, "princeton_iias").items()}
+
+
 def test_what_was_put_is_what_nodes_get(db):
     assert put(db, ("n1", "n2")) == 1
     assert held(db, "n1") == [spec("n1", 1)]
@@ -55,7 +59,7 @@ def test_what_was_put_is_what_nodes_get(db):
         assert (row.topology, row.generation, row.updated) == (PAIR, 1, 5.0)
         assert slices.generations_of_node(tx, "n1") == {"princeton_iias": 1}
         assert slices.spec(tx, "princeton_iias", "n2") == spec("n2", 1)
-        assert slices.behind(tx, "princeton_iias") == {"n1": 1, "n2": 1}
+        assert behind(tx) == {"n1": 1, "n2": 1}
 
 
 def test_nodes_for_which_nothing_changes_stay_at_their_generation(db):
@@ -70,7 +74,7 @@ def test_nodes_for_which_nothing_changes_stay_at_their_generation(db):
         written = slices.put_topology(tx, "princeton_iias", PAIR, wanted, 5.0, held=now, renamed=False)
         assert slices.changed_since(tx, seq)[1] == {"n2", "n3"}, "it changes there, and ends there"
         assert written == {"n2", "n3"}
-        assert slices.behind(tx, "princeton_iias") == {"n2": 2, "n3": 2}
+        assert behind(tx) == {"n2": 2, "n3": 2}
         assert slices.reports(tx, "princeton_iias")["n1"][:2] == (1, b"fine")
         assert slices.get(tx, "princeton_iias").generation == 2
     assert held(db, "n1") == [spec("n1", 1)] and held(db, "n2") == [spec("n2", 2, expires=7.0)]
@@ -80,7 +84,7 @@ def test_nodes_for_which_nothing_changes_stay_at_their_generation(db):
         now = specs.of_slice(tx, "princeton_iias")
         written = slices.put_topology(tx, "princeton_iias", PAIR, wanted, 5.0, held=now)
         assert {"n1", "n2"} <= slices.changed_since(tx, seq)[1], "those who log in there know other names now"
-        assert written == {"n3"}, "which has not told yet that it ended"
+        assert written == set(), "n3 has not told yet that it ended, and is asked for that already"
         later = {n: replace(s, generation=4, not_before=9.0) for n, s in wanted.items()}
         now = specs.of_slice(tx, "princeton_iias")
         written = slices.put_topology(tx, "princeton_iias", PAIR, later, 5.0, held=now)
@@ -99,7 +103,19 @@ def test_what_is_amended_is_told_to_those_for_which_it_is_something_else(db):
     assert held(db, "n2") == [spec("n2", 2, expires=9.0)]
     with db.reading() as tx:
         assert slices.get(tx, "princeton_iias").generation == 2
-        assert slices.behind(tx, "princeton_iias") == {"n1": 1, "n2": 2}
+        assert behind(tx) == {"n1": 1, "n2": 2}
+
+
+def test_nor_is_it_told_to_those_that_acted_at_a_moment_or_are_to_end_it(db):
+    """As when a lease ends on one node of a slice whose last change was an event of a timeline."""
+    put(db, ("n1", "n2", "n3"))
+    with db.transaction() as tx:
+        timed = {n: replace(spec(n, 2), not_before=9.0) for n in ("n1", "n2")}
+        slices.put_topology(tx, "princeton_iias", PAIR, timed, 5.0)
+        seq, _ = slices.changed_since(tx, 0)
+        assert slices.amend(tx, "princeton_iias", lambda s: replace(s, expires=9.0) if s.node == "n2" else s)
+        assert slices.changed_since(tx, seq)[1] == {"n2"}
+        assert behind(tx) == {"n1": 2, "n2": 3, "n3": 2}
 
 
 def test_nothing_goes_back_to_an_older_generation(db):
@@ -135,7 +151,7 @@ def test_reports_are_the_newest_of_each_node(db):
         slices.acknowledge(tx, "princeton_iias", "nobody", 1, b"", 8.0)
     with db.reading() as tx:
         assert slices.reports(tx, "princeton_iias") == {"n1": (2, b"second", 7.0)}
-        assert slices.behind(tx, "princeton_iias") == {"n2": 2}
+        assert behind(tx) == {"n2": 2}
 
 
 def test_who_looks_again_learns_which_nodes_changed(db):
@@ -261,7 +277,7 @@ def test_a_node_that_was_reinstalled_gets_all_again(db):
         nodes.set_state(tx, "n1", "reinstall")
         row = nodes.join(tx, "n1", "princeton", b"x" * 32, NodeSaid(version="2"))
         assert (row.boot_state, row.public_key, row.version) == ("boot", b"x" * 32, "2")
-        assert slices.behind(tx, "princeton_iias") == {"n1": 1}
+        assert behind(tx) == {"n1": 1}
 
 
 def test_a_node_that_is_gone_takes_its_specs_along(db):

@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 from collections import Counter
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from own_place import eventually
 
 from vini import bus
 from vini.bench import attacks, floor, isolation, lines, mahimahi, ours, setup, slivers, two_hosts
@@ -23,6 +25,7 @@ from vini.bench.result import Missing, Row
 from vini.bench.slice_path import line
 from vini.embed import embed
 from vini.model import Interface, Node, Sysctl
+from vini.node import cgroup
 from vini.node.drivers.network import NetworkDriver
 from vini.node.pins import Pins
 from vini.node.place import Place
@@ -34,6 +37,32 @@ NETNS = Path("/run/netns")
 
 def _left(mark: str) -> list[str]:
     return sorted(p.name for p in NETNS.glob(f"{mark}*")) if NETNS.is_dir() else []
+
+
+@pytest.mark.parametrize("again", [signal.SIGTERM, signal.SIGINT])
+def test_signals_in_quick_succession_leave_nothing(again: signal.Signals) -> None:
+    """As timeout(1) sends them: to the process, and at once to its group."""
+    argv = [sys.executable, "-m", "vini", "bench", "forward", "--quick"]
+    process = subprocess.Popen(
+        argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert process.stderr
+    said = [process.stderr.readline()]
+    assert eventually(lambda: _left("vbench"), within=60), "a slice is up"
+    os.kill(process.pid, signal.SIGTERM)
+    while said[-1] and not said[-1].startswith("Interrupted"):
+        said.append(process.stderr.readline())
+    os.killpg(process.pid, again)
+    said += process.stderr.readlines()
+    assert process.wait() == 130, said
+    assert sum("is taken away" in text for text in said) == 1, said
+    assert (_left("vbench"), _left("vbnative"), ours.PLACE.run.exists(), ours.PLACE.state.exists()) == (
+        [],
+        [],
+        False,
+        False,
+    )
+    assert not cgroup.of(ours.PLACE).exists()
 
 
 def test_the_floor_makes_the_same_objects_as_vini(tmp_path: Path) -> None:

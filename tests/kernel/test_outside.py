@@ -30,7 +30,7 @@ from own_place import run
 
 from vini.model import OutsideGrant, SliceSpec
 from vini.node import netns
-from vini.node.outside import nft, record, rules
+from vini.node.outside import record, rules
 from vini.node.serve import build
 
 pytestmark = [pytest.mark.root, pytest.mark.needs("cgroup2", "outside")]
@@ -43,12 +43,6 @@ def granted(world: World) -> Iterator[World]:
     world.up(EVERYWHERE)
     yield world
     world.up(EVERYWHERE)
-
-
-def dropped(world: World, why: str) -> int:
-    """How many packets the rules have dropped for that."""
-    with netns.inside(world.host):
-        return nft.counters(rules.table_name(world.own.place.mark, "v"))[why]
 
 
 def test_nothing_leaves_that_nobody_granted(world):
@@ -89,12 +83,12 @@ def test_only_granted_places_ports_and_protocols(world):
 def test_the_node_other_nodes_private_networks_and_neighbours_are_out_of_reach(granted):
     b = granted.vif("b").address
     services = [NODE, granted.vif("a").gateway, granted.vif("b").gateway, PEER, ROUTER, b, "127.0.0.1", "169.254.1.1"]
-    before = dropped(granted, "refused")
+    before = granted.dropped("refused")
     assert granted.silent("a", NODE)
     me = granted.vif("a")
     way = (me.object.mac, granted.gateway_mac("a"), 0x0800)
     granted.frames("a", *(ethernet(*way, udp4(me.address, to, 4789, b"x")) for to in (*services, "224.0.0.5")))
-    assert dropped(granted, "refused") - before == len(services) + 2
+    assert granted.dropped("refused") - before == len(services) + 2
     assert granted.pings("b", SERVER)
 
 
@@ -108,7 +102,7 @@ def test_fragments_and_errors_about_somebody_elses_connection_stay_here(granted)
             nodes_own.sendto(b"node", (SERVER, 9))
             assert heard.recv(100) == b"node"
             quoted = udp4(SERVER, NODE, 4000, b"")[:20] + b"\x00\x09\x0f\xa0" + bytes(4)  # 9 to 4000, as answers go
-            before = dropped(granted, "refused")
+            before = granted.dropped("refused")
             granted.frames(
                 "a", ethernet(*way, ip4(me.address, SERVER, 1, icmp4(3, 3, quoted))),
                 ethernet(*way, udp4(me.address, SERVER, 9, b"first", fragment=0x2000)),
@@ -116,7 +110,7 @@ def test_fragments_and_errors_about_somebody_elses_connection_stay_here(granted)
                 ethernet(*way, udp4(me.address, SERVER, 9, b"whole", fragment=0x4000)),
             )  # fmt: skip
             assert heard.recv(100) == b"whole"
-    assert dropped(granted, "refused") - before == 3
+    assert granted.dropped("refused") - before == 3
 
 
 def test_nothing_that_is_not_the_slivers_own_leaves(granted):
@@ -137,11 +131,11 @@ def test_nothing_that_is_not_the_slivers_own_leaves(granted):
         ethernet(own, gateway, 0x8100, b"\x00\x05\x08\x00" + udp4(me.address, SERVER, 9, b"vlan")),
         ethernet(own, gateway, 0x88CC, b"lldp"),
     ]
-    before = dropped(granted, "spoofed")
+    before = granted.dropped("spoofed")
     with granted.listening(9) as heard:
         granted.frames("a", *spoofed, ethernet(own, gateway, 0x0800, udp4(me.address, SERVER, 9, b"own")))
         assert heard.recv(100) == b"own"
-    assert dropped(granted, "spoofed") - before >= len(spoofed)
+    assert granted.dropped("spoofed") - before >= len(spoofed)
     neighbours = granted.on_host("ip", "neigh")
     assert ELSEWHERE not in neighbours
     assert f"{ROUTER} dev eth0" in neighbours
@@ -208,18 +202,18 @@ def test_an_agent_takes_the_rules_away_with_the_slice(world):
 def test_packets_bits_flows_and_the_bytes_of_a_day_are_bounded(world):
     world.up(OutsideGrant(("0.0.0.0/0",), packets_per_s=50, flows=20, new_flows_per_s=1000))
     me, way = world.vif("a"), (world.vif("a").object.mac, world.gateway_mac("a"), 0x0800)
-    before = dropped(world, "beyond")
+    before = world.dropped("beyond")
     world.frames("a", *[ethernet(*way, udp4(me.address, SERVER, 1000, b"x"))] * 500)
-    assert dropped(world, "beyond") - before >= 400
+    assert world.dropped("beyond") - before >= 400
     world.up(OutsideGrant(("0.0.0.0/0",), packets_per_s=100_000, flows=20, new_flows_per_s=1000))
-    before = dropped(world, "beyond")
+    before = world.dropped("beyond")
     world.frames("a", *(ethernet(*way, udp4(me.address, SERVER, 1000 + i, b"x")) for i in range(100)))
-    assert 70 <= dropped(world, "beyond") - before <= 85
+    assert 70 <= world.dropped("beyond") - before <= 85
     world.up(OutsideGrant(("0.0.0.0/0",), packets_per_s=100_000, daily_mb=1))
-    before = dropped(world, "beyond")
+    before = world.dropped("beyond")
     big = ethernet(*way, udp4(me.address, SERVER, 1000, bytes(1400)))
     world.frames("a", *[big] * 1000)
-    assert dropped(world, "beyond") - before > 200
+    assert world.dropped("beyond") - before > 200
     world.up(OutsideGrant(("0.0.0.0/0",), daily_mb=1))  # another grant does not give the day's bytes back
     assert world.silent("a", SERVER)
 

@@ -29,7 +29,7 @@ from own_place import eventually, run
 
 from vini.model import DriverError, OutsideGrant, Sliver, Topology
 from vini.node import netns
-from vini.node.outside import forwarding, nft, record, rules
+from vini.node.outside import forwarding, record, rules
 
 pytestmark = [pytest.mark.root, pytest.mark.needs("cgroup2", "outside", "outside-ipv6")]
 BROADCAST, ELSEWHERE, ALL_NODES = "ff:ff:ff:ff:ff:ff", "02:de:ad:be:ef:01", "33:33:00:00:00:01"
@@ -42,11 +42,6 @@ def granted(world: World) -> Iterator[World]:
     world.up(BOTH)
     yield world
     world.up(BOTH)
-
-
-def dropped(world: World, why: str) -> int:
-    with netns.inside(world.host):
-        return nft.counters(rules.table_name(world.own.place.mark, "v"))[why]
 
 
 def way(world: World) -> tuple[str, str, int]:
@@ -111,10 +106,10 @@ def test_the_node_its_network_other_nodes_neighbours_and_what_carries_ipv4_are_o
         f"::ffff:{SERVER}", f"::{SERVER}", f"64:ff9b::{SERVER}", "64:ff9b:1::1", "2002:505:505::1", "2001::1",
         "2001:db8::1", "3fff::1", "4000::1", "100::1",
     ]  # fmt: skip
-    before = dropped(granted, "refused")
+    before = granted.dropped("refused")
     to_all = ["ff02::1", "ff0e::1"]
     granted.frames("a", *(ethernet(*way(granted), udp6(me, to, 4789, b"x")) for to in (*services, *to_all)))
-    assert dropped(granted, "refused") - before == len(services) + len(to_all)
+    assert granted.dropped("refused") - before == len(services) + len(to_all)
     assert granted.silent("a", NODE6) and granted.pings("b", SERVER6)
 
 
@@ -175,11 +170,11 @@ def test_nothing_that_is_not_the_slivers_own_leaves(granted):
         ethernet(own, "33:33:ff:00:00:01", kind, neighbor(135, "::", "ff02::1:ff00:1", other_gateway, own)),
         ethernet(own, to, 0x8100, b"\x00\x05\x86\xdd" + udp6(me, SERVER6, 9, b"vlan")),
     ]
-    before = dropped(granted, "spoofed")
+    before = granted.dropped("spoofed")
     with granted.listening(9, at="::") as heard:
         granted.frames("a", *spoofed, ethernet(own, to, kind, udp6(me, SERVER6, 9, b"own")))
         assert heard.recv(100) == b"own"
-    assert dropped(granted, "spoofed") - before >= len(spoofed)
+    assert granted.dropped("spoofed") - before >= len(spoofed)
     neighbours = granted.on_host("ip", "-6", "neigh")
     assert ELSEWHERE not in neighbours and other_gateway not in neighbours
     assert not any(rules.PREFIX in line and "fe80" in line for line in neighbours.splitlines())
@@ -193,9 +188,9 @@ def test_it_may_ask_for_its_gateway_and_what_it_says_of_itself_is_not_believed(g
     granted.inside("a", "ip", "neigh", "delete", gateway, "dev", "outside")
     assert granted.pings("a", SERVER6), "found by neighbour discovery"
     granted.frames("a", ethernet(own, to, kind, neighbor(135, me, gateway, gateway, ELSEWHERE)))
-    before = dropped(granted, "refused")
+    before = granted.dropped("refused")
     granted.frames("a", ethernet(own, to, kind, neighbor(136, me, gateway, me, ELSEWHERE)))
-    assert dropped(granted, "refused") - before == 1
+    assert granted.dropped("refused") - before == 1
     assert f"{me} dev {rules.dev_name(granted.own.place.mark, 'v.a')} lladdr {own} PERMANENT" in granted.on_host(
         "ip", "-6", "neigh"
     )
@@ -225,11 +220,11 @@ def test_extension_headers_fragments_and_errors_about_somebody_elses_connection_
                 *(icmp6(me, SERVER6, error, 0, struct.pack("!I", 1280) + quoted) for error in (1, 2, 3)),
                 icmp6(me, SERVER6, 129, 0, bytes(4)),
             ]
-            before = dropped(granted, "refused")
+            before = granted.dropped("refused")
             granted.frames("a", *(ethernet(*way(granted), packet) for packet in hidden))
             granted.frames("a", ethernet(*way(granted), udp6(me, SERVER6, 9, b"whole")))
             assert heard.recv(100) == b"whole"
-    assert dropped(granted, "refused") - before == len(hidden)
+    assert granted.dropped("refused") - before == len(hidden)
 
 
 def test_a_sliver_hears_that_a_packet_is_too_big_from_its_node_and_from_the_world(granted):
@@ -252,9 +247,9 @@ def test_a_sliver_hears_that_a_packet_is_too_big_from_its_node_and_from_the_worl
 def test_what_comes_from_the_world_unasked_does_not_get_to_a_sliver(granted):
     me, _ = granted.addresses6("a")
     granted.in_world("ip", "route", "add", f"{me}/128", "via", NODE6)
-    before = dropped(granted, "unasked")
+    before = granted.dropped("unasked")
     granted.in_world("ping", "-c1", "-W0.3", me)
-    assert dropped(granted, "unasked") - before == 1
+    assert granted.dropped("unasked") - before == 1
     granted.in_world("ip", "route", "delete", f"{me}/128")
 
 
@@ -262,9 +257,9 @@ def test_flows_and_packets_of_both_versions_are_bounded_together(world):
     grant = OutsideGrant(("0.0.0.0/0", "::/0"), packets_per_s=100_000, flows=20, new_flows_per_s=1000)
     world.up(grant)
     me, _ = world.addresses6("a")
-    before = dropped(world, "beyond")
+    before = world.dropped("beyond")
     world.frames("a", *(ethernet(*way(world), udp6(me, SERVER6, 1000 + i, b"x")) for i in range(100)))
-    assert 70 <= dropped(world, "beyond") - before <= 85
+    assert 70 <= world.dropped("beyond") - before <= 85
     assert world.silent("a", SERVER), "no flow is left for IPv4"
 
 
@@ -278,7 +273,7 @@ def test_what_a_sliver_does_to_its_end_gives_no_flows_back(world, vandalism):
     assert world.silent("a", SERVER)
     world.inside("a", "ip", *vandalism.split())
     world.up(grant)
-    assert world.silent("a", SERVER) and dropped(world, "beyond") > 70
+    assert world.silent("a", SERVER) and world.dropped("beyond") > 70
     world.forget_flows()
     assert world.pings("a", SERVER) and world.pings("a", SERVER6)
 
@@ -390,10 +385,10 @@ def test_the_node_is_a_router_for_nobody_else_and_one_that_is_a_router_stays_one
         assert world.pings("a", SERVER6)
         forged = world.addresses6("a")[0]
         world.in_world("ip", "address", "add", f"{forged}/128", "dev", "lo", "nodad")
-        before = dropped(world, "unasked")
+        before = world.dropped("unasked")
         assert not let_through("-I", forged), "nobody sends on what seems to be a sliver's"
         world.in_world("ping", "-c1", "-W0.3", "-I", forged, NODE6)
-        assert dropped(world, "unasked") - before == 2
+        assert world.dropped("unasked") - before == 2
         world.in_world("ip", "address", "delete", f"{forged}/128", "dev", "lo")
         world.down()
         assert let_through() and ipv6_setting(world, "forwarding", "all") == "1"
@@ -409,9 +404,9 @@ def test_without_a_route_a_sliver_hears_so_at_once(granted):
     try:
         assert "No route" in granted.inside("a", "ping", "-c1", "-W5", SERVER6)
         assert granted.pings("a", SERVER)
-        me, before = granted.addresses6("a")[0], dropped(granted, "refused")
+        me, before = granted.addresses6("a")[0], granted.dropped("refused")
         granted.frames("a", *(ethernet(*way(granted), udp6(me, SERVER6, 9, b"x")) for _ in range(100)))
-        assert dropped(granted, "refused") - before > 50, "but not for each of many"
+        assert granted.dropped("refused") - before > 50, "but not for each of many"
     finally:
         granted.on_host("ip", "route", "add", "default", "via", ROUTER6)
 

@@ -6,7 +6,7 @@ import json
 import socket
 import struct
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
 from msgspec.structs import replace
@@ -39,6 +39,24 @@ REAL = pytest.param("real", marks=[pytest.mark.root, pytest.mark.needs("cgroup2"
 
 class Crash(BaseException):
     """The agent is gone at this step."""
+
+
+@contextmanager
+def dying_after(last: int) -> Iterator[None]:
+    """Of what it tells the kernel only so many requests are made."""
+    made, transact = 0, Socket.transact
+
+    def counted(self: Socket, requests: list[bytes]) -> list[int]:
+        nonlocal made
+        if made + len(requests) > last:
+            transact(self, requests[: last - made])
+            raise Crash
+        made += len(requests)
+        return transact(self, requests)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Socket, "transact", counted)
+        yield
 
 
 @pytest.fixture(params=["fake", REAL])
@@ -80,34 +98,18 @@ def test_shares_keep_the_contract_of_drivers(world: World) -> None:
 
 
 @pytest.mark.parametrize("world", [REAL], indirect=True)
-def test_whatever_step_is_the_agents_last_the_next_one_goes_on_from_there(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_whatever_step_is_the_agents_last_the_next_one_goes_on_from_there(world: World) -> None:
     """Its steps are what it tells the kernel: the n-th of them is never made."""
-    transact, without = Socket.transact, WHOLE - {OF_A, OF_B}
+    without = WHOLE - {OF_A, OF_B}
     for want in (WHOLE - {OF_A} | {CHANGES[2]}, without, WHOLE, without | {OF_B}, WHOLE):
         for step in range(100):
             begin = WHOLE if want != WHOLE else without
             assert world.one_pass(begin) == {}
-            made = 0
-
-            def counted(self: Socket, requests: list[bytes], last: int = step) -> list[int]:
-                nonlocal made
-                if made + len(requests) > last:
-                    transact(self, requests[: last - made])
-                    raise Crash
-                made += len(requests)
-                return transact(self, requests)
-
-            monkeypatch.setattr(Socket, "transact", counted)
+            over = False
             machine = world.own.machine()
-            try:
+            with dying_after(step), suppress(Crash):
                 machine.apply(plan(want, machine.observe({A, B}).objects))
-            except Crash:
-                over = False
-            else:
                 over = True
-            monkeypatch.setattr(Socket, "transact", transact)
             machine = world.own.machine()
             assert machine.apply(plan(want, machine.observe({A, B}).objects)) == {}
             assert world.see_anew() == want, step
@@ -244,31 +246,15 @@ def test_a_full_disk_keeps_nobody_from_looking_or_changing_and_forgets_nothing(w
 
 
 @pytest.mark.parametrize("world", [REAL], indirect=True)
-def test_what_was_sent_is_counted_once_whatever_step_of_its_removal_is_the_agents_last(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    transact = Socket.transact
+def test_what_was_sent_is_counted_once_whatever_step_of_its_removal_is_the_agents_last(world: World) -> None:
     total = 0
     for step in range(20):
         send(7, 1000)
         total += 1000 + 14 + 20 + 8
         eventually(lambda so_far=total: today(world)[A] == so_far, within=20)
-        made = 0
-
-        def counted(self: Socket, requests: list[bytes], last: int = step) -> list[int]:
-            nonlocal made
-            if made + len(requests) > last:
-                transact(self, requests[: last - made])
-                raise Crash
-            made += len(requests)
-            return transact(self, requests)
-
-        monkeypatch.setattr(Socket, "transact", counted)
-        try:
+        over = False
+        with dying_after(step), suppress(Crash):
             over = not world.own.machine().apply(plan(WHOLE - {OF_A}, WHOLE))
-        except Crash:
-            over = False
-        monkeypatch.setattr(Socket, "transact", transact)
         assert world.one_pass(WHOLE) == {}
         assert today(world)[A] == total, step
         if over:

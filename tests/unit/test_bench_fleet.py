@@ -14,7 +14,7 @@ import msgspec
 import pytest
 from msgspec import structs
 
-from vini.bench import fleet, fleet_agents, fleet_postgres, fleet_store
+from vini.bench import fleet, fleet_agents, fleet_postgres, fleet_processes, fleet_store
 from vini.bench.ours import PLACE
 from vini.model import SliceSpec
 from vini.rules.wishes import NewSite
@@ -67,7 +67,7 @@ def test_ctrl_c_in_the_middle_leaves_nothing() -> None:
     for line in process.stdout:
         if b"nothing to do" in line:
             break
-    children = fleet.children(process.pid)
+    children = fleet_processes.children(process.pid)
     assert len(children) >= 2
     process.send_signal(signal.SIGINT)
     process.wait(60)

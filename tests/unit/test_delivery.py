@@ -11,9 +11,24 @@ from typing import cast
 import pytest
 
 from vini import bus
+from vini.central.batch import Batch
 from vini.central.connection import Connection
-from vini.central.delivery import Admitted, Delivery, Desks, Identity, Lack, Mark, Newer, Rhythm, Telling, Who, Word
+from vini.central.delivery import (
+    Admitted,
+    Delivery,
+    Desks,
+    Identity,
+    Lack,
+    Mark,
+    Newer,
+    Rhythm,
+    Telling,
+    Who,
+    Word,
+    asked,
+)
 from vini.model import DriverError, Netns, SliceSpec, Unsupported
+from vini.store.database import DatabaseError
 
 QUICK = Rhythm(beat=0.2, first=0.01, longest=0.05)
 
@@ -185,3 +200,18 @@ async def test_who_may_log_in_is_told_again_where_the_node_could_not_write_it_do
         await until(lambda: node.held == {"s": 1})
         await asyncio.sleep(0.1)
         assert node.told == times
+
+
+async def test_a_mistake_of_ours_is_not_taken_for_a_database_that_is_away(caplog: pytest.LogCaptureFixture) -> None:
+    """Either is tried again, for nodes stay connected; but only the mistake has a traceback, and says whose it is."""
+    fails = [DatabaseError("The database refused: it is full."), KeyError("x"), KeyError("x")]
+
+    def answer(questions: Sequence[int]) -> Sequence[int]:
+        if fails:
+            raise fails.pop(0)
+        return questions
+
+    assert await asked(Batch(answer), 7, QUICK) == 7
+    said = [(r.levelname, r.getMessage().partition(":")[0], r.exc_info is not None) for r in caplog.records]
+    mistake = "a mistake in VINI keeps the central from looking up, or writing down, what concerns a node"
+    assert said == [("WARNING", "the central's database can't be asked", False), *[("ERROR", mistake, True)] * 2]

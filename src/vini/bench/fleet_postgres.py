@@ -25,14 +25,14 @@ _SETTINGS = {
 def programs() -> Path | None:
     """Where the newest one's programs are; None where there is none, or nobody as whom it may run."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda p: float(p.parts[-3]))
-    return found[-1].parent if found and (os.geteuid() != 0 or _user()) else None
+    return found[-1].parent if found and (os.geteuid() != 0 or user_of_it()) else None
 
 
 @contextmanager
 def postgres(bin_: Path, directory: Path, nice: int = 0) -> Iterator[tuple[str, int]]:
     """URL of an empty database, and the server's process; it is gone afterwards, its directory is not."""
     directory.mkdir(mode=0o755)
-    if user := _user():
+    if user := user_of_it():
         os.chown(directory, user.pw_uid, user.pw_gid)
     _run(bin_, directory, "initdb", "-D", "data", "-A", "trust", "-U", "vini", "-E", "UTF8", "--locale=C.UTF-8")
     settings = [f"--{name}={value}" for name, value in _SETTINGS.items()]
@@ -68,12 +68,12 @@ def _run(bin_: Path, directory: Path, program: str, *args: str) -> None:
 
 def _as_user(dies_by: str = "") -> list[str]:
     """It refuses to run as root.  With `dies_by`, a signal, it ends with us, however we end."""
-    user = _user()
+    user = user_of_it()
     who = [f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"] if user else []
     return ["setpriv", *who, *([f"--pdeathsig={dies_by}"] if dies_by else ["--nnp"])]
 
 
-def _user() -> pwd.struct_passwd | None:
+def user_of_it() -> pwd.struct_passwd | None:
     """As whom it runs; None: as ourselves."""
     if os.geteuid() != 0:
         return None

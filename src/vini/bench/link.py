@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from vini.bench import mahimahi, setup
+from vini.bench import interrupts, mahimahi, setup
 from vini.bench.ours import PLACE, alone
 from vini.bench.pair import Backend, Pairs, pairs
 from vini.bench.result import Found, Missing, row
@@ -49,7 +49,7 @@ QUICK = Sizes(delays_ms=(0, 10), seconds=2, together=5, error_s=2, rates_mbit=(1
 def measure(quick: bool, say: Say, sizes: Sizes | None = None) -> dict[str, Any]:
     """All figures, as values that JSON knows: `machine`, `rows`, `missing`."""
     chosen = sizes or (QUICK if quick else FULL)
-    with alone():
+    with alone(), interrupts.tidily():
         try:
             return setup.told(chosen, lambda: _all(chosen, say))
         finally:

@@ -57,7 +57,7 @@ def native() -> Iterator[Path3]:
 
 def _remove() -> None:
     for name in _NAMES:
-        subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False)
+        subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False, start_new_session=True)
 
 
 def _ip(words: str) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from msgspec import structs
 
 from vini import bus
+from vini.bench import interrupts
 from vini.bench.finished import wait_finished
 from vini.client import Client
 from vini.formats import generate
@@ -50,20 +51,22 @@ async def agent(place: Place = PLACE) -> AsyncIterator[Client]:
     Slices that an earlier benchmark left when it was killed are taken down first.
     """
     client = Client(place)
-    try:
-        await client.greeting()
-        await _end_slices(client)
-        wait_finished(place.mark)
-        yield client
-    finally:
-        await _end_slices(client)
-        greeting = await client.greeting()
-        await bus.Line(place.run / "agent.socket").ask(bus.Stop())
-        while Path(f"/proc/{greeting.pid}").exists() and not _is_zombie(greeting.pid):
-            time.sleep(0.01)
-        for directory in (place.run, place.state):
-            shutil.rmtree(directory, ignore_errors=True)
-        cgroup.delete(cgroup.of(place))
+    with interrupts.tidily() as listen_no_more:
+        try:
+            await client.greeting()
+            await _end_slices(client)
+            wait_finished(place.mark)
+            yield client
+        finally:
+            listen_no_more()
+            await _end_slices(client)
+            greeting = await client.greeting()
+            await bus.Line(place.run / "agent.socket").ask(bus.Stop())
+            while Path(f"/proc/{greeting.pid}").exists() and not _is_zombie(greeting.pid):
+                time.sleep(0.01)
+            for directory in (place.run, place.state):
+                shutil.rmtree(directory, ignore_errors=True)
+            cgroup.delete(cgroup.of(place))
 
 
 async def _end_slices(client: Client) -> None:

@@ -171,7 +171,8 @@ def sending_alone() -> Iterator[None]:
 
 def _unplug() -> None:
     for h in HOSTS:
-        subprocess.run(["ip", "netns", "delete", h.network.name], capture_output=True, check=False)
+        argv = ["ip", "netns", "delete", h.network.name]
+        subprocess.run(argv, capture_output=True, check=False, start_new_session=True)  # out of a Ctrl-C's reach
 
 
 def _ip(*words: str) -> None:

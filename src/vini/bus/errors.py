@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vini.bus.messages import Refusal
+from vini.bus.messages.message import Refusal
 from vini.model import CapacityError, Conflict, Denied, DriverError, NotFound, Stale, Unsupported, ViniError
 
 

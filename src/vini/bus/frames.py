@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from vini.bus.errors import Foreign
-from vini.bus.messages import WIRE, Message
+from vini.bus.messages.message import WIRE, Message
 
 UNASKED = 0
 LARGEST = 16 << 20  # bytes of a frame: a spec of some 8000 slivers, the forwarding tables of some hundred routers

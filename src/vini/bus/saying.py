@@ -7,7 +7,9 @@ from collections.abc import AsyncIterable, AsyncIterator
 import msgspec
 
 from vini.bus.errors import refused
-from vini.bus.messages import Exited, Refusal, Said
+from vini.bus.messages.commands import Exited
+from vini.bus.messages.directions import Said
+from vini.bus.messages.message import Refusal
 from vini.model import ViniError
 
 _SAID: msgspec.msgpack.Decoder[Said | Refusal] = msgspec.msgpack.Decoder(Said | Refusal)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Collection
 from typing import Protocol
 
-from vini.bus.messages import Progress, Reply, Request, Said, Stream, Typed
+from vini.bus.messages.directions import Reply, Request, Said, Stream, Typed
+from vini.bus.messages.message import Progress
 
 
 class Bus(Protocol):

@@ -8,7 +8,9 @@ from contextlib import suppress
 from typing import Protocol
 
 from vini.bus.errors import Foreign, NodeAway, refused
-from vini.bus.messages import Credit, Exited, Input, Message, Output, Refusal, Said, Stream, Typed
+from vini.bus.messages.commands import Credit, Exited, Input, Output
+from vini.bus.messages.directions import Said, Stream, Typed
+from vini.bus.messages.message import Message, Refusal
 
 WINDOW = 1 << 18  # what may be under way in one direction, in bytes
 CHUNK = 1 << 15  # bytes of data in one message

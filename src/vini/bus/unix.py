@@ -17,7 +17,10 @@ import msgspec
 
 from vini.bus import streams
 from vini.bus.errors import AgentGone, AgentHangs, Foreign, NodeAway, refused
-from vini.bus.messages import Hello, Message, Progress, Refusal, Reply, Request, Run, Said, ToCentral, Typed
+from vini.bus.messages.commands import Run
+from vini.bus.messages.directions import Reply, Request, Said, ToCentral, Typed
+from vini.bus.messages.message import Message, Progress, Refusal
+from vini.bus.messages.states import Hello
 from vini.model import Denied, ViniError
 
 _LENGTH = struct.Struct("!I")

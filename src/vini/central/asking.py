@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from typing import TypeVar
 
 from vini import bus
 from vini.bus import streams
 from vini.central.connection import Connection
+from vini.model import ViniError
+
+T = TypeVar("T")
+
+
+async def every(nodes: Iterable[str], ask: Callable[[str], Coroutine[object, object, T]]) -> dict[str, T | ViniError]:
+    """Each node's answer, or why there is none; all are asked at once."""
+
+    async def one(node: str) -> T | ViniError:
+        try:
+            return await ask(node)
+        except ViniError as e:
+            return e
+
+    names = sorted(nodes)
+    return dict(zip(names, await asyncio.gather(*(one(n) for n in names)), strict=True))
 
 
 class Asking(ABC):

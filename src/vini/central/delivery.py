@@ -369,8 +369,10 @@ async def asked(desk: Batch[Q, A], question: Q, rhythm: Rhythm, within: float = 
     while True:
         try:
             return await desk.ask(question, within)
-        except Exception as e:  # a database that is away, full or locked, or a mistake of ours: nodes stay connected
-            log.warning("the central's database can't be asked: %s", e, exc_info=waits == rhythm.first)
+        except ViniError as e:  # it is away, full or locked
+            log.warning("the central's database can't be asked: %s", e)
+        except Exception:  # the log has its traceback each time; nodes stay connected
+            log.exception("a mistake in VINI keeps the central from looking up, or writing down, what concerns a node")
         await asyncio.sleep(waits * random.uniform(0.5, 1.0))
         waits = min(2 * waits, rhythm.longest)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,9 +21,10 @@ from vini.rules.words import NODE, SLICE
 from vini.store import authorized, counters, events, latencies, nodes, slices, specs
 from vini.store.database import Database, Tx
 
+log = logging.getLogger("vini.central")
 _RING_S = 5.0  # how old the ring of nodes may be that measure each other
+_MOST = 1 << 62  # of a generation that a message can have
 _SHOWN = 10  # links that an event names
-_BELIEVED = 1 << 62  # no slice is ever changed so often; and the database's numbers end at twice that
 _LONGEST = 40  # letters of a slice's name
 _LONGEST_SAID = 2000  # letters of what a node says, in an event
 _WHY = {
@@ -38,6 +40,7 @@ class StoredDesk:
         self._database, self._clock = database, clock
         self._ring: tuple[float, list[mesh.Member]] = (-_RING_S, [])  # monotonic time, and who was there
         self._door = Admissions()
+        self._doubted: set[tuple[str, str]] = set()  # node and slice of which it said what can't be
 
     def identities(self, names: Sequence[str]) -> list[Identity | None]:
         """None where there is no such node."""
@@ -49,7 +52,8 @@ class StoredDesk:
         """What each node lacks or holds at a lower generation, and the ends of what isn't asked of it any more.
 
         A node that holds a higher generation than what is stored for it, as after the restoring of a backup, or that
-        ended such a one, or forgot it, would refuse that: it is asked for the same by a generation above.
+        ended such a one, or forgot it, would refuse that: it is asked for the same by a generation above.  Not one that
+        says what no central can have given: it is told nothing of that slice.
         """
         ahead: dict[str, int] = {}
         with self._database.reading() as tx:
@@ -63,11 +67,11 @@ class StoredDesk:
                     some = [
                         s
                         for s in fresh.get(lack.node, ())
-                        if _lacks(lack.greeting, s.slice, specs.Number(s.generation, not s.objects), ahead)
+                        if self._lacks(lack, s.slice, specs.Number(s.generation, not s.objects), ahead)
                     ]
                     admits = lack.node in fresh or lack.since.admitted != mark.admitted
                 else:
-                    some, admits = self._all_newer(tx, lack.node, lack.greeting, ahead), True
+                    some, admits = self._all_newer(tx, lack, ahead), True
                 found.append(Newer(tuple(some), mark, admits))
         if ahead:
             with self._database.transaction() as tx:
@@ -75,12 +79,32 @@ class StoredDesk:
             return self.newer(lacks)
         return found
 
-    def _all_newer(self, tx: Tx, node: str, greeting: bus.Greeting, ahead: dict[str, int]) -> list[SliceSpec]:
+    def _all_newer(self, tx: Tx, lack: Lack, ahead: dict[str, int]) -> list[SliceSpec]:
         """Of all there is; bodies are read of those only."""
-        wanted = specs.numbers_of_node(tx, node)
-        found = [specs.spec(tx, s, node) for s, number in wanted.items() if _lacks(greeting, s, number, ahead)]
-        lost = {s: g for s, g in greeting.generations.items() if s not in wanted and _is_believed(s, g)}
-        return [s for s in found if s is not None] + (specs.strays(tx, node, lost) if lost else [])
+        wanted = specs.numbers_of_node(tx, lack.node)
+        found = [specs.spec(tx, s, lack.node) for s, number in wanted.items() if self._lacks(lack, s, number, ahead)]
+        held = lack.greeting.generations
+        lost = {s: g for s, g in held.items() if s not in wanted and g < _MOST and _is_name(s)}
+        return [s for s in found if s is not None] + (specs.strays(tx, lack.node, lost) if lost else [])
+
+    def _lacks(self, lack: Lack, slice_: str, asked: specs.Number, ahead: dict[str, int]) -> bool:
+        """Whether a node that said so is to be sent that; where it would not take it, the least that it takes goes
+        into `ahead`.  An end that is stored still is sent again: that it was heard of may have been lost."""
+        said = lack.greeting
+        has = max(said.generations.get(slice_, 0), said.ended.get(slice_, 0))
+        takes = has or said.forgotten + 1
+        if asked.generation >= takes:
+            return asked.generation > has or asked.ends
+        if takes < slices.believable(self._clock()):
+            ahead[slice_] = max(takes, ahead.get(slice_, 0))
+        elif (lack.node, slice_) not in self._doubted:
+            self._doubted.add((lack.node, slice_))
+            log.warning(
+                "node %s says that it had generation %d of slice %s, which no central can have given; it is told "
+                "nothing of that slice: look whether somebody else runs that node, and join it anew",
+                lack.node, takes, slice_,
+            )  # fmt: skip
+        return False
 
     def authorized(self, whos: Sequence[Who]) -> list[Admitted]:
         """Who may log in to the slices of each; looks only at slices where that may be another since it was asked."""
@@ -207,23 +231,6 @@ def _question(
 
 def _identity(public_key: bytes, boot_state: str) -> Identity:
     return Identity(public_key, boot_state not in _WHY, _WHY.get(boot_state, ""))
-
-
-def _lacks(said: bus.Greeting, slice_: str, asked: specs.Number, ahead: dict[str, int]) -> bool:
-    """Whether a node that said so is to be sent that; where it would not take it, the least that it takes goes into
-    `ahead`.  An end that is stored still is sent again: that it was heard of may have been lost."""
-    has = max(said.generations.get(slice_, 0), said.ended.get(slice_, 0))
-    takes = has or said.forgotten + 1
-    if asked.generation < takes:
-        if _is_believed(slice_, takes):
-            ahead[slice_] = max(takes, ahead.get(slice_, 0))
-        return False
-    return asked.generation > has or asked.ends
-
-
-def _is_believed(slice_: str, generation: int) -> bool:
-    """Not of a node that would have us ask the database for what it can't hold."""
-    return generation < _BELIEVED and _is_name(slice_)
 
 
 def _is_name(slice_: str) -> bool:

@@ -85,17 +85,9 @@ def embed(
     objects: dict[str, set[AnyObject]] = {name: set() for name in sorted(holders)}
     for name, sliver in topology.slivers.items():
         own = objects[where[name].name]
-        ready = programs.get(name)
-        adds = ready.adds_to_own if ready else 0
-        own.update(_living(sliver, _sliver(topology, made, where[name], sliver, wired, adds)))
-        if sliver.runtime == "container":
-            own.update(_living(sliver, container(topology.name, where[name], sliver, known)))
-        if sliver.state != "running":
-            own.add(Halt(f"{topology.name}.{name}", sliver.state))
+        own.update(_inside(topology, made, where[name], sliver, wired, programs.get(name), known))
         if sliver.outside and grant:
             own.add(_outside(topology.name, made, where[name], sliver, grant, {*never, *(n.address for n in nodes)}))
-        if ready and sliver.program:
-            own.update(hooked(topology.name, name, sliver.program, ready, made.vifs[name]))
     for link, wire in wired.items():
         for vif in made.ends[link]:
             own = objects[where[vif.sliver].name]
@@ -137,6 +129,22 @@ def _where(topology: Topology, nodes: Sequence[Node], placed: Mapping[str, str] 
 
 
 # --- slivers ----------------------------------------------------------------------------------
+
+
+def _inside(
+    topology: Topology, made: Layout, node: Node, sliver: Sliver, wired: Mapping[str, Wire], ready: Prepared | None,
+    known: str,
+) -> Iterator[AnyObject]:  # fmt: skip
+    """A sliver with what lives in it; `ready`: its program in the kernel, `known`: the names of its slice."""
+    name = f"{topology.name}.{sliver.name}"
+    adds = ready.adds_to_own if ready else 0
+    yield from _living(sliver, _sliver(topology, made, node, sliver, wired, adds))
+    if sliver.runtime == "container":
+        yield from _living(sliver, container(topology.name, node, sliver, known))
+    if sliver.state != "running":
+        yield Halt(name, sliver.state)
+    if ready and sliver.program:
+        yield from hooked(topology.name, sliver.name, sliver.program, ready, made.vifs[sliver.name])
 
 
 def _sliver(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import struct
 import sys
 
+_LOAD, _FROM_IP = 68, 1  # bpf_skb_load_bytes_relative, BPF_HDR_START_NET
 Step = tuple[int, int, int, int | str, int] | str  # code, dst, src, offset or label, immediate; or a label
 
 
@@ -24,6 +25,13 @@ def constant(dst: int, value: int) -> Step:
 def call(helper: int) -> Step:
     """A function of the kernel's, by its number in linux/bpf.h; r1 to r5 are its arguments, r0 what it gives."""
     return (0x85, 0, 0, 0, helper)
+
+
+def loaded(at: Step, to: int, size: int) -> list[Step]:
+    """So many bytes of the packet that r6 has, on the stack at `to`; `at` sets r2 to where they are, from the IP header
+    on: also where there is no Ethernet header.  A packet without them goes on at "pass"."""
+    stack: list[Step] = [copy(3, 10), (0x07, 3, 0, 0, to)]
+    return [copy(1, 6), at, *stack, constant(4, size), constant(5, _FROM_IP), call(_LOAD), (0x55, 0, 0, "pass", 0)]
 
 
 def large(dst: int, value: int, kind: int = 0) -> list[Step]:

@@ -13,10 +13,9 @@ from socket import htons
 
 from vini.model import Gretap, Tunnel
 from vini.node import bpf
-from vini.node.assembly import Step, assembled, call, constant, copy
+from vini.node.assembly import Step, assembled, constant, copy, loaded
 
 NAME = "vini_exit"
-_LOAD, _FROM_IP = 68, 1  # bpf_skb_load_bytes_relative, BPF_HDR_START_NET: also where there is no Ethernet header
 _UNSPEC, _SHOT = -1, 2  # TC_ACT_: go on as if there were no filter; drop
 _BYTE, _HALF, _WORD = 0x71, 0x69, 0x61  # loads of 1, 2 and 4 bytes
 _UDP, _GRE = 17, 47
@@ -41,7 +40,7 @@ def _program(o: Tunnel) -> list[Step]:
         copy(6, 1),
         (_WORD, 1, 6, bpf.TC_INDEX, 0),
         (0x15, 1, 0, "pass", bpf.IS_RELEASED),
-        *_loaded(constant(2, 0), _IP, 20),
+        *loaded(constant(2, 0), _IP, 20),
         (_BYTE, 7, 10, _IP, 0),
         copy(1, 7),
         (0x77, 1, 0, 0, 4),  # r1 >>= 4: the version
@@ -68,7 +67,7 @@ def _of_vxlan(vni: int, port: int) -> list[Step]:
     """Go on where the packet is of that tunnel; the VNI is followed by a byte that says nothing (RFC 7348, 5)."""
     return [
         (0x55, 1, 0, "pass", _UDP),
-        *_loaded(copy(2, 7), _NEXT, 16),
+        *loaded(copy(2, 7), _NEXT, 16),
         (_HALF, 1, 10, _NEXT + 2, 0),
         (0x55, 1, 0, "pass", htons(port)),
         (_WORD, 1, 10, _NEXT + 12, 0),
@@ -80,7 +79,7 @@ def _of_vxlan(vni: int, port: int) -> list[Step]:
 def _of_gre(key: int) -> list[Step]:
     return [
         (0x55, 1, 0, "pass", _GRE),
-        *_loaded(copy(2, 7), _NEXT, 8),
+        *loaded(copy(2, 7), _NEXT, 8),
         (_WORD, 1, 10, _NEXT, 0),
         (0x56, 1, 0, "pass", _as_it_lies(_KEYED << 16 | _ETHERNET)),
         (_WORD, 1, 10, _NEXT + 4, 0),
@@ -91,10 +90,3 @@ def _of_gre(key: int) -> list[Step]:
 def _as_it_lies(value: int) -> int:
     """A word in network order, as this machine reads it."""
     return int.from_bytes(value.to_bytes(4, "big"), sys.byteorder)
-
-
-def _loaded(at: Step, to: int, size: int) -> list[Step]:
-    """So many bytes on the stack; `at` sets r2 to where they are, from the IP header on.  A packet without
-    them passes."""
-    stack: list[Step] = [copy(3, 10), (0x07, 3, 0, 0, to)]
-    return [copy(1, 6), at, *stack, constant(4, size), constant(5, _FROM_IP), call(_LOAD), (0x55, 0, 0, "pass", 0)]

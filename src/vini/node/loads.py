@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from vini.bus.messages import SliverLoad
+from vini.bus.messages.loads import SliverLoad
 from vini.dataplane.element import Element
 from vini.node import cgroup, netns, pressure
 from vini.node.container import volumes

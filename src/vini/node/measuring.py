@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from vini.bus.messages import FrameFlow, Measure
+from vini.bus.messages.commands import FrameFlow, Measure
 from vini.dataplane import probe
 from vini.dataplane.probe import ELSEWHERE, LEAST_FRAME, MOST_FRAME, OWN, Stream
 from vini.model import NotFound, ViniError, is_sliver

@@ -20,7 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from vini.bus.messages import Cancel, Credit, Exited, Input, Logs, Output, Resize, Run, Signal
+from vini.bus.messages.commands import Cancel, Credit, Exited, Input, Logs, Output, Resize, Run, Signal
 from vini.bus.streams import CHUNK, Channel, Window, cost
 from vini.model import NotFound, Value, ViniError
 from vini.node import cgroup

@@ -23,7 +23,6 @@ from vini.store.database import Tx
 from vini.store.page import AnyRow, matches, page
 from vini.store.specs import (
     acknowledge,
-    behind,
     changed_since,
     generations_of_node,
     reports,
@@ -34,12 +33,13 @@ from vini.store.tables import ended, persons, slice_guests, slice_members, slice
 from vini.store.tables import sites as sites_table
 
 __all__ = [
-    "acknowledge", "add", "all", "behind", "change", "changed_since", "delete", "expired", "generation",
+    "acknowledge", "add", "all", "change", "changed_since", "delete", "expired", "generation",
     "generations_of_node", "get", "locked", "next_generation", "put_topology", "renew", "reports", "some", "spec",
     "specs_of_node", "topology", "visible",
 ]  # fmt: skip
 
 _LEAP = 1 << 20  # more than a slice is changed between two backups
+_AHEAD_S = 366 * 86400  # how far the clock may have been ahead when a backup was restored
 _FLOOR = "generations"  # counter: what a slice that has nothing begins with is above it, too
 _LIGHT = (*(c for c in slices.c if c.name not in ("site_id", "topology")), sites_table.c.login_base.label("site"))
 _JOINED = slices.join(sites_table)
@@ -190,6 +190,12 @@ def leap(tx: Tx, now: float) -> None:
         above = table.c.generation + _LEAP
         tx.execute(update(table).values(generation=case((above > least, above), else_=least)))
     counters.add(tx, _FLOOR, max(_LEAP, least - counters.value(tx, _FLOOR)))
+
+
+def believable(now: float) -> int:
+    """All generations that any central has given so far are below: those that changes counted, and those of restored
+    databases, which go by the clock."""
+    return (max(0, int(now)) + _AHEAD_S) * _LEAP
 
 
 def _end(tx: Tx, name: str, number: int) -> None:

@@ -61,7 +61,7 @@ _REPORTS = select(nodes_table.c.name, specs.c.acked, specs.c.report, specs.c.rep
 _REPORTS = _REPORTS.where(_OF_SLICE, specs.c.acked > 0)
 _ANSWERS = select(nodes_table.c.name, specs.c.body, specs.c.acked, specs.c.generation, specs.c.report)
 _ANSWERS = _ANSWERS.select_from(_JOINED).where(_OF_SLICE).order_by(nodes_table.c.name)
-_BEHIND = select(nodes_table.c.name, specs.c.generation).select_from(_JOINED)
+_BEHIND = select(nodes_table.c.name, specs.c.generation, specs.c.acked).select_from(_JOINED)
 _BEHIND = _BEHIND.where(_OF_SLICE, specs.c.acked < specs.c.generation)
 
 
@@ -72,9 +72,9 @@ def put(
     """These specs are what the slice is, and take that of their nodes, or without `uses` what they took before; on
     every other node that may hold something of it, it ends.
 
-    With `held`, what is stored of the slice, nothing is written of nodes where that is wanted still: they stay at the
-    generation that they are at.  `renamed`: those are to look all the same, since the names are others that those know
-    who log in there.  Returns the nodes of which something was written.
+    With `held`, what is stored of the slice, nothing is written of nodes where that is wanted still, or the end is
+    asked for already: they stay at the generation that they are at.  `renamed`: those are to look all the same, since
+    the names are others that those know who log in there.  Returns the nodes of which something was written.
     """
     found = {name: (number, Use(*taken)) for name, number, *taken in tx.execute(_BEFORE, {"of": slice_})}
     before = {name: taken for name, (_, taken) in found.items()}
@@ -83,7 +83,7 @@ def put(
     if not every:
         return frozenset()
     now = {name: (before if uses is None else uses).get(name, Use()) if name in wanted else Use() for name in every}
-    stay = {n for n, old in (held or {}).items() if n in wanted and _is_same(old, wanted[n]) and now[n] == before[n]}
+    stay = {n for n, old in (held or {}).items() if n in before and _is_same(old, every[n]) and now[n] == before[n]}
     seq = counters.add(tx, COUNTER)
     moved = {n: s for n, s in sorted(every.items()) if n not in stay}
     if moved:
@@ -99,8 +99,10 @@ def put(
 
 def _is_same(old: SliceSpec, new: SliceSpec) -> bool:
     """But for its generation.  What is for a later moment is told to all nodes: who asked for it counts who acted."""
+    if not new.objects:
+        return not old.objects
     timed = old.not_before or new.not_before
-    return not timed and replace(new, generation=old.generation) == old
+    return old == new or (not timed and replace(new, generation=old.generation) == old)
 
 
 def is_below(tx: Tx, slice_: str, generation: int) -> bool:
@@ -145,7 +147,8 @@ def end(tx: Tx, slice_: str, generation: int) -> None:
 def renumber(tx: Tx, slice_: str, generation: int) -> None:
     """The same objects until the same time, as a new generation; what another version stored ends: nobody can be sent
     that."""
-    _again(tx, slice_, {n: s for n, s in known(tx, slice_)[0].items() if s.objects}, generation)
+    found = known(tx, slice_)[0].items()
+    put(tx, slice_, generation, {n: replace(s, generation=generation) for n, s in found if s.objects})
 
 
 def amend(tx: Tx, slice_: str, generation: int, change: Callable[[SliceSpec], SliceSpec]) -> bool:
@@ -158,14 +161,9 @@ def amend(tx: Tx, slice_: str, generation: int, change: Callable[[SliceSpec], Sl
     before = {n: s for n, s in held.items() if s.objects}
     after = {n: change(s) for n, s in before.items()}
     if before != after:
-        _again(tx, slice_, after, generation, before)
+        now = {n: s if s == before[n] else replace(s, generation=generation) for n, s in after.items()}
+        put(tx, slice_, generation, now, held=held)
     return before != after
-
-
-def _again(
-    tx: Tx, slice_: str, found: Mapping[str, SliceSpec], generation: int, held: Mapping[str, SliceSpec] | None = None
-) -> None:
-    put(tx, slice_, generation, {n: replace(s, generation=generation) for n, s in found.items()}, held=held)
 
 
 def of_slice(tx: Tx, slice_: str) -> dict[str, SliceSpec]:
@@ -298,9 +296,16 @@ def answers(tx: Tx, slice_: str) -> list[Answer]:
     ]
 
 
-def behind(tx: Tx, slice_: str) -> dict[str, int]:
-    """Node -> the generation that it has not reported of yet."""
-    return dict(tx.execute(_BEHIND, {"of": slice_}).all())
+class Behind(NamedTuple):
+    """A node that has not reported of what it is asked for."""
+
+    wanted: int  # the generation of that
+    has: int  # the one that it reported of last; 0: none
+
+
+def behind(tx: Tx, slice_: str) -> dict[str, Behind]:
+    """Node -> how far, of those of a slice that are."""
+    return {name: Behind(*generations) for name, *generations in tx.execute(_BEHIND, {"of": slice_})}
 
 
 def newest(tx: Tx) -> int:

@@ -15,9 +15,11 @@ from vini import bus
 from vini.central.api.call import Asked, Call, SliceName, WordName, shown
 from vini.central.api.describe import body, route, routes
 from vini.central.faults import status_and_kind
+from vini.central.inside import SshAddress
+from vini.central.looks import Seen
 from vini.central.relay import Relay
 from vini.central.testbed import Asked as AskedFor
-from vini.central.testbed import Seen, SshAddress, Testbed
+from vini.central.testbed import Testbed
 from vini.model import Mistake, OutsideGrant, Topology, TopologyError, Value, ViniError
 from vini.reach import FibEntry
 from vini.rules.caller import Caller
@@ -76,7 +78,7 @@ def desired_router(testbed: Testbed, database: Database, clock: Callable[[], flo
     @route(router, "POST", "/flows", takes=bus.AskFlows, gives=dict[str, bus.Flows])
     async def ask_flows(call: Asked, question: Annotated[bus.AskFlows, Depends(body(bus.AskFlows))]) -> Response:
         """Who sent this packet to the world?  By node, of those that are connected.  Only as an admin."""
-        return shown(await testbed.who(await asyncio.to_thread(call.who), question))
+        return shown(await testbed.looks.who(await asyncio.to_thread(call.who), question))
 
     @router.websocket("/slices/{name}/slivers/{sliver}/run")
     async def run(socket: WebSocket, name: str, sliver: str) -> None:
@@ -91,7 +93,7 @@ def _outside(router: APIRouter, testbed: Testbed) -> None:
     @route(router, "GET", "/slices/{name}/outside", gives=OutsideGrant)
     def get_outside(call: Asked, name: SliceName) -> Response:
         """What the slice may do in the world; 404: nothing."""
-        return shown(testbed.granted(call.who(), name))
+        return shown(testbed.grants.granted(call.who(), name))
 
     @route(router, "PUT", "/slices/{name}/outside", takes=OutsideGrant, gives=OutsideGrant, faults=(422, 507))
     async def grant_outside(call: Asked, name: SliceName, grant: Granted) -> Response:
@@ -109,7 +111,7 @@ def _outside(router: APIRouter, testbed: Testbed) -> None:
 async def _granted(call: Call, testbed: Testbed, name: str, grant: OutsideGrant | None) -> None:
     caller = await asyncio.to_thread(call.who)
     try:
-        await testbed.grant(caller, name, grant)
+        await testbed.grants.grant(caller, name, grant)
     except ViniError as e:
         await asyncio.to_thread(call.note_fault, caller.email, "grant outside", "slice", name, e)
         raise
@@ -177,32 +179,32 @@ def _observed(router: APIRouter, testbed: Testbed) -> None:
     @route(router, "GET", "/slices/{name}/status", gives=Seen)
     async def get_status(call: Asked, name: SliceName) -> Response:
         """How a slice's slivers are, by a fresh look at each of its nodes."""
-        return shown(await testbed.status(await asyncio.to_thread(call.who), name))
+        return shown(await testbed.looks.status(await asyncio.to_thread(call.who), name))
 
     @route(router, "GET", "/slices/{name}/fibs", gives=dict[str, tuple[FibEntry, ...]])
     async def get_fibs(call: Asked, name: SliceName) -> Response:
         """The main forwarding tables of a slice's slivers."""
-        return shown(await testbed.fibs(await asyncio.to_thread(call.who), name))
+        return shown(await testbed.looks.fibs(await asyncio.to_thread(call.who), name))
 
     @route(router, "GET", "/slices/{name}/loads", gives=dict[str, bus.SliverLoad])
     async def get_loads(call: Asked, name: SliceName) -> Response:
         """Traffic of the vifs, CPU and memory of the processes, and packets of the programs of a slice's slivers."""
-        return shown(await testbed.loads(await asyncio.to_thread(call.who), name))
+        return shown(await testbed.looks.loads(await asyncio.to_thread(call.who), name))
 
     @route(router, "GET", "/slices/{name}/acts", gives=dict[str, tuple[bus.Act, ...]])
     async def get_acts(call: Asked, name: SliceName, after: Annotated[int, Query(ge=0)] = 0) -> Response:
         """When each node put which generations above `after` in force, by its own clock."""
-        return shown(await testbed.acts(await asyncio.to_thread(call.who), name, after))
+        return shown(await testbed.looks.acts(await asyncio.to_thread(call.who), name, after))
 
     @route(router, "GET", "/slices/{name}/nodes", gives=dict[str, Holder])
     def get_holders(call: Asked, name: SliceName) -> Response:
         """The nodes of a slice: the slivers that each has, and how its clock goes."""
-        return shown(testbed.holders(call.who(), name))
+        return shown(testbed.looks.holders(call.who(), name))
 
     @route(router, "GET", "/slices/{name}/ssh", gives=list[SshAddress])
     async def get_ssh(call: Asked, name: SliceName) -> Response:
         """How to log in to a slice's slivers by SSH, of those nodes that are connected."""
-        return shown(await testbed.ssh(await asyncio.to_thread(call.who), name))
+        return shown(await testbed.inside.ssh(await asyncio.to_thread(call.who), name))
 
 
 def _programs(router: APIRouter, testbed: Testbed) -> None:
@@ -211,7 +213,7 @@ def _programs(router: APIRouter, testbed: Testbed) -> None:
         """What the maps of a sliver's program hold: all, or `only` these (a,b)."""
         names = None if only is None else tuple(n for n in only.split(",") if n)
         caller = await asyncio.to_thread(call.who)
-        return shown(await testbed.ask_sliver(caller, name, sliver, bus.AskMaps(f"{name}.{sliver}", names)))
+        return shown(await testbed.inside.ask_sliver(caller, name, sliver, bus.AskMaps(f"{name}.{sliver}", names)))
 
     @route(router, "PUT", "/slices/{name}/slivers/{sliver}/maps/{table}", takes=Row, status=204)
     async def put_row(
@@ -224,7 +226,7 @@ def _programs(router: APIRouter, testbed: Testbed) -> None:
         except ValueError as e:
             raise Invalid("A key and a value are bytes, each two hexadecimal digits.") from e
         caller = await asyncio.to_thread(call.who)
-        await testbed.ask_sliver(caller, name, sliver, bus.WriteRow(f"{name}.{sliver}", table, key, value))
+        await testbed.inside.ask_sliver(caller, name, sliver, bus.WriteRow(f"{name}.{sliver}", table, key, value))
         return shown(None)
 
 
@@ -270,16 +272,16 @@ class _Running:
         relay = Relay(self._socket)
         try:
             caller = await asyncio.to_thread(self._who, self._clock())
-            node = await self._testbed.node_of(caller, name, sliver, "enter slice")
+            node = await self._testbed.inside.node_of(caller, name, sliver, "enter slice")
             command = _TYPED.decode(await self._socket.receive_bytes())
             if not isinstance(command, bus.Stream):
                 raise Invalid("The first message of a command is `Run`, `Logs`, `SshThrough` or `Measure`.")
             if isinstance(command, bus.Measure):  # its frames go to other slivers too, which are not a guest's
-                await self._testbed.node_of(caller, name, sliver)
+                await self._testbed.inside.node_of(caller, name, sliver)
             action = "use slice" if isinstance(command, bus.Measure) else "enter slice"
             command = msgspec.structs.replace(command, ns=f"{name}.{sliver}")
             guard = self._guard(caller.at, name, sliver, action)
-            await relay.run(lambda typed: self._testbed.run(node, command, typed), guard)
+            await relay.run(lambda typed: self._testbed.inside.run(node, command, typed), guard)
         except ViniError as e:
             await relay.say(bus.Refusal(status_and_kind(e)[1], str(e)))
         except (WebSocketDisconnect, msgspec.DecodeError, KeyError):
@@ -298,7 +300,7 @@ class _Running:
     def _look(self, began: float, name: str, sliver: str, action: str) -> None:
         """What he began goes on beyond his token's time, but not beyond its being taken back."""
         caller = msgspec.structs.replace(self._who(began), at=self._clock())
-        self._testbed.check(caller, name, sliver, action)
+        self._testbed.inside.check(caller, name, sliver, action)
 
     def _who(self, at: float) -> Caller:
         secret = self._socket.headers.get("Authorization", "").partition(" ")[2].strip()

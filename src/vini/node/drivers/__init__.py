@@ -5,12 +5,15 @@ A driver is synchronous and is called in one thread, which may be inside a names
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping, Sequence
+from errno import EADDRNOTAVAIL, ENODEV, ENOENT, ESRCH
 from typing import Protocol
 
 from vini.model import AnyObject, Key, Object
 
 Failures = dict[Key, str]  # key -> what the machine said, as a sentence
+GONE = frozenset({ENODEV, ENOENT, ESRCH, EADDRNOTAVAIL})  # the errnos of what is to be removed and isn't there
 
 
 class Driver(Protocol):
@@ -28,6 +31,12 @@ class Driver(Protocol):
 
     def remove(self, objects: Sequence[AnyObject]) -> Failures:
         """Take objects of one kind away; no error when they are gone."""
+
+
+def refused(o: Object, why: int | str | Exception) -> str:
+    """The sentence for what the kernel said: an errno, or words."""
+    said = os.strerror(why) if isinstance(why, int) else str(why).rstrip(".")
+    return f"The kernel refused {' '.join(o.key)}: {said}."
 
 
 def by_kind(drivers: Sequence[Driver]) -> Mapping[type[Object], Driver]:

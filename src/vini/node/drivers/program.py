@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 
 from vini.model import AnyObject, Bpf, DriverError, Hook, ViniError
-from vini.node.drivers import Failures
+from vini.node.drivers import Failures, refused
 from vini.node.hooks import Hooks
 from vini.node.place import Place
 from vini.node.programs import Programs, compile_ahead, name_of
@@ -69,5 +69,5 @@ def _each(objects: Sequence[AnyObject], do: Callable[[AnyObject], None]) -> Fail
         except ViniError as e:
             failures[o.key] = str(e)
         except OSError as e:
-            failures[o.key] = f"The kernel refused {' '.join(o.key)}: {e}."
+            failures[o.key] = refused(o, e)
     return failures

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from functools import cached_property
 
 from vini.model import Object
 from vini.node import rtnl
-from vini.node.drivers import Failures
+from vini.node.drivers import Failures, refused
 from vini.node.netlink import Socket
 
 
@@ -40,7 +39,7 @@ class There:
         """Send all requests; a sentence for each object of which one failed with an errno not in `gone`."""
         errnos = self.socket.transact([request for _, request in requests])
         return {
-            o.key: f"The kernel refused {' '.join(o.key)}: {os.strerror(errno)}."
+            o.key: refused(o, errno)
             for (o, _), errno in zip(requests, errnos, strict=True)
             if errno and errno not in gone
         }

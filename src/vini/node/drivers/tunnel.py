@@ -1,5 +1,4 @@
-"""Tunnels to other nodes, whose interfaces are in the namespace that the calling thread is in, and what carries them
-in another one.
+"""Tunnels to other nodes, whose interfaces are in one namespace, and what carries them in another one.
 
 A tunnel outlives the agent that made it; the kernel takes it away with its namespace, a moment after that is gone.
 """
@@ -9,14 +8,16 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from errno import EEXIST
+from itertools import groupby
 from pathlib import Path
 
-from vini.model import Gretap, Vxlan, underlay
+from vini.model import AnyObject, Gretap, Vxlan, underlay
 from vini.node import gretap, netns, rtnl, vxlan
-from vini.node.drivers import Failures
+from vini.node.drivers import Failures, refused
 from vini.node.netlink import Socket
-from vini.node.place import GROUP
+from vini.node.place import GROUP, Place
 from vini.node.rtnl import SeenLink
 from vini.node.vxlan import Entry
 
@@ -70,9 +71,55 @@ def _entries(socket: Socket) -> list[Entry]:
     return [e for m in socket.dump(vxlan.dump_entries()) if (e := vxlan.seen_entry(m)) is not None]
 
 
-def ensure(below: Below, there: Socket, here: int, objects: Sequence[KernelTunnel], pin: Path) -> Failures:
-    """Make those of one namespace, or change what of them is there.  `there` is a socket in it, `here` a file of it;
-    `pin` as above."""
+def ensure(place: Place, objects: Sequence[AnyObject]) -> Failures:
+    """Make them, or change what of them is there."""
+    failures: Failures = {}
+    tunnels = [o for o in objects if isinstance(o, KernelTunnel)]
+    home = Path("/proc/thread-self/ns/net")
+    tunnels.sort(key=lambda o: (_through(o), o.ns))
+    for through, group in groupby(tunnels, key=_through):
+        batch = list(group)
+        try:
+            with _below(place.pin(through) if through else home) as below:
+                failures |= _ensure_above(place, below, batch)
+        except OSError as e:
+            failures.update((o.key, refused(o, e)) for o in batch)
+    return failures
+
+
+def _ensure_above(place: Place, below: Below, tunnels: Sequence[KernelTunnel]) -> Failures:
+    """Those that one namespace carries."""
+    failures: Failures = {}
+    with netns.back_home():
+        for ns, group in groupby(tunnels, key=lambda o: o.ns):
+            batch, pin = list(group), place.pin(ns)
+            try:
+                with netns.opened(pin) as here:
+                    netns.enter(pin)
+                    with Socket() as there:
+                        secure = place.pin(underlay(ns))
+                        failures |= _ensure_in(below, there, here, batch, secure)
+            except OSError as e:
+                failures.update((o.key, refused(o, e)) for o in batch)
+    return failures
+
+
+@contextmanager
+def _below(path: Path) -> Iterator[Below]:
+    """A namespace that carries tunnels."""
+    with ExitStack() as stack:
+        fd = stack.enter_context(netns.opened(path))
+        with netns.inside(path):
+            socket = stack.enter_context(Socket())
+        yield Below(socket, fd)
+
+
+def _through(o: KernelTunnel) -> str:
+    return o.through if isinstance(o, Vxlan) else ""
+
+
+def _ensure_in(below: Below, there: Socket, here: int, objects: Sequence[KernelTunnel], pin: Path) -> Failures:
+    """Those of one namespace.  `there` is a socket in it, `here` a file of it; `pin` as above."""
     links = {link.index: link for link in map(rtnl.seen_link, there.dump(rtnl.dump_links()))}
     have = {o.dev: o for o in observe(objects[0].ns, there, links, pin)}
     failures: Failures = {}
@@ -84,7 +131,7 @@ def ensure(below: Below, there: Socket, here: int, objects: Sequence[KernelTunne
         there.transact([rtnl.delete_link(dev) for dev in stale])
         others = {x.dev for x in links.values()} - set(stale)
         if why := _make(below, there, here, o, o.dev in others):
-            failures[o.key] = f"The kernel refused {' '.join(o.key)}: {why}."
+            failures[o.key] = refused(o, why)
     return failures
 
 

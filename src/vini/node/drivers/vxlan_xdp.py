@@ -14,7 +14,7 @@ from vini.model import AnyObject, DriverError, Key, Value, ViniError, VxlanXdp
 from vini.names import digest
 from vini.node import bpf, libbpf, netns, rtnl, tc, xdp
 from vini.node.carrier import Carrier, Entry, Owner
-from vini.node.drivers import Failures
+from vini.node.drivers import Failures, refused
 from vini.node.netdev import xdp_features
 from vini.node.netlink import Socket
 from vini.node.place import GROUP, Place
@@ -264,7 +264,7 @@ class VxlanXdpDriver:
                 except ViniError as e:
                     failures[o.key] = str(e)
                 except OSError as e:
-                    failures[o.key] = f"The kernel refused {' '.join(o.key)}: {e}."
+                    failures[o.key] = refused(o, e)
         return failures
 
 

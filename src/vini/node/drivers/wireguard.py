@@ -11,7 +11,7 @@ from errno import EADDRINUSE, ENODEV, EOPNOTSUPP
 
 from vini.model import AnyObject, ViniError, Wireguard, is_sliver
 from vini.node import netns, rtnl, wireguard, wireguard_key
-from vini.node.drivers import Failures
+from vini.node.drivers import Failures, refused
 from vini.node.netlink import GENERIC, Socket
 from vini.node.place import GROUP, Place
 from vini.node.rtnl import SeenLink
@@ -53,7 +53,7 @@ class WireguardDriver:
                 try:
                     self._ensure(home, o)
                 except (OSError, _Refused, ViniError) as e:
-                    failures[o.key] = f"The kernel refused {' '.join(o.key)}: {str(e).rstrip('.')}."
+                    failures[o.key] = refused(o, e)
         return failures
 
     def _ensure(self, home: Socket, o: Wireguard) -> None:
@@ -84,7 +84,7 @@ class WireguardDriver:
                 with Socket() as there:
                     (errno,) = there.transact([rtnl.delete_link(o.dev)])
                 if errno not in (0, ENODEV):
-                    failures[o.key] = f"The kernel refused {' '.join(o.key)}: {os.strerror(errno)}."
+                    failures[o.key] = refused(o, errno)
         return failures
 
 

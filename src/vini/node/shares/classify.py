@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from vini.node import bpf
-from vini.node.assembly import Step, assembled, call, constant, copy, large
+from vini.node.assembly import Step, assembled, call, constant, copy, large, loaded
 
 NAME = "vini_share"
 BY_INTERFACE = 1 << 16  # in place of a UDP port: the number is that of the interface by which a packet came
@@ -23,7 +23,6 @@ EXEMPT = 0x8000  # added to a sliver's class
 NONE = 0  # in place of the class of what passes, whatever is in it: of an interface by which a sliver without one sends
 Number = tuple[int, int]  # UDP port and number of a VXLAN tunnel, 0 and the key of GRE, or BY_INTERFACE and an index
 _LOOKUP, _UPDATE, _DELETE = 1, 2, 3  # bpf_map_lookup_elem, bpf_map_update_elem, bpf_map_delete_elem
-_LOAD, _FROM_IP = 68, 1  # bpf_skb_load_bytes_relative, BPF_HDR_START_NET
 _HASH, _LRU, _LPM, _NO_PREALLOC = 1, 9, 11, 1
 _FRAGMENTED = 4096  # packets of which the class is known while their fragments leave
 _PRIORITY, _CAME_BY = 32, 36  # offsets in struct __sk_buff
@@ -71,7 +70,7 @@ def _program(of_slivers: int, networks: int, fragments: int) -> list[Step]:
         (0x62, 10, 0, _FIRST, 0),
         # Before Linux 6.3 the verifier forgets that zero: it looks at any packet as if it were the first of some.
         *((0x7A, 10, 0, _WHOSE + at, 0) for at in range(0, _WHOSE_BYTES, 8)),
-        *_loaded(constant(2, 0), _IP, 20),
+        *loaded(constant(2, 0), _IP, 20),
         (_BYTE, 9, 10, _IP, 0),
         copy(7, 9),
         (0x77, 9, 0, 0, 4),  # r9 >>= 4
@@ -95,38 +94,13 @@ def _program(of_slivers: int, networks: int, fragments: int) -> list[Step]:
         (0x55, 0, 0, "found", 0),
         (0x05, 0, 0, "pass", 0),
         "next",
-        (0x15, 3, 0, "gre", _GRE),
-        (0x55, 3, 0, "pass", _UDP),
-        *_loaded(copy(2, 7), _NEXT, 16),
-        (_HALF, 2, 10, _NEXT + 2, 0),
-        (0xDC, 2, 0, 0, 16),  # as this machine counts: the port
-        (_WORD, 1, 10, _NEXT + 12, 0),
-        (0xDC, 1, 0, 0, 32),
-        (0x77, 1, 0, 0, 8),  # the number is followed by a byte that says nothing (RFC 7348, 5)
-        (0x05, 0, 0, "tunnel", 0),
-        "gre",
-        *_loaded(copy(2, 7), _NEXT, 8),
-        (_HALF, 2, 10, _NEXT, 0),
-        (0xDC, 2, 0, 0, 16),
-        (0x55, 2, 0, "pass", _KEYED),
-        constant(2, 0),
-        (_WORD, 1, 10, _NEXT + 4, 0),
-        (0xDC, 1, 0, 0, 32),
-        "tunnel",
+        *_of_tunnel(),
         *_looked_up(of_slivers),
         (0x15, 0, 0, "pass", 0),
         "found",
         (_WORD, 8, 0, 0, 0),
         (0x15, 8, 0, "pass", NONE),
-        (_WORD, 1, 10, _FIRST, 0),
-        (0x15, 1, 0, "go on", 0),
-        (0x63, 10, 8, _FIRST, 0),
-        *_class_of_fragments(fragments),
-        copy(3, 10),
-        (0x07, 3, 0, 0, _FIRST),
-        constant(4, 0),
-        call(_UPDATE),
-        "go on",
+        *_kept_for_fragments(fragments),
         *_is_exempt(networks),
         (0x15, 0, 0, "send", 0),
         (0x47, 8, 0, 0, EXEMPT),  # r8 |= ...
@@ -142,6 +116,45 @@ def _program(of_slivers: int, networks: int, fragments: int) -> list[Step]:
         "passes",
         constant(0, 0),
         (0x95, 0, 0, 0, 0),
+    ]
+
+
+def _of_tunnel() -> list[Step]:
+    """r1: the tunnel's number, r2: its UDP port, 0 of GRE."""
+    return [
+        (0x15, 3, 0, "gre", _GRE),
+        (0x55, 3, 0, "pass", _UDP),
+        *loaded(copy(2, 7), _NEXT, 16),
+        (_HALF, 2, 10, _NEXT + 2, 0),
+        (0xDC, 2, 0, 0, 16),  # as this machine counts: the port
+        (_WORD, 1, 10, _NEXT + 12, 0),
+        (0xDC, 1, 0, 0, 32),
+        (0x77, 1, 0, 0, 8),  # the number is followed by a byte that says nothing (RFC 7348, 5)
+        (0x05, 0, 0, "tunnel", 0),
+        "gre",
+        *loaded(copy(2, 7), _NEXT, 8),
+        (_HALF, 2, 10, _NEXT, 0),
+        (0xDC, 2, 0, 0, 16),
+        (0x55, 2, 0, "pass", _KEYED),
+        constant(2, 0),
+        (_WORD, 1, 10, _NEXT + 4, 0),
+        (0xDC, 1, 0, 0, 32),
+        "tunnel",
+    ]
+
+
+def _kept_for_fragments(table: int) -> list[Step]:
+    """Of the first of some: its class in r8 is theirs, too."""
+    return [
+        (_WORD, 1, 10, _FIRST, 0),
+        (0x15, 1, 0, "go on", 0),
+        (0x63, 10, 8, _FIRST, 0),
+        *_class_of_fragments(table),
+        copy(3, 10),
+        (0x07, 3, 0, 0, _FIRST),
+        constant(4, 0),
+        call(_UPDATE),
+        "go on",
     ]
 
 
@@ -174,8 +187,8 @@ def _of_v6() -> list[Step]:
         constant(7, 40),
         (_BYTE, 3, 10, _IP + 6, 0),
         (0x55, 3, 0, "next", _FRAGMENT),
-        *_loaded(constant(2, 8), _WHOSE + 4, 32),
-        *_loaded(constant(2, 40), _NEXT, 8),
+        *loaded(constant(2, 8), _WHOSE + 4, 32),
+        *loaded(constant(2, 40), _NEXT, 8),
         (_WORD, 2, 10, _NEXT + 4, 0),
         (0x63, 10, 2, _WHOSE, 0),
         (_HALF, 1, 10, _NEXT + 2, 0),
@@ -211,7 +224,7 @@ def _is_exempt(networks: int) -> list[Step]:
         constant(1, 128),
         (0x63, 10, 1, _TO, 0),
         (0x15, 9, 0, "to v4", 4),
-        *_loaded(constant(2, 24), _TO + 4, 16),
+        *loaded(constant(2, 24), _TO + 4, 16),
         (0x05, 0, 0, "to", 0),
         "to v4",
         constant(1, 0),
@@ -228,10 +241,3 @@ def _is_exempt(networks: int) -> list[Step]:
         (0x07, 2, 0, 0, _TO),
         call(_LOOKUP),
     ]
-
-
-def _loaded(at: Step, to: int, size: int) -> list[Step]:
-    """So many bytes on the stack; `at` sets r2 to where they are, from the IP header on.  A packet without
-    them passes."""
-    stack: list[Step] = [copy(3, 10), (0x07, 3, 0, 0, to)]
-    return [copy(1, 6), at, *stack, constant(4, size), constant(5, _FROM_IP), call(_LOAD), (0x55, 0, 0, "pass", 0)]

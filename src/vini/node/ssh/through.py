@@ -11,7 +11,7 @@ import socket
 from collections import Counter
 from contextlib import suppress
 
-from vini.bus.messages import Cancel, Credit, Exited, Input, Output
+from vini.bus.messages.commands import Cancel, Credit, Exited, Input, Output
 from vini.bus.streams import CHUNK, Channel, Window, cost
 from vini.model import CapacityError, ViniError
 from vini.names import digest
