@@ -195,6 +195,14 @@ class TestSlices:
         assert api("pi", "POST", path, {}).json()["expires"] == api.now[0] + 56 * 86400
         assert api("pi", "POST", path, {"expires": api.now[0] + 57 * 86400}).status_code == 400
 
+    def test_a_slice_is_made_with_all_its_members_or_not_at_all(self, api):
+        wish = {"name": "princeton_more", "members": [email("user"), "nobody@x.example"]}
+        refused = api("pi", "POST", "/slices", wish)
+        assert refused.status_code == 404 and "nobody@x.example" in refused.json()["sentence"]
+        assert api("pi", "GET", "/slices/princeton_more").status_code == 404
+        made = api("pi", "POST", "/slices", {**wish, "members": [email("user"), email("pi")]})
+        assert made.json()["members"] == [email("pi"), email("user")]
+
     def test_a_site_without_slices_can_not_renew(self, api):
         api("user", "PATCH", SLICE, {"description": "BGP", "url": "https://x.example"})
         api("admin", "PATCH", "/sites/princeton", {"max_slices": 0})

@@ -88,6 +88,8 @@ def test_machines_that_joined_are_nodes_and_no_other_machine_gets_in(bed: Testbe
     assert {n: (r["site"], r["boot_state"], r["address"]) for n, r in seen.items()} == {
         h.name: ("home", "boot", h.ip) for h in bed.hosts.values()
     }
+    assert all(r["connected"] for r in seen.values()) and "vxlan" in seen["n1"]["capabilities"]
+    assert json.loads(bed.vini("sites", "--json")) == json.loads(bed.vini("site", "--json"))
     n1 = bed.hosts["n1"]
     before = (n1.state / "uplink" / "identity.json").read_bytes()
     token = bed.token()

@@ -165,7 +165,10 @@ class Testbed:
             wanted = _at(at, wanted, nodes.all(tx)) if at else wanted
             renamed = _is_renamed(before, topology)
             written = slices.put_topology(tx, name, topology, wanted, now, generation, held, renamed)
-            events.add(tx, at=now, who=caller.email, what=what, kind="slice", target=name, detail=f"{generation}")
+            events.add(
+                tx, at=now, who=caller.email, what=what, kind="slice", target=name, source=caller.source,
+                detail=f"{generation}",
+            )  # fmt: skip
         return Change(generation, lost | frozenset(wanted) | {n for n, s in held.items() if s.objects}, written)
 
     def granted(self, caller: Caller, name: str) -> OutsideGrant:
@@ -195,7 +198,10 @@ class Testbed:
             what = f"grant outside: {', '.join(grant.to)}" if grant else "revoke outside"
             told = self._let_out(tx, row, now) if grant else _shut_in(tx, name)
             generation = slices.generation(tx, name)
-            events.add(tx, at=now, who=caller.email, what=what, kind="slice", target=name, detail=f"{generation}")
+            events.add(
+                tx, at=now, who=caller.email, what=what, kind="slice", target=name, source=caller.source,
+                detail=f"{generation}",
+            )  # fmt: skip
         return told
 
     def _let_out(self, tx: Tx, row: SliceRow, now: float) -> frozenset[str]:
@@ -438,7 +444,10 @@ class Testbed:
 
         def note() -> None:
             with self._database.transaction() as tx:
-                events.add(tx, at=self._clock(), who=caller.email, what="see flows", kind="flows", target=target.name)
+                events.add(
+                    tx, at=self._clock(), who=caller.email, what="see flows", kind="flows", target=target.name,
+                    source=caller.source,
+                )  # fmt: skip
 
         await asyncio.to_thread(note)
         replies = await self._each(self._bus.connected(), lambda node: self._bus.ask(node, question))

@@ -28,6 +28,7 @@ _SECTIONS = {
         "slice",
         "nodes",
         "node",
+        "sites",
         "site",
         "person",
         "initscript",
@@ -57,7 +58,7 @@ _MODULES = {
     "vini.cli.volume": ("volume",),
     "vini.cli.lifecycle": ("sliver",),
     "vini.cli.account": ("login", "logout"),
-    "vini.cli.testbed": ("slice", "nodes", "site", "person"),
+    "vini.cli.testbed": ("slice", "nodes", "sites", "site", "person"),
     "vini.cli.initscript": ("initscript",),
     "vini.cli.keys": ("key",),
     "vini.cli.node": ("node",),
@@ -88,6 +89,7 @@ _LOOKS = frozenset(
         "audit",
         "bench",
         "nodes",
+        "sites",
     }
 )
 

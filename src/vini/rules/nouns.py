@@ -97,6 +97,7 @@ class NodeRow(Row, frozen=True):
     disk_mb: int = 0
     rate_mbit: float = 0.0  # as in NodeSaid
     failing: tuple[str, ...] = ()  # as in NodeSaid, as it was when it was last heard
+    connected: bool | None = None  # at this moment, to any central; None: not looked up
 
     @property
     def node(self) -> Node:
