@@ -334,6 +334,20 @@ def test_tags_hold_by_precedence_and_nodegroups_are_computed(api):
     assert answer.json()["error"] == "Invalid"
 
 
+def test_of_conf_files_with_one_path_the_narrower_holds_for_a_node(api):
+    one, other = "n1.princeton.example", "n2.princeton.example"
+    api("admin", "POST", "/tags", {"name": "arch", "value": "arm", "node": one})
+    api("admin", "POST", "/nodegroups", {"name": "arm", "tag": "arch", "value": "arm"})
+    for text, target in (("all", {}), ("arm", {"nodegroup": "arm"}), ("own", {"node": one})):
+        made = api("admin", "POST", "/conf-files", {"path": "/etc/motd", "text": text, **target})
+        assert made.is_success
+        held = {n: api("tech", "GET", f"/nodes/{n}/conf-files").json()["items"] for n in (one, other)}
+        assert {n: [f["text"] for f in files] for n, files in held.items()} == {one: [text], other: ["all"]}
+    api("admin", "POST", "/conf-files", {"path": "/etc/off", "text": "", "enabled": False})
+    assert len(api("tech", "GET", f"/nodes/{other}/conf-files").json()["items"]) == 1
+    assert api("tech", "GET", "/nodes/nobody/conf-files").status_code == 404
+
+
 def test_leases_of_a_node_do_not_overlap(api):
     def lease(start: float, end: float):
         body = {"slice": "princeton_iias", "node": "n1.princeton.example", "start": start, "end": end}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -183,6 +184,23 @@ def test_a_script_makes_an_account(bed: Testbed) -> None:
     bed.vini("person", "add", "eve@example.org", "--site", "home")  # by VINI_PASSWORD
     body = {"email": "eve@example.org", "password": bed.password}
     assert httpx.post(f"{bed.central.url}/v1/sessions", json=body, verify=False).status_code == 201
+
+
+def test_a_script_comes_with_a_token_that_can_do_no_more_than_was_said(bed: Testbed) -> None:
+    made = json.loads(bed.vini("token", "add", "nightly", "--days", "2", "--json"))
+    assert abs(made["expires"] - time.time() - 2 * 86400) < 3600
+    there = {"Authorization": f"Bearer {made['token']}"}
+
+    def status(method: str) -> int:
+        body = {"name": "x"} if method == "PATCH" else None
+        url = f"{bed.central.url}/v1/sites/home"
+        return httpx.request(method, url, json=body, headers=there, verify=False).status_code
+
+    assert (status("GET"), status("PATCH")) == (200, 403)
+    (mine,) = (t for t in json.loads(bed.vini("token", "--json")) if t["name"] == "nightly")
+    assert mine["scopes"] == ["read"] and "nightly" in bed.vini("token")
+    bed.vini("token", "delete", str(mine["id"]))
+    assert status("GET") == 401
 
 
 def test_a_node_that_is_disabled_is_cut_off_and_what_runs_there_runs_on(line: Testbed) -> None:

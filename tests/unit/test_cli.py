@@ -386,7 +386,8 @@ def test_generated_routers_speak_protocols_with_spaces_and_bgp_each_for_itself()
 
 @pytest.mark.parametrize(
     "words",
-    ["nodes", "person", "site", "sites", "slice", "slice create home_x", "node token --site home", "node disable n1",
+    ["nodes", "person", "site", "sites", "slice", "token", "token add x", "token delete 1",
+     "slice create home_x", "node token --site home", "node disable n1",
      "initscript", "initscript show boot", "initscript remove boot"],
 )  # fmt: skip
 def test_a_command_about_a_testbed_says_how_to_log_in(words, monkeypatch, tmp_path):

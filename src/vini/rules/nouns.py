@@ -243,7 +243,7 @@ class InitScript(Row, frozen=True):
 
 
 class ConfFile(Row, frozen=True):
-    """A file that nodes get: one node, those of a nodegroup, or all."""
+    """A file for one node, for those of a nodegroup, or for all; kept for whoever configures them."""
 
     id: int
     path: str
