@@ -186,6 +186,33 @@ def test_a_script_makes_an_account(bed: Testbed) -> None:
     assert httpx.post(f"{bed.central.url}/v1/sessions", json=body, verify=False).status_code == 201
 
 
+def test_an_operator_tags_nodes_and_a_slice_on_a_group_of_them(bed: Testbed) -> None:
+    bed.vini("tag", "set", "arch", "arm", "--node", "n2")
+    assert "has now: n2." in bed.vini("nodegroup", "add", "arms", "arch", "arm")
+    bed.vini("slice", "create", "home_tagged")
+    for target in (["--slice", "home_tagged"], ["--slice", "home_tagged", "--nodegroup", "arms"]):
+        bed.vini("tag", "set", "colour", str(len(target)), *target)
+    held = {n: bed.client().call("GET", f"/slices/home_tagged/nodes/{n}/tags", dict) for n in ("n1", "n2")}
+    assert held == {"n1": {"colour": "2"}, "n2": {"colour": "4"}}
+    tags = json.loads(bed.vini("tag", "--slice", "home_tagged", "--json"))
+    assert [(t["nodegroup"], t["value"]) for t in tags] == [("", "2"), ("arms", "4")]
+    assert "arms" in bed.vini("tag", "--slice", "home_tagged")
+    bed.vini("tag", "delete", str(tags[0]["id"]))
+    bed.vini("nodegroup", "delete", "arms")
+    assert json.loads(bed.vini("tag", "--slice", "home_tagged", "--json")) == []
+    assert json.loads(bed.vini("nodegroup", "--json")) == []
+    bed.vini("slice", "delete", "home_tagged")
+
+
+def test_a_key_that_others_know_is_nobodys_any_more(bed: Testbed, tmp_path: Path) -> None:
+    key = tmp_path / "known.pub"
+    key.write_text("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + "B" * 43 + " known\n")
+    bed.vini("key", "add", str(key))
+    bed.vini("key", "blacklist", str(key))
+    assert json.loads(bed.vini("key", "--json")) == []
+    assert "on the blacklist" in bed.vini("key", "add", str(key), check=False)
+
+
 def test_a_script_comes_with_a_token_that_can_do_no_more_than_was_said(bed: Testbed) -> None:
     made = json.loads(bed.vini("token", "add", "nightly", "--days", "2", "--json"))
     assert abs(made["expires"] - time.time() - 2 * 86400) < 3600

@@ -387,6 +387,7 @@ def test_generated_routers_speak_protocols_with_spaces_and_bgp_each_for_itself()
 @pytest.mark.parametrize(
     "words",
     ["nodes", "person", "site", "sites", "slice", "token", "token add x", "token delete 1",
+     "tag", "tag set a b --node n1", "tag delete 1", "nodegroup", "nodegroup add g a b", "nodegroup delete g",
      "slice create home_x", "node token --site home", "node disable n1",
      "initscript", "initscript show boot", "initscript remove boot"],
 )  # fmt: skip
