@@ -114,8 +114,9 @@ def api(database, fleet: Nodes) -> Api:
             nodes.heard(tx, name, made.now[0], NodeSaid(CAN, f"192.0.2.{i + 1}"), float(i))
     wishes = testbed.Testbed(database, fleet, lambda: made.now[0])
     made.app = make_app(
-        database, clock=lambda: made.now[0], routers=(desired_router(wishes, database, lambda: made.now[0]),)
-    )
+        database, clock=lambda: made.now[0], routers=(desired_router(wishes, database, lambda: made.now[0]),),
+        connected=fleet.connected,
+    )  # fmt: skip
     made.http = TestClient(made.app, raise_server_exceptions=False)
 
     def take(node: str) -> None:
@@ -615,3 +616,28 @@ def test_a_named_initscript_is_the_centrals_and_a_tag_names_one_for_slivers_that
     for name, said in (("none", "no initscript"), ("off", "is not enabled")):
         answer = put(api, Topology("princeton_iias", {"a": Sliver("a", initscript=name)}))
         assert (answer.status_code, said in answer.text) == (404, True), answer.text
+
+
+def test_what_was_asked_of_a_slice_is_an_event_that_says_from_where(api: Api) -> None:
+    assert put(api, PAIR).is_success
+    api("user", "PUT", "/slices/princeton_iias/slivers/a/maps/routes", {"key": "0a", "value": "01"})
+    api("user", "PUT", "/slices/princeton_iias/slivers/nobody/maps/routes", {"key": "0a", "value": "01"})
+    api("admin", "POST", "/flows", msgspec.to_builtins(bus.AskFlows("192.0.2.1", 7, "5.5.5.5", 53)))
+    seen = {e["what"]: e for e in api("admin", "GET", "/events").json()["items"]}
+    assert {what: (e["who"], e["source"], e["result"]) for what, e in seen.items()} == {
+        "put": (email("user"), "testclient", "ok"),
+        "write row: a routes": (email("user"), "testclient", "ok"),
+        "write row: nobody routes": (email("user"), "testclient", "NotFound"),
+        "see flows": (email("admin"), "testclient", "ok"),
+    }
+
+
+def test_nodes_are_shown_with_whether_they_are_connected_which_is_no_change_of_them(api: Api, fleet: Nodes) -> None:
+    before = api("user", "GET", f"/nodes/{N2}")
+    fleet.away.add(N2)
+    assert {n["name"]: n["connected"] for n in api("user", "GET", "/nodes").json()["items"]} == {N1: True, N2: False}
+    after = api("user", "GET", f"/nodes/{N2}")
+    assert (before.json()["connected"], after.json()["connected"]) == (True, False)
+    assert before.headers["ETag"] == after.headers["ETag"]
+    made = api("tech", "PATCH", f"/nodes/{N2}", {"boot_state": "safeboot"}, If_Match=after.headers["ETag"])
+    assert made.is_success, made.text

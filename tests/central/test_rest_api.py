@@ -195,6 +195,14 @@ class TestSlices:
         assert api("pi", "POST", path, {}).json()["expires"] == api.now[0] + 56 * 86400
         assert api("pi", "POST", path, {"expires": api.now[0] + 57 * 86400}).status_code == 400
 
+    def test_a_slice_is_made_with_all_its_members_or_not_at_all(self, api):
+        wish = {"name": "princeton_more", "members": [email("user"), "nobody@x.example"]}
+        refused = api("pi", "POST", "/slices", wish)
+        assert refused.status_code == 404 and "nobody@x.example" in refused.json()["sentence"]
+        assert api("pi", "GET", "/slices/princeton_more").status_code == 404
+        made = api("pi", "POST", "/slices", {**wish, "members": [email("user"), email("pi")]})
+        assert made.json()["members"] == [email("pi"), email("user")]
+
     def test_a_site_without_slices_can_not_renew(self, api):
         api("user", "PATCH", SLICE, {"description": "BGP", "url": "https://x.example"})
         api("admin", "PATCH", "/sites/princeton", {"max_slices": 0})
@@ -324,6 +332,20 @@ def test_tags_hold_by_precedence_and_nodegroups_are_computed(api):
     assert api("outsider", "GET", "/tags?name=cpu").json()["items"] == []
     answer = api("admin", "POST", "/tags", {"name": "cpu", "value": "1", "nodegroup": "arm"})
     assert answer.json()["error"] == "Invalid"
+
+
+def test_of_conf_files_with_one_path_the_narrower_holds_for_a_node(api):
+    one, other = "n1.princeton.example", "n2.princeton.example"
+    api("admin", "POST", "/tags", {"name": "arch", "value": "arm", "node": one})
+    api("admin", "POST", "/nodegroups", {"name": "arm", "tag": "arch", "value": "arm"})
+    for text, target in (("all", {}), ("arm", {"nodegroup": "arm"}), ("own", {"node": one})):
+        made = api("admin", "POST", "/conf-files", {"path": "/etc/motd", "text": text, **target})
+        assert made.is_success
+        held = {n: api("tech", "GET", f"/nodes/{n}/conf-files").json()["items"] for n in (one, other)}
+        assert {n: [f["text"] for f in files] for n, files in held.items()} == {one: [text], other: ["all"]}
+    api("admin", "POST", "/conf-files", {"path": "/etc/off", "text": "", "enabled": False})
+    assert len(api("tech", "GET", f"/nodes/{other}/conf-files").json()["items"]) == 1
+    assert api("tech", "GET", "/nodes/nobody/conf-files").status_code == 404
 
 
 def test_leases_of_a_node_do_not_overlap(api):

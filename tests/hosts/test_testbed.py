@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -88,6 +89,8 @@ def test_machines_that_joined_are_nodes_and_no_other_machine_gets_in(bed: Testbe
     assert {n: (r["site"], r["boot_state"], r["address"]) for n, r in seen.items()} == {
         h.name: ("home", "boot", h.ip) for h in bed.hosts.values()
     }
+    assert all(r["connected"] for r in seen.values()) and "vxlan" in seen["n1"]["capabilities"]
+    assert json.loads(bed.vini("sites", "--json")) == json.loads(bed.vini("site", "--json"))
     n1 = bed.hosts["n1"]
     before = (n1.state / "uplink" / "identity.json").read_bytes()
     token = bed.token()
@@ -181,6 +184,50 @@ def test_a_script_makes_an_account(bed: Testbed) -> None:
     bed.vini("person", "add", "eve@example.org", "--site", "home")  # by VINI_PASSWORD
     body = {"email": "eve@example.org", "password": bed.password}
     assert httpx.post(f"{bed.central.url}/v1/sessions", json=body, verify=False).status_code == 201
+
+
+def test_an_operator_tags_nodes_and_a_slice_on_a_group_of_them(bed: Testbed) -> None:
+    bed.vini("tag", "set", "arch", "arm", "--node", "n2")
+    assert "has now: n2." in bed.vini("nodegroup", "add", "arms", "arch", "arm")
+    bed.vini("slice", "create", "home_tagged")
+    for target in (["--slice", "home_tagged"], ["--slice", "home_tagged", "--nodegroup", "arms"]):
+        bed.vini("tag", "set", "colour", str(len(target)), *target)
+    held = {n: bed.client().call("GET", f"/slices/home_tagged/nodes/{n}/tags", dict) for n in ("n1", "n2")}
+    assert held == {"n1": {"colour": "2"}, "n2": {"colour": "4"}}
+    tags = json.loads(bed.vini("tag", "--slice", "home_tagged", "--json"))
+    assert [(t["nodegroup"], t["value"]) for t in tags] == [("", "2"), ("arms", "4")]
+    assert "arms" in bed.vini("tag", "--slice", "home_tagged")
+    bed.vini("tag", "delete", str(tags[0]["id"]))
+    bed.vini("nodegroup", "delete", "arms")
+    assert json.loads(bed.vini("tag", "--slice", "home_tagged", "--json")) == []
+    assert json.loads(bed.vini("nodegroup", "--json")) == []
+    bed.vini("slice", "delete", "home_tagged")
+
+
+def test_a_key_that_others_know_is_nobodys_any_more(bed: Testbed, tmp_path: Path) -> None:
+    key = tmp_path / "known.pub"
+    key.write_text("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + "B" * 43 + " known\n")
+    bed.vini("key", "add", str(key))
+    bed.vini("key", "blacklist", str(key))
+    assert json.loads(bed.vini("key", "--json")) == []
+    assert "on the blacklist" in bed.vini("key", "add", str(key), check=False)
+
+
+def test_a_script_comes_with_a_token_that_can_do_no_more_than_was_said(bed: Testbed) -> None:
+    made = json.loads(bed.vini("token", "add", "nightly", "--days", "2", "--json"))
+    assert abs(made["expires"] - time.time() - 2 * 86400) < 3600
+    there = {"Authorization": f"Bearer {made['token']}"}
+
+    def status(method: str) -> int:
+        body = {"name": "x"} if method == "PATCH" else None
+        url = f"{bed.central.url}/v1/sites/home"
+        return httpx.request(method, url, json=body, headers=there, verify=False).status_code
+
+    assert (status("GET"), status("PATCH")) == (200, 403)
+    (mine,) = (t for t in json.loads(bed.vini("token", "--json")) if t["name"] == "nightly")
+    assert mine["scopes"] == ["read"] and "nightly" in bed.vini("token")
+    bed.vini("token", "delete", str(mine["id"]))
+    assert status("GET") == 401
 
 
 def test_a_node_that_is_disabled_is_cut_off_and_what_runs_there_runs_on(line: Testbed) -> None:

@@ -386,7 +386,9 @@ def test_generated_routers_speak_protocols_with_spaces_and_bgp_each_for_itself()
 
 @pytest.mark.parametrize(
     "words",
-    ["nodes", "person", "site", "slice", "slice create home_x", "node token --site home", "node disable n1",
+    ["nodes", "person", "site", "sites", "slice", "token", "token add x", "token delete 1",
+     "tag", "tag set a b --node n1", "tag delete 1", "nodegroup", "nodegroup add g a b", "nodegroup delete g",
+     "slice create home_x", "node token --site home", "node disable n1",
      "initscript", "initscript show boot", "initscript remove boot"],
 )  # fmt: skip
 def test_a_command_about_a_testbed_says_how_to_log_in(words, monkeypatch, tmp_path):
@@ -409,8 +411,22 @@ def test_parts_that_fail_in_a_nodes_agent_are_shown_with_the_nodes(monkeypatch):
     fails = ("The broker fails (OSError: no room).",)
     rows = [
         NodeRow(
-            i, f"n{i}", "home", "boot", bytes(32), frozenset(), "", 1500, 1.0, 9, "", 1.0, 1.0, 0.0, failing=failing
-        )
+            i,
+            f"n{i}",
+            "home",
+            "boot",
+            bytes(32),
+            frozenset({"vxlan", "bird"}),
+            "",
+            1500,
+            1.0,
+            9,
+            "",
+            1.0,
+            1.0,
+            0.0,
+            failing=failing,
+        )  # fmt: skip
         for i, failing in enumerate((fails, ()))
     ]
     monkeypatch.setattr("vini.cli.testbed.remote", lambda: SimpleNamespace(pages=lambda *_, **__: rows))
@@ -418,7 +434,26 @@ def test_parts_that_fail_in_a_nodes_agent_are_shown_with_the_nodes(monkeypatch):
     assert shown.exit_code == 0 and "n1:" not in shown.output
     assert "n0: The broker fails (OSError: no room). Its agent begins that again by itself" in shown.output
     told = json.loads(CliRunner().invoke(vini, ["nodes", "--json"]).output)
+    assert [row["capabilities"] for row in told] == [["bird", "vxlan"]] * 2
     assert [row["failing"] for row in told] == [["The broker fails (OSError: no room)."], []]
+
+
+@pytest.mark.parametrize(
+    ("connected", "heard_s", "shown"),
+    [(True, 50, "now"), (False, 5, "5 s ago"), (None, 5, "now"), (None, 50, "50 s ago")],
+)
+def test_a_node_is_shown_as_away_where_the_central_says_so_or_heard_nothing_for_long(
+    connected, heard_s, shown, monkeypatch
+):
+    """A connected node tells nothing for a minute; None is what a central of before says."""
+    now = 1e9
+    row = NodeRow(
+        1, "n1", "home", "boot", bytes(32), frozenset(), "192.0.2.1", 1500, 1.0, 9, "", 1.0, now - heard_s, 0.0,
+        connected=connected,
+    )  # fmt: skip
+    monkeypatch.setattr("vini.cli.testbed.time", SimpleNamespace(time=lambda: now))
+    monkeypatch.setattr("vini.cli.testbed.remote", lambda: SimpleNamespace(pages=lambda *_, **__: [row]))
+    assert f"boot   {shown}" in CliRunner().invoke(vini, ["nodes"]).output
 
 
 def test_who_is_not_logged_in_needs_no_logout(monkeypatch, tmp_path):

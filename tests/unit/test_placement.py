@@ -48,15 +48,25 @@ def ring(count: int, routing: Routing | None = BIRD) -> Topology:
 
 @st.composite
 def requests(draw: st.DrawFn) -> tuple[Topology, list[Node], dict[str, Use], dict[str, str]]:
-    """A topology with some pins, nodes of which some are nearly full, and an earlier placement."""
+    """A topology with some wishes, nodes of which some are nearly full, and an earlier placement."""
     topology = draw(topologies())
     nodes = [
-        node(f"n{i}", draw(st.sampled_from([0.0, 0.05, 1.0])), draw(st.sampled_from([0, 10, 30])), mtu=9000)
+        node(
+            f"n{i}",
+            draw(st.sampled_from([0.0, 0.05, 1.0])),
+            draw(st.sampled_from([0, 10, 30])),
+            mtu=9000,
+            site=draw(st.sampled_from(["home", "away"])),
+        )  # fmt: skip
         for i in range(draw(st.integers(1, 4)))
     ]
     somewhere = st.sampled_from([n.name for n in nodes])
     pinned = draw(st.dictionaries(st.sampled_from(sorted(topology.slivers)), somewhere, max_size=2))
-    slivers = {name: replace(s, node=pinned.get(name, "")) for name, s in topology.slivers.items()}
+    at, apart = st.sampled_from(["", "", "home"]), st.sampled_from(["", "", "x"])
+    slivers = {
+        name: replace(s, node=pinned.get(name, ""), site=draw(at), apart=draw(apart))
+        for name, s in topology.slivers.items()
+    }
     used = draw(st.dictionaries(somewhere, st.builds(Use, st.sampled_from([0.0, 0.03]), st.sampled_from([0.0, 8.0]))))
     keep = draw(
         st.dictionaries(st.sampled_from([*slivers, "gone"]), st.sampled_from([*(n.name for n in nodes), "away"]))
@@ -80,6 +90,10 @@ def test_each_sliver_has_one_node_where_it_is_pinned_and_no_node_has_too_much(re
         return
     assert list(placed) == list(topology.slivers)
     assert all(s.node in ("", placed[name]) for name, s in topology.slivers.items())
+    sites = {n.name: n.site for n in nodes}
+    assert all(s.site in ("", sites[placed[name]]) for name, s in topology.slivers.items())
+    words = [(s.apart, placed[name]) for name, s in topology.slivers.items() if s.apart]
+    assert len(words) == len(set(words))
     taken = use(topology, placed)
     assert not [n.name for n in nodes if n.name in taken and full(n, used.get(n.name, Use()) + taken[n.name])]
     vnis = {link: 1 + i for i, link in enumerate(crossing(topology, placed))}
@@ -276,6 +290,74 @@ def test_a_pin_to_a_full_node_names_another_that_has_room():
 def test_a_pin_to_a_node_that_is_not_there_names_those_that_are():
     with pytest.raises(CapacityError, match=r"'a' is pinned to node 'nowhere'.*n0"):
         place(Topology("s", {"a": Sliver("a", node="nowhere")}), [node("n0")], {}, {})
+
+
+def at_sites(**sites: str) -> list[Node]:
+    return [node(name, 1.0, site=site) for name, site in sites.items()]
+
+
+def of(**slivers: dict) -> Topology:
+    return Topology("s", {name: Sliver(name, **fields) for name, fields in slivers.items()})
+
+
+def test_slivers_that_are_to_be_apart_are_on_different_nodes_though_one_could_hold_all():
+    topology = replace(ring(6), slivers={n: replace(s, apart="x") for n, s in ring(6).slivers.items()})
+    placed = place(topology, [node(f"n{i}") for i in range(6)], {}, {})
+    assert sorted(placed.values()) == [f"n{i}" for i in range(6)]
+
+
+def test_two_words_keep_apart_only_their_own():
+    topology = of(a={"apart": "x"}, b={"apart": "x"}, c={"apart": "y"}, d={"apart": "y"})
+    placed = place(topology, [node("n0"), node("n1")], {}, {})
+    assert placed["a"] != placed["b"] and placed["c"] != placed["d"]
+
+
+def test_one_more_than_nodes_that_are_to_be_apart_is_refused_with_how_many_fit():
+    topology = of(**{f"r{i}": {"apart": "x"} for i in range(4)})
+    with pytest.raises(
+        CapacityError, match=r"without another sliver of `apart: x`, and each of the 3 nodes .* has one"
+    ):
+        place(topology, [node(f"n{i}") for i in range(3)], {}, {})
+
+
+def test_who_is_to_be_apart_from_now_on_leaves_the_other_and_nobody_else_moves():
+    before = {"a": "n0", "b": "n0", "c": "n0"}
+    placed = place(of(a={"apart": "x"}, b={"apart": "x"}, c={}), [node("n0"), node("n1")], {}, before)
+    assert placed == {"a": "n0", "b": "n1", "c": "n0"}
+
+
+def test_a_sliver_is_at_the_site_that_it_asks_for_whatever_its_neighbours_are():
+    topology = ring(4)
+    topology = replace(topology, slivers={**topology.slivers, "r2": replace(topology.slivers["r2"], site="away")})
+    placed = place(topology, at_sites(n0="home", n1="home", n2="away"), {}, {})
+    assert placed["r2"] == "n2"
+
+
+def test_what_may_be_anywhere_makes_room_for_what_asks_for_a_site():
+    """With `i` as the last of both orders the others would fill both nodes in turn, `n0` first."""
+    topology = of(**{name: {} for name in ("h2", *"abcdefghi")} | {"i": {"site": "home"}})
+    nodes = [node("n0", 0.05, site="home"), node("n1", 0.05, site="away")]
+    assert place(topology, nodes, {}, {})["i"] == "n0"
+
+
+@pytest.mark.parametrize(
+    ("slivers", "said"),
+    [
+        ({"a": {"site": "nowhere"}}, r"asks for site 'nowhere', which has no node .*there are: away, home.*node token"),
+        ({"a": {"site": "away", "node": "n0"}}, r"pinned to node 'n0', which is at site 'home'"),
+        ({"a": {"apart": "x", "node": "n0"}, "b": {"apart": "x", "node": "n0"}}, r"'a' and 'b' are pinned .*apart: x"),
+        ({"a": {"apart": "x", "site": "away"}, "b": {"apart": "x", "site": "away"}}, r"node 'n1', the only one .*away"),
+    ],
+)
+def test_wishes_that_no_node_meets_are_told(slivers, said):
+    with pytest.raises(CapacityError, match=said):
+        place(of(**slivers), at_sites(n0="home", n1="away"), {}, {})
+
+
+@pytest.mark.parametrize("wish", [{"site": "home"}, {"apart": "x"}])
+def test_one_machine_refuses_a_site_and_being_apart(wish):
+    with pytest.raises(CapacityError, match="testbed"):
+        embed(of(a=wish, b=wish), [node("n0")])
 
 
 def test_no_node_at_all():

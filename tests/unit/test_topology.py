@@ -170,6 +170,8 @@ slivers:
     label: "São Paulo"
     place: [-23.5, -46.6]
     node: n1.example.org
+    site: princeton
+    apart: cores
     addresses: [10.200.0.1, "FD00:0::1"]
     forward: true
     files: {/etc/motd: hello}
@@ -184,6 +186,8 @@ slivers:
         commands=(Command("ip a"), Command("sleep 9", service=True)),
         forward=True,
         node="n1.example.org",
+        site="princeton",
+        apart="cores",
         place=Place(-23.5, -46.6),
         label="São Paulo",
     )
@@ -547,6 +551,8 @@ def slivers(draw: st.DrawFn, name: str, i: int) -> Sliver:
         ),
         forward=draw(st.none() | st.booleans()),
         node=draw(st.sampled_from(["", "n1", "no", "1.5"])),
+        site=draw(st.sampled_from(["", "princeton", "no", "1"])),
+        apart=draw(st.sampled_from(["", "cores", "no"])),
         place=draw(st.none() | st.builds(Place, st.floats(-90, 90, **FLOATS), st.floats(-180, 180, **FLOATS))),
         label=draw(labels),
     )

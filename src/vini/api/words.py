@@ -51,6 +51,8 @@ class SliverWords(TypedDict, total=False):
     commands: str | Sequence[str | Mapping[str, Any]]
     forward: bool
     node: str
+    site: str
+    apart: str
     place: tuple[float, float]
     addresses: str | Sequence[str]
     mode: str

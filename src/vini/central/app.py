@@ -53,8 +53,10 @@ def make_app(
     clock: Callable[[], float] = time.time,
     routers: Iterable[APIRouter] = (),
     issuer: Issuer | None = None,
+    connected: Callable[[], frozenset[str]] | None = None,
 ) -> FastAPI:
-    """The API.  The database is migrated by whoever runs it; `routers` are those that need more than the store."""
+    """The API.  The database is migrated by whoever runs it; `routers` are those that need more than the store;
+    `connected` tells which nodes can be asked at this moment."""
     app = FastAPI(
         title="VINI",
         version=__version__,
@@ -65,6 +67,7 @@ def make_app(
         redirect_slashes=False,
     )
     app.state.database, app.state.clock, app.state.issuer = database, clock, issuer
+    app.state.connected = connected
     faults.install(app)
     for router in (*(module.router for module in _OURS), *routers):
         app.include_router(router)

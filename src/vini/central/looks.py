@@ -101,7 +101,10 @@ class Looks:
 
         def note() -> None:
             with self._database.transaction() as tx:
-                events.add(tx, at=self._clock(), who=caller.email, what="see flows", kind="flows", target=target.name)
+                events.add(
+                    tx, at=self._clock(), who=caller.email, what="see flows", kind="flows", target=target.name,
+                    source=caller.source,
+                )  # fmt: skip
 
         await asyncio.to_thread(note)
         replies = await every(self._bus.connected(), lambda node: self._bus.ask(node, question))

@@ -52,7 +52,10 @@ class OutsideGrants:
             what = f"grant outside: {', '.join(grant.to)}" if grant else "revoke outside"
             told = self._let_out(tx, row, now) if grant else _shut_in(tx, name)
             generation = slices.generation(tx, name)
-            events.add(tx, at=now, who=caller.email, what=what, kind="slice", target=name, detail=f"{generation}")
+            events.add(
+                tx, at=now, who=caller.email, what=what, kind="slice", target=name, source=caller.source,
+                detail=f"{generation}",
+            )  # fmt: skip
         return told
 
     def _let_out(self, tx: Tx, row: SliceRow, now: float) -> frozenset[str]:

@@ -91,6 +91,7 @@ class Central:
             database,
             clock=clock,
             issuer=issuer,
+            connected=(self._peers or self.hub).connected,
             routers=(join_router(self._take, authority.pem), desired_router(self.testbed, database, clock)),
         )
         self.app.router.routes.append(WebSocketRoute("/v1/uplink", self.hub.endpoint))

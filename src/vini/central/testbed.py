@@ -104,7 +104,10 @@ class Testbed:
             wanted = _at(at, wanted, nodes.all(tx)) if at else wanted
             renamed = _is_renamed(before, topology)
             written = slices.put_topology(tx, name, topology, wanted, now, generation, held, renamed)
-            events.add(tx, at=now, who=caller.email, what=what, kind="slice", target=name, detail=f"{generation}")
+            events.add(
+                tx, at=now, who=caller.email, what=what, kind="slice", target=name, source=caller.source,
+                detail=f"{generation}",
+            )  # fmt: skip
         return Change(generation, lost | frozenset(wanted) | {n for n, s in held.items() if s.objects}, written)
 
     async def foresee(self, caller: Caller, topology: Topology) -> list[str]:

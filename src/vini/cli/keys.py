@@ -39,7 +39,22 @@ def key_command(ctx: click.Context, email: str | None, as_json: bool) -> None:
 @click.pass_context
 def _add(ctx: click.Context, file: Path | None) -> None:
     """Add the public key in FILE; default: ~/.ssh/id_ed25519.pub, or the first that there is."""
-    path = file or next((p for n in _NAMES if (p := Path.home() / ".ssh" / n).exists()), None)
+    text = _public(file or next((p for n in _NAMES if (p := Path.home() / ".ssh" / n).exists()), None))
+    client = remote()
+    made = client.call("POST", f"/persons/{ctx.obj or client.login.email}/keys", Key, {"key": text})
+    line(f"Key {made.id} of {made.person} opens the slivers of all slices of that account.")
+
+
+@key_command.command("blacklist")
+@click.argument("file", type=click.Path(path_type=Path))
+def _blacklist(file: Path) -> None:
+    """Take the public key in FILE from whoever has it, for ever, as an admin: others know its private half."""
+    remote().call("POST", "/key-blacklist", type(None), {"key": _public(file)})
+    line("Nobody may have that key any more; it opens nothing.")
+
+
+def _public(path: Path | None) -> str:
+    """The key in a file; None: there is none."""
     if path is None:
         raise ViniError("There is no key in ~/.ssh; `ssh-keygen -t ed25519` makes one.")
     try:
@@ -48,9 +63,7 @@ def _add(ctx: click.Context, file: Path | None) -> None:
         raise ViniError(f"The key {str(path)!r} can't be read; name a public key, which ends in .pub.") from e
     if "PRIVATE KEY" in text:
         raise ViniError(f"{str(path)!r} is a private key, which never leaves your machine; add {str(path)!r}.pub.")
-    client = remote()
-    made = client.call("POST", f"/persons/{ctx.obj or client.login.email}/keys", Key, {"key": text})
-    line(f"Key {made.id} of {made.person} opens the slivers of all slices of that account.")
+    return text
 
 
 @key_command.command("delete")

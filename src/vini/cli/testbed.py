@@ -18,7 +18,7 @@ from vini.rules.nouns import Guest, NodeRow, Person, Site, Slice
 from vini.rules.quota import Taken
 from vini.rules.wishes import Page
 
-_SILENT_S = 30.0  # a node that wasn't heard for so long is away
+_SILENT_S = 30.0  # a node that wasn't heard for so long is away, where the central doesn't say
 
 
 def _time(seconds: float) -> str:
@@ -41,7 +41,7 @@ def nodes_command(site: str, rtt: bool, as_json: bool) -> None:
         return
     rows = remote().pages("/nodes", Page[NodeRow], site=site)
     if as_json:
-        dump([{**_fields(row), "public_key": row.public_key.hex()} for row in rows])
+        dump([_fields(row) for row in rows])
         return
     table(("NODE", "SITE", "STATE", "HEARD", "ADDRESS", "CORES", "MEMORY", "CLOCK"), [_node(row) for row in rows])
     for row in rows:
@@ -52,12 +52,14 @@ def nodes_command(site: str, rtt: bool, as_json: bool) -> None:
 
 
 def _fields(row: NodeRow) -> dict[str, object]:
-    return {f: getattr(row, f) for f in row.__struct_fields__}
+    fields = {f: getattr(row, f) for f in row.__struct_fields__}
+    return {**fields, "public_key": row.public_key.hex(), "capabilities": sorted(row.capabilities)}
 
 
 def _node(row: NodeRow) -> tuple[str, ...]:
     ago = time.time() - row.last_heard
-    heard = "never" if not row.last_heard else "now" if ago < _SILENT_S else f"{ago:.0f} s ago"
+    here = ago < _SILENT_S if row.connected is None else row.connected
+    heard = "now" if here else f"{ago:.0f} s ago" if row.last_heard else "never"
     clock = f"{row.clock_offset_s * 1000:+.1f} ms"
     return row.name, row.site, row.boot_state, heard, row.address, f"{row.cores:g}", f"{row.memory_mib} MiB", clock
 
@@ -67,8 +69,18 @@ def _node(row: NodeRow) -> tuple[str, ...]:
 @click.pass_context
 def site_command(ctx: click.Context, as_json: bool) -> None:
     """Sites: list them, or add one."""
-    if ctx.invoked_subcommand:
-        return
+    if not ctx.invoked_subcommand:
+        _show_sites(as_json)
+
+
+@click.command("sites")
+@json_option
+def sites_command(as_json: bool) -> None:
+    """The sites of the testbed, as `vini site` lists them."""
+    _show_sites(as_json)
+
+
+def _show_sites(as_json: bool) -> None:
     rows = remote().pages("/sites", Page[Site])
     if as_json:
         dump([{f: getattr(row, f) for f in row.__struct_fields__} for row in rows])
@@ -221,10 +233,8 @@ def slice_command(ctx: click.Context, as_json: bool) -> None:
 @click.option("--share", multiple=True, metavar="EMAIL", help="Who else may use it.")
 def _create(name: str, description: str, url: str, share: tuple[str, ...]) -> None:
     """Create a slice, named SITE_NAME; it lives for two weeks, and longer when it is renewed."""
-    client = remote()
-    made = client.call("POST", "/slices", Slice, {"name": name, "description": description, "url": url})
-    for email in share:
-        made = client.call("PUT", f"/slices/{name}/members/{email}", Slice)
+    body = {"name": name, "description": description, "url": url, **({"members": share} if share else {})}
+    made = remote().call("POST", "/slices", Slice, body)
     line(f"Slice {made.name} is there until {_time(made.expires)}; members: {', '.join(made.members)}.")
     note(f"Next: vini up FILE --slice {made.name}")
 

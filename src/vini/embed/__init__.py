@@ -125,7 +125,26 @@ def _where(topology: Topology, nodes: Sequence[Node], placed: Mapping[str, str] 
                 f"(it has: {known}); remove `node:` or name one of these."
             )
         where[name] = by_name[chosen]
+    _check_wishes(topology, where)
     return where
+
+
+def _check_wishes(topology: Topology, where: Mapping[str, Node]) -> None:
+    """Raises CapacityError where a sliver is not at its site, or beside one that it is to be apart from."""
+    first: dict[tuple[str, str], str] = {}
+    for name, sliver in topology.slivers.items():
+        node = where[name]
+        if sliver.site not in ("", node.site):
+            raise CapacityError(
+                f"Sliver {name!r} asks for site {sliver.site!r}, and node {node.name!r} is "
+                f"{f'at site {node.site!r}' if node.site else 'at no site'}; remove `site:`, or use a testbed."
+            )
+        other = first.setdefault((sliver.apart, node.name), name)
+        if sliver.apart and other != name:
+            raise CapacityError(
+                f"Slivers {other!r} and {name!r} are to be on different nodes (`apart: {sliver.apart}`), and would "
+                f"both be on node {node.name!r}; remove `apart:`, or use a testbed of several nodes."
+            )
 
 
 # --- slivers ----------------------------------------------------------------------------------

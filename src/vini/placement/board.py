@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
 from vini.layout import link_name
@@ -27,6 +28,7 @@ class Board:
         settled: Collection[str],
     ):
         self.at: dict[str, str] = {}
+        self._apart = Counter[tuple[str, str]]()  # (word, node): how many slivers there are apart by that word
         self.slivers = topology.slivers
         self.links: dict[str, list[tuple[str, Link]]] = {name: [] for name in topology.slivers}
         for link in topology.links:
@@ -74,9 +76,19 @@ class Board:
         stay = self._keep.get(name) == node and self._keep.get(neighbour) == other
         return not (stay and link_name(link) in self._settled)
 
+    def at_site(self, name: str, node: str) -> bool:
+        """Whether a node is of the site that a sliver asks for."""
+        return self.slivers[name].site in ("", self.rooms[node].node.site)
+
+    def is_apart(self, name: str, node: str) -> bool:
+        """Whether no other sliver is there that a sliver is to be apart from."""
+        word = self.slivers[name].apart
+        return not word or self._apart[word, node] == int(self.at.get(name) == node)
+
     def fits(self, name: str, node: str) -> bool:
         """Whether a sliver can be there."""
-        able = self.rooms[node].holds(self.costs[name]) and not self.lacking(name, node)
+        may = self.at_site(name, node) and self.is_apart(name, node)
+        able = may and self.rooms[node].holds(self.costs[name]) and not self.lacking(name, node)
         return able and self.joins(name, node)
 
     def put(self, name: str, node: str) -> None:
@@ -86,5 +98,13 @@ class Board:
             self.rooms[old].take(self.costs[name], -1)
         else:
             self.rest += self.costs[name] * -1
-        self.at[name] = node
+        self.stand(name, node)
         self.rooms[node].take(self.costs[name])
+
+    def stand(self, name: str, node: str) -> None:
+        """The same, but what it takes counts where it was."""
+        if word := self.slivers[name].apart:
+            if old := self.at.get(name):
+                self._apart[word, old] -= 1
+            self._apart[word, node] += 1
+        self.at[name] = node

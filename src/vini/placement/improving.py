@@ -39,10 +39,12 @@ def _change_places(board: Board, name: str, node: str, gain: int, free: Collecti
             continue
         board.rooms[node].take(board.costs[other], -1)
         board.rooms[here].take(board.costs[name], -1)
-        board.at[name], board.at[other] = node, here
+        board.stand(name, node)
+        board.stand(other, here)
         fit = board.fits(name, node) and board.fits(other, here)
         if not fit:
-            board.at[name], board.at[other] = here, node
+            board.stand(name, here)
+            board.stand(other, node)
         board.rooms[board.at[name]].take(board.costs[name])
         board.rooms[board.at[other]].take(board.costs[other])
         if fit:

@@ -35,11 +35,12 @@ def grown(board: Board) -> Iterator[str]:
 
 
 def largest_first(board: Board) -> Iterator[str]:
-    """What is hard to find room for comes first (first fit decreasing)."""
+    """What may not be anywhere, then what is hard to find room for (first fit decreasing)."""
     waiting = board.slivers.keys() - board.at.keys()
 
-    def size(name: str) -> tuple[float, float, float, float, str]:
-        taken = cost(board.slivers[name])
-        return -taken.mbit, -taken.memory_mib, -taken.cores, -taken.disk_mb, name
+    def size(name: str) -> tuple[bool, bool, float, float, float, float, str]:
+        sliver = board.slivers[name]
+        taken = cost(sliver)
+        return not sliver.site, not sliver.apart, -taken.mbit, -taken.memory_mib, -taken.cores, -taken.disk_mb, name
 
     yield from sorted(waiting, key=size)

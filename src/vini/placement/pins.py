@@ -29,6 +29,18 @@ def _check_pin(board: Board, name: str, node: str) -> None:
             f"Sliver {name!r} is pinned to node {node!r}, which is not there or takes no slices; "
             f"remove `node:` or name another (there are: {some})."
         )
+    if not board.at_site(name, node):
+        raise CapacityError(
+            f"Sliver {name!r} is pinned to node {node!r}, which is at site {board.rooms[node].node.site!r}, and asks "
+            f"for site {board.slivers[name].site!r}; remove `node:` or `site:`."
+        )
+    if not board.is_apart(name, node):
+        word = board.slivers[name].apart
+        beside = next(s for s, at in board.at.items() if at == node and board.slivers[s].apart == word)
+        raise CapacityError(
+            f"Slivers {beside!r} and {name!r} are pinned to node {node!r}, and are to be apart (`apart: {word}`); "
+            "pin one to another node, or remove its `node:` or `apart:`."
+        )
     if lacking := board.lacking(name, node):
         raise Unsupported(
             f"Sliver {name!r} is pinned to node {node!r}, which lacks {listed(lacking)}; look at `vini doctor` "

@@ -15,14 +15,20 @@ from vini.plugins.tunnels import apart
 
 def refusal(board: Board, name: str) -> CapacityError | Unsupported:
     """Which node comes nearest, what it lacks, and what would fit.  Unsupported where none has what is needed."""
-    able = [node for node in board.among if not board.lacking(name, node)]
+    among = [node for node in board.among if board.at_site(name, node)]
+    if not among:
+        return _no_node_of_site(board, name)
+    able = [node for node in among if not board.lacking(name, node)]
     if not able:
-        least = min(board.among, key=lambda n: (len(board.lacking(name, n)), n))
+        least = min(among, key=lambda n: (len(board.lacking(name, n)), n))
         return Unsupported(
             f"No node can hold sliver {name!r}: the nearest, node {least!r}, lacks "
             f"{listed(board.lacking(name, least))}; look at `vini doctor` there, or change the sliver."
         )
     taken, fitting = board.costs[name], f"{len(board.at)} of the {len(board.slivers)} slivers fit"
+    if not any(board.is_apart(name, node) for node in able):
+        return CapacityError(f"{_beside(board, name, able)}; {fitting}; join a node, or take `apart:` from some.")
+    able = [node for node in able if board.is_apart(name, node)]
     lacks = {n: board.rooms[n].lacks(taken) for n in able}
     nearest = min(able, key=lambda n: (lacks[n].mbit, lacks[n].memory_mib, lacks[n].cores, lacks[n].disk_mb, n))
     short = board.rooms[nearest].lacks(taken)
@@ -40,6 +46,25 @@ def refusal(board: Board, name: str) -> CapacityError | Unsupported:
         f"No node has room for sliver {name!r}, which takes {taken}: the nearest, node {nearest!r}, has "
         f"{short_of(short)} too little free{unsaid(board, nearest, short)}; {fitting}; "
         + (lighter or "leave some slivers out, or join a node.")
+    )
+
+
+def _no_node_of_site(board: Board, name: str) -> CapacityError:
+    site, known = board.slivers[name].site, sorted({room.node.site for room in board.rooms.values()})
+    return CapacityError(
+        f"Sliver {name!r} asks for site {site!r}, which has no node that this slice may be on; remove `site:`, name "
+        f"another (there are: {', '.join(known)}), or join a machine of it: `vini node token --site {site}`."
+    )
+
+
+def _beside(board: Board, name: str, held: Sequence[str]) -> str:
+    """That one that it is to be apart from is on each of these nodes already."""
+    sliver = board.slivers[name]
+    where = f" at site {sliver.site!r}" if sliver.site else ""
+    nodes = f"each of the {len(held)} nodes" if len(held) > 1 else f"node {held[0]!r}, the only one"
+    return (
+        f"Sliver {name!r} is to be on a node without another sliver of `apart: {sliver.apart}`, and {nodes} that "
+        f"could hold it{where} has one"
     )
 
 

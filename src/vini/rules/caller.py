@@ -20,6 +20,7 @@ class Caller(Value, frozen=True):
     roles: frozenset[tuple[str, str]] = frozenset()  # (role, `login_base` or EVERYWHERE)
     scopes: frozenset[str] = frozenset(SCOPES)  # of the token that he came with
     at: float = 0.0  # this moment, Unix time: what somebody had until then he has not any more
+    source: str = ""  # the address that he came from; "": not known
 
     @property
     def is_admin(self) -> bool:

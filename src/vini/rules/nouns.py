@@ -97,6 +97,7 @@ class NodeRow(Row, frozen=True):
     disk_mb: int = 0
     rate_mbit: float = 0.0  # as in NodeSaid
     failing: tuple[str, ...] = ()  # as in NodeSaid, as it was when it was last heard
+    connected: bool | None = None  # at this moment, to any central; None: not looked up
 
     @property
     def node(self) -> Node:
@@ -242,7 +243,7 @@ class InitScript(Row, frozen=True):
 
 
 class ConfFile(Row, frozen=True):
-    """A file that nodes get: one node, those of a nodegroup, or all."""
+    """A file for one node, for those of a nodegroup, or for all; kept for whoever configures them."""
 
     id: int
     path: str

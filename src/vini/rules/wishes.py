@@ -165,11 +165,12 @@ class ChangeNode(Value, frozen=True):
 
 
 class NewSlice(Value, frozen=True):
-    """A slice; its name begins with its site's and a "_"."""
+    """A slice; its name begins with its site's and a "_".  `members` may use it besides its creator."""
 
     name: SliceName
     description: Text = ""
     url: Url = ""
+    members: tuple[Email, ...] = ()
 
 
 class ChangeSlice(Value, frozen=True):

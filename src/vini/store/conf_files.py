@@ -1,4 +1,5 @@
-"""Conf files: files that nodes get; one for a node goes before one for its nodegroup, and that before one for all."""
+"""Conf files, kept for who configures nodes; one for a node goes before one for its nodegroup, and that before one for
+all."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from vini.model import NotFound
 from vini.rules.access import absent
 from vini.rules.errors import Invalid
 from vini.rules.nouns import ConfFile
+from vini.rules.tags import conf_files_of
 from vini.store import nodegroups, nodes
 from vini.store.database import Tx
 from vini.store.page import AnyRow
@@ -59,6 +61,12 @@ def get(tx: Tx, number: int) -> ConfFile:
 def all(tx: Tx) -> list[ConfFile]:
     """In the order in which they came."""
     return [_file(row) for row in tx.execute(_QUERY.order_by(conf_files.c.id))]
+
+
+def of_node(tx: Tx, node: str) -> list[ConfFile]:
+    """Those that hold for a node, by path."""
+    groups = [g.name for g in nodegroups.all(tx) if node in g.nodes]
+    return list(conf_files_of(all(tx), node, groups).values())
 
 
 def delete(tx: Tx, number: int) -> None:

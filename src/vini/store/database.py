@@ -169,6 +169,8 @@ def _remedy(e: DBAPIError) -> str:
         return "`vini central init` makes its tables, if it is the right one."
     if "readonly" in text or "read-only" in text or "permission" in text:
         return "Let the central's user write there."
+    if "unable to open" in text:
+        return "See that the directory is there, and that the central's user may write in it."
     if "full" in text or "no space" in text:
         return "Make room on its disk and try again."
     return "See that it runs and that its URL is right, then try again."

@@ -9,6 +9,7 @@ from vini.model import PROTOCOLS
 from vini.text.schema import BOOLEAN, Either, Headed, Key, ListOf, MapOf, Section, integer, real, words
 from vini.topology.scalars import (
     ADDRESS,
+    APART,
     AREA,
     COMMAND,
     DAEMON,
@@ -43,6 +44,7 @@ from vini.topology.scalars import (
     RATE,
     REFERENCE,
     SHARE,
+    SITE_NAME,
     SLICE_NAME,
     SLIVER_NAME,
     TRACE,
@@ -182,6 +184,8 @@ SLIVER_PROPERTIES = {
     "forward": Key(BOOLEAN, "Forward packets; default: routers do, hosts do not."),
     "outside": Key(BOOLEAN, "A vif `outside` to the world, for what an operator grants the slice; default false."),
     "node": Key(NODE_NAME, "The physical node to run on; default: anywhere."),
+    "site": Key(SITE_NAME, "Run on a node of this site; default: of any."),
+    "apart": Key(APART, "A word of your own: slivers with the same one are on different nodes; default: none."),
     "expected": Key(BOOLEAN, "`false`: nothing is expected of it, nor of ways through it; default true."),
     "place": Key(ListOf(real(-180, 180)), "Where it is on the map: [latitude, longitude] in degrees (WGS 84)."),
 }

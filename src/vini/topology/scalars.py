@@ -253,6 +253,8 @@ GROUP_NAME = _matching(names.SLICE_NAME, "a group's name", "use a-z, 0-9, '_' an
 NODE_NAME = _matching(
     re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}\Z"), "a node's name", "use letters, digits, '-', '_' and '.'"
 )
+SITE_NAME = _matching(re.compile(r"[a-z0-9]{1,20}\Z"), "a site's name", "use its short name, as `vini site` lists it")
+APART = _matching(names.SLICE_NAME, "a word for 'apart'", "use a-z, 0-9, '_' and '-' inside, at most 40 characters")
 VIF_NAME = Text(_read_vif, {"type": "string", "pattern": _pattern(names.VIF_NAME)})
 REFERENCE = Text(str, _ANY_NAME)  # to a sliver or group: checked where all names are known
 ADDRESS = _text(_read_address, r"^[0-9A-Fa-f:.]+/[0-9]+$")

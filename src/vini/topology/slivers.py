@@ -80,8 +80,8 @@ def _sliver(
     name: str, fields: Fields, at: Mark, there: Versions, program: Program | None, mistakes: Mistakes
 ) -> Sliver:
     plain = (
-        "forward", "node", "label", "image", "initscript", "mode", "runtime", "expected", "outside", "state",
-        "restarts", "resets",
+        "forward", "node", "site", "apart", "label", "image", "initscript", "mode", "runtime", "expected", "outside",
+        "state", "restarts", "resets",
     )  # fmt: skip
     optional: dict[str, Any] = {k: fields[k].value for k in plain if k in fields}
     volumes = _volumes(fields)

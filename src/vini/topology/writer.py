@@ -175,8 +175,9 @@ def _sliver(sliver: Sliver, usual: Routing | None) -> Written:
         written["place"] = [sliver.place.latitude, sliver.place.longitude]
     if sliver.mode != "kernel":
         written["mode"] = sliver.mode
-    if sliver.node:
-        written["node"] = sliver.node
+    for key in ("node", "site", "apart"):
+        if getattr(sliver, key):
+            written[key] = getattr(sliver, key)
     if sliver.routing is None and usual is not None and sliver.mode != "switch":
         written["routing"] = "none"
     elif sliver.routing is not None and (own := _differences(sliver.routing, usual or Routing())):

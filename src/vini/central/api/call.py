@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Annotated, Any
 
@@ -60,9 +60,17 @@ class Call:
         return found
 
     def who(self) -> Caller:
-        """The caller.  Raises Unauthenticated."""
+        """The caller, with where he came from.  Raises Unauthenticated."""
         with self.database.reading() as tx:
-            return tokens.whose(tx, self.secret, self.now)
+            return replace(tokens.whose(tx, self.secret, self.now), source=self.source)
+
+    def connected(self, nodes: Sequence[NodeRow]) -> list[NodeRow]:
+        """The same, each with whether it is connected; as they are where this app reaches none."""
+        there: Callable[[], frozenset[str]] | None = self._request.app.state.connected
+        if there is None:
+            return list(nodes)
+        names = there()
+        return [replace(node, connected=node.name in names) for node in nodes]
 
     def read(self, ask: Do) -> Response:
         """What `ask` gives, as it is at one moment."""
@@ -99,6 +107,11 @@ class Call:
             return
         if etag(value) not in (tag.strip() for tag in wanted.split(",")):
             raise Mismatch("Somebody changed this since you looked; look again, then change what is there now.")
+
+    def note(self, who: str, what: str, kind: str, target: str) -> None:
+        """What was done elsewhere than in the database is an event too."""
+        with self.database.transaction() as tx:
+            self._note(tx, who, what, kind, target)
 
     def note_fault(self, who: str, what: str, kind: str, target: str, e: ViniError) -> None:
         """What was refused to somebody whom we know is an event too."""
@@ -142,7 +155,7 @@ def shown(value: Any, status: int = 200) -> Response:
 def etag(value: Any) -> str:
     """Changes with what is shown; of a node not with its heartbeat, and how its agent is."""
     if isinstance(value, NodeRow):
-        value = replace(value, last_heard=0.0, clock_offset_s=0.0, clock_error_s=0.0, failing=())
+        value = replace(value, last_heard=0.0, clock_offset_s=0.0, clock_error_s=0.0, failing=(), connected=None)
     return f'"{hashlib.sha256(_encoder.encode(value)).hexdigest()[:24]}"'
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import APIRouter, Depends, Query, Request, Response, WebSocket, WebSocketDisconnect
+from fastapi import APIRouter, Depends, Path, Query, Request, Response, WebSocket, WebSocketDisconnect
 
 from vini import bus
 from vini.central.api.call import Asked, Call, SliceName, WordName, shown
@@ -55,6 +55,7 @@ class Row(Value, frozen=True):
 
 Wait = Annotated[float, Query(ge=0, le=_LONGEST_WAIT_S, description="How long to wait for the nodes, s.")]
 At = Annotated[float, Query(ge=0, le=1e11, description="When the nodes are to act, Unix time, s; 0: at once.")]
+MapName = Annotated[str, Path(pattern=r"^[^\x00/]{1,200}$")]
 What = Annotated[str, Query(pattern=r"^[^\x00]{1,200}$", description="What the slice's log calls it.")]
 Granted = Annotated[OutsideGrant, Depends(body(OutsideGrant))]
 Wanted = Annotated[Topology, Depends(body(Topology, _MOST_BYTES))]
@@ -217,7 +218,7 @@ def _programs(router: APIRouter, testbed: Testbed) -> None:
 
     @route(router, "PUT", "/slices/{name}/slivers/{sliver}/maps/{table}", takes=Row, status=204)
     async def put_row(
-        call: Asked, name: SliceName, sliver: WordName, table: str, row: Annotated[Row, Depends(body(Row))]
+        call: Asked, name: SliceName, sliver: WordName, table: MapName, row: Annotated[Row, Depends(body(Row))]
     ) -> Response:
         """Set a row of a map of a sliver's program, or take it out."""
         try:
@@ -225,8 +226,13 @@ def _programs(router: APIRouter, testbed: Testbed) -> None:
             value = None if row.value is None else bytes.fromhex(row.value)
         except ValueError as e:
             raise Invalid("A key and a value are bytes, each two hexadecimal digits.") from e
-        caller = await asyncio.to_thread(call.who)
-        await testbed.inside.ask_sliver(caller, name, sliver, bus.WriteRow(f"{name}.{sliver}", table, key, value))
+        caller, what = await asyncio.to_thread(call.who), f"write row: {sliver} {table}"
+        try:
+            await testbed.inside.ask_sliver(caller, name, sliver, bus.WriteRow(f"{name}.{sliver}", table, key, value))
+        except ViniError as e:
+            await asyncio.to_thread(call.note_fault, caller.email, what, "slice", name, e)
+            raise
+        await asyncio.to_thread(call.note, caller.email, what, "slice", name)
         return shown(None)
 
 

@@ -1,4 +1,4 @@
-"""Initscripts, which slivers run at each boot, and conf files, which nodes get."""
+"""Initscripts, which slivers run at each boot, and conf files, which are kept for whoever configures nodes."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Annotated
 from fastapi import Depends, Response
 from msgspec import UNSET
 
-from vini.central.api.call import Asked, Number, WordName
+from vini.central.api.call import Asked, NodeName, Number, WordName
 from vini.central.api.describe import body, route, routes
 from vini.rules import Caller, Target, may
 from vini.rules.nouns import ConfFile, InitScript
 from vini.rules.wishes import NewConfFile, NewInitScript, Page
-from vini.store import conf_files, initscripts
+from vini.store import conf_files, initscripts, nodes
 from vini.store.database import Tx
 
 router = routes("files")
@@ -59,6 +59,17 @@ def list_conf_files(call: Asked) -> Response:
     def ask(tx: Tx, caller: Caller) -> Page[ConfFile]:
         may(caller, "see conf file", Target("conf file", "any"))
         return Page(conf_files.all(tx))
+
+    return call.read(ask)
+
+
+@route(router, "GET", "/nodes/{name}/conf-files", gives=Page[ConfFile])
+def list_conf_files_of_node(call: Asked, name: NodeName) -> Response:
+    """Those that hold for a node, by path: its own go before its nodegroup's, and those before what is for all."""
+
+    def ask(tx: Tx, caller: Caller) -> Page[ConfFile]:
+        may(caller, "see conf file", Target("conf file", "any"))
+        return Page(conf_files.of_node(tx, nodes.get(tx, name).name))
 
     return call.read(ask)
 

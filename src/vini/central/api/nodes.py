@@ -25,7 +25,8 @@ def list_nodes(
 
     def ask(tx: Tx, caller: Caller) -> Page[NodeRow]:
         may(caller, "see node", Target("node", "any"))
-        return paged(nodes.some(tx, cursor or None, limit, name, site, boot_state), "name")
+        rows, more = nodes.some(tx, cursor or None, limit, name, site, boot_state)
+        return paged((call.connected(rows), more), "name")
 
     return call.read(ask)
 
@@ -53,7 +54,7 @@ def get_node(call: Asked, name: NodeName) -> Response:
 
     def ask(tx: Tx, caller: Caller) -> NodeRow:
         may(caller, "see node", Target("node", name))
-        return nodes.get(tx, name)
+        return call.connected([nodes.get(tx, name)])[0]
 
     return call.read(ask)
 

@@ -40,7 +40,7 @@ def get_slice(call: Asked, name: SliceName) -> Response:
 
 @route(router, "POST", "/slices", takes=NewSlice, gives=Slice, status=201)
 def add_slice(call: Asked, wish: Annotated[NewSlice, Depends(body(NewSlice))]) -> Response:
-    """A new slice, with its creator as a member; it lives for two weeks, and longer when it is renewed."""
+    """A new slice, with its creator and others as members; it lives for two weeks, and longer when it is renewed."""
 
     def do(tx: Tx, caller: Caller) -> Slice:
         site = sites.get(tx, site_of(wish.name), lock=True)
@@ -48,7 +48,8 @@ def add_slice(call: Asked, wish: Annotated[NewSlice, Depends(body(NewSlice))]) -
         if not site.enabled:
             raise Invalid(f"Site {site.login_base!r} is disabled; ask an admin to enable it.")
         row = slices.add(tx, wish.name, caller.email, call.now, wish.description, wish.url)
-        members.add(tx, row.id, caller.email)
+        for email in (caller.email, *wish.members):
+            members.add(tx, row.id, email)
         return slices.get(tx, wish.name).shown
 
     return call.write("create slice", "slice", wish.name, do, 201)
