@@ -84,10 +84,13 @@ def unspoilt(measure: Callable[[], T], good: Callable[[T], bool], tries: int = 5
 
 
 def run(*argv: str | Path, check: bool = True) -> str:
-    """A program's output, both channels."""
-    done = subprocess.run([str(a) for a in argv], capture_output=True, text=True, timeout=60)
+    """A program's output; of one that failed, with its complaints.
+
+    Not of one that succeeded: ip(8) complains of a namespace that somebody else makes or deletes at that moment.
+    """
+    done = subprocess.run([str(a) for a in argv], capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
     assert not check or done.returncode == 0, f"{argv}: {done.stdout}{done.stderr}"
-    return done.stdout + done.stderr
+    return done.stdout + (done.stderr if done.returncode else "")
 
 
 class OwnPlace:
