@@ -8,7 +8,9 @@ import os
 import select
 import signal
 import subprocess
+import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -91,6 +93,33 @@ def run(*argv: str | Path, check: bool = True) -> str:
     done = subprocess.run([str(a) for a in argv], capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
     assert not check or done.returncode == 0, f"{argv}: {done.stdout}{done.stderr}"
     return done.stdout + (done.stderr if done.returncode else "")
+
+
+def forked(act: Callable[[], object], within: float = 120.0) -> bool:
+    """Done in a child of this process; False: SIGKILL ended it.  Fails where anything else did.
+
+    The child ends here in any case: as a second pytest it would read what the first one is told.
+    """
+    child = os.fork()
+    if child == 0:
+        try:
+            act()
+            os._exit(0)
+        finally:
+            traceback.print_exc()
+            sys.stderr.flush()
+            os._exit(1)
+    process = os.pidfd_open(child)
+    try:
+        ended = select.select([process], [], [], within)[0]
+        if not ended:
+            signal.pidfd_send_signal(process, signal.SIGKILL)
+    finally:
+        os.close(process)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert ended, f"the child has not ended within {within:g} s"
+    assert code in (0, -signal.SIGKILL), "the child failed; standard error says how"
+    return code == 0
 
 
 class OwnPlace:
