@@ -201,6 +201,7 @@ VANDALS = {
 }
 
 
+@pytest.mark.parametrize("pair", ["IPv4"], indirect=True)  # what is spoilt knows no version of the underlay
 @pytest.mark.parametrize("what", VANDALS)
 def test_what_a_hand_does_to_it_is_put_right_with_the_next_look(pair, what):
     pair.up(sharing(Traffic(max_mbit=5), Traffic()), PLACED)
