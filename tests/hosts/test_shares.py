@@ -242,7 +242,9 @@ def test_a_change_loses_nothing_of_what_flows_and_a_sliver_that_goes_leaves_the_
         sender.sendall(bytes(100_000))
         got = 0
         while got < 100_000:
-            got += len(receiver.recv(1 << 16))
+            part = receiver.recv(1 << 16)
+            assert part, f"it ended after {got} bytes"
+            got += len(part)
     slivers = {n: s for n, s in pair.topology.slivers.items() if n in "by"}
     pair.up(replace(pair.topology, slivers=slivers, links=pair.topology.links[1:]), PLACED, generation=3)
     assert set(record.held(pair.hosts["one"].own.place)) == {B}
