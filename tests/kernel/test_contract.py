@@ -445,7 +445,7 @@ class TestTunnels:
     def test_its_number_is_free_again_when_its_namespace_was_made_anew(self, real):
         for _ in range(3):
             run("ip", "netns", "delete", real.own.place.netns(B).name)
-            assert real.one_pass(WHOLE) == {}
+            eventually(lambda: real.one_pass(WHOLE) == {})  # the kernel of a busy machine takes seconds for it
             assert real.see() == WHOLE
 
 
