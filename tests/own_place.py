@@ -85,14 +85,14 @@ def unspoilt(measure: Callable[[], T], good: Callable[[T], bool], tries: int = 5
     raise AssertionError(f"none of {tries} measurements is good: {found}")
 
 
-def run(*argv: str | Path, check: bool = True) -> str:
-    """A program's output; of one that failed, with its complaints.
+def run(*argv: str | Path, check: bool = True, both: bool = False) -> str:
+    """A program's output; of one that failed, and with `both`, what it wrote to standard error, too.
 
-    Not of one that succeeded: ip(8) complains of a namespace that somebody else makes or deletes at that moment.
+    Not of others: ip(8) complains of a namespace that somebody else makes or deletes at that moment.
     """
     done = subprocess.run([str(a) for a in argv], capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
     assert not check or done.returncode == 0, f"{argv}: {done.stdout}{done.stderr}"
-    return done.stdout + (done.stderr if done.returncode else "")
+    return done.stdout + (done.stderr if both or done.returncode else "")
 
 
 def forked(act: Callable[[], object], within: float = 120.0) -> bool:
