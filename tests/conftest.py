@@ -15,6 +15,7 @@ TESTS = Path(__file__).parent
 pytest.register_assert_rewrite(*(p.stem for p in TESTS.glob("*.py")))  # a failure in them says what was what, too
 
 import kernel_machine  # noqa: E402
+import time_limit  # noqa: E402
 from own_place import OwnPlace, place_below  # noqa: E402
 
 from vini.node import probe  # noqa: E402
@@ -30,6 +31,7 @@ def pytest_configure(config: pytest.Config) -> None:
     SIGTERM, which timeout(1) sends, ends us as tidily as Ctrl-C: fixtures take down what they made on the machine.
     """
     config.pluginmanager.register(kernel_machine)
+    config.pluginmanager.register(time_limit)
     if not config.getoption("--kernel-machine"):  # there, all is read-only
         _compile_once()
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -44,9 +46,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """
     for item in items:
         if item.get_closest_marker("other_kernel"):  # many tests, each with a limit of its own
-            item.add_marker(pytest.mark.timeout(2000))
+            item.add_marker(pytest.mark.takes(2000))
         elif config.getoption("--chaos-rounds"):
-            item.add_marker(pytest.mark.timeout(0))
+            item.add_marker(pytest.mark.takes(0))
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: LONGEST_FIRST.index(item.path.relative_to(TESTS).parts[0]))
 

@@ -145,8 +145,13 @@ class Engine:
             self._process = subprocess.Popen(
                 [natsserver.PROGRAM, "-c", str(self.configuration)], stdin=subprocess.DEVNULL, stdout=out, stderr=out
             )
-        while socket.socket().connect_ex(("127.0.0.1", self.port)):
+        while not self._listens():
             assert self._process.poll() is None, log.read_text()
+            time.sleep(0.01)
+
+    def _listens(self) -> bool:
+        with socket.socket() as dialled:
+            return dialled.connect_ex(("127.0.0.1", self.port)) == 0
 
     def kill(self) -> None:
         """SIGKILL."""

@@ -8,7 +8,9 @@ import os
 import select
 import signal
 import subprocess
+import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -83,11 +85,41 @@ def unspoilt(measure: Callable[[], T], good: Callable[[T], bool], tries: int = 5
     raise AssertionError(f"none of {tries} measurements is good: {found}")
 
 
-def run(*argv: str | Path, check: bool = True) -> str:
-    """A program's output, both channels."""
-    done = subprocess.run([str(a) for a in argv], capture_output=True, text=True, timeout=60)
+def run(*argv: str | Path, check: bool = True, both: bool = False) -> str:
+    """A program's output; of one that failed, and with `both`, what it wrote to standard error, too.
+
+    Not of others: ip(8) complains of a namespace that somebody else makes or deletes at that moment.
+    """
+    done = subprocess.run([str(a) for a in argv], capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
     assert not check or done.returncode == 0, f"{argv}: {done.stdout}{done.stderr}"
-    return done.stdout + done.stderr
+    return done.stdout + (done.stderr if both or done.returncode else "")
+
+
+def forked(act: Callable[[], object], within: float = 120.0) -> bool:
+    """Done in a child of this process; False: SIGKILL ended it.  Fails where anything else did.
+
+    The child ends here in any case: as a second pytest it would read what the first one is told.
+    """
+    child = os.fork()
+    if child == 0:
+        try:
+            act()
+            os._exit(0)
+        finally:
+            traceback.print_exc()
+            sys.stderr.flush()
+            os._exit(1)
+    process = os.pidfd_open(child)
+    try:
+        ended = select.select([process], [], [], within)[0]
+        if not ended:
+            signal.pidfd_send_signal(process, signal.SIGKILL)
+    finally:
+        os.close(process)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert ended, f"the child has not ended within {within:g} s"
+    assert code in (0, -signal.SIGKILL), "the child failed; standard error says how"
+    return code == 0
 
 
 class OwnPlace:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,7 +19,7 @@ _numbers = itertools.count()
 def cluster() -> Iterator[postgres.Cluster]:
     if why := postgres.missing():
         pytest.skip(why)
-    made = postgres.Cluster(Path(tempfile.mkdtemp(prefix="vini-pg-")))  # a socket's path must be short: unix(7)
+    made = postgres.Cluster()
     yield made
     made.stop()
 
@@ -48,15 +47,18 @@ def _migrated(url: str) -> None:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """Of a database: with its tables for a test that uses `database`, else empty."""
     has_tables = "database" in request.fixturenames
     if request.param == "sqlite":
         if has_tables:
             shutil.copy(request.getfixturevalue("migrated_file"), tmp_path / "central.db")
-        return f"sqlite:///{tmp_path}/central.db"
+        yield f"sqlite:///{tmp_path}/central.db"
+        return
     template = request.getfixturevalue("migrated_name") if has_tables else ""
-    return request.getfixturevalue("cluster").create(f"test{next(_numbers)}", template)
+    cluster, name = request.getfixturevalue("cluster"), f"test{next(_numbers)}"
+    yield cluster.create(name, template)
+    cluster.drop(name)
 
 
 @pytest.fixture

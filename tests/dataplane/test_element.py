@@ -25,7 +25,7 @@ from vini.dataplane.build import FLAGS, sources
 from vini.dataplane.element import Element
 from vini.model import DriverError
 
-pytestmark = [pytest.mark.alone, pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")]
+pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
 
 PATIENCE_S = 20.0  # for what must come: a busy machine may pause
 HEADER = bytes(10)  # struct virtio_net_hdr

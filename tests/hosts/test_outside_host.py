@@ -27,7 +27,7 @@ def vini(world: World, tmp_path) -> Iterator:
 
     def call(*words: str) -> str:
         argv = ["nsenter", f"--net={world.host}", "--", "env", "-C", tmp_path, *environment, sys.executable, "-m"]
-        return run(*argv, "vini.cli", *words)
+        return run(*argv, "vini.cli", *words, both=True)
 
     yield call
     call("down", "--all")

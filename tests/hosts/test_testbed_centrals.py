@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,7 +41,7 @@ def bed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     own_engine = request.param == "engine"
     if own_engine and not shutil.which("nats-server"):
         pytest.skip("no nats-server: apt install nats-server")
-    cluster = postgres.Cluster(Path(tempfile.mkdtemp(prefix="vini-pg-")))
+    cluster = postgres.Cluster()
     try:
         with testbed(("n1", "n2"), tmp_path_factory.mktemp, cluster.create("central"), own_engine=own_engine) as made:
             made.vini("slice", "create", LINE.name)

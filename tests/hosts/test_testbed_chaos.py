@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import random
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -223,7 +222,7 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[postgres.Cluster | None]
         return
     if why := postgres.missing():
         pytest.skip(why)
-    made = postgres.Cluster(Path(tempfile.mkdtemp(prefix="vini-pg-")))
+    made = postgres.Cluster()
     yield made
     made.stop()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,7 +32,7 @@ def bed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
         return
     if why := postgres.missing():
         pytest.skip(why)
-    cluster = postgres.Cluster(Path(tempfile.mkdtemp(prefix="vini-pg-")))
+    cluster = postgres.Cluster()
     try:
         with testbed(("n1", "n2"), tmp_path_factory.mktemp, cluster.create("central")) as made:
             yield made

@@ -6,7 +6,6 @@ import asyncio
 import random
 import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,7 +33,7 @@ _ROUNDS = 1
 def cluster() -> Iterator[postgres.Cluster]:
     if why := postgres.missing():
         pytest.skip(why)
-    made = postgres.Cluster(Path(tempfile.mkdtemp(prefix="vini-pg-")))
+    made = postgres.Cluster()
     yield made
     made.stop()
 

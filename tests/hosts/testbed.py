@@ -84,7 +84,10 @@ class Central:
             time.sleep(0.1)
             return False
 
-        eventually(answers, _START_S)
+        try:
+            eventually(answers, _START_S)
+        except AssertionError as e:
+            raise AssertionError(f"{self.url} does not answer: {e}; its log:\n{self.hangs()}") from e
 
     def kill(self, number: int = signal.SIGKILL) -> None:
         if self._process is not None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from own_place import eventually
+from own_place import eventually, forked
 
 from vini import bus
 from vini.bench import attacks, floor, isolation, lines, mahimahi, ours, setup, slivers, two_hosts
@@ -87,13 +87,11 @@ def test_the_floor_makes_the_same_objects_as_vini(tmp_path: Path) -> None:
 def _in_child(mark: str, count: int) -> None:
     """The floor leaves the process that makes it in another namespace."""
     paths = [f"/run/netns/{mark}.bench.r{i + 1}".encode() for i in range(count)]
-    child = os.fork()
-    if child == 0:
-        try:
-            os._exit(0 if floor.make(count, f"{mark}.bench.") == paths else 1)
-        finally:
-            os._exit(1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+    def make() -> None:
+        assert floor.make(count, f"{mark}.bench.") == paths
+
+    assert forked(make)
 
 
 def test_every_part_measures_and_nothing_is_left() -> None:

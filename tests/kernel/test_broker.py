@@ -11,6 +11,7 @@ import sys
 import textwrap
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -127,7 +128,7 @@ def test_who_watches_hears_of_changes(there: OwnPlace) -> None:
         assert told["generation"] == there.spec("mine").generation
     finally:
         end(there, "box")
-        watching.communicate()
+        watching.communicate(timeout=60)
 
 
 def test_a_port_of_the_node_is_had_where_it_was_granted_and_only_then(there: OwnPlace) -> None:
@@ -161,9 +162,8 @@ def test_a_socket_of_the_node_can_not_be_turned_against_the_node(there: OwnPlace
     with socket.create_server(("127.0.0.1", 0)) as victim:
         vini(there, "agent", "status")
         at = victim.getsockname()[1]
-        caller = threading.Thread(target=lambda: eventually(lambda: called(port)))
-        caller.start()
-        said = python(there, "box", f"""
+        with calling(port):
+            said = python(there, "box", f"""
             import ctypes
             libc = ctypes.CDLL(None, use_errno=True)
             s = opened()
@@ -194,7 +194,6 @@ def test_a_socket_of_the_node_can_not_be_turned_against_the_node(there: OwnPlace
                 except OSError as e:
                     print(name, e.strerror)
             """)  # fmt: skip
-        caller.join()
         victim.settimeout(0.1)
         with pytest.raises(TimeoutError):
             victim.accept()
@@ -203,9 +202,26 @@ def test_a_socket_of_the_node_can_not_be_turned_against_the_node(there: OwnPlace
     vini(there, "grant", "--none")
 
 
-def called(port: int) -> bool:
-    socket.create_connection(("127.0.0.1", port), timeout=20).close()
-    return True
+@contextmanager
+def calling(port: int) -> Iterator[None]:
+    """Meanwhile somebody calls there again and again.
+
+    Who is hung up on before his own connect(2) has looked can't tell that from a port that nobody listens at yet.
+    """
+    over = threading.Event()
+
+    def call() -> None:
+        while not over.wait(0.02):
+            with suppress(OSError):
+                socket.create_connection(("127.0.0.1", port), timeout=20).close()
+
+    caller = threading.Thread(target=call)
+    caller.start()
+    try:
+        yield
+    finally:
+        over.set()
+        caller.join(60)
 
 
 # --- hostile ones -----------------------------------------------------------------------------------

@@ -47,7 +47,7 @@ def test_both_daemons_are_neighbours_and_their_own_tools_find_them(own: OwnPlace
     assert "Full" in inside(client, "f", "vtysh", "-c", "show ip ospf neighbor")
     assert "Running" in inside(client, "b", "birdc", "show", "protocols")
     assert "0% packet loss" in inside(client, "h", "ping", "-c", "1", "-W", "5", _address(client))
-    assert "listening on" in inside(client, "f", "timeout", "20", "tcpdump", "-c", "1", "-ni", "to-b", "proto", "ospf")
+    assert "OSPFv2" in inside(client, "f", "timeout", "20", "tcpdump", "-c", "1", "-ni", "to-b", "proto", "ospf")
 
 
 def _address(client: Client) -> str:

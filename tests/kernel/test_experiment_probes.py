@@ -24,7 +24,6 @@ from vini.layout import layout  # noqa: E402
 from vini.model import Topology  # noqa: E402
 
 pytestmark = [
-    pytest.mark.alone,
     pytest.mark.root,
     pytest.mark.skipif(os.geteuid() != 0, reason="makes network namespaces: needs root"),
 ]

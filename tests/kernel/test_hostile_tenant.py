@@ -76,8 +76,7 @@ def test_who_has_a_reservation_has_short_time_slices_and_gets_them_back(there):
     argv = there.client().enter("two", "victim", ["sh", "-c", seen])
     with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as run:
         assert run.stdout is not None
-        while run.stdout.readline() != b"up\n":
-            pass
+        assert b"up\n" in iter(run.stdout.readline, b"")  # also where the kernel has complained of something before
         assert {slices.of(t) for t in slices.threads(groups[VICTIM])} == {slices.SHORT_NS}, "what is run there, too"
     slices.ensure(groups[VICTIM], short=False)
     eventually(lambda: {slices.of(t) for t in slices.threads(groups[VICTIM])} == {slices.SHORT_NS})

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import subprocess
 from collections.abc import Iterator
 
 import pytest
 from msgspec.structs import replace
-from own_place import NETNS, OwnPlace, eventually, run
+from own_place import NETNS, OwnPlace, eventually, forked, run
 from test_crash import STATIC, die_before, line
 
 from vini.model import Command, Sliver
@@ -156,12 +155,7 @@ def test_killed_at_every_step_of_moving_them_the_next_agent_goes_on(own, pins):
     step, survived = 0, False
     while not survived:
         as_of_an_earlier_version(own, "v.a")
-        child = os.fork()
-        if child == 0:
-            die_before(step)
-            pins.adopt()
-            os._exit(0)
-        survived = os.waitpid(child, 0)[1] == 0
+        survived = forked(lambda n=step: (die_before(n), pins.adopt()))
         pins.adopt()
         make(pins, "v.a")  # as a pass does where it sees no name
         assert inodes(own) == before, step

@@ -351,7 +351,6 @@ def test_filters_of_others_stay(bench: Bench) -> None:
 # --- packets: the meaning --------------------------------------------------------------------------
 
 
-@pytest.mark.alone
 @pytest.mark.parametrize("delay_ms", [1, 10, 100])
 def test_round_trip_is_the_sum_of_the_delays(bench: Bench, delay_ms: int) -> None:
     bare = min(bench.round_trips_ms("a", "10.0.1.2"))
@@ -362,7 +361,6 @@ def test_round_trip_is_the_sum_of_the_delays(bench: Bench, delay_ms: int) -> Non
     assert min(trips) - bare - 2 * delay_ms < 1.0  # of the quickest: other load on the machine delays some
 
 
-@pytest.mark.alone
 def test_nothing_is_lost_or_reordered_unless_asked(bench: Bench, flow: Flow) -> None:
     bench.ensure(bench.shape("a", "b", delay_us=20_000, queue_packets=10))
     sender = threading.Thread(target=flow.send, args=(range(5000),))
@@ -371,14 +369,12 @@ def test_nothing_is_lost_or_reordered_unless_asked(bench: Bench, flow: Flow) -> 
     sender.join()
 
 
-@pytest.mark.alone
 def test_order_is_kept_under_jitter(bench: Bench, flow: Flow) -> None:
     bench.ensure(bench.shape("a", "b", delay_us=10_000, jitter_us=4000))
     flow.send(range(2000))
     assert flow.numbers(2000) == list(range(2000))
 
 
-@pytest.mark.alone
 def test_loss_is_within_its_confidence_interval(bench: Bench, flow: Flow) -> None:
     bench.ensure(bench.shape("a", "b", loss_ppm=100_000))
     n = 5000
@@ -388,7 +384,6 @@ def test_loss_is_within_its_confidence_interval(bench: Bench, flow: Flow) -> Non
     assert abs(n - len(got) - 0.1 * n) < 5 * math.sqrt(n * 0.1 * 0.9)
 
 
-@pytest.mark.alone
 @pytest.mark.parametrize(
     "impairment",
     [
@@ -411,7 +406,6 @@ def test_delays_have_the_distribution_that_was_asked(bench: Bench, flow: Flow, i
     unspoilt(distance, lambda found: found < 1.95 / math.sqrt(n))
 
 
-@pytest.mark.alone
 def test_jitter_reorders_only_where_it_may(bench: Bench, flow: Flow) -> None:
     bench.ensure(bench.asked("a", "b", Impairment(delay_ms=20, jitter_ms=5, keeps_order=False)))
     flow.send(range(500))
@@ -422,7 +416,6 @@ def test_jitter_reorders_only_where_it_may(bench: Bench, flow: Flow) -> None:
     assert flow.numbers(500) == list(range(500))
 
 
-@pytest.mark.alone
 def test_some_overtake(bench: Bench, flow: Flow) -> None:
     bench.ensure(bench.asked("a", "b", Impairment(delay_ms=300, reorder=0.1)))
     n = 1000
@@ -441,7 +434,6 @@ def test_some_overtake(bench: Bench, flow: Flow) -> None:
     assert early == sorted(early) and abs(len(early) - 0.1 * n) < 5 * math.sqrt(n * 0.1 * 0.9)
 
 
-@pytest.mark.alone
 def test_bursts_of_loss(bench: Bench, flow: Flow) -> None:
     impairment = Impairment(burst_loss=BurstLoss(0.02, 0.2, 1.0, 0.01))
     bench.ensure(bench.asked("a", "b", impairment))
@@ -454,7 +446,6 @@ def test_bursts_of_loss(bench: Bench, flow: Flow) -> None:
     assert len(lost) / bursts > 2.5  # independent losses of that share: 1.1
 
 
-@pytest.mark.alone
 def test_bursts_and_single_losses_add_up(bench: Bench, flow: Flow) -> None:
     impairment = Impairment(loss=0.1, burst_loss=BurstLoss(0.5, 0.5, 0.5))
     bench.ensure(bench.asked("a", "b", impairment))
@@ -463,7 +454,6 @@ def test_bursts_and_single_losses_add_up(bench: Bench, flow: Flow) -> None:
     assert abs(1 - len(flow.numbers()) / n - mean_loss(impairment)) < 5 * loss_deviation(impairment, n)
 
 
-@pytest.mark.alone
 def test_packets_are_lost_by_their_numbers(bench: Bench, flow: Flow) -> None:
     bench.run("a", "sysctl -w net.ipv6.conf.to-b.disable_ipv6=1")  # else the kernel sends some of its own
     bench.ensure(bench.asked("a", "b", Impairment(lose=((3, 3), (7, 9), (100, 100)))))
@@ -471,7 +461,6 @@ def test_packets_are_lost_by_their_numbers(bench: Bench, flow: Flow) -> None:
     assert flow.numbers() == [n for n in range(1, 201) if n not in (3, 7, 8, 9, 100)]
 
 
-@pytest.mark.alone
 def test_duplicates_follow_at_once(bench: Bench, flow: Flow) -> None:
     bench.ensure(bench.asked("a", "b", Impairment(duplicate=0.2, delay_ms=20)))
     n = 2000
@@ -481,7 +470,6 @@ def test_duplicates_follow_at_once(bench: Bench, flow: Flow) -> None:
     assert abs(len(got) - n - 0.2 * n) < 5 * math.sqrt(n * 0.2 * 0.8)
 
 
-@pytest.mark.alone
 def test_damaged_packets_are_dropped_by_their_receiver(bench: Bench, flow: Flow) -> None:
     bench.ensure(bench.asked("a", "b", Impairment(corrupt=0.2)))
     n = 2000
@@ -490,7 +478,6 @@ def test_damaged_packets_are_dropped_by_their_receiver(bench: Bench, flow: Flow)
     assert abs(n - len(got) - 0.2 * n) < 5 * math.sqrt(n * 0.2 * 0.8)
 
 
-@pytest.mark.alone
 @pytest.mark.parametrize("queue", [{"queue_bytes": 12_500}, {"queue_ms": 100}], ids=["bytes", "time"])
 def test_a_queue_is_bounded_in_bytes_or_time(bench: Bench, flow: Flow, queue: dict[str, Any]) -> None:
     bench.ensure(bench.asked("a", "b", Impairment(rate_mbit=1, queue_packets=0, delay_ms=50, **queue)))
@@ -515,7 +502,6 @@ def test_codel_keeps_the_queue_short(bench: Bench, flow: Flow) -> None:
     assert len(flow.numbers()) < 2000  # a queue of 1000 packets alone would have taken them all
 
 
-@pytest.mark.alone
 def test_a_trace_of_opportunities_is_followed(bench: Bench, flow: Flow) -> None:
     """One of 1500 bytes every 20 ms: what is smaller takes it all the same."""
     bench.ensure(bench.asked("a", "b", Impairment(trace="20\n")))
@@ -528,7 +514,6 @@ def test_a_trace_of_opportunities_is_followed(bench: Bench, flow: Flow) -> None:
     unspoilt(apart_ms, lambda found: all(abs(ms - 20) < 5 for ms in found))
 
 
-@pytest.mark.alone
 def test_a_trace_of_steps_is_followed_and_an_outage_keeps_packets(bench: Bench, flow: Flow) -> None:
     bench.ensure(bench.asked("a", "b", Impairment(trace="time_ms,rate_mbit,delay_ms\n0,outage,\n1500,100,30\n")))
     flow.send(range(10))
@@ -537,7 +522,6 @@ def test_a_trace_of_steps_is_followed_and_an_outage_keeps_packets(bench: Bench, 
     assert min(flow.delays_ms(5, apart_s=0.05)) >= 30
 
 
-@pytest.mark.alone
 @pytest.mark.parametrize(("kbit", "packets"), [(1000, 80), (10_000, 400), (100_000, 950)])
 def test_rate_holds(bench: Bench, flow: Flow, kbit: int, packets: int) -> None:
     if ROUGH and kbit > 10_000:
@@ -555,7 +539,6 @@ def test_rate_holds(bench: Bench, flow: Flow, kbit: int, packets: int) -> None:
     unspoilt(rate, lambda found: abs(found / kbit - 1) < within)
 
 
-@pytest.mark.alone
 def test_the_queue_is_bounded_and_the_wire_is_not_counted(bench: Bench, flow: Flow) -> None:
     bench.ensure(bench.shape("a", "b", rate_kbit=1000, queue_packets=50, delay_us=400_000))
 
@@ -571,7 +554,6 @@ def test_the_queue_is_bounded_and_the_wire_is_not_counted(bench: Bench, flow: Fl
     unspoilt(sent_and_got, lambda found: found[1] <= 52 + found[0] / 0.010)
 
 
-@pytest.mark.alone
 def test_a_loaded_link_does_not_delay_another(bench: Bench) -> None:
     bench.link("c", "d")
     bench.ensure(*(bench.shape(x, y, delay_us=10_000) for x, y in ("ab", "ba")))
@@ -595,7 +577,6 @@ def test_a_loaded_link_does_not_delay_another(bench: Bench) -> None:
     assert min(trips) >= 20
 
 
-@pytest.mark.alone
 def test_a_change_keeps_what_is_in_flight(bench: Bench, flow: Flow) -> None:
     bench.ensure(bench.shape("a", "b", delay_us=300_000))
     flow.send(range(100))
@@ -610,7 +591,6 @@ def test_a_change_keeps_what_is_in_flight(bench: Bench, flow: Flow) -> None:
     assert flow.numbers(500) == list(range(500))
 
 
-@pytest.mark.alone
 def test_the_silent_fault_drops_all_and_ends(bench: Bench, flow: Flow) -> None:
     bench.ensure(bench.shape("a", "b", delay_us=1000))
     flow.send(range(10))
@@ -628,7 +608,6 @@ def test_the_silent_fault_drops_all_and_ends(bench: Bench, flow: Flow) -> None:
     assert flow.numbers(10) == list(range(20, 30))
 
 
-@pytest.mark.alone
 @pytest.mark.parametrize("mark", ["1447644745", "1"])
 def test_no_mark_passes_the_delay_by(bench: Bench, mark: str) -> None:
     bench.ensure(bench.shape("a", "b", delay_us=20_000))
@@ -638,7 +617,6 @@ def test_no_mark_passes_the_delay_by(bench: Bench, mark: str) -> None:
     assert min(trips) >= 20
 
 
-@pytest.mark.alone
 def test_a_silent_link_drops_what_passes_the_senders_queue_by(bench: Bench, flow: Flow) -> None:
     """PACKET_QDISC_BYPASS (packet(7)) passes by all filters and queues of the sender's."""
     both = [bench.shape(x, y, drop=True) for x, y in ("ab", "ba")]
@@ -666,7 +644,6 @@ def _frame(number: int) -> bytes:
     return bytes.fromhex("0200000001020200000001010800") + ip + udp + payload
 
 
-@pytest.mark.alone
 def test_large_segments_arrive_and_bulk_is_shaped(bench: Bench) -> None:
     if shutil.which("iperf3") is None:
         pytest.skip("needs iperf3")
@@ -746,7 +723,6 @@ def test_kill_is_seen_and_healed_and_faults_hold_meanwhile(bench: Bench, flow: F
     assert flow.numbers(5) == list(range(5, 10))
 
 
-@pytest.mark.alone
 def test_a_hang_of_both_processes_is_seen_and_healed_and_faults_hold_meanwhile(bench: Bench, flow: Flow) -> None:
     want, silent, state = one_delayed_one_silent(bench)
     for process in ("pid", "worker"):

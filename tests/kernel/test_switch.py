@@ -203,9 +203,12 @@ def largest(own: OwnPlace, pair: Topology) -> int:
         client = socket.create_connection(server.getsockname())
     with server, seen, client, server.accept()[0] as accepted:
         client.sendall(bytes(200_000))
+        accepted.settimeout(60)
         got = 0
         while got < 200_000:
-            got += len(accepted.recv(1 << 16))
+            part = accepted.recv(1 << 16)
+            assert part, f"it ended after {got} bytes"
+            got += len(part)
         seen.setblocking(False)
         frames = []
         with suppress(BlockingIOError):

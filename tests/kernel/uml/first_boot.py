@@ -24,7 +24,7 @@ NS = ("two-routers.left", "two-routers.right")
 
 
 def vini(*words: str, python: str = sys.executable) -> str:
-    return run(python, "-m", "vini.cli", *words)
+    return run(python, "-m", "vini.cli", *words, both=True)
 
 
 def shown(name: str) -> str:
