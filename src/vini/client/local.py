@@ -21,7 +21,7 @@ from vini.client.slices import Event, OnProgress, Say, Slices, SshPlace
 from vini.dataplane.element import Element
 from vini.edit import lived_on
 from vini.model import Denied, Link, Node, OutsideGrant, Shape, SliceSpec, SliverStatus, Stale, Topology, ViniError
-from vini.node import cgroup, service
+from vini.node import cgroup, environment, service
 from vini.node.broker import policy
 from vini.node.container.config import RUN as CONTAINED_RUN
 from vini.node.container.crun import is_contained
@@ -294,7 +294,7 @@ class Client(Slices):
     def enter(self, slice_: str, sliver: str, argv: Sequence[str]) -> list[str]:
         """The command line that runs `argv` inside a sliver and its cgroup, so that the slice's end is its end too."""
         ns = f"{slice_}.{sliver}"
-        command = enter(self.place, ns, argv)
+        command = enter(self.place, ns, environment.given(self.place, ns, argv))
         if not self.place.netns(ns).exists():  # the command will say so; nothing is made for it
             return command
         group = cgroup.of(self.place, ns, "exec")

@@ -154,6 +154,7 @@ class Sliver(Value, frozen=True):
     routes: tuple[StaticRoute, ...] = ()
     image: str = ""  # the sliver's root file system (vini.node.images.obtain has the forms); "": the node's own root
     files: dict[str, str] = {}  # absolute path inside the sliver -> text
+    environment: dict[str, str] = {}  # of its commands, and of what people run in it: name -> value
     commands: tuple[Command, ...] = ()
     initscript: str = ""  # what it runs at each of its boots, or the name by which the central knows that
     forward: bool | None = None  # None: as routing says

@@ -46,6 +46,8 @@ from vini.topology.scalars import (
     SLICE_NAME,
     SLIVER_NAME,
     TRACE,
+    VARIABLE,
+    VARIABLE_TEXT,
     VIF_NAME,
     VOLUME_NAME,
     VOLUME_PATH,
@@ -172,6 +174,9 @@ SLIVER_PROPERTIES = {
         "default: the node's root.",
     ),
     "files": Key(MapOf(PATH, FILE_TEXT), "Files to place in the sliver: absolute path to text."),
+    "environment": Key(
+        MapOf(VARIABLE, VARIABLE_TEXT), "Variables of its commands, and of what people run in it: name to text."
+    ),
     "mode": Key(words("kernel", "switch"), "`switch`: an Ethernet switch, whose links are all ports; default kernel."),
     "program": Key(PROGRAM, "Its own data plane, in place of the kernel's forwarding: a file, or a mapping."),
     "commands": Key(ListOf(COMMANDS, lone=True), "Commands that run once the sliver is up, in this order."),

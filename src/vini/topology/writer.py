@@ -206,6 +206,8 @@ def _sliver(sliver: Sliver, usual: Routing | None) -> Written:
         written["image"] = sliver.image
     if sliver.files:
         written["files"] = dict(sliver.files)
+    if sliver.environment:
+        written["environment"] = dict(sliver.environment)
     if sliver.program is not None:
         written["program"] = _program(sliver.program)
     if sliver.initscript:
