@@ -157,7 +157,7 @@ class Testbed:
             if after is not None and after != row.generation:
                 raise Conflict(f"Slice {name!r} is at generation {row.generation}, not {after}; look, and try again.")
             before = _before(row)
-            topology = lived_on(before, topology)
+            topology = lived_on(before, self._settled(topology))
             generation = slices.after(tx, row)
             held, lost = specs.known(tx, name)
             outside.refuse(topology, before, _grant_of(tx, topology))
@@ -207,6 +207,9 @@ class Testbed:
         wanted = self._embedded(tx, topology, generation, row, topology, held, now)
         slices.put_topology(tx, name, topology, wanted, now, above=generation)
         return frozenset(wanted) | frozenset(held)
+
+    def _settled(self, topology: Topology) -> Topology:
+        return strangers.settled(topology) if self._strangers else topology
 
     def _embedded(
         self,
@@ -299,7 +302,7 @@ class Testbed:
                 access.may(caller, "use slice", access.of_slice(row))
                 held, _ = specs.known(tx, topology.name)
                 before = _before(row)
-                topology = lived_on(before, topology)
+                topology = lived_on(before, self._settled(topology))
                 outside.refuse(topology, before, _grant_of(tx, topology))
                 wanted = self._embedded(tx, topology, row.generation + 1, row, before, held, self._clock())
                 for node in sorted({*held, *wanted}):

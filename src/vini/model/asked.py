@@ -164,7 +164,8 @@ class Sliver(Value, frozen=True):
     expected: bool = True  # False: nothing is expected of it, as of one that only stands in for another system
     mode: Literal["kernel", "switch"] = "kernel"  # "switch": its vifs are ports of one bridge
     program: Program | None = None
-    runtime: Literal["light", "container"] = "light"  # "container": its processes see nothing of the node
+    # "container": its processes see nothing of the node; "": light, and a container where strangers share nodes
+    runtime: Literal["", "light", "container"] = ""
     resources: Resources = Resources()  # of a container
     network: Traffic = Traffic()
     outside: bool = False  # has a vif to the world, as far as its slice is granted that

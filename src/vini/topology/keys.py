@@ -158,7 +158,8 @@ NETWORK = Section(
 SLIVER_PROPERTIES = {
     "runtime": Key(
         words("light", "container"),
-        "`container`: its processes see nothing of the node or of others; `light` (default): its network is its own.",
+        "`container`: its processes see nothing of the node or of others; `light`: its network is its own. "
+        "Default: light, and container on a testbed of strangers.",
     ),
     "resources": Key(RESOURCES, "What it may take of its node, where it is a container."),
     "network": Key(NETWORK, "What it may send out of its node, to other nodes and to the world."),

@@ -189,7 +189,7 @@ def _sliver(sliver: Sliver, usual: Routing | None) -> Written:
         written["forward"] = sliver.forward
     if sliver.routes:
         written["routes"] = [{"to": r.to, "via": r.via} for r in sliver.routes]
-    if sliver.runtime != "light":
+    if sliver.runtime:
         written["runtime"] = sliver.runtime
     if sliver.resources != Resources():
         written["resources"] = _resources(sliver.resources)
