@@ -158,6 +158,10 @@ def test_he_sees_no_process_and_no_file_of_the_node_or_of_a_neighbour(there, tmp
         "echo 1 > /sys/class/net/lo/mtu",
         "cat /proc/kcore | head -c 1 | grep -q .",
         "grep -q . /proc/kallsyms",
+        "find /proc/fs /proc/bus /proc/irq /proc/pressure -mindepth 1 | grep -q .",
+        "grep -q . /proc/buddyinfo || grep -q . /proc/zoneinfo || grep -q . /proc/iomem",
+        "find /sys/devices -mindepth 2 -not -path '/sys/devices/virtual*' | grep -q .",
+        "find /sys/devices/virtual -mindepth 2 -not -path '/sys/devices/virtual/net/*' | grep -q .",
         "ls /sys/kernel/security | grep -q . && false",
         "touch /usr/x",
         "mknod /tmp/disk b 254 0",
@@ -332,7 +336,6 @@ def test_root_is_root_inside(there, what):
 
 
 @pytest.mark.skipif(not shutil.which("nft"), reason="needs the package nftables")
-@pytest.mark.needs("netem")
 def test_he_has_nftables_of_his_own(there):
     assert "table ip x" in inside(there, "nft add table ip x && nft list tables")
 

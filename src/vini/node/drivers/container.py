@@ -120,7 +120,18 @@ class ContainerDriver:
             ids = (f"/proc/{os.getpid()}/fd/{fd}", users.first_id(o.ns), users.RANGE)
             group = "" if crun.program() == crun.CRUN else f"/{self._place.mark}/{o.ns}"
             text = msgspec.json.encode(
-                config.config(o.ns, str(root), ids, str(network), binds, tun, broker, volumes=kept, group=group)
+                config.config(
+                    o.ns,
+                    str(root),
+                    ids,
+                    str(network),
+                    binds,
+                    tun,
+                    broker,
+                    volumes=kept,
+                    group=group,
+                    devices=node_root.devices(),
+                )  # fmt: skip
             )
             (home / "config.json").write_bytes(text)
             cgroup.of(self._place, o.ns, crun.GROUP).mkdir(parents=True, exist_ok=True)
