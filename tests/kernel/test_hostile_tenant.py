@@ -239,6 +239,35 @@ def test_a_memory_bomb_goes_off_in_his_sliver_only(there):
     eventually(lambda: inside(there, "echo lives").strip() == "lives")
 
 
+SOCKETS = """
+import socket
+there, held = [], 0
+for _ in range(1000):
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    s.bind(("127.0.0.1", 0))
+    s.setblocking(False)
+    there.append(s)
+    for _ in range(6):
+        try:
+            s.sendto(bytes(30000), s.getsockname())
+        except OSError:
+            pass
+for s in there:
+    try:
+        while True:
+            held += len(s.recv(65536))
+    except OSError:
+        pass
+print(held)
+"""
+
+
+def test_what_his_sockets_hold_is_bounded_as_his_memory_is(there):
+    held = int(python(there, SOCKETS))
+    assert 1_000_000 < held < 64_000_000, "of 180 MB that he sent to himself"
+    assert neighbour_answers(there)
+
+
 def test_a_disk_filler_fills_his_own_disk_and_takes_no_room_that_was_not_set_apart(there):
     images = [disks.image(there.place, ns) for ns in (HOSTILE, VICTIM)]
     before = [image.stat().st_blocks for image in images]
