@@ -268,6 +268,41 @@ def test_what_his_sockets_hold_is_bounded_as_his_memory_is(there):
     assert neighbour_answers(there)
 
 
+RINGS = """
+import array, socket, struct, time
+keep = []
+for _ in range({sockets}):
+    s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+    s.setsockopt(263, 5, struct.pack("IIII", 1 << 16, {blocks}, 2048, {blocks} * 32))
+    keep.append(s)
+if {sent}:  # where nobody has them open: they are on their way to him, and he does not take them
+    one, two = socket.socketpair()
+    one.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [s.fileno() for s in keep]))])
+    for s in keep:
+        s.close()
+print("HELD", flush=True)
+time.sleep(20)
+print("STILL")
+"""
+
+
+@pytest.mark.parametrize("sent", [False, True])
+def test_whoever_holds_more_by_rings_of_packet_sockets_than_his_memory_is_ended(there, sent):
+    """The kernel counts them for no group."""
+    boot = there.place.sliver(HOSTILE) / "boot.log"
+    said = python(there, RINGS.format(sockets=4, blocks=400, sent=sent))  # 105 MB
+    assert "HELD" in said and "STILL" not in said
+    eventually(lambda: "rings of packet sockets held 104 MB, and it may have 64 MB of memory" in boot.read_text())
+    eventually(lambda: inside(there, "echo lives").strip() == "lives")
+    assert neighbour_answers(there)
+
+
+def test_rings_that_tcpdump_needs_are_left_alone(there):
+    """Twice its 2 MiB, for longer than the agent's next look."""
+    text = RINGS.format(sockets=2, blocks=32, sent=False).replace("sleep(20)", "sleep(2.5)")
+    assert python(there, text).split() == ["HELD", "STILL"]
+
+
 def test_a_disk_filler_fills_his_own_disk_and_takes_no_room_that_was_not_set_apart(there):
     images = [disks.image(there.place, ns) for ns in (HOSTILE, VICTIM)]
     before = [image.stat().st_blocks for image in images]
