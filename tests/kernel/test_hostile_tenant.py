@@ -122,6 +122,8 @@ def test_programs_that_need_the_forbidden_are_refused(there, what, said):
         ('16,0,ctypes.c_ulong(0x100005412),b"x"', "Function not implemented"),  # the kernel looks at half of it
         ('175,0,0,b""', "Operation not permitted"),  # init_module
         ("314,0,0,0", "Operation not permitted"),  # sched_setattr, by which slices get short
+        ("162", "Operation not permitted"),  # sync, of all that others have written
+        ("306,1", "Operation not permitted"),  # and syncfs
         ("1000", "Function not implemented"),  # what no kernel has yet
     ],
 )
