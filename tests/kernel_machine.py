@@ -40,7 +40,7 @@ FEATURES = {
     "cgroup2_io": Feature(
         "unshare --mount sh -c 'test -e /dev/loop-control && mount -t cgroup2 none /run && "
         'grep "cpu.*io.*memory\\|cpu.*memory.*io\\|io.*cpu.*memory" /run/cgroup.controllers\'',
-        ("loop",),
+        ("loop", "overlay"),
     ),
     "wireguard": Feature("ip link add trial type wireguard", ("wireguard", "vxlan")),  # of links between nodes
     "nft_inet": Feature(

@@ -9,7 +9,7 @@ import re
 import shlex
 from collections.abc import Iterator
 
-from vini import names
+from vini import environment, names
 from vini.model import File, Process, Sliver, Unsupported
 
 NAME = "initscript"  # of its file, of its process, and so of its log; and of the tag that names one
@@ -32,10 +32,8 @@ def objects(sliver: Sliver, ns: str, rooted: bool) -> Iterator[File | Process]:
             "write the script itself after `initscript: |`."
         )
     yield File(ns, NAME, text)
-    yield Process(
-        ns, NAME, (*_interpreter(text), f"{{run}}/{NAME}"), config=f"{names.digest('initscript', text):016x}",
-        once=True, rooted=rooted,
-    )  # fmt: skip
+    argv = (*environment.words(sliver.environment), *_interpreter(text), f"{{run}}/{NAME}")
+    yield Process(ns, NAME, argv, config=f"{names.digest('initscript', text):016x}", once=True, rooted=rooted)
 
 
 def _interpreter(text: str) -> list[str]:

@@ -20,6 +20,7 @@ from vini.central.api.desired import desired_router
 from vini.central.app import make_app
 from vini.model import (
     Container,
+    Disk,
     End,
     File,
     Gretap,
@@ -319,7 +320,8 @@ def test_among_strangers_slivers_are_containers_with_public_images(api: Api, fle
     among_strangers(api, fleet, database, "wireguard")
     disk = Resources(disk_mb=100)
     for who in ("user", "admin"):
-        answer = put(api, PAIR, who)
+        light = replace(PAIR, slivers={n: replace(s, runtime="light") for n, s in PAIR.slivers.items()})
+        answer = put(api, light, who)
         assert answer.status_code == 403, answer.text
         assert answer.json()["sentence"].startswith("Slivers are containers on this testbed: give 'a', 'b' `runtime: ")
     for image, status in (
@@ -338,6 +340,20 @@ def test_among_strangers_slivers_are_containers_with_public_images(api: Api, fle
     assert "slivers may not fill a node: give 'a', 'b' a disk" in answer.json()["sentence"].lower()
     assert all(len(found) == 1 for found in held_by(database, Container).values())
     assert put(api, Topology("princeton_iias")).status_code == 200, "an end is refused to nobody"
+
+
+def test_among_strangers_slivers_that_do_not_say_what_they_are_are_containers_with_a_disk(
+    api: Api, fleet: Nodes, database
+) -> None:
+    among_strangers(api, fleet, database, "wireguard")
+    slivers = {**PAIR.slivers, "b": replace(PAIR.slivers["b"], runtime="container", resources=Resources(disk_mb=90))}
+    answer = put(api, replace(PAIR, slivers=slivers))
+    assert answer.status_code == 200, answer.text
+    disks = {o.ns: o.mb for found in held_by(database, Disk).values() for o in found}
+    assert disks == {"princeton_iias.a": 500, "princeton_iias.b": 90}
+    assert {o.ns for found in held_by(database, Container).values() for o in found} == set(disks)
+    shown = api("user", "GET", AT).json()["topology"]["slivers"]["a"]
+    assert (shown["runtime"], shown["resources"]) == ("container", {"disk_mb": 500})
 
 
 @pytest.mark.parametrize(

@@ -52,3 +52,28 @@ def test_it_runs_at_each_boot_before_commands_and_its_failure_is_told(own: OwnPl
     up(own)
     eventually(lambda: [s.state for s in states(own)] == ["ready"])
     asyncio.run(own.client().down("init"))
+
+
+VARIABLES = """
+name: init
+slivers: {box: {runtime: RUNTIME, environment: {WHO: "VALUE"}, commands: ["echo $WHO >/var/tmp/vini-who"]}}
+"""
+
+
+@pytest.mark.parametrize("runtime", ["light", "container"])
+def test_commands_and_what_people_run_have_the_slivers_variables_and_others_when_they_change(
+    own: OwnPlace, runtime: str
+) -> None:
+    def told() -> tuple[str, str]:
+        return inside(own, "cat", "/var/tmp/vini-who"), inside(own, "printenv", "WHO")
+
+    text = VARIABLES.replace("RUNTIME", runtime)
+    try:
+        for who in ("one $man", "another"):
+            asyncio.run(own.client().up(parse(text.replace("VALUE", who))))
+            assert told() == (f"{who}\n", f"{who}\n")
+        asyncio.run(own.client().up(parse(text.replace('environment: {WHO: "VALUE"}, ', ""))))
+        assert inside(own, "printenv", "WHO") == ""
+    finally:
+        inside(own, "rm", "-f", "/var/tmp/vini-who")
+        asyncio.run(own.client().down("init"))

@@ -47,6 +47,7 @@ class SliverWords(TypedDict, total=False):
     restarts: int
     resets: int
     files: Mapping[str, str]
+    environment: Mapping[str, str | float]
     initscript: str
     commands: str | Sequence[str | Mapping[str, Any]]
     forward: bool

@@ -26,6 +26,29 @@ _RATE_MBIT = 50.0
 _LINES = "log-flood"  # a file that says that the sliver's service shall print without end
 _NEAR_MS = 0.1  # a difference below is no difference, whatever its share
 
+
+def _frames(*frames: str) -> str:
+    """A command that sends these Ethernet frames (hexadecimal) by the tenant's link, one after the other, for ever."""
+    padded = [frame.replace(" ", "").ljust(2 * _FRAME, "0") for frame in frames]
+    return (
+        (
+            "exec /usr/bin/python3 -c 'import itertools, socket\n"
+            "s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)\n"
+            f's.bind(("{_VIF}", 0))\n'
+            f"for frame in itertools.cycle(map(bytes.fromhex, {padded})):\n"
+            "    try: s.send(frame)\n"
+            "    except OSError: pass'"
+        )
+        .replace("['", '["')
+        .replace("']", '"]')
+        .replace("', '", '", "')
+    )
+
+
+_VIF, _FRAME = "to-i", 60
+_EVERYBODY, _SOMEBODY = "ffffffffffff", "02deadbeef01"  # MAC addresses; the second is nobody's here
+_CALLS = "321, 248, 250, 298, 425, 165, 272, 308, 101, 175"  # bpf, keys, perf, io_uring, mount, unshare, setns, ...
+
 # What is typed in the tenant's sliver; each goes on until it is ended.
 ATTACKS = {
     "processor": "for i in 1 2 3 4; do while :; do :; done & done; wait",
@@ -46,6 +69,24 @@ ATTACKS = {
         '    s.sendto(b"x", (f"127.{n >> 20 & 127}.{n >> 12 & 255}.1", 1 + n % 4096))\''
     ),
     "output": "while :; do cat /dev/zero; done",
+    "broadcast storm": _frames(
+        f"{_EVERYBODY} {_SOMEBODY} 88b5",
+        f"{_EVERYBODY} {_SOMEBODY} 0806 0001 0800 0604 0001 {_SOMEBODY} 0a000902 000000000000 0a000903",
+        f"01005e000005 {_SOMEBODY} 0800 4500002e 0000 0000 01 59 0000 0a000902 e0000005",
+    ),
+    "MAC, ARP, IP and ND spoofing": _frames(
+        f"{_EVERYBODY} {_SOMEBODY} 0806 0001 0800 0604 0002 {_SOMEBODY} 0a000901 {_EVERYBODY} 0a000900",
+        f"{_EVERYBODY} {_SOMEBODY} 0800 4500002e 0000 0000 40 11 0000 0a000901 0a000900",
+        f"333300000001 {_SOMEBODY} 86dd 60000000 0018 3a ff {'0' * 64} 88",
+    ),
+    "forbidden system calls": (
+        "while :; do mount -t tmpfs x /mnt; unshare -n true; nsenter -t 1 -n true; mknod /tmp/disk b 254 0; done & "
+        "exec /usr/bin/python3 -c 'import ctypes\n"
+        "call = ctypes.CDLL(None).syscall\n"
+        f"while True: [call(n, 0, 0, 0, 0, 0) for n in ({_CALLS})]'"
+    ),
+    "reading /proc and /sys": "while :; do timeout 5 find /proc /sys -type f -exec head -qc 65536 {} +; done",
+    "links that come and go": "cd /srv && while :; do ln -sfn /proc/1 way; ln -sfn /etc way; mkdir d; rm -r d; done",
 }
 _FLOOD = f"while :; do if [ -e /srv/{_LINES} ]; then timeout 1 yes what nobody reads; else sleep 0.1; fi; done"
 
@@ -81,7 +122,11 @@ def tenant() -> Topology:
     """Who makes it suffer."""
     resources = Resources(cores=0.5, memory_mb=64, pids=100, disk_mb=48, inodes=3000, disk_write_mb=20)
     commands = (Command(_FLOOD, service=True),)
-    return Topology("hostile", {"h": Sliver("h", runtime="container", commands=commands, resources=resources)})
+    slivers = {
+        "h": Sliver("h", runtime="container", commands=commands, resources=resources),
+        "i": Sliver("i", runtime="container", resources=resources),
+    }
+    return Topology("hostile", slivers, (Link((End("h"), End("i"))),))
 
 
 async def neighbours(client: Client, sizes: Sizes, say: Say) -> Found:
@@ -136,5 +181,5 @@ def attacking(client: Client, command: str, settle_s: float = 0.3) -> Iterator[N
         finally:
             cgroup.kill(cgroup.of(client.place, "hostile.h", "exec"))  # where commands are, and nothing else
             child.wait()
-            tidy = ["sh", "-c", f"rm -rf /srv/{_LINES} /root/full /root/many"]
+            tidy = ["sh", "-c", f"rm -rf /srv/{_LINES} /srv/way /srv/d /root/full /root/many"]
             subprocess.run(client.enter("hostile", "h", tidy), stdin=quiet, stdout=quiet, stderr=quiet)

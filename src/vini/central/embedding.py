@@ -25,6 +25,10 @@ class Embedding:
     def __init__(self, clock: Callable[[], float], tunnel: TunnelKind, strangers: bool):
         self._clock, self._tunnel, self._strangers = clock, tunnel, strangers
 
+    def settled(self, topology: Topology) -> Topology:
+        """With what its slivers are where they don't say."""
+        return strangers.settled(topology) if self._strangers else topology
+
     def embedded(
         self,
         tx: Tx,

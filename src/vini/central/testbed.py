@@ -96,7 +96,7 @@ class Testbed:
             if after is not None and after != row.generation:
                 raise Conflict(f"Slice {name!r} is at generation {row.generation}, not {after}; look, and try again.")
             before = asked_before(row)
-            topology = lived_on(before, topology)
+            topology = lived_on(before, self._embedding.settled(topology))
             generation = slices.after(tx, row)
             held, lost = specs.known(tx, name)
             outside.refuse(topology, before, grant_of(tx, topology))
@@ -123,7 +123,7 @@ class Testbed:
                 access.may(caller, "use slice", access.of_slice(row))
                 held, _ = specs.known(tx, topology.name)
                 before = asked_before(row)
-                topology = lived_on(before, topology)
+                topology = lived_on(before, self._embedding.settled(topology))
                 outside.refuse(topology, before, grant_of(tx, topology))
                 wanted = self._embedding.embedded(tx, topology, row.generation + 1, row, before, held, self._clock())
                 for node in sorted({*held, *wanted}):

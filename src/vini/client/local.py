@@ -20,8 +20,20 @@ from vini.client.child import output
 from vini.client.slices import Event, OnProgress, Say, Slices, SshPlace
 from vini.dataplane.element import Element
 from vini.edit import lived_on
-from vini.model import Denied, Link, Node, OutsideGrant, Shape, SliceSpec, SliverStatus, Stale, Topology, ViniError
-from vini.node import cgroup, service
+from vini.model import (
+    Denied,
+    Link,
+    Node,
+    OutsideGrant,
+    Shape,
+    SliceSpec,
+    SliverStatus,
+    Stale,
+    Topology,
+    Unsupported,
+    ViniError,
+)
+from vini.node import cgroup, environment, service
 from vini.node.broker import policy
 from vini.node.container.config import RUN as CONTAINED_RUN
 from vini.node.container.crun import is_contained
@@ -79,16 +91,35 @@ class Client(Slices):
     async def _put(
         self, name: str, wanted: Callable[[], Topology], what: str, progress: OnProgress = None, at: float = 0.0
     ) -> bus.Report:
+        def stored(greeting: bus.Greeting) -> SliceSpec:
+            with self.store.transaction():
+                topology = self._lived_on(wanted())
+                if any(s.outside for s in topology.slivers.values()):
+                    outside.refuse(topology, self._before(name), self.store.granted(name))
+                known = (greeting.ended | greeting.generations).get(name, greeting.forgotten)
+                spec = self._embed(topology, greeting, max(self.store.generation(name), known) + 1)
+                spec = replace(spec, not_before=at) if at else spec
+                self.store.put(topology, spec, _who(), what)
+                return spec
+
+        return await self._accept(await self._embedded(stored), progress)
+
+    async def _embedded(self, embedding: Callable[[bus.Greeting], SliceSpec]) -> SliceSpec:
+        """What it makes of the agent's greeting.  An agent looks once what the machine can do: where that is too little
+        and the machine can do more by now, because somebody followed our advice, another one takes its place."""
         greeting = await self.greeting()
-        with self.store.transaction():
-            topology = self._lived_on(wanted())
-            if any(s.outside for s in topology.slivers.values()):
-                outside.refuse(topology, self._before(name), self.store.granted(name))
-            known = (greeting.ended | greeting.generations).get(name, greeting.forgotten)
-            spec = self._embed(topology, greeting, max(self.store.generation(name), known) + 1)
-            spec = replace(spec, not_before=at) if at else spec
-            self.store.put(topology, spec, _who(), what)
-        return await self._accept(spec, progress)
+        try:
+            return embedding(greeting)
+        except Unsupported:
+            from vini.node import probe  # it has much to import, and others need none of it
+
+            if not await asyncio.to_thread(probe.capabilities) - greeting.capabilities:
+                raise
+            self._say("This machine can do more than when the agent was started; it is replaced, slices run on.")
+            await self._ask(bus.Stop(greeting.pid))
+            await self._until_gone(greeting.pid)
+            self._greeting = None
+            return embedding(await self.greeting())
 
     def _lived_on(self, topology: Topology) -> Topology:
         before = self._before(topology.name) if topology.slivers else None
@@ -169,11 +200,10 @@ class Client(Slices):
 
     async def foresee(self, topology: Topology) -> tuple[str, ...]:
         """What `put` would change, step by step; nothing is touched."""
-        greeting = await self.greeting()
         topology = self._lived_on(topology)
         if any(s.outside for s in topology.slivers.values()):
             outside.refuse(topology, self._before(topology.name), self.store.granted(topology.name))
-        spec = self._embed(topology, greeting, 1)
+        spec = await self._embedded(lambda greeting: self._embed(topology, greeting, 1))
         reply = await self._ask(bus.Foresee(spec))
         assert isinstance(reply, bus.Lines)
         return reply.lines
@@ -294,7 +324,7 @@ class Client(Slices):
     def enter(self, slice_: str, sliver: str, argv: Sequence[str]) -> list[str]:
         """The command line that runs `argv` inside a sliver and its cgroup, so that the slice's end is its end too."""
         ns = f"{slice_}.{sliver}"
-        command = enter(self.place, ns, argv)
+        command = enter(self.place, ns, environment.given(self.place, ns, argv))
         if not self.place.netns(ns).exists():  # the command will say so; nothing is made for it
             return command
         group = cgroup.of(self.place, ns, "exec")

@@ -186,6 +186,7 @@ def _sliver(
                 image=bool(sliver.image),
                 rooted=bool(sliver.files),
                 sockets=sockets,
+                variables=sliver.environment,
             ),  # fmt: skip
         )
     else:

@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 
 from msgspec import structs
 
-from vini import names
+from vini import environment, names
 from vini.model import (
     AnyObject,
     Container,
@@ -86,13 +86,14 @@ def _check_volumes(sliver: Sliver) -> None:
 
 
 def inside(sliver: Sliver, objects: Iterable[AnyObject]) -> Iterator[AnyObject]:
-    """The same as a container has them: it sees of the sliver's files only those in its root."""
+    """The same as a container has them: it sees of the sliver's files only those in its root,
+    and doesn't write what the node reads."""
     for o in objects:
         if sliver.runtime != "container":
             yield o
         elif isinstance(o, Process):
             yield structs.replace(o, rooted=False, contained=True)
-        elif isinstance(o, File) and not o.path.startswith("root/"):
+        elif isinstance(o, File) and o.path != environment.NAME and not o.path.startswith("root/"):
             yield structs.replace(o, path=f"root/run/{o.path}")
         elif not isinstance(o, Root):
             yield o

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
-from vini import initscript, names
+from vini import environment, initscript, names
 from vini.model import File, Mistake, Process, Root, Sliver, TopologyError
 
 _MOUNTABLE = re.compile(r"[\w./+@-]+")  # what needs no escaping in a mount option
@@ -30,6 +30,7 @@ def contents(sliver: Sliver, ns: str) -> Iterator[File | Root | Process]:
         raise TopologyError([Mistake(0, 0, what)])
     if dirs or sliver.image:
         yield Root(ns, () if sliver.image else tuple(sorted(dirs)), sliver.image)
+    yield from environment.file(sliver, ns)
     yield from initscript.objects(sliver, ns, bool(dirs or sliver.image))
     previous: tuple[str, ...] = (initscript.NAME,) if sliver.initscript else ()
     for i, command in enumerate(sliver.commands):
@@ -38,7 +39,7 @@ def contents(sliver: Sliver, ns: str) -> Iterator[File | Root | Process]:
         yield Process(
             ns,
             name,
-            ("sh", "-c", command.run),
+            (*environment.words(sliver.environment), "sh", "-c", command.run),
             once=not command.service,
             after=previous,
             rooted=bool(dirs or sliver.image),

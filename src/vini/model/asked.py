@@ -154,6 +154,7 @@ class Sliver(Value, frozen=True):
     routes: tuple[StaticRoute, ...] = ()
     image: str = ""  # the sliver's root file system (vini.node.images.obtain has the forms); "": the node's own root
     files: dict[str, str] = {}  # absolute path inside the sliver -> text
+    environment: dict[str, str] = {}  # of its commands, and of what people run in it: name -> value
     commands: tuple[Command, ...] = ()
     initscript: str = ""  # what it runs at each of its boots, or the name by which the central knows that
     forward: bool | None = None  # None: as routing says
@@ -165,7 +166,8 @@ class Sliver(Value, frozen=True):
     expected: bool = True  # False: nothing is expected of it, as of one that only stands in for another system
     mode: Literal["kernel", "switch"] = "kernel"  # "switch": its vifs are ports of one bridge
     program: Program | None = None
-    runtime: Literal["light", "container"] = "light"  # "container": its processes see nothing of the node
+    # "container": its processes see nothing of the node; "": light, and a container where strangers share nodes
+    runtime: Literal["", "light", "container"] = ""
     resources: Resources = Resources()  # of a container
     network: Traffic = Traffic()
     outside: bool = False  # has a vif to the world, as far as its slice is granted that

@@ -49,7 +49,7 @@ FEATURES = (
     Feature(
         "containers",
         "slivers with `runtime: container`",
-        "`apt-get install crun` (or runc), on Linux 5.19 or newer",
+        "`apt-get install crun` (or runc), on Linux 5.19 or newer; before 6.3 with VINI_RUN on a disk (ext4)",
         as_root=True,
     ),
     Feature("disks", "bounded disks of slivers", "`modprobe loop; apt-get install e2fsprogs`"),
@@ -169,7 +169,9 @@ def _containers() -> bool:
     try:
         assert holder.stdout
         made = bool(holder.stdout.readline())
-        return made and mounts.can_map(Path("/run"), Path(f"/proc/{holder.pid}/ns/user"))
+        run = from_environment().run
+        there = next(p for p in (run, *run.parents) if p.exists())
+        return made and mounts.can_map(there, Path(f"/proc/{holder.pid}/ns/user"))
     finally:
         holder.kill()
         holder.communicate()

@@ -23,7 +23,7 @@ from typing import BinaryIO
 from vini.bus.messages.commands import Cancel, Credit, Exited, Input, Logs, Output, Resize, Run, Signal
 from vini.bus.streams import CHUNK, Channel, Window, cost
 from vini.model import NotFound, Value, ViniError
-from vini.node import cgroup
+from vini.node import cgroup, environment
 from vini.node.container import crun
 from vini.node.drivers.contents import enter
 from vini.node.drivers.halt import check_running
@@ -65,7 +65,7 @@ def in_sliver(place: Place) -> Prepare:
         group = cgroup.of(place, run.ns, "exec") / f"run-{next(_numbers)}"
         group.mkdir(parents=True, exist_ok=True)
         join = f'echo 0 > "{group / "cgroup.procs"}" && exec "$@"'
-        command = ("sh", "-c", join, "sh", *enter(place, run.ns, argv))
+        command = ("sh", "-c", join, "sh", *enter(place, run.ns, environment.given(place, run.ns, argv)))
         return Prepared(command, _environment(place, run, sliver), lambda kill: _end(group, kill))
 
     return prepare

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Literal
 
+from vini import environment
 from vini.model import File, Mistake, Process, Ready, Sysctl, TopologyError, Unsupported
 from vini.plugins import intent
 
@@ -25,12 +27,13 @@ _WORKS = Ready(("sh", "-c", _AT_WORK), "^lives$", within_s=20.0)
 
 def objects(
     ns: str, kind: Literal["process", "python"], text: str, *, name: str = "", image: bool = False,
-    rooted: bool = False, sockets: Sequence[str] = (),
+    rooted: bool = False, sockets: Sequence[str] = (), variables: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[Sysctl | File | Process, ...]:  # fmt: skip
     """What a sliver with such a program needs; the Sysctl takes the place of the sliver's own.
 
     `text` is a shell command line, or the text of a Python program (a file `name`), which runs by the node's own
-    interpreter, so that `vini.packets` is there.  `rooted`: the sliver has files of its own, or an image.  A program
+    interpreter, so that `vini.packets` is there.  `rooted`: the sliver has files of its own, or an image.
+    `variables`: of its environment.  A program
     that changes is restarted, and a process with AF_XDP sockets of the vifs `sockets` when those are others.  The
     sliver is ready when the process is seen to live on, a Python program when it has opened its vifs.
     TopologyError where the text is no Python, Unsupported where the node's interpreter can't be seen from inside.
@@ -38,7 +41,7 @@ def objects(
     quiet = Sysctl(ns, _NOT_FORWARDING)
     if kind == "process":
         given = ("{python}", "-I", "-S", "{node}/xsk.py", "{run}", *sockets, "--", "{root}") if sockets else ()
-        argv = (*_ENVIRONMENT, *given, "sh", "-c", text)
+        argv = (*_ENVIRONMENT, *given, *environment.words(variables), "sh", "-c", text)
         return quiet, Process(ns, NAME, argv, ready=_LIVES, rooted=rooted or image)
     if image:
         raise Unsupported(
@@ -47,7 +50,7 @@ def objects(
         )
     _refuse_mistakes(text, name or "the program")
     source = File(ns, f"program/{intent.digest(text)}.py", text)
-    argv = (*_ENVIRONMENT, "{python}", "-u", f"{{run}}/{source.path}")
+    argv = (*environment.words(variables), *_ENVIRONMENT, "{python}", "-u", f"{{run}}/{source.path}")
     return quiet, source, Process(ns, NAME, argv, ready=_WORKS, rooted=rooted)
 
 

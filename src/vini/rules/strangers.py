@@ -5,11 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
+from msgspec.structs import replace
+
 from vini.model import Denied, Sliver, Topology
 from vini.plugins.tunnels import TunnelKind
 
 TUNNEL: TunnelKind = "wireguard"  # the one kind whose end no sliver has in its own network
+DISK_MB = 500  # 10**6 bytes, of a sliver that says neither what it is nor how much it writes
 IMAGES = PurePosixPath("/srv/vini/images")  # where operators put root file systems that any tenant may read
+
+
+def settled(topology: Topology) -> Topology:
+    """The same, in which a sliver that doesn't say what it is is what it may be here: a container with a disk."""
+
+    def kept_in(sliver: Sliver) -> Sliver:
+        own = sliver.resources
+        bounded = own if own.disk_mb else replace(own, disk_mb=DISK_MB)
+        return sliver if sliver.runtime else replace(sliver, runtime="container", resources=bounded)
+
+    return replace(topology, slivers={name: kept_in(s) for name, s in topology.slivers.items()})
 
 
 def check(topology: Topology) -> None:

@@ -48,6 +48,8 @@ from vini.topology.scalars import (
     SLICE_NAME,
     SLIVER_NAME,
     TRACE,
+    VARIABLE,
+    VARIABLE_TEXT,
     VIF_NAME,
     VOLUME_NAME,
     VOLUME_PATH,
@@ -158,7 +160,8 @@ NETWORK = Section(
 SLIVER_PROPERTIES = {
     "runtime": Key(
         words("light", "container"),
-        "`container`: its processes see nothing of the node or of others; `light` (default): its network is its own.",
+        "`container`: its processes see nothing of the node or of others; `light`: its network is its own. "
+        "Default: light, and container on a testbed of strangers.",
     ),
     "resources": Key(RESOURCES, "What it may take of its node, where it is a container."),
     "network": Key(NETWORK, "What it may send out of its node, to other nodes and to the world."),
@@ -174,6 +177,9 @@ SLIVER_PROPERTIES = {
         "default: the node's root.",
     ),
     "files": Key(MapOf(PATH, FILE_TEXT), "Files to place in the sliver: absolute path to text."),
+    "environment": Key(
+        MapOf(VARIABLE, VARIABLE_TEXT), "Variables of its commands, and of what people run in it: name to text."
+    ),
     "mode": Key(words("kernel", "switch"), "`switch`: an Ethernet switch, whose links are all ports; default kernel."),
     "program": Key(PROGRAM, "Its own data plane, in place of the kernel's forwarding: a file, or a mapping."),
     "commands": Key(ListOf(COMMANDS, lone=True), "Commands that run once the sliver is up, in this order."),

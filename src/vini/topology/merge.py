@@ -1,6 +1,6 @@
 """Defaults and groups: what a sliver or link says, on top of what it inherits.
 
-Mappings (routing, its raw files, files) merge key by key; lists and single values replace.
+Mappings (routing, its raw files, files, environment) merge key by key; lists and single values replace.
 """
 
 from __future__ import annotations

@@ -131,6 +131,7 @@ def _read_volume_path(text: str) -> str:
 
 
 _REGISTRY = r"docker://[\w.-]+(:[0-9]+)?(/[\w.-]+)+(:[\w.-]+)?(@sha256:[0-9a-f]{64})?"  # as skopeo(1) writes it
+_VARIABLE = r"[A-Za-z_][A-Za-z0-9_]{0,99}"
 _IMAGE_NAME = r"[a-z0-9][a-z0-9._-]{0,79}"
 
 
@@ -181,6 +182,20 @@ def _read_initscript(text: str) -> str:
         raise Wrong(
             f"{quote(text)} is neither a script nor the name of one.", "write its lines after '|', or use `commands`"
         )
+    return text
+
+
+def _read_variable(text: str) -> str:
+    if not re.fullmatch(_VARIABLE, text):
+        raise Wrong(f"{quote(text)} is not the name of a variable.", "use letters, digits and '_', as in HTTP_PROXY")
+    if text.startswith("VINI_"):
+        raise Wrong(f"{quote(text)} is VINI's own to set.", "choose a name that does not begin with VINI_")
+    return text
+
+
+def _read_variable_text(text: str) -> str:
+    if len(text) > 10_000 or any(c in text for c in "\0\n\r"):
+        raise Wrong("A variable's text is one line of 10,000 characters at most.", "put longer ones into `files`")
     return text
 
 
@@ -271,6 +286,8 @@ FILE_NAME = _text(_read_file_name, r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$")
 FILE_TEXT = Text(_read_content, {"type": ["string", "number", "boolean"]})
 OBJECT = Text(_read_object, {"type": "string", "pattern": r"^[A-Za-z0-9+/=\s]+$"})
 INITSCRIPT = Text(_read_initscript, {"type": "string", "minLength": 1})
+VARIABLE = _text(_read_variable, f"^{_VARIABLE}$")
+VARIABLE_TEXT = Text(_read_variable_text, {"type": ["string", "number", "boolean"]})
 COMMAND = Text(_read_command, {"type": "string", "minLength": 1})
 LABEL = Text(_read_label, {"type": ["string", "number"], "maxLength": 200})
 DAEMON = Text(_read_daemon, {"anyOf": [{"enum": list(DAEMONS)}, {"type": "string", "pattern": "^[a-z][a-z0-9-]*$"}]})

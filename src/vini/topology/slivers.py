@@ -90,7 +90,8 @@ def _sliver(
         routing=_routing(name, fields.get("routing"), at, mistakes),
         addresses=tuple(a.value for a in fields["addresses"].value) if "addresses" in fields else (),
         routes=_routes(name, fields, there, mistakes),
-        files={path: f.value for path, f in section(fields, "files").items() if isinstance(f.value, str)},
+        files=_texts(fields, "files"),
+        environment=_texts(fields, "environment"),
         commands=_commands(fields),
         place=_place(fields.get("place"), mistakes),
         program=program,
@@ -100,6 +101,10 @@ def _sliver(
         bounds={name: bound for name, (_, bound) in volumes.items() if bound},
         **optional,
     )
+
+
+def _texts(fields: Fields, key: str) -> dict[str, str]:
+    return {name: f.value for name, f in section(fields, key).items() if isinstance(f.value, str)}
 
 
 def _volumes(fields: Fields) -> dict[str, tuple[str, Bound | None]]:

@@ -190,7 +190,7 @@ def _sliver(sliver: Sliver, usual: Routing | None) -> Written:
         written["forward"] = sliver.forward
     if sliver.routes:
         written["routes"] = [{"to": r.to, "via": r.via} for r in sliver.routes]
-    if sliver.runtime != "light":
+    if sliver.runtime:
         written["runtime"] = sliver.runtime
     if sliver.resources != Resources():
         written["resources"] = _resources(sliver.resources)
@@ -207,6 +207,8 @@ def _sliver(sliver: Sliver, usual: Routing | None) -> Written:
         written["image"] = sliver.image
     if sliver.files:
         written["files"] = dict(sliver.files)
+    if sliver.environment:
+        written["environment"] = dict(sliver.environment)
     if sliver.program is not None:
         written["program"] = _program(sliver.program)
     if sliver.initscript:

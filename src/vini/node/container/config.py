@@ -14,17 +14,19 @@ _CAPABILITIES = [
     "CAP_SYS_NICE", "CAP_SYS_PTRACE",
     "CAP_SYS_ADMIN",  # zebra refuses to start without
 ]  # fmt: skip
+# What tells of the node, or costs its kernel: reading /proc/fs/ext4 holds locks of the node's file system.
 _MASKED = [
-    "/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/scsi",
-    "/proc/sched_debug", "/proc/timer_list", "/proc/timer_stats", "/proc/kallsyms", "/proc/kmsg", "/proc/cmdline",
-    "/proc/modules", "/proc/partitions", "/proc/diskstats", "/proc/swaps",
-    "/sys/block", "/sys/bus", "/sys/dev", "/sys/devices/pci0000:00", "/sys/devices/platform", "/sys/devices/system",
-    "/sys/devices/virtual/powercap", "/sys/devices/virtual/block", "/sys/firmware", "/sys/fs", "/sys/hypervisor",
-    "/sys/kernel", "/sys/module", "/sys/power",
+    "/proc/acpi", "/proc/asound", "/proc/buddyinfo", "/proc/bus", "/proc/cmdline", "/proc/diskstats", "/proc/driver",
+    "/proc/fs", "/proc/interrupts", "/proc/iomem", "/proc/ioports", "/proc/irq", "/proc/kallsyms", "/proc/kcore",
+    "/proc/keys", "/proc/kmsg", "/proc/latency_stats", "/proc/mdstat", "/proc/modules", "/proc/pagetypeinfo",
+    "/proc/partitions", "/proc/pressure", "/proc/sched_debug", "/proc/scsi", "/proc/slabinfo", "/proc/softirqs",
+    "/proc/swaps", "/proc/timer_list", "/proc/timer_stats", "/proc/vmallocinfo", "/proc/zoneinfo",
+    "/sys/block", "/sys/bus", "/sys/dev", "/sys/firmware", "/sys/fs", "/sys/hypervisor", "/sys/kernel", "/sys/module",
+    "/sys/power",
 ]  # fmt: skip
 # What there is was chosen, and in a user namespace nobody makes more; a filter would have to be kept like that choice.
 _ANY_DEVICE = [{"allow": True, "access": "rwm"}]
-_READ_ONLY = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
+_READ_ONLY = ["/proc/sys", "/proc/sysrq-trigger"]
 # As process 1 it reaps whatever its descendants leave behind; sleep(1) is what keeps it.
 _INIT = ["/bin/sh", "-c", "trap : HUP INT QUIT TERM; while :; do sleep 2000000000 & wait; done"]
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/run/vini"
@@ -52,11 +54,12 @@ def config(
     *,
     volumes: Sequence[tuple[str, str]] = (),
     group: str = "",
+    devices: Sequence[str] = (),
 ) -> dict[str, Any]:
     """`users`: path of the user namespace, its root's id on the node, how many ids it has; `binds`: directories of the
     node that are seen read-only; `tun`: the node's file that is /dev/net/tun inside, "" where it has none; `broker`:
     the directory of the broker's socket; `volumes`: directories of the node, and where they are inside; `group`: of
-    cgroups, below their mounts, for a runtime that insists on one."""
+    cgroups, below their mounts, for a runtime that insists on one; `devices`: the node's own, in /sys."""
     path, first, count = users
     ids = [{"containerID": 0, "hostID": first, "size": count}]
     return {
@@ -87,7 +90,7 @@ def config(
             **({"cgroupsPath": group, "resources": {"devices": _ANY_DEVICE}} if group else {}),
             "uidMappings": ids,
             "gidMappings": ids,
-            "maskedPaths": _MASKED,
+            "maskedPaths": [*_MASKED, *devices],
             "readonlyPaths": _READ_ONLY,
             "seccomp": seccomp.profile(),
         },

@@ -36,7 +36,8 @@ _NONE = "max"
 _LEFT_WITHIN_S = 1.0
 _MIN = "memory.min"
 _CONTROLLERS = ("cpu", "memory", "pids")
-_REMOVED = ("memory.swap.max",)  # a kernel may be built without
+_SOCKETS = "memory.kmem.tcp.limit_in_bytes"  # of version 1, which counts what sockets hold apart from all else
+_REMOVED = ("memory.swap.max", _SOCKETS)  # a kernel may be built without
 
 
 @cache
@@ -225,6 +226,7 @@ def files(place: Place, o: Container) -> Iterator[tuple[Path, str]]:
         yield at["cpu"] / "cpu.cfs_period_us", str(period)
         yield at["cpu"] / "cpu.cfs_quota_us", quota or "-1"
         yield at["memory"] / "memory.limit_in_bytes", str(_pages(o.memory_mb))
+        yield at["memory"] / _SOCKETS, str(_pages(o.memory_mb))
         if o.memory_high_mb:
             yield at["memory"] / "memory.soft_limit_in_bytes", str(_pages(o.memory_high_mb))
         yield at["pids"] / "pids.max", str(o.pids)

@@ -47,6 +47,17 @@ def binds() -> list[str]:
     return [*(d for d in _BOUND if Path(d).is_dir()), *(str(d) for d in _directories())]
 
 
+def devices() -> list[str]:
+    """What /sys tells of the node's devices: all of them but network interfaces, which are a sliver's own."""
+    at = Path("/sys/devices")
+    found = [*_names(at, but="virtual"), *_names(at / "virtual", but="net")]
+    return sorted(str(p) for p in found)
+
+
+def _names(at: Path, but: str) -> Iterator[Path]:
+    return (p for p in at.iterdir() if p.is_dir() and p.name != but) if at.is_dir() else iter(())
+
+
 def _links() -> Iterator[Path]:
     """/bin, /lib and the like, where they lead into /usr."""
     return (p for p in Path("/").iterdir() if p.is_symlink() and str(p.readlink()).lstrip("/").startswith("usr/"))

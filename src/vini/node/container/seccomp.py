@@ -35,7 +35,7 @@ _ALLOWED = """
     set_tid_address set_tls setdomainname setfsgid setfsuid setgid setgroups sethostname setitimer setpgid
     setpriority setregid setresgid setresuid setreuid setrlimit setsid setsockopt setuid setxattr shmat shmctl shmdt
     shmget shutdown sigaltstack signalfd signalfd4 sigreturn socketpair splice stat stat64 statfs statfs64 statx
-    symlink symlinkat sync sync_file_range sync_file_range2 syncfs sysinfo tee tgkill time timer_create timer_delete
+    symlink symlinkat sync_file_range sync_file_range2 sysinfo tee tgkill time timer_create timer_delete
     timer_getoverrun timer_gettime timer_settime timerfd_create timerfd_gettime timerfd_settime times tkill truncate
     truncate64 ugetrlimit umask uname unlink unlinkat utime utimensat utimes vfork vmsplice wait4 waitid waitpid
     write writev
@@ -51,8 +51,9 @@ _REFUSED = """
     perf_event_open userfaultfd io_uring_setup io_uring_enter io_uring_register
     process_vm_readv process_vm_writev process_madvise process_mrelease kcmp pidfd_getfd
     syslog vhangup fanotify_init fanotify_mark mbind migrate_pages move_pages set_mempolicy get_mempolicy
-    sched_setattr
+    sched_setattr sync syncfs
 """
+# sync(2) and syncfs(2) write what others left to be written, and whoever has written waits; fsync(2) is one's own.
 REFUSED = frozenset(_REFUSED.split())
 # AF_VSOCK leads to the machine that this one is a guest of, AF_ALG to much code of the kernel: neither is a network.
 FAMILIES = (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK, socket.AF_PACKET)

@@ -20,7 +20,7 @@ import msgspec
 from vini.model import AnyObject, Container, Waiting
 from vini.node import cgroup, sliver_log
 from vini.node.broker import door
-from vini.node.container import config, crun, limits, mounts, node_root, remains, users, volumes
+from vini.node.container import config, crun, limits, mounts, node_root, remains, rings, users, volumes
 from vini.node.drivers import Failures, layer
 from vini.node.drivers.halt import halted
 from vini.node.images.provision import NotYet, Provided, Provision, remember
@@ -49,20 +49,24 @@ class ContainerDriver:
         for ns in set(_listed(crun.home(self._place))) & set(namespaces):
             with suppress(FileNotFoundError, msgspec.DecodeError):
                 o = msgspec.json.decode((self._home(ns) / crun.RECORD).read_bytes(), type=Container)
-                if self._lives(ns):
+                if first := self._first(ns):
+                    rings.bound(self._place, o, first)  # not for a group's limit to do, so done at each look
                     out.add(limits.observed(self._place, o))
         return frozenset(out)
 
-    def _lives(self, ns: str) -> bool:
-        """Its network is told by a process in it, not by the first: crun runs in the node's until then."""
+    def _first(self, ns: str) -> int:
+        """A process that lives in it, 0 where none does.
+
+        Its network is told by a process in it, not by the first: crun runs in the node's until then.
+        """
         network = self._place.pin(ns)
         with suppress(FileNotFoundError):
             wanted = network.stat().st_ino
             for pid in cgroup.pids(cgroup.of(self._place, ns, crun.GROUP)):
                 with suppress(FileNotFoundError):
                     if Path(f"/proc/{pid}/ns/net").stat().st_ino == wanted:
-                        return True
-        return False
+                        return pid
+        return 0
 
     def ensure(self, objects: Sequence[AnyObject]) -> Failures:
         """Start them, or change the limits of those that run."""
@@ -120,7 +124,18 @@ class ContainerDriver:
             ids = (f"/proc/{os.getpid()}/fd/{fd}", users.first_id(o.ns), users.RANGE)
             group = "" if crun.program() == crun.CRUN else f"/{self._place.mark}/{o.ns}"
             text = msgspec.json.encode(
-                config.config(o.ns, str(root), ids, str(network), binds, tun, broker, volumes=kept, group=group)
+                config.config(
+                    o.ns,
+                    str(root),
+                    ids,
+                    str(network),
+                    binds,
+                    tun,
+                    broker,
+                    volumes=kept,
+                    group=group,
+                    devices=node_root.devices(),
+                )  # fmt: skip
             )
             (home / "config.json").write_bytes(text)
             cgroup.of(self._place, o.ns, crun.GROUP).mkdir(parents=True, exist_ok=True)

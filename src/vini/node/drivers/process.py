@@ -456,7 +456,7 @@ def _end_of(file: Path, most: int) -> str:
 
 def _called(o: Process) -> str:
     """What its user knows it by: a daemon by its name, a command by what it runs."""
-    return o.name if o.ready or not o.argv else f"`{o.argv[-1]}`"
+    return o.name if o.ready or not o.argv or o.argv[-1] == f"{{run}}/{o.name}" else f"`{o.argv[-1]}`"
 
 
 def _cannot_start(o: Process, error: Exception) -> str:
