@@ -112,9 +112,10 @@ def _full(a: Impairment, start_s: float, for_s: float, most: int) -> list[Sendin
     if each_s * LEAST_TRAIN > for_s:
         return []
     every_s = each_s / OVERLOAD
-    ahead = max(3, min(int(HEAD_START_S / each_s), _room(a, size) // 2))
-    if a.queue_packets and a.queue_packets * each_s < for_s / 3:
-        ahead = math.ceil(1.1 * a.queue_packets) + 3
+    room = _room(a, size)
+    ahead = max(3, min(int(HEAD_START_S / each_s), room // 2))
+    if room * each_s < for_s / 3:
+        ahead = math.ceil(1.1 * room) + 3
     return [Sending("full", start_s, every_s, ahead + int(for_s / every_s), size, ahead)]
 
 
