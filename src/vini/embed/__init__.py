@@ -159,6 +159,7 @@ def _sliver(
                 image=bool(sliver.image),
                 rooted=bool(sliver.files),
                 sockets=sockets,
+                forward=sliver.forward is True,
             ),  # fmt: skip
         )
     else:
