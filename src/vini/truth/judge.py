@@ -270,6 +270,8 @@ class _Judge:
         elif len(arrived) < len(full) and not self.seen.missed:
             frame_ms = 1000 * frame_s(a, full[0].frame_bytes)
             limit_ms = a.queue_ms or (a.queue_packets or a.queue_bytes // full[0].frame_bytes) * frame_ms
+            if (mean_loss(a) or a.lose) and self._surplus(full) * frame_ms < limit_ms:
+                return  # what is missing was lost ahead of it
             # Those of the first burst, which fills it, also waited until whoever shapes had read all before them.
             later = sorted(arrived, key=lambda p: p.frame.sent_ns)[len(arrived) // 2 :]
             most_ms = quantile(sorted(self._wait_ms(p) for p in later), 0.99)
@@ -277,14 +279,20 @@ class _Judge:
             noise_ms = rate_off * len(arrived) * frame_ms if is_spread(a) else 0.0
             noise_ms += NOISE_FACTOR * self.noise.p99_ms if most_ms > limit_ms else 0.0
             why = "the machine is too noisy, or the rate too far off, for so short a queue."
-            if most_ms < limit_ms and (mean_loss(a) or a.lose):
-                noise_ms, why = limit_ms, "with packets lost ahead of it, it may never have been full."
             if self.noise.overrun:
                 noise_ms, why = 1e9, "this machine can't send so much without a pause."
             yield compared(
                 "queue", asked, self._held(most_ms, frame_ms), "2 packets or 5%",
                 abs(most_ms - limit_ms), max(2.5 * frame_ms, 0.05 * limit_ms), noise_ms, why,
             )  # fmt: skip
+
+    def _surplus(self, full: Sequence[Frame]) -> float:
+        """Frames that surely came to the queue beyond those that left it while they were sent."""
+        n, z = len(full), NormalDist().inv_cdf(1 - self.alpha)
+        listed_there = listed(self.asked)(1, 10**9) if self.asked.lose else 0
+        came = n * (1 - mean_loss(self.asked) - z * loss_deviation(self.asked, n)) - min(n, listed_there)
+        took_s = (full[-1].sent_ns - full[0].sent_ns) / 1e9
+        return came - took_s / frame_s(self.asked, full[0].frame_bytes)
 
     def _hides_queue(self) -> str:
         """Why the time that packets wait does not tell what a queue holds."""
