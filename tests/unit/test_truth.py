@@ -574,7 +574,7 @@ def test_under_load_too_few_that_nothing_held_up_are_no_distribution() -> None:
             "20ms, normal jitter 1ms",
             "Copies have delays of their own",
         ),
-        ({"trace": "time_ms,rate_mbit,loss\n0,5,1%\n"}, "trace", "rate 5mbit, loss 1%", "its delay are not measured"),
+        ({"trace": "time_ms,rate_mbit,loss\n0,5,1%\n"}, "trace", "rate 5mbit, loss 1%", "its rate is not measured"),
         ({"trace": "time_ms,rate_mbit,loss\n0,5,1%\n"}, "loss", "by trace", "changes with the time"),
     ],
 )
@@ -583,6 +583,28 @@ def test_what_is_not_measured_is_told(keys: dict[str, Any], wish: str, asked: st
     told = next(v for v in judge(asking, seen(does, asking), QUIET) if v.wish == wish)
     assert told.asked == asked
     assert why in told.why
+
+
+@pytest.mark.parametrize(
+    ("text", "least"),
+    [
+        ("time_ms,delay_ms\n0,30\n100,20\n", "20ms"),
+        ("time_ms,delay_ms\n50,30\n100,20\n", "5ms"),  # its own before the first row
+        ("time_ms,rate_mbit,delay_ms\n0,1,30\n100,2,\n", "5ms"),
+        ("1\n4\n", "5ms"),
+    ],
+)
+def test_what_follows_a_trace_is_never_faster_than_that(text: str, least: str) -> None:
+    asked = Impairment(delay_ms=5, trace=text)
+    held = next(v for v in judge(asked, seen(Impairment(delay_ms=30), asked), QUIET) if v.wish == "delay at least")
+    assert (held.asked, held.outcome) == (least, "true")
+    bare = next(v for v in judge(asked, seen(Impairment(), asked), QUIET) if v.wish == "delay at least")
+    assert bare.outcome == "off"
+
+
+def test_of_a_trace_beside_jitter_no_least_delay_is_known() -> None:
+    asked = Impairment(delay_ms=5, jitter_ms=1, trace="1\n4\n")
+    assert "delay at least" not in {v.wish for v in judge(asked, seen(Impairment(), asked), QUIET)}
 
 
 def test_what_was_asked_of_damage_is_shown_as_it_was_written() -> None:

@@ -76,8 +76,7 @@ class _Judge:
 
     def all(self) -> Iterator[Verdict]:
         if self.asked.trace:
-            why = "What follows a trace has no single value: its rate and its delay are not measured."
-            yield unknown("trace", trace.summary(trace.parse(self.asked.trace)), why)
+            yield from self._trace(trace.parse(self.asked.trace))
         else:
             yield from self._delays()
             yield from self._rate()
@@ -85,6 +84,21 @@ class _Judge:
         yield from self._losses()
         yield from self._order()
         yield from self._shares()
+
+    def _trace(self, followed: trace.Trace) -> Iterator[Verdict]:
+        """Of what changes with a time that nobody knows, only what it never may be."""
+        why = "What follows a trace has no single value: its rate is not measured, and of its delay only the least."
+        yield unknown("trace", trace.summary(followed), why)
+        least_ms, most = followed.least_delay_ms(self.asked.delay_ms), self.tolerance.median_ms
+        if not least_ms or is_spread(self.asked) or self.asked.reorder:
+            return
+        asked = units.duration(least_ms)
+        if why := self._in_the_way():
+            yield unknown("delay at least", asked, why, "can't tell")
+        elif came := [f.arrived_ns - f.sent_ns for f in self.paced if f.arrived_ns is not None]:
+            got_ms = min(came) / 1e6
+            early_ms = max(0.0, least_ms - got_ms)
+            yield compared("delay at least", asked, f"{got_ms:.3f} ms", f"{most:g} ms", early_ms, most, 0.0, "")
 
     # --- delay ------------------------------------------------------------------------------------
 
