@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from vini.c_tables import CTable, Integer, declared, of_object
 from vini.elements import Cell, compile_elements, decode, encode
-from vini.elements.cells import key_of
+from vini.elements.cells import key_of, tally
 from vini.embed import prepared
 from vini.layout import layout
 from vini.model import IN_KERNEL, NotFound, Program, Topology, Value, ViniError
@@ -56,6 +56,14 @@ class View:
                 return c
         raise NotFound(f"The program has no {name!r}: {nearest(name, [c.name for c in self.cells])}")
 
+    def counter_maps(self) -> tuple[str, ...]:
+        """The maps in which its counters are."""
+        return tuple(sorted({c.map for c in self.cells if c.table is None}))
+
+    def counted(self, held: Mapping[str, Held]) -> dict[str, tuple[int, int]]:
+        """Of each counter its packets and bytes, as the maps hold them."""
+        return {c.name: tally(c, held.get(c.map, {})) for c in self.cells if c.table is None}
+
     def show(self, held: Mapping[str, Held], name: str = "") -> list[Shown]:
         """What the maps hold, all or one, but for the node's own.
 
@@ -70,7 +78,7 @@ class View:
         return [Shown(c.name, c.headings, tuple(decode(c, held.get(c.map, {}), self.vifs))) for c in chosen]
 
     def entry(self, name: str, key: str, values: Sequence[str]) -> tuple[str, bytes, bytes]:
-        """Map, key and value for one row of a table, from texts as `show` has them."""
+        """Map, key and value for one row of a table, from texts as `show` has them; for a counter `key` is 0."""
         with _told():
             if self.program.kind != "elements":
                 table = self._table(name)
@@ -85,7 +93,7 @@ class View:
                 return name, _raw(self._table(name).key, (key,))
             cell = self.cell(name)
             if cell.table is None:
-                raise ViniError(f"{name!r} is a counter: it can only be read.")
+                raise ViniError(f"{name!r} is a counter, which has no rows to take out: write 0 to begin anew.")
             return cell.map, key_of(cell.table, key, self.vifs)
 
     def _table(self, name: str) -> CTable:

@@ -119,6 +119,29 @@ def test_a_program_that_stands_still_forwards_nothing_and_one_that_is_killed_is_
     asyncio.run(live())
 
 
+@pytest.mark.parametrize("forward", ["true", "false"])
+def test_a_tun_device_gets_what_routes_lead_into_it_where_the_kernel_forwards(ours: OwnPlace, forward: str):
+    wanted = topology(
+        """
+name: tunnelled
+slivers:
+  a: {{routes: [{{to: 10.77.0.0/16, via: m}}]}}
+  m: {{forward: {forward}, program: {{process: "exec python3 {script} 10.77.0.0/16"}}}}
+links: [a -- m]
+""",
+        forward=forward,
+        script=PROGRAMS / "tun-echo.py",
+    )
+
+    async def live() -> None:
+        async with up(ours.client(), wanted) as (client, _):
+            inside = ["ping", "-nq", "-c1", "-W1", "10.77.3.4"]
+            assert await status(client, wanted, "m", inside) == 0, "its own sliver reaches the device anyhow"
+            assert await pinged(client, wanted, "10.77.1.2", "-s", "1001") == (forward == "true")
+
+    asyncio.run(live())
+
+
 def test_a_forwarding_table_of_ones_own(ours: OwnPlace):
     plain = topology(HOSTS, name="static", run="true")
     ends = [address(plain, sliver, family) for sliver in "ab" for family in (4, 6)]

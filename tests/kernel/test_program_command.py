@@ -133,14 +133,29 @@ def test_a_row_that_is_written_leads_packets_elsewhere(net):
     assert "no such key" in net.vini("program", "write", "r", "routes.routes", "10.9.0.2", "--delete", code=1)
     assert "to-x" in net.vini("program", "write", "r", "routes.routes", "10.9.0.2", "to-x", code=1)
     assert "to-x" in net.vini("program", "write", "r", "routes.routes", "to-x", "--delete", code=1)
-    assert "only be read" in net.vini("program", "write", "r", "seen.passed", "0", "1", code=1)
+    assert "it is 0. (to begin anew)" in net.vini("program", "write", "r", "seen.passed", "0", "1", code=1)
+    assert "no rows to take out" in net.vini("program", "write", "r", "seen.passed", "0", "--delete", code=1)
+
+
+def test_a_counter_is_set_to_nothing_and_counts_on(net):
+    assert net.pings(count=10)
+    kept = net.packets("ttl.expired")
+    net.vini("program", "write", "r", "seen.passed", "0")
+    assert net.packets("seen.passed") < 20
+    assert net.packets("ttl.expired") == kept
+    before = net.packets("seen.passed")
+    assert net.pings(count=10)
+    assert net.packets("seen.passed") >= before + 20
 
 
 def test_top_shows_what_programs_handle(net):
     (shown,) = [row for row in net.json("top", "-n", "1", "-d", "0.1") if "program" in row]
     assert shown["sliver"] == "r"
     assert set(shown["program"]) == {"pps", "over_budget_pps"}
-    assert "OVER BUDGET p/s" in net.vini("top", "-n", "1", "-d", "0.1")
+    assert shown["counters"]["seen.passed"]["packets"] > 0
+    printed = net.vini("top", "-n", "1", "-d", "0.1")
+    assert "OVER BUDGET p/s" in printed
+    assert any(row.split()[:2] == ["r", "seen.passed"] for row in printed.splitlines())
 
 
 # --- replace and refuse ---------------------------------------------------------------------------

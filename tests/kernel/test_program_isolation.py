@@ -130,6 +130,41 @@ def test_packets_that_go_round_for_ever_are_slowed_down(two):
     assert "4 of 4" in two.vini("status", "-s", "bad"), "a lowered budget is no fault to heal"
 
 
+MULTIPLIES = """\
+#include "runtime.h"
+SEC("tc") int multiply(struct __sk_buff *s)
+{
+    __u32 first = 0;
+    struct vif *v = bpf_map_lookup_elem(&vifs, &first);
+    if (!v || s->protocol != bpf_htons(ETH_P_IP))
+        return TC_ACT_UNSPEC;
+    for (int i = 0; i < 20; i++)
+        bpf_clone_redirect(s, v->ifindex, 0);
+    return TC_ACT_SHOT;
+}
+char _license[] SEC("license") = "GPL";
+"""
+FLOODS = """\
+name: bad
+slivers:
+  x: {routes: [{to: 10.9.2.2/32, via: y}], program: multiply.c}
+  y: {addresses: 10.9.2.2, program: multiply.c}
+links: [x -- y]
+"""
+
+
+@pytest.mark.needs("iperf3")
+def test_a_program_that_multiplies_packets_is_slowed_down(two):
+    """Each packet becomes twenty at either end of a link, and each of those twenty again."""
+    (two.directory / "multiply.c").write_text(MULTIPLIES)
+    two.up(FLOODS)
+    with two.running("bad.x", "ping -n -q -i 0.2 -W 1 10.9.2.2"), no_processor_idle():
+        eventually(lambda: two.fare("x")["slice_kpps"] < BUDGET_KPPS)
+        assert two.neighbour_is_well()
+        eventually(lambda: sum(two.fare(s)["over_budget"] for s in "xy") > 0)
+    assert "2 of 2" in two.vini("status", "-s", "bad"), "a lowered budget is no fault to heal"
+
+
 @pytest.mark.needs("iperf3")
 def test_what_is_beyond_a_budget_is_dropped_and_counted(two):
     two.up(BAD.replace("{X}", "kernel").replace("{Y}", "kernel"))

@@ -175,6 +175,30 @@ def test_what_is_refused_is_told_why(name: str) -> None:
     assert told in str(refused.value)
 
 
+def test_of_all_helpers_only_those_of_the_policy_pass() -> None:
+    """Each as an instruction, so that no header and no compiler stands in between."""
+    call = b"\x85\0\0\0\5\0\0\0"
+    whole = made(with_code('asm volatile(".byte 0x85,0,0,0,5,0,0,0" ::: "r0");'))
+    assert whole.count(call) == 1
+    for number in range(1, 256):
+        told = policy.check(whole.replace(call, call.replace(b"\5", bytes([number]))))
+        assert (told == []) == (number in policy.HELPERS), (number, told)
+        if number in policy.REFUSED_HELPERS:
+            name, why = policy.REFUSED_HELPERS[number]
+            assert any(f"bpf_{name} is not allowed: it {why}" in v for v in told), told
+
+
+def test_of_all_types_of_maps_only_those_of_the_policy_pass() -> None:
+    def map_number(kind: int) -> str:
+        settings = f"__uint(type, {kind}); __uint(max_entries, 1); __type(key, __u32); __type(value, __u32);"
+        return f'struct {{ {settings} }} m{kind} SEC(".maps");\n'
+
+    told = check("".join(map(map_number, range(1, 40))) + BODY)
+    for kind in range(1, 40):
+        refused = any(f"The map m{kind} is of type {kind} " in v for v in told)
+        assert refused == (kind not in policy.MAP_TYPES), kind
+
+
 def test_all_violations_are_told_at_once() -> None:
     text = CALLBACK + map_of("BPF_MAP_TYPE_HASH", entries="1 << 21", more="__uint(pinning, 1);")
     text += 'SEC("tc") int h(void *c) { bpf_printk("x"); bpf_loop(9, g, NULL, 0); return 0; }\n'

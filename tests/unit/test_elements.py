@@ -343,8 +343,14 @@ def test_counters_are_the_sum_of_all_processors():
     assert hits.headings == ("packets", "bytes")
     assert decode(hits, {hits.index.to_bytes(4, "little"): [one, two]}, VIFS) == [("3", "300")]
     assert decode(hits, {}, VIFS) == [("0", "0")]
-    with pytest.raises(Wrong, match="can only be read"):
-        encode(hits, "0", ["1"], VIFS)
+
+
+@pytest.mark.parametrize("texts", [["1"], ["0", "1"], ["-0"], ["x"]])
+def test_counters_can_be_set_to_nothing_and_to_nothing_else(texts: list[str]):
+    hits = cell("ttl.expired")
+    assert encode(hits, "0", [], VIFS) == (hits.index.to_bytes(4, "little"), bytes(16))
+    with pytest.raises(Wrong, match="is a counter: all that can be written to it is 0"):
+        encode(hits, texts[0], texts[1:], VIFS)
 
 
 def test_counters_of_other_names_or_in_another_order_are_another_map():

@@ -15,6 +15,11 @@ def test_a_command_runs_as_a_service_beside_a_kernel_that_does_not_forward() -> 
     assert process.argv[-3:] == ("sh", "-c", "my-forwarder --fast | tee log")
 
 
+def test_beside_a_process_the_kernel_forwards_where_that_is_asked_for() -> None:
+    kernel, _ = objects("s.a", "process", "my-tun", forward=True)
+    assert kernel == Sysctl("s.a", (("ipv4/ip_forward", "1"), ("ipv6/conf/all/forwarding", "1")))
+
+
 def test_a_python_program_is_a_file_that_the_agents_interpreter_runs() -> None:
     _, file, process = objects("s.a", "python", "print(1)\n", rooted=True)
     assert isinstance(file, File) and file.text == "print(1)\n"

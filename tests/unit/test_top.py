@@ -25,11 +25,11 @@ def load(at: float, cpu_s: float, **more: object) -> SliverLoad:
 
 def rows() -> list[dict[str, object]]:
     disk, waits = (25 * MiB, 95 * MiB), {"cpu": 12.4, "memory": 0.0, "io": 3.0}
-    before = {name: load(10.0, 1.0) for name in SLIVERS}
-    now = {
-        "a": load(12.0, 1.9, disk=disk, pressure=waits, node_pressure={"cpu": 5.0, "io": 1.0}),
-        "b": load(12.0, 5.0, node_pressure={"cpu": 80.0}),
-        "c": load(12.0, 1.0),
+    before: views.Sample = {name: (load(10.0, 1.0), {}) for name in SLIVERS}
+    now: views.Sample = {
+        "a": (load(12.0, 1.9, disk=disk, pressure=waits, node_pressure={"cpu": 5.0, "io": 1.0}), {}),
+        "b": (load(12.0, 5.0, node_pressure={"cpu": 80.0}), {}),
+        "c": (load(12.0, 1.0), {}),
     }
     return views._rates(Topology("s", SLIVERS), before, now)
 
@@ -49,7 +49,8 @@ def test_what_leaves_the_node_is_told_with_its_own_its_most_and_todays_bytes(
     def sent(total: int) -> ShareLoad:
         return ShareLoad(total, 0, 5.0, 100.0, 10_500_000, daily=16_000_000, slowed=True)
 
-    before, now = {"a": load(10.0, 1.0, share=sent(0))}, {"a": load(12.0, 1.0, share=sent(800_000))}
+    before: views.Sample = {"a": (load(10.0, 1.0, share=sent(0)), {})}
+    now: views.Sample = {"a": (load(12.0, 1.0, share=sent(800_000)), {})}
     (row,) = views._rates(Topology("s", {"a": SLIVERS["a"]}), before, now)
     share = row["share"]
     assert share["mbit"] == pytest.approx(3.2)
@@ -73,6 +74,29 @@ def test_people_read_use_and_share_together_and_the_worst_nodes_pressure(capsys:
     assert a.split()[:7] == ["a", "45.0/50", "32.0/977", "25.0/95", "12", "0", "3"]
     assert b.split()[:4] == ["b", "200.0/200", "32.0/488", "-"]
     assert c.split()[:3] == ["c", "0.0", "32.0"]
+
+
+def test_what_programs_count_is_told_by_name_with_how_fast_it_grows(capsys: pytest.CaptureFixture[str]) -> None:
+    before: views.Sample = {n: (load(10.0, 1.0), {}) for n in SLIVERS}
+    now: views.Sample = {n: (load(12.0, 1.0), {}) for n in SLIVERS}
+    before["a"] = (load(10.0, 1.0), {"seen.passed": (100, 10_000), "ttl.expired": (9, 900)})
+    now["a"] = (load(12.0, 1.0), {"seen.passed": (300, 1_010_000), "ttl.expired": (0, 0), "new.passed": (7, 70)})
+    a, b, _ = views._rates(Topology("s", SLIVERS), before, now)
+    assert a["counters"] == {
+        "seen.passed": {"packets": 300, "bytes": 1_010_000, "pps": 100, "mbit": pytest.approx(4)},
+        "ttl.expired": {"packets": 0, "bytes": 0, "pps": 0, "mbit": 0},  # somebody set it back
+        "new.passed": {"packets": 7, "bytes": 70, "pps": 0, "mbit": 0},
+    }
+    assert "counters" not in b
+    vifs = {"to-x": dict.fromkeys(("rx_mbit", "rx_pps", "tx_mbit", "tx_pps"), 0)}
+    views._print_top(Topology("s"), [{**row, "vifs": vifs} for row in (a, b)])
+    head, seen, expired, new = capsys.readouterr().out.splitlines()[-4:]
+    assert head.split() == ["PROGRAM", "OF", "COUNTER", "p/s", "Mbit/s", "PACKETS"]
+    assert [row.split() for row in (seen, expired, new)] == [
+        ["a", "seen.passed", "100", "4.000", "300"],
+        ["a", "ttl.expired", "0", "0.000", "0"],
+        ["a", "new.passed", "0", "0.000", "7"],
+    ]
 
 
 def test_pressure_is_read_as_the_kernel_writes_it_and_is_nothing_where_it_writes_none(tmp_path: Path) -> None:

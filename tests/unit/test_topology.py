@@ -35,6 +35,7 @@ from vini.text.mistakes import SHOWN, Wrong
 from vini.text.schema import Either, Headed, ListOf, MapOf, Section
 from vini.text.yamlplaces import MOST_NODES
 from vini.topology import dump, parse, schema
+from vini.topology.impairments import told
 from vini.topology.keys import SECTIONS, TOPOLOGY
 
 ROOT = Path(__file__).parents[2]
@@ -827,6 +828,13 @@ def test_all_mistakes_of_a_trace_are_told_with_its_lines() -> None:
         "t.csv, line 10: There is a row after 'repeat'.",
     ]
     assert {m.line for m in caught.value.mistakes} == {3}
+
+
+def test_what_a_link_does_is_told_without_what_does_nothing() -> None:
+    assert told(Impairment(delay_ms=20, jitter_ms=3, distribution="pareto")) == (
+        "delay 20ms, jitter 3ms, distribution pareto"
+    )
+    assert told(Impairment(delay_ms=20, distribution="pareto")) == "delay 20ms"
 
 
 @pytest.mark.parametrize(

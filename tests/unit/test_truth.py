@@ -42,7 +42,7 @@ class Link:
     def carry(self, sent_ns: int, size: int, phase: str, late_ms: float = 0.0) -> Frame:
         i = self.does
         since_ns = sent_ns - BEGAN_NS
-        if self._loses() or not self._has_place(since_ns):
+        if self._loses() or not self._has_place(since_ns, size):
             return Frame(sent_ns, size, phase, None, 0)
         turn_ns = max(self.free_ns, since_ns)
         self.waiting.append(turn_ns)
@@ -66,9 +66,15 @@ class Link:
                 self.bad = not self.bad
         return lost
 
-    def _has_place(self, since_ns: int) -> bool:
-        self.waiting = [t for t in self.waiting if t > since_ns]
-        return not self.does.rate_mbit or not self.does.queue_packets or len(self.waiting) < self.does.queue_packets
+    def _has_place(self, since_ns: int, size: int) -> bool:
+        i, self.waiting = self.does, [t for t in self.waiting if t > since_ns]
+        if not i.rate_mbit or self.free_ns <= since_ns:
+            return True
+        if i.queue_packets and len(self.waiting) >= i.queue_packets:
+            return False
+        if i.queue_bytes and (len(self.waiting) + 1) * size > i.queue_bytes:
+            return False
+        return not i.queue_ms or self.free_ns - since_ns <= i.queue_ms * MS
 
     def _delay_ms(self) -> float:
         i = self.does
@@ -85,17 +91,22 @@ class Link:
 
 
 def seen(
-    does: Impairment, asked: Impairment, count: int = 2000, late_ms: Callable[[int], float] = lambda _: 0.02
+    does: Impairment,
+    asked: Impairment,
+    count: int = 2000,
+    late_ms: Callable[[int], float] = lambda _: 0.02,
+    seed: int = 1,
 ) -> Seen:
     """What a measurement finds of a link that does this, where that was asked."""
-    link = Link(does)
+    link = Link(does, seed)
     gap_ns = round(max(2.0, spacing_ms(asked), 1000 * frame_s(asked, 100) / 0.1) * MS)
     out = [link.carry(BEGAN_NS + n * gap_ns, 100, "idle", late_ms(n)) for n in range(count)]
     if asked.rate_mbit:
         start, every = BEGAN_NS + count * gap_ns, 1e9 * frame_s(asked, 1514)
         out += [link.carry(round(start + n * every / 0.8), 1514, "load", late_ms(n)) for n in range(count // 2)]
         start = round(start + count / 2 * every / 0.8 + 10 * every)
-        room = 1.2 * asked.queue_packets
+        frame_ms = 1000 * frame_s(asked, 1514)
+        room = 1.2 * (asked.queue_packets or asked.queue_bytes / 1514 or asked.queue_ms / frame_ms)
         out += [link.carry(round(start + max(0.0, n - room) * every / 1.1), 1514, "full") for n in range(count)]
     return Seen(tuple(out))
 
@@ -117,6 +128,9 @@ WISHES = [
     Impairment(burst_loss=BurstLoss(0.05, 0.3)),
     Impairment(burst_loss=BurstLoss(0.1, 0.4, bad=0.8, good=0.01), loss=0.02),
     Impairment(rate_mbit=10, delay_ms=5, queue_packets=50),
+    Impairment(rate_mbit=10, delay_ms=5, queue_packets=0, queue_bytes=64_000),
+    Impairment(rate_mbit=10, delay_ms=5, queue_packets=0, queue_ms=50),
+    Impairment(rate_mbit=10, queue_packets=20, loss=0.02),
     Impairment(duplicate=0.05, corrupt=0.03),
     Impairment(duplicate=0.05, rate_mbit=10),
     Impairment(delay_ms=20, reorder=0.05),
@@ -164,6 +178,11 @@ def test_a_link_that_does_what_was_asked_is_true(wish: Impairment) -> None:
         ({"rate_mbit": 10}, {"rate_mbit": 0}, "rate"),
         ({"rate_mbit": 10, "delay_ms": 5}, {"rate_mbit": 8}, "delay under load"),
         ({"rate_mbit": 10, "queue_packets": 50}, {"queue_packets": 80}, "queue"),
+        ({"rate_mbit": 10, "queue_packets": 50}, {"queue_packets": 40}, "queue"),
+        ({"rate_mbit": 10, "queue_packets": 50, "loss": 0.02}, {"queue_packets": 80}, "queue"),
+        ({"rate_mbit": 10, "queue_packets": 0, "queue_bytes": 64_000}, {"queue_bytes": 96_000}, "queue"),
+        ({"rate_mbit": 10, "queue_packets": 0, "queue_ms": 50}, {"queue_ms": 30}, "queue"),
+        ({"rate_mbit": 20, "delay_ms": 20, "jitter_ms": 3, "queue_packets": 50}, {"queue_packets": 70}, "queue"),
         ({"delay_ms": 20, "jitter_ms": 10}, {"keeps_order": False}, "order"),
         ({"delay_ms": 20}, {"reorder": 0.01}, "order"),
         ({"delay_ms": 20, "reorder": 0.05}, {"reorder": 0.1}, "reorder"),
@@ -464,6 +483,8 @@ def test_a_thorough_check_loads_and_fills() -> None:
     (full,) = (s for s in mine if s.phase == "full")
     assert 8 * full.frame_bytes / full.interval_s > 1.05e7 and full.ahead > 50
     assert [s.phase for s in thorough(Impairment(delay_ms=1), 0.8, 6.0, 2)] == ["idle"]
+    lossy = thorough(Impairment(rate_mbit=10, queue_packets=50, loss=0.2), 0.8, 6.0, 2)[-1]
+    assert 0.8 * 8 * lossy.frame_bytes / lossy.interval_s > 1.05e7 and 0.8 * lossy.ahead > 50
 
 
 def test_it_waits_for_what_is_on_its_way() -> None:
@@ -520,6 +541,22 @@ def test_what_netem_smooths_under_load_is_not_measured() -> None:
     assert told["delay"].outcome == "true"
 
 
+def test_a_queue_behind_netems_jitter_is_not_measured() -> None:
+    asked = Impairment(rate_mbit=10, delay_ms=20, jitter_ms=1, queue_packets=50)
+    told = {v.wish: v for v in judge(asked, seen(asked, asked), QUIET, smooths=True)}
+    assert told["queue"].outcome == "not measured" and "after its jitter" in told["queue"].why
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_jitter_with_a_long_tail_is_not_taken_for_a_longer_queue(seed: int) -> None:
+    asked = Impairment(rate_mbit=20, delay_ms=20, jitter_ms=3, distribution="pareto", queue_packets=50)
+    assert verdicts(asked, seed=seed)["queue"].outcome == "true"
+
+
+def test_of_a_queue_that_losses_kept_from_filling_nothing_is_said() -> None:
+    assert "queue" not in verdicts(Impairment(rate_mbit=10, queue_packets=50, loss=0.2))
+
+
 def test_under_load_too_few_that_nothing_held_up_are_no_distribution() -> None:
     asked = Impairment(rate_mbit=100, delay_ms=200, jitter_ms=40)
     told = verdicts(asked, count=200)["delay under load"]
@@ -529,8 +566,7 @@ def test_under_load_too_few_that_nothing_held_up_are_no_distribution() -> None:
 @pytest.mark.parametrize(
     ("keys", "wish", "asked", "why"),
     [
-        ({"rate_mbit": 10, "queue_packets": 0, "queue_bytes": 64_000}, "queue", "64kB", "Only queues in packets"),
-        ({"rate_mbit": 10, "queue_packets": 0, "queue_ms": 50.0}, "queue", "50ms", "Only queues in packets"),
+        ({"rate_mbit": 10, "aqm": "codel", "queue_packets": 0, "queue_ms": 50.0}, "queue", "50ms", "keeps it from"),
         ({"rate_mbit": 10, "aqm": "codel"}, "aqm", "codel", "only the rate is measured"),
         (
             {"rate_mbit": 10, "delay_ms": 20, "jitter_ms": 1, "duplicate": 0.1},
@@ -538,7 +574,7 @@ def test_under_load_too_few_that_nothing_held_up_are_no_distribution() -> None:
             "20ms, normal jitter 1ms",
             "Copies have delays of their own",
         ),
-        ({"trace": "time_ms,rate_mbit,loss\n0,5,1%\n"}, "trace", "rate 5mbit, loss 1%", "its delay are not measured"),
+        ({"trace": "time_ms,rate_mbit,loss\n0,5,1%\n"}, "trace", "rate 5mbit, loss 1%", "its rate is not measured"),
         ({"trace": "time_ms,rate_mbit,loss\n0,5,1%\n"}, "loss", "by trace", "changes with the time"),
     ],
 )
@@ -547,6 +583,28 @@ def test_what_is_not_measured_is_told(keys: dict[str, Any], wish: str, asked: st
     told = next(v for v in judge(asking, seen(does, asking), QUIET) if v.wish == wish)
     assert told.asked == asked
     assert why in told.why
+
+
+@pytest.mark.parametrize(
+    ("text", "least"),
+    [
+        ("time_ms,delay_ms\n0,30\n100,20\n", "20ms"),
+        ("time_ms,delay_ms\n50,30\n100,20\n", "5ms"),  # its own before the first row
+        ("time_ms,rate_mbit,delay_ms\n0,1,30\n100,2,\n", "5ms"),
+        ("1\n4\n", "5ms"),
+    ],
+)
+def test_what_follows_a_trace_is_never_faster_than_that(text: str, least: str) -> None:
+    asked = Impairment(delay_ms=5, trace=text)
+    held = next(v for v in judge(asked, seen(Impairment(delay_ms=30), asked), QUIET) if v.wish == "delay at least")
+    assert (held.asked, held.outcome) == (least, "true")
+    bare = next(v for v in judge(asked, seen(Impairment(), asked), QUIET) if v.wish == "delay at least")
+    assert bare.outcome == "off"
+
+
+def test_of_a_trace_beside_jitter_no_least_delay_is_known() -> None:
+    asked = Impairment(delay_ms=5, jitter_ms=1, trace="1\n4\n")
+    assert "delay at least" not in {v.wish for v in judge(asked, seen(Impairment(), asked), QUIET)}
 
 
 def test_what_was_asked_of_damage_is_shown_as_it_was_written() -> None:

@@ -44,6 +44,7 @@ def program_command() -> None:
     vini program load denver router.elements     now, while traffic flows
     vini program read denver                     all its counters and tables
     vini program write denver routes.routes 10.9.0.0/16 to-seattle
+    vini program write denver lookup.hits 0      a counter begins anew
     vini program unload denver                   the kernel forwards again
     vini program elements route4                 the manual page of an element
     """
@@ -202,7 +203,7 @@ def _print(shown: list[Shown]) -> None:
                 table(s.headings, s.rows)
 
 
-@program_command.command("write", short_help="Set, or with --delete remove, a row of a table.")
+@program_command.command("write", short_help="Set, or with --delete remove, a row of a table; set a counter to 0.")
 @click.argument("sliver")
 @click.argument("name")
 @click.argument("key")
@@ -210,7 +211,7 @@ def _print(shown: list[Shown]) -> None:
 @click.option("--delete", is_flag=True, help="Take the key out.")
 @slice_option
 def write_command(sliver: str, name: str, key: str, values: tuple[str, ...], delete: bool, slice_: str | None) -> None:
-    """Set what the table NAME of SLIVER's program holds for KEY.
+    """Set what the table NAME of SLIVER's program holds for KEY; or the counter NAME to 0.
 
     It holds until the sliver's end; what must be there from the start stands in the program itself.
     """

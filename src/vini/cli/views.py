@@ -11,6 +11,7 @@ import click
 
 from vini.bus import ShareLoad, SliverLoad
 from vini.cli.choose import slice_option, the_slice, the_sliver
+from vini.cli.counters import Counted, Counters, rates, show_counters
 from vini.cli.out import dump, json_option, line, table
 from vini.cli.seconds import Seconds
 from vini.client import Slices, connect
@@ -20,7 +21,7 @@ from vini.model import Adjacency, Sliver, Topology
 from vini.plugins import expected_adjacencies, router_plugin
 from vini.reach import MOST_LISTED, FibEntry, Walker, Ways
 
-Sample = dict[str, SliverLoad]
+Sample = dict[str, tuple[SliverLoad, Counted]]  # sliver -> what it does, and what its program has counted
 _SHORT = ("cpu", "memory", "io")  # of which a kernel tells the pressure, in this order
 
 
@@ -156,36 +157,47 @@ async def _neighbors(client: Slices, topology: Topology) -> dict[str, tuple[int,
 @click.option("-d", "delay_s", type=Seconds(0.01), default=1.0, show_default=True, help="Seconds between looks.")
 @json_option
 def top_command(slice_: str | None, times: int, delay_s: float, as_json: bool) -> None:
-    """Traffic of every vif, memory and CPU of every sliver, and packets of its program, refreshed until Ctrl-C."""
+    """Traffic of every vif, memory and CPU of every sliver, its program's packets and counters, until Ctrl-C."""
     client = connect()
-    topology = the_slice(client, slice_)
     with suppress(KeyboardInterrupt):  # how it is told to end
-        _look_on(client, topology, times, delay_s, as_json)
+        _look_on(client, slice_, times, delay_s, as_json)
 
 
-def _look_on(client: Slices, topology: Topology, times: int, delay_s: float, as_json: bool) -> None:
-    before = _sample(client, topology)
+def _look_on(client: Slices, slice_: str | None, times: int, delay_s: float, as_json: bool) -> None:
+    counters = Counters(client)
+    before = asyncio.run(_sample(client, the_slice(client, slice_), counters))
     shown = 0
     while not times or shown < times:
         time.sleep(delay_s)
-        now = _sample(client, topology)
+        topology = the_slice(client, slice_)  # a program may have come
+        now = asyncio.run(_sample(client, topology, counters))
+        rows = _rates(topology, before, now)
         if as_json:
-            dump(_rates(topology, before, now))
+            dump(rows)
         else:
             click.clear()
-            _print_top(topology, _rates(topology, before, now))
+            _print_top(topology, rows)
         before, shown = now, shown + 1
 
 
-def _sample(client: Slices, topology: Topology) -> Sample:
-    return asyncio.run(client.loads(topology.name))
+async def _sample(client: Slices, topology: Topology, counters: Counters) -> Sample:
+    loads = await client.loads(topology.name)
+    counted = await counters.read(topology, loads)
+    return {name: (load, counted.get(name, {})) for name, load in loads.items()}
 
 
 def _rates(topology: Topology, before: Sample, now: Sample) -> list[dict[str, object]]:
     """In the order of the topology; without slivers whose node was away at one of both looks."""
     made = layout(topology)
-    seen = [name for name in topology.slivers if name in before and name in now]
-    return [_rate(topology.slivers[name], [v.dev for v in made.vifs[name]], before[name], now[name]) for name in seen]
+    out = []
+    for name, sliver in topology.slivers.items():
+        if name in before and name in now:
+            (was, counted_before), (load, counted) = before[name], now[name]
+            row = _rate(sliver, [v.dev for v in made.vifs[name]], was, load)
+            if counted:
+                row["counters"] = rates(counted_before, counted, load.at - was.at)
+            out.append(row)
+    return out
 
 
 def _rate(sliver: Sliver, devs: Sequence[str], was: SliverLoad, now: SliverLoad) -> dict[str, object]:
@@ -316,3 +328,4 @@ def _print_top(topology: Topology, rows: list[dict[str, object]]) -> None:
         "TX p/s",
     )
     table(head, shown, right=[h for h in head if h not in ("SLIVER", "VIF")])
+    show_counters(rows)

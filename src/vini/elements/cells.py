@@ -12,6 +12,7 @@ from vini.model import Value
 from vini.text.mistakes import Wrong, quote
 
 _TALLY = struct.Struct("=QQ")  # struct tally, runtime.h
+_INDEX = struct.Struct("=I")  # of a counter, in its map
 
 
 class Cell(Value, frozen=True):
@@ -54,17 +55,28 @@ def value_of(table: Table, texts: Sequence[str], vifs: Vifs) -> bytes:
 
 
 def encode(cell: Cell, key: str, values: Sequence[str], vifs: Vifs) -> tuple[bytes, bytes]:
-    """Key and value for the map of a table; Wrong with a sentence where a text does not fit, or it is a counter."""
+    """Key and value for the map of a table; of a counter, which has no keys, the one that it may be set to: "0".
+
+    Wrong with a sentence where a text does not fit.
+    """
     if cell.table is None:
-        raise Wrong(f"{quote(cell.name)} is a counter: it can only be read.")
+        if key != "0" or values:
+            raise Wrong(f"{quote(cell.name)} is a counter: all that can be written to it is 0.", "to begin anew")
+        return _INDEX.pack(cell.index), _TALLY.pack(0, 0)
     return key_of(cell.table, key, vifs), value_of(cell.table, values, vifs)
+
+
+def tally(counter: Cell, held: Mapping[bytes, Sequence[bytes]]) -> tuple[int, int]:
+    """Packets and bytes that a counter's map holds for it: the sum of all processors."""
+    of_processors = [_TALLY.unpack(raw) for raw in held.get(_INDEX.pack(counter.index), ())]
+    return sum(packets for packets, _ in of_processors), sum(size for _, size in of_processors)
 
 
 def decode(cell: Cell, held: Mapping[bytes, Sequence[bytes]], vifs: Vifs) -> list[tuple[str, ...]]:
     """Rows of text, under `headings`, of what a map holds: key -> its value, one of each processor."""
     if cell.table is None:
-        of_processors = [_TALLY.unpack(raw) for raw in held.get(struct.pack("=I", cell.index), ())]
-        return [tuple(str(sum(one)) for one in zip((0, 0), *of_processors, strict=True))]
+        packets, size = tally(cell, held)
+        return [(str(packets), str(size))]
     table = cell.table
     return [(_show_key(table, key, vifs), *_show_value(table, raws[0], vifs)) for key, raws in sorted(held.items())
             if table.shape != "array" or any(raws[0])]  # fmt: skip

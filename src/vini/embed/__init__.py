@@ -187,6 +187,7 @@ def _sliver(
                 rooted=bool(sliver.files),
                 sockets=sockets,
                 variables=sliver.environment,
+                forward=sliver.forward is True,
             ),  # fmt: skip
         )
     else:

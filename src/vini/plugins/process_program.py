@@ -1,4 +1,4 @@
-"""A data plane that is a process: the kernel of its sliver doesn't forward, and a service does. Pure."""
+"""A data plane that is a process: a service forwards, and the kernel of its sliver where that is asked for. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from vini.plugins import intent
 
 NAME = "program"
 COUNTERS = "program.counters.json"  # in the sliver's run directory; what vini.packets writes each second
-_NOT_FORWARDING = (("ipv4/ip_forward", "0"), ("ipv6/conf/all/forwarding", "0"))
 _ENVIRONMENT = ("env", f"VINI_COUNTERS={{run}}/{COUNTERS}")
 # A process that ends at once never gets that far: its readiness is that of the life that was asked.
 _LIVES = Ready(("sh", "-c", "sleep 1; echo lives"), "^lives$", within_s=10.0)
@@ -28,21 +27,24 @@ _WORKS = Ready(("sh", "-c", _AT_WORK), "^lives$", within_s=20.0)
 def objects(
     ns: str, kind: Literal["process", "python"], text: str, *, name: str = "", image: bool = False,
     rooted: bool = False, sockets: Sequence[str] = (), variables: Mapping[str, str] = MappingProxyType({}),
+    forward: bool = False,
 ) -> tuple[Sysctl | File | Process, ...]:  # fmt: skip
     """What a sliver with such a program needs; the Sysctl takes the place of the sliver's own.
 
     `text` is a shell command line, or the text of a Python program (a file `name`), which runs by the node's own
     interpreter, so that `vini.packets` is there.  `rooted`: the sliver has files of its own, or an image.
-    `variables`: of its environment.  A program
-    that changes is restarted, and a process with AF_XDP sockets of the vifs `sockets` when those are others.  The
-    sliver is ready when the process is seen to live on, a Python program when it has opened its vifs.
+    `variables`: of its environment.  A program that changes is restarted, and a process with AF_XDP sockets of the vifs
+    `sockets` when those are others.  `forward`: the kernel forwards beside it, which leads packets to a TAP or TUN
+    device of the process.  The sliver is ready when the process is seen to live on, a Python program when it has opened
+    its vifs.
     TopologyError where the text is no Python, Unsupported where the node's interpreter can't be seen from inside.
     """
-    quiet = Sysctl(ns, _NOT_FORWARDING)
+    on = "1" if forward else "0"
+    kernel = Sysctl(ns, (("ipv4/ip_forward", on), ("ipv6/conf/all/forwarding", on)))
     if kind == "process":
         given = ("{python}", "-I", "-S", "{node}/xsk.py", "{run}", *sockets, "--", "{root}") if sockets else ()
         argv = (*_ENVIRONMENT, *given, *environment.words(variables), "sh", "-c", text)
-        return quiet, Process(ns, NAME, argv, ready=_LIVES, rooted=rooted or image)
+        return kernel, Process(ns, NAME, argv, ready=_LIVES, rooted=rooted or image)
     if image:
         raise Unsupported(
             f"Sliver {ns.partition('.')[2]!r} has an image, inside which the node's Python, with vini.packets, is not "
@@ -51,7 +53,7 @@ def objects(
     _refuse_mistakes(text, name or "the program")
     source = File(ns, f"program/{intent.digest(text)}.py", text)
     argv = (*environment.words(variables), *_ENVIRONMENT, "{python}", "-u", f"{{run}}/{source.path}")
-    return quiet, source, Process(ns, NAME, argv, ready=_WORKS, rooted=rooted)
+    return kernel, source, Process(ns, NAME, argv, ready=_WORKS, rooted=rooted)
 
 
 def _refuse_mistakes(text: str, name: str) -> None:

@@ -54,6 +54,11 @@ class Trace(Value, frozen=True):
         """The largest value of that column; 0 where there is none."""
         return max((getattr(s, column) or 0.0 for s in self.steps), default=0.0)
 
+    def least_delay_ms(self, own_ms: float) -> float:
+        """The shortest delay that it ever gives to a link whose own setting is `own_ms`."""
+        given = [own_ms if s.delay_ms is None else s.delay_ms for s in self.steps]
+        return min(given) if given and self.steps[0].at_ms == 0 else min([own_ms, *given])
+
     @property
     def length_ms(self) -> float:
         """Until it begins again, or until its last change."""

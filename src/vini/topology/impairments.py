@@ -208,6 +208,8 @@ def _written_bursts(bursts: BurstLoss | None) -> dict[str, str] | str:
 def told(i: Impairment) -> str:
     """What it does to packets, on one line for a person: "delay 5ms, loss 1%"; "" where it does nothing."""
     keys = set(impairment_keys(i, Impairment())) - {"queue"}
+    if not i.jitter_ms:
+        keys.discard("distribution")
     if i.rate_mbit or "rate_mbit" in (trace.parse(i.trace).gives if i.trace else ()):
         keys.add("queue")
     return _told(i, keys)

@@ -76,15 +76,29 @@ class _Judge:
 
     def all(self) -> Iterator[Verdict]:
         if self.asked.trace:
-            why = "What follows a trace has no single value: its rate and its delay are not measured."
-            yield unknown("trace", trace.summary(trace.parse(self.asked.trace)), why)
+            yield from self._trace(trace.parse(self.asked.trace))
         else:
             yield from self._delays()
             yield from self._rate()
-            yield from self._unmeasured_queue()
+            yield from self._aqm()
         yield from self._losses()
         yield from self._order()
         yield from self._shares()
+
+    def _trace(self, followed: trace.Trace) -> Iterator[Verdict]:
+        """Of what changes with a time that nobody knows, only what it never may be."""
+        why = "What follows a trace has no single value: its rate is not measured, and of its delay only the least."
+        yield unknown("trace", trace.summary(followed), why)
+        least_ms, most = followed.least_delay_ms(self.asked.delay_ms), self.tolerance.median_ms
+        if not least_ms or is_spread(self.asked) or self.asked.reorder:
+            return
+        asked = units.duration(least_ms)
+        if why := self._in_the_way():
+            yield unknown("delay at least", asked, why, "can't tell")
+        elif came := [f.arrived_ns - f.sent_ns for f in self.paced if f.arrived_ns is not None]:
+            got_ms = min(came) / 1e6
+            early_ms = max(0.0, least_ms - got_ms)
+            yield compared("delay at least", asked, f"{got_ms:.3f} ms", f"{most:g} ms", early_ms, most, 0.0, "")
 
     # --- delay ------------------------------------------------------------------------------------
 
@@ -236,13 +250,10 @@ class _Judge:
             "rate", asked, units.rate(round(got, 4)), f"{self.tolerance.rate:.0%}",
             abs(got / self.asked.rate_mbit - 1), self.tolerance.rate, noise, why,
         )  # fmt: skip
-        yield from self._queue(arrived)
+        yield from self._queue(arrived, abs(got / self.asked.rate_mbit - 1))
 
-    def _unmeasured_queue(self) -> Iterator[Verdict]:
+    def _aqm(self) -> Iterator[Verdict]:
         """What nobody measures is told of, too."""
-        if self.asked.queue_bytes or self.asked.queue_ms:
-            bound = units.queue(self.asked.queue_packets, self.asked.queue_bytes, self.asked.queue_ms)
-            yield unknown("queue", str(bound), "Only queues in packets are measured.")
         if self.asked.aqm:
             why = "What it drops or marks follows from all that waited before; only the rate is measured."
             yield unknown("aqm", self.asked.aqm, why)
@@ -261,24 +272,62 @@ class _Judge:
         empty_s = max(0.0, max(ends) - min(ends) - bits / 1e6 / self.asked.rate_mbit)
         return bits / 1e6 / took_s, took_s, min(1.0, empty_s / took_s)
 
-    def _queue(self, arrived: Sequence[Passage]) -> Iterator[Verdict]:
-        """Only where it overflowed, and nothing else loses or takes packets out of it."""
-        limit = self.asked.queue_packets
-        full = [f for f in self.seen.frames if f.phase == "full"]
-        takes_out = mean_loss(self.asked) or self.asked.lose or self.asked.aqm
-        if not limit or takes_out or len(arrived) == len(full) or self.seen.missed:
+    def _queue(self, arrived: Sequence[Passage], rate_off: float) -> Iterator[Verdict]:
+        """How long packets waited for their turn, where more came than it holds."""
+        a, full = self.asked, [f for f in self.seen.frames if f.phase == "full"]
+        if not (a.queue_packets or a.queue_bytes or a.queue_ms):
             return
-        asked_ms = self.asked.delay_ms
-        # Those of the first burst, which fills it, also waited until whoever shapes had read all before them.
-        later = sorted(arrived, key=lambda p: p.frame.sent_ns)[len(arrived) // 2 :]
-        waits_ms = sorted(((p.frame.arrived_ns or 0) - p.frame.sent_ns) / 1e6 - asked_ms for p in later)
-        frame_ms = 1000 * frame_s(self.asked, full[0].frame_bytes)
-        most = round(quantile(waits_ms, 0.99) / frame_ms) - 1  # its own time on the wire is none of waiting
-        yield compared(
-            "queue", f"{limit} packets", f"{most} packets", "2 packets or 5%",
-            abs(most - limit), max(2.0, 0.05 * limit), 1e9 if self.noise.overrun else 0.0,
-            "this machine can't send so much without a pause.",
-        )  # fmt: skip
+        bound = str(units.queue(a.queue_packets, a.queue_bytes, a.queue_ms))
+        asked = f"{bound} packets" if a.queue_packets else bound
+        if why := self._hides_queue():
+            yield unknown("queue", asked, why)
+        elif len(arrived) < len(full) and not self.seen.missed:
+            frame_ms = 1000 * frame_s(a, full[0].frame_bytes)
+            limit_ms = a.queue_ms or (a.queue_packets or a.queue_bytes // full[0].frame_bytes) * frame_ms
+            if (mean_loss(a) or a.lose) and self._surplus(full) * frame_ms < limit_ms:
+                return  # what is missing was lost ahead of it
+            # Those of the first burst, which fills it, also waited until whoever shapes had read all before them.
+            later = sorted(arrived, key=lambda p: p.frame.sent_ns)[len(arrived) // 2 :]
+            most_ms = quantile(sorted(self._wait_ms(p) for p in later), 0.99)
+            # A computed wait is wrong by as much as the rate is off, from the first of them on.
+            noise_ms = rate_off * len(arrived) * frame_ms if is_spread(a) else 0.0
+            noise_ms += NOISE_FACTOR * self.noise.p99_ms if most_ms > limit_ms else 0.0
+            why = "the machine is too noisy, or the rate too far off, for so short a queue."
+            if self.noise.overrun:
+                noise_ms, why = 1e9, "this machine can't send so much without a pause."
+            yield compared(
+                "queue", asked, self._held(most_ms, frame_ms), "2 packets or 5%",
+                abs(most_ms - limit_ms), max(2.5 * frame_ms, 0.05 * limit_ms), noise_ms, why,
+            )  # fmt: skip
+
+    def _surplus(self, full: Sequence[Frame]) -> float:
+        """Frames that surely came to the queue beyond those that left it while they were sent."""
+        n, z = len(full), NormalDist().inv_cdf(1 - self.alpha)
+        listed_there = listed(self.asked)(1, 10**9) if self.asked.lose else 0
+        came = n * (1 - mean_loss(self.asked) - z * loss_deviation(self.asked, n)) - min(n, listed_there)
+        took_s = (full[-1].sent_ns - full[0].sent_ns) / 1e9
+        return came - took_s / frame_s(self.asked, full[0].frame_bytes)
+
+    def _hides_queue(self) -> str:
+        """Why the time that packets wait does not tell what a queue holds."""
+        if self.asked.aqm:
+            return "An AQM keeps it from filling."
+        return "netem's queue comes after its jitter." if self.smooths and is_spread(self.asked) else ""
+
+    def _wait_ms(self, p: Passage) -> float:
+        """Until its turn: measured; where jitter is on top of it, computed from when those that arrived were sent."""
+        if is_spread(self.asked) or self.asked.reorder:
+            return p.wait_ms
+        own_ms = 1000 * frame_s(self.asked, p.frame.frame_bytes)
+        return ((p.frame.arrived_ns or 0) - p.frame.sent_ns) / 1e6 - self.asked.delay_ms - own_ms
+
+    def _held(self, wait_ms: float, frame_ms: float) -> str:
+        """What waits for so long, in the words of what was asked."""
+        if self.asked.queue_packets:
+            return f"{round(wait_ms / frame_ms)} packets"
+        if self.asked.queue_bytes:
+            return f"{round(wait_ms * self.asked.rate_mbit * 125)}B"
+        return f"{wait_ms:.3f} ms"
 
     # --- loss -----------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 from vini.dataplane.probe import LEAST_FRAME, MOST_FRAME
 from vini.model import Impairment, Value
-from vini.truth.meaning import delay_quantile_ms, frame_s, spacing_ms
+from vini.truth.meaning import delay_quantile_ms, frame_s, mean_loss, spacing_ms
 
 PROBE_BYTES = 100
 CONTROL_S = 0.001  # between two of the control's frames
@@ -17,6 +17,7 @@ PROBES_SHARE = 0.1  # of the rate, at most
 CALM_S, TRAINS_S = 1.3, 0.4  # of a light check: single packets, then a train over each link
 LEAST_PROBES = 30  # where there are so many links that they have to share `MOST_PROBES_PER_S`
 TRAIN_S, LEAST_TRAIN, MOST_TRAIN = 0.2, 10, 400  # of one train: how long, and of how many frames
+LEAST_PASSING = 0.5  # of the frames that fill a link, although more are to be lost
 OVERLOAD = 1.1  # of the rate, so that a link that is too fast is seen
 HEAD_START_S = 0.02  # of frames that wait, so that a link stays full while the sender is held up
 PAUSE_S = 0.1  # between phases
@@ -111,10 +112,12 @@ def _full(a: Impairment, start_s: float, for_s: float, most: int) -> list[Sendin
     each_s = frame_s(a, size)
     if each_s * LEAST_TRAIN > for_s:
         return []
-    every_s = each_s / OVERLOAD
-    ahead = max(3, min(int(HEAD_START_S / each_s), _room(a, size) // 2))
-    if a.queue_packets and a.queue_packets * each_s < for_s / 3:
-        ahead = math.ceil(1.1 * a.queue_packets) + 3
+    passes = max(LEAST_PASSING, 1 - mean_loss(a))  # what is lost on purpose doesn't fill anything
+    every_s = each_s * passes / OVERLOAD
+    room = _room(a, size)
+    ahead = max(3, min(int(HEAD_START_S / each_s), room // 2))
+    if room * each_s < for_s / 3:
+        ahead = math.ceil(1.1 * room / passes) + 3
     return [Sending("full", start_s, every_s, ahead + int(for_s / every_s), size, ahead)]
 
 
