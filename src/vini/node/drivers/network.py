@@ -27,11 +27,12 @@ from vini.model import (
     VethEnd,
     ViniError,
     Vxlan,
+    is_sliver,
     underlay,
 )
 from vini.node import connected, ethtool, netns, rtnl
 from vini.node.container import users
-from vini.node.drivers import Failures, bridge, clamp, tunnel
+from vini.node.drivers import Failures, bridge, clamp, crossing, tunnel
 from vini.node.drivers.births import Births, mend_vif, vif_is_right
 from vini.node.drivers.contents import forget_sliver, furnished
 from vini.node.drivers.exits import Exits
@@ -59,6 +60,7 @@ class NetworkDriver:
         self._settings = NetSettings()
         self._births = Births(self._settings)
         self._clamp = clamp.Clamp()
+        self._crossing = crossing.Crossing(self._settings)
         self._at_xdp = VxlanXdpDriver(place)
         self._marks_addresses = _kernel() >= (5, 18)  # IFA_PROTO: Linux 5.18
 
@@ -128,7 +130,7 @@ class NetworkDriver:
             return self._make_tunnels(objects)
         if kind is Bridge:
             return self._each(objects, self._ensure_bridge)
-        failures = self._requests(objects, lambda socket, batch: _ensuring(socket, batch, self._settings, self._clamp))
+        failures = self._requests(objects, self._ensuring)
         if taking_in := [o for o in objects if isinstance(o, Interface) and o.gro and o.key not in failures]:
             failures |= self._requests(taking_in, _taking_in)
         return failures
@@ -320,6 +322,26 @@ class NetworkDriver:
 
     # --- vifs, addresses, routes: a batch per namespace -----------------------------------------
 
+    def _ensuring(self, socket: Socket, batch: Sequence[AnyObject]) -> Iterator[tuple[AnyObject, bytes]]:
+        """The requests that make or change objects of one kind in one namespace, and mend what of them is there."""
+        match batch[0]:
+            case Interface(ns):
+                vifs = [o for o in batch if isinstance(o, Interface)]
+                if not is_sliver(ns):
+                    self._join(socket, vifs)
+                return _ensuring_interfaces(socket, vifs, self._settings, self._clamp)
+            case Address():
+                return _ensuring_addresses(socket, [o for o in batch if isinstance(o, Address)], self._settings)
+        index = _indexes(batch)
+        return ((o, rtnl.add_route(o.to, o.via, index[o.dev], o.mtu)) for o in batch if isinstance(o, Route))
+
+    def _join(self, socket: Socket, vifs: Sequence[Interface]) -> None:
+        """Before any of them comes up."""
+        index = _indexes(vifs)
+        for o in vifs:
+            if index[o.dev] > 1:
+                (self._crossing.ensure if o.crosses else self._crossing.end)(socket, o, index[o.dev])
+
     def _requests(
         self,
         objects: Sequence[AnyObject],
@@ -360,19 +382,6 @@ def _taking_in(socket: Socket, batch: Sequence[AnyObject]) -> Iterator[tuple[Any
             ethtool.set_gro(socket.fileno(), o.dev, False)
             ethtool.set_gro(socket.fileno(), o.dev, True)
     yield from ()
-
-
-def _ensuring(
-    socket: Socket, batch: Sequence[AnyObject], settings: NetSettings, clamps: clamp.Clamp
-) -> Iterator[tuple[AnyObject, bytes]]:
-    """The requests that make or change objects of one kind in one namespace, and mend what of them is there."""
-    match batch[0]:
-        case Interface():
-            return _ensuring_interfaces(socket, [o for o in batch if isinstance(o, Interface)], settings, clamps)
-        case Address():
-            return _ensuring_addresses(socket, [o for o in batch if isinstance(o, Address)], settings)
-    index = _indexes(batch)
-    return ((o, rtnl.add_route(o.to, o.via, index[o.dev], o.mtu)) for o in batch if isinstance(o, Route))
 
 
 def _ensuring_interfaces(
@@ -470,6 +479,7 @@ def _interface(ns: str, link: rtnl.SeenLink, seen: connected.Seen, socket: Socke
         link.index == 1 or link.multicast,
         _forwards(own, forwarding),
         link.index == 1 or vif_is_right(own),  # lo is older than what vifs inherit
+        link.index != 1 and not is_sliver(ns) and crossing.is_there(socket, link),
     )
 
 
