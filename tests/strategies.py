@@ -43,6 +43,7 @@ ABLE = frozenset(
         "gretap",
         "wireguard",
         "shares",
+        "containers",
     }
 )
 CAPABLE = Node("local", ABLE, address="192.0.2.1", mtu=9000, wireguard="A" * 43 + "=", rate_mbit=1000.0)
@@ -156,6 +157,7 @@ def slivers(draw: st.DrawFn, name: str) -> Sliver:
     return Sliver(
         name,
         routing=draw(routing),
+        runtime=draw(st.sampled_from(["light", "light", "container"])),
         forward=True if kind == "forwards" else None,
         files=draw(files),
         commands=draw(commands),
@@ -200,7 +202,7 @@ def topologies(draw: st.DrawFn, slice_: str = "s") -> Topology:
         around = [e.sliver for link in out for e in link.ends if name in _ends(link) and e.sliver != name]
         if around and sliver.routing is None and draw(st.booleans()):
             route = StaticRoute("198.51.100.0/24", draw(st.sampled_from(around)))
-            made[name] = Sliver(name, files=sliver.files, commands=sliver.commands, routes=(route,))
+            made[name] = replace(sliver, forward=None, routes=(route,))
     substrate = draw(st.sampled_from(["mirror", "mirror", "heal"]))
     tunnel = draw(st.sampled_from(["", "vxlan-xdp", "gretap", "wireguard"]))
     return Topology(slice_, made, tuple(out), substrate=substrate, tunnel=tunnel)

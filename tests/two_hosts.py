@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -29,10 +29,13 @@ UNDERLAYS = {"IPv4": ("192.0.2.1", "192.0.2.2"), "IPv6": ("2001:db8::1", "2001:d
 PLACED = {"a": "one", "b": "one", "c": "two", "d": "two"}
 
 
-def line(routing: Routing = STATIC, tunnel: str = "", **of_middle: object) -> Topology:
+def line(
+    routing: Routing = STATIC, tunnel: str = "", *, contained: Collection[str] = (), **of_middle: object
+) -> Topology:
     """a -- b -- c -- d; the link in the middle leads from host to host."""
     links = [Link((End("a"), End("b"))), Link((End("b"), End("c")), **of_middle), Link((End("c"), End("d")))]
-    return Topology("v", {n: Sliver(n, routing=routing) for n in PLACED}, tuple(links), tunnel=tunnel)
+    slivers = {n: Sliver(n, routing=routing, runtime="container" if n in contained else "light") for n in PLACED}
+    return Topology("v", slivers, tuple(links), tunnel=tunnel)
 
 
 class Host:

@@ -21,8 +21,9 @@ def paths(spec: SliceSpec) -> dict[_Vif, Way]:
     if not spec.rides:
         return {}
     riding = {(r.ns, r.dev): r.way for r in spec.rides}
+    found = {at: way for at, way in riding.items() if way}
     tunnels = (o for o in spec.objects if isinstance(o, Tunnel))
-    return {at: riding[at] or (o.local, o.remote) for o in tunnels if (at := (o.ns, o.dev)) in riding}
+    return found | {at: (o.local, o.remote) for o in tunnels if (at := (o.ns, o.dev)) in riding.keys() - found.keys()}
 
 
 def mirrored(spec: SliceSpec, failed: Collection[Way]) -> frozenset[AnyObject]:

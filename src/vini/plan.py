@@ -6,9 +6,22 @@ step, or a hand that deletes things, is just another observed state.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
-from vini.model import STACK, AnyObject, Interface, Key, Op, Process, SliverStatus, State, Vxlan, Waiting, is_sliver
+from vini.model import (
+    STACK,
+    AnyObject,
+    Interface,
+    Key,
+    Op,
+    Process,
+    SliverStatus,
+    State,
+    Veth,
+    Vxlan,
+    Waiting,
+    is_sliver,
+)
 
 _RANK = {kind: i for i, kind in enumerate(STACK)}
 
@@ -140,9 +153,9 @@ def status(want: Collection[AnyObject], state: State, failures: Mapping[Key, str
             if (why := failures.get(op.object.key)) is not None:
                 (todo if isinstance(why, Waiting) else failed)[ns] = str(why)
             todo.setdefault(ns, _told(op))
-    carried = {o.ns: o.through for o in want if isinstance(o, Vxlan) and o.through}
+    carried = list(_carried(want))
     for known in (failed, todo):  # what ails the way that links go by ails their slivers
-        for ns, through in carried.items():
+        for ns, through in carried:
             if through in known:
                 known.setdefault(ns, known[through])
     rows = []
@@ -150,6 +163,15 @@ def status(want: Collection[AnyObject], state: State, failures: Mapping[Key, str
         why = failed.get(ns) or todo.get(ns) or state.unready.get(ns, "")
         rows.append(SliverStatus(ns, "failed" if ns in failed else "configuring" if why else "ready", why))
     return rows
+
+
+def _carried(want: Iterable[AnyObject]) -> Iterator[tuple[str, str]]:
+    """Slivers, and the namespaces of their slice that their links to other nodes go by."""
+    for o in want:
+        if isinstance(o, Vxlan) and o.through:
+            yield o.ns, o.through
+        elif isinstance(o, Veth):
+            yield from ((a.ns, b.ns) for a, b in (o.ends, o.ends[::-1]) if not is_sliver(b.ns))
 
 
 def _told(op: Op) -> str:

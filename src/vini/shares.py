@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
 
-from vini.model import AnyObject, Gretap, Node, Outside, Share, Sliver, Traffic, Unsupported, Vxlan, VxlanXdp
+from vini.model import Gretap, Node, Outside, Share, Sliver, Traffic, Unsupported, Vxlan, VxlanXdp
 
 Exit = Vxlan | VxlanXdp | Gretap | Outside
-
-
-def exits(objects: Iterable[AnyObject]) -> dict[str, list[Exit]]:
-    """By which each namespace's packets leave the node."""
-    found = defaultdict(list)
-    for o in objects:
-        if isinstance(o, Exit):
-            found[o.ns].append(o)
-    return found
 
 
 def share(slice_: str, node: Node, sliver: Sliver, mine: Collection[Exit]) -> Iterator[Share]:

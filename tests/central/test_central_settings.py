@@ -52,11 +52,13 @@ def test_strangers_are_a_choice(tmp_path: Path) -> None:
     assert [settings.read(tmp_path / name).strangers for name in "ab"] == [False, True]
 
 
-def test_strangers_have_encrypted_tunnels_and_no_others(tmp_path: Path) -> None:
-    assert init(tmp_path / "a", "--strangers") == init(tmp_path / "b", "--strangers", "--tunnel", "wireguard") == 0
-    assert [settings.read(tmp_path / name).tunnel for name in "ab"] == ["wireguard", "wireguard"]
-    for kind in ("vxlan", "vxlan-xdp", "gretap"):
-        assert init(tmp_path / "c", "--strangers", "--tunnel", kind) == 2
+def test_strangers_have_encrypted_tunnels_unless_others_that_keep_them_apart_are_chosen(tmp_path: Path) -> None:
+    assert init(tmp_path / "a", "--strangers") == 0
+    assert settings.read(tmp_path / "a").tunnel == "wireguard"
+    for kind in ("wireguard", "vxlan", "gretap"):
+        assert init(tmp_path / kind, "--strangers", "--tunnel", kind) == 0
+        assert settings.read(tmp_path / kind).tunnel == kind
+    assert init(tmp_path / "c", "--strangers", "--tunnel", "vxlan-xdp") == 2
     assert not (tmp_path / "c").exists()
 
 

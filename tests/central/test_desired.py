@@ -36,6 +36,7 @@ from vini.model import (
     Topology,
     Vxlan,
     Wireguard,
+    beyond,
     is_sliver,
 )
 from vini.plugins.tunnels import TunnelKind
@@ -359,15 +360,16 @@ def test_among_strangers_slivers_that_do_not_say_what_they_are_are_containers_wi
 @pytest.mark.parametrize(
     ("default", "asked", "status"),
     [
-        ("vxlan", "", 403),
-        ("vxlan", "wireguard", 200),
+        ("vxlan-xdp", "", 403),
+        ("vxlan-xdp", "wireguard", 200),
+        ("vxlan", "", 200),
         ("wireguard", "", 200),
-        ("wireguard", "vxlan", 403),
+        ("wireguard", "vxlan", 200),
         ("wireguard", "vxlan-xdp", 403),
-        ("wireguard", "gretap", 403),
+        ("wireguard", "gretap", 200),
     ],
 )
-def test_among_strangers_no_link_between_nodes_has_its_end_in_a_sliver(
+def test_among_strangers_no_tunnel_is_where_a_sliver_can_lead_it_into_others(
     api: Api, fleet: Nodes, database, default: TunnelKind, asked: str, status: int
 ) -> None:
     among_strangers(api, fleet, database, default)
@@ -375,7 +377,9 @@ def test_among_strangers_no_link_between_nodes_has_its_end_in_a_sliver(
     slivers = {n: replace(s, runtime="container", resources=disk) for n, s in PAIR.slivers.items()}
     answer = put(api, replace(PAIR, slivers=slivers, tunnel=asked))
     assert answer.status_code == status, answer.text
-    assert bool(held_by(database, Wireguard)) == (status == 200)
+    ends = [o for kind in (Vxlan, Gretap) for found in held_by(database, kind).values() for o in found]
+    assert len(ends) == (2 if status == 200 else 0)
+    assert all(o.ns == beyond(o.ns) or o.through for o in ends)
     if status == 403:
         assert "say `tunnel: wireguard`, or place the slivers of 'a--b' on one node" in answer.json()["sentence"]
         together = {n: replace(s, node=N1) for n, s in slivers.items()}

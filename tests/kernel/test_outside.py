@@ -80,6 +80,22 @@ def test_only_granted_places_ports_and_protocols(world):
             other.recv(100)
 
 
+def test_nothing_goes_to_where_nodes_await_each_others_tunnels(world):
+    """A node may have addresses that its testbed does not know."""
+    for allow in (("udp",), ("udp/4789", "udp/53")):
+        world.up(OutsideGrant(("5.5.5.0/24",), allow))
+        before = world.dropped("refused")
+        with world.listening(53) as dns, world.listening(4789) as tunnels:
+            send = "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)"
+            send += f"\nfor port in (4789, 53): s.sendto(b'x', ({SERVER!r}, port))"
+            world.inside("a", "python3", "-c", send)
+            assert dns.recv(100) == b"x"
+            tunnels.settimeout(0)
+            with pytest.raises(BlockingIOError):
+                tunnels.recv(100)
+        assert world.dropped("refused") == before + 1
+
+
 def test_the_node_other_nodes_private_networks_and_neighbours_are_out_of_reach(granted):
     b = granted.vif("b").address
     services = [NODE, granted.vif("a").gateway, granted.vif("b").gateway, PEER, ROUTER, b, "127.0.0.1", "169.254.1.1"]

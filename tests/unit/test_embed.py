@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from ipaddress import ip_interface
 from pathlib import Path
 from types import FrameType
@@ -22,6 +22,7 @@ from vini.formats import generate
 from vini.layout import address, forwards, layout, link_name
 from vini.model import (
     STACK,
+    TWIN,
     Address,
     CapacityError,
     Command,
@@ -33,6 +34,7 @@ from vini.model import (
     Impairment,
     Interface,
     Link,
+    Netns,
     Node,
     NotFound,
     Process,
@@ -533,22 +535,46 @@ def test_all_nodes_together_hold_what_one_would_but_for_the_pairs_that_became_tu
     together = [o for spec in parts.values() for o in spec.objects if all(map(is_sliver, o.slivers))]
     assert len({o.key for o in together}) == len(together)
     whole = spec_of(topology).objects
-    tunnelled = {(o.ns, o.dev) for o in together if isinstance(o, Tunnel)}
+    ends = [e for spec in parts.values() for o in spec.objects for e in _vifs(o) if is_sliver(e.ns)]
+    inside = {(e.ns, e.dev) for o in together if isinstance(o, Veth) for e in o.ends}
+    tunnelled = {(e.ns, e.dev) for e in ends} - inside
     gated = {o for o in whole if not isinstance(o, Gate) or (o.ns, o.dev) not in tunnelled}
     assert {_without_wire(o) for o in gated if not isinstance(o, Veth)} == {
         _without_wire(o) for o in together if not isinstance(o, Veth | Tunnel | Share)
     }
     assert {(e.ns, e.dev, e.index, e.mac) for o in whole if isinstance(o, Veth) for e in o.ends} == {
-        (e.ns, e.dev, e.index, e.mac) for o in together for e in _vifs(o)
+        (e.ns, e.dev, e.index, e.mac) for e in ends
     }
 
 
 def _without_wire(o):
-    return replace(o, wire=()) if isinstance(o, Interface) else o
+    """Nor what only vifs of tunnels at XDP have."""
+    return replace(o, wire=(), gro=False, finished=False) if isinstance(o, Interface) else o
 
 
 def _vifs(o) -> list[VethEnd | Tunnel]:
     return list(o.ends) if isinstance(o, Veth) else [o] if isinstance(o, Tunnel) else []
+
+
+@given(placed_topologies())
+def test_no_container_has_a_tunnel_in_its_network_but_one_that_leads_nowhere_else(pair):
+    """And of what comes out of the pair that it has instead, only what a Shape released goes on, where there is one."""
+    topology, placed = pair
+    for spec in specs_of(topology, placed).values():
+        tenants = {o.ns for o in spec.objects if isinstance(o, Netns) and o.tenant}
+        assert all(o.through for o in spec.objects if isinstance(o, Vxlan) and o.ns in tenants)
+        assert not [o for o in spec.objects if isinstance(o, Gretap) and o.ns in tenants]
+        shaped = {(o.ns, o.dev) for o in spec.objects if isinstance(o, Shape) and not o.drop}
+        gates = {(o.peer_ns, o.peer_dev) for o in spec.objects if isinstance(o, Gate) and not is_sliver(o.ns)}
+        pairs = [o for o in spec.objects if isinstance(o, Veth) and not all(map(is_sliver, o.slivers))]
+        assert shaped & {(e.ns, e.dev) for o in pairs for e in o.ends} <= gates
+        for o in pairs:
+            (end,) = (e for e in o.ends if not is_sliver(e.ns))
+            (twin,) = (
+                t for t in spec.objects if isinstance(t, Tunnel) and t.ns == end.ns and t.index == end.index ^ TWIN
+            )
+            crossing = {i.dev for i in spec.objects if isinstance(i, Interface) and i.ns == end.ns and i.crosses}
+            assert {end.dev, twin.dev} <= crossing
 
 
 @given(placed_topologies())
@@ -580,25 +606,30 @@ def test_a_link_that_leads_to_another_node_has_one_tunnel_end_on_each_and_both_a
         assert (a.local, a.remote) == (b.remote, b.local)
 
 
-def across(link: Link | None = None, a: Node = CAPABLE, b: Node = OTHER, tunnel: str = "") -> dict[str, SliceSpec]:
+def across(
+    link: Link | None = None, a: Node = CAPABLE, b: Node = OTHER, tunnel: str = "", contained: Collection[str] = ()
+) -> dict[str, SliceSpec]:
     """r1 on one node, r2 and r3 on another."""
     topology = line("r1", "r2", "r3")
     topology = replace(topology, links=(link or topology.links[0], *topology.links[1:]), tunnel=tunnel)
+    slivers = {n: replace(s, runtime="container" if n in contained else "light") for n, s in topology.slivers.items()}
+    topology = replace(topology, slivers=slivers)
     placed = {"r1": a.name, "r2": b.name, "r3": b.name}
     return embed(topology, [a, b], placed=placed, vnis={"r1--r2": 4711}, port=20_001)
 
 
 @pytest.mark.parametrize(
-    ("tunnel", "name"),
+    ("tunnel", "name", "contained"),
     [
-        ("", "two-nodes"),
-        ("gretap", "two-nodes-gretap"),
-        ("vxlan-xdp", "two-nodes-vxlan-xdp"),
-        ("wireguard", "two-nodes-wireguard"),
+        ("", "two-nodes", ()),
+        ("gretap", "two-nodes-gretap", ()),
+        ("vxlan-xdp", "two-nodes-vxlan-xdp", ()),
+        ("wireguard", "two-nodes-wireguard", ()),
+        ("", "two-nodes-container", ("r1",)),
     ],
 )
-def test_what_two_nodes_hold_is_as_it_was_reviewed(golden, tunnel, name):
-    parts = across(a=replace(CAPABLE, mtu=1500), tunnel=tunnel)
+def test_what_two_nodes_hold_is_as_it_was_reviewed(golden, tunnel, name, contained):
+    parts = across(a=replace(CAPABLE, mtu=1500), tunnel=tunnel, contained=contained)
     text = "\n".join(f"{n}\n" + "".join(f"  {o}\n" for o in plan(s.objects, ())) for n, s in sorted(parts.items()))
     wires = [o for _, s in sorted(parts.items()) for o in in_order(s.objects) if isinstance(o, Tunnel | Wireguard)]
     rides = [ride for _, s in sorted(parts.items()) for ride in s.rides]

@@ -436,3 +436,13 @@ def test_what_ails_the_way_that_links_go_by_ails_their_slivers_and_is_no_sliver_
         (row,) = status(spec.objects, State(spec.objects - {lost}), failures)
         assert (row.sliver, row.state) == ("s.a", state)
     assert row.why == "No WireGuard here."
+
+
+def test_what_ails_a_containers_tunnel_ails_the_container_and_is_no_sliver_itself():
+    slivers = {"a": Sliver("a", runtime="container"), "b": Sliver("b"), "c": Sliver("c")}
+    apart = Topology("s", slivers, (Link((End("a"), End("b"))),))
+    spec = specs_of(apart, {"a": "local", "b": "other", "c": "local"})["local"]
+    tunnel = next(o for o in spec.objects if isinstance(o, Vxlan))
+    assert [r.state for r in status(spec.objects, State(spec.objects), {})] == ["ready", "ready"]
+    rows = status(spec.objects, State(spec.objects - {tunnel}), {tunnel.key: "No VXLAN here."})
+    assert [(r.sliver, r.state, r.why) for r in rows] == [("s.a", "failed", "No VXLAN here."), ("s.c", "ready", "")]

@@ -77,6 +77,14 @@ def test_who_leaves_a_node_that_has_said_its_rate_has_a_share_and_elsewhere_who_
     assert shares(joined(Traffic()), *unsaid) == {}
 
 
+def test_a_container_whose_tunnels_are_beyond_its_reach_has_the_same():
+    wish, able = Traffic(max_mbit=5), [replace(n, capabilities=n.capabilities | {"containers"}) for n in (ONE, TWO)]
+    for tunnel in ("", "gretap"):
+        light = joined(wish, tunnel)
+        contained = replace(light, slivers={n: replace(s, runtime="container") for n, s in light.slivers.items()})
+        assert shares(contained, *able) == shares(light, *able)
+
+
 def test_what_can_not_be_kept_is_refused_with_what_would_do():
     with pytest.raises(Unsupported, match="`vini node uplink --rate 1gbit`"):
         shares(joined(Traffic(min_mbit=5)), replace(ONE, rate_mbit=0.0))

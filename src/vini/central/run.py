@@ -37,7 +37,7 @@ from vini.central.testbed import Testbed
 from vini.model import Value, ViniError
 from vini.plugins.tunnels import TunnelKind
 from vini.rules.nouns import NodeSaid
-from vini.rules.strangers import TUNNEL
+from vini.rules.strangers import TUNNELS
 from vini.store import (
     authorized,
     counters,
@@ -210,10 +210,10 @@ def run(directory: Path, listen: str, say: Callable[[str], None]) -> None:
         log_level="warning", ws="websockets-sansio", ws_max_size=1 << 24, timeout_graceful_shutdown=2,
     )  # fmt: skip
     say(f"The central answers at {settings.url}; its database is {database}.")
-    if settings.strangers and settings.tunnel != TUNNEL:
+    if settings.strangers and settings.tunnel not in TUNNELS:
         say(
-            f"Links between nodes are refused in slices that don't say `tunnel: {TUNNEL}`, since strangers use this "
-            f'testbed: set "tunnel": "{TUNNEL}" in {directory / "settings.json"}, and start the central again.'
+            f"Links between nodes are refused in slices that don't say `tunnel: {TUNNELS[0]}`, since strangers use "
+            f'this testbed: set "tunnel": "{TUNNELS[0]}" in {directory / "settings.json"}, and start the central again.'
         )
     if settings.engine == "nats":
         say(f"Nodes are reached over the engine {settings.nats_url}.")

@@ -123,14 +123,14 @@ def _init(
 
 def _tunnel(asked: TunnelKind | None, strangers: bool) -> TunnelKind:
     """UsageError where strangers would not be kept apart by it."""
-    from vini.rules.strangers import TUNNEL
+    from vini.rules.strangers import TUNNELS
 
-    if strangers and asked not in (None, TUNNEL):
+    if strangers and asked not in (None, *TUNNELS):
         raise click.UsageError(
-            f"By tunnels of kind {asked} strangers could send into each other's slices; leave --tunnel out, which "
-            f"means {TUNNEL} with --strangers."
+            f"By tunnels of kind {asked} strangers could flood what others send; leave --tunnel out, which means "
+            f"{TUNNELS[0]} with --strangers, or choose {' or '.join(TUNNELS[1:])}."
         )
-    return asked or (TUNNEL if strangers else "vxlan")
+    return asked or (TUNNELS[0] if strangers else "vxlan")
 
 
 def _issuer(url: str, client: str, secret_file: str, newcomers: str) -> Oidc | None:

@@ -43,7 +43,7 @@ from vini.model import (
     Unsupported,
     Way,
 )
-from vini.plugins import process_program, sockets
+from vini.plugins import beyond, process_program, sockets
 from vini.plugins.programs import Prepared, prepare, socket_vifs
 from vini.plugins.programs import objects as hooked
 from vini.plugins.shape_files import files as shape_files
@@ -51,7 +51,7 @@ from vini.plugins.shaping import shape
 from vini.plugins.tunnels import kind_of
 from vini.plugins.wires import Wire, underlays, wires
 from vini.reach import hosts
-from vini.shares import exits, share
+from vini.shares import Exit, share
 
 __all__ = ["embed", "prepared", "router"]
 
@@ -78,26 +78,30 @@ def embed(
     where = _where(topology, nodes, placed)
     made = layout(topology)
     below = underlay or {}
-    wired = wires(topology.name, made, where, vnis or {}, kind_of(topology))
+    contained = {name for name, sliver in topology.slivers.items() if sliver.runtime == "container"}
+    wired = wires(topology.name, made, where, vnis or {}, kind_of(topology), contained)
     programs = dict(_programs(topology, made, where, wired))
     holders = {node.name for node in where.values()} if placed is not None else {nodes[0].name}
-    known = hosts(topology) if any(s.runtime == "container" for s in topology.slivers.values()) else ""
+    known = hosts(topology) if contained else ""
     objects: dict[str, set[AnyObject]] = {name: set() for name in sorted(holders)}
+    ways_out: dict[str, list[Exit]] = {name: [] for name in topology.slivers}  # by which each one's packets leave
     for name, sliver in topology.slivers.items():
         own = objects[where[name].name]
         own.update(_inside(topology, made, where[name], sliver, wired, programs.get(name), known))
         if sliver.outside and grant:
-            own.add(_outside(topology.name, made, where[name], sliver, grant, {*never, *(n.address for n in nodes)}))
+            world = _outside(topology.name, made, where[name], sliver, grant, {*never, *(n.address for n in nodes)})
+            own.add(world)
+            ways_out[name].append(world)
     for link, wire in wired.items():
         for vif in made.ends[link]:
             own = objects[where[vif.sliver].name]
             own.update(_end(topology.name, made, where, vif, wire, programs, below.get(link, 0.0)))
+            if tunnel := wire.tunnel(vif.end):
+                ways_out[vif.sliver].append(tunnel)
     for node, o in underlays(topology.name, made, where, wired, port):
         objects[node].add(o)
-    ways_out = {node: exits(own) for node, own in objects.items()}
     for name, sliver in topology.slivers.items():
-        mine = ways_out[where[name].name].get(f"{topology.name}.{name}", ())
-        objects[where[name].name].update(share(topology.name, where[name], sliver, mine))
+        objects[where[name].name].update(share(topology.name, where[name], sliver, ways_out[name]))
     rides = _rides(topology, made, where, wired)
     others = spares(topology, made, where, wired, programs)
     return {
@@ -311,7 +315,9 @@ def _end(
 ) -> Iterator[AnyObject]:
     """One end of a link: what its vif belongs to, and all that makes up the vif.  Of its delay, `below_ms` are the
     path's."""
-    ns, link, below = f"{slice_}.{vif.sliver}", made.links[vif.link], wire.ends[vif.end]
+    ns, link = f"{slice_}.{vif.sliver}", made.links[vif.link]
+    pair, tunnel = wire.pairs[vif.end], wire.tunnel(vif.end)
+    below = pair or wire.ends[vif.end]
     yield below
     here, there = programs.get(vif.sliver), programs.get(vif.peer)
     # XDP hands frames to the other end, which takes them in by NAPI: it has that with XDP itself, or with GRO.
@@ -329,6 +335,8 @@ def _end(
     if shaped:
         yield shaped
         yield from shape_files(ns, impairment).values()
+    if pair and tunnel:
+        yield from beyond.objects(tunnel, pair, wire.mtu, None if impairment.does_nothing else shaped)
     if not (wire.is_tunnel or _impairment(link, 1 - vif.end).does_nothing):
         yield Gate(ns, vif.dev, f"{slice_}.{vif.peer}", vif.peer_dev)
 
@@ -344,7 +352,7 @@ def _rides(
     for link, wire in wired.items() if topology.substrate == "mirror" else ():
         for vif in made.ends[link] if wire.is_tunnel else ():
             here, there = where[vif.sliver], where[vif.peer]
-            way = _way(here, there) if kind_of(topology) == "wireguard" else None
+            way = _way(here, there) if kind_of(topology) == "wireguard" or wire.pairs[vif.end] else None
             ride = Ride(link, f"{topology.name}.{vif.sliver}", vif.dev, there.name, way)
             out.setdefault(where[vif.sliver].name, []).append(ride)
     return out

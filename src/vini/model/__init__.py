@@ -52,7 +52,7 @@ from vini.model.objects.process import Halt, Process, Ready
 from vini.model.objects.shaping import Gate, Shape
 from vini.model.objects.space import SYSCTLS, Netns, Sysctl
 from vini.model.objects.storage import Disk, File, Root, Volume
-from vini.model.objects.tunnels import Gretap, Vxlan, VxlanXdp
+from vini.model.objects.tunnels import TWIN, Gretap, Vxlan, VxlanXdp, beyond
 from vini.model.objects.uplink import OUTSIDE, Outside, OutsideGrant, Share
 from vini.model.objects.veth import Veth, VethEnd
 from vini.model.objects.vifs import BRIDGE, Address, Bridge, Interface, Route
@@ -69,7 +69,7 @@ __all__ = [
     "Object", "Op", "Outside", "OutsideGrant", "PROTOCOLS", "Place", "Process", "Program", "Ready",
     "Resources", "Ride", "Root", "Route", "Router", "RouterVif", "Routing",
     "SPEAKS", "STACK", "SYSCTLS", "Shape", "Share", "SliceSpec", "Sliver", "SliverStatus", "Stale", "State",
-    "StaticRoute", "Sysctl", "Topology", "TopologyError", "Traffic", "Tunnel", "Unsupported", "Value", "Veth",
-    "VethEnd", "ViniError", "Volume", "Vxlan", "VxlanXdp", "WIREGUARD", "Waiting", "Way", "Wireguard", "WireguardPeer",
-    "is_sliver", "underlay",
+    "StaticRoute", "Sysctl", "TWIN", "Topology", "TopologyError", "Traffic", "Tunnel", "Unsupported", "Value",
+    "Veth", "VethEnd", "ViniError", "Volume", "Vxlan", "VxlanXdp", "WIREGUARD", "Waiting", "Way", "Wireguard",
+    "WireguardPeer", "beyond", "is_sliver", "underlay",
 ]  # fmt: skip

@@ -35,7 +35,7 @@ class Ride(Value, frozen=True, forbid_unknown_fields=False):
 
     link: str
     ns: str
-    dev: str  # of the tunnel, whose addresses are the path's
+    dev: str  # its vif; where that is the tunnel itself, its addresses are the path's
     node: str  # the other one
     way: Way | None = None  # the path, where that is another one than its addresses
     down: str = ""  # why an operator took down what it rides on; "": nobody did

@@ -12,10 +12,13 @@ import platform
 import struct
 from errno import EAGAIN
 
+from vini.model import TWIN
+
 REDIRECT = "vini_redirect"
 DROP = "vini_drop"
 RELEASED = "vini_released"
 GATE = "vini_gate"
+CROSS = "vini_cross"
 TAP_BIT = 1 << 25  # a vif's TAP has the vif's index with this bit; the indexes that we choose are below 2**24
 
 _SYSCALL = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "s390x": 351, "ppc64le": 361}
@@ -58,6 +61,15 @@ PROGRAMS = {
         (
             _load_word(1, _SKB_IFINDEX),
             _instruction(0x47, 1, immediate=TAP_BIT),  # r1 |= TAP_BIT
+            _set(2, 0),
+            _instruction(0x85, immediate=_REDIRECT_CALL),
+            _EXIT,
+        )
+    ),
+    CROSS: b"".join(
+        (
+            _load_word(1, _SKB_IFINDEX),
+            _instruction(0xA7, 1, immediate=TWIN),  # r1 ^= TWIN
             _set(2, 0),
             _instruction(0x85, immediate=_REDIRECT_CALL),
             _EXIT,

@@ -44,6 +44,12 @@ def runs_xdp(kind: TunnelKind) -> bool:
     return kind == "vxlan-xdp"
 
 
+def is_ruled_from_inside(kind: TunnelKind) -> bool:
+    """Whether who rules the network that a tunnel is in could lead it into other slices (`plugins.beyond`): not those
+    at XDP, which are the node's own programs, nor encrypted ones, which go by their slice's own way."""
+    return kind in ("vxlan", "gretap")
+
+
 def reach(node: Node, kind: TunnelKind) -> int:
     """The IP version of such tunnels that a node can have to others of the same; 0: it can have none."""
     return _version(node.address) if node.address and not _lacking(node, kind) and _has_key(node, kind) else 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from ipaddress import ip_address
 
 from vini.layout import Layout, Vif
@@ -20,18 +20,27 @@ from vini.model import (
     VxlanXdp,
     underlay,
 )
-from vini.plugins import wireguard
-from vini.plugins.tunnels import STACKS, TunnelKind, apart, reach, within
+from vini.plugins import beyond, wireguard
+from vini.plugins.tunnels import STACKS, TunnelKind, apart, is_ruled_from_inside, reach, within
 from vini.topology import LEAST_MTU_V6
 
 MTU = 1500  # of a link that asks for none
 
 
 class Wire(Value, frozen=True):
-    """How one link is made; `ends` are what its first and its second vif belong to, of a pair twice the same."""
+    """How one link is made; `ends` are what its first and its second vif belong to, of a pair twice the same.
+
+    Of a tunnel that is beyond its sliver's reach, that is the pair in `pairs`, which leads to it.
+    """
 
     ends: tuple[Veth, Veth] | tuple[Tunnel, Tunnel]
     mtu: int
+    pairs: tuple[Veth | None, Veth | None] = (None, None)
+
+    def tunnel(self, end: int) -> Tunnel | None:
+        """What carries the packets of that end to another node; None: nothing does."""
+        own = self.ends[end]
+        return None if isinstance(own, Veth) else own
 
     @property
     def is_tunnel(self) -> bool:
@@ -45,9 +54,15 @@ class Wire(Value, frozen=True):
 
 
 def wires(
-    slice_: str, made: Layout, where: Mapping[str, Node], vnis: Mapping[str, int], kind: TunnelKind = "vxlan"
+    slice_: str,
+    made: Layout,
+    where: Mapping[str, Node],
+    vnis: Mapping[str, int],
+    kind: TunnelKind = "vxlan",
+    contained: Collection[str] = (),
 ) -> dict[str, Wire]:
-    """Link -> how it is made.  `where` has each sliver's node, `vnis` the number of each tunnel.
+    """Link -> how it is made.  `where` has each sliver's node, `vnis` the number of each tunnel; in `contained` are
+    those whose root is not the node's.
 
     A link that asks for no MTU has 1500, or what fits into its tunnel, or into those of its LAN: there nobody tells a
     sender that a frame was too long.  Unsupported where nodes can't be joined, or a link's own MTU does not fit.
@@ -65,8 +80,12 @@ def wires(
     out = {}
     for name, vifs in made.ends.items():
         nodes = pairs[name]
-        ends = _tunnel(slice_, vifs, nodes, _vni(name, vnis), kind, at) if name in crossing else _pair(slice_, vifs)
-        out[name] = Wire(ends, _mtu(name, made, rooms[name], least[name], nodes, kind))
+        mtu = _mtu(name, made, rooms[name], least[name], nodes, kind)
+        if name in crossing:
+            held = contained if is_ruled_from_inside(kind) else ()
+            out[name] = _tunnel(slice_, vifs, nodes, _vni(name, vnis), kind, at, held, mtu)
+        else:
+            out[name] = Wire(_pair(slice_, vifs), mtu)
     return out
 
 
@@ -126,19 +145,29 @@ def _pair(slice_: str, vifs: tuple[Vif, Vif]) -> tuple[Veth, Veth]:
 
 
 def _tunnel(
-    slice_: str, vifs: tuple[Vif, Vif], nodes: tuple[Node, Node], number: int, kind: TunnelKind, at: Mapping[str, str]
-) -> tuple[Tunnel, Tunnel]:
-    """GRE keys are from the same space of numbers as VNIs: each is on one link only, whatever that is made of."""
+    slice_: str,
+    vifs: tuple[Vif, Vif],
+    nodes: tuple[Node, Node],
+    number: int,
+    kind: TunnelKind,
+    at: Mapping[str, str],
+    held: Collection[str],
+    mtu: int,
+) -> Wire:
+    """GRE keys are from the same space of numbers as VNIs: each is on one link only, whatever that is made of.  Those
+    of slivers in `held` are beyond their reach."""
     out: list[Tunnel] = []
-    for v, here, there in zip(vifs, nodes, nodes[::-1], strict=True):
-        common = (f"{slice_}.{v.sliver}", v.dev, v.index, v.mac, number, at[here.name], at[there.name])
+    pairs = [beyond.pair(slice_, v, number) if v.sliver in held else None for v in vifs]
+    for v, here, there, pair in zip(vifs, nodes, nodes[::-1], pairs, strict=True):
+        place = beyond.place(slice_, number) if pair else (f"{slice_}.{v.sliver}", v.dev, v.index, v.mac)
+        common = (*place, number, at[here.name], at[there.name])
         if kind == "gretap":
             out.append(Gretap(*common))
         elif kind == "vxlan-xdp":
             out.append(VxlanXdp(*common))
         else:
             out.append(Vxlan(*common, through=underlay(slice_) if kind == "wireguard" else ""))
-    return out[0], out[1]
+    return Wire((out[0], out[1]), mtu, (pairs[0], pairs[1]))
 
 
 def underlays(

@@ -8,12 +8,22 @@ from vini.model.objects.base import Object
 from vini.model.objects.wireguard import WIREGUARD
 from vini.model.value import Key
 
+_TUNNELS = "_tunnels"  # as no sliver can be called
+TWIN = 3 << 24  # the indexes of an interface that `crosses` and of its twin differ by these bits
+
+
+def beyond(ns: str) -> str:
+    """The namespace of a slice, given its name or one of its namespaces, that has the tunnels of its containers on a
+    node: their root has no hold of it (docs/explanation/many-machines.md)."""
+    return f"{ns.partition('.')[0]}.{_TUNNELS}"
+
 
 class Vxlan(Object, frozen=True):
     """One end of a link whose other end is on another node: a VXLAN tunnel that no other link uses (RFC 7348).
 
-    The interface is in the sliver's namespace, the tunnel's UDP socket in the node's own, or in the one that `through`
-    names.  All that leaves by it goes to `remote`; it learns nothing, since there is nobody else.
+    The interface is in the sliver's namespace, or in the one beyond its reach (`beyond`); the tunnel's UDP socket in
+    the node's own, or in the one that `through` names.  All that leaves by it goes to `remote`; it learns nothing,
+    since there is nobody else.
     """
 
     in_place: ClassVar[frozenset[str]] = frozenset({"local", "remote", "whole"})

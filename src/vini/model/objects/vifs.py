@@ -17,7 +17,7 @@ class Interface(Object, frozen=True):
     in_place: ClassVar[frozenset[str]] = frozenset(
         {
             "mtu", "up", "wire", "whole", "master", "gro", "split", "finished", "arp", "multicast", "forwards",
-            "as_born",
+            "as_born", "crosses",
         }
     )  # fmt: skip
     ns: str
@@ -35,6 +35,7 @@ class Interface(Object, frozen=True):
     multicast: bool = True
     forwards: bool = True  # what comes in by it, where its sliver forwards, and only there
     as_born: bool = True  # takes packets back by any way, heeds no redirects, and so on (drivers/births.py)
+    crosses: bool = False  # what comes in by it leaves by its twin, untouched, and nothing else does: it has no IPv6
 
     @property
     def key(self) -> Key:

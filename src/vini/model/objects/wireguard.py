@@ -16,8 +16,8 @@ def underlay(ns: str) -> str:
 
 
 def is_sliver(ns: str) -> bool:
-    """Whether a namespace is a sliver, and not what carries its slice's links."""
-    return not ns.endswith(f".{_UNDERLAY}")
+    """Whether a namespace is a sliver, and not what carries its slice's links, whose names begin as no sliver's may."""
+    return not ns.partition(".")[2].startswith("_")
 
 
 class WireguardPeer(Value, frozen=True):

@@ -22,11 +22,12 @@ from vini.model import (
     VethEnd,
     ViniError,
     Vxlan,
+    is_sliver,
     underlay,
 )
 from vini.node import connected, netns, rtnl
 from vini.node.container import users
-from vini.node.drivers import GONE, Failures, addresses, bridge, clamp, refused, tunnel, vif
+from vini.node.drivers import GONE, Failures, addresses, bridge, clamp, crossing, refused, tunnel, vif
 from vini.node.drivers.births import Births
 from vini.node.drivers.contents import forget_sliver, furnished
 from vini.node.drivers.exits import Exits
@@ -51,6 +52,7 @@ class NetworkDriver:
         self._settings = NetSettings()
         self._births = Births(self._settings)
         self._clamp = clamp.Clamp()
+        self._crossing = crossing.Crossing(self._settings)
         self._at_xdp = VxlanXdpDriver(place)
         self._pairs = Pairs(place, self.observe)
         self._marks_addresses = _kernel() >= (5, 18)  # IFA_PROTO: Linux 5.18
@@ -121,7 +123,7 @@ class NetworkDriver:
             return tunnel.ensure(self._place, objects)
         if kind is Bridge:
             return self._each(objects, self._ensure_bridge)
-        failures = self._requests(objects, lambda socket, batch: _ensuring(socket, batch, self._settings, self._clamp))
+        failures = self._requests(objects, self._ensuring)
         if taking_in := [o for o in objects if isinstance(o, Interface) and o.gro and o.key not in failures]:
             failures |= self._requests(taking_in, vif.taking_in)
         return failures
@@ -205,6 +207,26 @@ class NetworkDriver:
 
     # --- vifs, addresses, routes: a batch per namespace -----------------------------------------
 
+    def _ensuring(self, socket: Socket, batch: Sequence[AnyObject]) -> Iterator[tuple[AnyObject, bytes]]:
+        """The requests that make or change objects of one kind in one namespace, and mend what of them is there."""
+        match batch[0]:
+            case Interface(ns):
+                vifs = [o for o in batch if isinstance(o, Interface)]
+                if not is_sliver(ns):
+                    self._join(socket, vifs)
+                return vif.ensuring(socket, vifs, self._settings, self._clamp)
+            case Address():
+                return addresses.ensuring(socket, [o for o in batch if isinstance(o, Address)], self._settings)
+        index = indexes(batch)
+        return ((o, rtnl.add_route(o.to, o.via, index[o.dev], o.mtu)) for o in batch if isinstance(o, Route))
+
+    def _join(self, socket: Socket, vifs: Sequence[Interface]) -> None:
+        """Before any of them comes up."""
+        index = indexes(vifs)
+        for o in vifs:
+            if index[o.dev] > 1:
+                (self._crossing.ensure if o.crosses else self._crossing.end)(socket, o, index[o.dev])
+
     def _requests(
         self,
         objects: Sequence[AnyObject],
@@ -232,19 +254,6 @@ class NetworkDriver:
                     (o.key, refused(o, e)) for (o, _), e in zip(requests, errnos, strict=True) if e and e not in gone
                 )
         return failures
-
-
-def _ensuring(
-    socket: Socket, batch: Sequence[AnyObject], settings: NetSettings, clamps: clamp.Clamp
-) -> Iterator[tuple[AnyObject, bytes]]:
-    """The requests that make or change objects of one kind in one namespace, and mend what of them is there."""
-    match batch[0]:
-        case Interface():
-            return vif.ensuring(socket, [o for o in batch if isinstance(o, Interface)], settings, clamps)
-        case Address():
-            return addresses.ensuring(socket, [o for o in batch if isinstance(o, Address)], settings)
-    index = indexes(batch)
-    return ((o, rtnl.add_route(o.to, o.via, index[o.dev], o.mtu)) for o in batch if isinstance(o, Route))
 
 
 def _removing(_: Socket, batch: Sequence[AnyObject]) -> Iterator[tuple[AnyObject, bytes]]:

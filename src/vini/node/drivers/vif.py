@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from vini.model import AnyObject, Interface, Key
+from vini.model import AnyObject, Interface, Key, is_sliver
 from vini.node import connected, ethtool, rtnl
-from vini.node.drivers import bridge, clamp, tunnel
+from vini.node.drivers import bridge, clamp, crossing, tunnel
 from vini.node.drivers.births import mend_vif, vif_is_right
 from vini.node.drivers.look import Settings, forwarding, indexes, look
 from vini.node.netlink import Socket
@@ -121,6 +121,7 @@ def observed(ns: str, link: rtnl.SeenLink, seen: connected.Seen, socket: Socket,
         link.index == 1 or link.multicast,
         _forwards(own, forwards),
         link.index == 1 or vif_is_right(own),  # lo is older than what vifs inherit
+        link.index != 1 and not is_sliver(ns) and crossing.is_there(socket, link),
     )
 
 

@@ -9,7 +9,7 @@ import os
 from collections.abc import Collection, Iterator, Sequence
 from errno import EADDRINUSE, ENODEV, EOPNOTSUPP
 
-from vini.model import AnyObject, ViniError, Wireguard, is_sliver
+from vini.model import AnyObject, ViniError, Wireguard, underlay
 from vini.node import netns, rtnl, wireguard, wireguard_key
 from vini.node.drivers import Failures, refused
 from vini.node.netlink import GENERIC, Socket
@@ -34,7 +34,7 @@ class WireguardDriver:
         out: set[AnyObject] = set()
         with netns.back_home():
             for ns in namespaces:
-                if is_sliver(ns):
+                if ns != underlay(ns):
                     continue
                 try:
                     netns.enter(self._place.pin(ns))

@@ -36,6 +36,7 @@ _HERE6 = (  # likewise; and those with an IPv4 address in them, which a translat
 _SPECIAL6 = (  # all but 2000::/3, the public Internet, and what IANA keeps of that (RFC 6890)
     "::/3", "4000::/2", "8000::/1", "2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20",
 )  # fmt: skip
+_TUNNELS = 4789  # UDP: VXLAN asks nobody who he is, at none of a node's addresses, of which the testbed knows one
 GUARDS = {4: "inet", 6: "ip6"}  # IP version -> the family of the table with the rule for the whole node
 COUNTERS = {
     "spoofed": "not the sliver's own: MAC or IP address, ARP, anything but IP",
@@ -253,6 +254,7 @@ table inet {name} {{
     {where}counter name refused drop
   }}
   chain granted {{
+    udp dport {_TUNNELS} counter name refused drop
     {_allowed(grant, six)}
     counter name refused drop
   }}
