@@ -22,6 +22,7 @@ from vini.bus.messages import (
     AskRtts,
     AskSsh,
     AskStatus,
+    AskUsage,
     Authorize,
     AuthorizedKey,
     Cancel,
@@ -62,6 +63,7 @@ from vini.bus.messages import (
     Said,
     ShareLoad,
     Signal,
+    SliceUse,
     SliverLoad,
     Ssh,
     SshThrough,
@@ -70,6 +72,7 @@ from vini.bus.messages import (
     ToCentral,
     ToNode,
     Typed,
+    Usage,
     Welcome,
     WriteRow,
 )
@@ -79,11 +82,11 @@ from vini.bus.unix import Line, LineChannel, receive_request, send
 
 __all__ = [
     "Accept", "Act", "Acts", "Admission", "AgentGone", "AgentHangs", "AskActs", "AskClock", "AskFibs",
-    "AskFlows", "AskLoads", "AskMaps", "AskRtts", "AskSsh", "AskStatus", "Authorize", "AuthorizedKey", "Bus",
-    "Cancel", "Challenge", "Clock", "Credit", "Elsewhere", "Exited", "Fibs", "Flow", "Flows", "Foreign",
+    "AskFlows", "AskLoads", "AskMaps", "AskRtts", "AskSsh", "AskStatus", "AskUsage", "Authorize", "AuthorizedKey",
+    "Bus", "Cancel", "Challenge", "Clock", "Credit", "Elsewhere", "Exited", "Fibs", "Flow", "Flows", "Foreign",
     "Foresee", "FrameFlow", "Greeting", "GuestKey", "Hello", "Here", "Input", "Line", "LineChannel", "Lines", "Loads",
     "Logs", "MapRows", "Maps", "Measure", "Message", "NodeAway", "Offset", "Output", "Over", "Progress",
     "Proof", "Refusal", "Reply", "Report", "Request", "Resize", "Rtts", "Run", "Said", "Signal",
-    "ShareLoad", "SliverLoad", "Ssh", "SshThrough", "Stop", "Stream", "ToCentral", "ToNode", "Typed", "WIRE", "Welcome",
-    "WriteRow", "receive_request", "refusal", "refused", "said", "send",
+    "ShareLoad", "SliceUse", "SliverLoad", "Ssh", "SshThrough", "Stop", "Stream", "ToCentral", "ToNode", "Typed",
+    "Usage", "WIRE", "Welcome", "WriteRow", "receive_request", "refusal", "refused", "said", "send",
 ]  # fmt: skip

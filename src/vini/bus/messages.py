@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from vini.model import SliceSpec, SliverStatus, Value
 from vini.reach import FibEntry
+from vini.usage import Use
 
 WIRE = 1  # the version of these messages, and of the frames that carry them between machines
 
@@ -91,6 +92,13 @@ class AskFlows(Message, frozen=True):
     at: float = 0.0  # Unix time, s; 0: whenever
     protocol: int = 0  # 0: any
     most: int = 100  # flows
+
+
+class AskUsage(Message, frozen=True):
+    """What did slivers use, by day?  Answered by `Usage`, in the order of days and slices."""
+
+    day: int = 0  # of UTC, since 1970: from this one on
+    after: str = ""  # of that day only slices whose names are behind this one
 
 
 class AskMaps(Message, frozen=True):
@@ -276,6 +284,22 @@ class Flows(Message, frozen=True):
 
     flows: tuple[Flow, ...]
     unwatched: tuple[tuple[float, float, str], ...] = ()
+
+
+class SliceUse(Value, frozen=True, forbid_unknown_fields=False):
+    """What the slivers of a slice used on one node in one day, as far as that has passed."""
+
+    day: int  # of UTC, since 1970
+    slice: str
+    slivers: dict[str, Use]
+    book: str  # what is told of a day replaces what the same book told of it before, and adds to what others told
+
+
+class Usage(Message, frozen=True):
+    """All that is in a node's book, or with `more` only the first of it."""
+
+    rows: tuple[SliceUse, ...]
+    more: bool = False
 
 
 class MapRows(Value, frozen=True):
@@ -479,6 +503,7 @@ Request = (
     | AskActs
     | AskRtts
     | AskFlows
+    | AskUsage
     | AskMaps
     | WriteRow
     | Stop
@@ -490,7 +515,7 @@ Request = (
     | SshThrough
     | Measure
 )
-Reply = Greeting | Progress | Report | Lines | Fibs | Loads | Acts | Flows | Rtts | Maps | Refusal | Clock | Ssh
+Reply = Greeting | Progress | Report | Lines | Fibs | Loads | Acts | Flows | Usage | Rtts | Maps | Refusal | Clock | Ssh
 Stream = Run | Logs | SshThrough | Measure  # what is answered by a stream of output
 Typed = Input | Resize | Signal  # what goes to a running command
 Said = Output | Exited  # what comes from it
