@@ -6,8 +6,6 @@ from collections.abc import Iterable, Mapping
 from functools import reduce
 from itertools import zip_longest
 
-import msgspec
-
 from vini.model import Value
 
 DAY_S = 86_400
@@ -33,6 +31,15 @@ class Use(Value, frozen=True, forbid_unknown_fields=False):
 
 
 FIELDS = Use.__struct_fields__
+
+
+class SliceUse(Value, frozen=True, forbid_unknown_fields=False):
+    """What the slivers of a slice used on one node in one day, as far as that has passed."""
+
+    day: int  # of UTC, since 1970
+    slice: str
+    slivers: dict[str, Use]
+    book: str  # what is told of a day replaces what the same book told of it before, and adds to what others told
 
 
 class Look(Value, frozen=True):
@@ -75,13 +82,3 @@ def since(known: Counters | None, look: Look, seconds: int) -> Use:
         sent, received, tunnel_out, tunnel_in, sum(new.get("exempt", ())), sum(new.get("cpu", ())),
         look.memory * seconds, look.memory, look.disk * seconds, look.disk, seconds,
     )  # fmt: skip
-
-
-def encode(uses: Mapping[str, Use]) -> bytes:
-    """Sliver -> what it used, as a database keeps it."""
-    return msgspec.msgpack.encode(uses)
-
-
-def decode(body: bytes) -> dict[str, Use]:
-    """Raises msgspec.DecodeError for what another version wrote."""
-    return msgspec.msgpack.decode(body, type=dict[str, Use])

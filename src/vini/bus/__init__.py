@@ -63,7 +63,6 @@ from vini.bus.messages import (
     Said,
     ShareLoad,
     Signal,
-    SliceUse,
     SliverLoad,
     Ssh,
     SshThrough,
@@ -87,6 +86,6 @@ __all__ = [
     "Foresee", "FrameFlow", "Greeting", "GuestKey", "Hello", "Here", "Input", "Line", "LineChannel", "Lines", "Loads",
     "Logs", "MapRows", "Maps", "Measure", "Message", "NodeAway", "Offset", "Output", "Over", "Progress",
     "Proof", "Refusal", "Reply", "Report", "Request", "Resize", "Rtts", "Run", "Said", "Signal",
-    "ShareLoad", "SliceUse", "SliverLoad", "Ssh", "SshThrough", "Stop", "Stream", "ToCentral", "ToNode", "Typed",
+    "ShareLoad", "SliverLoad", "Ssh", "SshThrough", "Stop", "Stream", "ToCentral", "ToNode", "Typed",
     "Usage", "WIRE", "Welcome", "WriteRow", "receive_request", "refusal", "refused", "said", "send",
 ]  # fmt: skip

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from vini.model import SliceSpec, SliverStatus, Value
 from vini.reach import FibEntry
-from vini.usage import Use
+from vini.usage import SliceUse
 
 WIRE = 1  # the version of these messages, and of the frames that carry them between machines
 
@@ -284,15 +284,6 @@ class Flows(Message, frozen=True):
 
     flows: tuple[Flow, ...]
     unwatched: tuple[tuple[float, float, str], ...] = ()
-
-
-class SliceUse(Value, frozen=True, forbid_unknown_fields=False):
-    """What the slivers of a slice used on one node in one day, as far as that has passed."""
-
-    day: int  # of UTC, since 1970
-    slice: str
-    slivers: dict[str, Use]
-    book: str  # what is told of a day replaces what the same book told of it before, and adds to what others told
 
 
 class Usage(Message, frozen=True):

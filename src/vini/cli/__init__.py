@@ -26,6 +26,7 @@ _SECTIONS = {
         "login",
         "logout",
         "slice",
+        "usage",
         "nodes",
         "node",
         "site",
@@ -61,6 +62,7 @@ _MODULES = {
     "vini.cli.initscript": ("initscript",),
     "vini.cli.keys": ("key",),
     "vini.cli.node": ("node",),
+    "vini.cli.usage": ("usage",),
     "vini.cli.lease": ("lease",),
     "vini.cli.substrate": ("substrate",),
     "vini.cli.central": ("central",),
@@ -88,6 +90,7 @@ _LOOKS = frozenset(
         "audit",
         "bench",
         "nodes",
+        "usage",
     }
 )
 

@@ -23,7 +23,7 @@ Tunnels = Mapping[str, Collection[str]]  # namespace -> its vifs whose other end
 
 
 def look(place: Place, slivers: Tunnels) -> dict[str, Look]:
-    """Namespace -> what is counted, of those that there are.  Of a source that could not be read now nothing is told."""
+    """Namespace -> what is counted, of those that there are.  Of a source that can't be read now nothing is told."""
     sent = record.sent(place)
     at = {} if not slivers else _interfaces(place, slivers)
     out: dict[str, Look] = {}

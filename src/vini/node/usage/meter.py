@@ -15,7 +15,7 @@ from vini.model import Gretap, SliceSpec, Value, Vxlan, VxlanXdp, is_sliver
 from vini.node.place import Place
 from vini.node.usage import book, look
 from vini.node.usage.book import Book, Day, Now
-from vini.usage import DAY_S, Look, Use
+from vini.usage import DAY_S, Look, SliceUse, Use
 
 log = logging.getLogger("vini.agent")
 _PERIOD_S = 60.0
@@ -88,7 +88,7 @@ class Meter:
         """What is in the book, from that day and slice on; `whose`: only what was used by who asked so, None: all."""
         with self._lock:
             held = self._book = self._book or Book(self._place.state)
-            rows: list[bus.SliceUse] = []
+            rows: list[SliceUse] = []
             slivers = 0
             for row in _rows(held.days(asked.day), whose):
                 if (row.day, row.slice) <= (asked.day, asked.after):
@@ -100,14 +100,14 @@ class Meter:
             return bus.Usage(tuple(rows))
 
 
-def _rows(days: Iterator[Day], whose: str | None) -> Iterator[bus.SliceUse]:
+def _rows(days: Iterator[Day], whose: str | None) -> Iterator[SliceUse]:
     for day in days:
         of: dict[str, Use] = {}
         for who, uses in day.uses.items():
             if whose in (None, who):
                 of |= uses
         for slice_, some in groupby(sorted(of, key=_parts), key=lambda ns: _parts(ns)[0]):
-            yield bus.SliceUse(day.day, slice_, {_parts(ns)[1]: of[ns] for ns in some}, day.book)
+            yield SliceUse(day.day, slice_, {_parts(ns)[1]: of[ns] for ns in some}, day.book)
 
 
 def _parts(ns: str) -> tuple[str, str]:
