@@ -261,7 +261,7 @@ class Agent:
         """What slivers used that go now, or lose a tunnel, is counted before."""
         gone = {ns: one for ns, one in old.items() if ns not in new or one.tunnels - new[ns].tunnels}
         if gone and self._meter:
-            self._meter.look(gone)
+            self._meter.look(gone, parting=True)
 
     def faults(self, slice_: str, ns: str) -> dict[str, str]:
         """Links of a sliver that failed with the path that they ride on, and why."""

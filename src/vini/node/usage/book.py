@@ -78,7 +78,7 @@ class Book:
 
     def __init__(self, state: Path):
         self._directory = state / "usage"
-        self.now = self._read("now") or Day(os.urandom(8).hex(), "", 0, blank=True)
+        self.now = self._written = self._read("now") or Day(os.urandom(8).hex(), "", 0, blank=True)
 
     def turn(self, day: int) -> Day:
         """The book as it is, opened at this day.  OSError where the day that is over can't be written down."""
@@ -91,9 +91,15 @@ class Book:
 
     def write(self, now: Day) -> None:
         """It is so from now on.  OSError where the disk doesn't take it: then it is as it was."""
-        self._write("now", now)
-        if now.day != self.now.day:
-            self._forget(now.day)
+        if replace(now, known={}) != replace(self._written, known={}) or now.known.keys() != self._written.known.keys():
+            self._write("now", now)
+            if now.day != self._written.day:
+                self._forget(now.day)
+            self._written = now
+        self.now = now
+
+    def hold(self, now: Day) -> None:
+        """The same, but a kill before the next `write` takes it back."""
         self.now = now
 
     def days(self, first: int) -> Iterator[Day]:
@@ -111,7 +117,7 @@ class Book:
 
     def _forget(self, today: int) -> None:
         for day in self._days():
-            if not today - KEPT <= day <= today:
+            if abs(today - day) > KEPT:  # a clock may have been ahead for a while
                 (self._directory / f"{day}.json").unlink(missing_ok=True)
 
     def _read(self, name: str) -> Day | None:

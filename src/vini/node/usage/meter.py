@@ -59,14 +59,14 @@ class Meter:
             await asyncio.to_thread(self.look, slivers())
             await asyncio.sleep(_PERIOD_S)
 
-    def look(self, slivers: Mapping[str, Metered]) -> None:
+    def look(self, slivers: Mapping[str, Metered], *, parting: bool = False) -> None:
         """Count what these used since the look before.  A full disk stops nobody: the kernel counts on, and the next
-        look that can be written down tells as much."""
+        look that can be written down tells as much.  `parting`: nobody waits for a disk; the next look writes it."""
         with self._lock:
             if self._book is None:
                 self._book = Book(self._place.state)
             try:
-                self._count(self._book, slivers)
+                self._count(self._book, slivers, parting)
             except OSError as e:
                 if str(e) != self._unwritten:
                     log.warning("What slivers used can't be written down: %s; it is tried again every minute.", e)
@@ -74,14 +74,16 @@ class Meter:
                 return
             self._unwritten = ""
 
-    def _count(self, held: Book, slivers: Mapping[str, Metered]) -> None:
+    def _count(self, held: Book, slivers: Mapping[str, Metered], parting: bool) -> None:
         seen = self._look({ns: one.tunnels for ns, one in slivers.items()})
         now = Now(_boot(), time.clock_gettime(time.CLOCK_BOOTTIME), int(self._clock()) // DAY_S)
         before = held.turn(now.day)
         there = {ns for ns in before.known if self._place.pin(ns).exists()}
         whose = {ns: one.whose for ns, one in slivers.items()}
         made = book.after(before, seen, whose, there, now)
-        if seen or made.known.keys() != held.now.known.keys() or made.day != held.now.day or held.now.blank:
+        if parting and made.day == held.now.day:
+            held.hold(made)
+        else:
             held.write(made)
 
     def told(self, asked: bus.AskUsage, whose: str | None) -> bus.Usage:
