@@ -38,6 +38,7 @@ def bed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Testbed]:
         made.vini("slice", "create", SLICE)
         (made.directory / "net.yaml").write_text(NET)
         yield made
+        made.vini("down", "-s", SLICE, check=False)  # of a test that failed
 
 
 def test_all_of_it_once(bed: Testbed) -> None:
@@ -59,6 +60,7 @@ def test_all_of_it_once(bed: Testbed) -> None:
     was = used(bed)["b"]["tunnel_out"]
     book.write_text("lost")
     bed.hosts["n2"].start()
+    eventually(lambda: book.read_text() != "lost")  # what is sent before the first look is in no book
     send(bed, 50)
     eventually(lambda: used(bed)["b"]["tunnel_out"] > was, 120)
     assert used(bed)["b"]["tunnel_out"] <= counted(bed, "n2", "b")[1], "what a lost book told stays, and counts once"
