@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vini import bus, durable
-from vini.model import Gretap, Netns, SliceSpec, Vxlan, underlay
+from vini.model import TWIN, Gretap, Netns, SliceSpec, Veth, VethEnd, Vxlan, beyond, underlay
 from vini.node.place import Place
 from vini.node.usage import meter as meters
 from vini.node.usage.book import KEPT, Book, Known, Now, after
@@ -232,9 +232,12 @@ def test_what_a_sliver_has_to_other_nodes_is_metered() -> None:
         Vxlan("s.a", "to-c", 5, "02:00:00:00:00:01", 7, "192.0.2.1", "192.0.2.2"),
         Gretap("s.a", "to-d", 6, "02:00:00:00:00:02", 8, "192.0.2.1", "192.0.2.2"),
     }  # fmt: skip
-    spec = SliceSpec("s", "n1", 1, frozenset(objects))
-    found = metered(spec, HERE)
-    assert found == {"s.a": Metered(HERE, frozenset({"to-c", "to-d"})), "s.b": Metered(HERE)}
+    own = VethEnd("s.b", "to-e", 9, "02:00:00:00:00:03")
+    far = VethEnd(beyond("s"), "pair9", (1 << 24 | 9) ^ TWIN, "02:00:00:00:00:04")
+    of_container = Vxlan(far.ns, "tunnel9", 1 << 24 | 9, "02:00:00:00:00:05", 9, "192.0.2.1", "192.0.2.2")
+    contained = {Netns(far.ns), of_container, Veth((far, own))}
+    found = metered(SliceSpec("s", "n1", 1, frozenset(objects | contained)), HERE)
+    assert found == {"s.a": Metered(HERE, frozenset({"to-c", "to-d"})), "s.b": Metered(HERE, frozenset({"to-e"}))}
 
 
 def test_sums() -> None:

@@ -11,7 +11,7 @@ from itertools import groupby
 from pathlib import Path
 
 from vini import bus
-from vini.model import Gretap, SliceSpec, Value, Vxlan, VxlanXdp, is_sliver
+from vini.model import TWIN, Gretap, SliceSpec, Value, Veth, Vxlan, VxlanXdp, is_sliver
 from vini.node.place import Place
 from vini.node.usage import book, look
 from vini.node.usage.book import Book, Day, Now
@@ -34,9 +34,12 @@ class Metered(Value, frozen=True):
 def metered(spec: SliceSpec, whose: str) -> dict[str, Metered]:
     """Those of a slice, by `slice.sliver`."""
     tunnels: dict[str, set[str]] = {ns: set() for o in spec.objects for ns in o.slivers if is_sliver(ns)}
+    pairs = [o.ends for o in spec.objects if isinstance(o, Veth)]
+    led_by = {(far.ns, far.index): near for a, b in pairs for near, far in ((a, b), (b, a)) if not is_sliver(far.ns)}
     for o in spec.objects:
         if isinstance(o, _TUNNELS):
-            tunnels[o.ns].add(o.dev)
+            end = o if is_sliver(o.ns) else led_by[o.ns, o.index ^ TWIN]  # a container's is beyond its reach
+            tunnels[end.ns].add(end.dev)
     return {ns: Metered(whose, frozenset(devs)) for ns, devs in tunnels.items()}
 
 
