@@ -33,6 +33,7 @@ from vini.central.notices import Channels, Notifier
 from vini.central.peers import Peers
 from vini.central.rights import read as read_rights
 from vini.central.settings import Settings
+from vini.central.sockets import Sockets
 from vini.central.testbed import Testbed
 from vini.model import Value, ViniError
 from vini.plugins.tunnels import TunnelKind
@@ -51,7 +52,7 @@ from vini.store import (
     specs,
     tokens,
 )
-from vini.store.database import Database
+from vini.store.database import Database, Tx
 
 log = logging.getLogger("vini.central")
 _LOOK_S = 0.2  # between looks what other centrals on the same database changed
@@ -68,6 +69,10 @@ class _Seen(Value, frozen=True):
     specs: int = 0
     admitted: int = 0
     nodes: int = -1
+
+
+def _seen(tx: Tx) -> _Seen:
+    return _Seen(*counters.values(tx, specs.COUNTER, authorized.COUNTER, nodes.COUNTER))
 
 
 class Central:
@@ -138,6 +143,8 @@ class Central:
         async def look() -> None:
             nonlocal seen
             now, concerned, allowed = await asyncio.to_thread(self._changed, seen)
+            if now == seen:
+                return
             if now.admitted == seen.admitted:
                 self.hub.wake(concerned, now.specs)
             else:
@@ -160,8 +167,11 @@ class Central:
     def _changed(self, seen: _Seen) -> tuple[_Seen, set[str], set[str] | None]:
         """What there is now, the nodes for which something was written since `seen`, and all that may be connected;
         None where that is as it was."""
+        with self._database.looking() as tx:
+            if _seen(tx) == seen:
+                return seen, set(), None
         with self._database.reading() as tx:
-            now = _Seen(*counters.values(tx, specs.COUNTER, authorized.COUNTER, nodes.COUNTER))
+            now = _seen(tx)
             concerned = specs.changed_since(tx, seen.specs)[1] if now.specs != seen.specs else set()
             return now, concerned, nodes.connectable(tx) if now.nodes != seen.nodes else None
 
@@ -206,7 +216,7 @@ def run(directory: Path, listen: str, say: Callable[[str], None]) -> None:
     central, server = _made(directory, settings, database, authority, listen)
     config = uvicorn.Config(
         central.app, host=listen, port=settings.port, ssl_certfile=served.certificate, ssl_keyfile=served.key,
-        log_level="warning", ws="websockets-sansio", ws_max_size=1 << 24, timeout_graceful_shutdown=2,
+        log_level="warning", ws=Sockets, ws_max_size=1 << 24, timeout_graceful_shutdown=2,
     )  # fmt: skip
     say(f"The central answers at {settings.url}; its database is {database}.")
     if settings.strangers and settings.tunnel != TUNNEL:
