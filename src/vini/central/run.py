@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import ssl
 import time
 from collections.abc import Callable, Coroutine
@@ -209,6 +210,7 @@ def run(directory: Path, listen: str, say: Callable[[str], None]) -> None:
     """Serve until told to stop (SIGTERM, Ctrl-C)."""
     process.prepare()
     settings = settings_file.read(directory)
+    bound = _bound(listen, settings.port)
     database = Database(settings.database_url(directory))
     database.migrate()
     authority = Authority(directory / "ca")
@@ -226,7 +228,27 @@ def run(directory: Path, listen: str, say: Callable[[str], None]) -> None:
         )
     if settings.engine == "nats":
         say(f"Nodes are reached over the engine {settings.nats_url}.")
-    asyncio.run(_serve(uvicorn.Server(config), central, authority, settings.names, server))
+    asyncio.run(_serve(uvicorn.Server(config), bound, central, authority, settings.names, server))
+
+
+def _bound(address: str, port: int) -> socket.socket:
+    """Before anything else: a second central in the same place says so at once.  Nobody is let in yet."""
+    made: socket.socket | None = None
+    try:
+        family, *_, where = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        made = socket.socket(family)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        made.bind(where)
+    except OSError as e:
+        if made:
+            made.close()
+        raise ViniError(
+            f"The central can't listen at {address}, port {port} ({e.strerror}): does another one run here, or is the "
+            'address none of this machine\'s?  `--listen` names the address, "port" in settings.json the port.'
+        ) from e
+    return made
 
 
 def _made(
@@ -250,7 +272,7 @@ def _made(
 
 
 async def _serve(
-    server: uvicorn.Server, central: Central, authority: Authority, names: tuple[str, ...],
+    server: uvicorn.Server, bound: socket.socket, central: Central, authority: Authority, names: tuple[str, ...],
     engine: natsserver.Server | None,
 ) -> None:  # fmt: skip
     if engine:
@@ -264,11 +286,9 @@ async def _serve(
     if engine:
         tending.append(asyncio.create_task(engine.run()))
     try:
-        await server.serve()
+        await server.serve([bound])
     finally:
         for task in tending:
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
-    if not server.started:
-        raise ViniError(f"The port {server.config.port} can't be opened; does another central run here?")
