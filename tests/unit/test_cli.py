@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -424,6 +425,20 @@ def test_parts_that_fail_in_a_nodes_agent_are_shown_with_the_nodes(monkeypatch):
     assert "n0: The broker fails (OSError: no room). Its agent begins that again by itself" in shown.output
     told = json.loads(CliRunner().invoke(vini, ["nodes", "--json"]).output)
     assert [row["failing"] for row in told] == [["The broker fails (OSError: no room)."], []]
+
+
+def test_a_node_that_gets_no_new_slivers_is_shown_as_the_command_calls_it(monkeypatch):
+    heard = time.time() - 65  # it is written down each minute that one is there
+    row = NodeRow(1, "n1", "home", "safeboot", bytes(32), frozenset(), "", 1500, 1.0, 9, "", 1.0, heard, 0.0)
+    monkeypatch.setattr("vini.cli.testbed.remote", lambda: SimpleNamespace(pages=lambda *_, **__: [row]))
+    shown = CliRunner().invoke(vini, ["nodes"]).output.splitlines()[1].split()
+    assert shown[:4] == ["n1", "home", "drained", "now"]
+    assert json.loads(CliRunner().invoke(vini, ["nodes", "--json"]).output)[0]["boot_state"] == "safeboot"
+
+
+def test_a_time_that_is_none_is_answered_by_one_that_is():
+    done = CliRunner().invoke(vini, ["lease", "add", "n1", "--slice", "home_x", "--from", "tomorrow"])
+    assert "'tomorrow' is no date and time; write \"2026-12-01 10:00\"" in done.output and "%" not in done.output
 
 
 def test_who_is_not_logged_in_needs_no_logout(monkeypatch, tmp_path):

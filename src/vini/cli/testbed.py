@@ -18,7 +18,8 @@ from vini.rules.nouns import Guest, NodeRow, Person, Site, Slice
 from vini.rules.quota import Taken
 from vini.rules.wishes import Page
 
-_SILENT_S = 30.0  # a node that wasn't heard for so long is away
+_SILENT_S = 80.0  # a node that wasn't heard for so long is away: each minute it is written down that one is there
+_STATES = {"safeboot": "drained"}  # as the command calls it; the other states are called what they are
 
 
 def _time(seconds: float) -> str:
@@ -59,7 +60,8 @@ def _node(row: NodeRow) -> tuple[str, ...]:
     ago = time.time() - row.last_heard
     heard = "never" if not row.last_heard else "now" if ago < _SILENT_S else f"{ago:.0f} s ago"
     clock = f"{row.clock_offset_s * 1000:+.1f} ms"
-    return row.name, row.site, row.boot_state, heard, row.address, f"{row.cores:g}", f"{row.memory_mib} MiB", clock
+    state = _STATES.get(row.boot_state, row.boot_state)
+    return row.name, row.site, state, heard, row.address, f"{row.cores:g}", f"{row.memory_mib} MiB", clock
 
 
 @click.group("site", invoke_without_command=True)
