@@ -427,20 +427,6 @@ def test_parts_that_fail_in_a_nodes_agent_are_shown_with_the_nodes(monkeypatch):
     assert [row["failing"] for row in told] == [["The broker fails (OSError: no room)."], []]
 
 
-def test_a_node_that_gets_no_new_slivers_is_shown_as_the_command_calls_it(monkeypatch):
-    heard = time.time() - 65  # it is written down each minute that one is there
-    row = NodeRow(1, "n1", "home", "safeboot", bytes(32), frozenset(), "", 1500, 1.0, 9, "", 1.0, heard, 0.0)
-    monkeypatch.setattr("vini.cli.testbed.remote", lambda: SimpleNamespace(pages=lambda *_, **__: [row]))
-    shown = CliRunner().invoke(vini, ["nodes"]).output.splitlines()[1].split()
-    assert shown[:4] == ["n1", "home", "drained", "now"]
-    assert json.loads(CliRunner().invoke(vini, ["nodes", "--json"]).output)[0]["boot_state"] == "safeboot"
-
-
-def test_a_time_that_is_none_is_answered_by_one_that_is():
-    done = CliRunner().invoke(vini, ["lease", "add", "n1", "--slice", "home_x", "--from", "tomorrow"])
-    assert "'tomorrow' is no date and time; write \"2026-12-01 10:00\"" in done.output and "%" not in done.output
-
-
 def test_who_is_not_logged_in_needs_no_logout(monkeypatch, tmp_path):
     monkeypatch.setenv("VINI_LOGIN", str(tmp_path / "nobody"))
     assert CliRunner().invoke(vini, ["logout"]).output == "Nobody was logged in.\n"
@@ -482,3 +468,17 @@ def test_on_a_testbed_where_nothing_is_up_the_next_step_is_to_make_a_slice():
     client = SimpleNamespace(unreadable=list, topologies=dict)
     with pytest.raises(NotFound, match="`vini slice create SITE_NAME`"):
         choose.the_slice(client, None)
+
+
+def test_a_node_that_gets_no_new_slivers_is_shown_as_the_command_calls_it(monkeypatch):
+    heard = time.time()
+    row = NodeRow(1, "n1", "home", "safeboot", bytes(32), frozenset(), "", 1500, 1.0, 9, "", 1.0, heard, 0.0)
+    monkeypatch.setattr("vini.cli.testbed.remote", lambda: SimpleNamespace(pages=lambda *_, **__: [row]))
+    shown = CliRunner().invoke(vini, ["nodes"]).output.splitlines()[1].split()
+    assert shown[:4] == ["n1", "home", "drained", "now"]
+    assert json.loads(CliRunner().invoke(vini, ["nodes", "--json"]).output)[0]["boot_state"] == "safeboot"
+
+
+def test_a_time_that_is_none_is_answered_by_one_that_is():
+    done = CliRunner().invoke(vini, ["lease", "add", "n1", "--slice", "home_x", "--from", "tomorrow"])
+    assert "'tomorrow' is no date and time; write \"2026-12-01 10:00\"" in done.output and "%" not in done.output

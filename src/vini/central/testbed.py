@@ -601,8 +601,8 @@ def _able(rows: Iterable[NodeRow]) -> list[Node]:
     able = [row.node for row in rows if row.boot_state == "boot"]
     if not able:
         raise CapacityError(
-            "No node of this testbed may be given slivers; let a machine join it (`vini node token`, then "
-            "`vini node join`), or one of `vini nodes` be used again (`vini node enable NODE`)."
+            "No node of this testbed may be given slivers; let a machine join it: `vini node token`, `vini node join`, "
+            "or look at `vini nodes`."
         )
     return able
 

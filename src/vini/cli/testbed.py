@@ -10,6 +10,7 @@ from typing import TextIO
 
 import click
 import msgspec
+from msgspec import structs
 
 from vini.cli.account import remote
 from vini.cli.out import dump, json_option, line, note, table
@@ -18,8 +19,12 @@ from vini.rules.nouns import Guest, NodeRow, Person, Site, Slice
 from vini.rules.quota import Taken
 from vini.rules.wishes import Page
 
-_SILENT_S = 80.0  # a node that wasn't heard for so long is away: each minute it is written down that one is there
-_STATES = {"safeboot": "drained"}  # as the command calls it; the other states are called what they are
+_SILENT_S = 30.0  # a node that wasn't heard for so long is away
+
+
+def _shown(row: NodeRow) -> tuple[str, ...]:
+    """With its state by the command's word; the other states are called what they are."""
+    return _node(structs.replace(row, boot_state="drained") if row.boot_state == "safeboot" else row)
 
 
 def _time(seconds: float) -> str:
@@ -44,7 +49,7 @@ def nodes_command(site: str, rtt: bool, as_json: bool) -> None:
     if as_json:
         dump([{**_fields(row), "public_key": row.public_key.hex()} for row in rows])
         return
-    table(("NODE", "SITE", "STATE", "HEARD", "ADDRESS", "CORES", "MEMORY", "CLOCK"), [_node(row) for row in rows])
+    table(("NODE", "SITE", "STATE", "HEARD", "ADDRESS", "CORES", "MEMORY", "CLOCK"), [_shown(row) for row in rows])
     for row in rows:
         for sentence in row.failing:
             note(f"{row.name}: {sentence} Its agent begins that again by itself, and its log says more.")
@@ -60,8 +65,7 @@ def _node(row: NodeRow) -> tuple[str, ...]:
     ago = time.time() - row.last_heard
     heard = "never" if not row.last_heard else "now" if ago < _SILENT_S else f"{ago:.0f} s ago"
     clock = f"{row.clock_offset_s * 1000:+.1f} ms"
-    state = _STATES.get(row.boot_state, row.boot_state)
-    return row.name, row.site, state, heard, row.address, f"{row.cores:g}", f"{row.memory_mib} MiB", clock
+    return row.name, row.site, row.boot_state, heard, row.address, f"{row.cores:g}", f"{row.memory_mib} MiB", clock
 
 
 @click.group("site", invoke_without_command=True)
