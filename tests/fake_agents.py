@@ -26,6 +26,7 @@ from vini.central.delivery import Admitted, Lack, Newer, Who
 from vini.central.hub import Hub, Identity, Rhythm
 from vini.central.join import join_router
 from vini.central.natsbus import NatsBus
+from vini.central.sockets import Sockets
 from vini.model import SliceSpec, Sliver, Topology
 from vini.node import identity as identities
 from vini.node import uplink
@@ -120,7 +121,9 @@ class FakeDesk:
         return bool(r and r.generation == generation and not r.refused and all(s.state == "ready" for s in r.slivers))
 
 
-class _Server(uvicorn.Server):
+class Server(uvicorn.Server):
+    """One that leaves signals alone."""
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
@@ -195,9 +198,9 @@ class Central:
         served = self.authority.serve(["127.0.0.1", "localhost"])
         config = uvicorn.Config(
             app, log_level="error", lifespan="off", ssl_certfile=served.certificate, ssl_keyfile=served.key,
-            timeout_graceful_shutdown=1, ws_max_size=frames.LARGEST, ws_per_message_deflate=False,
+            timeout_graceful_shutdown=1, ws_max_size=frames.LARGEST, ws_per_message_deflate=False, ws=Sockets,
         )  # fmt: skip
-        self._server = _Server(config)
+        self._server = Server(config)
         listening = socket.socket()
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(("127.0.0.1", self.port))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -81,3 +82,23 @@ def test_by_which_address_other_centrals_reach_it_goes_with_the_name_that_it_has
     old = settings.Settings(("old.example", "10.0.0.2"), internal="https://10.0.0.2:8443")
     assert settings.renamed(old, ("new.example", "10.0.0.2")).internal == old.internal
     assert settings.renamed(old, ("new.example",)).internal == ""
+
+
+def test_a_second_central_in_the_same_place_is_told_so_in_a_sentence(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert init(tmp_path / "a", "--port", str(port)) == 0
+        done = CliRunner().invoke(vini, ["central", "run", "--dir", str(tmp_path / "a"), "--listen", "127.0.0.1"])
+    assert isinstance(done.exception, ViniError)
+    assert f"can't listen at 127.0.0.1, port {port} (Address already in use): does another one run" in str(
+        done.exception
+    )
+    assert "answers at" not in done.output
+
+
+def test_a_central_that_is_there_is_not_made_again_and_its_own_directory_is_in_the_hint(tmp_path: Path) -> None:
+    assert init(tmp_path / "a") == 0
+    done = CliRunner().invoke(
+        vini, ["central", "init", "--dir", str(tmp_path / "a"), "--name", "x.example", "--admin", "ada@example.org"]
+    )
+    assert f"`vini central run --dir {tmp_path / 'a'}` starts it" in str(done.exception)

@@ -435,9 +435,12 @@ class TestBadInput:
             (b'{"login_base": "x", "max_slices": -1}', ">= 0"),
             (b'{"login_base": "x", "max_slices": 99999999999}', "<= 2147483647"),
             (b'{"login_base": "x", "latitude": 91}', "<= 90"),
-            (b'{"login_base": "X Y"}', "regex"),
+            (b'{"login_base": "X Y"}', r"^The body .* login_base: A site's name has 1 to 20 small letters"),
             (b'{"login_base": "x", "nmae": "y"}', "unknown field `nmae`"),
-            (b'{"login_base": "x", "name": "a\\u0000b"}', "regex"),
+            (
+                b'{"login_base": "x", "name": "a\\u0000b"}',
+                r"^The body .* login_base: A site's name has 1 to 20 small letters",
+            ),
             (b'{"login_base": "x", "name": "\xff"}', "UTF-8"),
             (b'{"login_base": "x", "cores": NaN}', "malformed"),
             (b'{"nmae": ' + b"[" * 100_000, "unknown field|recursion|depth"),
@@ -451,6 +454,15 @@ class TestBadInput:
         told = answer.json()
         assert (told["error"], bool(told["mistakes"])) == ("Invalid", True)
         assert re.search(says, told["sentence"], re.IGNORECASE), told
+
+    def test_a_name_that_is_none_is_answered_by_what_one_looks_like(self, api):
+        told = [
+            api("pi", "GET", "/slices/square/topology").json(),
+            api("pi", "POST", "/slices", {"name": "square"}).json(),
+        ]
+        for answer in told:
+            assert "A slice's name is its site's, '_', and a word" in answer["sentence"], answer
+            assert "a-z" not in answer["sentence"] + answer["mistakes"][0]["what"], answer
 
     def test_a_body_that_is_too_large_is_not_read_to_its_end(self, api):
         answer = api("admin", "POST", "/sites", {"login_base": "x", "name": "y" * (1 << 20)})

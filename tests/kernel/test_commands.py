@@ -103,6 +103,8 @@ def test_up_plan_status_log_and_down(sh):
 def test_looking_inside(tri):
     assert "to-west" in tri.vini("exec", "mid", "--", "ip", "-br", "link")
     tri.vini("exec", "mid", "--", "sh", "-c", "exit 7", code=7)
+    _, unknown = tri.run("exec", "mid", "--", "nosuch", code=127)
+    assert "nosuch: not found" in unknown and "/" not in unknown, "no word of where our own scripts are"
     assert "tri.west" in tri.vini("shell", "west", typed="echo $VINI_SLIVER\n")
     assert "6 of 6 pairs answer." in tri.vini("ping", "--all")
     assert tri.json("ping", "west", "east")[0]["rtt_ms"] < 1000

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,8 +18,9 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from vini.cli import choose, links, vini
-from vini.model import BurstLoss, Denied, End, Impairment, Link, TopologyError, ViniError
+from vini.cli import account, choose, links, vini
+from vini.client import Client
+from vini.model import BurstLoss, Denied, End, Impairment, Link, NotFound, Topology, TopologyError, ViniError
 from vini.rules.nouns import NodeRow
 
 COMMANDS = vini.list_commands(None)  # type: ignore[arg-type]
@@ -74,6 +78,8 @@ def test_each_command_explains_itself_and_its_options(name):
         (["agent", "frob"], "`vini agent --help` shows what there is."),
         (["link", "a", "b", "--fail", "maybe"], "'silent', 'carrier'"),
         (["up"], "`vini up examples/abilene.yaml`"),
+        (["down", "abilene"], "can't take 'abilene' here; to name a slice: `vini down -s abilene`."),
+        (["link", "a", "b", "--delay", "10", "ms"], "can't take 'ms' here; `vini link --help` shows what it takes."),
         (["compare", "no-such-run", "neither"], "`vini compare --help` shows what there is."),
     ],
 )
@@ -466,3 +472,48 @@ def test_an_address_that_is_none_of_a_central_is_told(url, monkeypatch, tmp_path
     monkeypatch.setenv("VINI_LOGIN", str(tmp_path / "nobody"))
     error = CliRunner().invoke(vini, ["login", url, "--email", "a@b.example"]).exception
     assert isinstance(error, ViniError) and "https://central.example:8443" in str(error)
+
+
+def test_who_logs_in_where_nobody_listens_is_asked_whether_a_central_runs_there(monkeypatch, tmp_path):
+    monkeypatch.setenv("VINI_LOGIN", str(tmp_path / "nobody"))
+    with socket.socket() as unheard:  # bound, so that nobody else listens there; but it does not listen itself
+        unheard.bind(("127.0.0.1", 0))
+        url = f"https://127.0.0.1:{unheard.getsockname()[1]}"
+        error = CliRunner().invoke(vini, ["login", url, "--email", "a@b.example"]).exception
+    assert str(error).startswith(f"No central answers at {url} (Connection refused); is it running there")
+
+
+def test_without_a_terminal_the_password_is_the_line_that_comes(monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO("s3cret\n"))
+    assert account._asked_for_password() == "s3cret"
+    with pytest.raises(click.UsageError, match="give VINI_PASSWORD"):
+        account._asked_for_password()
+
+
+def test_on_a_testbed_a_slice_whose_name_has_no_site_is_told_how_to_be_made():
+    client, topology = SimpleNamespace(), Topology("square", {})
+    with pytest.raises(click.UsageError) as told:
+        choose.check_named(client, topology, "square.yaml")
+    assert "`vini slice create SITE_square`, then `vini up square.yaml --slice SITE_square`" in str(told.value)
+    choose.check_named(client, Topology("home_square", {}), "square.yaml")
+    choose.check_named(Client(), topology, "square.yaml")
+
+
+def test_on_a_testbed_where_nothing_is_up_the_next_step_is_to_make_a_slice():
+    client = SimpleNamespace(unreadable=list, topologies=dict)
+    with pytest.raises(NotFound, match="`vini slice create SITE_NAME`"):
+        choose.the_slice(client, None)
+
+
+def test_a_node_that_gets_no_new_slivers_is_shown_as_the_command_calls_it(monkeypatch):
+    heard = time.time()
+    row = NodeRow(1, "n1", "home", "safeboot", bytes(32), frozenset(), "", 1500, 1.0, 9, "", 1.0, heard, 0.0)
+    monkeypatch.setattr("vini.cli.testbed.remote", lambda: SimpleNamespace(pages=lambda *_, **__: [row]))
+    shown = CliRunner().invoke(vini, ["nodes"]).output.splitlines()[1].split()
+    assert shown[:4] == ["n1", "home", "drained", "now"]
+    assert json.loads(CliRunner().invoke(vini, ["nodes", "--json"]).output)[0]["boot_state"] == "safeboot"
+
+
+def test_a_time_that_is_none_is_answered_by_one_that_is():
+    done = CliRunner().invoke(vini, ["lease", "add", "n1", "--slice", "home_x", "--from", "tomorrow"])
+    assert "'tomorrow' is no date and time; write \"2026-12-01 10:00\"" in done.output and "%" not in done.output

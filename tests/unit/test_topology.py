@@ -348,7 +348,7 @@ BAD = [
     ('slivers: {a: {files: {/etc/x: "\\0"}}}', 1, 31, "NUL"),
     ("slivers: {a: {commands: ['']}}", 1, 26, "must have a text"),
     ("slivers: {a: {routing: {raw: {../x: y}}}}", 1, 31, "configuration file"),
-    ("slivers: a", 1, 10, "takes a mapping"),
+    ("slivers: a, b", 1, 10, "'slivers' takes a list, not the text 'a, b'. (write '[a, b]'"),
     ("slivers: {a: 5}", 1, 14, "takes a mapping, not the text '5'"),
     # routing
     ("slivers: {a: {routing: {protocols: bgp}}}", 1, 11, "no asn"),

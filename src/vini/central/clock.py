@@ -31,9 +31,10 @@ class ClockFilter:
 
     def add(self, offset: Offset, at: float) -> Offset:
         """One more, measured at that monotonic time (s); the surest, its `rtt_s` twice its error by now."""
-        new = _Measured(offset, at)
-        if any(abs(m.offset.ahead_s - offset.ahead_s) > m.error(at) + new.error(at) for m in self._kept):
+        error = offset.rtt_s / 2
+        if any(abs(m.offset.ahead_s - offset.ahead_s) > m.error(at) + error for m in self._kept):
             self._kept.clear()
-        self._kept.append(new)
-        best = min(self._kept, key=lambda m: m.error(at))
-        return Offset(best.offset.ahead_s, 2 * best.error(at))
+        self._kept.append(_Measured(offset, at))
+        errors = [m.error(at) for m in self._kept]
+        least = min(errors)
+        return Offset(self._kept[errors.index(least)].offset.ahead_s, 2 * least)

@@ -24,6 +24,7 @@ from vini.model import (
 )
 from vini.rules.errors import Invalid, IssuerAway, Mismatch, Unauthenticated
 from vini.rules.wishes import Fault
+from vini.rules.words import should_be
 from vini.store.database import DatabaseError
 
 log = logging.getLogger(__name__)
@@ -82,7 +83,7 @@ def _ours(_: Request, e: Exception) -> Response:
 
 def _parameters(_: Request, e: Exception) -> Response:
     assert isinstance(e, RequestValidationError)
-    mistakes = tuple(Mistake(0, 0, f"{_place(m['loc'])}: {m['msg']}.") for m in e.errors())
+    mistakes = tuple(Mistake(0, 0, f"{_place(m['loc'])}: {should_be(m['msg']) or m['msg'] + '.'}") for m in e.errors())
     return answer(400, Fault("Invalid", "A parameter of this request makes no sense: " + mistakes[0].what, mistakes))
 
 

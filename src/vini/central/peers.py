@@ -168,7 +168,7 @@ class Peers:
             self._announced = now
             with self._database.transaction() as tx:
                 centrals.announce(tx, self._me)
-        with self._database.reading() as tx:
+        with self._database.looking() as tx:
             rows = centrals.others(tx, self._me.id)
         for row in rows:
             if self._seen.get(row.id, (-1, 0.0))[0] != row.beat:

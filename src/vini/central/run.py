@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import ssl
 import time
 from collections.abc import Callable, Coroutine
@@ -33,6 +34,7 @@ from vini.central.notices import Channels, Notifier
 from vini.central.peers import Peers
 from vini.central.rights import read as read_rights
 from vini.central.settings import Settings
+from vini.central.sockets import Sockets
 from vini.central.testbed import Testbed
 from vini.model import Value, ViniError
 from vini.plugins.tunnels import TunnelKind
@@ -52,7 +54,7 @@ from vini.store import (
     tokens,
     usage,
 )
-from vini.store.database import Database
+from vini.store.database import Database, Tx
 from vini.usage import DAY_S
 
 log = logging.getLogger("vini.central")
@@ -70,6 +72,10 @@ class _Seen(Value, frozen=True):
     specs: int = 0
     admitted: int = 0
     nodes: int = -1
+
+
+def _seen(tx: Tx) -> _Seen:
+    return _Seen(*counters.values(tx, specs.COUNTER, authorized.COUNTER, nodes.COUNTER))
 
 
 class Central:
@@ -143,6 +149,8 @@ class Central:
         async def look() -> None:
             nonlocal seen
             now, concerned, allowed = await asyncio.to_thread(self._changed, seen)
+            if now == seen:
+                return
             if now.admitted == seen.admitted:
                 self.hub.wake(concerned, now.specs)
             else:
@@ -165,8 +173,11 @@ class Central:
     def _changed(self, seen: _Seen) -> tuple[_Seen, set[str], set[str] | None]:
         """What there is now, the nodes for which something was written since `seen`, and all that may be connected;
         None where that is as it was."""
+        with self._database.looking() as tx:
+            if _seen(tx) == seen:
+                return seen, set(), None
         with self._database.reading() as tx:
-            now = _Seen(*counters.values(tx, specs.COUNTER, authorized.COUNTER, nodes.COUNTER))
+            now = _seen(tx)
             concerned = specs.changed_since(tx, seen.specs)[1] if now.specs != seen.specs else set()
             return now, concerned, nodes.connectable(tx) if now.nodes != seen.nodes else None
 
@@ -207,6 +218,7 @@ def run(directory: Path, listen: str, say: Callable[[str], None]) -> None:
     """Serve until told to stop (SIGTERM, Ctrl-C)."""
     process.prepare()
     settings = settings_file.read(directory)
+    bound = _bound(listen, settings.port)
     database = Database(settings.database_url(directory))
     database.migrate()
     authority = Authority(directory / "ca")
@@ -214,7 +226,7 @@ def run(directory: Path, listen: str, say: Callable[[str], None]) -> None:
     central, server = _made(directory, settings, database, authority, listen)
     config = uvicorn.Config(
         central.app, host=listen, port=settings.port, ssl_certfile=served.certificate, ssl_keyfile=served.key,
-        log_level="warning", ws="websockets-sansio", ws_max_size=1 << 24, timeout_graceful_shutdown=2,
+        log_level="warning", ws=Sockets, ws_max_size=1 << 24, timeout_graceful_shutdown=2,
     )  # fmt: skip
     say(f"The central answers at {settings.url}; its database is {database}.")
     if settings.strangers and settings.tunnel not in TUNNELS:
@@ -224,7 +236,27 @@ def run(directory: Path, listen: str, say: Callable[[str], None]) -> None:
         )
     if settings.engine == "nats":
         say(f"Nodes are reached over the engine {settings.nats_url}.")
-    asyncio.run(_serve(uvicorn.Server(config), central, authority, settings.names, server))
+    asyncio.run(_serve(uvicorn.Server(config), bound, central, authority, settings.names, server))
+
+
+def _bound(address: str, port: int) -> socket.socket:
+    """Before anything else: a second central in the same place says so at once.  Nobody is let in yet."""
+    made: socket.socket | None = None
+    try:
+        family, *_, where = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        made = socket.socket(family)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        made.bind(where)
+    except OSError as e:
+        if made:
+            made.close()
+        raise ViniError(
+            f"The central can't listen at {address}, port {port} ({e.strerror}): does another one run here, or is the "
+            'address none of this machine\'s?  `--listen` names the address, "port" in settings.json the port.'
+        ) from e
+    return made
 
 
 def _made(
@@ -249,7 +281,7 @@ def _made(
 
 
 async def _serve(
-    server: uvicorn.Server, central: Central, authority: Authority, names: tuple[str, ...],
+    server: uvicorn.Server, bound: socket.socket, central: Central, authority: Authority, names: tuple[str, ...],
     engine: natsserver.Server | None,
 ) -> None:  # fmt: skip
     if engine:
@@ -263,11 +295,9 @@ async def _serve(
     if engine:
         tending.append(asyncio.create_task(engine.run()))
     try:
-        await server.serve()
+        await server.serve([bound])
     finally:
         for task in tending:
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
-    if not server.started:
-        raise ViniError(f"The port {server.config.port} can't be opened; does another central run here?")

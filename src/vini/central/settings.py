@@ -69,7 +69,9 @@ def read(directory: Path) -> Settings:
     try:
         return msgspec.json.decode(path.read_bytes(), type=Settings)
     except FileNotFoundError as e:
-        raise NotFound(f"There is no central in {directory}; `vini central init` makes one.") from e
+        raise NotFound(
+            f"There is no central in {directory}; `vini central init` makes one, `--dir` names another place."
+        ) from e
     except (OSError, msgspec.DecodeError) as e:
         raise ViniError(f"The central's settings {path} can't be read ({e}); mend the file.") from e
 

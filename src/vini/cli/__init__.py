@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import re
 import signal
 import sys
 from types import FrameType
@@ -237,5 +238,21 @@ def _with_next_step(e: click.ClickException) -> str:
     """click's own sentences say what is wrong, but not where to look."""
     text = e.format_message()
     if isinstance(e, click.UsageError) and e.ctx and "`vini" not in text:
-        return f"{text} `{e.ctx.command_path} --help` shows what there is."
+        return _too_many(text, e.ctx) or f"{text} `{e.ctx.command_path} --help` shows what there is."
     return text
+
+
+def _too_many(text: str, ctx: click.Context) -> str | None:
+    """Of words that a command does not take; where it takes none, the first is meant as a slice's name."""
+    found = re.fullmatch(r"Got unexpected extra arguments? \((.*)\)", text)
+    if not found:
+        return None
+    takes = {p.name for p in ctx.command.params if isinstance(p, click.Argument)}
+    named = not takes and any(p.name == "slice_" for p in ctx.command.params)
+    first = found[1].split()[0]
+    next_ = (
+        f"to name a slice: `{ctx.command_path} -s {first}`"
+        if named
+        else f"`{ctx.command_path} --help` shows what it takes"
+    )
+    return f"`{ctx.command_path}` can't take {found[1]!r} here; {next_}."

@@ -69,12 +69,23 @@ def login_command(url: str, email: str | None, fingerprint: str, token: str, oid
         token = _confirmed(_client(Login(url, "", "", ca)))
     if not token:
         email = email or click.prompt("E-mail", err=True)
-        password = os.environ.get("VINI_PASSWORD") or click.prompt("Password", hide_input=True, err=True)
+        password = os.environ.get("VINI_PASSWORD") or _asked_for_password()
         stranger = _client(Login(url, "", "", ca))
         token = stranger.call("POST", "/sessions", Secret, {"email": email, "password": password}).secret
     me = _client(Login(url, "", token, ca)).call("GET", "/me", Person)
     logins.keep(Login(url, me.email, token, ca))
     line(f"You are {me.email} at {url}; commands go there until `{called('vini logout')}`.")
+
+
+def _asked_for_password() -> str:
+    """Of a person, or the line that another program writes to us."""
+    if sys.stdin.isatty():
+        return str(click.prompt("Password", hide_input=True, err=True))
+    if given := sys.stdin.readline().rstrip("\r\n"):
+        return given
+    raise click.UsageError(
+        "Nobody is here to be asked for the password; give VINI_PASSWORD, or write it to this command."
+    )
 
 
 def _confirmed(stranger: RemoteClient) -> str:
@@ -146,7 +157,7 @@ def _is_vouched_for(url: str) -> bool:
             return False
         from vini.client.remote import unreachable
 
-        raise unreachable(url, e) from e
+        raise unreachable(url, e, logged_in=False) from e
     return True
 
 
@@ -159,7 +170,7 @@ def _offered(url: str) -> str:
     try:
         answer = httpx.get(f"{url}/v1/ca", verify=False, timeout=10)
     except httpx.HTTPError as e:
-        raise unreachable(url, e) from e
+        raise unreachable(url, e, logged_in=False) from e
     if "BEGIN CERTIFICATE" not in answer.text:
         raise ViniError(f"{url} answers, but is no VINI central; check the address and the port.")
     return answer.text

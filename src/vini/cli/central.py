@@ -115,8 +115,7 @@ def _init(
     line(f"The central {wanted.url} is made in {directory}.")
     line(f"Administrator: {admin}, password: {password}")
     line("The password is shown once. Next:")
-    where = "" if str(directory) == _DIRECTORY else f" --dir {directory}"
-    line(called(f"  vini central run{where}"))
+    line(called(f"  vini central run{_dir(directory)}"))
     line(called(f"  vini login {wanted.url} --email {admin} --fingerprint {authority.fingerprint}"))
     line(called(f"  vini node token --site {site}"))
 
@@ -147,6 +146,10 @@ def _issuer(url: str, client: str, secret_file: str, newcomers: str) -> Oidc | N
     return oidc
 
 
+def _dir(directory: Path) -> str:
+    return "" if str(directory) == _DIRECTORY else f" --dir {directory}"
+
+
 def _check_engine(urls: str) -> None:
     for url in urls.split(",") if urls else ():
         if re.fullmatch(r"tls://[^\s/]+:\d+", url):
@@ -158,7 +161,10 @@ def _check_new(directory: Path) -> None:
     from vini.model import Conflict
 
     if (directory / "settings.json").exists():
-        raise Conflict(f"There is a central in {directory} already; `vini central run` starts it.")
+        raise Conflict(
+            f"There is a central in {directory} already; `vini central run{_dir(directory)}` starts it. "
+            "Another --dir makes another one."
+        )
 
 
 def _made(directory: Path) -> Path:

@@ -11,7 +11,7 @@ from msgspec import structs
 
 from vini import names, nearby
 from vini.cli.out import note
-from vini.client import Slices
+from vini.client import Client, Slices
 from vini.edit import nearest
 from vini.model import PROTOCOLS, SPEAKS, Mistake, NotFound, Routing, Topology, TopologyError, ViniError
 from vini.topology import parse
@@ -25,11 +25,26 @@ def the_slice(client: Slices, given: str | None) -> Topology:
     if name:
         return client.asked(name)
     slices = readable(client)
+    if not slices and not isinstance(client, Client):
+        raise NotFound(
+            "No slice of yours is up on this testbed; `vini slice create SITE_NAME`, then "
+            "`vini up FILE --slice SITE_NAME`."
+        )
     if not slices:
         raise NotFound("No slice is up; `vini up FILE` brings one up, for example `vini up examples/abilene.yaml`.")
     if len(slices) > 1:
         raise ViniError(f"Several slices are up ({', '.join(slices)}); say which with `--slice NAME`.")
     return next(iter(slices.values()))
+
+
+def check_named(client: Slices, topology: Topology, source: str) -> None:
+    """On a testbed each slice belongs to a site, and says so in its name."""
+    if isinstance(client, Client) or "_" in topology.name:
+        return
+    raise click.UsageError(
+        f"On a testbed a slice is made before it comes up, and its name begins with its site's: `vini slice create "
+        f"SITE_{topology.name}`, then `vini up {source} --slice SITE_{topology.name}`.  `vini slice` lists yours."
+    )
 
 
 def readable(client: Slices) -> dict[str, Topology]:

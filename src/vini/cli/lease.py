@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import Any
 
 import click
 
@@ -11,6 +12,20 @@ from vini.cli.out import dump, json_option, line, note, table
 from vini.rules.leases import AHEAD_S, GRAIN_S
 from vini.rules.nouns import Lease
 from vini.rules.wishes import Page
+
+
+class _Moment(click.DateTime):
+    """click's, but a mistake is answered by an example."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """As in `click.ParamType`."""
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter:
+            self.fail(
+                f'{value!r} is no date and time; write "2026-12-01 10:00", or 2026-12-01 for its midnight.', param, ctx
+            )
+
 
 _FORMATS = ["%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M", "%Y-%m-%d"]
 
@@ -43,7 +58,9 @@ def lease_command(ctx: click.Context, node: str, slice_: str, as_json: bool) -> 
 @lease_command.command("add")
 @click.argument("node")
 @click.option("--slice", "slice_", required=True, help="Whose it is then.")
-@click.option("--from", "start", type=click.DateTime(_FORMATS), help="Local time; default: the next whole hour.")
+@click.option(
+    "--from", "start", type=_Moment(_FORMATS), metavar="TIME", help="Local time; default: the next whole hour."
+)
 @click.option("--hours", type=click.IntRange(1, AHEAD_S // GRAIN_S), default=1, show_default=True, help="How long.")
 @json_option
 def _add(node: str, slice_: str, start: datetime | None, hours: int, as_json: bool) -> None:

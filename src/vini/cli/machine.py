@@ -77,7 +77,7 @@ def _status() -> None:
     try:
         reply = asyncio.run(_ask(client, bus.Hello()))
     except bus.AgentGone:
-        line(called("No agent runs; the next `vini up` (or `vini agent start`) starts one."))
+        line(called("No agent runs; `vini agent start` starts one, and so does the next command that needs it."))
         raise click.exceptions.Exit(1) from None
     assert isinstance(reply, bus.Greeting)
     slices = ", ".join(f"{s} (generation {g})" for s, g in reply.generations.items()) or "no slice"
@@ -102,7 +102,10 @@ def _stop() -> None:
     with suppress(bus.AgentGone):
         asyncio.run(_ask(client, bus.Stop()))
         ended = True
-    again = "The agent ends; slices that are up run on, but nobody heals them. `vini agent start` starts it again."
+    again = (
+        "The agent ends; slices that are up run on, but nobody heals them until `vini agent start`, or the next "
+        "command that needs it, starts it again."
+    )
     line(called(again) if ended else "No agent runs (any more).")
 
 

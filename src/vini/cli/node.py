@@ -116,6 +116,7 @@ def _leave() -> None:
     """Leave the testbed: what its slices have here ends."""
     if identity.forget(from_environment().state):
         line("This machine is no node any more; what slices of the testbed had here ends.")
+        note("The central still lists it as away: `vini node delete NODE`, by who is logged in there, forgets it.")
     else:
         line(called("This machine is no node of a testbed; `vini node join URL TOKEN` makes it one."))
 

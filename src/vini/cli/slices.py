@@ -11,7 +11,7 @@ from datetime import datetime
 import click
 from msgspec import structs
 
-from vini.cli.choose import generated, read_topology, readable, slice_option, the_slice
+from vini.cli.choose import check_named, generated, read_topology, readable, slice_option, the_slice
 from vini.cli.out import Ticker, count, dump, json_option, line, note, table
 from vini.cli.seconds import Seconds
 from vini.client import connect
@@ -80,13 +80,14 @@ def up_command(file: str | None, spec: str | None, seed: int | None, routing: st
     if timeout_s is not None and not wait:
         raise click.UsageError("--timeout is how long to wait, and --no-wait is not to; give one of the two.")
     topology = _source(file, spec, seed, routing, daemon, slice_)
-    asyncio.run(_up(topology, wait, _PATIENCE_S if timeout_s is None else timeout_s, as_json))
-
-
-async def _up(topology: Topology, wait: bool, timeout_s: float, as_json: bool) -> None:
-    started = time.monotonic()
     ticker = Ticker(topology.name)
     client = connect(ticker.say)
+    check_named(client, topology, file or f"--generate {spec}")
+    asyncio.run(_up(client, ticker, topology, wait, _PATIENCE_S if timeout_s is None else timeout_s, as_json))
+
+
+async def _up(client: Slices, ticker: Ticker, topology: Topology, wait: bool, timeout_s: float, as_json: bool) -> None:
+    started = time.monotonic()
     with ticker.shown():
         report = await client.put(topology, "up", ticker.progress)
         made_s = ready_s = time.monotonic() - started
@@ -122,7 +123,9 @@ def plan_command(file: str | None, spec: str | None, seed: int | None, routing: 
                  slice_: str | None, as_json: bool) -> None:  # fmt: skip
     """Show what `up` would change, and the reason for each change.  Nothing is touched."""
     topology = _source(file, spec, seed, routing, daemon, slice_)
-    steps = asyncio.run(connect().foresee(topology))
+    client = connect()
+    check_named(client, topology, file or f"--generate {spec}")
+    steps = asyncio.run(client.foresee(topology))
     if as_json:
         dump({"slice": topology.name, "steps": steps})
         return

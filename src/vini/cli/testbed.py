@@ -10,6 +10,7 @@ from typing import TextIO
 
 import click
 import msgspec
+from msgspec import structs
 
 from vini.cli.account import remote
 from vini.cli.out import dump, json_option, line, note, table
@@ -19,6 +20,11 @@ from vini.rules.quota import Taken
 from vini.rules.wishes import Page
 
 _SILENT_S = 30.0  # a node that wasn't heard for so long is away, where the central doesn't say
+
+
+def _shown(row: NodeRow) -> tuple[str, ...]:
+    """With its state by the command's word; the other states are called what they are."""
+    return _node(structs.replace(row, boot_state="drained") if row.boot_state == "safeboot" else row)
 
 
 def _time(seconds: float) -> str:
@@ -43,7 +49,7 @@ def nodes_command(site: str, rtt: bool, as_json: bool) -> None:
     if as_json:
         dump([_fields(row) for row in rows])
         return
-    table(("NODE", "SITE", "STATE", "HEARD", "ADDRESS", "CORES", "MEMORY", "CLOCK"), [_node(row) for row in rows])
+    table(("NODE", "SITE", "STATE", "HEARD", "ADDRESS", "CORES", "MEMORY", "CLOCK"), [_shown(row) for row in rows])
     for row in rows:
         for sentence in row.failing:
             note(f"{row.name}: {sentence} Its agent begins that again by itself, and its log says more.")

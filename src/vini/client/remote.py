@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import shlex
 import ssl
 import sys
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Query = dict[str, str | float | None]
 _PATIENCE_S = 60.0  # for an answer; a change waits that long for its nodes
+_ERRNO = re.compile(r"\[Errno -?\d+\] ")
 _TRIES = 20  # of an edit that others overtake
 _ERRORS: dict[str, type[ViniError]] = {
     e.__name__: e for e in (CapacityError, Conflict, Denied, DriverError, NotFound, Stale, Unsupported)
@@ -350,15 +352,21 @@ def trusted(ca: str) -> ssl.SSLContext | bool:
     return ssl.create_default_context(cadata=ca) if ca else True
 
 
-def unreachable(url: str, error: Exception) -> ViniError:
+def unreachable(url: str, error: Exception, *, logged_in: bool = True) -> ViniError:
     """What to say when no answer came, or none that is to be believed."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, ssl.SSLCertVerificationError):
         cause = cause.__cause__ or cause.__context__
     if cause is not None:
         return ViniError(f"What answers at {url} is not believed: {disbelief(cause)}")
+    why = _ERRNO.sub("", str(error)) or type(error).__name__
+    if not logged_in:
+        return ViniError(
+            f"No central answers at {url} ({why}); is it running there (`vini central run`), and are the address and "
+            "the port right?"
+        )
     return ViniError(
-        f"The central {url} doesn't answer ({error}). Slices run on without it; try again, or look at the network. "
+        f"The central {url} doesn't answer ({why}). Slices run on without it; try again, or look at the network. "
         "`vini logout` brings commands back to this machine."
     )
 

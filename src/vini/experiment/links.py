@@ -78,9 +78,9 @@ def _sentence(mode: str, found: Check, outcomes: Counter[Any]) -> str:
     of = len(found.judgements)
     told = {
         "true": "gave what was asked",
-        "off": "did not",
-        "can't tell": "could not be told",
-        "not measured": "were not",
+        "off": "gave something else",
+        "can't tell": "could not be told from the machine's noise",
+        "not measured": "were not measured",
     }
     parts = [f"{n} {told[o]}" for o, n in sorted(outcomes.items(), key=lambda x: list(told).index(x[0]))]
-    return f"Of {of} directions of links, measured before the run, {', '.join(parts)}."
+    return f"Of {of} directions of links, looked at before the run, {', '.join(parts)}."

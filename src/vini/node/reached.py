@@ -36,7 +36,7 @@ def unreachable(error: BaseException) -> str:
             return "it is not the central that this machine joined: its certificate is of another authority."
         case ssl.SSLCertVerificationError():
             return (
-                f"its certificate is not for this name: {error.verify_message}; on the central, "
+                f"its certificate is not for this name: {error.verify_message.rstrip('.')}; on the central, "
                 "`vini central rename NAME...` has it made for others."
             )
         case ssl.SSLError():

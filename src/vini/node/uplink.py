@@ -25,6 +25,7 @@ from vini.node import identity as identities
 from vini.node.agent import Agent
 from vini.node.answers import Answers
 from vini.node.identity import Identity
+from vini.node.pulse import Pulse
 from vini.node.reached import closed, trusting, unreachable
 from vini.node.reports import Reports
 from vini.node.rhythm import Rhythm
@@ -164,12 +165,12 @@ class Uplink:
         try:
             async with connect(
                 url, ssl=trusting(identity.ca), max_size=frames.LARGEST, compression=None, proxy=None,
-                open_timeout=self._rhythm.patience, ping_interval=self._rhythm.patience / 2,
-                ping_timeout=self._rhythm.patience / 2, close_timeout=1.0,
+                open_timeout=self._rhythm.patience, ping_interval=None, close_timeout=1.0,
             ) as socket:  # fmt: skip
                 if elsewhere := await self._introduce(socket, identity):
                     return elsewhere
-                await self._until_over(self._talk(socket, identity), identity)
+                pulse = Pulse(socket, self._rhythm.patience)
+                await self._until_over(self._talk(socket, identity, pulse), identity, pulse.watch())
                 raise AssertionError("a talk ends with an error")
         except (OSError, EOFError, WebSocketException, TimeoutError) as e:
             raise ViniError(unreachable(e)) from e
@@ -206,7 +207,7 @@ class Uplink:
         first: bus.ToNode = frames.understood(frames.decode(body)[1], bus.ToNode)
         return first
 
-    async def _talk(self, socket: ClientConnection, identity: Identity) -> None:
+    async def _talk(self, socket: ClientConnection, identity: Identity, pulse: Pulse) -> None:
         """Raises a ViniError when it is over."""
         from websockets.exceptions import ConnectionClosed
 
@@ -223,6 +224,7 @@ class Uplink:
         pushing = asyncio.create_task(self._reports.push(talk))
         try:
             async for body in socket:
+                pulse.heard()
                 if isinstance(body, str):
                     raise bus.Foreign("The central sent text where VINI's frames are binary.")
                 talk.take(body)
@@ -234,9 +236,11 @@ class Uplink:
             await talk.close()
         raise closed(socket.close_code, socket.close_reason)
 
-    async def _until_over(self, talk: Coroutine[Any, Any, None], identity: Identity) -> None:
-        """The talk's error, or that the machine joins anew meanwhile."""
-        tasks = [asyncio.create_task(talk), asyncio.create_task(self._watch(identity))]
+    async def _until_over(
+        self, talk: Coroutine[Any, Any, None], identity: Identity, *watching: Coroutine[Any, Any, None]
+    ) -> None:
+        """The error of the talk or of what watches it, or that the machine joins anew meanwhile."""
+        tasks = [asyncio.create_task(work) for work in (talk, self._watch(identity), *watching)]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:

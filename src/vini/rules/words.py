@@ -19,12 +19,30 @@ SSH_KEY = (
     r"^(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)|sk-ssh-ed25519@openssh\.com"
     r"|sk-ecdsa-sha2-nistp256@openssh\.com) [A-Za-z0-9+/]{40,4000}={0,3}( [^\x00-\x1f\x7f]{0,255})?$"
 )
+SAID = {  # what a text should have been that one of these does not fit, as a sentence
+    LOGIN_BASE: "A site's name has 1 to 20 small letters and digits: princeton.",
+    SLICE: "A slice's name is its site's, '_', and a word in small letters, 40 letters in all at most: princeton_iias.",
+    NODE: "A node's name is a DNS name in small letters: n1.princeton.example.",
+    PLACE: "An end of a link is a node's name, or site: and a site's: site:princeton.",
+    WORD: "A word has 1 to 64 letters, digits, '_', '.' and '-'.",
+    LINE: "This is to be one line, without control characters.",
+    TEXT: "A text has no NUL character in it.",
+    EMAIL: "An e-mail address looks like ada@example.org.",
+    URL: "A URL begins with https:// or http://.",
+    SSH_KEY: "A public SSH key is one line, such as ~/.ssh/id_ed25519.pub has.",
+}
 MOST = 2**31 - 1  # of a whole number in the database
 
 
 def _whole(pattern: str) -> str:
     """Python's "$" lets a newline follow; elsewhere, also in JSON Schema, it doesn't."""
     return pattern + r"(?!\n)"
+
+
+def should_be(error: str) -> str | None:
+    """The sentence about the text in which a checker complains of one of our patterns; None: it complains of something
+    else."""
+    return next((said for pattern, said in SAID.items() if repr(pattern)[1:-1] in error or pattern in error), None)
 
 
 LoginBase = Annotated[str, Meta(pattern=_whole(LOGIN_BASE))]

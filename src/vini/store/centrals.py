@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import bindparam, delete, insert, select, update
 
 from vini.model import Value
 from vini.store.database import Tx
 from vini.store.tables import centrals
+
+_OTHERS = select(centrals).where(centrals.c.id != bindparam("but")).order_by(centrals.c.id)
 
 
 class CentralRow(Value, frozen=True):
@@ -35,5 +37,5 @@ def withdraw(tx: Tx, ids: Collection[str]) -> None:
 
 def others(tx: Tx, but: str) -> list[CentralRow]:
     """All but that one."""
-    rows = tx.execute(select(centrals).where(centrals.c.id != but).order_by(centrals.c.id))
+    rows = tx.execute(_OTHERS, {"but": but})
     return [CentralRow(r.id, r.url, r.secret, r.beat, frozenset(r.nodes.split())) for r in rows]

@@ -46,7 +46,7 @@ class Database:
         self._url = _parsed(url)
         self.is_sqlite = self._url.get_backend_name() == "sqlite"
         try:
-            self._writer, self._reader = self._sqlite() if self.is_sqlite else self._postgresql()
+            self._writer, self._reader, self._looker = self._sqlite() if self.is_sqlite else self._postgresql()
         except (SQLAlchemyError, ImportError) as e:
             raise DatabaseError(f"The database {self} can't be used: {_first_line(e)}.") from e
 
@@ -54,7 +54,7 @@ class Database:
         """Without the password."""
         return self._url.render_as_string(hide_password=True)
 
-    def _sqlite(self) -> tuple[Engine, Engine]:
+    def _sqlite(self) -> tuple[Engine, Engine, Engine]:
         """One connection that writes, since the file has one writer anyway; others only read, beside it (WAL)."""
         if sqlite3.sqlite_version_info < _LEAST_SQLITE:
             raise DatabaseError(
@@ -69,13 +69,15 @@ class Database:
         event.listen(reader, "connect", _prepare_reader)
         event.listen(writer, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE") and None)
         event.listen(reader, "begin", lambda connection: connection.exec_driver_sql("BEGIN") and None)
-        return writer, reader
+        return writer, reader, reader
 
-    def _postgresql(self) -> tuple[Engine, Engine]:
+    def _postgresql(self) -> tuple[Engine, Engine, Engine]:
         writer = create_engine(
             self._url, pool_size=5, max_overflow=2 * _READERS, pool_timeout=_PATIENCE_S, pool_pre_ping=True
         )
-        return writer, writer.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+        looker = create_engine(self._url, pool_size=2, max_overflow=_READERS, isolation_level="AUTOCOMMIT")
+        reader = writer.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+        return writer, reader, looker
 
     @contextmanager
     def transaction(self) -> Iterator[Tx]:
@@ -90,6 +92,13 @@ class Database:
     def reading(self) -> Iterator[Tx]:
         """One consistent picture, which no writer waits for; writing in it is refused."""
         with self._told(), self._reader.begin() as tx:
+            yield tx
+
+    @contextmanager
+    def looking(self) -> Iterator[Tx]:
+        """For one statement that reads, and is asked several times a second: it costs one way to the server and back,
+        where `reading` takes four.  After the server was started anew the first one fails."""
+        with self._told(), self._looker.connect() as tx:
             yield tx
 
     def migrate(self) -> None:
@@ -110,6 +119,7 @@ class Database:
         """Hang up; afterwards it opens again when it is used."""
         self._writer.dispose()
         self._reader.dispose()
+        self._looker.dispose()
 
     @contextmanager
     def _told(self) -> Iterator[None]:

@@ -154,6 +154,11 @@ def read(kind: Kind, node: Node, mistakes: Mistakes, name: str, key_at: Mark = (
     return _Reader(mistakes).read(kind, node, name, key_at)
 
 
+def _meant(kind: Either) -> Kind:
+    """By one who wrote a bare text: a list, where that is possible."""
+    return next((k for k in kind.kinds if isinstance(k, ListOf)), kind.kinds[-1])
+
+
 class _Reader:
     def __init__(self, mistakes: Mistakes):
         self.mistakes = mistakes
@@ -171,7 +176,8 @@ class _Reader:
             case Headed():
                 return self.headed(kind, node, name)
             case Either():
-                chosen = next((k for k in kind.kinds if _takes(k, node)), kind.kinds[-1])
+                meant = _meant(kind) if isinstance(node, Scalar) and not node.null else kind.kinds[-1]
+                chosen = next((k for k in kind.kinds if _takes(k, node)), meant)
                 return self.read(chosen, node, name, key_at)
 
     def text(self, kind: Text, node: Node, name: str, key_at: Mark) -> Found | None:

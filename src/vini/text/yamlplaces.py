@@ -218,7 +218,10 @@ SENTENCES = {
     "did not find expected ',' or ']'": ("A list that '[' began has no ',' or ']' here.", "close it with ']'"),
     "did not find expected ',' or '}'": ("A mapping that '{' began has no ',' or '}' here.", "close it with '}'"),
     "did not find expected node content": ("A value was expected here.", "is a ',' or '-' too many?"),
-    "did not find expected <document start>": ("The document ended above this.", "is a bracket too many?"),
+    "did not find expected <document start>": (
+        "The document ended above this.",
+        "is a bracket too many, or is this not YAML?",
+    ),
     "found unexpected end of stream": ("The file ends inside a quoted text.", CLOSE_QUOTE),
     "found unexpected document indicator": ("A '---' or '...' stands inside a quoted text.", CLOSE_QUOTE),
     "found unknown escape character": ("This is no escape sequence.", "use '...' instead of \"...\", or double the \\"),

@@ -6,6 +6,7 @@ place.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
@@ -17,11 +18,13 @@ from vini.central.faults import TooLarge
 from vini.model import Mistake
 from vini.rules.errors import Invalid
 from vini.rules.wishes import Fault
+from vini.rules.words import should_be
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 MOST_BYTES = 1 << 20  # of a body
 
+_AT = re.compile(r"at `\$\.?([^`]+)`")  # where msgspec found a mistake
 _REF = "#/components/schemas/{name}"
 _types: dict[str, Any] = {}  # all that the document names
 _SENTENCES = {
@@ -109,8 +112,13 @@ def decoded(raw: bytes, type_: type[T]) -> T:
     try:
         return msgspec.json.decode(raw, type=type_)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
-        mistake = Mistake(0, 0, f"{e}.")
-        raise Invalid(f"The body of this request makes no sense: {e}.", (mistake,)) from e
+        what = _plainly(str(e))
+        raise Invalid(f"The body of this request makes no sense: {what}", (Mistake(0, 0, what),)) from e
+
+
+def _plainly(error: str) -> str:
+    said, at = should_be(error), _AT.search(error)
+    return f"{error}." if said is None else f"{at[1]}: {said}" if at else said
 
 
 def document(app: FastAPI) -> dict[str, Any]:
