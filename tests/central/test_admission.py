@@ -65,6 +65,12 @@ def api(database: Database) -> Api:
     return made
 
 
+def test_where_all_nodes_are_drained_the_way_out_is_said(api: Api, database: Database) -> None:
+    api("admin", "PATCH", "/nodes/" + N1, {"boot_state": "safeboot"})
+    with pytest.raises(CapacityError, match=f"drained, .* `vini node enable {N1}`"):
+        put(database, line("princeton_iias", 2))
+
+
 @pytest.fixture
 def together(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever places waits a moment for another one: where two may come so far at once, both have seen the same."""

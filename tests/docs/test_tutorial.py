@@ -24,6 +24,9 @@ class Step(NamedTuple):
     file: str = ""
 
 
+SOON = {"west -> north (ends here)": "west -> south -> east"}  # so for four seconds only, which a busy machine may miss
+
+
 def steps(page_blocks: list[pages.Block]) -> list[Step]:
     """A yaml block after "Save this as `NAME`" is a file; each `$ ` line of a console block is a command."""
     out: list[Step] = []
@@ -87,5 +90,5 @@ def test_the_tutorial_does_what_it_says(own: OwnPlace, tmp_path_factory: pytest.
         output, code = outputs[2 * i], int(outputs[2 * i + 1])
         assert code == step.exit_code, f"$ {step.command}\n{output}"
         lines = [_squeezed(x) for x in output.splitlines()]
-        missing = [x for x in must_occur(step.shown) if x not in lines]
+        missing = [x for x in must_occur(step.shown) if x not in lines and SOON.get(x) not in lines]
         assert not missing, f"$ {step.command}\n{output}\nThe page also shows: {missing}"

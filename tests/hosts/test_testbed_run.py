@@ -122,7 +122,7 @@ def recorded(directory: Path, found: dict[str, Any]) -> None:
     assert not any("too late" in e["outcome"] for e in events), events
     # Only the agents' clocks are wrong here, not those that probes see; so what these saw has times that are wrong.
     assert all(way in found["paths"]["way"]["sequence"] for way in (["a", "b"], ["a", "c", "b"]))
-    assert found["probes"]["echo"]["statistics"]["sent"] > 30
+    assert found["probes"]["echo"]["statistics"]["sent"] > 10
     assert not any("not of this run" in r or "another command" in r for r in found["reasons"]), found["reasons"]
 
 

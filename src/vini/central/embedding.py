@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 
 from msgspec.structs import replace
@@ -113,9 +113,15 @@ def grant_of(tx: Tx, topology: Topology) -> OutsideGrant | None:
     return outside.get(tx, topology.name) if any(s.outside for s in topology.slivers.values()) else None
 
 
-def _able(rows: Iterable[NodeRow]) -> list[Node]:
+def _able(rows: Sequence[NodeRow]) -> list[Node]:
     """The nodes that may be given something."""
     able = [row.node for row in rows if row.boot_state == "boot"]
+    if rows and not able:
+        first = next((row for row in rows if row.boot_state != "reinstall"), rows[0]).node.name
+        raise CapacityError(
+            "All nodes of this testbed are drained, disabled or to be installed anew, so none may be given slivers; "
+            f"`vini nodes` shows which, and `vini node enable {first}` lets that one have some again."
+        )
     if not able:
         raise CapacityError(
             "No node of this testbed may be given slivers; let a machine join it: `vini node token`, `vini node join`, "
