@@ -70,6 +70,7 @@ class Inside:
             if isinstance(reply, bus.Ssh) and reply.port
             for o in sorted(there[node].objects, key=str)
             if isinstance(o, Netns)
+            and is_sliver(o.ns)
             and access.allows(caller, "enter slice", access.of_sliver(row, o.ns.partition(".")[2]))
         ]
 

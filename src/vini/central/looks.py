@@ -11,7 +11,7 @@ from vini.bus import Bus
 from vini.central.asking import every
 from vini.central.slice_rows import held
 from vini.central.uptake import waiting
-from vini.model import Netns, Shape, SliceSpec, SliverStatus, Value, ViniError
+from vini.model import Netns, Shape, SliceSpec, SliverStatus, Value, ViniError, is_sliver
 from vini.reach import FibEntry
 from vini.rules import access
 from vini.rules.caller import Caller
@@ -116,7 +116,7 @@ class Looks:
 
 
 def _slivers(spec: SliceSpec) -> tuple[str, ...]:
-    return tuple(sorted(o.ns.partition(".")[2] for o in spec.objects if isinstance(o, Netns)))
+    return tuple(sorted(o.ns.partition(".")[2] for o in spec.objects if isinstance(o, Netns) and is_sliver(o.ns)))
 
 
 def _backends(spec: SliceSpec) -> dict[str, str]:

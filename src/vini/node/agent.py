@@ -178,7 +178,7 @@ class Agent:
 
     async def loads(self, slice_: str, asker: Asker = "here") -> Loads:
         """What a slice's slivers do to the machine, by sliver name."""
-        spaces = sorted({ns for o in self._objects(slice_, asker) for ns in o.slivers})
+        spaces = sorted({ns for o in self._objects(slice_, asker) for ns in o.slivers if is_sliver(ns)})
         return Loads(await self._in_thread(lambda: self._loads(spaces)))
 
     def _loads(self, spaces: Collection[str]) -> dict[str, SliverLoad]:

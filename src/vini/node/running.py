@@ -22,7 +22,7 @@ from typing import BinaryIO
 
 from vini.bus.messages.commands import Cancel, Credit, Exited, Input, Logs, Output, Resize, Run, Signal
 from vini.bus.streams import CHUNK, Channel, Window, cost
-from vini.model import NotFound, Value, ViniError
+from vini.model import NotFound, Value, ViniError, is_sliver
 from vini.node import cgroup, environment
 from vini.node.container import crun
 from vini.node.drivers.contents import enter
@@ -50,9 +50,7 @@ def in_sliver(place: Place) -> Prepare:
     """Runs commands inside this place's slivers: their network, private root, cgroup, names and tools."""
 
     def prepare(run: Run) -> Prepared:
-        slice_, _, sliver = run.ns.partition(".")
-        if not sliver or "/" in run.ns or not place.netns(run.ns).exists():
-            raise NotFound(f"Sliver {sliver!r} of {slice_!r} is not there at the moment; `vini status` says why.")
+        sliver = _there(place, run.ns)
         check_running(place, run.ns)
         argv = run.argv
         # Without names, as where an image brings its own, names and tools are its maker's business.
@@ -71,14 +69,20 @@ def in_sliver(place: Place) -> Prepare:
     return prepare
 
 
+def _there(place: Place, ns: str) -> str:
+    """The sliver of that namespace.  NotFound where it is none: in what carries a slice's links, who enters is the
+    node's root."""
+    slice_, _, sliver = ns.partition(".")
+    if not sliver or not is_sliver(ns) or "/" in ns or not place.netns(ns).exists():
+        raise NotFound(f"Sliver {sliver!r} of {slice_!r} is not there at the moment; `vini status` says why.")
+    return sliver
+
+
 def reads_logs(place: Place) -> Callable[[Logs], Prepared]:
     """Reads what the processes of this place's slivers said; on the node, not in the sliver."""
 
     def prepare(asked: Logs) -> Prepared:
-        slice_, _, sliver = asked.ns.partition(".")
-        home = place.sliver(asked.ns)
-        if not sliver or "/" in asked.ns or not place.netns(asked.ns).exists():
-            raise NotFound(f"Sliver {sliver!r} of {slice_!r} is not there at the moment; `vini status` says why.")
+        sliver, home = _there(place, asked.ns), place.sliver(asked.ns)
         there = sorted(p.stem for p in home.glob("*.log"))
         for name in asked.processes:
             if name not in there:

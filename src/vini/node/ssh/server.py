@@ -20,7 +20,7 @@ from asyncssh import SSHServerConnection
 from msgspec.structs import replace
 
 from vini import bus
-from vini.model import NotFound
+from vini.model import NotFound, is_sliver
 from vini.node import netns, running
 from vini.node.drivers.contents import has_root
 from vini.node.place import Place
@@ -110,10 +110,11 @@ class Doorkeeper:
     def place_of(self, user: str) -> tuple[str, str]:
         """The slice and the namespace that a user name means.  Raises NotFound."""
         slice_, dot, sliver = user.partition(".")
-        if dot and sliver and "/" not in user:
+        if dot and sliver and "/" not in user and is_sliver(user):
             return slice_, user
-        there = netns.pinned(self._place.run / "netns" / slice_, "") if slice_ and "/" not in user else []
-        if len(there) != 1:
+        pins = netns.pinned(self._place.run / "netns" / slice_, "") if slice_ and "/" not in user else []
+        there = [name for name in pins if is_sliver(f"{slice_}.{name}")]
+        if sliver or len(there) != 1:
             raise NotFound(f"Log in as {slice_}.SLIVER; here are: {', '.join(there) or 'none'}.")
         return slice_, f"{slice_}.{there[0]}"
 
