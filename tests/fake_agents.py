@@ -90,6 +90,9 @@ class FakeDesk:
     def far(self, nodes: Sequence[str]) -> list[bus.AskRtts | None]:
         return [self.ways.get(node) for node in nodes]
 
+    def told_until(self, nodes: Sequence[str]) -> list[int]:
+        return [0 for _ in nodes]
+
     def reported(self, words: Sequence[tuple[str, bus.Message]]) -> list[None]:
         self._may_break()
         self.heard += words

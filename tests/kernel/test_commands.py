@@ -337,6 +337,16 @@ def test_an_interrupted_wait_is_130_and_the_next_command_goes_on(sh, end):
     sh.vini("up", sh.net)
 
 
+def test_usage_tells_what_slivers_used_here(tri):
+    rows = {row["name"]: row for row in tri.json("usage", "--per", "sliver")}
+    assert set(rows) == {"tri/west", "tri/mid", "tri/east"} and rows["tri/mid"]["nodes"] == 1
+    assert "tri" in tri.vini("usage", "-s", "t*", "--daily") and "name,day," in tri.vini("usage", "--csv")
+    assert tri.json("usage", "--until", "2020-01-01") == []
+    assert "is no day" in tri.vini("usage", "--since", "soon", code=2)
+    tri.vini("down")
+    assert [row["name"] for row in tri.json("usage")] == ["tri"]
+
+
 def test_top_ends_quietly_on_ctrl_c(tri):
     top = tri.start("top", "-d", "0.1")
     assert top.stdout is not None

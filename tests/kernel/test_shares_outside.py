@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import socket
 import threading
 import time
@@ -14,11 +15,14 @@ from msgspec.structs import replace
 from outside_world import CAPABLE, SERVER, SERVER6, World, a_world
 from own_place import eventually, unspoilt
 
+from vini.bus import AskUsage
 from vini.model import OutsideGrant, Sliver, Topology, Traffic
 from vini.node import netns
 from vini.node.drivers.share import ShareDriver
 from vini.node.shares import settings
 from vini.node.shares.settings import UplinkSettings
+from vini.node.usage.meter import HERE, Meter, Metered
+from vini.usage import Use
 
 pytestmark = [pytest.mark.root, pytest.mark.needs("cgroup2", "outside", "shares", "ping")]
 WIDE = OutsideGrant(("0.0.0.0/0",), rate_kbit=500_000, packets_per_s=100_000, new_flows_per_s=100_000, daily_mb=0)
@@ -115,3 +119,36 @@ def test_a_way_to_the_world_of_a_sliver_without_a_share_comes_and_goes_and_no_sh
     world.up(WIDE, Topology("v", {"a": Sliver("a", outside=True, network=Traffic(max_mbit=3))}))
     world.up(WIDE, Topology("w", {"c": Sliver("c", outside=True)}))
     world.up(None, Topology("w"))
+
+
+def test_what_a_sliver_used_of_the_world_is_counted_once_and_by_its_class(world):
+    """Also over a way that was made again, whose counters begin at 0."""
+    meter, slivers = Meter(world.own.place), {f"v.{name}": Metered(HERE) for name in "ab"}
+    settings.write(world.own.place.state, UplinkSettings(20.0, (f"{SERVER}/32",)))
+    meter.look({})
+    world.up(WIDE, attached(Traffic(), Traffic()))
+    eventually(lambda: world.pings("a", SERVER))
+    used = [looked(world, meter, slivers)]
+    for again in (False, False, True):
+        if again:
+            world.inside("a", "ip", "link", "delete", "outside")
+            world.up(WIDE, attached(Traffic(), Traffic()))
+            eventually(lambda: world.pings("a", SERVER))
+        world.inside("a", "ping", "-q", "-c", "100", "-i", "0.002", "-s", "1000", SERVER)
+        used.append(looked(world, meter, slivers))
+    for before, now in itertools.pairwise(used):
+        for gained in (
+            now["a"].outside_out - before["a"].outside_out,
+            now["a"].outside_in - before["a"].outside_in,
+            now["a"].exempt_out - before["a"].exempt_out,
+        ):
+            assert 100 * 1042 <= gained < 110 * 1042 + 20_000
+    assert used[-1]["b"].exempt_out == 0 and used[-1]["b"].outside_out < 20_000
+
+
+def looked(world: World, meter: Meter, slivers: dict[str, Metered]) -> dict[str, Use]:
+    with netns.inside(world.host):
+        ShareDriver(world.own.place).observe(set(slivers))  # as an agent does once a second
+        meter.look(slivers)
+    (row,) = meter.told(AskUsage(), None).rows
+    return row.slivers

@@ -69,6 +69,9 @@ class Desk:
     def far(self, nodes: Sequence[str]) -> Sequence[bus.AskRtts | None]:
         return [None for _ in nodes]
 
+    def told_until(self, nodes: Sequence[str]) -> Sequence[int]:
+        return [0 for _ in nodes]
+
     def reported(self, words: Sequence[tuple[str, Word]]) -> Sequence[None]:
         self.heard += words
         return [None for _ in words]

@@ -10,7 +10,7 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import msgspec
@@ -23,8 +23,11 @@ from vini.node.answers import Answers
 from vini.node.fake import FakeDriver
 from vini.node.fake_agent import agent_over
 from vini.node.ledgers import Asker, Ledgers
+from vini.node.place import Place
 from vini.node.running import Prepared
 from vini.node.uplink import Uplink
+from vini.node.usage.meter import Meter
+from vini.usage import Look
 
 CAPABILITIES = frozenset({"root", "cgroup2", "vxlan", "netem", "element"})
 _LOOK_S = 0.02
@@ -74,11 +77,17 @@ def _answers(state: Path, claimed: Collection[str]) -> tuple[Agent, Answers]:
     driver = FakeDriver()
     ledgers = _Telling.below(state)
     ledgers.node = state.name
-    agent = agent_over(driver, ledgers)
+    meter = Meter(Place("fleet", state / "run", state), looked=_looked)
+    agent = agent_over(driver, ledgers, meter)
     greeting = bus.Greeting("fleet", os.getpid(), "local", CAPABILITIES, {})
-    answers = _Claiming(agent, greeting, _never, asyncio.Event())
+    answers = _Claiming(agent, greeting, _never, asyncio.Event(), meter=meter)
     answers.claimed = dict.fromkeys(claimed, 1)
     return agent, answers
+
+
+def _looked(slivers: Iterable[str]) -> dict[str, Look]:
+    """Whenever somebody looks, each sliver has used more."""
+    return {ns: Look({"cpu 1": (int(time.monotonic() * 1e3),)}, 1 << 20) for ns in slivers}
 
 
 def _never(run: bus.Run) -> Prepared:

@@ -54,17 +54,18 @@ from vini.bus.messages.states import (
     Report,
     Stop,
 )
+from vini.bus.messages.usage import AskUsage, Usage
 from vini.bus.saying import said
 from vini.bus.seam import Bus
 from vini.bus.unix import Line, LineChannel, receive_request, send
 
 __all__ = [
     "Accept", "Act", "Acts", "Admission", "AgentGone", "AgentHangs", "AskActs", "AskClock", "AskFibs",
-    "AskFlows", "AskLoads", "AskMaps", "AskRtts", "AskSsh", "AskStatus", "Authorize", "AuthorizedKey", "Bus",
-    "Cancel", "Challenge", "Clock", "Credit", "Elsewhere", "Exited", "Fibs", "Flow", "Flows", "Foreign",
+    "AskFlows", "AskLoads", "AskMaps", "AskRtts", "AskSsh", "AskStatus", "AskUsage", "Authorize", "AuthorizedKey",
+    "Bus", "Cancel", "Challenge", "Clock", "Credit", "Elsewhere", "Exited", "Fibs", "Flow", "Flows", "Foreign",
     "Foresee", "FrameFlow", "Greeting", "GuestKey", "Hello", "Here", "Input", "Line", "LineChannel", "Lines", "Loads",
     "Logs", "MapRows", "Maps", "Measure", "Message", "NodeAway", "Offset", "Output", "Over", "Progress",
     "Proof", "Refusal", "Reply", "Report", "Request", "Resize", "Rtts", "Run", "Said", "Signal",
-    "ShareLoad", "SliverLoad", "Ssh", "SshThrough", "Stop", "Stream", "ToCentral", "ToNode", "Typed", "WIRE", "Welcome",
-    "WriteRow", "receive_request", "refusal", "refused", "said", "send",
+    "ShareLoad", "SliverLoad", "Ssh", "SshThrough", "Stop", "Stream", "ToCentral", "ToNode", "Typed",
+    "Usage", "WIRE", "Welcome", "WriteRow", "receive_request", "refusal", "refused", "said", "send",
 ]  # fmt: skip

@@ -25,6 +25,7 @@ from vini.central.api import (
     substrate,
     tags,
     tokens,
+    usage,
 )
 from vini.central.issuer import Issuer
 from vini.store.database import Database
@@ -43,6 +44,7 @@ _OURS = (
     leases,
     substrate,
     files,
+    usage,
     events,
 )
 

@@ -22,6 +22,7 @@ log = logging.getLogger("vini.hub")
 CUT = "This node may not connect any more."
 _DRIFT_S = 0.001  # a clock that moved by more, beyond what the way there makes uncertain, is told of
 _SETTLED_S = 5.0  # after a node came, until it measures the ways to others: when many come, all are there then
+_SOON = 0.1  # of the time between two questions what slivers used, before the first
 _BURST, _SOON_S = 4, 0.05  # so many measurements of a clock follow each other at once when a node comes
 
 
@@ -49,7 +50,7 @@ class Attendance:
             reading, ending, asyncio.create_task(delivery.deliver()), asyncio.create_task(delivery.telling()),
             asyncio.create_task(delivery.authorize()), asyncio.create_task(self._beat()),
             asyncio.create_task(self._guard()), asyncio.create_task(self._survey()),
-            asyncio.create_task(delivery.reviewing()),
+            asyncio.create_task(delivery.reviewing()), asyncio.create_task(self._account()),
         ]  # fmt: skip
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -119,6 +120,37 @@ class Attendance:
             return
         if isinstance(reply, bus.Rtts):  # of others than those nobody asked it
             await self.delivery.tell(bus.Rtts({peer: reply.ms.get(peer) for peer in question.peers}))
+
+    async def _account(self) -> None:
+        """Have the node tell what slivers used, from the last day of which it told: that one was not over then.
+
+        What is written down is asked again, since it replaces what was: so what was lost on the way is lost to nobody.
+        """
+        await asyncio.sleep(_SOON * self._rhythm.usage * random.uniform(0.5, 1.0))
+        day = await asked(self._desk.told_until, self.connection.node, self._rhythm, calm(self._rhythm))
+        while True:
+            try:
+                day = await self._accounted(day)
+            except (TimeoutError, ViniError) as e:  # an older node does not know the question
+                log.info("node %s does not tell what slivers used: %s", self.connection.node, e or "it takes too long")
+            await asyncio.sleep(self._rhythm.usage * random.uniform(0.9, 1.0))
+
+    async def _accounted(self, day: int) -> int:
+        """All from that day on is written down; the last day of it."""
+        question, more = bus.AskUsage(day), True
+        while more:
+            async with asyncio.timeout(self._rhythm.patience):
+                reply = await self.connection.ask(question)
+            if not isinstance(reply, bus.Usage):
+                raise Misbehaves(f"Asked what slivers used, the node answered with a {type(reply).__name__}.")
+            more = reply.more and len(reply.rows) > 0
+            if reply.rows:
+                await asked(self._desk.reported, (self.connection.node, reply), self._rhythm, calm(self._rhythm))
+                last = reply.rows[-1]
+                if (last.day, last.slice) <= (question.day, question.after):
+                    raise Misbehaves("Asked what slivers used, the node answers the same again and again.")
+                question = bus.AskUsage(last.day, last.slice)
+        return question.day
 
     async def _offset(self) -> tuple[bus.Offset, tuple[str, ...]]:
         """By four moments, as NTP does it (RFC 5905, 8); and what fails in its agent."""

@@ -44,7 +44,7 @@ class Ailing(Value, frozen=True):
     sentences: tuple[str, ...]
 
 
-Word = bus.Greeting | bus.Report | bus.Offset | bus.Rtts | Ailing
+Word = bus.Greeting | bus.Report | bus.Offset | bus.Rtts | bus.Usage | Ailing
 
 
 class Mark(Value, frozen=True):
@@ -111,9 +111,13 @@ class Desk(Protocol):
         """To which others each is to measure the way now; None: to nobody."""
         ...
 
+    def told_until(self, nodes: Sequence[str]) -> Sequence[int]:
+        """The newest day of which each has told what slivers used there (of UTC, since 1970); 0: of none."""
+        ...
+
     def reported(self, words: Sequence[tuple[str, Word]]) -> Sequence[None]:
-        """What nodes say: who they are, how a slice is there, how their clock goes, how far others are.  Newer words
-        replace older ones."""
+        """What nodes say: who they are, how a slice is there, how their clock goes, how far others are, what slivers
+        used.  Newer words replace older ones."""
         ...
 
 
@@ -125,6 +129,7 @@ class Desks:
         self.newer = Batch(desk.newer)
         self.authorized = Batch(desk.authorized)
         self.far = Batch(desk.far)
+        self.told_until = Batch(desk.told_until)
         self.reported = Batch(desk.reported)
 
 
@@ -135,6 +140,7 @@ class Rhythm(Value, frozen=True):
     review: float = 60.0  # between two looks whether something is newer that nobody woke for, and words to the desk
     patience: float = 20.0  # for the answer to one, and for a stranger's proof
     mesh: float = mesh.ROUND_S  # between two rounds of measuring the ways to other nodes
+    usage: float = 600.0  # between two questions what slivers used
     first: float = 0.5  # before what failed is tried again; then twice as long each time
     longest: float = 60.0
 

@@ -18,7 +18,7 @@ from vini.model import NotFound, SliceSpec, Value
 from vini.rules import mesh
 from vini.rules.nouns import NodeSaid
 from vini.rules.words import NODE, SLICE
-from vini.store import authorized, counters, events, latencies, nodes, slices, specs
+from vini.store import authorized, counters, events, latencies, nodes, slices, specs, usage
 from vini.store.database import Database, Tx
 
 log = logging.getLogger("vini.central")
@@ -126,6 +126,12 @@ class StoredDesk:
         among = {m.name: m for m in members}
         return [_question(among[n], members, known.get(n, {})) if n in among else None for n in nodes]
 
+    def told_until(self, nodes: Sequence[str]) -> list[int]:
+        """0 of one that never told."""
+        with self._database.reading() as tx:
+            found = usage.until(tx, nodes)
+        return [found.get(node, 0) for node in nodes]
+
     def _members(self, tx: Tx) -> list[mesh.Member]:
         """As they were some seconds ago: each node asks once a minute."""
         now = time.monotonic()
@@ -147,6 +153,8 @@ class StoredDesk:
             nodes.measured(tx, {n: (m.ahead_s, m.rtt_s / 2) for n, m in words if isinstance(m, bus.Offset)}, now)
             if learned := {n: m.ms for n, m in words if isinstance(m, bus.Rtts)}:
                 latencies.note(tx, learned, now)
+            if used := [(n, row) for n, m in words if isinstance(m, bus.Usage) for row in m.rows]:
+                usage.note(tx, used, now)
         return [None] * len(words)
 
 

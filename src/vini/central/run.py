@@ -22,7 +22,7 @@ from vini.central import settings as settings_file
 from vini.central.api.desired import desired_router
 from vini.central.app import make_app
 from vini.central.ca import Authority
-from vini.central.delivery import Desk
+from vini.central.delivery import Desk, Rhythm
 from vini.central.desk import StoredDesk
 from vini.central.hub import Hub
 from vini.central.issuer import Issuer
@@ -50,8 +50,10 @@ from vini.store import (
     slices,
     specs,
     tokens,
+    usage,
 )
 from vini.store.database import Database
+from vini.usage import DAY_S
 
 log = logging.getLogger("vini.central")
 _LOOK_S = 0.2  # between looks what other centrals on the same database changed
@@ -77,12 +79,14 @@ class Central:
         self, database: Database, authority: Authority, clock: Callable[[], float] = time.time,
         channels: Channels | None = None, tunnel: TunnelKind = "vxlan", url: str = "",
         engine: Callable[[Desk], NatsBus] | None = None, strangers: bool = False, issuer: Issuer | None = None,
+        rhythm: Rhythm | None = None,
     ):  # fmt: skip
         self._database, self._clock = database, clock
+        self._accounted = 0  # the day on which what is too old was forgotten last
         self._notifier = Notifier(database, channels or Channels(), clock)
         self._desk = StoredDesk(database, clock)
         self.engine = engine(self._desk) if engine else None
-        hub = Hub(self._desk, clock=clock)
+        hub = Hub(self._desk, clock=clock, rhythm=rhythm)
         self.hub = self.engine or hub
         # Also where each central has an engine of its own; and SQLite has only one central.
         self._peers = None if database.is_sqlite else Peers(self.hub, database, url, authority.pem)
@@ -193,6 +197,9 @@ class Central:
             logins.forget(tx, now)
             idempotency.forget(tx, now - idempotency.KEPT_S)
             events.forget(tx, now - _EVENTS_S)
+            if self._accounted != int(now) // DAY_S:  # a look through all that is kept, so once a day
+                usage.forget(tx, now)
+        self._accounted = int(now) // DAY_S
         return over
 
 
@@ -224,10 +231,11 @@ def _made(
     directory: Path, settings: Settings, database: Database, authority: Authority, listen: str
 ) -> tuple[Central, natsserver.Server | None]:
     """With the nats-server that it runs itself, if it does."""
+    rhythm = Rhythm(usage=max(1.0, settings.usage_s))
     made = partial(
         Central, database, authority, channels=Channels(settings.mail, settings.webhooks, settings.url),
         tunnel=settings.tunnel, url=settings.internal or settings.url, strangers=settings.strangers,
-        issuer=read_issuer(settings.oidc) if settings.oidc else None,
+        issuer=read_issuer(settings.oidc) if settings.oidc else None, rhythm=rhythm,
     )  # fmt: skip
     if settings.engine == "hub":
         return made(), None
@@ -236,7 +244,7 @@ def _made(
     configuration = natsserver.configure(
         directory, rights, authority.serve(settings.names), listen, settings.engine_port
     )
-    central = made(engine=lambda desk: NatsBus(desk, rights, settings.nats_url, trusted))
+    central = made(engine=lambda desk: NatsBus(desk, rights, settings.nats_url, trusted, rhythm=rhythm))
     return central, None if settings.engine_url else natsserver.Server(configuration)
 
 

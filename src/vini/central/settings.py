@@ -37,6 +37,7 @@ class Settings(Value, frozen=True):
         ""  # of a nats-server that somebody else runs, tls://name:port, or several; "": the central runs one
     )
     engine_port: int = ENGINE_PORT  # of the one that the central runs
+    usage_s: float = 600.0  # between two questions to each node what slivers used there
     oidc: Oidc | None = None  # who vouches for people besides their passwords
 
     @property

@@ -26,6 +26,7 @@ _SECTIONS = {
         "login",
         "logout",
         "slice",
+        "usage",
         "nodes",
         "node",
         "sites",
@@ -67,6 +68,7 @@ _MODULES = {
     "vini.cli.tokens": ("token",),
     "vini.cli.tags": ("tag", "nodegroup"),
     "vini.cli.node": ("node",),
+    "vini.cli.usage": ("usage",),
     "vini.cli.lease": ("lease",),
     "vini.cli.substrate": ("substrate",),
     "vini.cli.central": ("central",),
@@ -95,6 +97,7 @@ _LOOKS = frozenset(
         "bench",
         "nodes",
         "sites",
+        "usage",
     }
 )
 

@@ -35,7 +35,10 @@ from vini.node.version import digest
 from vini.placement import check_own_rates, check_reserved, check_reserved_memory
 from vini.reach import FibEntry, hosts
 from vini.rules import grants, outside
+from vini.rules.nouns import UsageRow
+from vini.rules.usage import UsageAsked, sums, wanted
 from vini.store import Store
+from vini.usage import DAY_S, SliceUse
 
 if TYPE_CHECKING:
     from vini.truth import Check
@@ -157,6 +160,18 @@ class Client(Slices):
         """From the files of this machine, whether or not an agent runs."""
         _need_root()
         return {"this machine": await asyncio.to_thread(ask.who, directory(self.place.state), question)}
+
+    async def used(self, asked: UsageAsked) -> list[UsageRow]:
+        """As the agent's book has it, which also has what a central asked for."""
+        wish = wanted(asked, int(time.time()) // DAY_S)
+        question, rows = bus.AskUsage(wish.first), list[SliceUse]()
+        while True:
+            reply = await self._ask(question)
+            assert isinstance(reply, bus.Usage)
+            rows += reply.rows
+            if not reply.more or not reply.rows:
+                return sums(rows, wish, (await self.greeting()).node)
+            question = bus.AskUsage(rows[-1].day, rows[-1].slice)
 
     async def down(self, slice_: str, progress: OnProgress = None) -> bus.Report:
         """Ask for the empty desired state; also of a slice that only another version can read."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
 import msgspec
+from msgspec.structs import asdict
 
 from vini import bus
 from vini.client import login as logins
@@ -39,7 +40,8 @@ from vini.model import (
 from vini.node.reached import unreachable as disbelief
 from vini.reach import FibEntry
 from vini.rules.grants import TAG
-from vini.rules.nouns import Holder, Tag
+from vini.rules.nouns import Holder, Tag, UsageRow
+from vini.rules.usage import UsageAsked
 from vini.rules.wishes import Page
 
 if TYPE_CHECKING:
@@ -200,6 +202,11 @@ class RemoteClient(Slices):
     async def who(self, question: bus.AskFlows) -> dict[str, bus.Flows]:
         """Of all nodes that are connected.  Only an admin may ask."""
         return await self._ask("POST", "/flows", dict[str, bus.Flows], question)
+
+    async def used(self, asked: UsageAsked) -> list[UsageRow]:
+        """Of what this caller may see."""
+        query = {k: v for k, v in asdict(asked).items() if v != ""} | {"daily": "true" if asked.daily else None}
+        return await asyncio.to_thread(lambda: self.pages("/usage", Page[UsageRow], **query))
 
     async def down(self, slice_: str, progress: OnProgress = None) -> bus.Report:
         """Ask for the empty desired state."""

@@ -16,6 +16,8 @@ from vini.expected import expectations
 from vini.layout import address, layout
 from vini.model import Link, NotFound, OutsideGrant, SliverStatus, Topology, Value, ViniError
 from vini.reach import FibEntry, lost_path, unreached
+from vini.rules.nouns import UsageRow
+from vini.rules.usage import UsageAsked
 
 if TYPE_CHECKING:
     from vini.truth import Check
@@ -103,6 +105,10 @@ class Slices(ABC):
     @abstractmethod
     async def who(self, question: bus.AskFlows) -> dict[str, bus.Flows]:
         """Node -> the flows that are written down there, of those that this question is about."""
+
+    @abstractmethod
+    async def used(self, asked: UsageAsked) -> list[UsageRow]:
+        """What was used, by day (where that is wanted) and name."""
 
     @abstractmethod
     async def down(self, slice_: str, progress: OnProgress = None) -> bus.Report:

@@ -11,7 +11,7 @@ import logging
 import math
 import re
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TypeVar
@@ -24,11 +24,12 @@ from vini.model import AnyObject, DriverError, Key, Netns, NotFound, SliceSpec, 
 from vini.node.acts import ActsTaken
 from vini.node.guard import Guard
 from vini.node.ledger import Change, Ended
-from vini.node.ledgers import Asker, Ledgers
+from vini.node.ledgers import ASKERS, Asker, Ledgers
 from vini.node.machine import Machine, Progress
 from vini.node.paths import Paths
 from vini.node.programs import Programs
 from vini.node.trace import Traces
+from vini.node.usage.meter import HERE, Meter, Metered, metered
 from vini.plan import outcome, plan, status, touched, within
 from vini.rules.words import SLICE
 
@@ -44,11 +45,14 @@ class Agent:
     """Keeps one machine as its ledger says.  `work` runs in one thread only: it enters namespaces."""
 
     def __init__(
-        self, machine: Machine, ledgers: Ledgers, traces: Traces, programs: Programs, paths: Paths | None = None
-    ):
+        self, machine: Machine, ledgers: Ledgers, traces: Traces, programs: Programs, paths: Paths | None = None,
+        meter: Meter | None = None,
+    ):  # fmt: skip
         self._paths = paths or Paths()
         self._mirrored: frozenset[Way] = frozenset()  # the failed paths that a pass has been made for
         self._spaces: dict[str, tuple[SliceSpec, set[str]]] = {}
+        self._meter = meter  # looks at slivers before they go
+        self._metered: dict[str, tuple[SliceSpec, dict[str, Metered]]] = {}
         self._ways: dict[str, tuple[SliceSpec, frozenset[Way]]] = {}
         self._machine, self._ledgers, self._traces, self._programs = machine, ledgers, traces, programs
         self._work = ThreadPoolExecutor(1, thread_name_prefix="machine")
@@ -79,7 +83,9 @@ class Agent:
         """How many steps it took, the slivers that were concerned, what is in them now, and in which of them daemons
         are still being told of their new configuration."""
         began = time.time()
+        metered = self._of_slice(self._ledgers.of(asker).wanted().get(spec.slice), asker)
         old = self._ledgers.accept(spec, asker)
+        self._part(metered, self._of_slice(self._ledgers.of(asker).wanted().get(spec.slice), asker))
         new = self._objects(spec.slice, asker)
         scope = touched(self._now(old) if old else frozenset(), new) | self._failed_namespaces()
         if old is None or not new:  # also what nobody asked for goes with the slice
@@ -227,6 +233,35 @@ class Agent:
             for name, spec in specs.items()
         }
         return set().union(*(found for _, found in self._spaces.values()))
+
+    # --- what slivers use ---------------------------------------------------------------------
+
+    def metered(self) -> dict[str, Metered]:
+        """`slice.sliver` -> what its meter has to know of it, of all that are wanted now."""
+        specs = {s: (spec, asker) for asker in ASKERS for s, spec in self._ledgers.of(asker).wanted().items()}
+        self._metered = {name: of for name, of in self._metered.items() if name in specs}
+        found: dict[str, Metered] = {}
+        for spec, asker in specs.values():
+            found |= self._of_slice(spec, asker)
+        return found
+
+    def whose(self, asker: Asker) -> str:
+        """By which the book knows who asked for a slice."""
+        return HERE if asker == "here" else f"central {self._ledgers.owner}"
+
+    def _of_slice(self, spec: SliceSpec | None, asker: Asker) -> dict[str, Metered]:
+        if spec is None or self._meter is None:
+            return {}
+        held = self._metered.get(spec.slice)
+        if held is None or held[0] is not spec:
+            held = self._metered[spec.slice] = spec, metered(spec, self.whose(asker))
+        return held[1]
+
+    def _part(self, old: Mapping[str, Metered], new: Mapping[str, Metered]) -> None:
+        """What slivers used that go now, or lose a tunnel, is counted before."""
+        gone = {ns: one for ns, one in old.items() if ns not in new or one.tunnels - new[ns].tunnels}
+        if gone and self._meter:
+            self._meter.look(gone, parting=True)
 
     def faults(self, slice_: str, ns: str) -> dict[str, str]:
         """Links of a sliver that failed with the path that they ride on, and why."""
@@ -379,6 +414,8 @@ class Agent:
             return []
         self._stuck = False
         for old, new in changes:
+            asker: Asker = "central" if new.slice in self._ledgers.central.specs else "here"
+            self._part(self._of_slice(old, asker), self._of_slice(new, asker))
             over = old is not None and old.generation == new.generation
             what = "its time is over, it ends" if over else "its time has come"
             log.info("slice %s generation %d: %s", new.slice, new.generation, what)

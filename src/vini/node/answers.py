@@ -17,6 +17,7 @@ from vini.node.agent import Agent
 from vini.node.ledgers import Asker
 from vini.node.machine import Progress
 from vini.node.ssh.service import SshService
+from vini.node.usage.meter import Meter, Metered
 
 log = logging.getLogger("vini.agent")
 
@@ -32,10 +33,12 @@ class Answers:
         who: Callable[[bus.AskFlows, Callable[[str], bool]], bus.Flows] = lambda *_: bus.Flows(()),
         measures: Callable[[bus.Measure], running.Prepared] | None = None,
         uplink_mbit: Callable[[], float] = lambda: 0.0,
+        meter: Meter | None = None,
     ):  # fmt: skip
         self._agent, self._greeting, self._prepare, self._stop, self._clock = agent, greeting, prepare, stop, clock
         self._wireguard = wireguard  # the public key of this node's encrypted tunnels, for its central
         self._ssh, self._read_logs, self._measure, self._who, self._measures = ssh, logs, measure, who, measures
+        self._meter = meter
         self._uplink_mbit = uplink_mbit  # what slivers may send together
         self.node = greeting.node  # the name by which the machine joined; else "local"
         self.uplink = ""  # whether it is connected to its central, and if not why
@@ -138,6 +141,8 @@ class Answers:
                 return await agent.acts(slice_, after, asker)
             case bus.AskFlows():
                 return await asyncio.to_thread(self._who, request, lambda slice_: agent.may_see(slice_, asker))
+            case bus.AskUsage():
+                return await asyncio.to_thread(self._used, request, asker, agent.metered())
             case bus.AskMaps(ns, names):
                 return await agent.maps(ns, names)
             case bus.WriteRow(ns, map_, key, value):
@@ -156,6 +161,14 @@ class Answers:
                 return bus.Lines(("The agent ends; slices run on.",))
             case bus.Run() | bus.Logs() | bus.SshThrough() | bus.Measure():
                 raise AssertionError("a command is a stream: see `run`")
+
+    def _used(self, asked: bus.AskUsage, asker: Asker, slivers: Mapping[str, Metered]) -> bus.Usage:
+        """As it is now; of the central's question only the first part waits for a look."""
+        if self._meter is None:
+            raise Unsupported(f"Node {self.node} does not count what slivers use.")
+        if not asked.after:
+            self._meter.look(slivers)
+        return self._meter.told(asked, None if asker == "here" else self._agent.whose(asker))
 
     def _logs(self, asked: bus.Logs) -> running.Prepared:
         if self._read_logs is None:

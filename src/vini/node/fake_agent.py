@@ -9,11 +9,12 @@ from vini.node.agent import Agent
 from vini.node.fake import FakeDriver
 from vini.node.ledgers import Ledgers
 from vini.node.machine import Machine
+from vini.node.usage.meter import Meter
 
 
-def agent_over(driver: FakeDriver, ledgers: Ledgers) -> Agent:
+def agent_over(driver: FakeDriver, ledgers: Ledgers, meter: Meter | None = None) -> Agent:
     """One whose machine is that dict."""
-    return Agent(Machine([driver]), ledgers, _Traces(driver), _Programs())  # type: ignore[arg-type]
+    return Agent(Machine([driver]), ledgers, _Traces(driver), _Programs(), meter=meter)  # type: ignore[arg-type]
 
 
 class _Traces:

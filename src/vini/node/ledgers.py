@@ -16,6 +16,7 @@ from vini.model import Conflict, SliceSpec
 from vini.node.ledger import Change, Ledger
 
 Asker = Literal["here", "central"]
+ASKERS: tuple[Asker, ...] = ("here", "central")
 _OWNER = ".owner"  # which central, and as which node, what is in its ledger was asked for
 
 
@@ -24,6 +25,7 @@ class Ledgers:
 
     def __init__(self, here: Ledger, central: Ledger, owner: Path | None = None):
         self.here, self.central, self._owner = here, central, owner
+        self.owner = owner.read_text() if owner and owner.exists() else ""
 
     @classmethod
     def below(cls, state: Path, clock: Callable[[], float] = time.time) -> Self:
@@ -68,6 +70,7 @@ class Ledgers:
             return False
         self.central.clear()
         durable.write(self._owner, owner.encode(), 0o644)  # half of it would be another owner, and end all
+        self.owner = owner
         return True
 
 

@@ -30,18 +30,18 @@ def loads(place: Place, spaces: Iterable[str]) -> dict[str, SliverLoad]:
         for ns in spaces:
             with suppress(OSError):
                 netns.enter(place.pin(ns))
-                vifs = _counters(Path("/proc/thread-self/net/dev").read_text())
-                cpu_s, memory = _usage(place, ns)
+                vifs = counters(Path("/proc/thread-self/net/dev").read_text())
+                group = cgroup.of(place, ns)
                 late = {dev: n for (of, dev), n in departed.items() if of == ns}
                 share = shares.get(ns)
-                own = dict(pressure.of_group(cgroup.of(place, ns)))
+                own = dict(pressure.of_group(group))
                 out[ns] = SliverLoad(
                     time.monotonic(),
                     vifs,
-                    cpu_s,
-                    memory,
+                    _cpu_s(group),
+                    memory(group),
                     late,
-                    disk=_disk(place, ns),
+                    disk=disk(place, ns),
                     volumes=volumes.used(place, ns),
                     pressure=own,
                     node_pressure=waited,
@@ -50,14 +50,16 @@ def loads(place: Place, spaces: Iterable[str]) -> dict[str, SliverLoad]:
     return out
 
 
-def _disk(place: Place, ns: str) -> tuple[int, int] | None:
+def disk(place: Place, ns: str) -> tuple[int, int] | None:
+    """Bytes that are used of a sliver's own disk, and its size; None: it has none."""
     if not place.sliver(ns).is_mount():
         return None
     seen = os.statvfs(place.sliver(ns))
     return (seen.f_blocks - seen.f_bfree) * seen.f_frsize, seen.f_blocks * seen.f_frsize
 
 
-def _counters(text: str) -> dict[str, tuple[int, int, int, int]]:
+def counters(text: str) -> dict[str, tuple[int, int, int, int]]:
+    """Interface -> bytes and packets received, bytes and packets sent, of /proc/net/dev."""
     out = {}
     for row in text.splitlines()[2:]:
         dev, _, numbers = row.partition(":")
@@ -66,17 +68,28 @@ def _counters(text: str) -> dict[str, tuple[int, int, int, int]]:
     return out
 
 
-def _usage(place: Place, ns: str) -> tuple[float, int]:
-    """CPU time (s) and memory of its own (bytes) of its living processes."""
-    cpu_s, memory = 0.0, 0
-    for group in cgroup.of(place, ns).glob("*/"):
-        for pid in cgroup.pids(group):
-            with suppress(FileNotFoundError, ProcessLookupError):  # ended meanwhile
-                fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-                pages = Path(f"/proc/{pid}/statm").read_text().split()
-                cpu_s += (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
-                memory += (int(pages[1]) - int(pages[2])) * _PAGE
-    return cpu_s, memory
+def _cpu_s(group: Path) -> float:
+    """CPU time (s) of its living processes."""
+    total = 0
+    for pid in _pids(group):
+        with suppress(FileNotFoundError, ProcessLookupError):  # ended meanwhile
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            total += int(fields[11]) + int(fields[12])
+    return total / _TICKS_PER_S
+
+
+def memory(group: Path) -> int:
+    """Bytes of their own that a sliver's living processes have."""
+    total = 0
+    for pid in _pids(group):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            pages = Path(f"/proc/{pid}/statm").read_text().split()
+            total += (int(pages[1]) - int(pages[2])) * _PAGE
+    return total
+
+
+def _pids(group: Path) -> list[int]:
+    return [pid for below in group.glob("*/") for pid in cgroup.pids(below)]
 
 
 def _departed(place: Place) -> Departed:

@@ -53,6 +53,7 @@ from vini.node.shares import settings
 from vini.node.ssh.service import SshService
 from vini.node.trace import Traces
 from vini.node.uplink import Uplink
+from vini.node.usage.meter import Meter
 from vini.node.version import digest
 
 log = logging.getLogger("vini.agent")
@@ -60,7 +61,7 @@ _LOOK_S = 1.0  # between looks whether the socket is still ours
 _LAST_STEPS_S = 20.0  # what an agent that has been told to end may need for it
 
 
-def build(place: Place) -> Agent:
+def build(place: Place, meter: Meter | None = None) -> Agent:
     """An agent over the real drivers."""
     processes = ProcessDriver(place)
     drivers: list[Driver] = [
@@ -70,13 +71,14 @@ def build(place: Place) -> Agent:
     ]  # fmt: skip
     traces = Traces(place, processes)
     paths = Paths(place.state / "paths.json", ears=Arrivals(Carried(place).packets))
-    return Agent(Machine(drivers), Ledgers.below(place.state), traces, Programs(place), paths)
+    return Agent(Machine(drivers), Ledgers.below(place.state), traces, Programs(place), paths, meter)
 
 
 async def serve(place: Place) -> None:
     """Answer requests and keep watch until told to stop."""
     Pins(place).adopt()
-    agent = build(place)
+    meter = Meter(place)
+    agent = build(place, meter)
     greeting = bus.Greeting(digest(), os.getpid(), "local", probe.capabilities(), {})
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -89,7 +91,7 @@ async def serve(place: Place) -> None:
         agent, greeting, in_sliver(place), stop,
         wireguard=lambda: _public_key(place, greeting), ssh=ssh, logs=reads_logs(place),
         who=lambda asked, may: ask.who(directory(place.state), asked, may), measures=measures(place),
-        uplink_mbit=lambda: settings.read(place.state).rate_mbit,
+        uplink_mbit=lambda: settings.read(place.state).rate_mbit, meter=meter,
     )  # fmt: skip
     server = await asyncio.start_unix_server(lambda r, w: _converse(answers, r, w), path)
     os.umask(mask)
@@ -99,6 +101,7 @@ async def serve(place: Place) -> None:
         "The connection to the central": Uplink(agent, answers, place.state).run,
         "The SSH server's care": ssh.run,
         "The flow recorder's care": FlowsService(place).run,
+        "The account of what slivers use": lambda: meter.run(agent.metered),
         "The broker of slivers": Broker(place, agent, lambda: answers.node).run,
     })  # fmt: skip
     answers.failing, answers.ailing = parts.failing, parts.ailing

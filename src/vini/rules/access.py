@@ -128,6 +128,7 @@ ACTIONS: dict[str, Rule] = {
     "see conf file": _rule("read", "anyone"),
     "change conf file": _rule("admin"),
     "see flows": _rule("admin"),
+    "see usage": _rule("read", "anyone"),
     "see event": _rule("read", "anyone"),
     "see token": _rule("read", "self"),
     "add token": _rule("write", "self"),

@@ -198,6 +198,28 @@ class SubstrateLink(Row, frozen=True):
     b: str
 
 
+class UsageRow(Row, frozen=True):
+    """What was used: of a slice, a sliver ("slice/sliver"), a site, a person responsible, or a node.  Bytes of the
+    network are as vifs count them."""
+
+    name: str
+    day: str  # of UTC, "2026-11-29"; "": all that were asked for
+    site: str  # of a slice or sliver; else ""
+    person: str
+    nodes: int  # on how many it was
+    outside_out: int  # bytes to the world
+    outside_in: int
+    tunnel_out: int  # bytes to other nodes
+    tunnel_in: int
+    exempt_out: int  # of what was sent, bytes to nodes' exempt networks
+    cpu_s: float  # of one processor
+    memory_byte_s: int  # bytes times seconds
+    memory_most: int  # bytes, of one sliver
+    disk_byte_s: int
+    disk_most: int
+    up_s: int  # seconds of all slivers together
+
+
 class Way(Row, frozen=True):
     """To another node and back."""
 

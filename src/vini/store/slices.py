@@ -200,8 +200,11 @@ def believable(now: float) -> int:
 
 def _end(tx: Tx, name: str, number: int) -> None:
     specs.end(tx, name, number)
+    now = select(slices.c.creator).where(slices.c.name == name).scalar_subquery()
+    before = select(ended.c.person).where(ended.c.name == name).scalar_subquery()
+    person = tx.scalar(select(func.coalesce(now, before, "")))
     tx.execute(delete_rows(ended).where(ended.c.name == name))
-    tx.execute(insert(ended).values(name=name, generation=number))
+    tx.execute(insert(ended).values(name=name, generation=number, person=person))
 
 
 def expired(tx: Tx, now: float) -> list[str]:

@@ -21,6 +21,8 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
+from vini.usage import FIELDS
+
 metadata = MetaData(
     naming_convention={
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -154,7 +156,22 @@ ended = Table(  # slices that are no more: one that gets such a name goes on cou
     metadata,
     Column("name", Text, primary_key=True),
     Column("generation", BigInteger, nullable=False),
+    _text("person"),  # who was responsible
 )
+
+usage = Table(  # what slices used; names, since what they name may be gone
+    "usage",
+    metadata,
+    Column("node", Text, primary_key=True),
+    Column("day", Integer, primary_key=True, autoincrement=False),  # of UTC, since 1970
+    Column("slice", Text, primary_key=True),
+    Column("site", Text, nullable=False),
+    _text("person"),  # e-mail address
+    *(Column(name, BigInteger, nullable=False) for name in FIELDS),  # of all its slivers there, see `vini.usage`
+    Column("slivers", LargeBinary, nullable=False),  # MessagePack, as `store.usage` writes it
+)
+Index("ix_usage_day_site", usage.c.day, usage.c.site)
+Index("ix_usage_slice_day", usage.c.slice, usage.c.day)
 
 slice_members = Table(
     "slice_members",

@@ -34,6 +34,7 @@ from vini.bus.messages.states import (
     Report,
     Stop,
 )
+from vini.bus.messages.usage import AskUsage, Usage
 
 Request = (
     Hello
@@ -45,6 +46,7 @@ Request = (
     | AskActs
     | AskRtts
     | AskFlows
+    | AskUsage
     | AskMaps
     | WriteRow
     | Stop
@@ -56,7 +58,7 @@ Request = (
     | SshThrough
     | Measure
 )
-Reply = Greeting | Progress | Report | Lines | Fibs | Loads | Acts | Flows | Rtts | Maps | Refusal | Clock | Ssh
+Reply = Greeting | Progress | Report | Lines | Fibs | Loads | Acts | Flows | Usage | Rtts | Maps | Refusal | Clock | Ssh
 Stream = Run | Logs | SshThrough | Measure  # what is answered by a stream of output
 Typed = Input | Resize | Signal  # what goes to a running command
 Said = Output | Exited  # what comes from it

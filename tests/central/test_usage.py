@@ -1,0 +1,161 @@
+"""What slices used: told by nodes again and again, kept once, and shown to those whom it concerns."""
+
+from __future__ import annotations
+
+import pytest
+from test_admission import N1, N2
+from testbed_api import Api, email, populated
+
+from vini import bus
+from vini.central.desk import StoredDesk
+from vini.rules.usage import day_of, text_of
+from vini.store import members, slices, usage
+from vini.store.database import Database
+from vini.usage import DAY_S, FIELDS, SliceUse, Use
+
+A, B = "princeton_iias", "princeton_b"
+OWNER = "ada@princeton.example"  # of B
+
+
+@pytest.fixture
+def api(database: Database) -> Api:
+    made = populated(database)
+    made.now[0] = 200.5 * DAY_S
+    with database.transaction() as tx:
+        slices.add(tx, B, OWNER, made.now[0])
+    return made
+
+
+def today(api: Api) -> int:
+    return int(api.now[0]) // DAY_S
+
+
+def tell(api: Api, *rows: tuple[str, SliceUse]) -> None:
+    desk = StoredDesk(api.database, lambda: api.now[0])
+    desk.reported([(node, bus.Usage((row,))) for node, row in rows])
+
+
+def used(day: int, slice_: str = A, book: str = "b1", **slivers: Use) -> SliceUse:
+    return SliceUse(day, slice_, slivers, book)
+
+
+def seen(api: Api, who: str = "admin", query: str = "") -> list[dict[str, object]]:
+    items, cursor = [], ""
+    while True:
+        page = api(who, "GET", f"/usage?limit=2&cursor={cursor}&{query}").json()
+        assert len(page["items"]) <= 2, page
+        items += page["items"]
+        if not (cursor := page["next"]):
+            return items
+
+
+def sums(api: Api, field: str, who: str = "admin", query: str = "") -> dict[object, object]:
+    return {row["name"]: row[field] for row in seen(api, who, query)}
+
+
+def test_what_is_told_again_counts_once(api: Api) -> None:
+    day = today(api)
+    tell(api, (N1, used(day, x=Use(outside_out=10, cpu_us=2_000_000, memory_most=7))))
+    for _ in range(2):
+        tell(api, (N1, used(day, x=Use(outside_out=15, cpu_us=3_000_000, memory_most=9), y=Use(outside_in=1))))
+    tell(api, (N2, used(day, x=Use(outside_out=100, memory_most=8))))
+    (row,) = seen(api)
+    assert (row["name"], row["site"], row["nodes"], row["day"]) == (A, "princeton", 2, "")
+    assert (row["outside_out"], row["outside_in"], row["cpu_s"], row["memory_most"]) == (115, 1, 3.0, 9)
+
+
+def test_a_book_that_was_begun_anew_adds_to_the_one_before(api: Api) -> None:
+    day = today(api)
+    tell(api, (N1, used(day, x=Use(tunnel_out=10))))
+    tell(api, (N1, used(day, book="b2", x=Use(tunnel_out=1))))
+    tell(api, (N1, used(day, book="b2", x=Use(tunnel_out=2), y=Use(tunnel_out=5))))
+    assert sums(api, "tunnel_out") == {A: 17}
+    assert sums(api, "tunnel_out", query="per=sliver") == {f"{A}/x": 12, f"{A}/y": 5}
+
+
+def test_a_node_is_asked_from_the_day_on_of_which_it_told_last(api: Api) -> None:
+    day, desk = today(api), StoredDesk(api.database, lambda: api.now[0])
+    assert desk.told_until([N1, N2]) == [0, 0]
+    tell(api, (N1, used(day - 3, x=Use(up_s=5))), (N1, used(day - 1, x=Use(up_s=5))), (N2, used(day, x=Use(up_s=1))))
+    assert desk.told_until([N2, N1, "gone"]) == [day, day - 1, 0]
+
+
+def test_sums_by_day_site_person_and_node(api: Api) -> None:
+    day = today(api)
+    tell(
+        api,
+        (N1, used(day - 1, x=Use(up_s=1))), (N1, used(day, x=Use(up_s=10))), (N2, used(day, B, x=Use(up_s=100))),
+        (N2, used(day - 40, x=Use(up_s=1000))),
+    )  # fmt: skip
+    assert sums(api, "up_s") == {A: 11, B: 100}
+    assert sums(api, "up_s", query="per=site") == {"princeton": 111}
+    assert sums(api, "up_s", query="per=node") == {N1: 11, N2: 100}
+    assert sums(api, "up_s", query=f"per=node&slice={A[:-1]}*") == {N1: 11}
+    assert sums(api, "up_s", query=f"since={text_of(day - 40)}") == {A: 1011, B: 100}
+    assert sums(api, "up_s", query=f"until={text_of(day - 1)}") == {A: 1}
+    daily = [(row["day"], row["name"], row["up_s"]) for row in seen(api, query="daily=true")]
+    assert daily == [(text_of(day - 1), A, 1), (text_of(day), B, 100), (text_of(day), A, 10)]
+    by_person = sums(api, "up_s", query="per=person")
+    assert by_person == {email("pi"): 11, OWNER: 100}
+    for wrong in ("per=sliver&since=2020-01-01", "since=2020-13-01", "since=2021-01-01&until=2020-01-01", "cursor=x"):
+        assert api("admin", "GET", f"/usage?{wrong}").status_code == 400, wrong
+    assert api("", "GET", "/usage").status_code == 401
+
+
+def test_each_sees_what_concerns_him(api: Api) -> None:
+    tell(api, (N1, used(today(api), x=Use(up_s=1))), (N1, used(today(api), B, x=Use(up_s=2))))
+    assert sums(api, "up_s", "pi") == sums(api, "up_s", "tech") == {A: 1, B: 2}
+    assert sums(api, "up_s", "user", "per=site") == {"princeton": 1}, "he is a member of one of both"
+    assert sums(api, "up_s", "user", f"slice={B}&per=sliver") == {}
+    assert seen(api, "outsider") == []
+
+
+def test_a_slice_that_is_gone_keeps_its_site_and_its_person(api: Api) -> None:
+    with api.database.transaction() as tx:
+        slices.delete(tx, B)
+    tell(api, (N1, used(today(api), B, x=Use(up_s=2))))
+    (row,) = seen(api)
+    assert (row["name"], row["site"], row["person"]) == (B, "princeton", OWNER)
+    assert sums(api, "up_s", "pi") == {B: 2} and seen(api, "user") == []
+    api.now[0] += 2 * DAY_S
+    with api.database.transaction() as tx:
+        row = slices.add(tx, B, "other@princeton.example", api.now[0])
+        members.add(tx, row.id, email("user"))
+    assert seen(api, "user") == [], "what another one of its name used is not his"
+
+
+def test_what_makes_no_sense_is_left_out(api: Api) -> None:
+    day = today(api)
+    good = used(day, x=Use(up_s=1))
+    bad = [
+        used(day, "princeton_never", x=Use(up_s=1)), used(day + 2, x=Use(up_s=1)), used(day - 41, x=Use(up_s=1)),
+        used(day, "no slice", x=Use(up_s=1)), used(day, x=Use(up_s=-1)), used(day, x=Use(cpu_us=1 << 63)),
+        used(day, book="\0", x=Use(up_s=1)), used(day, **{"x\0": Use(up_s=1)}),
+    ]  # fmt: skip
+    tell(api, *((N1, row) for row in bad))
+    assert seen(api) == []
+    tell(api, *((N2, row) for row in bad), (N1, good))
+    assert sums(api, "up_s") == {A: 1}
+
+
+def test_what_is_old_is_forgotten(api: Api) -> None:
+    day = today(api)
+    tell(api, (N1, used(day, x=Use(up_s=1))))
+    api.now[0] += usage.KEPT_DAYS * DAY_S
+    for kept in (1, 0):
+        with api.database.transaction() as tx:
+            usage.forget(tx, api.now[0])
+        assert len(seen(api, query=f"since={text_of(day)}")) == kept
+        api.now[0] += DAY_S
+
+
+def test_no_lie_is_too_great_for_the_database(api: Api) -> None:
+    most = Use(**dict.fromkeys(FIELDS, (1 << 53) - 1))
+    for book in range(3):
+        tell(api, *((N1, used(today(api) - i, book=f"b{book}", x=most)) for i in range(30)))
+    (row,) = seen(api)
+    assert row["memory_byte_s"] == pytest.approx(60 * 2**53) and row["memory_most"] == (1 << 53) - 1
+
+
+def test_days_are_words() -> None:
+    assert text_of(0) == "1970-01-01" and day_of("2026-11-29") == 20786
