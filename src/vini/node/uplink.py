@@ -236,7 +236,10 @@ class Uplink:
 
     async def _until_over(self, talk: Coroutine[Any, Any, None], identity: Identity) -> None:
         """The talk's error, or that the machine joins anew meanwhile."""
-        tasks = [asyncio.create_task(talk), asyncio.create_task(self._watch(identity))]
+        tasks = [
+            asyncio.create_task(talk), asyncio.create_task(self._watch(identity)),
+            asyncio.create_task(self._watch_interfaces()),
+        ]  # fmt: skip
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -257,3 +260,11 @@ class Uplink:
                 if (now != identity and not isinstance(now, str)) or settings.read(self._state).rate_mbit != rate:
                     raise _Rejoined
             await asyncio.sleep(self._rhythm.look)
+
+    async def _watch_interfaces(self) -> None:
+        """Raises when the machine's network interfaces are not those that the central was told of."""
+        while True:
+            await asyncio.sleep(self._rhythm.interfaces)
+            now = await asyncio.to_thread(self._answers.interfaces)
+            if self._answers.told_interfaces not in (None, now):
+                raise _Rejoined
