@@ -236,10 +236,7 @@ class Uplink:
 
     async def _until_over(self, talk: Coroutine[Any, Any, None], identity: Identity) -> None:
         """The talk's error, or that the machine joins anew meanwhile."""
-        tasks = [
-            asyncio.create_task(talk), asyncio.create_task(self._watch(identity)),
-            asyncio.create_task(self._watch_interfaces()),
-        ]  # fmt: skip
+        tasks = [asyncio.create_task(talk), asyncio.create_task(self._watch(identity))]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -251,20 +248,18 @@ class Uplink:
                 raise error
 
     async def _watch(self, identity: Identity) -> None:
-        """Raises when the machine joins anew, or leaves; or when another rate of its uplink is to be told."""
+        """Raises when the machine joins anew, or leaves; or when another rate of its uplink is to be told, or that its
+        network interfaces are others."""
         rate, seen = settings.read(self._state).rate_mbit, None
+        looked = time.monotonic()
         while True:
             versions = identities.version(self._state), settings.version(self._state)
             if versions != seen:  # to read both each second would be a third of what an idle agent does
                 seen, now = versions, self._identity()
                 if (now != identity and not isinstance(now, str)) or settings.read(self._state).rate_mbit != rate:
                     raise _Rejoined
+            if time.monotonic() - looked >= self._rhythm.interfaces:
+                looked, told = time.monotonic(), self._answers.told_interfaces
+                if told is not None and await asyncio.to_thread(self._answers.interfaces) != told:
+                    raise _Rejoined
             await asyncio.sleep(self._rhythm.look)
-
-    async def _watch_interfaces(self) -> None:
-        """Raises when the machine's network interfaces are not those that the central was told of."""
-        while True:
-            await asyncio.sleep(self._rhythm.interfaces)
-            now = await asyncio.to_thread(self._answers.interfaces)
-            if self._answers.told_interfaces not in (None, now):
-                raise _Rejoined

@@ -1,4 +1,4 @@
-"""What slivers used, by day."""
+"""What slivers used of a node, by day."""
 
 from __future__ import annotations
 
