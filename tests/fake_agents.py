@@ -37,6 +37,7 @@ from vini.node.ledgers import Ledgers
 from vini.node.reached import trusting
 from vini.node.rhythm import Rhythm as UplinkRhythm
 from vini.node.running import Prepared
+from vini.rules.interfaces import NodeInterface
 from vini.store.database import DatabaseError
 
 T = TypeVar("T")
@@ -253,6 +254,7 @@ async def central(directory: Path, **how: Any) -> AsyncIterator[Central]:
 
 
 KEY = "k" * 43 + "="  # of its encrypted tunnels
+ETH0 = NodeInterface("eth0", "02:00:00:00:00:01", 1500, ("192.0.2.1/24", "2001:db8::1/64"), 1000)
 
 
 class FakeNode:
@@ -260,7 +262,8 @@ class FakeNode:
 
     def __init__(self, directory: Path, clock: Callable[[], float] = time.time,
                  rhythm: UplinkRhythm = QUICK_UPLINK, **answers: Any):  # fmt: skip
-        self.state, self._clock, self._rhythm, self._answers = directory, clock, rhythm, answers
+        self.state, self._clock, self._rhythm = directory, clock, rhythm
+        self._answers = {"interfaces": lambda: (ETH0,), **answers}
         self.driver = FakeDriver()
         self.tasks: list[asyncio.Task[None]] = []
 
@@ -300,7 +303,7 @@ def _as_it_is(run: bus.Run) -> Prepared:
 @asynccontextmanager
 async def node(directory: Path, identity: identities.Identity | None, **how: Any) -> AsyncIterator[FakeNode]:
     """One that runs, and has joined."""
-    own = ("clock", "measure", "rhythm", "uplink_mbit")
+    own = ("clock", "measure", "rhythm", "uplink_mbit", "interfaces")
     it = FakeNode(directory, **{k: v for k, v in how.items() if k in own})
     if identity:
         identities.write(directory, identity)

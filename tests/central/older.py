@@ -8,6 +8,7 @@ from vini.store import migrations
 from vini.store.database import Tx
 
 _UNDO = {
+    "0020": ("DROP TABLE interfaces",),
     "0018": ("ALTER TABLE nodes DROP COLUMN failing",),
     "0015": tuple(
         f"ALTER TABLE {table} DROP COLUMN disk_mb" for table in ("sites", "nodes", "specs", "uses", "takings")

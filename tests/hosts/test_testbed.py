@@ -9,9 +9,11 @@ from pathlib import Path
 
 import httpx
 import pytest
+from msgspec import structs
 from own_place import eventually
 from testbed import LINE, Flow, Testbed, testbed
 
+from vini.node import interfaces, netns
 from vini.topology import parse
 
 pytestmark = [pytest.mark.root, pytest.mark.needs("cgroup2", "vxlan", "ping", "bird")]
@@ -165,6 +167,19 @@ def test_what_a_site_may_take_and_a_node_for_oneself(line: Testbed) -> None:
     line.vini("lease", "end", f"{row['id']}")
     assert json.loads(line.vini("lease", "--json")) == []
     line.vini("slice", "delete", "home_more")
+
+
+def test_the_interfaces_of_each_machine_are_known_and_none_of_its_slices(line: Testbed) -> None:
+    host = line.hosts["n1"]
+    (told,) = json.loads(line.vini("node", "interfaces", "n1", "--json"))
+    with netns.inside(host.path):
+        (seen,) = interfaces.own()
+    assert told == {**structs.asdict(seen), "addresses": list(seen.addresses), "node": "n1", "primary": True}
+    assert f"{host.ip}/24" in told["addresses"] and told["speed_mbit"] == 10_000, "a veth says that it has that"
+    head, first = line.vini("node", "interfaces", "n1").splitlines()
+    assert head.split() == ["INTERFACE", "MAC", "MTU", "MBIT/S", "ADDRESSES"]
+    assert first.split()[:5] == ["eth0", "*", told["mac"], str(told["mtu"]), "10000"]
+    assert "There is no node 'n9'" in line.vini("node", "interfaces", "n9", check=False)
 
 
 def test_nodes_measure_how_far_they_are_from_each_other(bed: Testbed) -> None:

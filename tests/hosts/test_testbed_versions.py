@@ -11,6 +11,7 @@ from msgspec import structs
 from vini import bus
 from vini.bus import frames
 from vini.model import Netns, Ride, SliceSpec, SliverStatus
+from vini.rules.interfaces import NodeInterface
 
 SPEC = SliceSpec("home_line", "n1", 7, frozenset({Netns("home_line.a")}))
 
@@ -37,6 +38,11 @@ SAID = [
 each = pytest.mark.parametrize(
     "message, of", SAID, ids=lambda x: type(x).__name__ if isinstance(x, bus.Message) else ""
 )
+
+
+def test_an_interface_with_more_than_this_version_knows_is_understood() -> None:
+    said = wire(SAID[0][0]) | {"interfaces": [{"name": "eth0", "mtu": 1500, "colour": "blue"}]}
+    assert heard(said, bus.ToCentral).interfaces == (NodeInterface("eth0", mtu=1500),)
 
 
 @each

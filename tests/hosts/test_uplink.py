@@ -6,7 +6,7 @@ import asyncio
 import time
 
 import pytest
-from fake_agents import central, eventually, node, spec
+from fake_agents import ETH0, QUICK_UPLINK, central, eventually, node, spec
 from msgspec.structs import replace
 
 from vini import bus
@@ -66,6 +66,21 @@ async def test_its_central_hears_at_once_what_its_uplink_carries_for_slivers(tmp
         settings.write(tmp_path / "n", UplinkSettings(100.0))
         await eventually(lambda: c.desk.said("one", bus.Greeting)[-1].rate_mbit == 100.0)
         await eventually(c.hub.connected)
+
+
+async def test_its_central_hears_when_the_interfaces_of_its_machine_are_others(tmp_path):
+    now = [(ETH0,)]
+    rhythm = replace(QUICK_UPLINK, interfaces=0.05)
+    looks = []
+    how = {"interfaces": lambda: looks.append(1) or now[0], "rhythm": rhythm}
+    async with central(tmp_path / "c") as c, node(tmp_path / "n", c.admit("one"), **how) as n:
+        await eventually(lambda: [g.interfaces for g in c.desk.said("one", bus.Greeting)] == [(ETH0,)])
+        await eventually(lambda: len(looks) > 5)
+        assert len(c.desk.said("one", bus.Greeting)) == 1, "who has nothing new to tell does not tell it"
+        now[0] = (ETH0, replace(ETH0, name="eth1", addresses=()))
+        await eventually(lambda: [len(g.interfaces) for g in c.desk.said("one", bus.Greeting)] == [1, 2])
+        await eventually(c.hub.connected)
+        assert n.answers.greeting("here").interfaces == (), "whoever is on the machine sees them himself"
 
 
 async def test_another_central_ends_what_the_one_before_asked_for(tmp_path):

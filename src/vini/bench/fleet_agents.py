@@ -27,10 +27,15 @@ from vini.node.place import Place
 from vini.node.running import Prepared
 from vini.node.uplink import Uplink
 from vini.node.usage.meter import Meter
+from vini.rules.interfaces import NodeInterface
 from vini.usage import Look
 
 CAPABILITIES = frozenset({"root", "cgroup2", "vxlan", "netem", "element"})
 _LOOK_S = 0.02
+_INTERFACES = (  # of each machine
+    NodeInterface("eno1", "02:00:00:00:00:01", 1500, ("192.0.2.1/24", "2001:db8::1/64"), 10_000),
+    NodeInterface("eno2", "02:00:00:00:00:02", 1500, (), 1000),
+)
 
 
 class Order(Value, frozen=True):
@@ -80,7 +85,7 @@ def _answers(state: Path, claimed: Collection[str]) -> tuple[Agent, Answers]:
     meter = Meter(Place("fleet", state / "run", state), looked=_looked)
     agent = agent_over(driver, ledgers, meter)
     greeting = bus.Greeting("fleet", os.getpid(), "local", CAPABILITIES, {})
-    answers = _Claiming(agent, greeting, _never, asyncio.Event(), meter=meter)
+    answers = _Claiming(agent, greeting, _never, asyncio.Event(), meter=meter, interfaces=lambda: _INTERFACES)
     answers.claimed = dict.fromkeys(claimed, 1)
     return agent, answers
 

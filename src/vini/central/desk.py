@@ -18,7 +18,7 @@ from vini.model import NotFound, SliceSpec, Value
 from vini.rules import mesh
 from vini.rules.nouns import NodeSaid
 from vini.rules.words import NODE, SLICE
-from vini.store import authorized, counters, events, latencies, nodes, slices, specs, usage
+from vini.store import authorized, counters, events, interfaces, latencies, nodes, slices, specs, usage
 from vini.store.database import Database, Tx
 
 log = logging.getLogger("vini.central")
@@ -146,9 +146,10 @@ class StoredDesk:
             reports = [(n, m) for n, m in words if isinstance(m, bus.Report) and _is_name(m.slice)]
             _note_news(tx, [(n, m) for n, m in reports if not m.refused], now)
             specs.acknowledge_all(tx, [(m.slice, n, m.generation, msgspec.json.encode(m)) for n, m in reports], now)
-            for node, message in sorted(words, key=lambda word: word[0]):
-                if isinstance(message, bus.Greeting):
-                    _greeted(tx, node, message, now)
+            if greeted := {n: m for n, m in sorted(words, key=lambda word: word[0]) if isinstance(m, bus.Greeting)}:
+                for node, greeting in greeted.items():
+                    _greeted(tx, node, greeting, now)
+                interfaces.note(tx, {n: m.interfaces for n, m in greeted.items()})
             nodes.ail(tx, {n: m.sentences for n, m in words if isinstance(m, Ailing)})
             nodes.measured(tx, {n: (m.ahead_s, m.rtt_s / 2) for n, m in words if isinstance(m, bus.Offset)}, now)
             if learned := {n: m.ms for n, m in words if isinstance(m, bus.Rtts)}:

@@ -9,13 +9,14 @@ import shutil
 import socket
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import click
 from msgspec import structs
 
 from vini.cli.account import remote
-from vini.cli.out import called, dump, json_option, line, note
+from vini.cli.out import called, dump, json_option, line, note, table
 from vini.client import Client
 from vini.model import Denied, NotFound, ViniError
 from vini.names import slug
@@ -24,6 +25,9 @@ from vini.node.place import from_environment
 from vini.node.version import digest
 from vini.text import units
 from vini.text.mistakes import Wrong
+
+if TYPE_CHECKING:
+    from vini.rules.nouns import InterfaceRow
 
 
 @click.group("node")
@@ -150,6 +154,29 @@ def _uplink(rate: str | None, exempt: tuple[str, ...], exempt_rate: str | None, 
         return
     free = f"to {', '.join(said.exempt)} uncounted, {_rate(said.exempt_mbit)}" if said.exempt else "all of it counts"
     line(f"Slivers here may send {_rate(said.rate_mbit)} together; {free}.")
+
+
+@node_command.command("interfaces")
+@click.argument("node")
+@json_option
+def _interfaces(node: str, as_json: bool) -> None:
+    """The network interfaces of a node's machine; `*`: it has the address by which other nodes reach it."""
+    from vini.rules.nouns import InterfaceRow
+    from vini.rules.wishes import Page
+
+    rows = remote().pages(f"/nodes/{node}/interfaces", Page[InterfaceRow])
+    if as_json:
+        dump([structs.asdict(row) for row in rows])
+        return
+    if not rows:
+        note(f"Node {node} has not told of any; an agent of an older version does not.")
+        return
+    table(("INTERFACE", "MAC", "MTU", "MBIT/S", "ADDRESSES"), map(_interface, rows), right=("MTU", "MBIT/S"))
+
+
+def _interface(row: InterfaceRow) -> tuple[str, ...]:
+    speed = str(row.speed_mbit) if row.speed_mbit else "?"
+    return row.name + " *" * row.primary, row.mac or "-", str(row.mtu), speed, " ".join(row.addresses) or "-"
 
 
 def _mbit(text: str) -> float:

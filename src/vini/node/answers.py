@@ -18,6 +18,7 @@ from vini.node.ledgers import Asker
 from vini.node.machine import Progress
 from vini.node.ssh.service import SshService
 from vini.node.usage.meter import Meter, Metered
+from vini.rules.interfaces import NodeInterface
 
 log = logging.getLogger("vini.agent")
 
@@ -34,12 +35,15 @@ class Answers:
         measures: Callable[[bus.Measure], running.Prepared] | None = None,
         uplink_mbit: Callable[[], float] = lambda: 0.0,
         meter: Meter | None = None,
+        interfaces: Callable[[], tuple[NodeInterface, ...]] = lambda: (),
     ):  # fmt: skip
         self._agent, self._greeting, self._prepare, self._stop, self._clock = agent, greeting, prepare, stop, clock
         self._wireguard = wireguard  # the public key of this node's encrypted tunnels, for its central
         self._ssh, self._read_logs, self._measure, self._who, self._measures = ssh, logs, measure, who, measures
         self._meter = meter
         self._uplink_mbit = uplink_mbit  # what slivers may send together
+        self.interfaces = interfaces  # of the machine itself
+        self.told_interfaces: tuple[NodeInterface, ...] | None = None  # to the central last; None: nothing yet
         self.node = greeting.node  # the name by which the machine joined; else "local"
         self.uplink = ""  # whether it is connected to its central, and if not why
         self.failing: Callable[[], tuple[str, ...]] = lambda: ()  # a sentence of each part of the agent that failed
@@ -53,6 +57,8 @@ class Answers:
     def greeting(self, asker: Asker) -> bus.Greeting:
         """Who we are, and what we hold of what this asker asked for."""
         ended = self._agent.ended(asker)
+        if asker == "central":
+            self.told_interfaces = self.interfaces()
         return replace(
             self._greeting,
             node=self.node,
@@ -64,6 +70,7 @@ class Answers:
             failing=self.failing() if asker == "here" else self.ailing(),
             wireguard=self._wireguard() if asker == "central" else "",
             rate_mbit=self._uplink_mbit(),
+            interfaces=(self.told_interfaces or ()) if asker == "central" else (),
         )
 
     async def to(self, request: bus.Request, asker: Asker, progress: Progress) -> bus.Reply:

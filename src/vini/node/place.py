@@ -14,6 +14,8 @@ _LONGEST = 88  # bytes of a run directory; leaves room for /frr/ospf6d.vty
 _MARK = re.compile(r"[a-z0-9-]{1,16}")
 _DIRECTORY = re.compile(r"[\w./+@-]+")
 GROUP = 0x56494E49  # "VINI": the interface group of every interface that we make (ip-link(8), group)
+OUTSIDE_GROUP = GROUP + 1  # that of the node's ends of slivers' ways to the world
+OURS = frozenset({GROUP, OUTSIDE_GROUP})  # groups of interfaces that are no machine's own
 ROUTE_PROTOCOL = 86  # "V": the protocol number of every route that we make (ip-route(8), proto)
 
 

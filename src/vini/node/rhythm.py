@@ -14,4 +14,5 @@ class Rhythm(Value, frozen=True):
     look: float = 1.0  # between looks whether the machine has joined, or joined anew
     push: float = 0.1  # between two batches of reports
     lasting: float = 10.0  # a connection that lasted for so long was a good one
+    interfaces: float = 60.0  # between looks whether the machine's network interfaces are others now
     beat: float = 20.0  # over an engine: between two words that this node is there, that nobody has called for

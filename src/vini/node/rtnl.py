@@ -196,6 +196,11 @@ def number_namespace(fd: int) -> bytes:
     return nl.message(nl.NEWNSID, 0, bytes(4) + nl.u32(_NETNSA_FD, fd) + nl.attribute(_NETNSA_NSID, b"\xff" * 4))
 
 
+def kind_of(link: SeenLink) -> str:
+    """Its kind of virtual interface: "veth", "bridge", ...; "": there is hardware behind it, or it is a loopback."""
+    return nl.attributes(link.info, 0).get(_INFO_KIND, b"").rstrip(b"\0").decode(errors="replace")
+
+
 def is_up(message: bytes) -> bool:
     """Whether RTM_NEWLINK tells of an interface that is up; a twentieth of the work of `seen_link`."""
     return bool(_LINK_BODY.unpack_from(message, 16)[3] & IFF_UP)

@@ -16,7 +16,7 @@ from typing import IO
 
 from vini import bus
 from vini.model import ViniError
-from vini.node import cgroup, probe, wireguard_key
+from vini.node import cgroup, interfaces, probe, wireguard_key
 from vini.node.agent import Agent
 from vini.node.answers import Answers
 from vini.node.arrivals import Arrivals
@@ -92,6 +92,7 @@ async def serve(place: Place) -> None:
         wireguard=lambda: _public_key(place, greeting), ssh=ssh, logs=reads_logs(place),
         who=lambda asked, may: ask.who(directory(place.state), asked, may), measures=measures(place),
         uplink_mbit=lambda: settings.read(place.state).rate_mbit, meter=meter,
+        interfaces=interfaces.own,
     )  # fmt: skip
     server = await asyncio.start_unix_server(lambda r, w: _converse(answers, r, w), path)
     os.umask(mask)

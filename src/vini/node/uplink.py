@@ -252,12 +252,18 @@ class Uplink:
                 raise error
 
     async def _watch(self, identity: Identity) -> None:
-        """Raises when the machine joins anew, or leaves; or when another rate of its uplink is to be told."""
+        """Raises when the machine joins anew, or leaves; or when another rate of its uplink is to be told, or that its
+        network interfaces are others."""
         rate, seen = settings.read(self._state).rate_mbit, None
+        looked = time.monotonic()
         while True:
             versions = identities.version(self._state), settings.version(self._state)
             if versions != seen:  # to read both each second would be a third of what an idle agent does
                 seen, now = versions, self._identity()
                 if (now != identity and not isinstance(now, str)) or settings.read(self._state).rate_mbit != rate:
+                    raise _Rejoined
+            if time.monotonic() - looked >= self._rhythm.interfaces:
+                looked, told = time.monotonic(), self._answers.told_interfaces
+                if told is not None and await asyncio.to_thread(self._answers.interfaces) != told:
                     raise _Rejoined
             await asyncio.sleep(self._rhythm.look)

@@ -108,6 +108,23 @@ class NodeRow(Row, frozen=True):
         )  # fmt: skip
 
 
+class InterfaceRow(Row, frozen=True):
+    """A network interface of a node's machine, as that said when it introduced itself last."""
+
+    node: str
+    name: str
+    mac: str  # "": it has none
+    mtu: int  # bytes
+    addresses: tuple[str, ...]  # with prefix lengths
+    speed_mbit: int  # 0: its kernel does not know it
+    primary: bool  # it has the address by which other nodes reach this one
+
+    @property
+    def key(self) -> str:
+        """By which they are in order."""
+        return f"{self.node} {self.name}"
+
+
 class Holder(Row, frozen=True):
     """What a node has of a slice, and how its clock goes."""
 

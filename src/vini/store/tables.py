@@ -134,6 +134,17 @@ nodes = Table(
     CheckConstraint("boot_state IN ('boot', 'safeboot', 'reinstall', 'disabled')", name="boot_state"),
 )
 
+interfaces = Table(  # of the machine itself, as its node said
+    "interfaces",
+    metadata,
+    _of("node_id", "nodes", primary_key=True),
+    Column("name", Text, primary_key=True),
+    _text("mac"),
+    Column("mtu", Integer, nullable=False),
+    _text("addresses"),  # with prefix lengths, sorted, with a space between two
+    Column("speed_mbit", Integer, nullable=False),  # 0: its kernel does not know it
+)
+
 slices = Table(
     "slices",
     metadata,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from vini.bus.messages.message import Message
 from vini.model import SliceSpec, SliverStatus, Value
 from vini.reach import FibEntry
+from vini.rules.interfaces import NodeInterface
 
 
 class Hello(Message, frozen=True):
@@ -26,6 +27,7 @@ class Greeting(Message, frozen=True):
     wireguard: str = ""  # its public key for encrypted tunnels, in base64; "": it can have none
     rate_mbit: float = 0.0  # 10**6 bit/s that slivers may send by its uplink together; 0: nobody said
     failing: tuple[str, ...] = ()  # a sentence of each part of the agent that failed lately
+    interfaces: tuple[NodeInterface, ...] = ()  # of the machine itself; to its central only
 
 
 class Accept(Message, frozen=True):

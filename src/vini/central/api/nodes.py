@@ -9,9 +9,9 @@ from fastapi import Depends, Response
 from vini.central.api.call import Asked, Cursor, Like, Limit, NodeName, paged
 from vini.central.api.describe import body, route, routes
 from vini.rules import Caller, Target, may, of_node
-from vini.rules.nouns import NodeRow, NodeWays, Way
+from vini.rules.nouns import InterfaceRow, NodeRow, NodeWays, Way
 from vini.rules.wishes import ChangeNode, Page
-from vini.store import latencies, nodes
+from vini.store import interfaces, latencies, nodes
 from vini.store.database import Tx
 
 router = routes("nodes")
@@ -55,6 +55,31 @@ def get_node(call: Asked, name: NodeName) -> Response:
     def ask(tx: Tx, caller: Caller) -> NodeRow:
         may(caller, "see node", Target("node", name))
         return call.connected([nodes.get(tx, name)])[0]
+
+    return call.read(ask)
+
+
+@route(router, "GET", "/nodes/{name}/interfaces", gives=Page[InterfaceRow])
+def list_interfaces_of_node(call: Asked, name: NodeName, limit: Limit = 100, cursor: Cursor = "") -> Response:
+    """The network interfaces of a node's machine, by name."""
+
+    def ask(tx: Tx, caller: Caller) -> Page[InterfaceRow]:
+        may(caller, "see node", Target("node", name))
+        nodes.number(tx, name)  # else there were just none
+        return paged(interfaces.some(tx, cursor or None, limit, name), "key")
+
+    return call.read(ask)
+
+
+@route(router, "GET", "/interfaces", gives=Page[InterfaceRow])
+def list_interfaces(
+    call: Asked, limit: Limit = 100, cursor: Cursor = "", node: Like = "", name: Like = ""
+) -> Response:  # fmt: skip
+    """The network interfaces of nodes' machines, by node and name."""
+
+    def ask(tx: Tx, caller: Caller) -> Page[InterfaceRow]:
+        may(caller, "see node", Target("node", "any"))
+        return paged(interfaces.some(tx, cursor or None, limit, node, name), "key")
 
     return call.read(ask)
 

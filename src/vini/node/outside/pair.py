@@ -18,9 +18,8 @@ from vini.node import netns, rtnl
 from vini.node.netlink import Socket
 from vini.node.outside import rules
 from vini.node.outside.record import Attached
-from vini.node.place import GROUP
+from vini.node.place import OUTSIDE_GROUP
 
-_GROUP = GROUP + 1
 _PATIENCE_S = 30.0  # for ip(8)
 _PROTOCOL = 87  # of the route: the topology's own are 86
 _METRIC = 4096  # every route of the slice's own comes first
@@ -72,7 +71,7 @@ def make(vif: Attached, pin: Path, mark: str, here: Seen | None) -> bool:
     new = not _is_pair(vif, pin, here)
     if new:
         remove(dev)
-        _ip(pin, [f"link delete {OUTSIDE} group {_GROUP}"], forgiving=True)
+        _ip(pin, [f"link delete {OUTSIDE} group {OUTSIDE_GROUP}"], forgiving=True)
         _add(o, dev, rules.gateway_mac(mark, o.ns), pin)
     _set(dev, _settings(vif))
     with netns.back_home():
@@ -154,7 +153,7 @@ def strays(mark: str) -> set[str]:
     """The slivers that the node has an end for, whatever is written down of that."""
     with Socket() as socket:
         links = [rtnl.seen_link(m) for m in socket.dump(rtnl.dump_links())]
-    return {x.alias for x in links if x.group == _GROUP and x.dev == rules.dev_name(mark, x.alias)}
+    return {x.alias for x in links if x.group == OUTSIDE_GROUP and x.dev == rules.dev_name(mark, x.alias)}
 
 
 def remnant(ns: str) -> Outside:
@@ -209,7 +208,7 @@ def seen() -> dict[str, Seen]:
 
 
 def _looked(socket: Socket) -> dict[str, Seen]:
-    links = [link for m in socket.dump(rtnl.dump_links()) if (link := rtnl.seen_link(m)).group == _GROUP]
+    links = [link for m in socket.dump(rtnl.dump_links()) if (link := rtnl.seen_link(m)).group == OUTSIDE_GROUP]
     cidrs: dict[int, set[str]] = {}
     for address in map(rtnl.seen_address, socket.dump(rtnl.dump_addresses()) if links else ()):
         cidrs.setdefault(address.index, set()).add(address.cidr)
@@ -230,7 +229,7 @@ def _is_pair(vif: Attached, pin: Path, here: Seen | None) -> bool:
 def _add(o: Outside, dev: str, gateway_mac: str, pin: Path) -> None:
     with netns.opened(Path("/proc/thread-self/ns/net")) as here, netns.opened(pin) as there, Socket() as socket:
         ends = (OUTSIDE, dev), (o.index, 0), (o.mac, gateway_mac)  # the kernel chooses only the second's index
-        (errno,) = socket.transact([rtnl.add_veth((there, here), *ends, group=_GROUP)])
+        (errno,) = socket.transact([rtnl.add_veth((there, here), *ends, group=OUTSIDE_GROUP)])
     if errno:
         raise DriverError(f"the kernel refused a pair of interfaces: {os.strerror(errno)}")
 

@@ -18,7 +18,7 @@ from vini.node import htb, rtnl, tc
 from vini.node.htb import SeenClass
 from vini.node.netlink import Socket
 from vini.node.outside import rules
-from vini.node.place import GROUP, Place
+from vini.node.place import GROUP, OURS, Place
 from vini.node.rtnl import SeenLink
 from vini.node.shares import classify
 from vini.node.shares.classify import BY_INTERFACE, EXEMPT, NONE, Number
@@ -27,7 +27,6 @@ from vini.node.shares.settings import UplinkSettings
 from vini.node.shares.tree import MAJOR, Class
 
 _GONE = frozenset({0, ENOENT, ENODEV, EINVAL})  # EINVAL: no hooks there
-_OURS = frozenset({GROUP, GROUP + 1})  # groups of interfaces that slices have in the node's namespace
 
 
 class Seen(Value, frozen=True):
@@ -74,7 +73,7 @@ class Uplink:
         out: dict[int, str] = {}
         for link in links:
             name = self._filter(socket, link.index) if link.index in hooked else ""
-            if name or (link.index in addressed and link.group not in _OURS):
+            if name or (link.index in addressed and link.group not in OURS):
                 out[link.index] = name
         return out
 
