@@ -9,6 +9,7 @@ from vini.store.database import Tx
 
 _UNDO = {
     "0020": ("DROP TABLE interfaces",),
+    "0019": ("DROP TABLE usage", "ALTER TABLE ended DROP COLUMN person"),
     "0018": ("ALTER TABLE nodes DROP COLUMN failing",),
     "0015": tuple(
         f"ALTER TABLE {table} DROP COLUMN disk_mb" for table in ("sites", "nodes", "specs", "uses", "takings")

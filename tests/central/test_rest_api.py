@@ -437,10 +437,7 @@ class TestBadInput:
             (b'{"login_base": "x", "latitude": 91}', "<= 90"),
             (b'{"login_base": "X Y"}', r"^The body .* login_base: A site's name has 1 to 20 small letters"),
             (b'{"login_base": "x", "nmae": "y"}', "unknown field `nmae`"),
-            (
-                b'{"login_base": "x", "name": "a\\u0000b"}',
-                r"^The body .* login_base: A site's name has 1 to 20 small letters",
-            ),
+            (b'{"login_base": "x", "name": "a\\u0000b"}', r"^The body .* name: This is to be one line"),
             (b'{"login_base": "x", "name": "\xff"}', "UTF-8"),
             (b'{"login_base": "x", "cores": NaN}', "malformed"),
             (b'{"nmae": ' + b"[" * 100_000, "unknown field|recursion|depth"),
@@ -457,7 +454,7 @@ class TestBadInput:
 
     def test_a_name_that_is_none_is_answered_by_what_one_looks_like(self, api):
         told = [
-            api("pi", "GET", "/slices/square/topology").json(),
+            api("pi", "GET", "/slices/square").json(),
             api("pi", "POST", "/slices", {"name": "square"}).json(),
         ]
         for answer in told:
