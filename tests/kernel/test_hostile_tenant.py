@@ -283,7 +283,7 @@ if how == "sent":  # where nobody has it open: it is on its way to him, and he d
     one, two = socket.socketpair()
     one.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [s.fileno()]))])
     s.close()
-if how == "mapped":  # nor here, and somebody else has a little one open
+if how == "mapped":  # nor here, and others have a little one open, time and again
     mmap = ctypes.CDLL(None).mmap
     mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
     mmap.restype = ctypes.c_void_p
@@ -291,6 +291,9 @@ if how == "mapped":  # nor here, and somebody else has a little one open
         raise SystemExit("not mapped")
     s.close()
     if os.fork() == 0:
+        os.closerange(0, 3)
+        while os.fork():
+            os.wait()
         s = ring(1)
         time.sleep({seconds})
         os._exit(0)
