@@ -117,6 +117,7 @@ def learn_path(place: Place) -> None:
     unit = _unit(place)
     if _is_unit(place) and unit.exists() and not unit.is_symlink() and _written_path(unit) != _path(unit):
         _write(place, unit)
+        _systemctl("daemon-reload")
 
 
 def _write(place: Place, unit: Path) -> None:
@@ -127,8 +128,6 @@ def _write(place: Place, unit: Path) -> None:
             f"The agent's systemd unit {unit} can't be written: {e.strerror}; make its directory writable, "
             "or use a place without a unit: VINI_MARK=mine."
         ) from e
-    _systemctl("enable", "--no-reload", unit.name)
-    _systemctl("daemon-reload")
 
 
 def start(place: Place) -> subprocess.Popen[bytes] | None:
@@ -159,6 +158,8 @@ def _start_unit(place: Place) -> None:
     old = not _is_as_written(place)
     if old:
         _write(place, unit)
+        _systemctl("enable", "--no-reload", unit.name)
+        _systemctl("daemon-reload")
     if old or not _is_active(unit):
         _systemctl("restart", unit.name)  # `start` would wait until systemd itself starts it again
 
