@@ -55,6 +55,20 @@ def test_limits_are_those_of_the_slivers_own_group_and_a_lifted_one_is_seen(plac
     assert limits.observed(place, free) == free
 
 
+def test_a_bound_of_sockets_that_is_refused_leaves_no_other_unset(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With version 1 the kernel refuses (EBUSY) one below what the sockets hold now."""
+    place, trees = Place("v", tmp_path / "run", tmp_path / "state"), {c: tmp_path / c for c in limits._CONTROLLERS}
+    monkeypatch.setattr(limits, "_trees", lambda: trees)
+    refused = trees["memory"] / "v/s.a" / limits._SOCKETS
+    refused.mkdir(parents=True)  # whose text can't be written
+    with pytest.raises(OSError):
+        limits.ensure(place, BOX)
+    files = [(file, text) for file, text in limits.files(place, BOX) if file != refused]
+    assert files and all(file.read_text() == text for file, text in files)
+
+
 @pytest.mark.needs_kernel("cgroup2_limits")
 def test_who_is_in_a_group_below_is_bound_by_them(place: Place) -> None:
     limits.ensure(place, BOX)

@@ -12,9 +12,10 @@ from experiment_network import SQUARE
 from vini import bus
 from vini.client import Client
 from vini.edit import set_cost, set_fault
-from vini.model import NotFound, Stale
-from vini.node import cgroup
+from vini.model import NotFound, Stale, Unsupported
+from vini.node import cgroup, probe
 from vini.node.place import Place
+from vini.topology import parse
 
 
 class _Deaf(Client):
@@ -49,6 +50,36 @@ def test_of_two_edits_at_once_none_is_lost(client):
         set_cost(SQUARE, "west", "north", 77), "south", "east", "silent"
     )
     assert [what for _, _, what, _ in client.store.events("square")] == ["fail", "cost", "put"]
+
+
+class _Asked(_Deaf):
+    """Notes what its agent, which knows of no containers, is asked."""
+
+    def __init__(self, place: Place):
+        super().__init__(place)
+        self.asked: list[object] = []
+
+    async def _ask(self, request, *_):
+        self.asked.append(type(request))
+        return bus.Lines(("step",))
+
+
+BOX = parse("name: box\nslivers: {a: {runtime: container}}")
+
+
+def test_an_agent_is_not_replaced_where_the_machine_can_do_more_and_still_too_little(client, monkeypatch):
+    able = _Asked(client.place)
+    monkeypatch.setattr(probe, "capabilities", lambda: frozenset({"tcpdump"}))
+    with pytest.raises(Unsupported):
+        asyncio.run(able.put(BOX))
+    assert (able.asked, able.topologies()) == ([], {})
+
+
+def test_to_foresee_replaces_no_agent(client, monkeypatch):
+    able = _Asked(client.place)
+    monkeypatch.setattr(probe, "capabilities", lambda: frozenset({"containers"}))
+    assert asyncio.run(able.foresee(BOX)) == ("step",)
+    assert able.asked == [bus.Foresee]
 
 
 class _Overtaken(_Deaf):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from vini.experiment import report
 from vini.experiment.conditions import Limits, judge, parse_stat
 from vini.experiment.lateness import Lateness
-from vini.experiment.probes import Counters, Iperf3, Ping, Udp
+from vini.experiment.probes import Counters, Iperf3, Ping, Udp, echoes, udpstream
 from vini.experiment.probes.capture import packets
 from vini.experiment.probes.counters import parse_counts
 from vini.experiment.probes.echoes import checksum, request
@@ -98,6 +98,38 @@ def test_udp_stream_lost_reordered_and_twice():
     found = Udp("a", "b", rate=100).summarise(rows)
     assert (found["sent"], found["lost"], found["duplicates"], found["reordered"]) == (5, 1, 1, 1)
     assert found["longest_gap_ms"] == pytest.approx(20) and found["longest_loss_run"] == 1
+
+
+def test_order_is_that_of_the_arrivals_and_not_of_their_stamps():
+    """A clock that is set back in between moves stamps, and no datagram."""
+    rows = join({n: n * 1_000_000 for n in range(4)}, [(1, 9_000_000), (2, 7_000_000), (0, 9_500_000)], 0.0)
+    assert [r["order"] for r in rows] == [2, 0, 1, None]
+    assert Udp("a", "b", rate=1000).summarise(rows)["reordered"] == 1
+
+
+@pytest.mark.parametrize("script", [echoes, udpstream])
+def test_who_is_put_aside_between_two_clocks_keeps_what_he_knew(script, monkeypatch):
+    class Time:
+        """Of 1 us for each look, and of 5 ms before some; CLOCK_REALTIME is 1000 s ahead."""
+
+        def __init__(self, *aside: int):
+            self.now, self.looks, self.aside = 0, 0, aside
+
+        def monotonic_ns(self) -> int:
+            self.now += 5_000_000 if self.looks in self.aside else 1_000
+            self.looks += 1
+            return self.now
+
+        def time_ns(self) -> int:
+            return self.monotonic_ns() + 10**12
+
+    for aside in (1, 2):
+        monkeypatch.setattr(script, "time", Time(aside))
+        assert script.ahead_now(77) == 77
+        monkeypatch.setattr(script, "time", Time(aside))
+        assert script.ahead_at_first() == 10**12
+    monkeypatch.setattr(script, "time", Time())
+    assert script.ahead_now(77) == 10**12
 
 
 def test_iperf3_lines():

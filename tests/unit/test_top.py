@@ -104,3 +104,33 @@ def test_pressure_is_read_as_the_kernel_writes_it_and_is_nothing_where_it_writes
     (tmp_path / "cpu.pressure").write_text(lines)
     (tmp_path / "io.pressure").write_text("")
     assert pressure.of_group(tmp_path) == {"cpu": 12.5}
+
+
+class _Client:
+    """Of one slice; at the second look there are two, and another that can't be read."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+
+    def unreadable(self) -> list[str]:
+        return ["old"]
+
+    def topologies(self) -> dict[str, Topology]:
+        return {name: Topology(name) for name in ("s", "t")[: self.looks + 1]}
+
+    def asked(self, name: str) -> Topology:
+        return self.topologies()[name]
+
+    async def loads(self, _: str) -> dict[str, SliverLoad]:
+        self.looks += 1
+        return {}
+
+
+def test_which_slice_is_looked_on_is_found_once(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("VINI_SLICE", raising=False)
+    views._look_on(_Client(), None, 3, 0.001, as_json=True)  # type: ignore[arg-type]
+    said = capsys.readouterr()
+    assert said.err.count("is left out") == 1
+    assert said.out.split() == ["[]"] * 3

@@ -165,11 +165,12 @@ def top_command(slice_: str | None, times: int, delay_s: float, as_json: bool) -
 
 def _look_on(client: Slices, slice_: str | None, times: int, delay_s: float, as_json: bool) -> None:
     counters = Counters(client)
-    before = asyncio.run(_sample(client, the_slice(client, slice_), counters))
+    topology = the_slice(client, slice_)
+    before = asyncio.run(_sample(client, topology, counters))
     shown = 0
     while not times or shown < times:
         time.sleep(delay_s)
-        topology = the_slice(client, slice_)  # a program may have come
+        topology = client.asked(topology.name)  # a program may have come
         now = asyncio.run(_sample(client, topology, counters))
         rows = _rates(topology, before, now)
         if as_json:

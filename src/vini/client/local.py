@@ -105,24 +105,27 @@ class Client(Slices):
                 self.store.put(topology, spec, _who(), what)
                 return spec
 
-        return await self._accept(await self._embedded(stored), progress)
+        def tried(greeting: bus.Greeting) -> None:
+            self._embed(self._lived_on(wanted()), greeting, 1)
 
-    async def _embedded(self, embedding: Callable[[bus.Greeting], SliceSpec]) -> SliceSpec:
-        """What it makes of the agent's greeting.  An agent looks once what the machine can do: where that is too little
-        and the machine can do more by now, because somebody followed our advice, another one takes its place."""
+        return await self._accept(await self._able(stored, tried), progress)
+
+    async def _able(
+        self, stored: Callable[[bus.Greeting], SliceSpec], tried: Callable[[bus.Greeting], None]
+    ) -> SliceSpec:
+        """What `stored` makes of the agent's greeting.  Where that can do too little, and this machine enough by now as
+        `tried` finds, because somebody followed our advice, another agent takes its place: each looks once."""
         greeting = await self.greeting()
         try:
-            return embedding(greeting)
+            return stored(greeting)
         except Unsupported:
-            from vini.node import probe  # it has much to import, and others need none of it
-
-            if not await asyncio.to_thread(probe.capabilities) - greeting.capabilities:
-                raise
+            tried(await _by_now(greeting))
             self._say("This machine can do more than when the agent was started; it is replaced, slices run on.")
+            service.learn_path(self.place)
             await self._ask(bus.Stop(greeting.pid))
             await self._until_gone(greeting.pid)
             self._greeting = None
-            return embedding(await self.greeting())
+            return stored(await self.greeting())
 
     def _lived_on(self, topology: Topology) -> Topology:
         before = self._before(topology.name) if topology.slivers else None
@@ -218,7 +221,11 @@ class Client(Slices):
         topology = self._lived_on(topology)
         if any(s.outside for s in topology.slivers.values()):
             outside.refuse(topology, self._before(topology.name), self.store.granted(topology.name))
-        spec = await self._embedded(lambda greeting: self._embed(topology, greeting, 1))
+        greeting = await self.greeting()
+        try:
+            spec = self._embed(topology, greeting, 1)
+        except Unsupported:
+            spec = self._embed(topology, await _by_now(greeting), 1)
         reply = await self._ask(bus.Foresee(spec))
         assert isinstance(reply, bus.Lines)
         return reply.lines
@@ -455,6 +462,13 @@ class Client(Slices):
         deadline = time.monotonic() + _START_TIMEOUT_S
         while _runs(pid) and time.monotonic() < deadline:
             await asyncio.sleep(0.01)
+
+
+async def _by_now(greeting: bus.Greeting) -> bus.Greeting:
+    """With what this machine can do now."""
+    from vini.node import probe  # it has much to import, and few need it
+
+    return replace(greeting, capabilities=greeting.capabilities | await asyncio.to_thread(probe.capabilities))
 
 
 def _runs(pid: int) -> bool:

@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,10 +19,11 @@ from vini.model import ViniError
 from vini.node.place import Place
 
 _UNITS = Path("/etc/systemd/system")
+_USUAL = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 
 
-def unit_text(place: Place, python: str) -> str:
-    """The unit file, systemd.unit(5), systemd.service(5).
+def unit_text(place: Place, python: str, path: Iterable[str] = _USUAL) -> str:
+    """The unit file, systemd.unit(5), systemd.service(5); `path`: the directories where its agent finds programs.
 
     KillMode=process: slivers live in cgroups of their own, but the link element in this one, and must outlive it.
     No limit of starts: an agent that gave up would leave slices unhealed.  Nothing here may be what slivers
@@ -39,6 +41,7 @@ StartLimitIntervalSec=0
 [Service]
 ExecStart={_quoted(python)} -m vini.node.serve
 Environment={_settings(place)}
+{_PATH}{_quoted(":".join(path))[1:]}
 Restart=always
 RestartSec=1
 KillMode=process
@@ -55,6 +58,9 @@ WantedBy=multi-user.target
 def _quoted(path: str) -> str:
     """One word of a unit file, also with spaces, its % no specifiers.  Quotes in a program's path systemd refuses."""
     return f'"{path.replace("%", "%%")}"'
+
+
+_PATH = 'Environment="PATH='
 
 
 def _settings(place: Place) -> str:
@@ -89,7 +95,39 @@ def _is_as_written(place: Place) -> bool:
     unit = _unit(place)
     if unit.is_symlink():  # masked, or somebody's own: his decision
         return True
-    return unit.exists() and unit.read_text() == unit_text(place, _python())
+    return unit.exists() and unit.read_text() == unit_text(place, _python(), _written_path(unit))
+
+
+def _written_path(unit: Path) -> list[str]:
+    lines = unit.read_text().splitlines() if unit.exists() else []
+    return next((p[len(_PATH) : -1].replace("%%", "%").split(":") for p in lines if p.startswith(_PATH)), [])
+
+
+def _path(unit: Path) -> list[str]:
+    """Where this process finds programs, and who wrote the unit before did; the usual places first.
+
+    What would not be one word of a unit file, or depends on the current directory, is left out.
+    """
+    own = [at for at in os.get_exec_path() if at.startswith("/") and at.isprintable() and not set(at) & set('"\\')]
+    return list(dict.fromkeys([*_USUAL, *_written_path(unit), *own]))
+
+
+def learn_path(place: Place) -> None:
+    """Have the service find, from its next start, the programs that this process finds."""
+    unit = _unit(place)
+    if _is_unit(place) and unit.exists() and not unit.is_symlink() and _written_path(unit) != _path(unit):
+        _write(place, unit)
+        _systemctl("daemon-reload")
+
+
+def _write(place: Place, unit: Path) -> None:
+    try:
+        unit.write_text(unit_text(place, _python(), _path(unit)))
+    except OSError as e:
+        raise ViniError(
+            f"The agent's systemd unit {unit} can't be written: {e.strerror}; make its directory writable, "
+            "or use a place without a unit: VINI_MARK=mine."
+        ) from e
 
 
 def start(place: Place) -> subprocess.Popen[bytes] | None:
@@ -119,13 +157,7 @@ def _start_unit(place: Place) -> None:
     unit = _unit(place)
     old = not _is_as_written(place)
     if old:
-        try:
-            unit.write_text(unit_text(place, _python()))
-        except OSError as e:
-            raise ViniError(
-                f"The agent's systemd unit {unit} can't be written: {e.strerror}; make its directory writable, "
-                "or use a place without a unit: VINI_MARK=mine."
-            ) from e
+        _write(place, unit)
         _systemctl("enable", "--no-reload", unit.name)
         _systemctl("daemon-reload")
     if old or not _is_active(unit):

@@ -29,6 +29,7 @@ HEADER = struct.Struct("!BBHHH")  # type, code, checksum, identifier, sequence
 NUMBER = struct.Struct("!Q")
 TIMESPEC = struct.Struct("qq")
 SO_TIMESTAMPNS = 35
+SURE_NS = 20_000
 
 
 class Ended(Exception):
@@ -72,18 +73,35 @@ def understand(packet: bytes, identifier: int, last: int) -> tuple[str, int, int
     return "u", last - ((last - sequence) & 0xFFFF), packet[8]
 
 
+def ahead() -> tuple[int, int]:
+    """How unsure, and by how much CLOCK_REALTIME is ahead of CLOCK_MONOTONIC, ns: one may be put aside in between."""
+    before, wall, after = time.monotonic_ns(), time.time_ns(), time.monotonic_ns()
+    return after - before, wall - (before + after) // 2
+
+
+def ahead_at_first() -> int:
+    return min(ahead() for _ in range(9))[1]
+
+
+def ahead_now(last: int) -> int:
+    unsure, found = ahead()
+    return found if unsure < SURE_NS else last
+
+
 def run(source: str, destination: str, every_s: float, size: int) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as sock:
         sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
         sock.bind((source, 0))
         identifier, number, start = os.getpid() & 0xFFFF, 0, time.monotonic_ns()
-        print("c", time.time_ns(), time.monotonic_ns(), flush=True)
+        by = ahead_at_first()
+        print("c", start + by, start, flush=True)
         while True:
             due = start + int(number * every_s * 1e9)
             while (left := (due - time.monotonic_ns()) / 1e9) > 0:
                 if select.select([sock], [], [], left)[0]:
-                    receive(sock, identifier, number)
+                    by = ahead_now(by)
+                    receive(sock, identifier, number, by)
             packet = request(identifier, number, size)
             now = time.monotonic_ns()
             try:
@@ -94,15 +112,14 @@ def run(source: str, destination: str, every_s: float, size: int) -> None:
             number += 1
 
 
-def receive(sock: socket.socket, identifier: int, number: int) -> None:
-    """Print what came; the kernel's stamp is used, so that our own scheduling does not count as delay."""
+def receive(sock: socket.socket, identifier: int, number: int, by: int) -> None:
+    """Print what came; the kernel's stamp is used, by which our own scheduling is no delay; `by`: see `ahead`."""
     packet, ancillary, _, sender = sock.recvmsg(65536, 64)
-    behind = time.time_ns() - time.monotonic_ns()
     arrived = time.monotonic_ns()
     for level, kind, stamp in ancillary:
         if level == socket.SOL_SOCKET and kind == SO_TIMESTAMPNS:
             seconds, nanos = TIMESPEC.unpack(stamp[: TIMESPEC.size])
-            arrived = seconds * 10**9 + nanos - behind
+            arrived = seconds * 10**9 + nanos - by
     if found := understand(packet, identifier, number - 1):
         what, answered, ttl = found
         print(what, answered, arrived, ttl if what == "r" else sender[0], flush=True)

@@ -21,8 +21,9 @@ class Udp(Probe, frozen=True):
     """Datagrams with sequence numbers from one sliver's loopback to another's.
 
     One row for each datagram sent: `delay_ms` null means that it never arrived.  `copies` counts
-    arrivals beyond the first.  Delays are one-way; between slivers on
-    two nodes they are as right as these nodes' clocks are known (`clocks` in the run's record).
+    arrivals beyond the first, `order` how many arrived before it, as they left the receiver's queue.
+    Delays are one-way; between slivers on two nodes they are as right as these nodes' clocks are known
+    (`clocks` in the run's record).
     """
 
     source: str
@@ -30,7 +31,13 @@ class Udp(Probe, frozen=True):
     rate: float = 100.0  # datagrams per second
     size: int = 200  # bytes of UDP payload, 16 at least
 
-    columns: ClassVar[dict[str, str]] = {"t": "float", "seq": "int", "delay_ms": "float", "copies": "int"}
+    columns: ClassVar[dict[str, str]] = {
+        "t": "float",
+        "seq": "int",
+        "delay_ms": "float",
+        "copies": "int",
+        "order": "int",
+    }
 
     def slivers(self) -> tuple[str, ...]:
         return (self.source, self.destination)
@@ -68,7 +75,7 @@ class Udp(Probe, frozen=True):
     def summarise(self, rows: list[Row]) -> dict[str, Any]:
         got = [r for r in rows if r["delay_ms"] is not None]
         arrivals = [r["t"] + r["delay_ms"] / 1000 for r in got]
-        delays = [r["delay_ms"] for r in sorted(got, key=lambda r: r["t"] + r["delay_ms"] / 1000)]
+        delays = [r["delay_ms"] for r in sorted(got, key=lambda r: r["order"])]
         gap, since = longest_gap(arrivals)
         return {
             "sent": len(rows),
@@ -102,18 +109,21 @@ async def _read(
 def join(sent: dict[int, int], arrived: list[tuple[int, int]], zero: float) -> list[Row]:
     """One row for each number sent (ns), with the delay of its first arrival (ns); pure."""
     first: dict[int, int] = {}
+    order: dict[int, int] = {}
     copies: dict[int, int] = {}
     for number, at in arrived:
         if number in first:
             copies[number] = copies.get(number, 0) + 1
         else:
             first[number] = at
+            order[number] = len(order)
     return [
         {
             "t": at / 1e9 - zero,
             "seq": number,
             "delay_ms": (first[number] - at) / 1e6 if number in first else None,
             "copies": copies.get(number, 0),
+            "order": order.get(number),
         }
         for number, at in sorted(sent.items())
     ]
@@ -122,7 +132,7 @@ def join(sent: dict[int, int], arrived: list[tuple[int, int]], zero: float) -> l
 def reordered(got: list[Row]) -> int:
     """How many arrived after one with a higher number (RFC 4737, type-P-reordered)."""
     count, highest = 0, -1
-    for row in sorted(got, key=lambda r: r["t"] + r["delay_ms"] / 1000):
+    for row in sorted(got, key=lambda r: r["order"]):
         count += row["seq"] < highest
         highest = max(highest, row["seq"])
     return count

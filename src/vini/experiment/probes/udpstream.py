@@ -22,6 +22,7 @@ import time
 STAMP = struct.Struct("!QQ")  # number, sending time in ns
 TIMESPEC = struct.Struct("qq")  # SCM_TIMESTAMPNS: s, ns of CLOCK_REALTIME at the kernel's receipt
 FLUSH_S = 0.2
+SURE_NS = 20_000
 
 
 class Ended(Exception):
@@ -32,13 +33,28 @@ def _end(*_: object) -> None:
     raise Ended
 
 
+def ahead() -> tuple[int, int]:
+    """How unsure, and by how much CLOCK_REALTIME is ahead of CLOCK_MONOTONIC, ns: one may be put aside in between."""
+    before, wall, after = time.monotonic_ns(), time.time_ns(), time.monotonic_ns()
+    return after - before, wall - (before + after) // 2
+
+
+def ahead_at_first() -> int:
+    return min(ahead() for _ in range(9))[1]
+
+
+def ahead_now(last: int) -> int:
+    unsure, found = ahead()
+    return found if unsure < SURE_NS else last
+
+
 def send(source: str, destination: str, port: int, rate: float, size: int) -> None:
     """Send at an even pace kept against the clock: a late datagram does not delay those after it."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind((source, 0))
         padding = bytes(size - STAMP.size)
         start, number, flushed = time.monotonic_ns(), 0, time.monotonic()
-        print("c", time.time_ns(), time.monotonic_ns())
+        print("c", start + ahead_at_first(), start)
         while True:
             due = start + int(number * 1e9 / rate)
             if (early := due - time.monotonic_ns()) > 0:
@@ -60,18 +76,19 @@ def receive(address: str, port: int) -> None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
         sock.setsockopt(socket.SOL_SOCKET, 35, 1)  # SO_TIMESTAMPNS
         sock.bind((address, port))
-        print("c", time.time_ns(), time.monotonic_ns())
+        by, now = ahead_at_first(), time.monotonic_ns()
+        print("c", now + by, now)
         print("ready", flush=True)
         flushed = time.monotonic()
         while True:
             if select.select([sock], [], [], FLUSH_S)[0]:
                 packet, ancillary, _, _ = sock.recvmsg(65536, 64)
-                behind = time.time_ns() - time.monotonic_ns()
+                by = ahead_now(by)
                 arrived = time.monotonic_ns()
                 for level, kind, stamp in ancillary:
                     if level == socket.SOL_SOCKET and kind == 35:
                         seconds, nanos = TIMESPEC.unpack(stamp[: TIMESPEC.size])
-                        arrived = seconds * 10**9 + nanos - behind
+                        arrived = seconds * 10**9 + nanos - by
                 if len(packet) >= STAMP.size:
                     number, sent = STAMP.unpack_from(packet)
                     sys.stdout.write(f"{number} {sent} {arrived}\n")

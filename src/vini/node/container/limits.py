@@ -226,10 +226,10 @@ def files(place: Place, o: Container) -> Iterator[tuple[Path, str]]:
         yield at["cpu"] / "cpu.cfs_period_us", str(period)
         yield at["cpu"] / "cpu.cfs_quota_us", quota or "-1"
         yield at["memory"] / "memory.limit_in_bytes", str(_pages(o.memory_mb))
-        yield at["memory"] / _SOCKETS, str(_pages(o.memory_mb))
         if o.memory_high_mb:
             yield at["memory"] / "memory.soft_limit_in_bytes", str(_pages(o.memory_high_mb))
         yield at["pids"] / "pids.max", str(o.pids)
+        yield at["memory"] / _SOCKETS, str(_pages(o.memory_mb))  # the last: refused (EBUSY) below what is held now
         return
     group = cgroup.of(place, o.ns)
     if o.cpu_reserved:
