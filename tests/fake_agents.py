@@ -56,6 +56,18 @@ async def eventually(check: Callable[[], T], within: float = 120.0) -> T:
     return found
 
 
+async def once_there(act: Callable[[], Awaitable[T]], within: float = 60.0) -> T:
+    """What comes of it when the node is connected: it may be changing its server, or starve on a busy machine."""
+    deadline = time.monotonic() + within
+    while True:
+        try:
+            return await act()
+        except bus.NodeAway:
+            if time.monotonic() > deadline:
+                raise
+        await asyncio.sleep(0.1)
+
+
 def spec(slice_: str, generation: int, *slivers: str, **fields: Any) -> SliceSpec:
     """One for a node, with some slivers; without, the slice's end."""
     return replace(spec_of(Topology(slice_, {n: Sliver(n) for n in slivers}), generation), **fields)

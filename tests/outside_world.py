@@ -101,7 +101,7 @@ class World:
             yield child
 
     def pings(self, sliver: str, to: str) -> bool:
-        return "1 received" in self.inside(sliver, "ping", "-c1", "-W1", to)
+        return "1 received" in self.inside(sliver, "ping", "-c1", "-W5", to)
 
     def silent(self, sliver: str, to: str) -> bool:
         """Whether no answer comes; one that would come is here in a fraction of this time."""

@@ -33,12 +33,22 @@ class Cluster:
         directory.chmod(0o755)
         if user := user_of_it():
             os.chown(directory, user.pw_uid, user.pw_gid)
+        try:
+            self._make()
+            self.start()
+        except BaseException:
+            with suppress(AssertionError, subprocess.SubprocessError):  # it may have begun all the same
+                self._end()
+            shutil.rmtree(directory)
+            raise
+
+    def _make(self) -> None:
         self._run("initdb", "-D", "data", "-A", "trust", "-U", "vini", "-E", "UTF8", "--no-sync", "--locale=C.UTF-8")
-        self.start()
 
     def start(self) -> None:
         """Also again after `kill`."""
         settings = "-c listen_addresses='' -c fsync=off -c autovacuum=off -c max_connections=200 -c shared_buffers=32MB"
+        settings += " -c max_wal_size=128MB -c min_wal_size=32MB"
         self._run("pg_ctl", "-D", "data", "-w", "-l", "log", "-o", f"{settings} -k {self._directory}", "start")
 
     def kill(self) -> None:
@@ -70,8 +80,11 @@ class Cluster:
             connection.execute(statement.encode())
 
     def stop(self) -> None:
-        self._run("pg_ctl", "-D", "data", "-w", "-m", "immediate", "stop")
+        self._end()
         shutil.rmtree(self._directory, ignore_errors=True)
+
+    def _end(self) -> None:
+        self._run("pg_ctl", "-D", "data", "-w", "-m", "immediate", "stop")
 
     def _run(self, program: str, *args: str) -> None:
         user = user_of_it()

@@ -34,6 +34,7 @@ def api(cluster) -> Api:
     return populated(database)
 
 
+@pytest.mark.takes(1500)
 def test_whatever_is_asked_is_answered_as_described(api):
     """Also with values that the description forbids: those are refused, in the one shape."""
     described = schemathesis.openapi.from_asgi("/v1/openapi.json", api.app)

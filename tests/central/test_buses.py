@@ -178,13 +178,14 @@ async def test_a_later_spec_waits_for_the_earlier_of_its_slice(central, tmp_path
 
 
 async def test_several_specs_of_one_slice_come_in_the_order_of_their_generations(central, tmp_path):
+    now = [time.time()]
     async with central(tmp_path) as c:
-        soon = time.time() + 0.3
-        c.desk.put("one", spec("s", 2, "a", "b", not_before=soon), spec("s", 1, "a"))
-        async with node(tmp_path / "n", c.admit("one")) as n:
-            await eventually(lambda: n.slivers() == {"s.a"})
+        c.desk.put("one", spec("s", 2, "a", "b", not_before=now[0] + 1000), spec("s", 1, "a"))
+        async with node(tmp_path / "n", c.admit("one"), clock=lambda: now[0]) as n:
+            await eventually(lambda: c.desk.holds("one", "s", 1) and "s" in n.ledgers.central.later)
+            assert n.slivers() == {"s.a"}
+            now[0] += 1000
             await eventually(lambda: c.desk.holds("one", "s", 2))
-            assert time.time() >= soon
             assert n.slivers() == {"s.a", "s.b"}
 
 
@@ -230,13 +231,14 @@ async def test_the_newer_connection_of_a_node_displaces_the_older(central, tmp_p
 
 
 async def test_a_node_that_is_dropped_is_cut_off_at_once_and_does_not_come_back(central, tmp_path):
-    async with central(tmp_path) as c, node(tmp_path / "n", c.admit("one")) as n:
+    at_once = replace(QUICK, beat=300.0)  # else the next look would cut it off, too
+    async with central(tmp_path, rhythm=at_once) as c, node(tmp_path / "n", c.admit("one")) as n:
         await eventually(c.hub.connected)
         started = time.monotonic()
         c.desk.nodes["one"] = replace(c.desk.nodes["one"], allowed=False, why="Node one is disabled by root.")
         c.hub.drop("one")
         await eventually(lambda: not c.hub.connected())
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 60
         await eventually(lambda: "Node one is disabled by root." in n.answers.uplink)
         c.desk.nodes["one"] = replace(c.desk.nodes["one"], allowed=True)
         await eventually(c.hub.connected)

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from fake_agents import QUICK, Central, Engine, central, eventually, no_engine, node, spec, typed
+from fake_agents import QUICK, Central, Engine, central, eventually, no_engine, node, once_there, spec, typed
 
 from vini import bus
 from vini.bus import engine, frames, subjects
@@ -195,13 +195,16 @@ async def test_any_central_asks_any_node_and_one_of_them_attends_to_it(tmp_path)
         await eventually(lambda: sum(bool(v.attendance) for b in (c.hub, other) for v in b._visits.values()) == 4)
         for b in (c.hub, other):
             for n in names:
-                assert (await b.ask(n, bus.Hello())).node == n
+                assert (await once_there(lambda b=b, n=n: b.ask(n, bus.Hello()))).node == n
                 c.desk.put(n, spec("s", 1, "a"))
             b.wake(names)  # whichever it is: those who attend hear of it
         await eventually(lambda: all(n.slivers() == {"s.a"} for n in nodes.values()))
         for b in (c.hub, other):
-            said = [m async for m in b.run("a", bus.Run("s.a", ("echo", "hi")), typed())]
-            assert said == [bus.Output(1, b"hi\n"), bus.Exited(0)]
+
+            async def said(b: NatsBus = b) -> list[Any]:
+                return [m async for m in b.run("a", bus.Run("s.a", ("echo", "hi")), typed())]
+
+            assert await once_there(said) == [bus.Output(1, b"hi\n"), bus.Exited(0)]
         for generation, b in enumerate((c.hub, other), 2):
             for n in names:
                 c.desk.put(n, spec("s", generation, "a", f"b{generation}"))

@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
-from fake_agents import Central, eventually, no_engine, node, spec
+from fake_agents import Central, eventually, no_engine, node, once_there, spec
 from msgspec.structs import replace
 
 from vini import bus
@@ -160,7 +160,7 @@ async def test_one_of_two_servers_is_killed_and_nothing_is_lost(tmp_path, monkey
             assert all(n.slivers() == {"s.a", f"s.b{generation}"} for n in held.values())
             await eventually(lambda: c.hub.connected() == set(names), 90)
             for name in names:
-                assert (await c.hub.ask(name, bus.Hello())).node == name
+                assert (await once_there(lambda n=name: c.hub.ask(n, bus.Hello()))).node == name
             server.start()
 
         await eventually(lambda: calls)  # the leaf node's server was among them: it came to another one

@@ -74,6 +74,7 @@ def test_steps_are_read_from_the_page() -> None:
 
 
 @pytest.mark.root
+@pytest.mark.takes(960)
 @pytest.mark.needs("frr")
 @pytest.mark.needs("bird")
 def test_the_tutorial_does_what_it_says(own: OwnPlace, tmp_path_factory: pytest.TempPathFactory) -> None:

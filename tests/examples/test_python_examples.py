@@ -25,6 +25,7 @@ SAYS = {
     "delay_sweep.py": r"(\d+ ms one way: left -> right: [\d.]+ Mbit/s .*\n){4}(.*\n)*.*delay_ms(.*\n)*.*mbit",
 }
 NEEDS = {"triangle.py": ["bird"], "abilene_failure.py": ["frr"], "delay_sweep.py": ["iperf3"]}
+MEASURES = {"delay_sweep.py"}
 
 
 def test_every_example_is_tested():
@@ -32,7 +33,13 @@ def test_every_example_is_tested():
 
 
 @pytest.mark.root
-@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.needs(*NEEDS[n])) for n in SAYS])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(n, marks=[pytest.mark.needs(*NEEDS[n]), *([pytest.mark.alone] if n in MEASURES else [])])
+        for n in SAYS
+    ],
+)
 def test_example(name, own):
     argv = [sys.executable, str(FOLDER / name)]
     done = subprocess.run(argv, env={**os.environ, **own.environment}, capture_output=True, text=True, timeout=240)

@@ -108,7 +108,7 @@ def test_a_slice_over_two_nodes(line: Testbed) -> None:
     assert held == {"n1": {"home_line.a", "home_line.c"}, "n2": {"home_line.b", "home_line.d"}}
     status = json.loads(line.vini("status", "-s", SLICE, "--json"))[0]
     assert (status["converged"], [s["state"] for s in status["slivers"]]) == (True, ["ready"] * 4)
-    assert pings(line)
+    eventually(lambda: pings(line))
     assert "not answered" not in line.vini("ping", "-s", SLICE, "--all")
     assert line.vini("exec", "-s", SLICE, "b", "--", "sh", "-c", "echo $VINI_SLIVER; exit 7", check=False) == (
         "home_line.b\n"
@@ -134,7 +134,7 @@ def test_a_slice_over_two_nodes(line: Testbed) -> None:
 def test_a_sliver_that_moves_to_the_other_node_takes_its_links_along(line: Testbed) -> None:
     line.vini("up", str(written(line, LINE.replace("c: {node: n1}", "c: {node: n2}"))), "--slice", SLICE)
     assert line.hosts["n1"].slivers() == {"home_line.a"}
-    assert pings(line)
+    eventually(lambda: pings(line))
 
 
 def test_a_node_that_is_drained_keeps_what_it_has_and_gets_nothing_new(line: Testbed) -> None:
@@ -144,7 +144,7 @@ def test_a_node_that_is_drained_keeps_what_it_has_and_gets_nothing_new(line: Tes
         line.vini("up", "--generate", "line:3", "--slice", "home_more")
         assert line.hosts["n2"].slivers("home_more") == set()
         assert len(line.hosts["n1"].slivers("home_more")) == 3
-        assert pings(line)
+        eventually(lambda: pings(line))
     finally:
         line.vini("node", "enable", "n2")
         line.vini("slice", "delete", "home_more", check=False)

@@ -96,7 +96,7 @@ def passes(host: Host, since: int) -> list[int]:
 
 def test_a_node_that_is_cut_off_ends_slices_on_time_and_catches_up_in_one_pass(line: Testbed) -> None:
     n1, n2 = line.hosts.values()
-    until = short_lived(line, 8.0)
+    until = short_lived(line, 30.0)
     assert n1.slivers(SHORT.name) == {"home_short.x"}
     n1.cut()
     try:
@@ -123,7 +123,7 @@ def test_a_node_that_is_cut_off_ends_slices_on_time_and_catches_up_in_one_pass(l
 def test_a_disk_from_the_past_brings_nothing_back(line: Testbed) -> None:
     """A slice that was ended since, one that has expired since, and one that is another one since."""
     n1 = line.hosts["n1"]
-    until = short_lived(line, 6.0)
+    until = short_lived(line, 30.0)
     create(line, "home_ended")
     line.put(msgspec.structs.replace(SHORT, name="home_ended"))
     image = line.directory / "image"

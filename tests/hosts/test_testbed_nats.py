@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import shutil
 import sys
 import time
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from own_place import eventually
-from test_testbed_chaos import SLICE, TOPOLOGY, Victim, chaos, victims
+from test_testbed_chaos import SLICE, TOPOLOGY, Victim, chaos, seeded, victims
 from testbed import Testbed, testbed
 
 from vini import edit
@@ -51,8 +50,7 @@ def test_any_central_serves_any_node_and_who_is_killed_loses_nothing(
     """In few rounds the engine is always among them; in many, all of it is as often as anybody."""
     asked = request.config.getoption("--chaos-rounds")
     rounds, always = (asked, "") if asked else (_ROUNDS, "engine")
-    seed = request.config.getoption("--chaos-seed") or random.randrange(1, 1 << 31)
-    print(f"--chaos-rounds {rounds} --chaos-seed {seed}")
+    rng = seeded(request.config, rounds)
     bed.put(TOPOLOGY, "up")
     bed.converged(SLICE)
     n1, n2 = bed.hosts.values()
@@ -84,7 +82,7 @@ def test_any_central_serves_any_node_and_who_is_killed_loses_nothing(
             *victims(bed, cluster), Victim("other central", other.kill, other.start),
             Victim("engine", bed.engine.kill, bed.engine.start),
         ]  # fmt: skip
-        chaos(bed, every, rounds, random.Random(seed), always, other)
+        chaos(bed, every, rounds, rng, always, other)
 
         bed.vini("node", "disable", "n2")
         eventually(lambda: "An administrator has disabled it" in n2.uplink())

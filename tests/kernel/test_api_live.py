@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from own_place import OwnPlace, eventually
+from own_place import OwnPlace, eventually, unspoilt
 
 from vini import AsyncNetwork, CommandFailed, Network, ViniError
 from vini.experiment.probes import Path as PathProbe
@@ -180,7 +180,7 @@ def test_shape(net):
     assert net.ping("a", "b", count=3).median_ms >= 40
     net.shape("a", "b", delay="0ms")
     net.shape("a", "b", one_way=True, delay="20ms")
-    assert 20 <= min(net.ping("a", "b", count=10).rtts_ms) < 40
+    assert unspoilt(lambda: min(net.ping("a", "b", count=10).rtts_ms), lambda found: found < 40) >= 20
     net.shape("a", "b", delay="0ms")
 
 

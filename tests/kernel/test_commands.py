@@ -231,8 +231,8 @@ def test_a_run_is_made_compared_and_leaves_no_slice(sh):
 
 
 def measuring(sh: Shell, *options: str) -> subprocess.Popen[str]:
-    """A run of a minute that has come to t = 0."""
-    (sh.directory / "x.yaml").write_text("topology: tri.yaml\nduration: 60s\ncalm: 0s\nprobes: {r: {routes: }}\n")
+    """A run of ten minutes that has come to t = 0."""
+    (sh.directory / "x.yaml").write_text("topology: tri.yaml\nduration: 600s\ncalm: 0s\nprobes: {r: {routes: }}\n")
     process = sh.start("run", "x.yaml", *options)
     assert process.stderr is not None
     assert any("t = 0" in text for text in process.stderr)
@@ -249,7 +249,7 @@ def test_a_run_has_its_slice_alone_and_tells_what_others_did_to_it(sh):
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 1
     found = json.loads(out)
-    assert found["measured_s"] < 50 and not found["trustworthy"]
+    assert found["measured_s"] < 500 and not found["trustworthy"]
     actions = [e["action"] for e in found["events"]]
     assert actions.count("foreign") == 2 and "agent" in actions
     assert any(", link " in reason for reason in found["reasons"])

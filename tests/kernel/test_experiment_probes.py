@@ -14,6 +14,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 
 from experiment_network import FakeNetwork, link, routers  # noqa: E402
+from own_place import unspoilt  # noqa: E402
 
 from vini.experiment.actions import Exec  # noqa: E402
 from vini.experiment.conditions import Limits  # noqa: E402
@@ -99,20 +100,23 @@ def test_cut_is_seen_by_ping_and_udp(pair, tmp_path):
 
 
 def test_udp_counts_exactly(pair, tmp_path):
-    found = measure(pair, tmp_path, 2.0, gap=Udp("a", "b", 500.0, 100))["probes"]["gap"]
-    assert found["notes"] == []
-    statistics = found["statistics"]
-    assert statistics["lost"] == statistics["duplicates"] == statistics["reordered"] == 0
-    assert 100 < statistics["sent"] <= 1001
-    assert 0 < statistics["median_ms"] < 100
+    def good(found: dict) -> bool:
+        statistics = found["statistics"]
+        assert statistics["duplicates"] == 0 and statistics["sent"] <= 1001
+        whole = found["notes"] == [] and statistics["lost"] == statistics["reordered"] == 0
+        return whole and statistics["sent"] > 100 and 0 < statistics["median_ms"] < 100
+
+    unspoilt(lambda: measure(pair, tmp_path, 2.0, gap=Udp("a", "b", 500.0, 100))["probes"]["gap"], good)
 
 
 def test_iperf3_reports_the_receivers_intervals(pair, tmp_path):
     wish = Iperf3("a", "b", window=16384, every_s=0.2, rate_mbit=20)
-    found = measure(pair, tmp_path, 3.0, tcp=wish)["probes"]["tcp"]
-    assert found["notes"] == []
-    assert found["statistics"]["intervals"] >= 2
-    assert 5 < found["statistics"]["goodput_mbit_s"] < 30
+
+    def good(found: dict) -> bool:
+        assert found["notes"] == []
+        return found["statistics"]["intervals"] >= 2 and 5 < found["statistics"]["goodput_mbit_s"] < 30
+
+    unspoilt(lambda: measure(pair, tmp_path, 3.0, tcp=wish)["probes"]["tcp"], good)
 
 
 def test_traceroute_capture_and_counters(pair, tmp_path):

@@ -57,14 +57,14 @@ def test_nothing_leaves_that_nobody_granted(world):
 
 def test_what_is_granted_passes_from_the_nodes_address_and_answers_come_back(granted):
     with granted.listening(7, socket.SOCK_STREAM) as listener:
-        client = 'import socket; s = socket.create_connection(("5.5.5.5", 7), 5); s.send(b"x"); print(s.recv(9))'
+        client = 'import socket; s = socket.create_connection(("5.5.5.5", 7), 60); s.send(b"x"); print(s.recv(9))'
         argv = ["nsenter", f"--net={granted.own.place.pin('v.a')}", "--", sys.executable, "-c", client]
         started = subprocess.Popen(argv, stdout=subprocess.PIPE)
         accepted, (address, _) = listener.accept()
         with accepted:
             assert address == NODE
             accepted.send(accepted.recv(9) + b"y")
-        assert started.communicate(timeout=10)[0] == b"b'xy'\n"
+        assert started.communicate(timeout=60)[0] == b"b'xy'\n"
 
 
 def test_only_granted_places_ports_and_protocols(world):

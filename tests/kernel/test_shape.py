@@ -417,7 +417,7 @@ def test_jitter_reorders_only_where_it_may(bench: Bench, flow: Flow) -> None:
 
 
 def test_some_overtake(bench: Bench, flow: Flow) -> None:
-    bench.ensure(bench.asked("a", "b", Impairment(delay_ms=300, reorder=0.1)))
+    bench.ensure(bench.asked("a", "b", Impairment(delay_ms=3000, reorder=0.1)))
     n = 1000
     for _ in range(20):
         began = time.monotonic()
@@ -425,9 +425,9 @@ def test_some_overtake(bench: Bench, flow: Flow) -> None:
         took = time.monotonic() - began
         got = flow.numbers(n)
         assert sorted(got) == list(range(n))
-        if took < 0.2:  # all had left before the first delayed one came; else there is more than one such place
+        if took < 2:  # all had left before the first delayed one came; else there is more than one such place
             break
-    assert took < 0.2, "this machine is too busy to send a thousand packets at once"
+    assert took < 2, "this machine is too busy to send a thousand packets at once"
     late = [x for i, x in enumerate(got) if i and x < got[i - 1]]  # where the others begin
     assert len(late) == 1
     early = got[: got.index(late[0])]
@@ -723,15 +723,19 @@ def test_kill_is_seen_and_healed_and_faults_hold_meanwhile(bench: Bench, flow: F
     assert flow.numbers(5) == list(range(5, 10))
 
 
-def test_a_hang_of_both_processes_is_seen_and_healed_and_faults_hold_meanwhile(bench: Bench, flow: Flow) -> None:
+def test_a_hang_of_both_processes_is_seen_and_healed_and_faults_hold_meanwhile(
+    bench: Bench, flow: Flow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waits nowhere with the patience that there is for an element that is at work."""
     want, silent, state = one_delayed_one_silent(bench)
+    monkeypatch.setattr(Element.__init__, "__defaults__", (300.0,))
     for process in ("pid", "worker"):
         os.kill(state[process], signal.SIGSTOP)
     began = time.monotonic()
     assert bench.observed() == {bench.shape("a", "b", drop=True), bench.shape("c", "d", drop=True)}
     bench.ensure(want, silent)
     assert bench.observed() == {want, silent}
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 60
     flow.send(range(5))
     assert flow.numbers(5) == list(range(5))
 

@@ -70,9 +70,9 @@ def test_ctrl_c_in_the_middle_leaves_nothing() -> None:
     children = fleet_processes.children(process.pid)
     assert len(children) >= 2
     process.send_signal(signal.SIGINT)
-    process.wait(60)
+    process.wait(120)
     assert left() == []
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 120
     while any(Path(f"/proc/{pid}").exists() for pid in children):
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
 from collections import Counter
 
 import pytest
@@ -380,15 +379,13 @@ def test_what_a_sliver_takes_is_what_was_measured_rounded_up():
 
 
 def test_five_hundred_slivers_on_a_thousand_nodes_leave_most_links_inside():
-    """Its time is told by the benchmark; here only that it ends within what a busy machine may need."""
+    """Its time is told by the benchmark."""
     slivers = {f"x{i}-{j}": Sliver(f"x{i}-{j}", routing=FRR) for i in range(20) for j in range(25)}
     down = [Link((End(f"x{i}-{j}"), End(f"x{i + 1}-{j}"))) for i in range(19) for j in range(25)]
     right = [Link((End(f"x{i}-{j}"), End(f"x{i}-{j + 1}"))) for i in range(20) for j in range(24)]
     topology = Topology("s", slivers, (*down, *right))
     nodes = [Node(f"n{i}", ABLE, address=f"10.0.{i >> 8}.{i & 255}", cores=8.0, memory_mib=350) for i in range(1000)]
-    started = time.monotonic()
     placed = place(topology, nodes, {}, {})
-    assert time.monotonic() - started < 60
     assert len(set(placed.values())) <= 25
     assert len(crossing(topology, placed)) < len(topology.links) / 3
 
