@@ -56,6 +56,15 @@ def test_packets_cross_as_long_as_its_mtu_and_tcp_learns_that(tmp_path_factory: 
 
 
 @pytest.mark.needs("element")
+def test_the_first_number_that_a_testbed_gives_is_as_good(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """By its index no pair is taken for the TAP of an interface that each namespace has."""
+    with contained_pair("IPv4", tmp_path_factory) as pair:
+        pair.first = 1
+        pair.up(middle(impairment=Impairment(delay_ms=5)))
+        eventually(lambda: pair.pings("a", "d"))
+
+
+@pytest.mark.needs("element")
 def test_shapes_and_faults_hold_on_it(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Also for what is sent past the vif's queue (packet(7), PACKET_QDISC_BYPASS)."""
     with contained_pair("IPv4", tmp_path_factory) as pair:

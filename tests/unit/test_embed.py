@@ -59,6 +59,7 @@ from vini.model import (
     Wireguard,
     is_sliver,
 )
+from vini.node import bpf
 from vini.placement import crossing
 from vini.plan import in_order, plan
 from vini.plugins.intent import originated
@@ -573,6 +574,7 @@ def test_no_container_has_a_tunnel_in_its_network_but_one_that_leads_nowhere_els
             (twin,) = (
                 t for t in spec.objects if isinstance(t, Tunnel) and t.ns == end.ns and t.index == end.index ^ TWIN
             )
+            assert not (end.index | twin.index) & bpf.TAP_BIT
             crossing = {i.dev for i in spec.objects if isinstance(i, Interface) and i.ns == end.ns and i.crosses}
             assert {end.dev, twin.dev} <= crossing
 
