@@ -9,10 +9,13 @@ from contextlib import contextmanager
 import pytest
 from msgspec.structs import replace
 from own_place import eventually
-from two_hosts import PLACED, Pair, connected, learns_mtu, line, pair_over, tcp
+from two_hosts import PLACED, Host, Pair, connected, learns_mtu, line, pair_over, tcp
 
-from vini.model import Impairment, Interface, Topology
+from vini import embed as embedding
+from vini.model import Impairment, Interface, Shape, Topology
 from vini.node import netns
+from vini.node.drivers.exits import Exits
+from vini.plugins.wires import wires
 
 pytestmark = [pytest.mark.root, pytest.mark.needs("cgroup2", "vxlan", "ping", "containers")]
 
@@ -106,6 +109,43 @@ def _past_the_queue(pair: Pair) -> int:
                 found += ear.recv(2048) == frame
             except BlockingIOError:
                 return found
+
+
+@pytest.mark.needs("element")
+def test_a_link_that_agents_before_this_one_made_is_made_anew(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its tunnel was in the container, held by exits, and has the same number now."""
+    shaped = middle(impairment=Impairment(delay_ms=5))
+    with contained_pair("IPv4", tmp_path_factory) as pair:
+        with monkeypatch.context() as patch:
+            patch.setattr(embedding, "wires", lambda *of: wires(*of[:-1], ()))
+            pair.up(shaped)
+        one = pair.hosts["one"]
+        old = {(o.ns, o.dev): o for o in one.tunnels()}
+        assert set(old) == {("v.b", "to-c")} and "vini_exit" in exits(one)
+        as_an_agent_does(pair, shaped, 2)
+        assert exits(one) == ""
+        for generation, topology in enumerate((shaped, middle()), 3):
+            with netns.inside(one.path):  # as an agent left it that forgot them
+                assert Exits(one.own.place).ensure([Shape(*vif, "element") for vif in old], old) == {}
+            with pytest.raises(AssertionError):
+                one.is_as_asked()
+            as_an_agent_does(pair, topology, generation)
+            assert exits(one) == ""
+
+
+def as_an_agent_does(pair: Pair, topology: Topology, generation: int) -> None:
+    """Pass after pass: a vif that was made anew has its Shape when the element has heard of the old one's end."""
+    vnis = {"b--c": pair.first}
+    specs = embedding.embed(topology, [h.node for h in pair.hosts.values()], generation, placed=PLACED, vnis=vnis)
+    for host in pair.hosts.values():
+        eventually(lambda h=host: h.one_pass(specs[h.name]) == {} and h.is_as_asked())
+    assert pair.pings("a", "d") and pair.pings("d", "a")
+
+
+def exits(host: Host) -> str:
+    return host.inside("sh", "-c", "tc filter show dev eth0 egress")
 
 
 BY_HIM = (
