@@ -565,7 +565,7 @@ def test_no_container_has_a_tunnel_in_its_network_but_one_that_leads_nowhere_els
         tenants = {o.ns for o in spec.objects if isinstance(o, Netns) and o.tenant}
         assert all(o.through for o in spec.objects if isinstance(o, Vxlan) and o.ns in tenants)
         assert not [o for o in spec.objects if isinstance(o, Gretap) and o.ns in tenants]
-        shaped = {(o.ns, o.dev) for o in spec.objects if isinstance(o, Shape) and not o.drop}
+        shaped = {(o.ns, o.dev) for o in spec.objects if isinstance(o, Shape)}
         gates = {(o.peer_ns, o.peer_dev) for o in spec.objects if isinstance(o, Gate) and not is_sliver(o.ns)}
         pairs = [o for o in spec.objects if isinstance(o, Veth) and not all(map(is_sliver, o.slivers))]
         assert shaped & {(e.ns, e.dev) for o in pairs for e in o.ends} <= gates
