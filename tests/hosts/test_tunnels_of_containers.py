@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from operator import ge
 
 import pytest
 from msgspec.structs import replace
@@ -12,9 +13,11 @@ from own_place import eventually
 from two_hosts import PLACED, Host, Pair, connected, learns_mtu, line, pair_over, tcp
 
 from vini import embed as embedding
-from vini.model import Impairment, Interface, Shape, Topology
+from vini.model import Impairment, Interface, Shape, SliceSpec, Topology
 from vini.node import netns
 from vini.node.drivers.exits import Exits
+from vini.node.usage import look
+from vini.node.usage.meter import HERE, metered
 from vini.plugins.wires import wires
 
 pytestmark = [pytest.mark.root, pytest.mark.needs("cgroup2", "vxlan", "ping", "containers")]
@@ -148,6 +151,34 @@ def as_an_agent_does(pair: Pair, topology: Topology, generation: int) -> None:
 
 def exits(host: Host) -> str:
     return host.inside("sh", "-c", "tc filter show dev eth0 egress")
+
+
+@pytest.mark.needs("element")
+def test_what_he_used_is_counted_where_he_can_not_reach_it(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Also if he takes his vif away before each look; and not what the Gate kept back."""
+    with contained_pair("IPv4", tmp_path_factory) as pair:
+        pair.up(middle("b", impairment=Impairment(delay_ms=5)))
+        one = pair.hosts["one"]
+        assert ", 50 received" in pair.enter("b", "ping", "-c50", "-i0.01", "-s1000", pair.address("c"))
+        before = used(one)
+        assert min(before) > 50 * 1000
+        with netns.inside(pair.of("b")[1]), socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as mouth:
+            mouth.bind(("to-c", 0))
+            mouth.setsockopt(263, 20, 1)  # SOL_PACKET, PACKET_QDISC_BYPASS
+            for _ in range(200):
+                mouth.send(b"\xff" * 6 + b"\x02" + bytes(5) + b"\x88\xb5" + bytes(1000))
+        assert pair.pings("b", "c")  # what was sent before has arrived
+        assert used(one)[1] < before[1] + 200 * 1000
+        pair.enter("b", "ip", "link", "delete", "to-c")
+        assert all(map(ge, used(one), before))
+
+
+def used(host: Host) -> tuple[int, int]:
+    """Bytes that b got and sent by tunnels, as its meter finds them."""
+    of = metered(SliceSpec("v", host.name, 1, host.want), HERE)
+    seen = look.look(host.own.place, {"v.b": of["v.b"].tunnels})["v.b"].counters
+    bytes_in, bytes_out = zip(*(n for name, n in seen.items() if name.startswith("tunnel ")), strict=True)
+    return sum(bytes_in), sum(bytes_out)
 
 
 BY_HIM = (
