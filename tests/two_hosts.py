@@ -75,13 +75,14 @@ class Pair:
 
     def __init__(self, hosts: Mapping[str, Host], version: str):
         self.hosts, self.version = hosts, version
+        self.first = 100  # number of a tunnel
         self.topology = line()
         self.placed: Mapping[str, str] = PLACED
 
     def up(self, topology: Topology, placed: Mapping[str, str] = PLACED, generation: int = 1) -> None:
         """Everything of a topology is there on both."""
         self.topology, self.placed = topology, placed
-        vnis = {name: 100 + i for i, name in enumerate(placement.crossing(topology, placed))}
+        vnis = {name: self.first + i for i, name in enumerate(placement.crossing(topology, placed))}
         specs = embed(topology, [h.node for h in self.hosts.values()], generation, placed=placed, vnis=vnis, port=PORT)
         for host in self.hosts.values():
             assert (failures := host.one_pass(specs.get(host.name))) == {}, failures

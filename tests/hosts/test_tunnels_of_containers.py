@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from operator import ge
 
 import pytest
 from msgspec.structs import replace
 from own_place import eventually
-from two_hosts import PLACED, Pair, connected, learns_mtu, line, pair_over, tcp
+from two_hosts import PLACED, Host, Pair, connected, learns_mtu, line, pair_over, tcp
 
-from vini.model import Impairment, Interface, Topology
+from vini import embed as embedding
+from vini.model import Impairment, Interface, Shape, SliceSpec, Topology
 from vini.node import netns
+from vini.node.drivers.exits import Exits
+from vini.node.usage import look
+from vini.node.usage.meter import HERE, metered
+from vini.plugins.wires import wires
 
 pytestmark = [pytest.mark.root, pytest.mark.needs("cgroup2", "vxlan", "ping", "containers")]
 
@@ -56,6 +62,15 @@ def test_packets_cross_as_long_as_its_mtu_and_tcp_learns_that(tmp_path_factory: 
 
 
 @pytest.mark.needs("element")
+def test_the_first_number_that_a_testbed_gives_is_as_good(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """By its index no pair is taken for the TAP of an interface that each namespace has."""
+    with contained_pair("IPv4", tmp_path_factory) as pair:
+        pair.first = 1
+        pair.up(middle(impairment=Impairment(delay_ms=5)))
+        eventually(lambda: pair.pings("a", "d"))
+
+
+@pytest.mark.needs("element")
 def test_shapes_and_faults_hold_on_it(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Also for what is sent past the vif's queue (packet(7), PACKET_QDISC_BYPASS)."""
     with contained_pair("IPv4", tmp_path_factory) as pair:
@@ -69,27 +84,29 @@ def test_shapes_and_faults_hold_on_it(tmp_path_factory: pytest.TempPathFactory) 
         assert _past_the_queue(pair) == 3
         pair.up(middle(fault="silent"), generation=3)
         assert not pair.pings("a", "d")
-        pair.up(middle(fault="carrier"), generation=4)
+        assert _past_the_queue(pair, lambda: pair.up(middle(), generation=4)) == 0
+        pair.up(middle(fault="carrier"), generation=5)
         assert not pair.pings("a", "d")
-        pair.up(middle(), generation=5)
+        pair.up(middle(), generation=6)
         eventually(lambda: pair.pings("a", "d"))
 
 
-def _past_the_queue(pair: Pair) -> int:
-    """How many of three such frames from b come out at c."""
+def _past_the_queue(pair: Pair, then: Callable[[], None] = lambda: None) -> int:
+    """How many of three such frames from b come out at c, before all filters there; `then` lets pings pass."""
     (_, source), (_, sink) = pair.of("b"), pair.of("c")
     frame = b"\xff" * 6 + b"\x02" + bytes(5) + b"\x88\xb5" + b"past the queue".ljust(46, b"\0")  # IEEE 802 experimental
     with netns.inside(sink):
-        ear = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x88B5))
+        ear = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))  # ETH_P_ALL
     with netns.inside(source):
         mouth = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
     with ear, mouth:
-        ear.bind(("to-b", 0x88B5))
+        ear.bind(("to-b", 3))
         mouth.bind(("to-c", 0))
         mouth.setsockopt(263, 20, 1)  # SOL_PACKET, PACKET_QDISC_BYPASS
         for _ in range(3):
             mouth.send(frame)
-        assert pair.pings("b", "c")  # what was sent before has arrived
+        then()
+        eventually(lambda: pair.pings("b", "c"))  # what was sent before has arrived
         ear.setblocking(False)
         found = 0
         while True:
@@ -97,6 +114,71 @@ def _past_the_queue(pair: Pair) -> int:
                 found += ear.recv(2048) == frame
             except BlockingIOError:
                 return found
+
+
+@pytest.mark.needs("element")
+def test_a_link_that_agents_before_this_one_made_is_made_anew(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its tunnel was in the container, held by exits, and has the same number now."""
+    shaped = middle(impairment=Impairment(delay_ms=5))
+    with contained_pair("IPv4", tmp_path_factory) as pair:
+        with monkeypatch.context() as patch:
+            patch.setattr(embedding, "wires", lambda *of: wires(*of[:-1], ()))
+            pair.up(shaped)
+        one = pair.hosts["one"]
+        old = {(o.ns, o.dev): o for o in one.tunnels()}
+        assert set(old) == {("v.b", "to-c")} and "vini_exit" in exits(one)
+        as_an_agent_does(pair, shaped, 2)
+        assert exits(one) == ""
+        for generation, topology in enumerate((shaped, middle()), 3):
+            with netns.inside(one.path):  # as an agent left it that forgot them
+                assert Exits(one.own.place).ensure([Shape(*vif, "element") for vif in old], old) == {}
+            with pytest.raises(AssertionError):
+                one.is_as_asked()
+            as_an_agent_does(pair, topology, generation)
+            assert exits(one) == ""
+
+
+def as_an_agent_does(pair: Pair, topology: Topology, generation: int) -> None:
+    """Pass after pass: a vif that was made anew has its Shape when the element has heard of the old one's end."""
+    vnis = {"b--c": pair.first}
+    specs = embedding.embed(topology, [h.node for h in pair.hosts.values()], generation, placed=PLACED, vnis=vnis)
+    for host in pair.hosts.values():
+        eventually(lambda h=host: h.one_pass(specs[h.name]) == {} and h.is_as_asked())
+    assert pair.pings("a", "d") and pair.pings("d", "a")
+
+
+def exits(host: Host) -> str:
+    return host.inside("sh", "-c", "tc filter show dev eth0 egress")
+
+
+@pytest.mark.needs("element")
+def test_what_he_used_is_counted_where_he_can_not_reach_it(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Also if he takes his vif away before each look; and not what the Gate kept back."""
+    with contained_pair("IPv4", tmp_path_factory) as pair:
+        pair.up(middle("b", impairment=Impairment(delay_ms=5)))
+        one = pair.hosts["one"]
+        assert ", 50 received" in pair.enter("b", "ping", "-c50", "-i0.01", "-s1000", pair.address("c"))
+        before = used(one)
+        assert min(before) > 50 * 1000
+        with netns.inside(pair.of("b")[1]), socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as mouth:
+            mouth.bind(("to-c", 0))
+            mouth.setsockopt(263, 20, 1)  # SOL_PACKET, PACKET_QDISC_BYPASS
+            for _ in range(200):
+                mouth.send(b"\xff" * 6 + b"\x02" + bytes(5) + b"\x88\xb5" + bytes(1000))
+        assert pair.pings("b", "c")  # what was sent before has arrived
+        assert used(one)[1] < before[1] + 200 * 1000
+        pair.enter("b", "ip", "link", "delete", "to-c")
+        assert all(map(ge, used(one), before))
+
+
+def used(host: Host) -> tuple[int, int]:
+    """Bytes that b got and sent by tunnels, as its meter finds them."""
+    of = metered(SliceSpec("v", host.name, 1, host.want), HERE)
+    seen = look.look(host.own.place, {"v.b": of["v.b"].tunnels})["v.b"].counters
+    bytes_in, bytes_out = zip(*(n for name, n in seen.items() if name.startswith("tunnel ")), strict=True)
+    return sum(bytes_in), sum(bytes_out)
 
 
 BY_HIM = (

@@ -59,6 +59,7 @@ from vini.model import (
     Wireguard,
     is_sliver,
 )
+from vini.node import bpf
 from vini.placement import crossing
 from vini.plan import in_order, plan
 from vini.plugins.intent import originated
@@ -564,7 +565,7 @@ def test_no_container_has_a_tunnel_in_its_network_but_one_that_leads_nowhere_els
         tenants = {o.ns for o in spec.objects if isinstance(o, Netns) and o.tenant}
         assert all(o.through for o in spec.objects if isinstance(o, Vxlan) and o.ns in tenants)
         assert not [o for o in spec.objects if isinstance(o, Gretap) and o.ns in tenants]
-        shaped = {(o.ns, o.dev) for o in spec.objects if isinstance(o, Shape) and not o.drop}
+        shaped = {(o.ns, o.dev) for o in spec.objects if isinstance(o, Shape)}
         gates = {(o.peer_ns, o.peer_dev) for o in spec.objects if isinstance(o, Gate) and not is_sliver(o.ns)}
         pairs = [o for o in spec.objects if isinstance(o, Veth) and not all(map(is_sliver, o.slivers))]
         assert shaped & {(e.ns, e.dev) for o in pairs for e in o.ends} <= gates
@@ -573,6 +574,7 @@ def test_no_container_has_a_tunnel_in_its_network_but_one_that_leads_nowhere_els
             (twin,) = (
                 t for t in spec.objects if isinstance(t, Tunnel) and t.ns == end.ns and t.index == end.index ^ TWIN
             )
+            assert not (end.index | twin.index) & bpf.TAP_BIT
             crossing = {i.dev for i in spec.objects if isinstance(i, Interface) and i.ns == end.ns and i.crosses}
             assert {end.dev, twin.dev} <= crossing
 

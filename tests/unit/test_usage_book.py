@@ -226,18 +226,26 @@ def test_many_are_told_in_parts(machine: Machine) -> None:
     assert len(found) == 401 and sum(found.values()) == 1200
 
 
-def test_what_a_sliver_has_to_other_nodes_is_metered() -> None:
+def test_what_a_sliver_has_to_other_nodes_is_metered_where_it_can_not_take_it_away() -> None:
+    """Also as agents before this one asked for it, by their ledger."""
     objects = {
         Netns("s.a"), Netns("s.b"), Netns(underlay("s")),
         Vxlan("s.a", "to-c", 5, "02:00:00:00:00:01", 7, "192.0.2.1", "192.0.2.2"),
         Gretap("s.a", "to-d", 6, "02:00:00:00:00:02", 8, "192.0.2.1", "192.0.2.2"),
     }  # fmt: skip
     own = VethEnd("s.b", "to-e", 9, "02:00:00:00:00:03")
-    far = VethEnd(beyond("s"), "pair9", (1 << 24 | 9) ^ TWIN, "02:00:00:00:00:04")
-    of_container = Vxlan(far.ns, "tunnel9", 1 << 24 | 9, "02:00:00:00:00:05", 9, "192.0.2.1", "192.0.2.2")
-    contained = {Netns(far.ns), of_container, Veth((far, own))}
-    found = metered(SliceSpec("s", "n1", 1, frozenset(objects | contained)), HERE)
-    assert found == {"s.a": Metered(HERE, frozenset({"to-c", "to-d"})), "s.b": Metered(HERE, frozenset({"to-e"}))}
+    beyond_reach = beyond("s")
+    of_container = Vxlan(beyond_reach, "tunnel9", 1 << 24 | 9, "02:00:00:00:00:05", 9, "192.0.2.1", "192.0.2.2")
+    for twin in (TWIN, 3 << 24):
+        far = VethEnd(beyond_reach, "pair9", of_container.index ^ twin, "02:00:00:00:00:04")
+        contained = {Netns(beyond_reach), of_container, Veth((far, own))}
+        found = metered(SliceSpec("s", "n1", 1, frozenset(objects | contained)), HERE)
+        assert found == {
+            "s.a": Metered(HERE, frozenset({("s.a", "to-c"), ("s.a", "to-d")})),
+            "s.b": Metered(HERE, frozenset({(beyond_reach, "tunnel9")})),
+        }
+    alone = SliceSpec("s", "n1", 1, frozenset({*objects, of_container}))
+    assert metered(alone, HERE)["s.b"] == Metered(HERE)
 
 
 def test_sums() -> None:

@@ -336,7 +336,7 @@ def _end(
         yield shaped
         yield from shape_files(ns, impairment).values()
     if pair and tunnel:
-        yield from beyond.objects(tunnel, pair, wire.mtu, None if impairment.does_nothing else shaped)
+        yield from beyond.objects(tunnel, pair, wire.mtu, shaped)
     if not (wire.is_tunnel or _impairment(link, 1 - vif.end).does_nothing):
         yield Gate(ns, vif.dev, f"{slice_}.{vif.peer}", vif.peer_dev)
 

@@ -19,7 +19,7 @@ DROP = "vini_drop"
 RELEASED = "vini_released"
 GATE = "vini_gate"
 CROSS = "vini_cross"
-TAP_BIT = 1 << 25  # a vif's TAP has the vif's index with this bit; the indexes that we choose are below 2**24
+TAP_BIT = 1 << 25  # a vif's TAP has the vif's index with this bit; no index that we choose has it
 
 _SYSCALL = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "s390x": 351, "ppc64le": 361}
 _MAP_CREATE, _MAP_UPDATE, _PROG_LOAD, _PROG_GET_FD_BY_ID, _SCHED_CLS = 0, 2, 5, 13, 3

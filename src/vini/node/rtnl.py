@@ -231,6 +231,11 @@ def seen_link(message: bytes) -> SeenLink:
     )
 
 
+def is_tap(link: SeenLink) -> bool:
+    """Whether frames that leave by it are read by a process."""
+    return nl.attributes(link.info, 0).get(_INFO_KIND) == b"tun\0"
+
+
 class FamilySettings(NamedTuple):
     """Whether an interface forwards, as in /proc, and what it inherited when it was born; "" and () where it lacks the
     family."""

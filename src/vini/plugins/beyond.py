@@ -25,7 +25,7 @@ from vini.model import (
     beyond,
 )
 
-_TUNNEL = 1 << 24  # indexes above all numbers of tunnels
+_TUNNEL = 1 << 24  # indexes above all numbers of tunnels, and without the bit of a TAP (`node.bpf.TAP_BIT`)
 _PAIR = _TUNNEL ^ TWIN
 
 

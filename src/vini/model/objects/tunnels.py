@@ -9,7 +9,7 @@ from vini.model.objects.wireguard import WIREGUARD
 from vini.model.value import Key
 
 _TUNNELS = "_tunnels"  # as no sliver can be called
-TWIN = 3 << 24  # the indexes of an interface that `crosses` and of its twin differ by these bits
+TWIN = 1 << 26  # the indexes of an interface that `crosses` and of its twin differ by these bits
 
 
 def beyond(ns: str) -> str:

@@ -40,25 +40,32 @@ class Exits:
     def __init__(self, place: Place):
         self._place = place
 
-    def judged(self, shapes: Iterable[AnyObject], tunnels: Tunnels) -> set[AnyObject]:
-        """The same, but those of tunnels that something may leave by without being released are not whole; and where
-        a tunnel without a Shape lets nothing out any more, a Shape that nobody asked for."""
+    def judged(self, shapes: Iterable[AnyObject], tunnels: Tunnels, namespaces: Collection[str]) -> set[AnyObject]:
+        """The same, of these namespaces, but those of tunnels that something may leave by without being released are
+        not whole, nor those of vifs whose exits hold another's tunnel; and where a tunnel that its vif has no Shape for
+        lets nothing out any more, a Shape that nobody asked for."""
         out = set(shapes)
+        shaped = {(s.ns, s.dev): s for s in out if isinstance(s, Shape)}
         for through, carried in _by_carrier(tunnels).items():
             with self._carrier(through) as socket:
                 seen = _look(socket, self._place.mark) if socket else []
+                whose = {exit.number(o): vif for vif, o in carried.items()}
+                amiss = {e.vif for e in seen if whose.get(e.number, e.vif) != e.vif and e.vif[0] in namespaces}
                 for vif, o in carried.items():
                     here = {e.index for e in seen if e.vif == vif and e.number == exit.number(o)}
-                    shaped = [s for s in out if isinstance(s, Shape) and (s.ns, s.dev) == vif]
-                    if here and not shaped:
-                        out.add(Shape(*vif, "element", whole=False))
-                    for s in shaped if socket and not here >= _ways(socket, o) else ():
-                        out.remove(s)
-                        out.add(replace(s, whole=False))
+                    held = not socket or here >= _ways(socket, o) if vif in shaped else not here
+                    amiss |= set() if held else {vif}
+            for vif in amiss:
+                seen_shape = shaped.get(vif, Shape(*vif, "element"))
+                out.discard(seen_shape)
+                out.add(replace(seen_shape, whole=False))
         return out
 
     def ensure(self, shapes: Collection[Shape], tunnels: Tunnels) -> Failures:
-        """From now on nothing else leaves by these tunnels; shapes of others need nothing."""
+        """From now on nothing else leaves by these tunnels, and by others what these vifs had exits for; shapes of
+        others need nothing."""
+        numbers = {(s.ns, s.dev): exit.number(tunnels[s.ns, s.dev]) if (s.ns, s.dev) in tunnels else 0 for s in shapes}
+        self._remove(lambda e: e.number != numbers.get(e.vif, e.number), {s.ns for s in shapes})
         wanted = {(s.ns, s.dev): s for s in shapes if (s.ns, s.dev) in tunnels}
         failures: Failures = {}
         for through, carried in _by_carrier({vif: tunnels[vif] for vif in wanted}).items():
@@ -86,18 +93,18 @@ class Exits:
 
     def remove(self, vifs: Collection[Vif]) -> None:
         """Let everything out that leaves by these vifs, wherever their tunnels lead."""
-        self._remove(lambda vif: vif in vifs, {ns for ns, _ in vifs})
+        self._remove(lambda e: e.vif in vifs, {ns for ns, _ in vifs})
 
     def forget(self, namespaces: Collection[str]) -> None:
         """Of slivers that go: nothing is left of theirs at the node's own interfaces."""
-        self._remove(lambda vif: vif[0] in namespaces, set())
+        self._remove(lambda e: e.vif[0] in namespaces, set())
 
-    def _remove(self, chosen: Callable[[Vif], bool], namespaces: Collection[str]) -> None:
+    def _remove(self, chosen: Callable[[SeenExit], bool], namespaces: Collection[str]) -> None:
         for through in {"", *map(underlay, namespaces)}:
             with self._carrier(through) as socket:
                 if socket is None:
                     continue
-                ours = [e for e in _look(socket, self._place.mark) if chosen(e.vif)]
+                ours = [e for e in _look(socket, self._place.mark) if chosen(e)]
                 socket.transact([tc.delete_filter(e.index, tc.EGRESS, tc.EXIT_PRIORITY, e.number) for e in ours])
                 unused = {
                     e.index for e in ours if not (_filters(socket, e.index) or _filters(socket, e.index, tc.INGRESS))

@@ -139,6 +139,8 @@ class NetworkDriver:
             return self._each(objects, self._delete_bridge)
         if kind in (Sysctl, Interface):  # settings go with what they are settings of
             return {}
+        if kind in (Vxlan, Gretap):  # the Shape falls with the interface, and the next one may have the same number
+            Exits(self._place).remove({(o.ns, o.dev) for o in objects if isinstance(o, Vxlan | Gretap)})
         return self._requests(objects, _removing, gone=GONE)
 
     def _each(self, objects: Iterable[AnyObject], act: Callable[[str, AnyObject], None]) -> Failures:

@@ -58,7 +58,7 @@ class ShapeDriver:
                     out.update(self._gates.observe(there, hooked))
                     if hooked:
                         tunnels.update(self._tunnels(there))
-        return frozenset(self._exits.judged(out, tunnels))
+        return frozenset(self._exits.judged(out, tunnels, namespaces))
 
     def _tunnels(self, there: There) -> dict[Vif, Tunnel]:
         """Those whose interfaces are there."""

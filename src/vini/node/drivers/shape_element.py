@@ -18,11 +18,12 @@ from typing import Any
 from vini.dataplane import element
 from vini.dataplane.element import Element
 from vini.model import DriverError, Shape, Value, ViniError
-from vini.node import bpf, port, tc
+from vini.node import bpf, port, rtnl, tc
 from vini.node.drivers import Failures, silence
 from vini.node.drivers.silence import GONE, Silence
 from vini.node.drivers.there import There
 from vini.node.place import GROUP, Place
+from vini.node.rtnl import SeenLink
 
 log = logging.getLogger("vini.agent")
 Settings = Mapping[str, Any]
@@ -170,7 +171,7 @@ class ElementShapes:
         here = [(o, there.indexes[o.dev]) for o in shapes if o.dev in there.indexes]
         failures = there.apply([r for o, index in here for r in _all_filters(index, o)], GONE)
         closing = self.forget(there.ns, shapes)
-        taps = [(o, index) for o, index in here if index | bpf.TAP_BIT in there.links]
+        taps = [(o, index) for o, index in here if _tap(there, index)]
         requests = [(o, port.disowned(i) if o.dev in closing else port.deleted(i)) for o, i in taps]
         failures |= there.apply(requests, GONE)
         return failures | silence.end(there, shapes) | silence.without_hooks(there, shapes)
@@ -257,9 +258,15 @@ def _all_filters(index: int, o: Shape) -> list[tuple[Shape, bytes]]:
     return [(o, tc.delete_filter(index, priority=p)) for p in priorities]
 
 
+def _tap(there: There, index: int) -> SeenLink | None:
+    """That vif's TAP, ours or not yet."""
+    tap = there.links.get(index | bpf.TAP_BIT)
+    return tap if tap is not None and rtnl.is_tap(tap) else None
+
+
 def _is_tap(there: There, index: int) -> bool:
     """Whether that vif has a TAP that is ours."""
-    tap = there.links.get(index | bpf.TAP_BIT)
+    tap = _tap(there, index)
     return tap is not None and tap.group == GROUP
 
 

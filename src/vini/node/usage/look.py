@@ -19,7 +19,8 @@ from vini.node.shares import record
 from vini.usage import Look
 
 _SO_NETNS_COOKIE = 71  # asm-generic/socket.h
-Tunnels = Mapping[str, Collection[str]]  # namespace -> its vifs whose other ends are on other nodes
+Vif = tuple[str, str]  # namespace and interface
+Tunnels = Mapping[str, Collection[Vif]]  # sliver -> its tunnels to other nodes, which may be beyond its reach
 
 
 def look(place: Place, slivers: Tunnels) -> dict[str, Look]:
@@ -28,16 +29,11 @@ def look(place: Place, slivers: Tunnels) -> dict[str, Look]:
     at = {} if not slivers else _interfaces(place, slivers)
     out: dict[str, Look] = {}
     with netns.back_home():
+        there = {ns: _counted(place.pin(ns)) for ns in {*slivers, *(of for some in slivers.values() for of, _ in some)}}
         for ns, tunnels in slivers.items():
-            try:
-                netns.enter(place.pin(ns))
-                which = _namespace(place.pin(ns))
-                vifs = counters(Path("/proc/thread-self/net/dev").read_text())
-            except OSError:
+            if not there[ns]:
                 continue
-            found: dict[str, tuple[int, ...]] = {
-                f"tunnel {which} {dev}": (vifs[dev][0], vifs[dev][2]) for dev in tunnels if dev in vifs
-            }
+            found: dict[str, tuple[int, ...]] = dict(there[of][dev] for of, dev in tunnels if dev in there[of])
             with suppress(OSError, ValueError, IndexError):
                 found |= _cpu(cgroup.of(place, ns))
             if one := sent.get(ns):
@@ -45,6 +41,17 @@ def look(place: Place, slivers: Tunnels) -> dict[str, Look]:
             found |= at.get(ns, {})
             out[ns] = Look(found, _memory(place, ns), _disk(place, ns))
     return out
+
+
+def _counted(pin: Path) -> dict[str, tuple[str, tuple[int, int]]]:
+    """Interface -> the name of its counter, and bytes in and out; nothing where there is no such namespace."""
+    try:
+        netns.enter(pin)
+        which = _namespace(pin)
+        vifs = counters(Path("/proc/thread-self/net/dev").read_text())
+    except OSError:
+        return {}
+    return {dev: (f"tunnel {which} {dev}", (seen[0], seen[2])) for dev, seen in vifs.items()}
 
 
 def _namespace(pin: Path) -> int:

@@ -6,21 +6,23 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import groupby
 from pathlib import Path
 
 from vini import bus
-from vini.model import TWIN, Gretap, SliceSpec, Value, Veth, Vxlan, VxlanXdp, is_sliver
+from vini.model import Gretap, SliceSpec, Tunnel, Value, Veth, VethEnd, Vxlan, VxlanXdp, is_sliver
 from vini.node.place import Place
 from vini.node.usage import book, look
 from vini.node.usage.book import Book, Day, Now
+from vini.node.usage.look import Vif
 from vini.usage import DAY_S, Look, SliceUse, Use
 
 log = logging.getLogger("vini.agent")
 _PERIOD_S = 60.0
 _LOT = 500  # slivers in an answer, or one slice where that has more
 _TUNNELS = (Vxlan, VxlanXdp, Gretap)
+_NUMBER = (1 << 24) - 1
 HERE = "here"
 
 
@@ -28,19 +30,26 @@ class Metered(Value, frozen=True):
     """What has to be known of a sliver to look at what it uses."""
 
     whose: str  # HERE, or the central that asked for it
-    tunnels: frozenset[str] = frozenset()  # its vifs whose other ends are on other nodes
+    tunnels: frozenset[Vif] = frozenset()  # to other nodes: those in its network, and what it has beyond its reach
 
 
 def metered(spec: SliceSpec, whose: str) -> dict[str, Metered]:
     """Those of a slice, by `slice.sliver`."""
-    tunnels: dict[str, set[str]] = {ns: set() for o in spec.objects for ns in o.slivers if is_sliver(ns)}
+    tunnels: dict[str, set[Vif]] = {ns: set() for o in spec.objects for ns in o.slivers if is_sliver(ns)}
     pairs = [o.ends for o in spec.objects if isinstance(o, Veth)]
-    led_by = {(far.ns, far.index): near for a, b in pairs for near, far in ((a, b), (b, a)) if not is_sliver(far.ns)}
+    led_by = {_led_to(far): near for a, b in pairs for near, far in ((a, b), (b, a)) if not is_sliver(far.ns)}
     for o in spec.objects:
         if isinstance(o, _TUNNELS):
-            end = o if is_sliver(o.ns) else led_by[o.ns, o.index ^ TWIN]  # a container's is beyond its reach
-            tunnels[end.ns].add(end.dev)
-    return {ns: Metered(whose, frozenset(devs)) for ns, devs in tunnels.items()}
+            end = o if is_sliver(o.ns) else led_by.get(_led_to(o))  # a container's is beyond its reach
+            if end:
+                tunnels[end.ns].add((o.ns, o.dev))
+    return {ns: Metered(whose, frozenset(there)) for ns, there in tunnels.items()}
+
+
+def _led_to(end: VethEnd | Tunnel) -> tuple[str, int]:
+    """What a tunnel beyond a container's reach and the end of what leads to it have in common: where they are, and the
+    number in their indexes, of which agents before this one had other bits set."""
+    return end.ns, end.index & _NUMBER
 
 
 class Meter:
@@ -48,7 +57,7 @@ class Meter:
 
     def __init__(
         self, place: Place, clock: Callable[[], float] = time.time,
-        looked: Callable[[Mapping[str, Collection[str]]], Mapping[str, Look]] | None = None,
+        looked: Callable[[look.Tunnels], Mapping[str, Look]] | None = None,
     ):  # fmt: skip
         self._place, self._clock = place, clock
         self._look = looked or (lambda tunnels: look.look(place, tunnels))
