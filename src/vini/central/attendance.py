@@ -45,7 +45,7 @@ class Attendance:
 
     async def _until_over(self, reading: asyncio.Task[None]) -> None:
         connection, delivery = self.connection, self.delivery
-        ending = asyncio.create_task(connection.ended())
+        ending = asyncio.create_task(connection.ended(self._rhythm.patience))
         tasks = [
             reading, ending, asyncio.create_task(delivery.deliver()), asyncio.create_task(delivery.telling()),
             asyncio.create_task(delivery.authorize()), asyncio.create_task(self._beat()),
