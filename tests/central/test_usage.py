@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from test_admission import N1, N2
 from testbed_api import Api, email, populated
 
 from vini import bus
 from vini.central.desk import StoredDesk
+from vini.model import Netns, SliceSpec
 from vini.rules.usage import day_of, text_of
-from vini.store import members, slices, usage
-from vini.store.database import Database
+from vini.store import members, slices, specs, usage
+from vini.store.database import Database, Tx
 from vini.usage import DAY_S, FIELDS, SliceUse, Use
 
 A, B = "princeton_iias", "princeton_b"
@@ -23,7 +26,13 @@ def api(database: Database) -> Api:
     made.now[0] = 200.5 * DAY_S
     with database.transaction() as tx:
         slices.add(tx, B, OWNER, made.now[0])
+        for name in (A, B):
+            place(tx, name, N1, N2)
     return made
+
+
+def place(tx: Tx, name: str, *nodes: str) -> None:
+    specs.put(tx, name, 1, {node: SliceSpec(name, node, 1, frozenset({Netns(f"{name}.x")})) for node in nodes})
 
 
 def today(api: Api) -> int:
@@ -121,7 +130,12 @@ def test_a_slice_that_is_gone_keeps_its_site_and_its_person(api: Api) -> None:
     with api.database.transaction() as tx:
         row = slices.add(tx, B, "other@princeton.example", api.now[0])
         members.add(tx, row.id, email("user"))
+        place(tx, B, N1)
     assert seen(api, "user") == [], "what another one of its name used is not his"
+    day = today(api)
+    tell(api, *((N1, used(d, B, x=Use(up_s=3))) for d in (day - 2, day - 1, day)))
+    by_person = sums(api, "up_s", query="per=person")
+    assert by_person == {OWNER: 6, "other@princeton.example": 3}, "what the one before used stays his"
 
 
 def test_what_makes_no_sense_is_left_out(api: Api) -> None:
@@ -136,6 +150,40 @@ def test_what_makes_no_sense_is_left_out(api: Api) -> None:
     assert seen(api) == []
     tell(api, *((N2, row) for row in bad), (N1, good))
     assert sums(api, "up_s") == {A: 1}
+
+
+def test_a_node_tells_only_of_slices_that_are_or_were_on_it(api: Api) -> None:
+    day, other = today(api), "princeton_other"
+    with api.database.transaction() as tx:
+        slices.add(tx, other, OWNER, api.now[0])
+        place(tx, other, N1)
+    tell(api, (N1, used(day, other, x=Use(up_s=1))), (N2, used(day, other, x=Use(up_s=10))))
+    assert sums(api, "up_s", query="per=node") == {N1: 1}
+    with api.database.transaction() as tx:
+        specs.put(tx, other, 2, {})
+        specs.acknowledge(tx, other, N1, 2, b"", api.now[0])
+        assert not specs.numbers_of_node(tx, N1).get(other)
+    tell(api, (N1, used(day, other, x=Use(up_s=2))), (N1, used(day + 1, other, x=Use(up_s=4))))
+    assert sums(api, "up_s", query=f"per=node&until={text_of(day + 1)}") == {N1: 6}, "the last of one that it gave up"
+    with api.database.transaction() as tx:
+        slices.delete(tx, other)
+    tell(api, (N2, used(day, other, x=Use(up_s=10))))
+    assert sums(api, "up_s", query="per=node") == {N1: 2, N2: 10}, "where one was that ended, nobody knows"
+
+
+def test_a_node_can_not_fill_the_database(api: Api, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
+    day = today(api)
+    monkeypatch.setattr(usage, "_MOST_BYTES", 5_000)
+    tell(api, (N1, used(day, x=Use(up_s=1))), (N1, used(day, B, **{f"y{i}": Use(up_s=1) for i in range(1000)})))
+    tell(api, (N1, used(day - 1, B, **{f"y{i}": Use(up_s=1) for i in range(100)})))
+    assert sums(api, "up_s") == {A: 1, B: 100} and f"node {N1} tells of more slivers" in caplog.text
+    for book in range(5):
+        some = {f"z{book}-{i}": Use(up_s=1) for i in range(100)}
+        tell(api, (N1, used(day, A, f"b{book}", **some)))
+    with api.database.reading() as tx:
+        assert sum(usage._held(tx, [N1], [day]).values()) <= 5_000
+    tell(api, (N1, used(day - 1, B, y0=Use(up_s=7))))
+    assert sums(api, "up_s", query=f"until={text_of(day - 1)}") == {B: 7}, "what takes less is written down"
 
 
 def test_what_is_old_is_forgotten(api: Api) -> None:
