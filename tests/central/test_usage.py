@@ -5,10 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from fake_agents import QUICK, FakeDesk
 from test_admission import N1, N2
 from testbed_api import Api, email, populated
 
 from vini import bus
+from vini.central import attendance
+from vini.central.attendance import Attendance
+from vini.central.delivery import Desks, Identity
 from vini.central.desk import StoredDesk
 from vini.model import Netns, SliceSpec
 from vini.rules.usage import day_of, text_of
@@ -86,7 +90,37 @@ def test_a_node_is_asked_from_the_day_on_of_which_it_told_last(api: Api) -> None
     day, desk = today(api), StoredDesk(api.database, lambda: api.now[0])
     assert desk.told_until([N1, N2]) == [0, 0]
     tell(api, (N1, used(day - 3, x=Use(up_s=5))), (N1, used(day - 1, x=Use(up_s=5))), (N2, used(day, x=Use(up_s=1))))
-    assert desk.told_until([N2, N1, "gone"]) == [day, day - 1, 0]
+    assert desk.told_until([N2, N1, "gone"]) == [day - 1, day - 1, 0], "yesterday's is not over where a clock is behind"
+    tell(api, (N1, used(day - 2, x=Use(up_s=5))), (N2, used(day + 1, x=Use(up_s=1))))
+    assert desk.told_until([N2, N1]) == [day - 1, day - 1]
+    api.now[0] += 3 * DAY_S
+    assert desk.told_until([N2, N1]) == [day + 1, day - 1]
+
+
+class _Node:
+    """Of a connection that which asks it; tells without end of day after day."""
+
+    node = "n"
+
+    def __init__(self, last: int):
+        self.last, self.asked = last, list[bus.AskUsage]()
+
+    async def ask(self, question: bus.AskUsage) -> bus.Usage:
+        self.asked.append(question)
+        name = f"{question.after or 'a'}a"
+        day = min(self.last, question.day + 1)
+        return bus.Usage((used(day, name, x=Use(up_s=1)),), more=True)
+
+
+async def test_a_round_has_an_end_and_the_next_goes_on_from_yesterday(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attendance, "_PAGES", 10)
+    day, desk = 20_000, FakeDesk()
+    node = _Node(day + 1)
+    identity = Identity(b"")
+    line = Attendance(node, None, identity, Desks(desk), QUICK, lambda: day * DAY_S + 1.0)  # type: ignore[arg-type]
+    assert await line._accounted(day - 2) == day - 1
+    assert len(node.asked) == len(desk.heard) == 10
+    assert await line._accounted(day - 50) == day - 40
 
 
 def test_sums_by_day_site_person_and_node(api: Api) -> None:

@@ -139,7 +139,8 @@ def _people(tx: Tx, names: Collection[str]) -> dict[str, _Slice]:
     """Who is responsible for a slice, or was until it ended."""
     gone = dict(tx.execute(select(ended.c.name, ended.c.person).where(ended.c.name.in_(names))).all())
     there = select(slices_table.c.name, slices_table.c.creator, slices_table.c.created)
-    now = {name: _Slice(*who, gone.get(name)) for name, *who in tx.execute(there.where(slices_table.c.name.in_(names)))}
+    found = tx.execute(there.where(slices_table.c.name.in_(names)))
+    now = {name: _Slice(creator, created, gone.get(name)) for name, creator, created in found}
     return {name: _Slice(None, 0.0, person) for name, person in gone.items()} | now
 
 
