@@ -193,6 +193,37 @@ def test_a_clock_that_is_set_back_counts_on_where_that_day_was(machine: Machine)
     assert machine.cpu(agent) == {(20_000, "s"): 2, (20_001, "s"): 2}
 
 
+@pytest.mark.parametrize("wrong", [-5000, 5000])
+def test_a_clock_that_is_wrong_by_years_for_a_while_takes_no_day_along(machine: Machine, wrong: int) -> None:
+    agent = machine.agent()
+    for _ in range(KEPT):
+        machine.spend(ONE, 1)
+        agent.look(machine.slivers)
+        machine.now += DAY_S
+    before = machine.cpu(agent)
+    machine.now += wrong * DAY_S
+    for _ in range(KEPT + 5):
+        machine.now += DAY_S
+        agent.look(machine.slivers)
+    assert len(list((machine.place.state / "usage").iterdir())) <= 2 * KEPT + 1
+    machine.now = (20_000.5 + KEPT) * DAY_S
+    agent.look(machine.slivers)
+    kept = machine.cpu(agent)
+    assert wrong > 0 or kept | before == kept, "what a clock that is behind calls the future"
+    machine.spend(ONE, 1)
+    agent.look(machine.slivers)
+    assert machine.cpu(agent)[20_000 + KEPT, "s"] == 1
+
+
+def test_a_clock_that_jumps_ahead_once_takes_no_day_along(machine: Machine) -> None:
+    agent = machine.agent()
+    for step in (0, 1, 5000, -5000):
+        machine.now += step * DAY_S
+        machine.spend(ONE, 1)
+        agent.look(machine.slivers)
+    assert machine.cpu(agent) == {(20_000, "s"): 1, (20_001, "s"): 2}
+
+
 def test_a_book_that_can_not_be_read_is_another_one(machine: Machine) -> None:
     agent = machine.agent()
     agent.look(machine.slivers)
@@ -213,6 +244,15 @@ def test_a_central_is_told_of_its_own_only(machine: Machine) -> None:
     agent.look(machine.slivers)
     assert machine.cpu(agent, "central x") == {(20_000, "t"): 3} and machine.cpu(agent, "central y") == {}
     assert machine.cpu(agent) == {(20_000, "s"): 4, (20_000, "t"): 3}
+
+
+def test_what_two_asked_for_under_one_name_in_one_day_is_told_together(machine: Machine) -> None:
+    agent = machine.agent()
+    for whose in ("central x", HERE):
+        machine.slivers[ONE] = Metered(whose)
+        machine.spend(ONE, 3)
+        agent.look(machine.slivers)
+    assert machine.cpu(agent) == {(20_000, "s"): 6} and machine.cpu(agent, "central x") == {(20_000, "s"): 3}
 
 
 def test_many_are_told_in_parts(machine: Machine) -> None:
