@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -12,6 +13,9 @@ from hypothesis import strategies as st
 
 from vini import bus, durable
 from vini.model import TWIN, Gretap, Netns, SliceSpec, Veth, VethEnd, Vxlan, beyond, underlay
+from vini.node.fake import FakeDriver
+from vini.node.fake_agent import agent_over
+from vini.node.ledgers import Ledgers
 from vini.node.place import Place
 from vini.node.usage import meter as meters
 from vini.node.usage.book import KEPT, Book, Known, Now, after
@@ -278,6 +282,24 @@ def test_what_a_sliver_has_to_other_nodes_is_metered() -> None:
     contained = {Netns(far.ns), of_container, Veth((far, own))}
     found = metered(SliceSpec("s", "n1", 1, frozenset(objects | contained)), HERE)
     assert found == {"s.a": Metered(HERE, frozenset({"to-c", "to-d"})), "s.b": Metered(HERE, frozenset({"to-e"}))}
+
+
+async def test_slices_come_while_it_is_looked_which_are_metered(tmp_path: Path) -> None:
+    agent = agent_over(FakeDriver(), Ledgers.below(tmp_path), Meter(Place("test", tmp_path, tmp_path)))
+
+    class Touched(dict[str, Any]):
+        """Another thread writes to it at every step of whoever goes over it."""
+
+        def items(self) -> Any:
+            for number, pair in enumerate(super().items()):
+                self[f"other{number}"] = pair[1]
+                yield pair
+
+    for name in ("s", "t"):
+        await agent.accept(SliceSpec(name, "n", 1, frozenset({Netns(f"{name}.a")})), lambda *_: None)
+    agent._metered = Touched(agent._metered)
+    assert agent.metered() == {"s.a": Metered(HERE), "t.a": Metered(HERE)}
+    assert agent._metered.keys() == {"s", "t"}
 
 
 def test_sums() -> None:
