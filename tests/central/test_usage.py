@@ -83,7 +83,7 @@ def test_a_book_that_was_begun_anew_adds_to_the_one_before(api: Api) -> None:
     tell(api, (N1, used(day, book="b2", x=Use(tunnel_out=1))))
     tell(api, (N1, used(day, book="b2", x=Use(tunnel_out=2), y=Use(tunnel_out=5))))
     assert sums(api, "tunnel_out") == {A: 17}
-    assert sums(api, "tunnel_out", query="per=sliver") == {f"{A}/x": 12, f"{A}/y": 5}
+    assert sums(api, "tunnel_out", query=f"per=sliver&slice={A}") == {f"{A}/x": 12, f"{A}/y": 5}
 
 
 def test_a_node_is_asked_from_the_day_on_of_which_it_told_last(api: Api) -> None:
@@ -140,8 +140,16 @@ def test_sums_by_day_site_person_and_node(api: Api) -> None:
     assert daily == [(text_of(day - 1), A, 1), (text_of(day), B, 100), (text_of(day), A, 10)]
     by_person = sums(api, "up_s", query="per=person")
     assert by_person == {email("pi"): 11, OWNER: 100}
-    for wrong in ("per=sliver&since=2020-01-01", "since=2020-13-01", "since=2021-01-01&until=2020-01-01", "cursor=x"):
+    for wrong in (
+        f"per=sliver&slice={A}&since=2020-01-01",
+        "since=2020-13-01",
+        "since=2021-01-01&until=2020-01-01",
+        "cursor=x",
+    ):
         assert api("admin", "GET", f"/usage?{wrong}").status_code == 400, wrong
+    for some in ("", f"&slice={A[:-1]}*"):
+        refused = api("admin", "GET", f"/usage?per=sliver{some}")
+        assert refused.status_code == 400 and "`vini usage --per sliver --slice NAME`" in refused.text
     assert api("", "GET", "/usage").status_code == 401
 
 

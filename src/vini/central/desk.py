@@ -102,8 +102,8 @@ class StoredDesk:
             self._doubted.add((lack.node, slice_))
             log.warning(
                 "node %s says that it had generation %d of slice %s, which no central can have given; it is told "
-                "nothing of that slice: look whether somebody else runs that node, then let it forget: `vini node leave` "
-                "on it, and `vini node join` when what slices had there has ended",
+                "nothing of that slice: look whether somebody else runs that node, then let it forget: `vini node "
+                "leave` on it, and `vini node join` when what slices had there has ended",
                 lack.node, takes, slice_,
             )  # fmt: skip
         return False
