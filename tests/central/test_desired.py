@@ -16,6 +16,7 @@ from testbed_api import Api, email, populated
 from vini import bus, edit, placement
 from vini.central import testbed
 from vini.central.api import desired
+from vini.central.api.call import Call
 from vini.central.api.desired import desired_router
 from vini.central.app import make_app
 from vini.model import (
@@ -41,7 +42,8 @@ from vini.model import (
 )
 from vini.plugins.tunnels import TunnelKind
 from vini.rules.nouns import NodeSaid
-from vini.store import nodes, slices, specs, tables, tunnels
+from vini.store import events, nodes, slices, specs, tables, tunnels
+from vini.store.database import DatabaseError
 from vini.store.tables import wireguards
 
 N1, N2 = "n1.princeton.example", "n2.princeton.example"
@@ -650,6 +652,47 @@ def test_what_was_asked_of_a_slice_is_an_event_that_says_from_where(api: Api) ->
         "write row: nobody routes": (email("user"), "testclient", "NotFound"),
         "see flows": (email("admin"), "testclient", "ok"),
     }
+
+
+def test_rows_that_are_written_again_and_again_are_one_event_in_a_minute(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert put(api, PAIR).is_success
+    row = {"key": "0a", "value": "01"}
+
+    def wrote() -> list[str]:
+        return [e["what"] for e in api("admin", "GET", "/events?what=write row*").json()["items"]]
+
+    api.now[0] -= api.now[0] % 60
+    for at, into in ((0, ("routes", "routes", "other")), (59, ("routes",)), (1, ("routes", "routes"))):
+        api.now[0] += at
+        for table in into:
+            answer = api("user", "PUT", f"/slices/princeton_iias/slivers/a/maps/{table}", row)
+            assert answer.status_code == 204, answer.text
+    assert wrote() == [f"write row: a {table}" for table in ("routes", "other", "routes")]
+    for _ in range(2):
+        assert api("user", "PUT", "/slices/princeton_iias/slivers/none/maps/routes", row).status_code == 404
+    assert len(wrote()) == 4
+
+    def fails(*_: object) -> None:
+        raise DatabaseError("The database refused: the disk is full.")
+
+    monkeypatch.setattr(Call, "note", fails)
+    api.now[0] += 60
+    assert api("user", "PUT", "/slices/princeton_iias/slivers/a/maps/routes", row).status_code == 204, "it is written"
+
+
+def test_a_slices_log_has_what_was_asked_of_it_whatever_else_happened(api: Api) -> None:
+    assert put(api, PAIR).is_success
+    with api.database.transaction() as tx:
+        for detail, result in (("²", "ok"), ("7", "Conflict"), ("", "ok"), ("7\n", "ok"), ("8", "ok")):
+            events.add(
+                tx, at=api.now[0], who="somebody", what="x", kind="slice", target="princeton_iias", result=result,
+                detail=detail,
+            )  # fmt: skip
+    said = [(e["what"], e["generation"]) for e in api("user", "GET", "/slices/princeton_iias/log").json()]
+    assert said == [("x", 8), ("put", 1)]
+    assert [e["what"] for e in api("user", "GET", "/slices/princeton_iias/log?limit=1").json()] == ["x"]
 
 
 def test_nodes_are_shown_with_whether_they_are_connected_which_is_no_change_of_them(api: Api, fleet: Nodes) -> None:

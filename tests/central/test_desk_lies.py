@@ -70,6 +70,8 @@ def test_what_no_central_can_have_given_is_said_once(desk: StoredDesk, caplog: p
     assert [r.getMessage().partition(",")[0] for r in caplog.records] == [
         f"node n1 says that it had generation {1 << 60} of slice home_a"
     ]
+    said = caplog.records[0].getMessage()
+    assert 0 < said.index("`vini node leave`") < said.index("`vini node join`"), "only who has left has forgotten"
 
 
 def test_a_stranger_whose_name_is_none_keeps_no_node_out(desk: StoredDesk) -> None:

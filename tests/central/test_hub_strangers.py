@@ -23,10 +23,10 @@ from vini.node.reached import trusting
 GREETING = bus.Greeting("test", 1, "one", frozenset(), {})
 
 
-def dial(c: Central) -> connect:
+def dial(c: Central, **how: object) -> connect:
     return connect(
         c.url.replace("https", "wss") + frames.PATH,
-        ssl=trusting(c.authority.pem), proxy=None, compression=None, max_size=frames.LARGEST,
+        ssl=trusting(c.authority.pem), proxy=None, compression=None, max_size=frames.LARGEST, **how,
     )  # fmt: skip
 
 
@@ -254,3 +254,23 @@ async def test_a_node_that_does_not_answer_is_given_up(tmp_path):
             await introduce(socket, c.admit("one"))
             error = await closed(socket)
             assert error.rcvd.reason == "This node does not answer."
+
+
+async def test_a_node_that_does_not_read_is_cut_off_and_not_heard_meanwhile(tmp_path):
+    async with central(tmp_path) as c, dial(c, ping_interval=None) as socket:
+        await introduce(socket, c.admit("one"))
+        line = c.hub.connection("one")
+        socket.transport.pause_reading()
+        large = bus.AskMaps("s.a", ("x" * (15 << 20),))
+        asking = [asyncio.create_task(c.hub.ask("one", large)) for _ in range(3)]
+        await eventually(line._sending.locked)
+        c.hub.drop("one")
+        await eventually(line._end.done)
+        await say(socket, 0, bus.Report((), slice="late"))
+        for task in asking:
+            with pytest.raises(bus.NodeAway):
+                await asyncio.wait_for(task, 30)
+        await eventually(lambda: not c.hub.connected())
+        assert c.desk.last("one", "late") is None
+        socket.transport.resume_reading()
+        assert (await closed(socket)).rcvd is None, "what was sent before is not waited for"

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+from fake_agents import QUICK, FakeDesk
 from test_admission import N1, N2
 from testbed_api import Api, email, populated
 
 from vini import bus
+from vini.central import attendance
+from vini.central.attendance import Attendance
+from vini.central.delivery import Desks, Identity
 from vini.central.desk import StoredDesk
+from vini.model import Netns, SliceSpec
 from vini.rules.usage import day_of, text_of
-from vini.store import members, slices, usage
-from vini.store.database import Database
+from vini.store import members, slices, specs, usage
+from vini.store.database import Database, Tx
 from vini.usage import DAY_S, FIELDS, SliceUse, Use
 
 A, B = "princeton_iias", "princeton_b"
@@ -23,7 +30,13 @@ def api(database: Database) -> Api:
     made.now[0] = 200.5 * DAY_S
     with database.transaction() as tx:
         slices.add(tx, B, OWNER, made.now[0])
+        for name in (A, B):
+            place(tx, name, N1, N2)
     return made
+
+
+def place(tx: Tx, name: str, *nodes: str) -> None:
+    specs.put(tx, name, 1, {node: SliceSpec(name, node, 1, frozenset({Netns(f"{name}.x")})) for node in nodes})
 
 
 def today(api: Api) -> int:
@@ -70,14 +83,44 @@ def test_a_book_that_was_begun_anew_adds_to_the_one_before(api: Api) -> None:
     tell(api, (N1, used(day, book="b2", x=Use(tunnel_out=1))))
     tell(api, (N1, used(day, book="b2", x=Use(tunnel_out=2), y=Use(tunnel_out=5))))
     assert sums(api, "tunnel_out") == {A: 17}
-    assert sums(api, "tunnel_out", query="per=sliver") == {f"{A}/x": 12, f"{A}/y": 5}
+    assert sums(api, "tunnel_out", query=f"per=sliver&slice={A}") == {f"{A}/x": 12, f"{A}/y": 5}
 
 
 def test_a_node_is_asked_from_the_day_on_of_which_it_told_last(api: Api) -> None:
     day, desk = today(api), StoredDesk(api.database, lambda: api.now[0])
     assert desk.told_until([N1, N2]) == [0, 0]
     tell(api, (N1, used(day - 3, x=Use(up_s=5))), (N1, used(day - 1, x=Use(up_s=5))), (N2, used(day, x=Use(up_s=1))))
-    assert desk.told_until([N2, N1, "gone"]) == [day, day - 1, 0]
+    assert desk.told_until([N2, N1, "gone"]) == [day - 1, day - 1, 0], "yesterday's is not over where a clock is behind"
+    tell(api, (N1, used(day - 2, x=Use(up_s=5))), (N2, used(day + 1, x=Use(up_s=1))))
+    assert desk.told_until([N2, N1]) == [day - 1, day - 1]
+    api.now[0] += 3 * DAY_S
+    assert desk.told_until([N2, N1]) == [day + 1, day - 1]
+
+
+class _Node:
+    """Of a connection that which asks it; tells without end of day after day."""
+
+    node = "n"
+
+    def __init__(self, last: int):
+        self.last, self.asked = last, list[bus.AskUsage]()
+
+    async def ask(self, question: bus.AskUsage) -> bus.Usage:
+        self.asked.append(question)
+        name = f"{question.after or 'a'}a"
+        day = min(self.last, question.day + 1)
+        return bus.Usage((used(day, name, x=Use(up_s=1)),), more=True)
+
+
+async def test_a_round_has_an_end_and_the_next_goes_on_from_yesterday(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attendance, "_PAGES", 10)
+    day, desk = 20_000, FakeDesk()
+    node = _Node(day + 1)
+    identity = Identity(b"")
+    line = Attendance(node, None, identity, Desks(desk), QUICK, lambda: day * DAY_S + 1.0)  # type: ignore[arg-type]
+    assert await line._accounted(day - 2) == day - 1
+    assert len(node.asked) == len(desk.heard) == 10
+    assert await line._accounted(day - 50) == day - 40
 
 
 def test_sums_by_day_site_person_and_node(api: Api) -> None:
@@ -97,8 +140,16 @@ def test_sums_by_day_site_person_and_node(api: Api) -> None:
     assert daily == [(text_of(day - 1), A, 1), (text_of(day), B, 100), (text_of(day), A, 10)]
     by_person = sums(api, "up_s", query="per=person")
     assert by_person == {email("pi"): 11, OWNER: 100}
-    for wrong in ("per=sliver&since=2020-01-01", "since=2020-13-01", "since=2021-01-01&until=2020-01-01", "cursor=x"):
+    for wrong in (
+        f"per=sliver&slice={A}&since=2020-01-01",
+        "since=2020-13-01",
+        "since=2021-01-01&until=2020-01-01",
+        "cursor=x",
+    ):
         assert api("admin", "GET", f"/usage?{wrong}").status_code == 400, wrong
+    for some in ("", f"&slice={A[:-1]}*"):
+        refused = api("admin", "GET", f"/usage?per=sliver{some}")
+        assert refused.status_code == 400 and "`vini usage --per sliver --slice NAME`" in refused.text
     assert api("", "GET", "/usage").status_code == 401
 
 
@@ -121,7 +172,12 @@ def test_a_slice_that_is_gone_keeps_its_site_and_its_person(api: Api) -> None:
     with api.database.transaction() as tx:
         row = slices.add(tx, B, "other@princeton.example", api.now[0])
         members.add(tx, row.id, email("user"))
+        place(tx, B, N1)
     assert seen(api, "user") == [], "what another one of its name used is not his"
+    day = today(api)
+    tell(api, *((N1, used(d, B, x=Use(up_s=3))) for d in (day - 2, day - 1, day)))
+    by_person = sums(api, "up_s", query="per=person")
+    assert by_person == {OWNER: 6, "other@princeton.example": 3}, "what the one before used stays his"
 
 
 def test_what_makes_no_sense_is_left_out(api: Api) -> None:
@@ -136,6 +192,40 @@ def test_what_makes_no_sense_is_left_out(api: Api) -> None:
     assert seen(api) == []
     tell(api, *((N2, row) for row in bad), (N1, good))
     assert sums(api, "up_s") == {A: 1}
+
+
+def test_a_node_tells_only_of_slices_that_are_or_were_on_it(api: Api) -> None:
+    day, other = today(api), "princeton_other"
+    with api.database.transaction() as tx:
+        slices.add(tx, other, OWNER, api.now[0])
+        place(tx, other, N1)
+    tell(api, (N1, used(day, other, x=Use(up_s=1))), (N2, used(day, other, x=Use(up_s=10))))
+    assert sums(api, "up_s", query="per=node") == {N1: 1}
+    with api.database.transaction() as tx:
+        specs.put(tx, other, 2, {})
+        specs.acknowledge(tx, other, N1, 2, b"", api.now[0])
+        assert not specs.numbers_of_node(tx, N1).get(other)
+    tell(api, (N1, used(day, other, x=Use(up_s=2))), (N1, used(day + 1, other, x=Use(up_s=4))))
+    assert sums(api, "up_s", query=f"per=node&until={text_of(day + 1)}") == {N1: 6}, "the last of one that it gave up"
+    with api.database.transaction() as tx:
+        slices.delete(tx, other)
+    tell(api, (N2, used(day, other, x=Use(up_s=10))))
+    assert sums(api, "up_s", query="per=node") == {N1: 2, N2: 10}, "where one was that ended, nobody knows"
+
+
+def test_a_node_can_not_fill_the_database(api: Api, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
+    day = today(api)
+    monkeypatch.setattr(usage, "_MOST_BYTES", 5_000)
+    tell(api, (N1, used(day, x=Use(up_s=1))), (N1, used(day, B, **{f"y{i}": Use(up_s=1) for i in range(1000)})))
+    tell(api, (N1, used(day - 1, B, **{f"y{i}": Use(up_s=1) for i in range(100)})))
+    assert sums(api, "up_s") == {A: 1, B: 100} and f"node {N1} tells of more slivers" in caplog.text
+    for book in range(5):
+        some = {f"z{book}-{i}": Use(up_s=1) for i in range(100)}
+        tell(api, (N1, used(day, A, f"b{book}", **some)))
+    with api.database.reading() as tx:
+        assert sum(usage._held(tx, [N1], [day]).values()) <= 5_000
+    tell(api, (N1, used(day - 1, B, y0=Use(up_s=7))))
+    assert sums(api, "up_s", query=f"until={text_of(day - 1)}") == {B: 7}, "what takes less is written down"
 
 
 def test_what_is_old_is_forgotten(api: Api) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -12,6 +13,9 @@ from hypothesis import strategies as st
 
 from vini import bus, durable
 from vini.model import TWIN, Gretap, Netns, SliceSpec, Veth, VethEnd, Vxlan, beyond, underlay
+from vini.node.fake import FakeDriver
+from vini.node.fake_agent import agent_over
+from vini.node.ledgers import Ledgers
 from vini.node.place import Place
 from vini.node.usage import meter as meters
 from vini.node.usage.book import KEPT, Book, Known, Now, after
@@ -193,6 +197,37 @@ def test_a_clock_that_is_set_back_counts_on_where_that_day_was(machine: Machine)
     assert machine.cpu(agent) == {(20_000, "s"): 2, (20_001, "s"): 2}
 
 
+@pytest.mark.parametrize("wrong", [-5000, 5000])
+def test_a_clock_that_is_wrong_by_years_for_a_while_takes_no_day_along(machine: Machine, wrong: int) -> None:
+    agent = machine.agent()
+    for _ in range(KEPT):
+        machine.spend(ONE, 1)
+        agent.look(machine.slivers)
+        machine.now += DAY_S
+    before = machine.cpu(agent)
+    machine.now += wrong * DAY_S
+    for _ in range(KEPT + 5):
+        machine.now += DAY_S
+        agent.look(machine.slivers)
+    assert len(list((machine.place.state / "usage").iterdir())) <= 2 * KEPT + 1
+    machine.now = (20_000.5 + KEPT) * DAY_S
+    agent.look(machine.slivers)
+    kept = machine.cpu(agent)
+    assert wrong > 0 or kept | before == kept, "what a clock that is behind calls the future"
+    machine.spend(ONE, 1)
+    agent.look(machine.slivers)
+    assert machine.cpu(agent)[20_000 + KEPT, "s"] == 1
+
+
+def test_a_clock_that_jumps_ahead_once_takes_no_day_along(machine: Machine) -> None:
+    agent = machine.agent()
+    for step in (0, 1, 5000, -5000):
+        machine.now += step * DAY_S
+        machine.spend(ONE, 1)
+        agent.look(machine.slivers)
+    assert machine.cpu(agent) == {(20_000, "s"): 1, (20_001, "s"): 2}
+
+
 def test_a_book_that_can_not_be_read_is_another_one(machine: Machine) -> None:
     agent = machine.agent()
     agent.look(machine.slivers)
@@ -213,6 +248,15 @@ def test_a_central_is_told_of_its_own_only(machine: Machine) -> None:
     agent.look(machine.slivers)
     assert machine.cpu(agent, "central x") == {(20_000, "t"): 3} and machine.cpu(agent, "central y") == {}
     assert machine.cpu(agent) == {(20_000, "s"): 4, (20_000, "t"): 3}
+
+
+def test_what_two_asked_for_under_one_name_in_one_day_is_told_together(machine: Machine) -> None:
+    agent = machine.agent()
+    for whose in ("central x", HERE):
+        machine.slivers[ONE] = Metered(whose)
+        machine.spend(ONE, 3)
+        agent.look(machine.slivers)
+    assert machine.cpu(agent) == {(20_000, "s"): 6} and machine.cpu(agent, "central x") == {(20_000, "s"): 3}
 
 
 def test_many_are_told_in_parts(machine: Machine) -> None:
@@ -246,6 +290,24 @@ def test_what_a_sliver_has_to_other_nodes_is_metered_where_it_can_not_take_it_aw
         }
     alone = SliceSpec("s", "n1", 1, frozenset({*objects, of_container}))
     assert metered(alone, HERE)["s.b"] == Metered(HERE)
+
+
+async def test_slices_come_while_it_is_looked_which_are_metered(tmp_path: Path) -> None:
+    agent = agent_over(FakeDriver(), Ledgers.below(tmp_path), Meter(Place("test", tmp_path, tmp_path)))
+
+    class Touched(dict[str, Any]):
+        """Another thread writes to it at every step of whoever goes over it."""
+
+        def items(self) -> Any:
+            for number, pair in enumerate(super().items()):
+                self[f"other{number}"] = pair[1]
+                yield pair
+
+    for name in ("s", "t"):
+        await agent.accept(SliceSpec(name, "n", 1, frozenset({Netns(f"{name}.a")})), lambda *_: None)
+    agent._metered = Touched(agent._metered)
+    assert agent.metered() == {"s.a": Metered(HERE), "t.a": Metered(HERE)}
+    assert agent._metered.keys() == {"s", "t"}
 
 
 def test_sums() -> None:

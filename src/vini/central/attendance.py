@@ -17,11 +17,13 @@ from vini.central.connection import Connection, Misbehaves
 from vini.central.delivery import Ailing, Delivery, Desks, Identity, Rhythm, asked, calm
 from vini.model import ViniError
 from vini.rules import mesh
+from vini.usage import DAY_S
 
 log = logging.getLogger("vini.hub")
 CUT = "This node may not connect any more."
 _DRIFT_S = 0.001  # a clock that moved by more, beyond what the way there makes uncertain, is told of
 _SETTLED_S = 5.0  # after a node came, until it measures the ways to others: when many come, all are there then
+_PAGES = 1000  # of answers to one question what slivers used; a round that has more goes on in the next
 _SOON = 0.1  # of the time between two questions what slivers used, before the first
 _BURST, _SOON_S = 4, 0.05  # so many measurements of a clock follow each other at once when a node comes
 
@@ -45,7 +47,7 @@ class Attendance:
 
     async def _until_over(self, reading: asyncio.Task[None]) -> None:
         connection, delivery = self.connection, self.delivery
-        ending = asyncio.create_task(connection.ended())
+        ending = asyncio.create_task(connection.ended(self._rhythm.patience))
         tasks = [
             reading, ending, asyncio.create_task(delivery.deliver()), asyncio.create_task(delivery.telling()),
             asyncio.create_task(delivery.authorize()), asyncio.create_task(self._beat()),
@@ -136,21 +138,23 @@ class Attendance:
             await asyncio.sleep(self._rhythm.usage * random.uniform(0.9, 1.0))
 
     async def _accounted(self, day: int) -> int:
-        """All from that day on is written down; the last day of it."""
-        question, more = bus.AskUsage(day), True
-        while more:
+        """All from that day on is written down; the day to go on from: the last of it, but yesterday at the latest.
+        A node whose clock was ahead over midnight, and is put right, goes on with a day before that one."""
+        question = bus.AskUsage(day)
+        for _ in range(_PAGES):
             async with asyncio.timeout(self._rhythm.patience):
                 reply = await self.connection.ask(question)
             if not isinstance(reply, bus.Usage):
                 raise Misbehaves(f"Asked what slivers used, the node answered with a {type(reply).__name__}.")
-            more = reply.more and len(reply.rows) > 0
             if reply.rows:
                 await asked(self._desk.reported, (self.connection.node, reply), self._rhythm, calm(self._rhythm))
                 last = reply.rows[-1]
                 if (last.day, last.slice) <= (question.day, question.after):
                     raise Misbehaves("Asked what slivers used, the node answers the same again and again.")
                 question = bus.AskUsage(last.day, last.slice)
-        return question.day
+            if not (reply.more and reply.rows):
+                break
+        return min(question.day, int(self._clock()) // DAY_S - 1)
 
     async def _offset(self) -> tuple[bus.Offset, tuple[str, ...]]:
         """By four moments, as NTP does it (RFC 5905, 8); and what fails in its agent."""

@@ -29,14 +29,23 @@ class Connection:
         self._end: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
 
     def end(self, why: str, code: int = 1000) -> None:
-        """Close it soon, with this sentence for the node."""
+        """Close it soon, with this sentence for the node, which is not heard any more from now on."""
         if not self._end.done():
             self._end.set_result((code, why))
+            self._hang_up()
 
-    async def ended(self) -> None:
-        """Returns when it has been decided that it ends, and the node told so."""
+    async def ended(self, patience_s: float) -> None:
+        """Returns when it has been decided that it ends, and the node told so, or has not listened for so long."""
         code, why = await self._end
-        await self._carrier.close(code, why)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(patience_s):
+                await self._carrier.close(code, why)
+
+    def _hang_up(self) -> None:
+        """Nothing comes any more for those who wait."""
+        for inbox in self._inboxes.values():
+            inbox.put(None)
+        self._inboxes = {}
 
     async def ask(self, request: bus.Request, progress: Callable[[bus.Progress], None] = lambda _: None) -> bus.Reply:
         """The final reply.  Raises NodeAway, or the error that the node refused with."""
@@ -62,6 +71,8 @@ class Connection:
         """A new number, and what comes with it."""
         number = next(self._numbers)
         inbox = self._inboxes[number] = Inbox()
+        if self._end.done():
+            inbox.put(None)
         return Stream(self, number, inbox)
 
     async def read(self, hear: Callable[[bus.Report], Awaitable[None]]) -> None:
@@ -69,13 +80,12 @@ class Connection:
         try:
             while (body := await self.receive()) is not None:
                 number, raw = frames.decode(body)
-                await self._give(number, _understood(raw), hear)
+                if not self._end.done():
+                    await self._give(number, _understood(raw), hear)
         except bus.Foreign as e:
             raise Misbehaves(str(e)) from e
         finally:
-            for inbox in self._inboxes.values():
-                inbox.put(None)
-            self._inboxes = {}
+            self._hang_up()
 
     async def _give(self, number: int, message: bus.Message, hear: Callable[[bus.Report], Awaitable[None]]) -> None:
         if inbox := self._inboxes.get(number):

@@ -112,7 +112,8 @@ class Desk(Protocol):
         ...
 
     def told_until(self, nodes: Sequence[str]) -> Sequence[int]:
-        """The newest day of which each has told what slivers used there (of UTC, since 1970); 0: of none."""
+        """The day from which each is asked what slivers used there (of UTC, since 1970): the newest of which it told,
+        or yesterday; 0: it never told."""
         ...
 
     def reported(self, words: Sequence[tuple[str, Word]]) -> Sequence[None]:

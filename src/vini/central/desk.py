@@ -20,6 +20,7 @@ from vini.rules.nouns import NodeSaid
 from vini.rules.words import NODE, SLICE
 from vini.store import authorized, counters, events, interfaces, latencies, nodes, slices, specs, usage
 from vini.store.database import Database, Tx
+from vini.usage import DAY_S
 
 log = logging.getLogger("vini.central")
 _RING_S = 5.0  # how old the ring of nodes may be that measure each other
@@ -101,7 +102,8 @@ class StoredDesk:
             self._doubted.add((lack.node, slice_))
             log.warning(
                 "node %s says that it had generation %d of slice %s, which no central can have given; it is told "
-                "nothing of that slice: look whether somebody else runs that node, and join it anew",
+                "nothing of that slice: look whether somebody else runs that node, then let it forget: `vini node "
+                "leave` on it, and `vini node join` when what slices had there has ended",
                 lack.node, takes, slice_,
             )  # fmt: skip
         return False
@@ -127,10 +129,11 @@ class StoredDesk:
         return [_question(among[n], members, known.get(n, {})) if n in among else None for n in nodes]
 
     def told_until(self, nodes: Sequence[str]) -> list[int]:
-        """0 of one that never told."""
+        """0 of one that never told; yesterday at the latest, since a node's clock may have been ahead over midnight."""
+        yesterday = int(self._clock()) // DAY_S - 1
         with self._database.reading() as tx:
             found = usage.until(tx, nodes)
-        return [found.get(node, 0) for node in nodes]
+        return [min(found.get(node, 0), yesterday) for node in nodes]
 
     def _members(self, tx: Tx) -> list[mesh.Member]:
         """As they were some seconds ago: each node asks once a minute."""

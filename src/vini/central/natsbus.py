@@ -107,7 +107,7 @@ class NatsBus(Asking):
             with suppress(ConnectionError):
                 await connection.send(frames.UNASKED, bus.Elsewhere(self._urls[0], jwt, self._urls[1:]))
             connection.end("The engine is elsewhere.")
-            await connection.ended()
+            await connection.ended(self._rhythm.patience)
 
     def drop(self, node: str, why: str = CUT) -> None:
         """Cut it off at once, from the engine itself."""

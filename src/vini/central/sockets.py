@@ -15,3 +15,9 @@ class Sockets(WebSocketsSansIOProtocol):
         """Of all but nodes."""
         if self.scope["path"] != frames.PATH:
             super().start_keepalive()
+
+    async def run_asgi(self) -> None:
+        """A node that is hung up on and doesn't read is not waited for: a close waits until all that was sent is."""
+        await super().run_asgi()
+        if self.scope["path"] == frames.PATH and not self.writable.is_set():
+            self.transport.abort()

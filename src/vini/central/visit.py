@@ -59,12 +59,14 @@ class NatsCarrier:
         if self._closed:
             return
         self._closed = True
-        with suppress(ConnectionError, TimeoutError):
-            if not self._gone:
-                await self._say(frames.encode(frames.UNASKED, bus.Over(code, why)))
-        if code == frames.REFUSED:
-            self._revoke()
-        self.gone()
+        try:
+            with suppress(ConnectionError, TimeoutError):
+                if not self._gone:
+                    await self._say(frames.encode(frames.UNASKED, bus.Over(code, why)))
+        finally:
+            if code == frames.REFUSED:
+                self._revoke()
+            self.gone()
 
 
 class Visit:
@@ -115,7 +117,7 @@ class Visit:
             await self.attendance.delivery.tell(report)
 
     async def _live(self, ended: Callable[[Visit], None]) -> None:
-        ending = asyncio.create_task(self.connection.ended())
+        ending = asyncio.create_task(self.connection.ended(self._rhythm.patience))
         try:
             await asyncio.wait({self._reading, ending}, return_when=asyncio.FIRST_COMPLETED)
             if self._reading.done() and isinstance(error := self._reading.exception(), Misbehaves):

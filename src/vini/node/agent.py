@@ -239,7 +239,8 @@ class Agent:
     def metered(self) -> dict[str, Metered]:
         """`slice.sliver` -> what its meter has to know of it, of all that are wanted now."""
         specs = {s: (spec, asker) for asker in ASKERS for s, spec in self._ledgers.of(asker).wanted().items()}
-        self._metered = {name: of for name, of in self._metered.items() if name in specs}
+        held = self._metered.copy()  # the thread that touches the machine adds to it meanwhile
+        self._metered = {name: of for name, of in held.items() if name in specs}
         found: dict[str, Metered] = {}
         for spec, asker in specs.values():
             found |= self._of_slice(spec, asker)

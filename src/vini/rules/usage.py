@@ -54,6 +54,17 @@ def wanted(asked: UsageAsked, today: int) -> Wanted:
     return Wanted(asked, first, last)
 
 
+def of_one(asked: UsageAsked) -> UsageAsked:
+    """The same, where it is no question about slivers of more slices than one: each page of an answer reads anew what
+    every sliver used.  Raises Invalid."""
+    if asked.per == "sliver" and (not asked.slice or "*" in asked.slice):
+        raise Invalid(
+            "What slivers used is told of one slice at a time; ask for that (`vini usage --per sliver --slice NAME`), "
+            "or per slice."
+        )
+    return asked
+
+
 def day_of(text: str) -> int:
     """2026-11-29 as days since 1970.  Raises Invalid."""
     try:

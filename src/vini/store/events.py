@@ -30,7 +30,6 @@ __all__ = [
     "some",
 ]
 
-_PAGE = 1000
 PATH_FAILED, PATH_BACK = "path failed", "path back"  # what nodes say of links that mirror a path
 SLOWED, UNSLOWED = "slowed", "slowed no more"  # and of slivers that sent what they may in a day
 _HAPPENED = (PATH_FAILED, PATH_BACK, SLOWED, UNSLOWED)
@@ -81,13 +80,11 @@ def some(
 
 def of_slice(tx: Tx, name: str, limit: int, caller: Caller) -> list[Event]:
     """What was asked of a slice, and what happened to it on its nodes; the newest first."""
-    found: list[Event] = []
-    after, more = None, True
-    while more and len(found) < limit:
-        rows, more = some(tx, after, _PAGE, kind="slice", target=name, caller=caller)
-        found += [e for e in rows if e.result == "ok" and (e.detail.isdigit() or e.what in _HAPPENED)]
-        after = rows[-1].id if rows else None
-    return found[:limit]
+    is_asked = (events.c.detail != "") & (func.ltrim(events.c.detail, "0123456789") == "")  # its generation
+    query = _wanted("", "", "slice", name, caller)
+    query = query.where(events.c.result == "ok", events.c.what.in_(_HAPPENED) | is_asked)
+    rows, _ = page(tx, query, events.c.id, None, limit, newest_first=True)
+    return [Event(**row._mapping) for row in rows]
 
 
 def since(tx: Tx, number: int, caller: Caller | None = None, limit: int = 1000) -> Sequence[Event]:

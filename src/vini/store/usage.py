@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -19,14 +20,17 @@ from vini.rules.words import SLICE, WORD, site_of
 from vini.store import slices
 from vini.store.database import Tx
 from vini.store.page import MOST, matches
-from vini.store.tables import ended, usage
+from vini.store.tables import ended, specs, usage
+from vini.store.tables import nodes as nodes_table
 from vini.store.tables import slices as slices_table
 from vini.usage import DAY_S, FIELDS, SliceUse, Use, plus, total
 
+log = logging.getLogger("vini.central")
 KEPT_DAYS = 400
 _BELIEVED_DAYS = 40  # a node keeps fewer
 _LOT = 2000  # rows that are written at once
 _MOST_SLIVERS, _MOST_LETTERS, _LONGEST_SLICE = 10_000, 64, 40
+_MOST_BYTES, _ROW_BYTES = 1 << 20, 300  # the most of one node and day: of ten thousand slivers
 _BELIEVED = 1 << 53  # more of anything no node has in a day
 _MOST_COUNTED = (1 << 63) - 1
 _KEYS = ("node", "day", "slice")
@@ -47,6 +51,23 @@ class _Body(NamedTuple):
     body: Body
 
 
+class _Slice(NamedTuple):
+    """Who has, or had, a name."""
+
+    creator: str | None  # None: there is no such slice now
+    created: float
+    before: str | None  # who was responsible for one of its name that ended; None: there was none
+
+    def person(self, day: int) -> str | None:
+        """Who was responsible on that day; None: there was no such slice."""
+        is_later = self.creator is None or self.created >= (day + 1) * DAY_S
+        return self.before if is_later and self.before is not None else self.creator
+
+    def had_ended(self, day: int) -> bool:
+        """Whether on that day there may have been one that ended: where that was nobody knows any more."""
+        return self.before is not None and (self.creator is None or self.created >= day * DAY_S)
+
+
 # --- what nodes tell --------------------------------------------------------------------------
 
 
@@ -58,7 +79,7 @@ def until(tx: Tx, nodes: Collection[str]) -> dict[str, int]:
 
 def note(tx: Tx, said: Sequence[Told], now: float) -> None:
     """Write down what nodes tell, in place of what the same books told before.  What makes no sense is left out, and
-    what is of slices that there never were."""
+    what is of slices that there never were, or that were never on that node; and what is more than a node can have."""
     today = int(now) // DAY_S
     found = {(node, row.day, row.slice): row for node, row in said if _is_sound(row, today)}
     keys = sorted(found)
@@ -84,26 +105,63 @@ def _note(tx: Tx, found: Mapping[tuple[str, int, str], SliceUse]) -> None:
     nodes, days, names = (set(column) for column in zip(*found, strict=True))
     people = _people(tx, names)
     before = _there(tx, nodes, days, names)
-    rows = []
+    places = _places(tx, nodes, names, min(days))
+    held = _held(tx, nodes, days)
+    rows, refused = [], set()
     for key, row in found.items():
-        old = before.get(key)
-        person = people.get(row.slice, old.person if old else None)
-        if person is None:
+        node, day, name = key
+        old, of = before.get(key), people.get(name)
+        person = old.person if old else of.person(day) if of else None
+        if person is None or not (old or (node, name) in places or (of and of.had_ended(day))):
             continue
         made = _with(old.body if old else None, row)
-        if old != _Body(person, made):
-            rows.append(_row(key, person, made))
+        if old == _Body(person, made):
+            continue
+        new = _row(key, person, made)
+        size = held.get((node, day), 0) + _size(new) - (_size(_row(key, person, old.body)) if old else 0)
+        if size > _MOST_BYTES:
+            refused.add(node)
+            continue
+        held[node, day] = size
+        rows.append(new)
+    for node in refused:
+        log.warning(
+            "node %s tells of more slivers in one day than a node can have; what is beyond %d KiB is not written down: "
+            "look what it runs", node, _MOST_BYTES >> 10,
+        )  # fmt: skip
     if rows:
         of = (sqlite if tx.dialect.name == "sqlite" else postgresql).insert(usage)
         changed = {c.name: c for c in of.excluded if c.name not in _KEYS}
         tx.execute(of.on_conflict_do_update(index_elements=_KEYS, set_=changed), rows)
 
 
-def _people(tx: Tx, names: Collection[str]) -> dict[str, str]:
+def _people(tx: Tx, names: Collection[str]) -> dict[str, _Slice]:
     """Who is responsible for a slice, or was until it ended."""
-    gone = select(ended.c.name, ended.c.person).where(ended.c.name.in_(names))
-    there = select(slices_table.c.name, slices_table.c.creator).where(slices_table.c.name.in_(names))
-    return {str(name): str(person) for query in (gone, there) for name, person in tx.execute(query)}
+    gone = dict(tx.execute(select(ended.c.name, ended.c.person).where(ended.c.name.in_(names))).all())
+    there = select(slices_table.c.name, slices_table.c.creator, slices_table.c.created)
+    found = tx.execute(there.where(slices_table.c.name.in_(names)))
+    now = {name: _Slice(creator, created, gone.get(name)) for name, creator, created in found}
+    return {name: _Slice(None, 0.0, person) for name, person in gone.items()} | now
+
+
+def _places(tx: Tx, nodes: Collection[str], names: Collection[str], since: int) -> set[tuple[str, str]]:
+    """Node and slice, of those that are on the node, or were when it told of them."""
+    asked = select(nodes_table.c.name, specs.c.slice).join(specs, specs.c.node_id == nodes_table.c.id)
+    asked = asked.where(nodes_table.c.name.in_(nodes), specs.c.slice.in_(names))
+    told_of = select(usage.c.node, usage.c.slice).distinct()
+    told_of = told_of.where(usage.c.slice.in_(names), usage.c.day >= since - 1, usage.c.node.in_(nodes))
+    return {(str(node), str(name)) for query in (asked, told_of) for node, name in tx.execute(query)}
+
+
+def _held(tx: Tx, nodes: Collection[str], days: Collection[int]) -> dict[tuple[str, int], int]:
+    """Node and day -> about how many bytes are written down of it."""
+    size = func.sum(func.length(usage.c.slivers) + _ROW_BYTES)
+    query = select(usage.c.node, usage.c.day, size).where(usage.c.node.in_(nodes), usage.c.day.in_(days))
+    return {(node, day): int(held) for node, day, held in tx.execute(query.group_by(usage.c.node, usage.c.day))}
+
+
+def _size(row: Mapping[str, Any]) -> int:
+    return len(row["slivers"]) + _ROW_BYTES
 
 
 def _there(

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Annotated, Any
 
 import msgspec
@@ -44,6 +45,21 @@ class Logged(Value, frozen=True, omit_defaults=False):
     who: str
     what: str
     generation: int = 0
+
+
+class _Minute:
+    """Remembers what was done in this minute: what is done again and again is one event in a minute."""
+
+    def __init__(self) -> None:
+        self._number, self._done = 0, set[tuple[str, ...]]()
+
+    def is_first(self, now: float, *what: str) -> bool:
+        """Whether that was not done yet in the minute that this moment, Unix time, s, is in."""
+        if self._number != (number := int(now) // 60):
+            self._number, self._done = number, set()
+        is_first = what not in self._done
+        self._done.add(what)
+        return is_first
 
 
 class Row(Value, frozen=True):
@@ -216,11 +232,14 @@ def _programs(router: APIRouter, testbed: Testbed) -> None:
         caller = await asyncio.to_thread(call.who)
         return shown(await testbed.inside.ask_sliver(caller, name, sliver, bus.AskMaps(f"{name}.{sliver}", names)))
 
+    minute = _Minute()
+
     @route(router, "PUT", "/slices/{name}/slivers/{sliver}/maps/{table}", takes=Row, status=204)
     async def put_row(
         call: Asked, name: SliceName, sliver: WordName, table: MapName, row: Annotated[Row, Depends(body(Row))]
     ) -> Response:
-        """Set a row of a map of a sliver's program, or take it out."""
+        """Set a row of a map of a sliver's program, or take it out.  All that one writes to a table in a minute is one
+        event."""
         try:
             key = bytes.fromhex(row.key)
             value = None if row.value is None else bytes.fromhex(row.value)
@@ -230,9 +249,12 @@ def _programs(router: APIRouter, testbed: Testbed) -> None:
         try:
             await testbed.inside.ask_sliver(caller, name, sliver, bus.WriteRow(f"{name}.{sliver}", table, key, value))
         except ViniError as e:
-            await asyncio.to_thread(call.note_fault, caller.email, what, "slice", name, e)
+            if minute.is_first(call.now, caller.email, name, what, status_and_kind(e)[1]):
+                await asyncio.to_thread(call.note_fault, caller.email, what, "slice", name, e)
             raise
-        await asyncio.to_thread(call.note, caller.email, what, "slice", name)
+        if minute.is_first(call.now, caller.email, name, what):
+            with suppress(ViniError):  # the row is written, whatever the database says
+                await asyncio.to_thread(call.note, caller.email, what, "slice", name)
         return shown(None)
 
 

@@ -10,7 +10,7 @@ from vini.central.api.call import Asked, Cursor, Like, Limit
 from vini.central.api.describe import route, routes
 from vini.rules import Caller, Target, may
 from vini.rules.nouns import UsageRow
-from vini.rules.usage import Per, UsageAsked, wanted
+from vini.rules.usage import Per, UsageAsked, of_one, wanted
 from vini.rules.wishes import Page
 from vini.store import usage
 from vini.store.database import Tx
@@ -35,12 +35,13 @@ def list_usage(
     node: Like = "",
 ) -> Response:
     """Network, CPU, memory and disk that were used in these days (the last 30), of slices that the caller may see or is
-    responsible for, or of his site's as its PI or technical contact; an admin's: all."""
+    responsible for, or of his site's as its PI or technical contact; an admin's: all.
+    Per sliver of one slice only, and of at most 31 days."""
 
     def ask(tx: Tx, caller: Caller) -> Page[UsageRow]:
         may(caller, "see usage", Target("usage", "any"))
         today = int(call.now) // DAY_S
         asked = UsageAsked(per, daily, since, until, slice_, site, person, node)
-        return Page(*usage.some(tx, wanted(asked, today), cursor, limit, caller))
+        return Page(*usage.some(tx, wanted(of_one(asked), today), cursor, limit, caller))
 
     return call.read(ask)

@@ -116,8 +116,10 @@ class Book:
         return []
 
     def _forget(self, today: int) -> None:
-        for day in self._days():
-            if abs(today - day) > KEPT:  # a clock may have been ahead for a while
+        """All but the newest; and of what lies far in the future, as all does for a clock that is far behind, too."""
+        days = sorted(self._days())
+        for some in ([d for d in days if d <= today + KEPT], [d for d in days if d > today + KEPT]):
+            for day in some[:-KEPT]:
                 (self._directory / f"{day}.json").unlink(missing_ok=True)
 
     def _read(self, name: str) -> Day | None:

@@ -16,7 +16,7 @@ from vini.node.place import Place
 from vini.node.usage import book, look
 from vini.node.usage.book import Book, Day, Now
 from vini.node.usage.look import Vif
-from vini.usage import DAY_S, Look, SliceUse, Use
+from vini.usage import DAY_S, Look, SliceUse, Use, plus
 
 log = logging.getLogger("vini.agent")
 _PERIOD_S = 60.0
@@ -119,7 +119,7 @@ def _rows(days: Iterator[Day], whose: str | None) -> Iterator[SliceUse]:
         of: dict[str, Use] = {}
         for who, uses in day.uses.items():
             if whose in (None, who):
-                of |= uses
+                of |= {ns: plus(of.get(ns, Use()), use) for ns, use in uses.items()}  # one name after the other
         for slice_, some in groupby(sorted(of, key=_parts), key=lambda ns: _parts(ns)[0]):
             yield SliceUse(day.day, slice_, {_parts(ns)[1]: of[ns] for ns in some}, day.book)
 
