@@ -82,8 +82,25 @@ class Watching:
 
 
 class Agent:
+    generation = 1
+
     def spec(self, slice_: str) -> SliceSpec:
-        return SliceSpec(slice_, "n", 1, expires=10_000.0)
+        return SliceSpec(slice_, "n", self.generation, expires=10_000.0)
+
+    def faults(self, _: str, __: str) -> dict[str, str]:
+        return {}
+
+
+async def test_who_watches_hears_of_what_changed_before_the_broker_first_looked(tmp_path: Path) -> None:
+    place, agent, guest = Place("t", tmp_path, tmp_path), Agent(), Watching()
+    broker = Broker(place, agent, lambda: "n", lambda: 0.0)
+    assert "watching" in (await broker._answered("s.a", requests.Watch(), 1)).value
+    agent.generation = 2
+    broker._doors["s.a"], broker._guests["s.a"] = socket.socket(), {guest: None}
+    broker._tell({"s.a"})
+    broker._tell({"s.a"})
+    assert guest.told == [{"event": "changed", "generation": 2, "expires": 10_000.0}]
+    broker._doors.pop("s.a").close()
 
 
 def test_a_sliver_hears_of_its_end_an_hour_ten_minutes_and_a_minute_before_it(tmp_path: Path) -> None:

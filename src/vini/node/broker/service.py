@@ -14,7 +14,7 @@ from vini.model import Value, ViniError
 from vini.node.agent import Agent
 from vini.node.broker import door, policy, requests
 from vini.node.broker.answers import Answers
-from vini.node.broker.guest import BURST, PER_SECOND, Guest
+from vini.node.broker.guest import BURST, PER_SECOND, Given, Guest
 from vini.node.broker.journal import Journal
 from vini.node.place import Place
 from vini.node.rate import Rate
@@ -116,7 +116,7 @@ class Broker:
             with sock, contextlib.suppress(OSError):
                 sock.send(requests.error(ViniError(f"The broker hangs up: {why}.")))
             return
-        guest = Guest(ns, pid, sock, lambda r, p: self._answers.answer(ns, r, p), self._asked,
+        guest = Guest(ns, pid, sock, lambda r, p: self._answered(ns, r, p), self._asked,
                       lambda what: self._journal.complain(ns, what))  # fmt: skip
         guests[guest] = task = asyncio.create_task(guest.serve())
         task.add_done_callback(lambda _: guests.pop(guest, None))
@@ -125,20 +125,30 @@ class Broker:
         if self._doors.get(ns) is listener:
             asyncio.get_running_loop().add_reader(listener, self._accept, ns)
 
+    async def _answered(self, ns: str, request: requests.Request, pid: int) -> Given:
+        """Who is told that it watches hears of all that changes from then on, also of what does before we look."""
+        given = await self._answers.answer(ns, request, pid)
+        if isinstance(request, requests.Watch) and (now := self._sight(ns)):
+            self._seen.setdefault(ns, now)
+        return given
+
     # --- what changes -------------------------------------------------------------------------
+
+    def _sight(self, ns: str) -> Seen | None:
+        slice_ = ns.partition(".")[0]
+        spec = self._agent.spec(slice_)
+        return Seen(spec.generation, spec.expires, self._agent.faults(slice_, ns)) if spec else None
 
     def _tell(self, slivers: set[str]) -> None:
         for ns in slivers & self._doors.keys():
-            slice_ = ns.partition(".")[0]
-            spec = self._agent.spec(slice_)
-            if spec is None:
+            now = self._sight(ns)
+            if now is None:
                 continue
             watching = [g for g in self._guests.get(ns, {}) if g.watches]
-            self._warn(ns, spec.expires, watching)
+            self._warn(ns, now.expires, watching)
             if not watching:
                 self._seen.pop(ns, None)
                 continue
-            now = Seen(spec.generation, spec.expires, self._agent.faults(slice_, ns))
             before = self._seen.setdefault(ns, now)
             self._seen[ns] = now
             for line in changes(before, now):
