@@ -314,6 +314,7 @@ class TestOthers:
         inside(real, "ip", "address", "add", "203.0.113.129/32", "dev", "to-b")
         inside(real, "ip", "-6", "address", "add", "2001:db8:9::1/128", "dev", "lo")
         inside(real, "ip", "route", "add", "198.18.0.0/15", "via", "10.0.0.1")
+        eventually(lambda: any("linkdown" in line for line in addresses_and_routes(real)))  # soon
         before = addresses_and_routes(real)
         assert real.see() == WHOLE
         assert real.one_pass(WHOLE) == {}
