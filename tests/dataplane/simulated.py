@@ -13,7 +13,21 @@ from pathlib import Path
 from vini.dataplane import element
 from vini.dataplane.build import FLAGS
 
-MODEL = ("pool", "wire", "random", "shape", "series", "rate", "chance", "queue", "codel", "frame", "line", "pace")
+MODEL = (
+    "pool",
+    "wire",
+    "random",
+    "shape",
+    "series",
+    "rate",
+    "chance",
+    "queue",
+    "codel",
+    "frame",
+    "line",
+    "pace",
+    "arrivals",
+)
 MS = 1_000_000  # ns
 ROOM = 1 << 18  # departures that a run may give
 FOREVER = 1 << 62  # ns
@@ -37,6 +51,8 @@ def library(directory: Path) -> ctypes.CDLL:
     lib.simulation_run.restype = u32
     lib.simulation_run.argtypes = [pointer, u32, u32, pointer, u32, u32, pointer, pointer]
     lib.pace_pause_ns.restype, lib.pace_pause_ns.argtypes = u64, [pointer, u64]
+    lib.arrivals_next.restype, lib.arrivals_next.argtypes = u64, [pointer, u64, u64]
+    lib.arrivals_end.restype, lib.arrivals_end.argtypes = None, [pointer, u64]
     lib.simulation_count.restype, lib.simulation_count.argtypes = u64, [pointer, text]
     return lib
 

@@ -546,3 +546,26 @@ def test_a_process_that_dies_often_is_started_ever_more_slowly(lib: ctypes.CDLL)
         pauses.append(pause_ms(now))
     assert pauses == [20, 40, 80, 160, 320, 640, 1280, 2000, 2000, 2000]
     assert pause_ms(now + 60 * SECOND) == 0
+
+
+def test_what_is_told_late_departs_as_if_it_had_been_told_in_time(line: Make) -> None:
+    """A caller that was away tells arrivals of the past after others have departed."""
+    settings = {"rate_kbit": 8000, "delay_us": 5000}  # 114 bytes with their header are 0.1 ms
+    arrivals = [i * MS // 8 for i in range(1, 200)]
+    told_in_time, told_late = line(**settings), line(**settings)
+    expected = everything(told_in_time, arrivals)
+    out = told_late.run(arrivals[:100])
+    out += told_late.depart(arrivals[160])  # meanwhile 60 more have come
+    for at in arrivals[100:]:
+        told_late.arrive(at)
+    out += told_late.depart()
+    assert out == expected
+
+
+def test_arrivals_before_a_change_come_with_it(line: Make) -> None:
+    """What was changed holds for all that is told after it."""
+    one = line(delay_us=5000)
+    one.arrive(1 * MS)
+    one.set(10 * MS, delay_us=1000)
+    one.arrive(9 * MS)
+    assert times_ms(one.depart()) == [6, 11]

@@ -9,10 +9,12 @@ enum { PRIORITY = 10 };
 #define PERIOD_NS 100000000u
 #define AWAKE_NS 92000000u
 #define SPIN_NS 30000000u
+#define EVEN_PERCENT 60
+#define BURST_NS 2000000u /* ahead of that, in the beginning */
 #define SPARE_NS 5000000u
 
 static struct {
-	uint64_t ends, awake, spun;
+	uint64_t ends, now, awake, spun;
 	uint64_t spin; /* what it may spin */
 	bool is_realtime;
 } period;
@@ -39,6 +41,7 @@ static uint64_t spin_beside_work(void)
 
 void budget_spend(uint64_t now, uint64_t awake_ns, uint64_t spun_ns)
 {
+	period.now = now;
 	period.awake += awake_ns;
 	period.spun += spun_ns;
 	if (now >= period.ends) {
@@ -55,5 +58,11 @@ void budget_spend(uint64_t now, uint64_t awake_ns, uint64_t spun_ns)
 
 bool budget_may_spin(void)
 {
-	return period.spun < period.spin && period.awake < AWAKE_NS;
+	return period.spun < period.spin && budget_is_even();
+}
+
+bool budget_is_even(void)
+{
+	uint64_t elapsed = PERIOD_NS - (period.ends - period.now);
+	return period.awake < elapsed / 100 * EVEN_PERCENT + BURST_NS;
 }

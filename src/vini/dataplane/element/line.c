@@ -139,29 +139,29 @@ static void enter(struct line *l, uint32_t packet, struct frames f, uint64_t now
 	line_advance(l, now);
 }
 
-void line_arrive(struct line *l, uint32_t length, uint64_t now)
+void line_arrive(struct line *l, uint32_t length, uint64_t at)
 {
-	now = now > l->now ? now : l->now;
-	line_advance(l, now);
+	l->arrived = at = at > l->arrived ? at : l->arrived;
+	line_advance(l, at);
 	if (l->queue.first == NONE)
-		rate_skip(&l->rate, now);
+		rate_skip(&l->rate, at);
 	l->live->received++;
-	if (chance_loses(l->shape, l->lose, rate_step(&l->rate, now), l->live)) {
+	if (chance_loses(l->shape, l->lose, rate_step(&l->rate, at), l->live)) {
 		l->live->lost++;
 		return;
 	}
 	struct frames f = frame_count(window.parts[0].iov_base, length);
 	bool again = random_hits(&l->live->random, l->shape->duplicate_ppm);
 	l->live->duplicated += again;
-	if (!has_memory(l, length) || !has_place(l, f, now)) {
+	if (!has_memory(l, length) || !has_place(l, f, at)) {
 		l->live->dropped += 1u + again;
 		return;
 	}
 	uint32_t packet = window_claim(length);
 	uint32_t copy = again && has_memory(l, 2 * length) ? packet_copy(packet) : NONE;
-	enter(l, packet, f, now);
-	if (copy != NONE && has_place(l, f, now)) {
-		enter(l, copy, f, now);
+	enter(l, packet, f, at);
+	if (copy != NONE && has_place(l, f, at)) {
+		enter(l, copy, f, at);
 	} else if (again) {
 		l->live->dropped++;
 		if (copy != NONE)
@@ -209,8 +209,7 @@ static void change_trace(struct line *l, const struct series *trace, uint64_t be
 
 void line_change(struct line *l, const struct series *const files[ROLES], uint64_t trace_begin, uint64_t now)
 {
-	now = now > l->now ? now : l->now;
-	l->now = now;
+	l->now = l->arrived = now = now > l->now ? now : l->now;
 	l->table = files[TABLE_FILE];
 	l->lose = files[LOSE_FILE];
 	uint64_t lose_id = l->lose ? l->lose->id : 0;

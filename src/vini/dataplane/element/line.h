@@ -2,7 +2,7 @@
  *
  *   packet -> loss -> duplicate -> corrupt -> queue -> rate or trace -> delay -> out
  *
- * Time is what the caller says, and never goes back.  A packet's turn comes at a time that follows from the packets
+ * Time is what the caller says, and never goes back, but that an arrival may be told late. A packet's turn comes at a time that follows from the packets
  * before it alone, so a caller that comes late delays packets but never changes the rate, nor what the AQM decides.
  */
 #ifndef LINE_H
@@ -27,6 +27,7 @@ struct line {
 	struct codel codel;
 	struct wire wire;
 	uint64_t now;            /* the latest time it was told */
+	uint64_t arrived;        /* the latest arrival, or change of settings */
 	uint64_t turn;           /* of the queue's first packet; NEVER: none comes */
 	uint64_t busy_until;     /* the last packet that had its turn is on its way then */
 	uint64_t last_departure; /* of those that keep order */
@@ -43,8 +44,8 @@ void line_close(struct line *l); /* its packets are lost */
  * What is on the wire stays there; what waits gets a new turn where the rate or the trace changed. */
 void line_change(struct line *l, const struct series *const files[ROLES], uint64_t trace_begin, uint64_t now);
 
-/* A packet of that length, vnet header included, is in the window. */
-void line_arrive(struct line *l, uint32_t length, uint64_t now);
+/* A packet of that length, vnet header included, is in the window; it came at `at`, after all that came before. */
+void line_arrive(struct line *l, uint32_t length, uint64_t at);
 
 /* Whose turn has come goes on the wire. */
 void line_advance(struct line *l, uint64_t now);

@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "arrivals.h"
 #include "line.h"
 #include "series.h"
 #include "shape.h"
@@ -23,6 +24,7 @@ struct port {
 	struct port *buried;
 	/* the worker's alone */
 	struct line line;
+	struct arrivals arrivals;
 	struct watch tap_watch, out_watch;
 	uint64_t due;                    /* when something is to be done */
 	size_t heap_at;                  /* 1-based; 0: not in the heap */

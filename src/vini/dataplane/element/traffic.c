@@ -34,8 +34,9 @@ static void tap_ready(struct watch *w, uint32_t events)
 		ssize_t n = readv(w->fd, window.parts, SPAN);
 		if (n > VNET_HEADER) {
 			p->line.live->stalled += round_now.is_stalled;
-			line_arrive(&p->line, (uint32_t)n, clock_ns());
+			line_arrive(&p->line, (uint32_t)n, arrivals_next(&p->arrivals, round_now.looked, clock_ns()));
 		} else if (n < 0 && errno == EAGAIN) {
+			arrivals_end(&p->arrivals, clock_ns());
 			break;
 		} else if (n <= 0 && errno != EINTR) {
 			traffic_gone(p); /* EBADFD: somebody deleted the TAP */
@@ -180,6 +181,7 @@ void traffic_open(void)
 void traffic_start(struct port *p)
 {
 	p->heap_at = 0;
+	p->arrivals = (struct arrivals){0};
 	p->is_down = true; /* until it sends: it may have happened before we listened */
 	line_open(&p->line, &p->shape, &shared->live[p->slot]);
 	line_change(&p->line, (const struct series *const *)p->files, p->trace_begin, clock_ns());

@@ -23,13 +23,14 @@
 
 enum {
 	HEARTBEAT_MS = 100,      /* the longest sleep */
-	NEAR_NS = 10000,         /* nearer departures are waited for awake whatever it costs: sleeping takes longer */
+	NEAR_NS = 10000,         /* nearer departures are waited for awake where that is not too much: sleeping takes longer */
 	SPIN_LEAST_NS = 20000,   /* the window before a departure in which we are awake already... */
 	SPIN_MOST_NS = 150000,   /* ...follows how late this machine wakes us */
 };
 
 static struct watch channel, timer, rebirth, terminate;
 static uint64_t armed; /* when the timer wakes us */
+static uint64_t looked; /* when the latest wait ended */
 static struct pace keepers;
 static struct port *graveyard; /* freed once no event of the present batch can name them */
 
@@ -224,7 +225,7 @@ static void learn_lateness(uint64_t late)
 static uint64_t spin_window(void)
 {
 	if (!budget_may_spin())
-		return NEAR_NS;
+		return budget_is_even() ? NEAR_NS : 0;
 	uint64_t window = lateness.mean + 3 * lateness.deviation;
 	return window < SPIN_LEAST_NS ? SPIN_LEAST_NS : window > SPIN_MOST_NS ? SPIN_MOST_NS : window;
 }
@@ -247,7 +248,8 @@ static int wait_for(uint64_t due, uint64_t begin)
 	}
 	int n = watches_wait(is_near ? 0 : HEARTBEAT_MS);
 	uint64_t now = clock_ns();
-	round_now = (struct round){0};
+	round_now = (struct round){.looked = looked};
+	looked = now;
 	if (is_near) {
 		budget_spend(now, now - begin, now - begin);
 		round_now.is_stalled = now - begin > LATE_NS;

@@ -1,0 +1,29 @@
+/* When packets came that wait in a TAP, which doesn't tell.
+ *
+ * Who is attentive reads a packet as it comes. After an absence (another virtual machine had the processor, say) the
+ * packets that wait came at any time since the TAP was last empty. Taken as if they came now, all of them would be late
+ * by the whole absence, and where there is a rate, those after them as well, until it has caught up. So if a flow was
+ * there when the absence began, its packets are taken to have come on as evenly as before it.
+ */
+#ifndef ARRIVALS_H
+#define ARRIVALS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct arrivals {
+	uint64_t latest;         /* arrival, as it was told */
+	uint64_t emptied;        /* when the TAP was last seen empty by reading it */
+	uint64_t interval;       /* between arrivals lately, in 1/1024 ns; 0: not known */
+	bool is_behind;          /* what comes next was there already when `latest` was read */
+	bool is_guess;           /* `latest` */
+};
+
+/* When the packet came that is read at `now`, if the TAP was empty at `looked` or `is_behind`.  Never goes back, and
+ * never after `now`. */
+uint64_t arrivals_next(struct arrivals *a, uint64_t looked, uint64_t now);
+
+/* Nothing is left to read. */
+void arrivals_end(struct arrivals *a, uint64_t now);
+
+#endif
