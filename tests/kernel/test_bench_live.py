@@ -116,9 +116,7 @@ def test_two_hosts_are_measured_and_nothing_is_left() -> None:
     async def killed() -> None:
         async with two_hosts.two_hosts() as made:
             await made.put(line(1), {"a": "host1", "b": "host2", "c": "host2"})
-            greeting = await host.line.ask(bus.Hello())
-            assert isinstance(greeting, bus.Greeting)
-            os.kill(greeting.pid, signal.SIGKILL)
+            os.kill(await two_hosts.process_of(host), signal.SIGKILL)
             raise KeyError
 
     with ours.alone():
@@ -126,11 +124,30 @@ def test_two_hosts_are_measured_and_nothing_is_left() -> None:
             asyncio.run(killed())
         found = asyncio.run(between_hosts(1, 0.1, lambda _: None))
     assert [r for r in found if not isinstance(r, Row) or r.value <= 0] == []
-    assert len(found) == 12
+    assert len(found) == 18
     for h in two_hosts.HOSTS:
         assert _left(h.network.name) == []
         assert not h.place.run.exists()
         assert not h.place.state.exists()
+
+
+def test_an_agent_that_stood_still_when_its_benchmark_was_killed_goes_on() -> None:
+    host = two_hosts.HOSTS[1]
+
+    async def killed() -> None:
+        async with two_hosts.two_hosts():
+            agent = await two_hosts.process_of(host)
+            with two_hosts.still(host, agent):
+                pass
+            assert Path(f"/proc/{agent}/stat").read_text().rpartition(")")[2].split()[0] != "T"
+            (host.place.run / "still").write_text(str(agent))
+            os.kill(agent, signal.SIGSTOP)
+            async with asyncio.timeout(60), two_hosts.two_hosts():  # the next benchmark
+                pass
+
+    with ours.alone():
+        asyncio.run(killed())
+    assert not host.place.run.exists()
 
 
 @pytest.fixture

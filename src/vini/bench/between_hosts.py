@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 from msgspec import structs
 
 from vini.bench import ours
 from vini.bench.native import Path3, native
+from vini.bench.one_host import first_kpps, second_kpps
 from vini.bench.result import Found, Missing, ratios, row
 from vini.bench.slice_path import LOOKUP, TABLE, ends, kpps, line, path_through, speak
-from vini.bench.two_hosts import HOSTS, on_one_processor, sending_alone, two_hosts
+from vini.bench.two_hosts import HOSTS, on_one_processor, process_of, sending_alone, two_hosts
 from vini.edit import set_program
 from vini.model import Program, Topology, Value, ViniError
 from vini.node import probe
@@ -32,6 +33,7 @@ async def between_hosts(rounds: int, seconds: float, say: Callable[[str], None])
     base: list[float] = []
     found: dict[str, list[float]] = defaultdict(list)
     together: dict[str, list[float]] = defaultdict(list)
+    alone: dict[str, dict[str, list[float]]] = {half: defaultdict(list) for half in ("first", "second")}
     where = {s: h.place.netns(f"{ours.SLICE}.{s}") for s, name in _PLACED.items() for h in HOSTS if h.name == name}
     async with two_hosts() as hosts:
         for i in range(rounds):
@@ -45,6 +47,9 @@ async def between_hosts(rounds: int, seconds: float, say: Callable[[str], None])
                     if way.target:
                         with on_one_processor():
                             together[way.name].append(way.kpps(path_through(way.topology, where), seconds))
+                            agent = await process_of(HOSTS[1])
+                            alone["first"][way.name].append(first_kpps(way.topology, where, agent, seconds))
+                            alone["second"][way.name].append(second_kpps(way.topology, where, seconds))
     for way in possible:
         rates = found[way.name]
         note = "two routers and a tunnel, a processor for each host where there are two, against one router on one"
@@ -56,6 +61,20 @@ async def between_hosts(rounds: int, seconds: float, say: Callable[[str], None])
             note = "what both machines do for a packet, one after the other"
             name = f"a link between two hosts, {way.name}, both on one processor / native"
             out.append(row(name, ratios(shared, base), "x", note=note))
+            out += _halves(way, [alone[half][way.name] for half in alone], base)
+    return out
+
+
+def _halves(way: Way, rates: Sequence[Sequence[float]], base: Sequence[float]) -> Found:
+    """Of each host by itself, and what two machines carry that are each as fast as one of them."""
+    out: Found = []
+    name = f"a link between two hosts, {way.name}"
+    for host, found in zip(("the first", "the second"), rates, strict=True):
+        out.append(row(f"{name}, {host} host by itself", found, "kpps"))
+    slower = [min(both) for both in zip(*rates, strict=True)]
+    note = "as two machines that have neither processor nor memory in common; the wire between them costs nothing here"
+    out.append(row(f"{name}, the slower host by itself / native", ratios(slower, base), "x", way.target, "at least",
+                   note=note))  # fmt: skip
     return out
 
 

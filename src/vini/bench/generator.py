@@ -42,14 +42,15 @@ class Rate(Value, frozen=True):
 
 
 class Ends:
-    """The loaded generator and the sink."""
+    """The loaded generator and the sink; `outer` are headers of a tunnel around each frame."""
 
-    def __init__(self, ifindex: int, flow: Flow):
-        self._frame = frame(flow)
+    def __init__(self, ifindex: int, flow: Flow, outer: bytes = b""):
+        self._frame = outer + frame(flow)
         source = (_HERE / "generator.c").read_text()
         self._object = BpfObject(compile_program(source, "generator.c", "xdp", _HERE))
         constants = next(m for m in self._object.maps() if m.name.endswith(".rodata"))
-        initial = struct.pack("=I4x", ifindex) + self._frame[:56]
+        words = len(self._frame) // 8
+        initial = struct.pack("=II", ifindex, words) + self._frame[: 8 * words]
         self._object.set_initial(constants.name, initial.ljust(constants.value_size, b"\0"))
         self._object.choose({"generate": XDP, "count_and_drop": XDP, "take_in": XDP})
         self._object.load()
@@ -58,11 +59,11 @@ class Ends:
 
     def put_sink(self, namespace: Path, dev: str) -> None:
         """What arrives at that vif is counted, and ends there."""
-        _put(namespace, dev, self._object.program_fd("count_and_drop"))
+        put_program(namespace, dev, self._object.program_fd("count_and_drop"))
 
     def take_in(self, namespace: Path, dev: str) -> None:
         """That vif hands what is sent to it to the kernel."""
-        _put(namespace, dev, self._object.program_fd("take_in"))
+        put_program(namespace, dev, self._object.program_fd("take_in"))
 
     def run(self, namespace: Path, seconds: float) -> Rate:
         """Send as fast as it goes from the first vif, which is in that namespace, for at least that long."""
@@ -101,12 +102,20 @@ def rate(send: Callable[[int], None], count: Callable[[], int], clock: Callable[
 
 def frame(flow: Flow) -> bytes:
     """An Ethernet frame of the least size."""
-    addresses = IPv4Address(flow.source).packed + IPv4Address(flow.destination).packed
-    ip = struct.pack(">BBHHHBBH", 0x45, 0, FRAME - 14, 0, 0, 64, 17, 0) + addresses
-    ip = ip[:10] + _checksum(ip).to_bytes(2, "big") + ip[12:]
-    macs = bytes.fromhex((flow.next_mac + flow.source_mac).replace(":", ""))
     udp = struct.pack(">HHHH", 1024, 9, FRAME - 34, 0)
-    return (macs + b"\x08\x00" + ip + udp).ljust(FRAME, b"\0")
+    return (ethernet(flow) + ipv4(flow.source, flow.destination, FRAME - 34) + udp).ljust(FRAME, b"\0")
+
+
+def ethernet(flow: Flow) -> bytes:
+    """The header of an Ethernet frame that holds IPv4."""
+    return bytes.fromhex((flow.next_mac + flow.source_mac).replace(":", "")) + b"\x08\x00"
+
+
+def ipv4(source: str, destination: str, size: int) -> bytes:
+    """The header of an IPv4 packet of UDP that is not to be fragmented, with so many bytes behind it (RFC 791)."""
+    addresses = IPv4Address(source).packed + IPv4Address(destination).packed
+    ip = struct.pack(">BBHHHBBH", 0x45, 0, 20 + size, 0, 0x4000, 64, 17, 0) + addresses
+    return ip[:10] + _checksum(ip).to_bytes(2, "big") + ip[12:]
 
 
 def _checksum(header: bytes) -> int:
@@ -118,7 +127,7 @@ def _checksum(header: bytes) -> int:
 
 def take_off(namespace: Path, dev: str) -> None:
     """No program of ours at that vif any more."""
-    _put(namespace, dev, -1)
+    put_program(namespace, dev, -1)
     with netns.inside(namespace), socket.socket() as any_socket:
         # Without its program a veth says that nobody may redirect to it, also where GRO would take the frames in.
         if ethtool.has_gro(any_socket.fileno(), dev):
@@ -126,7 +135,8 @@ def take_off(namespace: Path, dev: str) -> None:
             ethtool.set_gro(any_socket.fileno(), dev, True)
 
 
-def _put(namespace: Path, dev: str, program: int) -> None:
+def put_program(namespace: Path, dev: str, program: int) -> None:
+    """That one runs at XDP on what arrives there, in place of what was there; -1: none."""
     with netns.inside(namespace), Socket() as rtnetlink:
         request = xdp.set_program(socket.if_nametoindex(dev), program)
         (errno,) = rtnetlink.transact([request])

@@ -47,6 +47,14 @@ def path_through(topology: Topology, where: Mapping[str, Path]) -> Path3:
     return Path3(where["a"], first.dev, where[first.peer], first.peer_dev, where["c"], last.dev, flow)
 
 
+def tunnel_flow(topology: Topology) -> Flow:
+    """The same packets on the link between the two routers of `line(2)`."""
+    vif = next(v for v in layout(topology).vifs["b0"] if v.peer == "b1")
+    ends = path_through(topology, dict.fromkeys(topology.slivers, Path())).flow
+    macs = _mac(topology, "b0", vif.dev), _mac(topology, "b1", vif.peer_dev)
+    return Flow(*macs, ends.source, ends.destination)
+
+
 def _mac(topology: Topology, sliver: str, dev: str) -> str:
     return names.mac(topology.name, sliver, dev)
 

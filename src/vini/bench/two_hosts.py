@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -30,10 +31,11 @@ from vini.node.netlink import Socket
 from vini.node.place import Place
 from vini.placement import crossing
 
-_CABLE = "vbcable"  # the name of both its ends, before and after they are plugged in
-_VNI = 0x7662  # of the first tunnel; the hosts' namespaces are their own, and so are their tunnels' numbers
+CABLE = "vbcable"  # the name of both its ends, before and after they are plugged in
+VNI = 0x7662  # of the first tunnel; the hosts' namespaces are their own, and so are their tunnels' numbers
 _STARTS_WITHIN_S = 60.0
 _ENDS_WITHIN_S = 30.0
+_STILL = "still"  # in the place of a host whose agent stands still: its process
 
 
 class Host(Value, frozen=True):
@@ -72,7 +74,7 @@ class TwoHosts:
         self._generation += 1
         self._slices.add(topology.name)
         nodes = [Node(h.name, self._able, address=h.address) for h in HOSTS]
-        vnis = {name: _VNI + i for i, name in enumerate(crossing(topology, placed))}
+        vnis = {name: VNI + i for i, name in enumerate(crossing(topology, placed))}
         specs = embed(topology, nodes, self._generation, placed=placed, vnis=vnis)
         reports = await asyncio.gather(*(h.line.ask(bus.Accept(specs[h.name])) for h in HOSTS))
         for report in reports:
@@ -93,6 +95,7 @@ class TwoHosts:
 async def two_hosts() -> AsyncIterator[TwoHosts]:
     """Both run; afterwards nothing of them is left, nor of those of a benchmark that was killed."""
     for h in HOSTS:
+        _go_on(h)
         if await _slices(h) is not None:
             await _end(h)
     with _joined():
@@ -118,14 +121,14 @@ def _joined() -> Iterator[None]:
     try:
         for h in HOSTS:
             _ip("netns", "add", h.network.name)
-        end = ("type", "veth", "peer", "name", _CABLE, "netns", other.network.name)
-        _ip("link", "add", _CABLE, "netns", one.network.name, *end)
+        end = ("type", "veth", "peer", "name", CABLE, "netns", other.network.name)
+        _ip("link", "add", CABLE, "netns", one.network.name, *end)
         for h in HOSTS:
-            for words in (f"address add {h.address}/24 dev {_CABLE}", f"link set {_CABLE} up", "link set lo up"):
+            for words in (f"address add {h.address}/24 dev {CABLE}", f"link set {CABLE} up", "link set lo up"):
                 _ip("-n", h.network.name, *words.split())
         for h in HOSTS:  # both are up
             with netns.inside(h.network), Socket() as any_socket:
-                ethtool.set_gro(any_socket.fileno(), _CABLE, True)
+                ethtool.set_gro(any_socket.fileno(), CABLE, True)
         _take_in_on(other, max(os.sched_getaffinity(0)))
         yield
     finally:
@@ -134,12 +137,12 @@ def _joined() -> Iterator[None]:
 
 def _take_in_on(other: Host, processor: int) -> None:
     """What arrives at the other host, frames of XDP and socket buffers alike, is taken in there."""
-    at = f"/sys/class/net/{_CABLE}"
+    at = f"/sys/class/net/{CABLE}"
     script = f"echo 1 >{at}/threaded; echo {1 << processor:x} >{at}/queues/rx-0/rps_cpus"
     _ip("netns", "exec", other.network.name, "sh", "-c", script)
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
-            if (process / "comm").read_text().startswith(f"napi/{_CABLE}"[:15]):
+            if (process / "comm").read_text().startswith(f"napi/{CABLE}"[:15]):
                 os.sched_setaffinity(int(process.name), {processor})
 
 
@@ -147,7 +150,7 @@ def _take_in_on(other: Host, processor: int) -> None:
 def on_one_processor() -> Iterator[None]:
     """What arrives at the other host is taken in where it was sent, as long as the block runs."""
     other = HOSTS[1]
-    at = f"/sys/class/net/{_CABLE}"
+    at = f"/sys/class/net/{CABLE}"
     # Not by our own affinity: whoever sends alone has one processor only.
     argv = ["ip", "netns", "exec", other.network.name, "cat", f"{at}/queues/rx-0/rps_cpus"]
     mask = int(subprocess.run(argv, capture_output=True, text=True, check=True).stdout.replace(",", ""), 16)
@@ -200,6 +203,35 @@ async def _start(h: Host) -> None:
             if process.poll() is not None or time.monotonic() > deadline:
                 raise ViniError(f"The agent of the benchmark's {h.name} does not start: {e}") from e
             await asyncio.sleep(0.02)
+
+
+@contextmanager
+def still(h: Host, agent: int) -> Iterator[None]:
+    """Its agent does nothing as long as the block runs."""
+    note = h.place.run / _STILL
+    note.write_text(str(agent))
+    os.kill(agent, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        _go_on(h)
+
+
+def _go_on(h: Host) -> None:
+    """Also after a benchmark that was killed."""
+    note = h.place.run / _STILL
+    with suppress(OSError, ValueError):
+        agent = int(note.read_text())
+        if f"VINI_MARK={h.place.mark}\0" in Path(f"/proc/{agent}/environ").read_text():
+            os.kill(agent, signal.SIGCONT)
+    note.unlink(missing_ok=True)
+
+
+async def process_of(h: Host) -> int:
+    """Its agent's process."""
+    greeting = await h.line.ask(bus.Hello())
+    assert isinstance(greeting, bus.Greeting)
+    return greeting.pid
 
 
 async def _slices(h: Host) -> Mapping[str, int] | None:
