@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
 
@@ -101,6 +102,32 @@ async def test_who_watches_hears_of_what_changed_before_the_broker_first_looked(
     broker._tell({"s.a"})
     assert guest.told == [{"event": "changed", "generation": 2, "expires": 10_000.0}]
     broker._doors.pop("s.a").close()
+
+
+async def test_many_doors_are_made_in_many_pieces_of_work(tmp_path: Path) -> None:
+    """The machine's thread does one after the other: whoever asks for something meanwhile comes between."""
+    names = [f"s.n{i}" for i in range(20)]
+    pieces: list[int] = []
+
+    class Many(Agent):
+        def slivers(self) -> set[str]:
+            return set(names)
+
+        async def work(self, what: Callable[[], dict[str, socket.socket]]) -> dict[str, socket.socket]:
+            done = what()
+            pieces.append(len(done))
+            return done
+
+    place = Place("t", tmp_path, tmp_path)
+    broker = Broker(place, Many(), lambda: "n", lambda: 0.0)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Place, "netns", lambda *_: tmp_path)
+        await broker._look()
+        assert sum(pieces) == 20
+        assert max(pieces) <= 8
+        names.clear()
+        await broker._look()
+    assert not broker._doors
 
 
 def test_a_sliver_hears_of_its_end_an_hour_ten_minutes_and_a_minute_before_it(tmp_path: Path) -> None:

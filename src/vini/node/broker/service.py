@@ -7,8 +7,9 @@ import contextlib
 import logging
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 
 from vini.model import Value, ViniError
 from vini.node.agent import Agent
@@ -21,6 +22,7 @@ from vini.node.rate import Rate
 
 log = logging.getLogger("vini.broker")
 _LOOK_S = 0.5
+_AT_ONCE = 8  # doors that are made in one piece of work: others, such as the end of a slice, come between
 _GUESTS = 8  # connections of one sliver at once
 _COMING, _COMING_PER_SECOND = 20.0, 10.0  # connections that one sliver may begin
 _PAUSE_S = 0.5  # in which a door is not looked at, after they came too fast
@@ -58,28 +60,26 @@ class Broker:
                 await self._look()
                 await asyncio.sleep(_LOOK_S)
         finally:
-            for ns in list(self._doors):
-                self._close(ns)
+            _hang_up([self._shut(ns) for ns in list(self._doors)])
 
     # --- doors --------------------------------------------------------------------------------
 
     async def _look(self) -> None:
         wanted = self._agent.slivers()
-        for ns in self._doors.keys() - wanted:
-            self._close(ns)
-        open_ = {ns for ns, listener in self._doors.items() if door.stands(self._place, ns, listener)}
-        for ns in self._doors.keys() - open_:
-            self._close(ns)
-        if missing := wanted - open_:
-            for ns, listener in (await self._agent.work(lambda: self._opened(missing))).items():
+        open_ = {ns for ns in self._doors.keys() & wanted if door.stands(self._place, ns, self._doors[ns])}
+        if gone := [self._shut(ns) for ns in self._doors.keys() - open_]:
+            await asyncio.to_thread(_hang_up, gone)
+        missing = sorted(wanted - open_)
+        for i in range(0, len(missing), _AT_ONCE):
+            for ns, listener in (await self._agent.work(partial(self._opened, missing[i : i + _AT_ONCE]))).items():
                 self._doors[ns] = listener
                 asyncio.get_running_loop().add_reader(listener, self._accept, ns)
         self._tell(wanted)
 
-    def _opened(self, slivers: set[str]) -> dict[str, socket.socket]:
+    def _opened(self, slivers: Sequence[str]) -> dict[str, socket.socket]:
         """Of those whose network is there; in the thread of the machine, so that none is being taken away meanwhile."""
         out = {}
-        for ns in sorted(slivers):
+        for ns in slivers:
             try:
                 if self._place.netns(ns).exists():
                     out[ns] = door.opened(self._place, ns)
@@ -87,14 +87,15 @@ class Broker:
                 self._journal.complain(ns, f"its broker's socket can't be made: {e}")
         return out
 
-    def _close(self, ns: str) -> None:
+    def _shut(self, ns: str) -> socket.socket:
+        """Nobody comes in any more; the socket is the caller's to close."""
         listener = self._doors.pop(ns)
         asyncio.get_running_loop().remove_reader(listener)
-        listener.close()
         for task in self._guests.pop(ns, {}).values():
             task.cancel()
         self._seen.pop(ns, None)
         self._warned.pop(ns, None)
+        return listener
 
     def _accept(self, ns: str) -> None:
         listener = self._doors[ns]
@@ -168,6 +169,11 @@ class Broker:
         )
         for guest in watching:
             guest.tell(requests.event("expires", at=expires, in_s=round(left, 1)))
+
+
+def _hang_up(doors: Sequence[socket.socket]) -> None:
+    for listener in doors:
+        listener.close()
 
 
 def changes(before: Seen, now: Seen) -> list[bytes]:
