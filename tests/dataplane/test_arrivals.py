@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Sequence
 
 import pytest
-from simulated import MS, library
+from simulated import FOREVER, MS, library
 
 pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
 US = 1000
@@ -84,6 +84,33 @@ def test_the_first_packets_of_all_came_when_they_were_read(lib: ctypes.CDLL) -> 
     reader = Reader(lib, steady(15 * US, 20 * MS))
     reader.look(20 * MS)
     assert min(reader.errors(0, 20 * MS)) >= 0
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_who_sleeps_until_a_packet_wakes_him_tells_its_time_however_uneven_the_flow_is(
+    lib: ctypes.CDLL, seed: int
+) -> None:
+    chance = random.Random(seed)
+    state, before, now, wakes = ctypes.create_string_buffer(64), MS, MS, 10 * US
+    for _ in range(3000):
+        came = now + round(chance.expovariate(1 / MS))
+        begin, now = now, came + chance.randrange(1 * US, wakes)
+        looked = lib.arrivals_looked(before, begin, FOREVER, now)
+        before = now
+        assert lib.arrivals_next(state, looked, now) == now
+        now += 5 * US
+        lib.arrivals_end(state, now)
+
+
+def test_who_sleeps_longer_than_his_timer_was_away_since_then(lib: ctypes.CDLL) -> None:
+    assert lib.arrivals_looked(1 * MS, 2 * MS, 3 * MS, 13 * MS) == 3 * MS
+    assert lib.arrivals_looked(1 * MS, 2 * MS, 1 * MS, 13 * MS) == 2 * MS  # it was due already
+    assert lib.arrivals_looked(1 * MS, 2 * MS, 20 * MS, 13 * MS) == 13 * MS  # a packet woke him
+
+
+def test_what_can_be_read_at_once_came_since_the_wait_before(lib: ctypes.CDLL) -> None:
+    """The time between was spent otherwise, or stolen."""
+    assert lib.arrivals_looked(1 * MS, 12 * MS, 20 * MS, 12 * MS + 2 * US) == 1 * MS
 
 
 @pytest.mark.parametrize("seed", range(20))

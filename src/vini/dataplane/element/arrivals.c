@@ -2,6 +2,7 @@
 
 enum {
 	ATTENTIVE_NS = 200000,   /* a shorter absence makes less of an error than a guess might */
+	AT_ONCE_NS = 20000,      /* a wait of this length may have been none */
 	FINE = 1024,             /* units of `interval` in a ns */
 	MEMORY = 512,            /* packets that it remembers */
 	PAUSE = 16,              /* intervals: a longer one without a packet is a pause of the flow */
@@ -21,6 +22,13 @@ static uint64_t latest_of(uint64_t a, uint64_t b, uint64_t c)
 {
 	uint64_t d = a > b ? a : b;
 	return c > d ? c : d;
+}
+
+uint64_t arrivals_looked(uint64_t before, uint64_t begin, uint64_t wake, uint64_t now)
+{
+	if (now < begin + AT_ONCE_NS)
+		return before;
+	return wake >= now ? now : wake > begin ? wake : begin;
 }
 
 uint64_t arrivals_next(struct arrivals *a, uint64_t looked, uint64_t now)

@@ -19,6 +19,14 @@ struct arrivals {
 	bool is_guess;           /* `latest` */
 };
 
+/* Until when surely nobody was away, so that TAPs that can be read now were empty then.  `before` is when the wait before
+ * this one ended; this one, which sleeps, began at `begin`, was to end by a timer at `wake` (NEVER: by none), and ended
+ * at `now`.
+ *
+ * Had there been something to read already, it would have ended at once.  Who sleeps is woken by a packet, unless the
+ * timer should have woken him before that: then he was away from there on. */
+uint64_t arrivals_looked(uint64_t before, uint64_t begin, uint64_t wake, uint64_t now);
+
 /* When the packet came that is read at `now`, if the TAP was empty at `looked` or `is_behind`.  Never goes back, and
  * never after `now`. */
 uint64_t arrivals_next(struct arrivals *a, uint64_t looked, uint64_t now);

@@ -10,7 +10,7 @@
 /* What the worker's loop knows of the present round, for the packets read in it. */
 struct round {
 	bool is_stalled;         /* we were away for more than LATE_NS */
-	uint64_t looked;         /* then the round before this one looked what can be read: all of it, or it was empty */
+	uint64_t looked;         /* what can be read now was empty then, or was not read to its end */
 };
 extern struct round round_now;
 

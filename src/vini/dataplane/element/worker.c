@@ -248,7 +248,7 @@ static int wait_for(uint64_t due, uint64_t begin)
 	}
 	int n = watches_wait(is_near ? 0 : HEARTBEAT_MS);
 	uint64_t now = clock_ns();
-	round_now = (struct round){.looked = looked};
+	round_now = (struct round){.looked = is_near ? looked : arrivals_looked(looked, begin, wake, now)};
 	looked = now;
 	if (is_near) {
 		budget_spend(now, now - begin, now - begin);
