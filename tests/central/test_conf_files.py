@@ -10,7 +10,7 @@ from typing import Any
 
 import older
 import pytest
-from fake_agents import central, eventually, node
+from fake_agents import central, eventually, no_engine, node
 from msgspec.structs import replace
 from testbed_api import Api, populated
 
@@ -209,8 +209,11 @@ def last(c: Any, name: str) -> dict[str, str]:
 
 
 @pytest.mark.root
-async def test_each_node_gets_its_own_and_tells_what_became_of_it(tmp_path: Path) -> None:
-    async with central(tmp_path) as c:
+@pytest.mark.parametrize("engine", ["hub", "nats"])
+async def test_each_node_gets_its_own_and_tells_what_became_of_it(tmp_path: Path, engine: str) -> None:
+    if engine == "nats" and (why := no_engine()):
+        pytest.skip(why)
+    async with central(tmp_path, engine=engine) as c:
         one, two = c.admit("one"), c.admit("two")
         for name in ("one", "two"):
             (tmp_path / name).mkdir()
