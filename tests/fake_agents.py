@@ -33,7 +33,9 @@ from vini.node import uplink
 from vini.node.answers import Answers
 from vini.node.fake import FakeDriver
 from vini.node.fake_agent import agent_over
+from vini.node.files.service import ConfFileService
 from vini.node.ledgers import Ledgers
+from vini.node.place import Place
 from vini.node.reached import trusting
 from vini.node.rhythm import Rhythm as UplinkRhythm
 from vini.node.running import Prepared
@@ -82,6 +84,8 @@ class FakeDesk:
         self.heard: list[tuple[str, bus.Message]] = []
         self.admissions: dict[str, dict[str, bus.Admission]] = {}
         self.ways: dict[str, bus.AskRtts] = {}
+        self.files: dict[str, tuple[bus.NodeFile, ...]] = {}
+        self.until = 0  # of the last login that was told
         self.broken = False
         self.asked = 0
 
@@ -101,11 +105,18 @@ class FakeDesk:
         self._may_break()
         return [Admitted(self.admissions.get(who.node, {})) for who in whos]
 
+    def conf_files(self, nodes: Sequence[str]) -> list[tuple[bus.NodeFile, ...]]:
+        self._may_break()
+        return [self.files.get(node, ()) for node in nodes]
+
     def far(self, nodes: Sequence[str]) -> list[bus.AskRtts | None]:
         return [self.ways.get(node) for node in nodes]
 
     def told_until(self, nodes: Sequence[str]) -> list[int]:
         return [0 for _ in nodes]
+
+    def logins_until(self, nodes: Sequence[str]) -> list[int]:
+        return [self.until for _ in nodes]
 
     def reported(self, words: Sequence[tuple[str, bus.Message]]) -> list[None]:
         self._may_break()
@@ -285,11 +296,13 @@ class FakeNode:
         self.ledgers = Ledgers.below(self.state, self._clock)
         self.agent = agent_over(self.driver, self.ledgers)
         greeting = bus.Greeting("test", os.getpid(), "local", frozenset({"netem"}), {})
+        self.files = ConfFileService(Place("t", self.state / "run", self.state), lambda: self.agent.owner)
         self.answers = Answers(
-            self.agent, greeting, _as_it_is, asyncio.Event(), self._clock, lambda: KEY, **self._answers
-        )
+            self.agent, greeting, _as_it_is, asyncio.Event(), self._clock, lambda: KEY, files=self.files,
+            **self._answers,
+        )  # fmt: skip
         self.uplink = uplink.Uplink(self.agent, self.answers, self.state, self._rhythm)
-        self.tasks = [asyncio.create_task(self.uplink.run())]
+        self.tasks = [asyncio.create_task(self.uplink.run()), asyncio.create_task(self.files.run())]
         if loop:
             self.tasks.append(asyncio.create_task(self.agent.run()))
         return self

@@ -8,6 +8,16 @@ from vini.store import migrations
 from vini.store.database import Tx
 
 _UNDO = {
+    "0022": ("DROP TABLE logins_told",),
+    "0021": (
+        "DROP TABLE conf_files_there",
+        *(
+            f'ALTER TABLE conf_files DROP COLUMN "{column}"'
+            for column in (
+                "group", "preinstall_cmd", "postinstall_cmd", "error_cmd", "ignore_cmd_errors", "always_update"
+            )
+        ),
+    ),
     "0020": ("DROP TABLE interfaces",),
     "0019": ("DROP TABLE usage", "ALTER TABLE ended DROP COLUMN person"),
     "0018": ("ALTER TABLE nodes DROP COLUMN failing",),

@@ -91,7 +91,7 @@ class Bed:
         with self.database.reading() as tx:
             caller = tokens.whose(tx, self.secret, 2.0)
         before = len(self.asked.all)
-        done = self.testbed._put(caller, delayed(self.topology, ms), "test", None, 0.0)
+        done = self.testbed._put(caller, delayed(self.topology, ms), "test", None, 0.0, started=0.0)
         statements = self.asked.all[before:]
         for node in sorted(done.written):
             had = bus.Greeting("", 1, "", CAN, {NAME: done.generation - 1})

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -11,6 +13,7 @@ import pytest
 from fastapi.testclient import TestClient
 from msgspec.structs import replace
 from sqlalchemy import Table, update
+from starlette.websockets import WebSocketDisconnect
 from testbed_api import Api, email, populated
 
 from vini import bus, edit, placement
@@ -19,6 +22,7 @@ from vini.central.api import desired
 from vini.central.api.call import Call
 from vini.central.api.desired import desired_router
 from vini.central.app import make_app
+from vini.central.doings import Doing, Doings
 from vini.model import (
     Container,
     Disk,
@@ -450,6 +454,84 @@ def test_a_command_ends_when_he_may_not_be_there_any_more(
         said = decode(socket.receive_bytes())
     assert isinstance(said, bus.Refusal) and said.kind in ("NotFound", "Denied")
     assert fleet.ended == 1, "what he ran has ended with it"
+
+
+def doings(api: Api, wanted: Callable[[list[dict[str, Any]]], bool]) -> list[dict[str, Any]]:
+    """Events of who did what in slivers, the oldest first, as soon as they are so; they come by themselves."""
+    deadline = time.monotonic() + 20
+    while True:
+        items = api("admin", "GET", "/events?kind=slice&limit=1000").json()["items"]
+        found = [e for e in reversed(items) if e["what"].split()[0] in ("begin", "end")]
+        if wanted(found) or time.monotonic() > deadline:
+            return found
+        time.sleep(0.05)
+
+
+def test_what_is_done_in_a_sliver_is_an_event_when_it_begins_and_when_it_ends(api: Api, fleet: Nodes) -> None:
+    put(api, PAIR)
+    headers = {"Authorization": f"Bearer {api.secrets['user']}"}
+
+    def do(command: bus.Stream, who: str = "user") -> None:
+        at = "/v1/slices/princeton_iias/slivers/a/run"
+        with api.http.websocket_connect(at, headers={"Authorization": f"Bearer {api.secrets[who]}"}) as socket:
+            socket.send_bytes(msgspec.msgpack.encode(command))
+            socket.send_bytes(msgspec.msgpack.encode(bus.Input(b"x")))
+            with suppress(WebSocketDisconnect):
+                while True:
+                    socket.receive_bytes()
+
+    with api.http:
+        do(bus.Logs(""))
+        do(bus.Run("", ("/usr/bin/mysql", "--password=secret")))
+        seen = doings(api, lambda found: len(found) == 2)
+        assert [(e["what"], e["detail"], e["who"], e["result"]) for e in seen] == [
+            ("begin exec", "mysql in a", email("user"), "ok"),
+            ("end exec", "mysql in a: exit code 3", email("user"), "ok"),
+        ]
+        assert all(e["source"] == "testclient" and e["target"] == "princeton_iias" for e in seen)
+        do(bus.Run("", ("bash", "-l"), tty=True))
+        do(bus.SshThrough(""))
+        do(bus.Run("", ("$(evil) name",)))
+        do(bus.Run("", ("true",)), "pi")
+        fleet.lasting = True
+        with api.http.websocket_connect("/v1/slices/princeton_iias/slivers/a/run", headers=headers) as socket:
+            socket.send_bytes(msgspec.msgpack.encode(bus.Run("", ("sleep", "1000"))))
+            socket.receive_bytes()
+        seen = doings(api, lambda found: len(found) == 11)[2:]
+    assert sorted((e["what"], e["detail"], e["result"]) for e in seen) == sorted([
+        ("begin shell", "in a", "ok"), ("end shell", "in a: exit code 3", "ok"),
+        ("begin ssh", "in a", "ok"), ("end ssh", "in a: exit code 3", "ok"),
+        ("begin exec", "a program in a", "ok"), ("end exec", "a program in a: exit code 3", "ok"),
+        ("begin exec", "sleep in a", "ok"), ("end exec", "sleep in a: its user went away", "ok"),
+        ("end enter", next(e["detail"] for e in seen if e["what"] == "end enter"), "Denied"),
+    ])  # fmt: skip
+    assert "secret" not in str(seen)
+
+
+async def test_what_is_alike_and_happens_at_once_is_few_events(database) -> None:
+    many = Doings(database, lambda: 1.0, together_s=0.2)
+    for i in range(1000):
+        d = Doing("ada@example.org", "192.0.2.1", "princeton_iias", "exec", "uptime", f"s{i}")
+        began = many.begun(d)
+        many.ended(d, began - i, "exit code 0")
+
+    def told() -> list[Any]:
+        with database.reading() as tx:
+            return events.some(tx, None, 100, who="ada@example.org")[0]
+
+    async with asyncio.timeout(20):
+        while len(told()) < 4:
+            await asyncio.sleep(0.02)
+    found = {(e.what, e.detail.partition(" and ")[2]): e for e in told()}
+    assert set(found) == {("begin exec", ""), ("end exec", ""), ("begin exec", "979 more"),
+                          ("end exec", "979 more: exit code 0")}  # fmt: skip
+    assert found["end exec", "979 more: exit code 0"].duration_s >= 999
+
+
+def test_a_change_that_took_time_says_so(api: Api) -> None:
+    put(api, PAIR)
+    (event,) = api("admin", "GET", "/events?what=put").json()["items"]
+    assert 0 < event["duration_s"] < 60
 
 
 def test_the_nodes_of_a_slice_their_clocks_loads_and_acts(api: Api, fleet: Nodes, database) -> None:

@@ -91,7 +91,10 @@ def test_only_who_knows_the_secret_is_answered(both: tuple[Peers, Peers]) -> Non
 
 def test_whatever_a_central_asks_for_a_user_may_go_through_another() -> None:
     """The rest is of the central that attends to the node, or of the machine itself; commands go another way."""
-    own = {bus.Accept, bus.Foresee, bus.Authorize, bus.AskRtts, bus.AskUsage, bus.Stop, *get_args(bus.Stream)}
+    own = {
+        bus.Accept, bus.Foresee, bus.Authorize, bus.AskRtts, bus.AskUsage, bus.Stop, bus.Configure, bus.AskConfFiles,
+        bus.AskLogins, *get_args(bus.Stream),
+    }  # fmt: skip
     assert set(get_args(peers._Question)) == set(get_args(bus.Request)) - own
 
 

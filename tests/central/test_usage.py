@@ -117,7 +117,8 @@ async def test_a_round_has_an_end_and_the_next_goes_on_from_yesterday(monkeypatc
     day, desk = 20_000, FakeDesk()
     node = _Node(day + 1)
     identity = Identity(b"")
-    line = Attendance(node, None, identity, Desks(desk), QUICK, lambda: day * DAY_S + 1.0)  # type: ignore[arg-type]
+    greeting = bus.Greeting("test", 1, "n1", frozenset(), {})
+    line = Attendance(node, greeting, identity, Desks(desk), QUICK, lambda: day * DAY_S + 1.0)  # type: ignore[arg-type]
     assert await line._accounted(day - 2) == day - 1
     assert len(node.asked) == len(desk.heard) == 10
     assert await line._accounted(day - 50) == day - 40

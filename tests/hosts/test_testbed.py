@@ -77,6 +77,59 @@ def test_an_admin_keeps_initscripts_and_a_slice_has_another_text_with_its_next_c
     bed.vini("down", "-s", SLICE)
 
 
+def test_conf_files_reach_nodes_as_far_as_each_machine_permits(bed: Testbed) -> None:
+    n1, n2 = bed.hosts["n1"], bed.hosts["n2"]
+    conf, source = bed.directory.resolve() / "conf", bed.directory / "a.conf"
+    path, ran = conf / "a.conf", bed.directory.resolve() / "ran"
+
+    def states(node: str) -> dict[str, str]:
+        return {r["path"]: r["state"] for r in json.loads(bed.vini("node", "conf-files", node, "--json"))}
+
+    source.write_text("first\n")
+    assert "There is no conf file" in bed.vini("conffile")
+    assert "No conf file holds for node n1" in bed.vini("node", "conf-files", "n1")
+    assert f"below {conf}, without commands" in n1.vini("node", "permit", "--below", str(conf))
+    assert "below /etc/vini/conf.d, without" in n2.vini("node", "permit")
+    made = bed.vini("conffile", "set", str(path), str(source), "--mode", "0600")
+    assert f"is {path} of all nodes" in made
+    eventually(lambda: states("n1") == {str(path): "written"} and states("n2") == {str(path): "refused"}, 60)
+    assert (path.read_text(), path.stat().st_mode & 0o7777) == ("first\n", 0o600)
+    assert "vini node permit --below DIRECTORY" in bed.vini("node", "conf-files", "n2")
+    assert str(path) in n1.vini("node", "permit")
+
+    source.write_text("second\n")
+    with_command = ("conffile", "set", str(path), str(source), "--postinstall", f"cat $VINI_CONF_FILE >> {ran}")
+    bed.vini(*with_command)
+    eventually(lambda: states("n1") == {str(path): "refused"}, 60)
+    assert "vini node permit --commands" in bed.vini("node", "conf-files", "n1")
+    n1.vini("node", "permit", "--commands")
+    eventually(lambda: states("n1") == {str(path): "written"}, 60)
+    assert path.read_text() == ran.read_text() == "second\n"
+
+    bed.central.kill()
+    n1.kill()
+    path.unlink()
+    n1.start()
+    eventually(path.exists, 60)  # nobody had to ask again
+    eventually(lambda: ran.read_text() == "second\n" * 2, 60)
+    path.write_text("somebody's\n")
+    bed.central.up()
+    eventually(lambda: states("n1") == {str(path): "kept"}, 90)
+    assert "Remove it there" in bed.vini("node", "conf-files", "n1") and path.read_text() == "somebody's\n"
+    number = bed.vini("conffile").splitlines()[-1].split()[0]
+    assert bed.vini("conffile", "show", number).startswith("second\n")
+    bed.vini(*with_command, "--always-update")
+    eventually(lambda: states("n1") == {str(path): "written"}, 60)
+    assert path.read_text() == "second\n"
+    assert "asked for no more" in bed.vini("conffile", "remove", number)
+    eventually(lambda: not path.exists(), 60)
+    eventually(lambda: states("n1") == {}, 60)
+    assert "There is no conf file 999" in bed.vini("conffile", "show", "999", check=False)
+    events = bed.client().call("GET", "/events", dict, what="have conf files", limit=100)["items"]
+    assert {e["who"] for e in events} == {"node n1", "node n2"}
+    n1.vini("node", "permit", "--below", "/etc/vini/conf.d", "--no-commands")
+
+
 def pings(bed: Testbed, source: str = "a", to: str = "d") -> bool:
     out = bed.vini("exec", "-s", SLICE, source, "--", "ping", "-c1", "-W2", to, check=False)
     return " 1 received" in out

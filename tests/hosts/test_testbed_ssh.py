@@ -106,6 +106,20 @@ def test_a_members_key_opens_every_sliver_on_its_node_and_only_as_long_as_he_has
     assert any(why in said(bed, key) for why in ("Permission denied", "Connection refused"))
 
 
+def test_who_comes_in_past_the_central_is_an_event_and_so_is_a_command_through_it(bed: Testbed, key: Path) -> None:
+    def events(what: str) -> list[dict]:
+        return bed.client().call("GET", "/events", dict, what=what, kind="slice", target=SLICE, limit=1000)["items"]
+
+    eventually(lambda: said(bed, key) == "in a", 60)
+    for what in ("begin ssh", "end ssh"):
+        eventually(lambda what=what: any(f"{ADMIN} in a" in e["detail"] for e in events(what)), 60)
+    assert {e["who"] for e in events("end ssh")} == {"node n1"} and events("end ssh")[0]["duration_s"] > 0
+    bed.vini("exec", "-s", SLICE, "a", "--", "sh", "-c", "exit 3 # secret", check=False)
+    (ended,) = eventually(lambda: [e for e in events("end exec") if "exit code 3" in e["detail"]])
+    assert (ended["who"], ended["detail"]) == (ADMIN, "sh in a: exit code 3") and ended["duration_s"] > 0
+    assert not any("secret" in e["detail"] for e in events("*"))
+
+
 def test_the_blacklist_and_the_end_of_a_membership_put_out(bed: Testbed, key: Path) -> None:
     inside = stays(bed, key)
     bed.vini("slice", "share", SLICE, ADMIN, "--end")

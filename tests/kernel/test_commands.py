@@ -294,6 +294,16 @@ def test_what_the_uplink_carries_is_said_shown_and_not_promised_twice(sh):
     assert "asks for 30: 10 too much" in sh.vini("plan", sh.net, code=3)
 
 
+def test_what_the_central_may_do_to_files_is_said_and_shown(sh, tmp_path):
+    assert sh.json("node", "permit") == {"below": ["/etc/vini/conf.d"], "commands": False, "written": []}
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    said = sh.vini("node", "permit", "--below", str(tmp_path / "link"), "--below", "/srv/conf", "--commands")
+    assert said == f"The central may write conf files below {tmp_path / 'real'}, /srv/conf, with commands.\n"
+    assert sh.vini("node", "permit", "--below", "none").endswith("nowhere, with commands.\n")
+    assert "can't be permitted" in sh.vini("node", "permit", "--below", "/", code=1)
+    assert sh.json("node", "permit") == {"below": [], "commands": True, "written": []}
+
+
 def test_nobody_who_is_written_down_sent_what_was_never_sent(sh):
     assert "Nobody who is written down sent" in sh.vini("audit", "who", "192.0.2.1:1", "192.0.2.2:2", code=1)
     assert "is no address with a port" in sh.vini("audit", "who", "here", "192.0.2.2:2", code=1)

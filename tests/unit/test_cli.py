@@ -395,7 +395,8 @@ def test_generated_routers_speak_protocols_with_spaces_and_bgp_each_for_itself()
     ["nodes", "person", "site", "sites", "slice", "token", "token add x", "token delete 1",
      "tag", "tag set a b --node n1", "tag delete 1", "nodegroup", "nodegroup add g a b", "nodegroup delete g",
      "slice create home_x", "node token --site home", "node disable n1",
-     "initscript", "initscript show boot", "initscript remove boot"],
+     "initscript", "initscript show boot", "initscript remove boot",
+     "conffile", "conffile show 1", "conffile remove 1", "node conf-files n1"],
 )  # fmt: skip
 def test_a_command_about_a_testbed_says_how_to_log_in(words, monkeypatch, tmp_path):
     monkeypatch.setenv("VINI_LOGIN", str(tmp_path / "nobody"))

@@ -66,10 +66,16 @@ class Desk:
     def authorized(self, whos: Sequence[Who]) -> Sequence[Admitted]:
         return [Admitted({"s": bus.Admission((bus.AuthorizedKey("k", "ada"),))}, None, Mark(0, 0)) for _ in whos]
 
+    def conf_files(self, nodes: Sequence[str]) -> Sequence[tuple[bus.NodeFile, ...]]:
+        return [() for _ in nodes]
+
     def far(self, nodes: Sequence[str]) -> Sequence[bus.AskRtts | None]:
         return [None for _ in nodes]
 
     def told_until(self, nodes: Sequence[str]) -> Sequence[int]:
+        return [0 for _ in nodes]
+
+    def logins_until(self, nodes: Sequence[str]) -> Sequence[int]:
         return [0 for _ in nodes]
 
     def reported(self, words: Sequence[tuple[str, Word]]) -> Sequence[None]:

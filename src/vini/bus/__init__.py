@@ -22,9 +22,19 @@ from vini.bus.messages.commands import (
     SshThrough,
 )
 from vini.bus.messages.directions import Reply, Request, Said, Stream, ToCentral, ToNode, Typed
+from vini.bus.messages.files import AskConfFiles, ConfFiles, Configure, NodeFile
 from vini.bus.messages.flows import AskFlows, Flow, Flows
 from vini.bus.messages.loads import AskLoads, Loads, ShareLoad, SliverLoad
-from vini.bus.messages.logins import Admission, AskSsh, Authorize, AuthorizedKey, GuestKey, Ssh
+from vini.bus.messages.logins import (
+    Admission,
+    AskLogins,
+    AskSsh,
+    Authorize,
+    AuthorizedKey,
+    GuestKey,
+    Logins,
+    Ssh,
+)
 from vini.bus.messages.message import WIRE, Lines, Message, Progress, Refusal
 from vini.bus.messages.nodes import (
     AskClock,
@@ -60,12 +70,13 @@ from vini.bus.seam import Bus
 from vini.bus.unix import Line, LineChannel, receive_request, send
 
 __all__ = [
-    "Accept", "Act", "Acts", "Admission", "AgentGone", "AgentHangs", "AskActs", "AskClock", "AskFibs",
-    "AskFlows", "AskLoads", "AskMaps", "AskRtts", "AskSsh", "AskStatus", "AskUsage", "Authorize", "AuthorizedKey",
-    "Bus", "Cancel", "Challenge", "Clock", "Credit", "Elsewhere", "Exited", "Fibs", "Flow", "Flows", "Foreign",
-    "Foresee", "FrameFlow", "Greeting", "GuestKey", "Hello", "Here", "Input", "Line", "LineChannel", "Lines", "Loads",
-    "Logs", "MapRows", "Maps", "Measure", "Message", "NodeAway", "Offset", "Output", "Over", "Progress",
-    "Proof", "Refusal", "Reply", "Report", "Request", "Resize", "Rtts", "Run", "Said", "Signal",
-    "ShareLoad", "SliverLoad", "Ssh", "SshThrough", "Stop", "Stream", "ToCentral", "ToNode", "Typed",
-    "Usage", "WIRE", "Welcome", "WriteRow", "receive_request", "refusal", "refused", "said", "send",
+    "Accept", "Act", "Acts", "Admission", "AgentGone", "AgentHangs", "AskActs", "AskClock", "AskConfFiles",
+    "AskFibs", "AskFlows", "AskLoads", "AskLogins", "AskMaps", "AskRtts", "AskSsh", "AskStatus", "AskUsage",
+    "Authorize", "AuthorizedKey", "Bus", "Cancel", "Challenge", "Clock", "ConfFiles", "Configure", "Credit",
+    "Elsewhere", "Exited", "Fibs", "Flow", "Flows", "Foreign", "Foresee", "FrameFlow", "Greeting", "GuestKey",
+    "Hello", "Here", "Input", "Line", "LineChannel", "Lines", "Loads", "Logins", "Logs", "MapRows", "Maps",
+    "Measure", "Message", "NodeAway", "NodeFile", "Offset", "Output", "Over", "Progress", "Proof", "Refusal",
+    "Reply", "Report", "Request", "Resize", "Rtts", "Run", "Said", "ShareLoad", "Signal", "SliverLoad", "Ssh",
+    "SshThrough", "Stop", "Stream", "ToCentral", "ToNode", "Typed", "Usage", "WIRE", "Welcome", "WriteRow",
+    "receive_request", "refusal", "refused", "said", "send",
 ]  # fmt: skip

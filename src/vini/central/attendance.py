@@ -13,8 +13,10 @@ from collections.abc import Callable
 from vini import bus
 from vini.bus import frames
 from vini.central.clock import ClockFilter
+from vini.central.conf_files import Configuring
 from vini.central.connection import Connection, Misbehaves
 from vini.central.delivery import Ailing, Delivery, Desks, Identity, Rhythm, asked, calm
+from vini.central.logins import LoginsHeard
 from vini.model import ViniError
 from vini.rules import mesh
 from vini.usage import DAY_S
@@ -38,6 +40,9 @@ class Attendance:
         self.connection, self._greeting, self._identity = connection, greeting, identity
         self._desk, self._rhythm, self._clock = desk, rhythm, clock
         self.delivery = Delivery(connection, greeting, desk, rhythm)
+        self._configuring = Configuring(connection, greeting, desk, rhythm)
+        self.delivery.other_files = self._configuring.look
+        self._logins = LoginsHeard(connection, desk, rhythm)
 
     async def run(self, reading: asyncio.Task[None]) -> None:
         """Until it is over; `reading` gives out what the node says, and ends when it has hung up."""
@@ -53,6 +58,7 @@ class Attendance:
             asyncio.create_task(delivery.authorize()), asyncio.create_task(self._beat()),
             asyncio.create_task(self._guard()), asyncio.create_task(self._survey()),
             asyncio.create_task(delivery.reviewing()), asyncio.create_task(self._account()),
+            asyncio.create_task(self._configuring.run()), asyncio.create_task(self._logins.run()),
         ]  # fmt: skip
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -87,13 +93,15 @@ class Attendance:
         for measured in itertools.count(1):
             try:
                 async with asyncio.timeout(self._rhythm.patience):
-                    offset, ails = await self._offset()
+                    offset, said = await self._offset()
             except TimeoutError:
                 self.connection.end("This node does not answer.", 1001)
                 return
-            if ails != ailed:
-                ailed = ails
-                await self.delivery.tell(Ailing(ails))
+            self._configuring.changed(said.conf_files)
+            self._logins.changed(said.logins)
+            if said.failing != ailed:
+                ailed = said.failing
+                await self.delivery.tell(Ailing(ailed))
             now = time.monotonic()
             offset = clock.add(offset, now)
             if now - told_at >= self._rhythm.review or _is_news(told, offset):
@@ -156,15 +164,15 @@ class Attendance:
                 break
         return min(question.day, int(self._clock()) // DAY_S - 1)
 
-    async def _offset(self) -> tuple[bus.Offset, tuple[str, ...]]:
-        """By four moments, as NTP does it (RFC 5905, 8); and what fails in its agent."""
+    async def _offset(self) -> tuple[bus.Offset, bus.Clock]:
+        """By four moments, as NTP does it (RFC 5905, 8); and what it said with that of its agent."""
         asked_at, started = self._clock(), time.monotonic()
         reply = await self.connection.ask(bus.AskClock())
         took = time.monotonic() - started
         if not isinstance(reply, bus.Clock):
             raise Misbehaves(f"Asked for its clock, the node answered with a {type(reply).__name__}.")
         ahead = (reply.received + reply.answered) / 2 - (asked_at + took / 2)
-        return bus.Offset(ahead, max(0.0, took - (reply.answered - reply.received))), reply.failing
+        return bus.Offset(ahead, max(0.0, took - (reply.answered - reply.received))), reply
 
 
 def _is_news(told: bus.Offset, now: bus.Offset) -> bool:

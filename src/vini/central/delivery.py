@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import groupby
 from typing import Protocol, TypeVar
@@ -21,6 +21,7 @@ from vini.central.batch import Batch
 from vini.central.connection import Connection
 from vini.model import SliceSpec, Stale, Unsupported, Value, ViniError
 from vini.rules import mesh
+from vini.rules.conf_files import FileThere
 
 Q = TypeVar("Q")
 A = TypeVar("A")
@@ -44,7 +45,13 @@ class Ailing(Value, frozen=True):
     sentences: tuple[str, ...]
 
 
-Word = bus.Greeting | bus.Report | bus.Offset | bus.Rtts | bus.Usage | Ailing
+class FilesThere(Value, frozen=True):
+    """What a node has of its conf files."""
+
+    files: tuple[FileThere, ...]
+
+
+Word = bus.Greeting | bus.Report | bus.Offset | bus.Rtts | bus.Usage | bus.Logins | Ailing | FilesThere
 
 
 class Mark(Value, frozen=True):
@@ -52,6 +59,7 @@ class Mark(Value, frozen=True):
 
     seq: int  # the number of the newest spec that was written until then
     admitted: int  # how often it had changed by then who may log in
+    files: int = 0  # and which conf files a node is asked to have
 
 
 class Lack(Value, frozen=True):
@@ -63,11 +71,12 @@ class Lack(Value, frozen=True):
 
 
 class Newer(Value, frozen=True):
-    """The answer, how far it goes, and whether others than at `since` may log in on the node."""
+    """The answer, how far it goes, and whether others than at `since` may log in on the node, or be its conf files."""
 
     specs: tuple[SliceSpec, ...] = ()
     mark: Mark | None = None
     admits: bool = True
+    files: bool = True
 
 
 class Who(Value, frozen=True):
@@ -107,6 +116,10 @@ class Desk(Protocol):
         """Who may log in to the slices of each node."""
         ...
 
+    def conf_files(self, nodes: Sequence[str]) -> Sequence[tuple[bus.NodeFile, ...]]:
+        """Those that each is asked to have, by path."""
+        ...
+
     def far(self, nodes: Sequence[str]) -> Sequence[bus.AskRtts | None]:
         """To which others each is to measure the way now; None: to nobody."""
         ...
@@ -116,9 +129,13 @@ class Desk(Protocol):
         or yesterday; 0: it never told."""
         ...
 
+    def logins_until(self, nodes: Sequence[str]) -> Sequence[int]:
+        """The number of the last login of which each told; 0: it never did."""
+        ...
+
     def reported(self, words: Sequence[tuple[str, Word]]) -> Sequence[None]:
         """What nodes say: who they are, how a slice is there, how their clock goes, how far others are, what slivers
-        used.  Newer words replace older ones."""
+        used, what there is of conf files, who logged in.  Newer words replace older ones."""
         ...
 
 
@@ -129,8 +146,10 @@ class Desks:
         self.identities = Batch(desk.identities)
         self.newer = Batch(desk.newer)
         self.authorized = Batch(desk.authorized)
+        self.conf_files = Batch(desk.conf_files)
         self.far = Batch(desk.far)
         self.told_until = Batch(desk.told_until)
+        self.logins_until = Batch(desk.logins_until)
         self.reported = Batch(desk.reported)
 
 
@@ -155,6 +174,7 @@ class Delivery:
         self._woken = asyncio.Event()
         self._woken.set()
         self._look_who = asyncio.Event()
+        self.other_files: Callable[[], None] = lambda: None  # the node may be asked for other conf files
         self._since: Mark | None = None  # all that was written until then has been looked at
         self._anew = False  # something of that is to be looked at again
         self._ended: dict[str, int] = {}  # slice -> the generation of its end, which the node has told us of
@@ -198,7 +218,7 @@ class Delivery:
             await self._due.wait()
             self._due.clear()
             found = await asked(self._desk.newer, self._lack(), self._rhythm, calm(self._rhythm))
-            if found.specs or found.admits:
+            if found.specs or found.admits or found.files:
                 self.wake()
 
     def _lack(self) -> Lack:
@@ -211,6 +231,8 @@ class Delivery:
         self._since = found.mark
         if found.admits:
             self._look_who.set()
+        if found.files:
+            self.other_files()
         newer = [s for s in found.specs if self._lacks(s)]
         for slice_, specs in groupby(sorted(newer, key=lambda s: (s.slice, s.generation)), key=lambda s: s.slice):
             if slice_ not in self._under_way and slice_ not in self._resting:

@@ -13,12 +13,27 @@ import msgspec
 
 from vini import bus
 from vini.central.admissions import Admissions
-from vini.central.delivery import Admitted, Ailing, Identity, Lack, Mark, Newer, Who, Word
+from vini.central.conf_files import node_file
+from vini.central.delivery import Admitted, Ailing, FilesThere, Identity, Lack, Mark, Newer, Who, Word
 from vini.model import NotFound, SliceSpec, Value
 from vini.rules import mesh
 from vini.rules.nouns import NodeSaid
 from vini.rules.words import NODE, SLICE
-from vini.store import authorized, counters, events, interfaces, latencies, nodes, slices, specs, usage
+from vini.store import (
+    authorized,
+    conf_files,
+    conf_files_there,
+    counters,
+    events,
+    interfaces,
+    latencies,
+    node_logins,
+    nodegroups,
+    nodes,
+    slices,
+    specs,
+    usage,
+)
 from vini.store.database import Database, Tx
 from vini.usage import DAY_S
 
@@ -73,7 +88,8 @@ class StoredDesk:
                     admits = lack.node in fresh or lack.since.admitted != mark.admitted
                 else:
                     some, admits = self._all_newer(tx, lack, ahead), True
-                found.append(Newer(tuple(some), mark, admits))
+                files = lack.since is None or lack.since.files != mark.files
+                found.append(Newer(tuple(some), mark, admits, files))
         if ahead:
             with self._database.transaction() as tx:
                 slices.overtake(tx, ahead)
@@ -121,6 +137,12 @@ class StoredDesk:
             for w in whos
         ]
 
+    def conf_files(self, nodes: Sequence[str]) -> list[tuple[bus.NodeFile, ...]]:
+        """By the files, tags and nodegroups of this moment."""
+        with self._database.reading() as tx:
+            found = conf_files.of_nodes(tx, nodes)
+        return [tuple(map(node_file, found[node])) for node in nodes]
+
     def far(self, nodes: Sequence[str]) -> list[bus.AskRtts | None]:
         """Whose turn it is, in the mesh of all."""
         with self._database.reading() as tx:
@@ -134,6 +156,12 @@ class StoredDesk:
         with self._database.reading() as tx:
             found = usage.until(tx, nodes)
         return [min(found.get(node, 0), yesterday) for node in nodes]
+
+    def logins_until(self, nodes: Sequence[str]) -> list[int]:
+        """0 of one that never told."""
+        with self._database.reading() as tx:
+            found = node_logins.until(tx, nodes)
+        return [found.get(node, 0) for node in nodes]
 
     def _members(self, tx: Tx) -> list[mesh.Member]:
         """As they were some seconds ago: each node asks once a minute."""
@@ -155,6 +183,10 @@ class StoredDesk:
                 interfaces.note(tx, {n: m.interfaces for n, m in greeted.items()})
             nodes.ail(tx, {n: m.sentences for n, m in words if isinstance(m, Ailing)})
             nodes.measured(tx, {n: (m.ahead_s, m.rtt_s / 2) for n, m in words if isinstance(m, bus.Offset)}, now)
+            if filed := {n: m.files for n, m in words if isinstance(m, FilesThere)}:
+                conf_files_there.note(tx, filed, now)
+            if came := {n: m.rows for n, m in words if isinstance(m, bus.Logins)}:
+                node_logins.note(tx, came, now)
             if learned := {n: m.ms for n, m in words if isinstance(m, bus.Rtts)}:
                 latencies.note(tx, learned, now)
             if used := [(n, row) for n, m in words if isinstance(m, bus.Usage) for row in m.rows]:
@@ -163,7 +195,10 @@ class StoredDesk:
 
 
 def _mark(tx: Tx) -> Mark:
-    return Mark(*counters.values(tx, specs.COUNTER, authorized.COUNTER))
+    seq, admitted, *files = counters.values(
+        tx, specs.COUNTER, authorized.COUNTER, conf_files.COUNTER, nodegroups.COUNTER
+    )
+    return Mark(seq, admitted, sum(files))
 
 
 def _note_news(tx: Tx, reported: Sequence[tuple[str, bus.Report]], now: float) -> None:

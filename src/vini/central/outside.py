@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 
 from msgspec.structs import replace
@@ -41,7 +42,7 @@ class OutsideGrants:
     def _grant(self, caller: Caller, name: str, grant: OutsideGrant | None) -> frozenset[str]:
         """The nodes that have something to do.  What is taken away is taken away whatever else has become of the
         testbed: the slice is not placed anew for it."""
-        now = self._clock()
+        now, started = self._clock(), time.monotonic()
         with self._database.transaction() as tx:
             takings.turn(tx)
             row = seen(tx, caller, name, lock=True)
@@ -54,7 +55,7 @@ class OutsideGrants:
             generation = slices.generation(tx, name)
             events.add(
                 tx, at=now, who=caller.email, what=what, kind="slice", target=name, source=caller.source,
-                detail=f"{generation}",
+                detail=f"{generation}", duration_s=time.monotonic() - started,
             )  # fmt: skip
         return told
 

@@ -42,6 +42,7 @@ from vini.rules.nouns import NodeSaid
 from vini.rules.strangers import TUNNELS
 from vini.store import (
     authorized,
+    conf_files,
     counters,
     events,
     guests,
@@ -72,10 +73,11 @@ class _Seen(Value, frozen=True):
     specs: int = 0
     admitted: int = 0
     nodes: int = -1
+    files: int = 0
 
 
 def _seen(tx: Tx) -> _Seen:
-    return _Seen(*counters.values(tx, specs.COUNTER, authorized.COUNTER, nodes.COUNTER))
+    return _Seen(*counters.values(tx, specs.COUNTER, authorized.COUNTER, nodes.COUNTER, conf_files.COUNTER))
 
 
 class Central:
@@ -151,7 +153,7 @@ class Central:
             now, concerned, allowed = await asyncio.to_thread(self._changed, seen)
             if now == seen:
                 return
-            if now.admitted == seen.admitted:
+            if (now.admitted, now.files) == (seen.admitted, seen.files):  # `admitted` counts nodegroups, too
                 self.hub.wake(concerned, now.specs)
             else:
                 self.hub.wake(self.hub.connected())

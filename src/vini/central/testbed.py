@@ -80,13 +80,16 @@ class Testbed:
         nodes act at that moment.
         """
         started = time.monotonic()
-        change = await asyncio.to_thread(self._put, caller, topology, what, after, at)
+        change = await asyncio.to_thread(self._put, caller, topology, what, after, at, started)
         self._bus.wake(change.written)
         await self._uptake.taken(topology.name, change, started + wait_s, later=at > 0)
         rows = await asyncio.to_thread(self._uptake.last_heard, topology.name)
         return bus.Report(rows, len(change.nodes), time.monotonic() - started, topology.name, change.generation)
 
-    def _put(self, caller: Caller, topology: Topology, what: str, after: int | None, at: float) -> Change:
+    def _put(
+        self, caller: Caller, topology: Topology, what: str, after: int | None, at: float, started: float
+    ) -> Change:
+        """`started`: when it was asked for (monotonic, s); the event says how long it took until it is stored."""
         name, now = topology.name, self._clock()
         with self._database.transaction() as tx:
             if topology.slivers:
@@ -106,7 +109,7 @@ class Testbed:
             written = slices.put_topology(tx, name, topology, wanted, now, generation, held, renamed)
             events.add(
                 tx, at=now, who=caller.email, what=what, kind="slice", target=name, source=caller.source,
-                detail=f"{generation}",
+                detail=f"{generation}", duration_s=time.monotonic() - started,
             )  # fmt: skip
         return Change(generation, lost | frozenset(wanted) | {n for n, s in held.items() if s.objects}, written)
 

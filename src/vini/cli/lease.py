@@ -72,6 +72,8 @@ def _add(node: str, slice_: str, start: datetime | None, hours: int, as_json: bo
         dump({f: getattr(row, f) for f in row.__struct_fields__})
         return
     line(f"Node {row.node} is for slice {row.slice} from {_time(row.start)} to {_time(row.end)}: lease {row.id}.")
+    if (row.start, row.end) != (wish["start"], wish["end"]):
+        note("Leases are for whole hours of UTC: the start is rounded up, the end down.")
 
 
 @lease_command.command("end")

@@ -8,6 +8,7 @@ import platform
 import shutil
 import socket
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -17,6 +18,7 @@ from msgspec import structs
 
 from vini.cli.account import remote
 from vini.cli.out import called, dump, json_option, line, note, table
+from vini.cli.permit import permit_command, permit_files
 from vini.client import Client
 from vini.model import Denied, NotFound, ViniError
 from vini.names import slug
@@ -65,9 +67,19 @@ def _token(site: str, hours: float, as_json: bool) -> None:
 @click.argument("token")
 @click.option("--name", help="The node's name; default: this machine's.")
 @click.option("--address", default="", help="By which other nodes reach it; default: the one towards the central.")
+@click.option(
+    "--permit-below",
+    multiple=True,
+    metavar="DIR",
+    help="Where the central may write conf files here, as `vini node permit --below` says later.",
+)
+@click.option("--permit-commands", is_flag=True, help="Let conf files come with commands, which root runs.")
 @click.option("--ssh-port", type=click.IntRange(0, 65535), default=2222, show_default=True,
               help="Where members of slices log in; 0: only through the central.")  # fmt: skip
-def _join(url: str, token: str, name: str | None, address: str, ssh_port: int) -> None:
+def _join(
+    url: str, token: str, name: str | None, address: str, permit_below: tuple[str, ...], permit_commands: bool,
+    ssh_port: int,
+) -> None:  # fmt: skip
     """Let this machine join the testbed of the central at URL."""
     from vini.node.join import join
 
@@ -88,6 +100,8 @@ def _join(url: str, token: str, name: str | None, address: str, ssh_port: int) -
 
     made = asyncio.run(join(url, token, name or slug(platform.node()), said))  # type: ignore[arg-type]
     made = structs.replace(made, ssh_port=ssh_port)
+    if permit_below or permit_commands:
+        permit_files(place.state, permit_below, True if permit_commands else None)
     identity.write(place.state, made)
     greeting = asyncio.run(Client(say=note).greeting())
     line(f"This machine is node {made.node} of site {made.site} now; its agent runs as process {greeting.pid}.")
@@ -154,6 +168,33 @@ def _uplink(rate: str | None, exempt: tuple[str, ...], exempt_rate: str | None, 
         return
     free = f"to {', '.join(said.exempt)} uncounted, {_rate(said.exempt_mbit)}" if said.exempt else "all of it counts"
     line(f"Slivers here may send {_rate(said.rate_mbit)} together; {free}.")
+
+
+node_command.add_command(permit_command)
+
+
+@node_command.command("conf-files")
+@click.argument("node")
+@json_option
+def _conf_files(node: str, as_json: bool) -> None:
+    """What a node has of the conf files that hold for it, and why not."""
+    from vini.rules.nouns import ConfFileThere
+    from vini.rules.wishes import Page
+
+    rows = remote().call("GET", f"/nodes/{node}/conf-files-there", Page[ConfFileThere]).items
+    if as_json:
+        dump([structs.asdict(row) for row in rows])
+        return
+    shown = [
+        (row.path, str(row.number or "-"), row.state, f"{datetime.fromtimestamp(row.at):%Y-%m-%d %H:%M}" * bool(row.at))
+        for row in rows
+    ]
+    table(("PATH", "NUMBER", "STATE", "SINCE"), shown, right=("NUMBER",))
+    for row in rows:
+        if row.why:
+            note(f"{row.path}: {row.why}")
+    if not rows:
+        note(f"No conf file holds for node {node}; `vini conffile set PATH FILE` makes one.")
 
 
 @node_command.command("interfaces")

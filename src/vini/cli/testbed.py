@@ -97,13 +97,19 @@ def _show_sites(as_json: bool) -> None:
 
 @site_command.command("quota")
 @click.argument("login_base")
-@click.option("--slices", "max_slices", type=int, help="How many slices it may have; 0: none.")
-@click.option("--slivers", type=int, help="How many slivers all its slices may have together; 0: any number, as below.")
-@click.option("--cores", type=float, help="How many processors' time they may take.")
-@click.option("--memory-mib", type=int, help="How much memory.")
-@click.option("--link-mbit", type=float, help="How much of the network between nodes; each link needs a rate then.")
-@click.option("--vnis", type=int, help="How many links between nodes.")
-@click.option("--disk-mb", type=int, help="How much of nodes' disks for disks and volumes, 10^6 bytes.")
+@click.option("--slices", "max_slices", type=click.IntRange(0), help="How many slices it may have; 0: none.")
+@click.option(
+    "--slivers",
+    type=click.IntRange(0),
+    help="How many slivers all its slices may have together; 0: any number, as below.",
+)
+@click.option("--cores", type=click.FloatRange(0), help="How many processors' time they may take.")
+@click.option("--memory-mib", type=click.IntRange(0), help="How much memory.")
+@click.option(
+    "--link-mbit", type=click.FloatRange(0), help="How much of the network between nodes; each link needs a rate then."
+)
+@click.option("--vnis", type=click.IntRange(0), help="How many links between nodes.")
+@click.option("--disk-mb", type=click.IntRange(0), help="How much of nodes' disks for disks and volumes, 10^6 bytes.")
 @json_option
 def _quota(login_base: str, as_json: bool, **asked: float | None) -> None:
     """Set what all slices of a site may take together, as an admin; without options, show it.
@@ -121,6 +127,7 @@ def _quota(login_base: str, as_json: bool, **asked: float | None) -> None:
     table(
         ("OF", "TAKEN", "AT MOST"), [(f, f"{has:g}", f"{most:g}" if most else "-") for f, (has, most) in quota.items()]
     )
+    note(f"It may have {site.max_slices} slices.")
 
 
 @site_command.command("add")

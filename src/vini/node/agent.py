@@ -246,6 +246,11 @@ class Agent:
             found |= self._of_slice(spec, asker)
         return found
 
+    @property
+    def owner(self) -> str:
+        """Which central asks here, and as which node; "": none."""
+        return self._ledgers.owner
+
     def whose(self, asker: Asker) -> str:
         """By which the book knows who asked for a slice."""
         return HERE if asker == "here" else f"central {self._ledgers.owner}"

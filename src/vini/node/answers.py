@@ -14,6 +14,7 @@ from vini.bus.streams import Channel
 from vini.model import Denied, NotFound, Unsupported, ViniError, is_sliver
 from vini.node import rtt, running
 from vini.node.agent import Agent
+from vini.node.files.service import ConfFileService
 from vini.node.ledgers import Asker
 from vini.node.machine import Progress
 from vini.node.ssh.service import SshService
@@ -36,11 +37,12 @@ class Answers:
         uplink_mbit: Callable[[], float] = lambda: 0.0,
         meter: Meter | None = None,
         interfaces: Callable[[], tuple[NodeInterface, ...]] = lambda: (),
+        files: ConfFileService | None = None,
     ):  # fmt: skip
         self._agent, self._greeting, self._prepare, self._stop, self._clock = agent, greeting, prepare, stop, clock
         self._wireguard = wireguard  # the public key of this node's encrypted tunnels, for its central
         self._ssh, self._read_logs, self._measure, self._who, self._measures = ssh, logs, measure, who, measures
-        self._meter = meter
+        self._meter, self._files = meter, files
         self._uplink_mbit = uplink_mbit  # what slivers may send together
         self.interfaces = interfaces  # of the machine itself
         self.told_interfaces: tuple[NodeInterface, ...] | None = None  # to the central last; None: nothing yet
@@ -71,6 +73,7 @@ class Answers:
             wireguard=self._wireguard() if asker == "central" else "",
             rate_mbit=self._uplink_mbit(),
             interfaces=(self.told_interfaces or ()) if asker == "central" else (),
+            conf_files=self._files.version() if self._files and asker == "central" else "",
         )
 
     async def to(self, request: bus.Request, asker: Asker, progress: Progress) -> bus.Reply:
@@ -156,11 +159,17 @@ class Answers:
                 return await agent.write_row(ns, map_, key, value)
             case bus.AskRtts(local, peers):
                 return bus.Rtts(await asyncio.to_thread(self._measure, local, peers))
-            case bus.Authorize() | bus.AskSsh():
+            case bus.Authorize() | bus.AskSsh() | bus.AskLogins():
                 return await asyncio.to_thread(self._admit, request, asker)
             case bus.AskClock():
                 received = self._clock()
-                return bus.Clock(received, self._clock(), self.ailing())
+                changes, logins = (
+                    self._files.changes if self._files else 0,
+                    self._ssh.newest_login() if self._ssh else 0,
+                )
+                return bus.Clock(received, self._clock(), self.ailing(), changes, logins)
+            case bus.Configure() | bus.AskConfFiles():
+                return await self._configured(request, asker)
             case bus.Stop(pid):
                 if pid not in (0, self._greeting.pid):
                     return bus.Lines((f"Process {pid} is not the agent any more.",))
@@ -168,6 +177,15 @@ class Answers:
                 return bus.Lines(("The agent ends; slices run on.",))
             case bus.Run() | bus.Logs() | bus.SshThrough() | bus.Measure():
                 raise AssertionError("a command is a stream: see `run`")
+
+    async def _configured(self, request: bus.Configure | bus.AskConfFiles, asker: Asker) -> bus.ConfFiles:
+        if self._files is None:
+            raise Unsupported(f"Node {self.node} writes no conf files.")
+        if isinstance(request, bus.AskConfFiles):
+            return self._files.there()
+        if asker == "here":
+            raise Denied("Only the central that this machine has joined asks for conf files here.")
+        return await self._files.configure(request)
 
     def _used(self, asked: bus.AskUsage, asker: Asker, slivers: Mapping[str, Metered]) -> bus.Usage:
         """As it is now; of the central's question only the first part waits for a look."""
@@ -192,7 +210,9 @@ class Answers:
             raise Unsupported(f"Node {self.node} measures no links.")
         return self._measures(asked)
 
-    def _admit(self, request: bus.Authorize | bus.AskSsh, asker: Asker) -> bus.Ssh:
+    def _admit(self, request: bus.Authorize | bus.AskSsh | bus.AskLogins, asker: Asker) -> bus.Ssh | bus.Logins:
         if self._ssh is None:
             raise Unsupported(f"Node {self.node} has no SSH server.")
+        if isinstance(request, bus.AskLogins):
+            return bus.Logins(self._ssh.logins(request.after))
         return self._ssh.authorize(request.slices, asker) if isinstance(request, bus.Authorize) else self._ssh.look()

@@ -20,6 +20,14 @@ ASKERS: tuple[Asker, ...] = ("here", "central")
 _OWNER = ".owner"  # which central, and as which node, what is in its ledger was asked for
 
 
+def owner_of(state: Path) -> str:
+    """Which central, and as which node, asks on the machine with that state directory; "": none."""
+    try:
+        return (state / "uplink" / _OWNER).read_text()
+    except OSError:
+        return ""
+
+
 class Ledgers:
     """All that is wanted of one machine."""
 

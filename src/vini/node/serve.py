@@ -36,6 +36,7 @@ from vini.node.drivers.share import ShareDriver
 from vini.node.drivers.volume import VolumeDriver
 from vini.node.drivers.vxlan_xdp import VxlanXdpDriver
 from vini.node.drivers.wireguard import WireguardDriver
+from vini.node.files.service import ConfFileService
 from vini.node.flows import ask
 from vini.node.flows.book import directory
 from vini.node.flows.service import FlowsService
@@ -86,13 +87,13 @@ async def serve(place: Place) -> None:
     path = place.run / "agent.socket"
     path.unlink(missing_ok=True)
     mask = os.umask(0o177)  # from its first moment, the socket is for root only
-    ssh = SshService(place)
+    ssh, files = SshService(place), ConfFileService(place, lambda: agent.owner)
     answers = Answers(
         agent, greeting, in_sliver(place), stop,
         wireguard=lambda: _public_key(place, greeting), ssh=ssh, logs=reads_logs(place),
         who=lambda asked, may: ask.who(directory(place.state), asked, may), measures=measures(place),
         uplink_mbit=lambda: settings.read(place.state).rate_mbit, meter=meter,
-        interfaces=interfaces.own,
+        interfaces=interfaces.own, files=files,
     )  # fmt: skip
     server = await asyncio.start_unix_server(lambda r, w: _converse(answers, r, w), path)
     os.umask(mask)
@@ -102,6 +103,7 @@ async def serve(place: Place) -> None:
         "The connection to the central": Uplink(agent, answers, place.state).run,
         "The SSH server's care": ssh.run,
         "The flow recorder's care": FlowsService(place).run,
+        "The keeping of conf files": files.run,
         "The account of what slivers use": lambda: meter.run(agent.metered),
         "The broker of slivers": Broker(place, agent, lambda: answers.node).run,
     })  # fmt: skip

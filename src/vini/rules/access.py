@@ -125,7 +125,7 @@ ACTIONS: dict[str, Rule] = {
     "change nodegroup": _rule("admin"),
     "see initscript": _rule("read", "anyone"),
     "change initscript": _rule("admin"),
-    "see conf file": _rule("read", "anyone"),
+    "see conf file": _rule("read", "tech", "pi"),
     "change conf file": _rule("admin"),
     "see flows": _rule("admin"),
     "see usage": _rule("read", "anyone"),

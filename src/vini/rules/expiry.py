@@ -26,7 +26,10 @@ def renewed(
         )
     if not description or not url:
         missing = " and ".join(w for w, given in (("a description", description), ("a URL", url)) if not given)
-        raise Invalid(f"Slice {slice_!r} needs {missing} before it is renewed: others want to know what it is for.")
+        raise Invalid(
+            f"Slice {slice_!r} needs {missing} before it is renewed, since others want to know what it is for: "
+            f"`vini slice describe {slice_} --description TEXT --url URL`."
+        )
     if until > now + AHEAD_S:
         raise Invalid(f"A slice may be renewed up to {AHEAD_S / DAY_S:.0f} days ahead; ask for less.")
     if until < max(now, expires):

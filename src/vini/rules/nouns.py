@@ -282,7 +282,7 @@ class InitScript(Row, frozen=True):
 
 
 class ConfFile(Row, frozen=True):
-    """A file for one node, for those of a nodegroup, or for all; kept for whoever configures them."""
+    """A file that one node, those of a nodegroup, or all are asked to have."""
 
     id: int
     path: str
@@ -291,6 +291,24 @@ class ConfFile(Row, frozen=True):
     owner: str
     enabled: bool
     node: str = ""
+    nodegroup: str = ""
+    group: str = "root"
+    preinstall_cmd: str = ""  # for /bin/sh on the node, before the file is written; "": none
+    postinstall_cmd: str = ""  # after that
+    error_cmd: str = ""  # when one of these failed
+    ignore_cmd_errors: bool = False
+    always_update: bool = False  # also over what somebody else made of the file there
+
+
+class ConfFileThere(Row, frozen=True):
+    """What a node has of a conf file, as it said last."""
+
+    path: str
+    state: str  # "written", "unchanged", "kept", "left", "refused", "failed"; "asked": it has not said yet
+    why: str = ""  # a sentence, where it is not as asked
+    at: float = 0.0  # since when
+    number: int = 0  # of the conf file; 0: none is asked for there any more
+    node: str = ""  # for which that is
     nodegroup: str = ""
 
 

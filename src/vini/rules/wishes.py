@@ -13,6 +13,7 @@ from vini.rules.words import (
     Amount,
     Count,
     Email,
+    FilePath,
     Latitude,
     Line,
     LoginBase,
@@ -223,13 +224,19 @@ class NewInitScript(Value, frozen=True):
 class NewConfFile(Value, frozen=True):
     """A file for one node, for a nodegroup, or for all nodes."""
 
-    path: Annotated[str, Meta(pattern=r"^/[^\x00-\x1f\x7f]{1,1000}$(?!\n)")]
+    path: FilePath
     text: Text
-    mode: Annotated[int, Meta(ge=0, le=0o7777)] = 0o644
+    mode: Annotated[int, Meta(ge=0, le=0o777)] = 0o644
     owner: Word = "root"
     enabled: bool = True
     node: NodeName | UnsetType = UNSET
     nodegroup: Word | UnsetType = UNSET
+    group: Word = "root"
+    preinstall_cmd: Text = ""
+    postinstall_cmd: Text = ""
+    error_cmd: Text = ""
+    ignore_cmd_errors: bool = False
+    always_update: bool = False
 
 
 class NewLease(Value, frozen=True):

@@ -15,6 +15,7 @@ LINE = r"^[^\x00-\x1f\x7f]*$"
 TEXT = r"^[^\x00]*$"  # PostgreSQL can't store NUL
 EMAIL = r"^[^@\s\x00-\x1f\x7f]{1,64}@[A-Za-z0-9.-]{1,190}$"
 URL = r"^(https?://[^\s\x00-\x1f\x7f]{1,2000})?$"
+FILE_PATH = r"^/[^\x00-\x1f\x7f]{1,1000}$"
 SSH_KEY = (
     r"^(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)|sk-ssh-ed25519@openssh\.com"
     r"|sk-ecdsa-sha2-nistp256@openssh\.com) [A-Za-z0-9+/]{40,4000}={0,3}( [^\x00-\x1f\x7f]{0,255})?$"
@@ -29,6 +30,7 @@ SAID = {  # what a text should have been that one of these does not fit, as a se
     TEXT: "A text has no NUL character in it.",
     EMAIL: "An e-mail address looks like ada@example.org.",
     URL: "A URL begins with https:// or http://.",
+    FILE_PATH: "A file's path begins with /, and has no control characters: /etc/vini/conf.d/motd.",
     SSH_KEY: "A public SSH key is one line, such as ~/.ssh/id_ed25519.pub has.",
 }
 MOST = 2**31 - 1  # of a whole number in the database
@@ -54,6 +56,7 @@ Line = Annotated[str, Meta(pattern=_whole(LINE), max_length=254)]
 Email = Annotated[str, Meta(pattern=_whole(EMAIL))]
 Url = Annotated[str, Meta(pattern=_whole(URL))]
 Text = Annotated[str, Meta(pattern=_whole(TEXT), max_length=65_536)]
+FilePath = Annotated[str, Meta(pattern=_whole(FILE_PATH))]
 Password = Annotated[str, Meta(min_length=10, max_length=256)]
 SshKey = Annotated[str, Meta(pattern=_whole(SSH_KEY))]
 Count = Annotated[int, Meta(ge=0, le=MOST)]

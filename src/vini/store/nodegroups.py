@@ -8,11 +8,19 @@ from sqlalchemy import insert, select
 from vini.model import Conflict, NotFound
 from vini.rules.access import absent
 from vini.rules.nouns import NodeGroup
-from vini.store import authorized
+from vini.store import authorized, counters
 from vini.store.database import Tx
 from vini.store.page import AnyRow
 from vini.store.tables import nodegroups, tags
 from vini.store.tables import nodes as nodes_table
+
+COUNTER = "nodegroups"  # how often it changed which nodes are in which
+
+
+def changed(tx: Tx) -> None:
+    """Other nodes are in some nodegroup after this transaction, or may be."""
+    counters.add(tx, COUNTER)
+    authorized.changed(tx)
 
 
 def add(tx: Tx, name: str, tag: str, value: str) -> NodeGroup:
@@ -20,7 +28,7 @@ def add(tx: Tx, name: str, tag: str, value: str) -> NodeGroup:
     if tx.scalar(select(nodegroups.c.id).where(nodegroups.c.name == name)):
         raise Conflict(f"There is a nodegroup {name!r} already; take another name.")
     tx.execute(insert(nodegroups).values(name=name, tag=tag, value=value))
-    authorized.changed(tx)
+    changed(tx)
     return get(tx, name)
 
 
@@ -41,7 +49,7 @@ def delete(tx: Tx, name: str) -> None:
     """With the tags that slices have in it.  Raises NotFound."""
     if not tx.execute(delete_rows(nodegroups).where(nodegroups.c.name == name)).rowcount:
         raise NotFound(absent("nodegroup", name))
-    authorized.changed(tx)
+    changed(tx)
 
 
 def _group(tx: Tx, row: AnyRow) -> NodeGroup:

@@ -19,6 +19,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
 )
 
 from vini.usage import FIELDS
@@ -392,7 +393,31 @@ conf_files = Table(
     Column("enabled", Boolean, nullable=False),
     Column("node_id", Integer, ForeignKey("nodes.id", ondelete="CASCADE"), index=True),  # neither: global
     Column("nodegroup_id", Integer, ForeignKey("nodegroups.id", ondelete="CASCADE"), index=True),
+    _text("group", "root"),
+    _text("preinstall_cmd"),
+    _text("postinstall_cmd"),
+    _text("error_cmd"),
+    Column("ignore_cmd_errors", Boolean, nullable=False, server_default=false()),
+    Column("always_update", Boolean, nullable=False, server_default=false()),
     CheckConstraint("node_id IS NULL OR nodegroup_id IS NULL", name="target"),
+)
+
+conf_files_there = Table(  # what nodes have of them, as each said last
+    "conf_files_there",
+    metadata,
+    Column("node_id", Integer, ForeignKey("nodes.id", ondelete="CASCADE"), primary_key=True),
+    Column("path", Text, primary_key=True),
+    Column("version", Text, nullable=False),  # of the file that it tells of
+    Column("state", Text, nullable=False),
+    Column("why", Text, nullable=False),
+    Column("at", Double, nullable=False),  # since when
+)
+
+logins_told = Table(  # who logged in to slivers there: how far each node has told
+    "logins_told",
+    metadata,
+    Column("node_id", Integer, ForeignKey("nodes.id", ondelete="CASCADE"), primary_key=True),
+    Column("until", BigInteger, nullable=False),  # a number of the node's
 )
 
 leases = Table(

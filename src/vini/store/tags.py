@@ -47,7 +47,9 @@ def put(tx: Tx, name: str, value: str, *, slice_: str = "", node: str = "", node
         raise Invalid("A tag is of a node, of a slice, of a slice in a nodegroup, or of a slice on a node.")
     if name == grants.TAG:
         grants.parsed(value)
-    if name == grants.TAG or not slice_:
+    if not slice_:  # a node's tags say in which nodegroups it is
+        nodegroups.changed(tx)
+    elif name == grants.TAG:
         authorized.changed(tx)
     target = {
         "slice_id": _slice(tx, slice_) if slice_ else None,
@@ -94,7 +96,9 @@ def some(
 def delete(tx: Tx, number: int) -> None:
     """Raises NotFound."""
     gone = get(tx, number)
-    if gone.name == grants.TAG or not gone.slice:  # a node's tags say in which nodegroups it is
+    if not gone.slice:
+        nodegroups.changed(tx)
+    elif gone.name == grants.TAG:
         authorized.changed(tx)
     if not tx.execute(delete_rows(tags).where(tags.c.id == number)).rowcount:
         raise NotFound(absent("tag", str(number)))

@@ -15,9 +15,10 @@ from vini.bus.messages.commands import (
     Signal,
     SshThrough,
 )
+from vini.bus.messages.files import AskConfFiles, ConfFiles, Configure
 from vini.bus.messages.flows import AskFlows, Flows
 from vini.bus.messages.loads import AskLoads, Loads
-from vini.bus.messages.logins import AskSsh, Authorize, Ssh
+from vini.bus.messages.logins import AskLogins, AskSsh, Authorize, Logins, Ssh
 from vini.bus.messages.message import Lines, Progress, Refusal
 from vini.bus.messages.nodes import AskClock, AskRtts, Challenge, Clock, Elsewhere, Over, Proof, Rtts, Welcome
 from vini.bus.messages.programs import AskMaps, Maps, WriteRow
@@ -54,11 +55,31 @@ Request = (
     | Run
     | Authorize
     | AskSsh
+    | AskLogins
+    | Configure
+    | AskConfFiles
     | Logs
     | SshThrough
     | Measure
 )
-Reply = Greeting | Progress | Report | Lines | Fibs | Loads | Acts | Flows | Usage | Rtts | Maps | Refusal | Clock | Ssh
+Reply = (
+    Greeting
+    | Progress
+    | Report
+    | Lines
+    | Fibs
+    | Loads
+    | Acts
+    | Flows
+    | Usage
+    | Rtts
+    | Maps
+    | Refusal
+    | Clock
+    | Ssh
+    | ConfFiles
+    | Logins
+)
 Stream = Run | Logs | SshThrough | Measure  # what is answered by a stream of output
 Typed = Input | Resize | Signal  # what goes to a running command
 Said = Output | Exited  # what comes from it

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from vini.bus.messages.message import Message
 from vini.model import Value
+from vini.rules.logins import Login
 
 
 class AuthorizedKey(Value, frozen=True, forbid_unknown_fields=False):
@@ -38,6 +39,18 @@ class Authorize(Message, frozen=True):
     a key that is not named any more is put out.  Answered by `Ssh`."""
 
     slices: dict[str, Admission]
+
+
+class AskLogins(Message, frozen=True):
+    """Who logged in to slivers by SSH, and out again, after the one of that number?  Answered by `Logins`."""
+
+    after: int
+
+
+class Logins(Message, frozen=True):
+    """Some of them, the oldest first; none: those were all."""
+
+    rows: tuple[Login, ...]
 
 
 class AskSsh(Message, frozen=True):

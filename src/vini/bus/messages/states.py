@@ -28,6 +28,7 @@ class Greeting(Message, frozen=True):
     rate_mbit: float = 0.0  # 10**6 bit/s that slivers may send by its uplink together; 0: nobody said
     failing: tuple[str, ...] = ()  # a sentence of each part of the agent that failed lately
     interfaces: tuple[NodeInterface, ...] = ()  # of the machine itself; to its central only
+    conf_files: str = ""  # the version of those that it was asked for last, likewise; "": none
 
 
 class Accept(Message, frozen=True):

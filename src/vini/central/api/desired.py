@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Callable
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from typing import Annotated, Any
 
@@ -15,13 +16,14 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response, WebSocke
 from vini import bus
 from vini.central.api.call import Asked, Call, SliceName, WordName, shown
 from vini.central.api.describe import body, route, routes
+from vini.central.doings import Doing, Doings, doing
 from vini.central.faults import status_and_kind
 from vini.central.inside import SshAddress
 from vini.central.looks import Seen
 from vini.central.relay import Relay
 from vini.central.testbed import Asked as AskedFor
 from vini.central.testbed import Testbed
-from vini.model import Mistake, OutsideGrant, Topology, TopologyError, Value, ViniError
+from vini.model import Denied, Mistake, OutsideGrant, Topology, TopologyError, Value, ViniError
 from vini.reach import FibEntry
 from vini.rules.caller import Caller
 from vini.rules.errors import Invalid
@@ -84,6 +86,7 @@ def desired_router(testbed: Testbed, database: Database, clock: Callable[[], flo
     _observed(router, testbed)
     _programs(router, testbed)
     _outside(router, testbed)
+    doings = Doings(database, clock)
 
     @route(router, "GET", "/clock", gives=bus.Clock)
     def get_clock(call: Asked) -> Response:
@@ -101,7 +104,7 @@ def desired_router(testbed: Testbed, database: Database, clock: Callable[[], flo
     async def run(socket: WebSocket, name: str, sliver: str) -> None:
         """A command in a sliver, its logs, a connection to its SSH server, or packets that measure links: first a
         `Run`, `Logs`, `SshThrough` or `Measure`, then what is typed; back comes what it says (MessagePack)."""
-        await _Running(socket, testbed, database, clock).serve(name, sliver)
+        await _Running(socket, testbed, database, clock, doings).serve(name, sliver)
 
     return router
 
@@ -291,8 +294,12 @@ def _generation(request: Request) -> int | None:
 class _Running:
     """One command over one WebSocket."""
 
-    def __init__(self, socket: WebSocket, testbed: Testbed, database: Database, clock: Callable[[], float]):
+    def __init__(
+        self, socket: WebSocket, testbed: Testbed, database: Database, clock: Callable[[], float], doings: Doings
+    ):  # fmt: skip
         self._socket, self._testbed, self._database, self._clock = socket, testbed, database, clock
+        self._doings = doings
+        self._outcome = "its user went away"
 
     async def serve(self, name: str, sliver: str) -> None:
         """From its first byte to its exit code; refusals come as a `Refusal`."""
@@ -300,7 +307,7 @@ class _Running:
         relay = Relay(self._socket)
         try:
             caller = await asyncio.to_thread(self._who, self._clock())
-            node = await self._testbed.inside.node_of(caller, name, sliver, "enter slice")
+            node = await self._node(caller, name, sliver)
             command = _TYPED.decode(await self._socket.receive_bytes())
             if not isinstance(command, bus.Stream):
                 raise Invalid("The first message of a command is `Run`, `Logs`, `SshThrough` or `Measure`.")
@@ -308,13 +315,52 @@ class _Running:
                 await self._testbed.inside.node_of(caller, name, sliver)
             action = "use slice" if isinstance(command, bus.Measure) else "enter slice"
             command = msgspec.structs.replace(command, ns=f"{name}.{sliver}")
-            guard = self._guard(caller.at, name, sliver, action)
-            await relay.run(lambda typed: self._testbed.inside.run(node, command, typed), guard)
+            done = relay.run(
+                lambda typed: self._heard(self._testbed.inside.run(node, command, typed)),
+                self._guard(caller.at, name, sliver, action),
+            )
+            await self._noted(doing(caller, self._source, name, sliver, command), done)
         except ViniError as e:
             await relay.say(bus.Refusal(status_and_kind(e)[1], str(e)))
         except (WebSocketDisconnect, msgspec.DecodeError, KeyError):
             return
         await self._socket.close()
+
+    @property
+    def _source(self) -> str:
+        return self._socket.client.host if self._socket.client else ""
+
+    async def _node(self, caller: Caller, name: str, sliver: str) -> str:
+        try:
+            return await self._testbed.inside.node_of(caller, name, sliver, "enter slice")
+        except Denied as e:  # so there is such a slice
+            refused = Doing(caller.email, self._source, name, "enter", "", sliver)
+            self._doings.failed(refused, time.monotonic(), status_and_kind(e)[1], str(e))
+            raise
+
+    async def _noted(self, told: Doing | None, done: Awaitable[None]) -> None:
+        """It is an event when this begins, and when it ends; None: it is none."""
+        if told is None:
+            return await done
+        began = self._doings.begun(told)
+        failed: ViniError | None = None
+        try:
+            await done
+        except ViniError as e:
+            failed = e
+            raise
+        finally:  # also where whoever asked has gone, or the central ends
+            if failed:
+                self._doings.failed(told, began, status_and_kind(failed)[1], str(failed))
+            else:
+                self._doings.ended(told, began, self._outcome)
+
+    async def _heard(self, said: AsyncIterator[bus.Said]) -> AsyncIterator[bus.Said]:
+        """The same, of which we remember how it ended."""
+        async for message in said:
+            if isinstance(message, bus.Exited):
+                self._outcome = f"exit code {message.code}"
+            yield message
 
     async def _guard(self, began: float, name: str, sliver: str, action: str) -> None:
         """Raises the error that says why, when he may not do it any more."""

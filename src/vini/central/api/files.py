@@ -1,4 +1,4 @@
-"""Initscripts, which slivers run at each boot, and conf files, which are kept for whoever configures nodes."""
+"""Initscripts, which slivers run at each boot, and conf files, which nodes have for themselves."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ from typing import Annotated
 
 from fastapi import Depends, Response
 from msgspec import UNSET
+from msgspec.structs import asdict
 
 from vini.central.api.call import Asked, NodeName, Number, WordName
 from vini.central.api.describe import body, route, routes
+from vini.central.conf_files import there
 from vini.rules import Caller, Target, may
-from vini.rules.nouns import ConfFile, InitScript
+from vini.rules.nouns import ConfFile, ConfFileThere, InitScript
 from vini.rules.wishes import NewConfFile, NewInitScript, Page
-from vini.store import conf_files, initscripts, nodes
+from vini.store import conf_files, conf_files_there, initscripts, nodes
 from vini.store.database import Tx
 
 router = routes("files")
@@ -68,25 +70,38 @@ def list_conf_files_of_node(call: Asked, name: NodeName) -> Response:
     """Those that hold for a node, by path: its own go before its nodegroup's, and those before what is for all."""
 
     def ask(tx: Tx, caller: Caller) -> Page[ConfFile]:
-        may(caller, "see conf file", Target("conf file", "any"))
-        return Page(conf_files.of_node(tx, nodes.get(tx, name).name))
+        may(caller, "see conf file", _of_node(tx, name))
+        return Page(conf_files.of_node(tx, name))
 
     return call.read(ask)
 
 
-@route(router, "POST", "/conf-files", takes=NewConfFile, gives=ConfFile, status=201)
-def add_conf_file(call: Asked, wish: Annotated[NewConfFile, Depends(body(NewConfFile))]) -> Response:
-    """A file for a node, for a nodegroup, or for all nodes; of several with one path the narrower goes first."""
+@route(router, "GET", "/nodes/{name}/conf-files-there", gives=Page[ConfFileThere])
+def list_conf_files_there(call: Asked, name: NodeName) -> Response:
+    """What a node has of those that hold for it, and of those that did, by path."""
+
+    def ask(tx: Tx, caller: Caller) -> Page[ConfFileThere]:
+        may(caller, "see conf file", _of_node(tx, name))
+        return Page(there(conf_files.of_node(tx, name), conf_files_there.of_node(tx, name)))
+
+    return call.read(ask)
+
+
+def _of_node(tx: Tx, name: str) -> Target:
+    """Those of a node are also its site's business.  Raises NotFound where there is no such node."""
+    return Target("conf file", f"of node {name}", frozenset({nodes.get(tx, name).site}))
+
+
+@route(router, "POST", "/conf-files", takes=NewConfFile, gives=ConfFile)
+def put_conf_file(call: Asked, wish: Annotated[NewConfFile, Depends(body(NewConfFile))]) -> Response:
+    """There is this one afterwards, whether or not there was one with its path for the same node, nodegroup, or all; of
+    those with one path the narrower holds on a node."""
 
     def do(tx: Tx, caller: Caller) -> ConfFile:
         may(caller, "change conf file", Target("conf file", wish.path))
-        node, nodegroup = ("" if v is UNSET else str(v) for v in (wish.node, wish.nodegroup))
-        return conf_files.add(
-            tx, wish.path, wish.text, mode=wish.mode, owner=wish.owner, enabled=wish.enabled, node=node,
-            nodegroup=nodegroup,
-        )  # fmt: skip
+        return conf_files.put(tx, **{name: value for name, value in asdict(wish).items() if value is not UNSET})
 
-    return call.write("change conf file", "conf file", wish.path, do, 201)
+    return call.write("change conf file", "conf file", wish.path, do)
 
 
 @route(router, "DELETE", "/conf-files/{number}", status=204)

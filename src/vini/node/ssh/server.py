@@ -29,7 +29,10 @@ from vini.node.ssh import session
 from vini.node.ssh.authorized import Book
 from vini.node.ssh.fairness import BURST, PER_CONNECTION, PER_SECOND, STRANGERS, TRIES, Census, Strangers, source
 from vini.node.ssh.forward import Forwarded, Inside, lives
+from vini.node.ssh.journal import Journal
 from vini.node.ssh.need import needed
+from vini.node.ssh.through import is_through
+from vini.rules.logins import Login
 
 log = logging.getLogger("vini.ssh")
 _LOOK_S = 0.2  # between looks whether those who are in may stay
@@ -44,6 +47,7 @@ class Doorkeeper:
 
     def __init__(self, place: Place, prepare: running.Prepare):
         self._place, self._prepare, self._book = place, prepare, Book(place.state)
+        self._journal = Journal(place.state)
         self._strangers: Strangers[_Connection] = Strangers()
         self._rate, self._census = Rate(BURST, PER_SECOND), Census()
         self._inside: dict[_Connection, tuple[str, str]] = {}  # with the slice and the person
@@ -96,6 +100,12 @@ class Doorkeeper:
         self._census.come(slice_, person)
         self._inside[connection] = slice_, person
         return ""
+
+    def journal(self, user: str, person: str, source: str, seconds: float = -1.0) -> None:
+        """Who came to a slice of the central's, or has gone; without those that came through the central, which knows
+        them."""
+        if self._book.from_central(user.partition(".")[0]) is not None and not is_through(source):
+            self._journal.note(Login(0, user, person, source, time.time(), seconds))
 
     def gone(self, connection: _Connection) -> None:
         """It has ended."""
@@ -156,7 +166,8 @@ class _Connection(asyncssh.SSHServer):
     def __init__(self, keeper: Doorkeeper):
         self._keeper = keeper
         self._conn: SSHServerConnection | None = None
-        self._user = self._key = self._from = ""
+        self._user = self._key = self._from = self._person = ""
+        self._since = 0.0  # monotonic, when he was let in; 0: he was not
         self._tries = self._listened = 0  # keys that he offered, ports that he asked for
         self._sessions: WeakSet[session.Session] = WeakSet()
         self._forwarded: Forwarded = WeakSet()
@@ -177,6 +188,8 @@ class _Connection(asyncssh.SSHServer):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         """He has gone."""
         self._keeper.gone(self)
+        if self._since:
+            self._keeper.journal(self._user, self._person, self._from, time.monotonic() - self._since)
 
     def begin_auth(self, username: str) -> bool:  # noqa: ARG002
         """Always asked for a key."""
@@ -206,6 +219,8 @@ class _Connection(asyncssh.SSHServer):
             self._end(why, asyncssh.DISC_TOO_MANY_CONNECTIONS)
             return
         log.info("%s is in as %s from %s", self._key[-12:], self._user, self._from)
+        self._person, self._since = person, time.monotonic()
+        self._keeper.journal(self._user, person, self._from)
 
     def may_stay(self) -> bool:
         """Whether his key still opens what he is in."""

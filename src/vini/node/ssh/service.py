@@ -20,9 +20,11 @@ from vini.node.place import Place
 from vini.node.ssh import authorized
 from vini.node.ssh import place as places
 from vini.node.ssh.authorized import Asker, Book
+from vini.node.ssh.journal import Journal
 from vini.node.ssh.need import needed
 from vini.node.ssh.through import Carrier
 from vini.node.version import digest
+from vini.rules.logins import Login
 
 log = logging.getLogger("vini.agent")
 _LOOK_S = 1.0
@@ -35,6 +37,7 @@ class SshService:
 
     def __init__(self, place: Place):
         self._place, self._book, self._carrier = place, Book(place.state), Carrier()
+        self._journal = Journal(place.state)
 
     async def run(self) -> None:
         """Start it again when it has ended, and is needed; until cancelled."""
@@ -51,6 +54,14 @@ class SshService:
         """From now on these may log in to what this asker asked for, and it runs if they can."""
         authorized.write(self._place.state, asker, slices)
         return self.look()
+
+    def newest_login(self) -> int:
+        """The number of the newest that the central is to hear of; 0: there is none."""
+        return self._journal.newest()
+
+    def logins(self, after: int) -> tuple[Login, ...]:
+        """Those with higher numbers, some of them, the oldest first."""
+        return self._journal.after(after)
 
     def look(self) -> bus.Ssh:
         """Where it listens; started, or replaced by one that is as it should be, where it is needed."""

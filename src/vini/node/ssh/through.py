@@ -45,6 +45,11 @@ def source_of(slice_: str) -> str:
     return f"127.{1 + number % 254}.{(number >> 8) & 0xFF}.{1 + (number >> 16) % 254}"
 
 
+def is_through(source: str) -> bool:
+    """Whether a connection that comes from there is one that the agent carries for the central."""
+    return source.startswith("127.") and not source.startswith("127.0.")
+
+
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 

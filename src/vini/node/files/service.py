@@ -1,0 +1,109 @@
+"""The agent's part that keeps conf files: it takes what the central asks for, and looks again and again."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from vini import bus
+from vini.node.files import permit
+from vini.node.files.keeper import Keeper
+from vini.node.files.permit import Permit
+from vini.node.files.record import Asked, Record
+from vini.node.place import Place
+from vini.rules.conf_files import FileThere
+
+_LOOK_S = 10.0  # between looks whether all is as asked, where there is anything
+_ANSWER_S = 5.0  # a central waits so long to hear what became of what it asked
+_FIRST_S, _LONGEST_S = 10.0, 600.0  # before what failed is tried again: twice as long each time
+
+
+class _Rest:
+    """A file that failed, which is not tried before some moment (monotonic, s)."""
+
+    def __init__(self, failed: FileThere, said: Permit, until: float, seconds: float):
+        self.failed, self.said, self.until, self.seconds = failed, said, until, seconds
+
+
+class ConfFileService:
+    """One place's.  `owner`: which central asks now, and as which node; "" where there is none.  What another one asked
+    for is neither kept up nor taken away."""
+
+    def __init__(self, place: Place, owner: Callable[[], str], look_s: float = _LOOK_S):
+        self._place, self._owner, self._look_s = place, owner, look_s
+        self._record = Record(place.state)
+        self._keeper = Keeper(self._record, (place.state, place.run))
+        self._woken, self._over = asyncio.Event(), asyncio.Condition()
+        self._begun = self._ended = 0  # passes
+        self._there: tuple[FileThere, ...] = ()
+        self._rests: dict[str, _Rest] = {}
+        self._changes = 0
+
+    @property
+    def changes(self) -> int:
+        """Another number whenever there is something else; 0: there is nothing, and was not since the agent began."""
+        return self._changes
+
+    def version(self) -> str:
+        """Of what the central that asks now asked for last."""
+        asked = self._record.asked
+        return asked.version if self._owner() and asked.owner == self._owner() else ""
+
+    async def configure(self, asked: bus.Configure) -> bus.ConfFiles:
+        """Keep to this from now on.  Raises ViniError where the disk does not take it."""
+        await asyncio.to_thread(self._record.ask, Asked(self._owner(), asked.version, asked.files))
+        due = self._begun + 1
+        self._woken.set()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_ANSWER_S), self._over:
+                await self._over.wait_for(lambda: self._ended >= due)
+        return self.there()
+
+    def there(self) -> bus.ConfFiles:
+        """What the last pass found and made."""
+        return bus.ConfFiles(self._there, self._changes)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            self._woken.clear()
+            self._begun += 1
+            await self._pass()
+            async with self._over:
+                self._ended = self._begun
+                self._over.notify_all()
+            idle = not self._record.book and not self.version()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(None if idle else self._look_s):
+                    await self._woken.wait()
+
+    async def _pass(self) -> None:
+        asked = self._record.asked
+        is_current = self._owner() and asked.owner == self._owner()
+        now = tuple(sorted(await self._kept(asked), key=lambda row: row.path)) if is_current else ()
+        if now != self._there:
+            self._there = now
+            self._changes = max(self._changes + 1, time.time_ns())  # an agent that begins anew has others
+
+    async def _kept(self, asked: Asked) -> list[FileThere]:
+        said, paths = await asyncio.to_thread(permit.read, self._place.state), {f.path for f in asked.files}
+        rows = [await self._keep(file, said) for file in asked.files]
+        for path in sorted(self._record.book.keys() - paths):
+            if row := await self._keeper.let_go(path, said):
+                rows.append(row)
+        self._rests = {path: rest for path, rest in self._rests.items() if path in paths}
+        return rows
+
+    async def _keep(self, asked: bus.NodeFile, said: Permit) -> FileThere:
+        rest = self._rests.get(asked.path)
+        is_same = rest is not None and rest.failed.version == asked.version and rest.said == said
+        if rest is not None and is_same and time.monotonic() < rest.until:
+            return rest.failed
+        row = await self._keeper.keep(asked, said)
+        self._rests.pop(asked.path, None)
+        if row.state == "failed":
+            seconds = min(_LONGEST_S, 2 * rest.seconds) if rest is not None and is_same else _FIRST_S
+            self._rests[asked.path] = _Rest(row, said, time.monotonic() + seconds, seconds)
+        return row
