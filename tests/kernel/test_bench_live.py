@@ -259,9 +259,7 @@ def test_links_are_measured_and_nothing_is_left() -> None:
     assert _left("vbench") == [] and not ours.PLACE.run.exists()
 
 
-FEW = fleet.Sizes(
-    agents=3, slices=2, rounds=2, changes=2, changes_of_all=1, idle_s=0.2, settled_s=0.2, rest_s=0.2
-)
+FEW = fleet.Sizes(agents=3, slices=2, rounds=2, changes=2, changes_of_all=1, idle_s=0.2, settled_s=0.2, rest_s=0.2)
 
 
 def _left_of_fleet() -> list[Path]:
