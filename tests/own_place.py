@@ -43,6 +43,7 @@ from vini.plan import plan
 
 T = TypeVar("T")
 NETNS = Path("/run/netns")
+MEMORY = Path("/dev/shm")  # as /run is on most machines; ext4 takes 2 ms to delete a file or a directory
 _count = itertools.count()
 
 
@@ -126,7 +127,8 @@ class OwnPlace:
     """Nobody else's; `place` says where."""
 
     def __init__(self, directory: Path):
-        self.place = Place(f"vt{os.getpid()}x{next(_count)}", directory / "run", directory / "state")
+        mark = f"vt{os.getpid()}x{next(_count)}"
+        self.place = Place(mark, (MEMORY if MEMORY.is_mount() else directory) / f"{mark}-run", directory / "state")
         self.place.run.mkdir()
         self.environment = {
             "VINI_MARK": self.place.mark,
