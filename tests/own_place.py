@@ -43,7 +43,8 @@ from vini.plan import plan
 
 T = TypeVar("T")
 NETNS = Path("/run/netns")
-MEMORY = Path("/dev/shm")  # as /run is on most machines; ext4 takes 2 ms to delete a file or a directory
+# Where it is mounted, in memory as /run is on most machines: ext4 takes 2 ms to delete a file or a directory.
+MEMORY = Path("/dev/shm") if " /dev/shm tmpfs rw" in Path("/proc/mounts").read_text() else None
 _count = itertools.count()
 
 
@@ -128,7 +129,7 @@ class OwnPlace:
 
     def __init__(self, directory: Path):
         mark = f"vt{os.getpid()}x{next(_count)}"
-        self.place = Place(mark, (MEMORY if MEMORY.is_mount() else directory) / f"{mark}-run", directory / "state")
+        self.place = Place(mark, (MEMORY or directory) / f"{mark}-run", directory / "state")
         self.place.run.mkdir()
         self.environment = {
             "VINI_MARK": self.place.mark,
