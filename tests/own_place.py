@@ -129,7 +129,7 @@ class OwnPlace:
 
     def __init__(self, directory: Path):
         mark = f"vt{os.getpid()}x{next(_count)}"
-        self.place = Place(mark, (MEMORY or directory) / f"{mark}-run", directory / "state")
+        self.place = Place(mark, MEMORY / f"{mark}-run" if MEMORY else directory / "run", directory / "state")
         self.place.run.mkdir()
         self.environment = {
             "VINI_MARK": self.place.mark,
