@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 
 from own_place import OwnPlace
 
@@ -49,6 +50,16 @@ class World:
             if time.monotonic() > deadline:
                 break
         return failures
+
+
+@contextmanager
+def holding(own: OwnPlace | None, namespaces: Collection[str], whole: frozenset[AnyObject]) -> Iterator[World]:
+    """A world with all of that in it, and nothing afterwards."""
+    world = World(own, namespaces)
+    assert world.one_pass(whole) == {}
+    yield world
+    assert world.one_pass(frozenset()) == {}
+    assert world.see_anew() == frozenset()
 
 
 def tunnels_keep_the_contract(

@@ -1,4 +1,7 @@
-"""A benchmark on this machine, as small as can be: it measures, and leaves nothing."""
+"""Benchmarks on this machine, as small as can be: they measure, and leave nothing.
+
+Only one runs at a time on a machine, so all of them are in this file; those of which a figure is judged are `alone`.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +12,32 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 import pytest
+from msgspec import structs
 from own_place import eventually, forked
 
 from vini import bus
-from vini.bench import attacks, floor, isolation, lines, mahimahi, ours, setup, slivers, two_hosts
+from vini.bench import (
+    attacks,
+    fleet,
+    fleet_postgres,
+    fleet_processes,
+    floor,
+    isolation,
+    lines,
+    link,
+    mahimahi,
+    ours,
+    setup,
+    slivers,
+    two_hosts,
+)
 from vini.bench.between_hosts import between_hosts, ways
 from vini.bench.finished import wait_finished
 from vini.bench.result import Missing, Row
@@ -30,7 +49,7 @@ from vini.node.drivers.network import NetworkDriver
 from vini.node.pins import Pins
 from vini.node.place import Place
 
-pytestmark = [pytest.mark.alone, pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
+pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
 TINY = setup.Sizes(line=3, rounds=1, long_line=4, abilene_rounds=0, grid=(0, 0), edited=5, edits=2)
 NETNS = Path("/run/netns")
 
@@ -94,6 +113,7 @@ def _in_child(mark: str, count: int) -> None:
     assert forked(make)
 
 
+@pytest.mark.alone
 def test_every_part_measures_and_nothing_is_left() -> None:
     said: list[str] = []
     results = setup.measure(quick=True, say=said.append, sizes=TINY)
@@ -108,6 +128,7 @@ def test_every_part_measures_and_nothing_is_left() -> None:
     assert not ours.PLACE.state.exists()
 
 
+@pytest.mark.alone
 def test_two_hosts_are_measured_and_nothing_is_left() -> None:
     """Also where an earlier benchmark was killed, and its agents with it; no link fails by the load on its path."""
     host = two_hosts.HOSTS[0]
@@ -197,6 +218,7 @@ def test_what_slices_notice_of_each_other_is_measured_and_nothing_is_left() -> N
     assert _left("vbench") == []
 
 
+@pytest.mark.alone
 @pytest.mark.needs("cgroup2", "containers", "disks")
 def test_a_neighbour_keeps_its_throughput_and_its_round_trips_under_attack() -> None:
     """Of three rounds the best counts: a busy machine takes from some, and an attack would from all."""
@@ -234,3 +256,72 @@ def test_mininet_is_measured_where_it_is() -> None:
 def test_a_peer_that_fails_is_a_sentence_with_its_last_line() -> None:
     with pytest.raises(ours.ViniError, match="its last line: 'x' is wrong"):
         lines._times([sys.executable, "-c", "import sys; sys.exit(\"'x' is wrong\")"])
+
+
+# --- of links, and of a central with its nodes --------------------------------------------------------
+
+
+@pytest.mark.needs("element")
+def test_links_are_measured_and_nothing_is_left() -> None:
+    tiny = link.Sizes(delays_ms=(0, 2), seconds=1, together=2, error_s=0.5, rates_mbit=(20,))
+    results = link.measure(quick=True, say=lambda _: None, sizes=tiny)
+    names = {r["name"] for r in results["rows"]}
+    assert {
+        "element, 2 ms each way: one TCP stream",
+        "element, 2 ms, 80 % of 20 Mbit/s: one-way error, median",
+    } <= names
+    assert not [m for m in results["missing"] if m["failed"]]
+    fair = next(r for r in results["rows"] if "Jain" in r["name"])
+    assert 0.5 <= fair["value"] <= 1
+    assert _left("vbench") == [] and not ours.PLACE.run.exists()
+
+
+FEW = fleet.Sizes(agents=3, slices=2, rounds=2, changes=2, changes_of_all=1, idle_s=0.2, settled_s=0.2, rest_s=0.2)
+
+
+def _left_of_fleet() -> list[Path]:
+    return [p for p in (ours.PLACE.state, ours.PLACE.run, Path("/dev/shm/vbench-fleet")) if p.exists()]
+
+
+@pytest.mark.parametrize("postgres", [True, False])
+def test_every_figure_of_a_fleet_is_there_and_nothing_is_left(monkeypatch: pytest.MonkeyPatch, postgres: bool) -> None:
+    if not postgres:
+        monkeypatch.setattr(fleet_postgres, "programs", lambda: None)
+    elif fleet_postgres.programs() is None:
+        pytest.skip("PostgreSQL is not installed")
+    results = fleet.measure(quick=True, say=lambda _: None, sizes=FEW)
+    names = [r["name"] for r in msgspec.json.decode(msgspec.json.encode(results))["rows"]]
+    for figure in ("accepted", "every agent holds its spec", "the node holds it", "a page of 100", "memory of a real"):
+        assert any(figure in name for name in names), figure
+    assert [m["name"] for m in results["missing"]] == ([] if postgres else ["PostgreSQL"])
+    assert {r["name"] for r in results["rows"] if r["target"] is not None} <= {n for n in names if "real agent" in n}
+    assert _left_of_fleet() == []
+
+
+@pytest.mark.skipif(not shutil.which("nats-server"), reason="nats-server is not installed")
+def test_what_a_fleets_engine_costs_is_told_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fleet_postgres, "programs", lambda: None)
+    results = fleet.measure(quick=True, say=lambda _: None, sizes=structs.replace(FEW, engine="nats"))
+    figures = {r["name"]: r["value"] for r in msgspec.json.decode(msgspec.json.encode(results))["rows"]}
+    assert figures["memory of nats-server"] > 1
+    assert _left_of_fleet() == []
+
+
+def test_ctrl_c_in_the_middle_of_a_fleet_leaves_nothing() -> None:
+    sizes = msgspec.json.encode(structs.replace(FEW, idle_s=600.0)).decode()
+    program = (
+        "import msgspec, sys; from vini.bench import fleet\n"
+        f"fleet.measure(True, lambda t: print(t, flush=True), msgspec.json.decode({sizes!r}, type=fleet.Sizes))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert process.stdout
+    assert any(b"nothing to do" in said for said in process.stdout)
+    children = fleet_processes.children(process.pid)
+    assert len(children) >= 2
+    process.send_signal(signal.SIGINT)
+    process.wait(120)
+    assert _left_of_fleet() == []
+    deadline = time.monotonic() + 120
+    while any(Path(f"/proc/{pid}").exists() for pid in children):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

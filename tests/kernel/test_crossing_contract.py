@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from msgspec.structs import replace
 from own_place import eventually, run
-from world import World
+from world import World, holding
 
 from vini.model import TWIN, Address, AnyObject, Interface, Netns, Sysctl, Veth, VethEnd, Vxlan, beyond
 
@@ -41,11 +41,8 @@ DEEDS = (
 
 @pytest.fixture(params=["fake", REAL])
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
-    world = World(request.getfixturevalue("own") if request.param == "real" else None, {A, B})
-    assert world.one_pass(WHOLE) == {}
-    yield world
-    assert world.one_pass(frozenset()) == {}
-    assert world.see_anew() == frozenset()
+    with holding(request.getfixturevalue("own") if request.param == "real" else None, {A, B}, WHOLE) as world:
+        yield world
 
 
 def test_interfaces_that_cross_keep_the_contract_of_drivers(world: World) -> None:

@@ -789,6 +789,19 @@ def test_a_vif_deleted_by_hand_is_let_go_and_may_come_again(bench: Bench) -> Non
     assert len(bench.round_trips_ms("a", "10.0.1.2", 3)) == 3
 
 
+def test_a_vif_made_anew_at_once_is_shaped_in_one_pass(bench: Bench) -> None:
+    """It has the number of the one before it, of whose end the element may not have heard."""
+    want = bench.shape("a", "b", delay_us=1000)
+    bench.ensure(want)
+    for _ in range(5):
+        bench.run("a", "ip link del to-b")
+        bench.links = 0
+        bench.link("a", "b")
+        bench.ensure(want)
+        assert len(bench.round_trips_ms("a", "10.0.1.2", 30)) == 30  # for longer than it takes to hear of that
+        assert bench.observed() == {want}
+
+
 def test_a_vif_that_goes_down_comes_back_shaped(bench: Bench) -> None:
     bench.ensure(bench.shape("a", "b", delay_us=20_000))
     bench.run("a", "ip link set to-b down; sleep 0.2; ip link set to-b up")

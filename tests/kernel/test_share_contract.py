@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 import pytest
 from msgspec.structs import replace
 from own_place import eventually, run
-from world import World
+from world import World, holding
 
 from vini.model import AnyObject, Interface, Netns, Share, Sysctl
 from vini.node.drivers.share import ShareDriver
@@ -70,11 +70,8 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
             run("ip", "address", "add", "2001:db8::1/64", "dev", "eth0", "nodad")
             for there in (THERE, THERE_V6):
                 run("ip", "neighbour", "add", there, "lladdr", "02:00:00:00:00:02", "dev", "eth0")
-        world = World(own, {A, B})
-        assert world.one_pass(WHOLE) == {}
-        yield world
-        assert world.one_pass(frozenset()) == {}
-        assert world.see_anew() == frozenset()
+        with holding(own, {A, B}, WHOLE) as world:
+            yield world
         if own:
             assert "vini" not in run("ip", "link") + run("tc", "filter", "show", "dev", "eth0", "egress")
             assert "clsact" not in run("tc", "qdisc", "show", "dev", "eth0")

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 from msgspec.structs import replace
 from own_place import eventually, run
-from world import World, tunnels_keep_the_contract
+from world import World, holding, tunnels_keep_the_contract
 
 from vini.model import Address, AnyObject, Gretap, Interface, Netns, Sysctl, Vxlan, Wireguard, WireguardPeer
 from vini.node import wireguard_key
@@ -75,11 +75,8 @@ REAL = pytest.param("real", marks=[pytest.mark.root, pytest.mark.needs("cgroup2"
 @pytest.fixture(params=["fake", REAL])
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
     """With everything of WHOLE in it."""
-    world = World(request.getfixturevalue("own") if request.param == "real" else None, {A})
-    assert world.one_pass(WHOLE) == {}
-    yield world
-    assert world.one_pass(frozenset()) == {}
-    assert world.see_anew() == frozenset()
+    with holding(request.getfixturevalue("own") if request.param == "real" else None, {A}, WHOLE) as world:
+        yield world
 
 
 def test_gre_tunnels_keep_the_contract_of_drivers(world: World) -> None:

@@ -15,8 +15,6 @@ from pathlib import Path
 import pytest
 from own_place import OwnPlace, unspoilt
 
-from vini.bench import link as bench
-from vini.bench.ours import PLACE
 from vini.dataplane import probe
 from vini.dataplane.probe import OWN, Stream
 from vini.model import ViniError
@@ -158,20 +156,3 @@ def test_the_probe_says_what_is_missing() -> None:
     ):
         with pytest.raises(ViniError, match=why):
             asyncio.run(probe.measure([stream], 0.0))
-
-
-# --- the benchmark ---------------------------------------------------------------------------------
-
-
-def test_the_benchmark_measures_every_part_and_leaves_nothing() -> None:
-    tiny = bench.Sizes(delays_ms=(0, 2), seconds=1, together=2, error_s=0.5, rates_mbit=(20,))
-    results = bench.measure(quick=True, say=lambda _: None, sizes=tiny)
-    names = {r["name"] for r in results["rows"]}
-    assert {
-        "element, 2 ms each way: one TCP stream",
-        "element, 2 ms, 80 % of 20 Mbit/s: one-way error, median",
-    } <= names
-    assert not [m for m in results["missing"] if m["failed"]]
-    fair = next(r for r in results["rows"] if "Jain" in r["name"])
-    assert 0.5 <= fair["value"] <= 1
-    assert not list(Path("/run/netns").glob("vbench*")) and not PLACE.run.exists()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 from own_place import run
-from world import World, tunnels_keep_the_contract
+from world import World, holding, tunnels_keep_the_contract
 
 from vini.bench.generator import Ends, Flow
 from vini.model import Address, AnyObject, Interface, Netns, Sysctl, VxlanXdp
@@ -80,11 +80,8 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
             stack.enter_context(own.played_machine())
             for address in ("192.0.2.1/24", "192.0.2.4/24", "2001:db8::1/64"):
                 run("ip", "address", "add", address, "dev", "eth0", *(("nodad",) if ":" in address else ()))
-        world = World(own, {A})
-        assert world.one_pass(WHOLE) == {}
-        yield world
-        assert world.one_pass(frozenset()) == {}
-        assert world.see_anew() == frozenset()
+        with holding(own, {A}, WHOLE) as world:
+            yield world
         if own:
             assert_nothing_is_left(own.place)
 

@@ -17,7 +17,7 @@ from pathlib import Path
 _LOOK_S = 0.2
 _TAIL_BYTES = 1 << 20  # a log is no longer; what is beyond it is in NAME.log.1
 _CHUNK = 1 << 16
-_BEGIN = b"--- started "  # a line of this parts one life of a process from the next (drivers/process.py)
+_BEGIN = b"--- started "  # a line of this parts one life of a process from the next (process_log.py)
 _LONGEST = 1 << 16  # a line that is longer is broken
 
 

@@ -35,6 +35,7 @@ from vini.node.drivers.look import forwarding, indexes, look
 from vini.node.drivers.pairs import Pairs, paired
 from vini.node.drivers.share import ShareDriver
 from vini.node.drivers.vxlan_xdp import VxlanXdpDriver
+from vini.node.listeners import Patience
 from vini.node.netlink import Socket
 from vini.node.pins import Pins
 from vini.node.place import GROUP, ROUTE_PROTOCOL, Place
@@ -123,7 +124,7 @@ class NetworkDriver:
             return tunnel.ensure(self._place, objects)
         if kind is Bridge:
             return self._each(objects, self._ensure_bridge)
-        failures = self._requests(objects, self._ensuring)
+        failures = self._requests(objects, partial(self._ensuring, Patience()))
         if taking_in := [o for o in objects if isinstance(o, Interface) and o.gro and o.key not in failures]:
             failures |= self._requests(taking_in, vif.taking_in)
         return failures
@@ -209,14 +210,16 @@ class NetworkDriver:
 
     # --- vifs, addresses, routes: a batch per namespace -----------------------------------------
 
-    def _ensuring(self, socket: Socket, batch: Sequence[AnyObject]) -> Iterator[tuple[AnyObject, bytes]]:
+    def _ensuring(
+        self, patience: Patience, socket: Socket, batch: Sequence[AnyObject]
+    ) -> Iterator[tuple[AnyObject, bytes]]:
         """The requests that make or change objects of one kind in one namespace, and mend what of them is there."""
         match batch[0]:
             case Interface(ns):
                 vifs = [o for o in batch if isinstance(o, Interface)]
                 if not is_sliver(ns):
                     self._join(socket, vifs)
-                return vif.ensuring(socket, vifs, self._settings, self._clamp)
+                return vif.ensuring(socket, vifs, self._settings, self._clamp, patience)
             case Address():
                 return addresses.ensuring(socket, [o for o in batch if isinstance(o, Address)], self._settings)
         index = indexes(batch)

@@ -17,7 +17,6 @@ import time
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
 
 import msgspec
 
@@ -30,15 +29,12 @@ from vini.node.drivers.contents import enter
 from vini.node.drivers.halt import halted, halts
 from vini.node.drivers.questions import Answer, Questions
 from vini.node.place import Place
+from vini.node.process_log import TOLD, ProcessLog
 
 log = logging.getLogger("vini.agent")
 _NODE = str(Path(__file__).parents[1])
 _ROOT = "{root}"
 _GRACE_S = 1.0  # between asking a process to end and ending it
-_LOG_LIMIT = 1 << 20  # bytes, of one process; beyond it the log is begun anew, the old one kept beside it
-_LAST_BYTES = 1 << 16  # of it, that are looked through for its last lines
-_TOLD = "--- told to reload "
-_BEGIN = "--- started "  # a line of this in a log parts one life of a process from the next
 _YOUNG_S = 60.0  # who ends sooner than that after its start has failed at it
 _SETTLES_S = 1.0  # how long what has no readiness probe must have lived
 _PATIENCE_S = 2.0  # for reloads, of a pass; what takes longer goes on, and the next pass hears of it
@@ -97,7 +93,7 @@ class ProcessDriver:
             recorded = Process(ns, name, ())  # alive without a record: never what is wanted, so it will go
         if not pids:
             return recorded if recorded.once and self._file(ns, name, "status").exists() else None
-        self._trim(self._file(ns, name, "log"))
+        ProcessLog(self._file(ns, name, "log")).trim()
         if not self._lives_here(ns, pids[0]):
             return Process(ns, name, ())  # in a namespace of that name that is no more
         return msgspec.structs.replace(recorded, config=_UNKNOWN) if self._complains(recorded) else recorded
@@ -110,26 +106,13 @@ class ProcessDriver:
         if not o.reload_on:
             return False
         with suppress(FileNotFoundError):
-            log = self._file(o.ns, o.name, "log")
-            length = log.stat().st_size
+            log = self._log(o)
+            length = log.length()
             if self._heard.get(o.key) != length:
-                if o.reload_on in _end_of(log, _LOG_LIMIT).rpartition("\n--- ")[2]:
+                if o.reload_on in log.newest():
                     return True
                 self._heard[o.key] = length
         return False
-
-    def _trim(self, log: Path) -> None:
-        """Keep a long log's end beside it and begin it anew; it is written in append mode, so its writer goes on.
-
-        No more than that end is read and kept, however much came since the last look.  Where its disk is full of what
-        it said, that goes first, and the end is lost.
-        """
-        with suppress(FileNotFoundError):
-            if log.stat().st_size > _LOG_LIMIT:
-                end = _end_of(log, _LOG_LIMIT)
-                os.truncate(log, 0)
-                with suppress(OSError):
-                    log.with_suffix(".log.1").write_text(end)
 
     def _lives_here(self, ns: str, pid: int) -> bool:
         try:
@@ -166,13 +149,13 @@ class ProcessDriver:
         return "" if cgroup.pids(cgroup.of(self._place, p.ns, p.name)) else self._ended_soon(p)
 
     def _ended_soon(self, p: Process) -> str:
-        return f"{_called(p)} ended soon after its start; its last lines: {self._last_lines(p)}"
+        return f"{_called(p)} ended soon after its start; its last lines: {self._log(p).last_lines()}"
 
     def _ended_badly(self, p: Process) -> str:
         status = self._file(p.ns, p.name, "status").read_text().strip() if p.once else "0"
         if status in ("", "0"):
             return ""
-        return f"`{_ran(p)}` ended with status {status}; its last lines: {self._last_lines(p)}"
+        return f"`{_ran(p)}` ended with status {status}; its last lines: {self._log(p).last_lines()}"
 
     def _silent(self, p: Process) -> str:
         if p.once and not self._file(p.ns, p.name, "status").exists():
@@ -200,7 +183,7 @@ class ProcessDriver:
         elif answer.late:
             why = (
                 f"{p.name} runs, but its readiness probe `{shlex.join(ready.argv)}` had no answer within "
-                f"{ready.within_s:g} s; the last lines of its log: {self._last_lines(p)}"
+                f"{ready.within_s:g} s; the last lines of its log: {self._log(p).last_lines()}"
             )
             if p.key not in self._hung:
                 log.warning("%s: %s", p.ns, why)
@@ -279,7 +262,7 @@ class ProcessDriver:
     def _reload(self, o: Process) -> None:
         """From now on, and after a crash of ours too, nobody knows by what configuration it runs."""
         if self._complains(o):
-            self._log(o, _TOLD).close()
+            self._log(o).part(TOLD).close()
         self._record(msgspec.structs.replace(o, config=_UNKNOWN))
         if self._refused.get(o.key, (o,))[0] != o:
             del self._refused[o.key]
@@ -302,7 +285,7 @@ class ProcessDriver:
         if answer.late:
             return (
                 f"{o.name} did not take its new configuration within {o.reload_within_s:g} s; "
-                f"the last lines of its log: {self._last_lines(o)}"
+                f"the last lines of its log: {self._log(o).last_lines()}"
             )
         said = (answer.err or answer.out).strip().splitlines()[-3:]
         return f"{o.name} refused its new configuration: {' / '.join(said)}"
@@ -348,7 +331,7 @@ class ProcessDriver:
         argv = self._entering(o)
         join = f"echo 0 > {group}/cgroup.procs; {self._its_turn(o)}"
         rest = f'"$@"; echo $? > {shlex.quote(str(self._file(o.ns, o.name, "status")))}' if o.once else 'exec "$@"'
-        with self._log(o) as log, netns.inside(self._place.pin(o.ns)):
+        with self._log(o).part() as log, netns.inside(self._place.pin(o.ns)):
             child = subprocess.Popen(
                 ["sh", "-c", join + rest, "sh", *argv],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
@@ -359,13 +342,6 @@ class ProcessDriver:
         self._questions.drop_where(lambda key: key[1:] == o.key)  # they were for the one before it
         with suppress(OSError):  # it has ended already
             (group / "cgroup.procs").write_text(str(child.pid))
-
-    def _log(self, o: Process, what: str = _BEGIN) -> BinaryIO:
-        at = self._file(o.ns, o.name, "log")
-        log = at.open("ab")
-        log.write(f"{what}{time.strftime('%Y-%m-%d %H:%M:%S')}\n".encode())
-        log.flush()
-        return log
 
     def remove(self, objects: Sequence[AnyObject]) -> Failures:
         """End them: first asked, so that a routing daemon takes its routes along; then made to."""
@@ -411,6 +387,9 @@ class ProcessDriver:
     def _file(self, ns: str, name: str, kind: str) -> Path:
         return self._place.sliver(ns) / f"{name}.{kind}"
 
+    def _log(self, o: Process) -> ProcessLog:
+        return ProcessLog(self._file(o.ns, o.name, "log"))
+
     def _record(self, o: Process) -> None:
         at = self._file(o.ns, o.name, "process")
         new = at.with_suffix(".new")
@@ -433,25 +412,10 @@ class ProcessDriver:
         run = self._directory(o)
         return [a.replace("{run}", run).replace("{python}", sys.executable).replace("{node}", _NODE) for a in argv]
 
-    def _last_lines(self, o: Process, n: int = 3) -> str:
-        try:
-            text = _end_of(self._file(o.ns, o.name, "log"), _LAST_BYTES)
-        except FileNotFoundError:
-            return "(none)"
-        latest = text.rpartition(_BEGIN)[2].splitlines()[1:] if _BEGIN in text else text.splitlines()
-        return " / ".join(latest[-n:]).strip() or "(none)"
-
     def _reap(self) -> None:
         for pid, child in list(self._children.items()):
             if child.poll() is not None:
                 del self._children[pid]
-
-
-def _end_of(file: Path, most: int) -> str:
-    """The last bytes of a file that somebody else writes, who may write more than there is memory for."""
-    with file.open("rb") as f:
-        f.seek(max(0, os.fstat(f.fileno()).st_size - most))
-        return f.read(most).decode(errors="replace")
 
 
 def _called(o: Process) -> str:

@@ -126,11 +126,13 @@ class ElementShapes:
             return failures | {o.key: f"The link element can't shape {o.ns} {o.dev}: {e}" for o in able}
 
     def _ensure_port(self, there: There, running: Element, o: Shape, have: Settings | None) -> Failures:
+        """A vif that was made anew may have the number of one of whose end the element has not heard yet: that one's
+        port sends nothing more.  But the filters went with it, so a vif that has none gets a port of its own."""
         name = (self._namespace(o.ns), o.dev)
         index = there.indexes[o.dev]
         want = {"netns": there.inode, "ifindex": index, **self._settings(o)}
         splits = element.needs_frames(want)
-        if have is not None and _is_whole(there, o.dev, have):
+        if have is not None and _is_whole(there, o.dev, have) and _filters_at(there, index) != _NO_FILTERS:
             running.set(name, want | {"cookie": have["cookie"]})
             return there.apply([(o, port.splitting(index, splits))]) | _let_pass(there, o, have["cookie"])
         try:

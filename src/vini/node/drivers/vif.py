@@ -9,6 +9,7 @@ from vini.node import connected, ethtool, rtnl
 from vini.node.drivers import bridge, clamp, crossing, tunnel
 from vini.node.drivers.births import mend_vif, vif_is_right
 from vini.node.drivers.look import Settings, forwarding, indexes, look
+from vini.node.listeners import Patience
 from vini.node.netlink import Socket
 from vini.node.procfs import NetSettings
 
@@ -16,12 +17,13 @@ _PAIR_TO_NODE = ("vxlanxdp",)  # a vif of such a tunnel is one end of a pair, wh
 
 
 def ensuring(
-    socket: Socket, batch: Sequence[Interface], settings: NetSettings, clamps: clamp.Clamp
+    socket: Socket, batch: Sequence[Interface], settings: NetSettings, clamps: clamp.Clamp, patience: Patience
 ) -> Iterator[tuple[AnyObject, bytes]]:
     """What is due of them in one namespace; ports are policed, and offloads set, on the way."""
     seen = look(socket) if any(o.master for o in batch) or not _is_new(socket) else None
     links = {link.dev: link for link in seen.links.values()} if seen else {}
     if seen:
+        patience.wait()
         _bridge_ports(socket, batch, links, seen.links)
         _mend_settings([links[o.dev] for o in batch if o.dev in links], forwarding(socket)[0], settings)
     leading = [o for o in batch if _is_of_tunnel(o) or o.wire[:1] == _PAIR_TO_NODE]
