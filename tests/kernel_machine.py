@@ -42,7 +42,10 @@ FEATURES = {
         'grep "cpu.*io.*memory\\|cpu.*memory.*io\\|io.*cpu.*memory" /run/cgroup.controllers\'',
         ("loop", "overlay"),
     ),
-    "wireguard": Feature("ip link add trial type wireguard", ("wireguard", "vxlan")),  # of links between nodes
+    "wireguard": Feature(
+        "ip link add trial type wireguard",
+        ("wireguard", "vxlan", "ifb", "sch_htb", "act_mirred", "sch_ingress", "cls_bpf"),  # links between nodes, shares
+    ),
     "nft_inet": Feature(
         "nft 'table inet t { chain c { type filter hook input priority 0; counter; }; }'",
         ("crc32c_generic", "nf_tables"),  # the latter asks for CRC-32C by an alias

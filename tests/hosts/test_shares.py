@@ -261,6 +261,7 @@ def test_root_in_the_sliver_changes_nothing_of_it(pair):
 
 
 @pytest.mark.parametrize("tunnel", ["vxlan-xdp", "wireguard"])
-def test_a_tunnel_that_nobody_could_count_is_refused_by_what_would_do(pair, tunnel):
+def test_a_tunnel_that_the_node_can_not_count_is_refused_by_what_would_do(pair, tunnel):
+    """The hosts here have no feature `shares-wireguard`: test_shares_wireguard.py has such that do."""
     with pytest.raises(Unsupported, match="tunnel: vxlan"):
         pair.up(sharing(Traffic(max_mbit=5), Traffic(), tunnel), PLACED)
