@@ -17,7 +17,7 @@ _CAME_BY, _IFINDEX = 36, 40  # offsets in struct __sk_buff
 _WORD, _STORE_HALF = 0x61, 0x6A
 _STORE_BYTES, _REDIRECT, _CHANGE_HEAD, _ADJUST_ROOM = 9, 23, 43, 50  # helpers: bpf_skb_store_bytes and so on
 _ETHERNET, _ETHERTYPE_AT, _IPV4 = 14, 12, 0x0800
-_AFTER_MAC = 1  # BPF_ADJ_ROOM_MAC
+_AFTER_MAC, _SEGMENTS_STAY = 1, 1  # BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO
 _SHOT, _UNSPEC = 2, -1  # TC_ACT_: drop; go on as if there were no filter
 _END: list[Step] = [(0x95, 0, 0, 0, 0)]
 _DROP: list[Step] = ["drop", constant(0, _SHOT), *_END]
@@ -79,10 +79,11 @@ def _aside(to: int, room: int) -> list[Step]:
 
 
 def _back(to: int, room: int) -> list[Step]:
+    """A segment that is large yet, as of a TAP, whose number of packets nobody knew, stays as it is."""
     return [
         constant(2, -room),
         constant(3, _AFTER_MAC),
-        constant(4, 0),
+        constant(4, _SEGMENTS_STAY),
         call(_ADJUST_ROOM),
         (0x55, 0, 0, "drop", 0),
         constant(1, to),
