@@ -137,6 +137,13 @@ def test_what_leaves_encrypted_is_counted_as_it_is_on_the_wire_and_bounded_by_th
     many(pair, "b", "y", 20, 1000)
     assert load(pair).today == before, "b's are not a's"
     assert load(pair, "v.b").today >= 20 * 1000
+    pair.enter("a", "ip", "link", "set", "to-x", "mtu", "3000")  # so its tunnel's packets are in fragments
+    before, wire, packets = load(pair).today, *sent(pair)
+    many(pair, "a", "x", 10, 2500)
+    eventually(lambda: rests(pair))
+    counted, wire, packets = load(pair).today - before, sent(pair)[0] - wire, sent(pair)[1] - packets
+    assert packets >= 20
+    assert 25_000 < counted <= wire < counted + packets * PADDED + BESIDES
 
 
 @pytest.mark.parametrize("pair", ["IPv4"], indirect=True)
