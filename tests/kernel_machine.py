@@ -27,12 +27,15 @@ class Feature(NamedTuple):
     modules: tuple[str, ...]  # that provide it, without those that they name as needed
 
 
+_SHARES = ("vxlan", "ifb", "sch_htb", "act_mirred", "sch_ingress", "cls_bpf")  # of what slivers send by tunnels
 FEATURES = {
     "netem": Feature(
         "ip link set lo up && tc qdisc add dev lo root netem delay 1ms",
         ("sch_netem", "sch_ingress", "cls_bpf"),  # the latter two for the silent fault and Gates
     ),
-    "gretap": Feature("ip link add trial type gretap local 127.0.0.1 remote 127.0.0.1", ("ip_gre", "ip6_gre")),
+    "gretap": Feature(
+        "ip link add trial type gretap local 127.0.0.1 remote 127.0.0.1", ("ip_gre", "ip6_gre", *_SHARES)
+    ),
     "vrf": Feature("ip link add trial type vrf table 10", ("vrf",)),
     "cgroup2_limits": Feature(
         "unshare --mount sh -c 'mount -t cgroup2 none /run && grep \"cpu.*memory.*pids\" /run/cgroup.controllers'", ()
@@ -42,7 +45,7 @@ FEATURES = {
         'grep "cpu.*io.*memory\\|cpu.*memory.*io\\|io.*cpu.*memory" /run/cgroup.controllers\'',
         ("loop", "overlay"),
     ),
-    "wireguard": Feature("ip link add trial type wireguard", ("wireguard", "vxlan")),  # of links between nodes
+    "wireguard": Feature("ip link add trial type wireguard", ("wireguard", *_SHARES)),
     "nft_inet": Feature(
         "nft 'table inet t { chain c { type filter hook input priority 0; counter; }; }'",
         ("crc32c_generic", "nf_tables"),  # the latter asks for CRC-32C by an alias

@@ -82,7 +82,7 @@ def goodput(pair: Pair, *flows: tuple[str, str], seconds: float = 2.0) -> dict[s
     return {source: n * 8e-6 / took for source, n in got.items()}
 
 
-@pytest.mark.parametrize("tunnel", ["vxlan", pytest.param("gretap", marks=pytest.mark.needs("gretap"))])
+@pytest.mark.parametrize("tunnel", ["vxlan", pytest.param("gretap", marks=pytest.mark.needs_kernel("gretap"))])
 def test_a_sliver_sends_no_more_than_its_most(pair, tunnel):
     pair.up(sharing(Traffic(max_mbit=5), Traffic(), tunnel), PLACED)
     eventually(lambda: pair.pings("a", "x"))
@@ -159,7 +159,7 @@ def test_what_is_beyond_a_days_bytes_goes_at_their_average_rate_until_the_next_d
     assert (tomorrow.slowed, tomorrow.max_mbit) == (False, 40.0)
 
 
-@pytest.mark.parametrize("tunnel", ["vxlan", pytest.param("gretap", marks=pytest.mark.needs("gretap"))])
+@pytest.mark.parametrize("tunnel", ["vxlan", pytest.param("gretap", marks=pytest.mark.needs_kernel("gretap"))])
 def test_what_a_sliver_forwards_for_another_counts_as_its_own(pair, tunnel):
     slivers = {"a": Sliver("a", routing=STATIC), "b": Sliver("b", routing=STATIC), "x": Sliver("x", routing=STATIC)}
     links = (Link((End("a"), End("x"))), Link((End("b"), End("a"))))
@@ -261,6 +261,7 @@ def test_root_in_the_sliver_changes_nothing_of_it(pair):
 
 
 @pytest.mark.parametrize("tunnel", ["vxlan-xdp", "wireguard"])
-def test_a_tunnel_that_nobody_could_count_is_refused_by_what_would_do(pair, tunnel):
+def test_a_tunnel_that_the_node_can_not_count_is_refused_by_what_would_do(pair, tunnel):
+    """The hosts here have no feature `shares-wireguard`: test_shares_wireguard.py has such that do."""
     with pytest.raises(Unsupported, match="tunnel: vxlan"):
         pair.up(sharing(Traffic(max_mbit=5), Traffic(), tunnel), PLACED)

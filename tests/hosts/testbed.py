@@ -239,9 +239,10 @@ class Testbed:
 
     # --- an administrator's own machine -----------------------------------------------------------------
 
-    def vini(self, *argv: str, check: bool = True, at: Central | None = None) -> str:
-        """A command of the administrator's, of another central where that is named; its output, both channels."""
-        login = self._login
+    def vini(self, *argv: str, check: bool = True, at: Central | None = None, who: str = "") -> str:
+        """A command of the administrator's, of another central where that is named, or of somebody else's, each of whom
+        has a login of his own; its output, both channels."""
+        login = self.directory / f"login-{who}.json" if who else self._login
         if at:
             login = self.directory / "login-there.json"
             here = msgspec.json.decode(self._login.read_bytes(), type=Login)
@@ -266,10 +267,11 @@ class Testbed:
         assert found, self.told
         return found[1]
 
-    def init(self, database: str = "", nats: bool = False, own_engine: bool = False) -> None:
+    def init(self, database: str = "", nats: bool = False, own_engine: bool = False, strangers: bool = False) -> None:
         """`nats`: over an engine that runs by itself; `own_engine`: over one that the central runs."""
         self.database = database
         more = ("--database", database) if database else ()
+        more += ("--strangers",) if strangers else ()
         more += ("--engine", "nats") if nats or own_engine else ()
         # whoever listens at the usual port on all addresses would be in its way
         more += ("--engine-port", str(20000 + os.getpid() % 10000)) if own_engine else ()
@@ -406,11 +408,11 @@ def _plugged_in(host: Host, bridge: str) -> Iterator[None]:
 @contextmanager
 def testbed(
     names: Sequence[str], directory: Callable[[str], Path], database: str = "", nats: bool = False,
-    own_engine: bool = False,
+    own_engine: bool = False, strangers: bool = False,
 ) -> Iterator[Testbed]:  # fmt: skip
     """The same with everything that an administrator does on the first day: the central runs, the hosts are nodes."""
     with wired(names, directory) as bed, ExitStack() as stack:
-        bed.init(database, nats, own_engine)
+        bed.init(database, nats, own_engine, strangers)
         if nats:
             bed.engine = Engine(bed.central)
             bed.engine.start()

@@ -6,16 +6,16 @@ import json
 import socket
 import struct
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 
 import pytest
+from killed import Crash, dying_after
 from msgspec.structs import replace
 from own_place import eventually, run
 from world import World, holding
 
 from vini.model import AnyObject, Interface, Netns, Share, Sysctl
 from vini.node.drivers.share import ShareDriver
-from vini.node.netlink import Socket
 from vini.node.outside import rules
 from vini.plan import plan
 
@@ -35,28 +35,6 @@ CHANGES = [
     replace(OF_B, outside=False, tunnels=((4789, 9), (4790, 9))),
 ]
 REAL = pytest.param("real", marks=[pytest.mark.root, pytest.mark.needs("cgroup2", "shares")])
-
-
-class Crash(BaseException):
-    """The agent is gone at this step."""
-
-
-@contextmanager
-def dying_after(last: int) -> Iterator[None]:
-    """Of what it tells the kernel only so many requests are made."""
-    made, transact = 0, Socket.transact
-
-    def counted(self: Socket, requests: list[bytes]) -> list[int]:
-        nonlocal made
-        if made + len(requests) > last:
-            transact(self, requests[: last - made])
-            raise Crash
-        made += len(requests)
-        return transact(self, requests)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Socket, "transact", counted)
-        yield
 
 
 @pytest.fixture(params=["fake", REAL])

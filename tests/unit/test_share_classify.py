@@ -6,6 +6,8 @@ they forget which constant was written to the stack, and follow both ways of a q
 
 from __future__ import annotations
 
+import pytest
+
 from vini.node.assembly import Step
 from vini.node.shares import classify
 
@@ -80,8 +82,9 @@ def unwritten(steps: list[Step]) -> list[str]:
     return sorted(found)
 
 
-def test_every_way_through_it_has_written_what_it_reads() -> None:
-    steps = classify._program(*KEYS)
+@pytest.mark.parametrize("behind", [0, 60])
+def test_every_way_through_it_has_written_what_it_reads(behind: int) -> None:
+    steps = classify._program(*KEYS, behind)
     assert sum(s[0] == 0x85 for s in steps if not isinstance(s, str)) > 8, "it looks into its tables"
     assert unwritten(steps) == []
     lacking = [s for s in steps if isinstance(s, str) or s[0] != 0x7A]

@@ -24,7 +24,7 @@ from vini.node.shares.settings import UplinkSettings
 from vini.placement import Use, check_own_rates, place
 from vini.topology import dump, parse
 
-ABLE = frozenset({"root", "cgroup2", "vxlan", "vxlan-xdp", "gretap", "wireguard", "shares"})
+ABLE = frozenset({"root", "cgroup2", "vxlan", "vxlan-xdp", "gretap", "wireguard", "shares", "shares-wireguard"})
 KEY = "A" * 43 + "="
 ONE = Node("one", ABLE, address="192.0.2.1", wireguard=KEY, rate_mbit=100.0)
 TWO = Node("two", ABLE, address="192.0.2.2", wireguard=KEY, rate_mbit=50.0)
@@ -90,9 +90,31 @@ def test_what_can_not_be_kept_is_refused_with_what_would_do():
         shares(joined(Traffic(min_mbit=5)), replace(ONE, rate_mbit=0.0))
     with pytest.raises(Unsupported, match="modprobe"):
         shares(joined(Traffic(max_mbit=5)), replace(ONE, capabilities=ABLE - {"shares"}))
-    for tunnel in ("vxlan-xdp", "wireguard"):
-        with pytest.raises(Unsupported, match="`tunnel: vxlan`"):
-            shares(joined(Traffic(max_mbit=5), tunnel))
+    with pytest.raises(Unsupported, match="sliver. Choose `tunnel: vxlan`"):
+        shares(joined(Traffic(max_mbit=5), "vxlan-xdp"))
+    with pytest.raises(Unsupported, match="line `shares-wireguard`.*choose `tunnel: vxlan`"):
+        shares(joined(Traffic(max_mbit=5), "wireguard"), replace(ONE, capabilities=ABLE - {"shares-wireguard"}))
+
+
+def test_who_sends_by_his_slices_encrypted_way_has_a_share_there():
+    wish, through = Traffic(5.0, 20.0, 20, 1000), "s._wireguard"
+    assert shares(joined(wish, "wireguard")) == {
+        "s.a": Share("s.a", 5000, 20_000, 20, 1000, ((4789, 7),), through=through),
+        "s.x": Share("s.x", tunnels=((4789, 7),), through=through),
+    }
+    lacking = [replace(n, capabilities=ABLE - {"shares-wireguard"}) for n in (ONE, TWO)]
+    assert shares(joined(Traffic(), "wireguard"), *lacking) == {}
+
+
+def test_a_wish_gives_all_that_go_by_the_same_encrypted_way_a_share_and_nobody_else():
+    """What passes there without one is none of them, and is dropped."""
+    slivers = {"a": Sliver("a", network=Traffic(max_mbit=5)), **{n: Sliver(n) for n in "bcx"}}
+    links = tuple(Link((End(a), End(b))) for a, b in ("ax", "bx", "ca"))
+    placed, vnis = {"a": "one", "b": "one", "c": "one", "x": "two"}, {"a--x": 7, "b--x": 8}
+    nodes = [replace(n, rate_mbit=0.0) for n in (ONE, TWO)]
+    for tunnel, those in (("wireguard", {"s.a", "s.b"}), ("vxlan", {"s.a"})):
+        specs = embed(Topology("s", slivers, links, tunnel=tunnel), nodes, placed=placed, vnis=vnis, port=20_001)
+        assert {o.ns for spec in specs.values() for o in spec.objects if isinstance(o, Share)} == those
 
 
 # --- admission ----------------------------------------------------------------------------------------------

@@ -51,7 +51,7 @@ from vini.plugins.shaping import shape
 from vini.plugins.tunnels import kind_of
 from vini.plugins.wires import Wire, underlays, wires
 from vini.reach import hosts
-from vini.shares import Exit, share
+from vini.shares import Exit, shares
 
 __all__ = ["embed", "prepared", "router"]
 
@@ -100,8 +100,8 @@ def embed(
                 ways_out[vif.sliver].append(tunnel)
     for node, o in underlays(topology.name, made, where, wired, port):
         objects[node].add(o)
-    for name, sliver in topology.slivers.items():
-        objects[where[name].name].update(share(topology.name, where[name], sliver, ways_out[name]))
+    for node, made_share in shares(topology, where, ways_out):
+        objects[node].add(made_share)
     rides = _rides(topology, made, where, wired)
     others = spares(topology, made, where, wired, programs)
     return {

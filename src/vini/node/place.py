@@ -15,7 +15,8 @@ _MARK = re.compile(r"[a-z0-9-]{1,16}")
 _DIRECTORY = re.compile(r"[\w./+@-]+")
 GROUP = 0x56494E49  # "VINI": the interface group of every interface that we make (ip-link(8), group)
 OUTSIDE_GROUP = GROUP + 1  # that of the node's ends of slivers' ways to the world
-OURS = frozenset({GROUP, OUTSIDE_GROUP})  # groups of interfaces that are no machine's own
+DETOUR_GROUP = GROUP + 2  # that of both ends of what leads slices' packets round by the node before they are encrypted
+OURS = frozenset({GROUP, OUTSIDE_GROUP, DETOUR_GROUP})  # groups of interfaces that are no machine's own
 ROUTE_PROTOCOL = 86  # "V": the protocol number of every route that we make (ip-route(8), proto)
 
 

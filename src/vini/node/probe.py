@@ -17,7 +17,7 @@ from vini.node.container import crun, filesystems, io_weights, limits, mounts
 from vini.node.outside import forwarding, rules
 from vini.node.place import from_environment
 from vini.node.service import has_systemd
-from vini.node.shares import classify
+from vini.node.shares import aside, classify
 
 
 class Feature(Value, frozen=True):
@@ -64,6 +64,12 @@ FEATURES = (
         "cgroups version 2, and `echo bfq > /sys/block/DISK/queue/scheduler`",
     ),
     Feature("shares", "rates of slivers (`network:`)", "`modprobe -a ifb sch_htb act_mirred cls_bpf`", as_root=True),
+    Feature(
+        "shares-wireguard",
+        "rates of slivers over encrypted tunnels",
+        "what `wireguard` and `shares` need, on Linux 5.10 or newer",
+        as_root=True,
+    ),
     Feature("outside", "slivers' way to the world", "`apt-get install nftables`, on Linux 5.16 or newer", as_root=True),
     Feature(
         "outside-ipv6",
@@ -238,6 +244,7 @@ _PROBES: dict[str, Callable[[], bool]] = {
     "memory-reserve": limits.can_reserve_memory,
     "io-weight": lambda: bool(io_weights.file(from_environment().state)),
     "shares": _shares,
+    "shares-wireguard": lambda: _wireguard() and _shares() and aside.can_load(),
     "outside": _outside,
     "outside-ipv6": _outside_ipv6,
     "frr": _program("/usr/lib/frr/zebra"),

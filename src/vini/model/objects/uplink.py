@@ -63,7 +63,7 @@ class Share(Object, frozen=True):
     """
 
     in_place: ClassVar[frozenset[str]] = frozenset(
-        {"min_kbit", "max_kbit", "weight", "daily_mb", "tunnels", "outside", "whole"}
+        {"min_kbit", "max_kbit", "weight", "daily_mb", "tunnels", "outside", "through", "whole"}
     )
     falls: ClassVar[bool] = False  # it is in the node's own namespace
     ns: str
@@ -73,6 +73,7 @@ class Share(Object, frozen=True):
     daily_mb: int = 0  # 10**6 bytes in a day of UTC, beyond which it is slowed to their average rate; 0: not bounded
     tunnels: tuple[tuple[int, int], ...] = ()  # sorted: UDP port and number of a VXLAN one, 0 and key of a GRE one
     outside: bool = False  # whether it has a way to the world
+    through: str = ""  # the namespace of the Wireguard by which its tunnels go; "": the node's own
     whole: bool = True  # all that keeps it to this is there, also where packets leave; always wanted so
 
     @property

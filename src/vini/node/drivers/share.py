@@ -18,6 +18,7 @@ from vini.node.place import Place
 from vini.node.shares import record, settings, tree
 from vini.node.shares.classify import EXEMPT
 from vini.node.shares.record import Held, Sent
+from vini.node.shares.settings import UplinkSettings
 from vini.node.shares.tree import MAJOR, Class
 from vini.node.shares.uplink import Seen, Uplink
 
@@ -53,6 +54,7 @@ class ShareDriver:
         name = self._uplink.name(self._uplink.numbers(held, seen), said, seen.index)
         good = seen.up and seen.has_root and set(seen.filters.values()) <= {name}
         good = good and all(_is_right(seen, h, wanted) for h in (tree.ROOT, tree.FREE))
+        good = good and self._uplink.goes_round(self._uplink.ways(held, said, seen.index), seen)
         return frozenset(
             replace(one.object, whole=good and all(_is_right(seen, h, wanted) for h in _handles(one)))
             for ns, one in held.items()
@@ -120,10 +122,15 @@ class ShareDriver:
         seen = self._uplink.look()
         said = settings.read(self._place.state)
         seen = self._uplink.make(tree.classes(held, self._counted(held, seen), said), seen)
+        self._lead(held, said, seen)
+
+    def _lead(self, held: Mapping[str, Held], said: UplinkSettings, seen: Seen) -> None:
         self._uplink.lead(self._uplink.numbers(held, seen), said, seen)
+        self._uplink.lead_round(self._uplink.ways(held, said, seen.index), seen)
 
     def learn(self) -> None:
-        """A way to the world was made: from now on what comes by it has its class.  Raises DriverError."""
+        """A way to the world was made, or an encrypted one to other nodes: from now on what goes by it has its class.
+        Raises DriverError or OSError."""
         if held := record.held(self._place):
             self._apply(held)
 
@@ -146,9 +153,10 @@ class ShareDriver:
         record.note(self._place, sent)  # what the counters say before they go
         rest = {ns: one for ns, one in held.items() if ns not in gone}
         if rest and seen.index:
-            self._uplink.lead(self._uplink.numbers(rest, seen), settings.read(self._place.state), seen)
+            self._lead(rest, settings.read(self._place.state), seen)
             self._uplink.drop([one.slot for one in gone.values()], seen)
         elif not rest:
+            self._uplink.lead_round({}, seen)
             self._uplink.remove(seen)
         # Only now: counters that are there yet when we are killed would be counted once more.
         record.note(self._place, {ns: replace(s, epoch="", seen=(0, 0)) if ns in gone else s for ns, s in sent.items()})

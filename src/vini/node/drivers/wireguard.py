@@ -12,6 +12,7 @@ from errno import EADDRINUSE, ENODEV, EOPNOTSUPP
 from vini.model import AnyObject, ViniError, Wireguard, underlay
 from vini.node import netns, rtnl, wireguard, wireguard_key
 from vini.node.drivers import Failures, refused
+from vini.node.drivers.share import ShareDriver
 from vini.node.netlink import GENERIC, Socket
 from vini.node.place import GROUP, Place
 from vini.node.rtnl import SeenLink
@@ -47,7 +48,7 @@ class WireguardDriver:
     def ensure(self, objects: Sequence[AnyObject]) -> Failures:
         """Make or change them."""
         failures: Failures = {}
-        with Socket() as home, netns.back_home():
+        with Socket() as home:
             for o in objects:
                 assert isinstance(o, Wireguard)
                 try:
@@ -61,15 +62,19 @@ class WireguardDriver:
         if wireguard_key.public(key) != o.public_key:
             raise _Refused("this node has another key than its central knows; bring the slice up once more (`vini up`)")
         pin = self._place.pin(o.ns)
-        with netns.opened(pin) as fd:
-            netns.enter(pin)
-            with Socket() as there, Socket(GENERIC) as generic:
-                links = _links(there)
-                stale = [x.dev for x in links if x.group == GROUP and wireguard.is_one(x) and x.dev != o.dev]
-                there.transact([rtnl.delete_link(dev) for dev in stale])
-                if not any(x.dev == o.dev and wireguard.is_one(x) for x in links):
-                    _check(home.transact([wireguard.add(fd, o.dev)]))
-                _configure(there, generic, o, key)
+        with netns.inside(pin), Socket() as there:
+            links = _links(there)
+            stale = [x.dev for x in links if x.group == GROUP and wireguard.is_one(x) and x.dev != o.dev]
+            there.transact([rtnl.delete_link(dev) for dev in stale])
+        if not any(x.dev == o.dev and wireguard.is_one(x) for x in links):
+            with netns.opened(pin) as fd:
+                _check(home.transact([wireguard.add(fd, o.dev)]))
+        with netns.inside(pin), Socket(GENERIC) as generic:
+            changed = _configure(generic, o, key)
+        if changed:
+            ShareDriver(self._place).learn()  # before anything goes by it, what each may send is known
+        with netns.inside(pin), Socket() as there:
+            _raise(there, o)
 
     def remove(self, objects: Sequence[AnyObject]) -> Failures:
         """Take them away; no error when they are gone."""
@@ -115,13 +120,19 @@ def _observed(ns: str, socket: Socket, links: Sequence[SeenLink]) -> Iterator[Wi
             yield Wireguard(ns, link.dev, seen.public_key, seen.port, cidr, link.mtu, peers, whole)
 
 
-def _configure(there: Socket, generic: Socket, o: Wireguard, key: bytes) -> None:
-    """The keys before it comes up, so that it never answers anybody else."""
+def _configure(generic: Socket, o: Wireguard, key: bytes) -> bool:
+    """The keys before it comes up, so that it never answers anybody else.  Whether its peers are others now."""
     family = _family(generic)
     seen = wireguard.seen(generic.dump(wireguard.dump(family, o.dev)))
     same = {p.peer for p in seen.peers if p.plain and p.port == o.port}
     gone = sorted({p.peer.public_key for p in seen.peers} - {peer.public_key for peer in o.peers})
-    _check(generic.transact(wireguard.change(family, o.dev, key, o.port, [p for p in o.peers if p not in same], gone)))
+    new = [p for p in o.peers if p not in same]
+    _check(generic.transact(wireguard.change(family, o.dev, key, o.port, new, gone)))
+    return bool(new or gone)
+
+
+def _raise(there: Socket, o: Wireguard) -> None:
+    """Up, with its address and no other."""
     (index,) = (link.index for link in _links(there) if link.dev == o.dev)
     addresses = [rtnl.seen_address(m) for m in there.dump(rtnl.dump_addresses())]
     wrong = [a.cidr for a in addresses if a.index == index and a.cidr != o.cidr]

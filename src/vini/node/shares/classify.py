@@ -35,8 +35,12 @@ _WHOSE_BYTES = 40  # number, addresses, and of IPv4 the protocol
 _IP, _NEXT, _KEY, _TO, _WHOSE, _FIRST = -24, -40, -48, -72, -112, -120
 
 
-def load(numbers: Mapping[Number, int], exempt: Sequence[str]) -> int:
-    """A descriptor of the program, the caller's to close; `numbers` has the class of each.  OSError if refused."""
+def load(numbers: Mapping[Number, int], exempt: Sequence[str], behind: int = 0) -> int:
+    """A descriptor of the program, the caller's to close; `numbers` has the class of each.  OSError if refused.
+
+    Where packets have come round by the node (`detour`), the IP header is so many bytes `behind` where the kernel takes
+    it to be, and by which interface they came says nothing.
+    """
     of_slivers = bpf.create_map(_HASH, 8, 4, max(1, len(numbers)))
     try:
         for (kind, number), handle in numbers.items():
@@ -47,7 +51,7 @@ def load(numbers: Mapping[Number, int], exempt: Sequence[str]) -> int:
                 bpf.put(networks, _prefix(ip_network(network)), struct.pack("=I", 1))
             fragments = bpf.create_map(_LRU, _WHOSE_BYTES, 4, _FRAGMENTED)
             try:
-                return bpf.load_instructions(NAME, assembled(_program(of_slivers, networks, fragments)))
+                return bpf.load_instructions(NAME, assembled(_program(of_slivers, networks, fragments, behind)))
             finally:
                 os.close(fragments)  # the program holds them
         finally:
@@ -63,30 +67,25 @@ def _prefix(network: IPv4Network | IPv6Network) -> bytes:
     return struct.pack("=I", network.prefixlen) + packed
 
 
-def _program(of_slivers: int, networks: int, fragments: int) -> list[Step]:
-    """r6: context, r7: how long the IP header is, r8: the class, r9: the IP version."""
+def _program(of_slivers: int, networks: int, fragments: int, behind: int = 0) -> list[Step]:
+    """r6: context, r7: where the IP header ends, r8: the class, r9: the IP version."""
     return [
         copy(6, 1),
         (0x62, 10, 0, _FIRST, 0),
         # Before Linux 6.3 the verifier forgets that zero: it looks at any packet as if it were the first of some.
         *((0x7A, 10, 0, _WHOSE + at, 0) for at in range(0, _WHOSE_BYTES, 8)),
-        *loaded(constant(2, 0), _IP, 20),
+        *loaded(constant(2, behind), _IP, 20),
         (_BYTE, 9, 10, _IP, 0),
         copy(7, 9),
         (0x77, 9, 0, 0, 4),  # r9 >>= 4
-        (_WORD, 1, 6, _CAME_BY, 0),
-        (0x15, 1, 0, "made here", 0),
-        constant(2, BY_INTERFACE),
-        *_looked_up(of_slivers),
-        (0x55, 0, 0, "found", 0),
-        (0x15, 9, 0, "pass", 4),  # not of IPv6: there tunnels keep by what the packet in them came
+        *([] if behind else _by_interface(of_slivers)),
         "made here",
         (0x15, 9, 0, "v4", 4),
         (0x55, 9, 0, "pass", 6),
-        *_of_v6(),
+        *_of_v6(behind),
         (0x05, 0, 0, "next", 0),
         "v4",
-        *_of_v4(),
+        *_of_v4(behind),
         (0x05, 0, 0, "next", 0),
         "later",
         *_class_of_fragments(fragments),
@@ -101,7 +100,7 @@ def _program(of_slivers: int, networks: int, fragments: int) -> list[Step]:
         (_WORD, 8, 0, 0, 0),
         (0x15, 8, 0, "pass", NONE),
         *_kept_for_fragments(fragments),
-        *_is_exempt(networks),
+        *_is_exempt(networks, behind),
         (0x15, 0, 0, "send", 0),
         (0x47, 8, 0, 0, EXEMPT),  # r8 |= ...
         "send",
@@ -116,6 +115,18 @@ def _program(of_slivers: int, networks: int, fragments: int) -> list[Step]:
         "passes",
         constant(0, 0),
         (0x95, 0, 0, 0, 0),
+    ]
+
+
+def _by_interface(of_slivers: int) -> list[Step]:
+    """What came by an interface is of that one, or of nobody."""
+    return [
+        (_WORD, 1, 6, _CAME_BY, 0),
+        (0x15, 1, 0, "made here", 0),
+        constant(2, BY_INTERFACE),
+        *_looked_up(of_slivers),
+        (0x55, 0, 0, "found", 0),
+        (0x15, 9, 0, "pass", 4),  # not of IPv6: there tunnels keep by what the packet in them came
     ]
 
 
@@ -158,11 +169,12 @@ def _kept_for_fragments(table: int) -> list[Step]:
     ]
 
 
-def _of_v4() -> list[Step]:
-    """r7: how long the header is, r3: what follows it; or on to "later"."""
+def _of_v4(behind: int) -> list[Step]:
+    """r7: where the header ends, r3: what follows it; or on to "later"."""
     return [
         (0x57, 7, 0, 0, 0x0F),
         (0x67, 7, 0, 0, 2),
+        (0x07, 7, 0, 0, behind),
         (_BYTE, 3, 10, _IP + 9, 0),
         (_HALF, 1, 10, _IP + 6, 0),
         (0xDC, 1, 0, 0, 16),
@@ -181,14 +193,14 @@ def _of_v4() -> list[Step]:
     ]
 
 
-def _of_v6() -> list[Step]:
+def _of_v6(behind: int) -> list[Step]:
     """As `_of_v4`."""
     return [
-        constant(7, 40),
+        constant(7, behind + 40),
         (_BYTE, 3, 10, _IP + 6, 0),
         (0x55, 3, 0, "next", _FRAGMENT),
-        *loaded(constant(2, 8), _WHOSE + 4, 32),
-        *loaded(constant(2, 40), _NEXT, 8),
+        *loaded(constant(2, behind + 8), _WHOSE + 4, 32),
+        *loaded(constant(2, behind + 40), _NEXT, 8),
         (_WORD, 2, 10, _NEXT + 4, 0),
         (0x63, 10, 2, _WHOSE, 0),
         (_HALF, 1, 10, _NEXT + 2, 0),
@@ -196,7 +208,7 @@ def _of_v6() -> list[Step]:
         (0x57, 1, 0, 0, 0xFFF8),
         (0x55, 1, 0, "later", 0),
         (0x62, 10, 0, _FIRST, 1),
-        constant(7, 48),
+        constant(7, behind + 48),
         (_BYTE, 3, 10, _NEXT, 0),
     ]
 
@@ -218,13 +230,13 @@ def _looked_up(table: int) -> list[Step]:
     ]
 
 
-def _is_exempt(networks: int) -> list[Step]:
+def _is_exempt(networks: int, behind: int) -> list[Step]:
     """r0: 0 where its destination is in none of the networks."""
     return [
         constant(1, 128),
         (0x63, 10, 1, _TO, 0),
         (0x15, 9, 0, "to v4", 4),
-        *loaded(constant(2, 24), _TO + 4, 16),
+        *loaded(constant(2, behind + 24), _TO + 4, 16),
         (0x05, 0, 0, "to", 0),
         "to v4",
         constant(1, 0),

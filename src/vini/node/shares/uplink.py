@@ -1,5 +1,5 @@
 """Where packets of slivers leave the node: filters at its interfaces lead them through one place of ours, in which they
-share what the uplink carries, and back.
+share what the uplink carries, and back.  What is to be encrypted before it leaves takes its detour (`detour`).
 
 That place is an ifb, an interface that gives what it let through back to the one that it was taken from.  So whatever
 somebody has at the node's own interfaces stays as it is, their queues too.  All is called in the node's own namespace.
@@ -20,8 +20,9 @@ from vini.node.netlink import Socket
 from vini.node.outside import rules
 from vini.node.place import GROUP, OURS, Place
 from vini.node.rtnl import SeenLink
-from vini.node.shares import classify
+from vini.node.shares import classify, detour
 from vini.node.shares.classify import BY_INTERFACE, EXEMPT, NONE, Number
+from vini.node.shares.detour import Detours, Way
 from vini.node.shares.record import Held
 from vini.node.shares.settings import UplinkSettings
 from vini.node.shares.tree import MAJOR, Class
@@ -39,6 +40,7 @@ class Seen(Value, frozen=True):
     queues: dict[int, int] = {}  # class -> bytes that may wait
     filters: dict[int, str] = {}  # interface -> name of ours there, "" where it should have one
     by_dev: dict[str, int] = {}
+    detours: dict[str, SeenLink] = {}  # namespace of a WireGuard -> the end here of its detour
 
 
 class Uplink:
@@ -48,6 +50,7 @@ class Uplink:
         self._place = place
         self._dev = f"vini{digest('shares', place.mark) >> 24:010x}"
         self._handle = digest("shares", place.mark) >> 33  # of the filter: another place has another
+        self._detours = Detours(place)
 
     # --- look ---------------------------------------------------------------------------------
 
@@ -56,16 +59,18 @@ class Uplink:
         with Socket() as socket:
             links = [rtnl.seen_link(m) for m in socket.dump(rtnl.dump_links())]
             by_dev = {link.dev: link.index for link in links}
+            detours = detour.outers(self._place.mark, links)
             ours = next((x for x in links if x.dev == self._dev and x.group == GROUP), None)
             qdiscs = [tc.seen_qdisc(m) for m in socket.dump(tc.dump_qdiscs())]
             filters = self._filters(socket, links, {q.index for q in qdiscs if q.kind == "clsact"})
             if ours is None:
-                return Seen(0, filters=filters, by_dev=by_dev)
+                return Seen(0, filters=filters, by_dev=by_dev, detours=detours)
             own = [q for q in qdiscs if q.index == ours.index]
             root = any(q.handle == MAJOR and q.parent == tc.ROOT and q.kind == "htb" for q in own)
             queues = {q.parent: struct.unpack_from("=I", q.options)[0] for q in own if q.kind == "bfifo"}
             seen = map(htb.seen_class, socket.dump(htb.dump_classes(ours.index))) if root else ()
-            return Seen(ours.index, ours.up, root, {c.handle: c for c in seen}, queues, filters, by_dev)
+            classes = {c.handle: c for c in seen}
+            return Seen(ours.index, ours.up, root, classes, queues, filters, by_dev, detours)
 
     def _filters(self, socket: Socket, links: list[SeenLink], hooked: set[int]) -> dict[int, str]:
         """At all interfaces by which packets leave the node: those that have addresses."""
@@ -90,7 +95,8 @@ class Uplink:
         ways = {index for dev, index in seen.by_dev.items() if dev.startswith(rules.PREFIX)}
         out: dict[Number, int] = {(BY_INTERFACE, index): NONE for index in ways}
         for ns, one in sorted(held.items()):
-            out.update(dict.fromkeys(one.object.tunnels, MAJOR | one.slot))
+            if not one.object.through:
+                out.update(dict.fromkeys(one.object.tunnels, MAJOR | one.slot))
             if one.object.outside and (index := seen.by_dev.get(rules.dev_name(self._place.mark, ns), 0)):
                 out[BY_INTERFACE, index] = MAJOR | one.slot
         return out
@@ -99,6 +105,21 @@ class Uplink:
         """Of the filter for them: it tells what its program knows."""
         known = f"{sorted(numbers.items())} {settings.exempt} {ifb}"
         return f"{classify.NAME} {self._place.mark} {digest(known):016x}"
+
+    def ways(self, held: Mapping[str, Held], settings: UplinkSettings, ifb: int) -> dict[str, Way]:
+        """Namespace of a WireGuard -> where packets are to go before it encrypts them."""
+        numbers: dict[str, dict[Number, int]] = {}
+        for _, one in sorted(held.items()):
+            if one.object.through:
+                numbers.setdefault(one.object.through, {}).update(dict.fromkeys(one.object.tunnels, MAJOR | one.slot))
+        return {ns: Way(of, settings.exempt, ifb) for ns, of in numbers.items()}
+
+    def goes_round(self, ways: Mapping[str, Way], seen: Seen) -> bool:
+        """Whether these take their detours, and no others."""
+        there = seen.detours
+        return there.keys() <= ways.keys() and all(
+            self._detours.is_whole(ns, w, there.get(ns)) for ns, w in ways.items()
+        )
 
     # --- change -------------------------------------------------------------------------------
 
@@ -141,6 +162,14 @@ class Uplink:
                         _refused("what leads slivers' packets to their classes", errno)
         finally:
             os.close(program)
+
+    def lead_round(self, ways: Mapping[str, Way], seen: Seen) -> None:
+        """From now on these take their detours, and no others.  Raises DriverError or OSError."""
+        for ns in seen.detours.keys() - ways.keys():
+            self._detours.remove(ns)
+        for ns, way in ways.items():
+            if not self._detours.is_whole(ns, way, seen.detours.get(ns)):
+                self._detours.make(ns, way)
 
     def drop(self, slots: list[int], seen: Seen) -> None:
         """These classes go; nothing leads to them any more."""
