@@ -197,6 +197,31 @@ async def test_no_connection_has_more_sessions_and_forwarded_connections_than_it
         assert (await conn.run("echo again")).stdout == "again\n"
 
 
+async def test_who_is_never_answered_holds_up_nobody_else_and_asks_for_no_more_than_he_may(net: Net) -> None:
+    swallowed = "203.0.113.9"
+    net.ssh("box.mine", f"ip route replace {swallowed} dev to-twin && "
+                        f"ip neigh replace {swallowed} lladdr 02:00:00:00:00:99 dev to-twin nud permanent")  # fmt: skip
+    server = net.serve("theirs.solo", 8086, "solo")
+    try:
+        async with connected(net) as conn, connected(net, "theirs.solo") as other:
+            asked = [
+                asyncio.create_task(conn.open_connection(swallowed, 9)) for _ in range(fairness.PER_CONNECTION + 10)
+            ]
+            while sum(task.done() for task in asked) < 10:  # those that are too many are told so
+                await asyncio.sleep(0.01)
+            reader, _ = await other.open_connection("127.0.0.1", 8086)
+            assert await reader.read() == b"solo"
+            done = [task for task in asked if task.done()]
+            assert len(done) == 10, "the others wait"
+            assert {type(task.exception()) for task in done} == {asyncssh.ChannelOpenError}
+            for task in asked:
+                task.cancel()
+            await asyncio.gather(*asked, return_exceptions=True)
+    finally:
+        server.kill()
+        server.communicate()
+
+
 # --- logins -----------------------------------------------------------------------------------
 
 
