@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
+import pty
+import signal
 import socket
+import struct
 import subprocess
+import termios
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -249,3 +255,25 @@ async def test_a_client_that_tries_key_after_key_is_hung_up_on(net: Net) -> None
                                known_hosts=None, config=[])  # fmt: skip
     assert f"it offered {fairness.TRIES} keys" in (net.own.place.state / "ssh.log").read_text()
     assert net.ssh("box.mine", "echo in") == "in\n"
+
+
+# --- terminals --------------------------------------------------------------------------------
+
+
+def test_a_containers_terminal_follows_each_change_of_the_clients(net: Net) -> None:
+    """It is another than the node's, which crun makes, and whose size crun copies but once."""
+    ours, theirs = pty.openpty()
+    process = net.start("-tt", "box.mine", "while read -r _; do stty size; done; exit 9",
+                        stdin=theirs, stdout=theirs, stderr=theirs)  # fmt: skip
+    os.close(theirs)
+    for rows, columns in ((50, 132), (20, 70)):
+        fcntl.ioctl(ours, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        process.send_signal(signal.SIGWINCH)
+        said = ""
+        while f"{rows} {columns}" not in said:
+            os.write(ours, b"\n")
+            said += os.read(ours, 4096).decode()
+            time.sleep(0.05)
+    os.write(ours, b"\x04")
+    assert process.wait(60) == 9
+    os.close(ours)
