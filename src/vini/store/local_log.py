@@ -25,7 +25,7 @@ CREATE TABLE IF NOT EXISTS chained (
   one INTEGER PRIMARY KEY CHECK (one = 1), length INTEGER NOT NULL, forgotten INTEGER NOT NULL
 );
 """
-EVENTS = 100_000  # of all slices together; 30 MB
+EVENTS = 100_000  # of all slices together; some 20 MB
 
 
 def begin(db: sqlite3.Connection) -> None:
