@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -96,6 +97,11 @@ def test_up_plan_status_log_and_down(sh):
     (state,) = sh.json("status")
     assert {s["state"] for s in state["slivers"]} == {"ready"}
     assert [e["what"] for e in sh.json("log")] == ["up", "up"]
+    assert "2 events, and none was changed" in (checked := sh.vini("log", "--verify"))
+    assert sh.json("log", "--verify", "--head", checked.split()[-1])["broken"] == ""
+    with sqlite3.connect(sh.own.place.state / "vini.db") as database:
+        database.execute("UPDATE events SET who = 'eve' WHERE id = 2")
+    assert "not what they were: Event 2, at place 2, or its link, was changed" in sh.vini("log", "--verify", code=1)
     assert "tri is down" in sh.vini("down")
     assert sh.own.namespaces() == set()
 

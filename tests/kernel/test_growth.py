@@ -48,6 +48,5 @@ def test_two_hundred_slices_that_came_and_went_leave_what_is_allowed(own):
     assert list((own.place.run / "slivers").iterdir()) == []
     assert not (own.place.run / "mounts").exists()
     with sqlite3.connect(own.place.state / "vini.db") as database:
-        counts = [database.execute(f"SELECT count(*) FROM {t}").fetchone()[0] for t in ("slices", "events")]
-    assert counts[0] == KEPT and counts[1] <= 2 * KEPT + 1
+        assert database.execute("SELECT count(*) FROM slices").fetchone()[0] == KEPT
     asyncio.run(own.client().greeting())  # the next command finds its way through what is left

@@ -103,6 +103,9 @@ def test_the_disk_of_a_sliver_becomes_an_image_with_all_that_it_is_and_nothing_o
         "echo > /etc/pam.d/new;"
         f"ln -s {tmp_path}/secret /root/link; mkfifo /root/pipe; echo > /run/passing",
     )  # fmt: skip
+    inside(own, "a", "truncate", "-s", "30G", "/root/holes")  # of which nothing is on the disk
+    assert "root/holes has 32212254720 bytes, holes counted" in vini(own, "sliver", "snapshot", "a", "kept", code=1)
+    inside(own, "a", "rm", "/root/holes")
     made = json.loads(vini(own, "sliver", "snapshot", "a", "kept", "--json"))
     vini(own, "sliver", "stop", "a")
     assert json.loads(vini(own, "sliver", "snapshot", "a", "kept", "--json"))["id"] == made["id"]

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
+import pty
+import signal
 import socket
+import struct
 import subprocess
+import termios
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -197,6 +203,31 @@ async def test_no_connection_has_more_sessions_and_forwarded_connections_than_it
         assert (await conn.run("echo again")).stdout == "again\n"
 
 
+async def test_who_is_never_answered_holds_up_nobody_else_and_asks_for_no_more_than_he_may(net: Net) -> None:
+    swallowed = "203.0.113.9"
+    net.ssh("box.mine", f"ip route replace {swallowed} dev to-twin && "
+                        f"ip neigh replace {swallowed} lladdr 02:00:00:00:00:99 dev to-twin nud permanent")  # fmt: skip
+    server = net.serve("theirs.solo", 8086, "solo")
+    try:
+        async with connected(net) as conn, connected(net, "theirs.solo") as other:
+            asked = [
+                asyncio.create_task(conn.open_connection(swallowed, 9)) for _ in range(fairness.PER_CONNECTION + 10)
+            ]
+            while sum(task.done() for task in asked) < 10:  # those that are too many are told so
+                await asyncio.sleep(0.01)
+            reader, _ = await other.open_connection("127.0.0.1", 8086)
+            assert await reader.read() == b"solo"
+            done = [task for task in asked if task.done()]
+            assert len(done) == 10, "the others wait"
+            assert {type(task.exception()) for task in done} == {asyncssh.ChannelOpenError}
+            for task in asked:
+                task.cancel()
+            await asyncio.gather(*asked, return_exceptions=True)
+    finally:
+        server.kill()
+        server.communicate()
+
+
 # --- logins -----------------------------------------------------------------------------------
 
 
@@ -224,3 +255,25 @@ async def test_a_client_that_tries_key_after_key_is_hung_up_on(net: Net) -> None
                                known_hosts=None, config=[])  # fmt: skip
     assert f"it offered {fairness.TRIES} keys" in (net.own.place.state / "ssh.log").read_text()
     assert net.ssh("box.mine", "echo in") == "in\n"
+
+
+# --- terminals --------------------------------------------------------------------------------
+
+
+def test_a_containers_terminal_follows_each_change_of_the_clients(net: Net) -> None:
+    """It is another than the node's, which crun makes, and whose size crun copies but once."""
+    ours, theirs = pty.openpty()
+    process = net.start("-tt", "box.mine", "while read -r _; do stty size; done; exit 9",
+                        stdin=theirs, stdout=theirs, stderr=theirs)  # fmt: skip
+    os.close(theirs)
+    for rows, columns in ((50, 132), (20, 70)):
+        fcntl.ioctl(ours, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        process.send_signal(signal.SIGWINCH)
+        said = ""
+        while f"{rows} {columns}" not in said:
+            os.write(ours, b"\n")
+            said += os.read(ours, 4096).decode()
+            time.sleep(0.05)
+    os.write(ours, b"\x04")
+    assert process.wait(60) == 9
+    os.close(ours)

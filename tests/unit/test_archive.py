@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import tarfile
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,70 @@ def test_a_header_that_asks_for_memory_and_a_stream_that_breaks_off_are_refused(
     with pytest.raises(ViniError):
         unpack(io.BytesIO(whole[:50_000]), "t", tmp_path / "t")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        ("t/a", {"pax_headers": {"path": "t/a\0b"}}, b"x"),
+        ("t/l", {**symlink("a"), "pax_headers": {"linkpath": "a\0b"}}, b""),
+        ("t/h", {**hardlink("t/a"), "pax_headers": {"linkpath": "t/a\0b"}}, b""),
+    ],
+)
+def test_a_name_that_is_none_is_no_crash(tmp_path: Path, member: tuple[str, dict, bytes]) -> None:
+    with suppress(ViniError):
+        assert unpack(archive(("t", DIRECTORY, b""), member), "t", tmp_path / "t").left_out
+
+
+@pytest.mark.parametrize("headers", [{"GNU.sparse.size": "zz"}, {"GNU.sparse.map": "a,b"}])
+def test_headers_that_make_no_sense_are_refused(tmp_path: Path, headers: dict[str, str]) -> None:
+    with pytest.raises(ViniError, match="a header makes no sense"):
+        unpack(archive(("t", {"pax_headers": headers}, b"x")), "t", tmp_path / "t")
+
+
+def test_headers_of_headers_without_end_are_refused(tmp_path: Path) -> None:
+    header = tarfile.TarInfo("././@LongLink")
+    header.type, header.size = tarfile.GNUTYPE_LONGNAME, 512
+    with pytest.raises(ViniError, match="a header makes no sense"):
+        unpack(io.BytesIO((header.tobuf(tarfile.GNU_FORMAT) + bytes(512)) * 3000), "t", tmp_path / "t")
+
+
+def test_names_that_no_terminal_should_see_are_written_out(tmp_path: Path) -> None:
+    pipe = {"type": tarfile.FIFOTYPE}
+    names = ["t/\x1b[2J", "t/a\nerror: all is lost", "t/\udcff"]
+    left_out = unpack(archive(("t", DIRECTORY, b""), *((n, pipe, b"") for n in names)), "t", tmp_path / "t").left_out
+    assert left_out == tuple(f"{n!r}: no file, directory or link" for n in names)
+
+
+def test_of_a_million_names_that_are_left_out_a_hundred_are_told(tmp_path: Path) -> None:
+    pipes = [(f"t/{i}", {"type": tarfile.FIFOTYPE}, b"") for i in range(250)]
+    left_out = unpack(archive(("t", DIRECTORY, b""), *pipes), "t", tmp_path / "t").left_out
+    assert len(left_out) == 101 and left_out[-1] == "150 more"
+
+
+def test_an_archive_without_end_is_refused_and_takes_no_memory_for_each_name(tmp_path: Path, monkeypatch) -> None:
+    kept = []
+    monkeypatch.setattr(tarfile.TarFile, "__iter__", lambda tar: _counted(tar, kept))
+    monkeypatch.setattr("vini.client.archive._MOST_FILES", 20)
+    with pytest.raises(ViniError, match="more than 20 files; copy it in parts"):
+        unpack(archive(("t", DIRECTORY, b""), *((f"t/{i}", {}, b"") for i in range(30))), "t", tmp_path / "t")
+    assert max(kept) <= 1 and list(tmp_path.iterdir()) == []
+
+
+def _counted(tar: tarfile.TarFile, kept: list[int]):
+    while (member := tar.next()) is not None:
+        kept.append(len(tar.members))
+        yield member
+
+
+def test_a_file_for_which_there_is_no_room_is_refused_before_the_disk_is_full(tmp_path: Path) -> None:
+    """As one of holes, of which the sliver has but a block, and the tar(1) there says all the zeros."""
+    header = tarfile.TarInfo("t")
+    header.size = 1 << 50
+    stream = io.BytesIO(header.tobuf(tarfile.GNU_FORMAT) + bytes(100_000))
+    with pytest.raises(ViniError, match="there is no room for t, of 1125899906842624 bytes; nothing was copied"):
+        unpack(stream, "t", tmp_path / "t")
+    assert stream.tell() < 50_000 and list(tmp_path.iterdir()) == []
 
 
 def test_a_file_takes_a_files_place_and_a_directory_nothings(tmp_path: Path, victim: Path) -> None:

@@ -83,7 +83,7 @@ def test_a_file_that_goes_while_it_is_asked_for_is_not_missed(tmp_path, monkeypa
     made.begin([("v.a", 101.0, flow(1))])
     made.commit(102.0)
     monkeypatch.setattr(book, "parts", lambda _: [1, 2])
-    said = ask.who(tmp_path, question(-1))
+    said = ask.who(tmp_path, question(-1), now=102.0)
     assert len(said.flows) == 1 and said.unwatched == ()
 
 
@@ -114,6 +114,8 @@ def test_the_next_recorder_knows_what_has_not_ended_and_the_time_in_between_is_t
     assert ask.who(tmp_path, question(9, at=105.0)).unwatched == ()
     assert ask.who(tmp_path, question(9, at=50.0)).unwatched[0][2] == "nothing is kept of that time"
     assert ask.who(tmp_path, question(9, at=200.0)).unwatched[0][2] == "the recorder does not run"
+    assert ask.who(tmp_path, question(9), now=153.0).unwatched == (gap,)
+    assert ask.who(tmp_path, question(9), now=200.0).unwatched == (gap, (152.0, 200.0, "the recorder does not run"))
 
 
 def filled(where: Path, keep: Keep, files: int) -> Book:

@@ -8,8 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from vini.node.flows.service import FlowsService
+from vini.node.flows.service import FlowsService, keep
 from vini.node.place import Place
+
+
+@pytest.mark.parametrize(("megabytes", "of_one_file"), [("1", 1), ("100", 25), ("4096", 256), ("nonsense", 256)])
+def test_the_newest_file_which_is_always_kept_is_a_part_of_what_may_be_kept(
+    monkeypatch, megabytes, of_one_file
+) -> None:
+    monkeypatch.setenv("VINI_FLOWS_MB", megabytes)
+    assert keep().part_megabytes == of_one_file
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,12 @@ def test_what_a_sliver_puts_in_the_place_of_a_log_is_not_read(tmp_path: Path) ->
     assert said(tmp_path) == ["d | fine"]
 
 
+def test_what_would_move_a_terminals_cursor_is_written_out(tmp_path: Path) -> None:
+    (tmp_path / "a.log").write_bytes(b"\x1b[2Jgone\x07\r\nna\xc3\xafve\t\xc2\x9b1m\xff\n")
+    (tmp_path / "b\x1b]0;mine\x07.log").write_text("x\n")
+    assert said(tmp_path) == ["a | \\x1b[2Jgone\\x07", "a | naïve\t\\x9b1m\\xff", "b\\x1b]0;mine\\x07 | x"]
+
+
 def test_of_a_process_that_was_started_again_only_this_life_where_that_is_asked(tmp_path: Path) -> None:
     (tmp_path / "a.log").write_text("--- started 1\nold\n--- started 2\nnew\nnewer\n")
     (tmp_path / "b.log").write_text("no mark\n")

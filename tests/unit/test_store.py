@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from strategies import spec_of, topologies
 
 from vini.model import NotFound, SliceSpec, Sliver, Topology, ViniError
-from vini.store import EVENTS, KEPT, Store
+from vini.store import KEPT, Store
 
 PAIR = Topology("lab", {"a": Sliver("a"), "b": Sliver("b")})
 
@@ -110,10 +110,9 @@ def test_of_many_slices_that_ended_the_newest_are_left_and_none_begins_below_an_
     for i in range(2 * KEPT):
         put(store, Topology(f"s{i}", {"a": Sliver("a")}), next_generation(store, f"s{i}"))
         put(store, Topology(f"s{i}"), next_generation(store, f"s{i}"), "down")
-    assert rows(store, "slices") == KEPT + 1 and rows(store, "events") == 2 * KEPT + 1 and rows(store, "forgotten") == 1
+    assert rows(store, "slices") == KEPT + 1 and rows(store, "forgotten") == 1
     assert [s.name for s in store.slices()] == ["stays"]
     assert store.find("s0") is None and store.find(f"s{2 * KEPT - 1}").generation == 4 * KEPT + 1
-    assert store.events("s0") == []
     assert store.generation("s0") == store.generation("never") == 4 * KEPT + 1
     assert store.generation("stays") == 1
 
@@ -132,16 +131,6 @@ def test_a_slice_that_comes_up_is_above_all_that_it_was_and_all_that_ended(steps
             was[name] = generation
             ended = ended if up else max(ended, generation)
             assert rows(store, "slices") <= len(store.slices()) + 1
-
-
-def test_of_one_slices_events_the_newest_are_kept(store, monkeypatch):
-    monkeypatch.setattr("vini.store.local.EVENTS", 3)
-    put(store, Topology("other", {"a": Sliver("a")}), 1, "up")
-    for generation in range(1, 8):
-        put(store, PAIR, generation, f"edit {generation}")
-    assert [what for _, _, what, _ in store.events("lab")] == ["edit 7", "edit 6", "edit 5"]
-    assert len(store.events("other")) == 1
-    assert EVENTS >= 1000, "what `vini log` can show"
 
 
 def test_a_file_that_is_no_database_is_named_in_a_sentence(tmp_path):

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from vini.cli.out import called, dump, json_option, line, note
+from vini.cli.out import called, json_option, line, note
+from vini.cli.verdict import head_option, parsed_head, show_verdict
 from vini.model import Denied, ViniError
 
 if TYPE_CHECKING:
     from vini.central.settings import Settings
     from vini.plugins.tunnels import TunnelKind
     from vini.rules.oidc import Oidc
-    from vini.store import chain
 
 _DIRECTORY = "/var/lib/vini-central"
 directory_option = click.option(
@@ -272,7 +272,7 @@ def _say_next(directory: Path, settings: Settings, moved: bool) -> None:
 
 @central_command.command("audit")
 @directory_option
-@click.option("--head", default="", metavar="PLACE:HASH", help="What an earlier audit printed; it must still be there.")
+@head_option
 @json_option
 def _audit(directory: Path, head: str, as_json: bool) -> None:
     """Check that no event was changed, taken out or put in since it happened.
@@ -288,22 +288,7 @@ def _audit(directory: Path, head: str, as_json: bool) -> None:
     try:
         database.check()
         with database.reading() as tx:
-            found = chain.check(tx, _head(head) if head else None)
+            found = chain.check(tx, parsed_head(head))
     finally:
         database.close()
-    if as_json:
-        dump({"events": found.events, "head": str(found.head), "broken": found.broken})
-    elif not found.broken:
-        line(f"{found.events} events, and none was changed. Keep this head elsewhere:")
-        line(called(f"  {found.head}"))
-    if found.broken:
-        raise ViniError(f"The events are not what they were: {found.broken}")
-
-
-def _head(text: str) -> chain.Head:
-    from vini.store import chain
-
-    if not re.fullmatch(r"\d{1,18}:[0-9a-f]{64}", text):
-        raise ViniError(f"{text!r} is no head of a chain; give what `vini central audit` printed, like 12:9f2c...")
-    place, _, digest = text.partition(":")
-    return chain.Head(int(place), digest)
+    show_verdict(found, as_json)

@@ -19,8 +19,9 @@ from vini.text.units import count
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["Ticker", "called", "complain", "count", "dump", "json_option", "line", "note", "table"]
+__all__ = ["Ticker", "called", "complain", "count", "dump", "json_option", "line", "note", "plain", "table"]
 
+_CONTROLS = {c: f"\\x{c:02x}" for c in (*range(32), *range(127, 160)) if chr(c) not in "\t\n"}
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
 
 
@@ -32,14 +33,21 @@ def called(sentence: str) -> str:
     return re.sub(r"(?<![\w./-])vini(?= (?:--)?[a-z])", lambda _: way, sentence)
 
 
+def plain(text: str) -> str:
+    """The same with what would move a terminal's cursor, or what no terminal can show, written out: much of what is
+    printed was said by slivers."""
+    return text.translate(_CONTROLS).encode(errors="backslashreplace").decode()
+
+
 def complain(sentence: str) -> None:
     """An error, on standard error."""
-    click.echo(f"{click.style('error:', bold=True, fg='red')} {called(sentence)}", err=True, color=_colours())
+    told = plain(called(sentence))
+    click.echo(f"{click.style('error:', bold=True, fg='red')} {told}", err=True, color=_colours())
 
 
 def note(sentence: str) -> None:
     """Something worth knowing, on standard error."""
-    click.secho(called(sentence), dim=True, err=True, color=_colours())
+    click.secho(plain(called(sentence)), dim=True, err=True, color=_colours())
 
 
 def _colours() -> bool | None:
@@ -49,7 +57,7 @@ def _colours() -> bool | None:
 
 def line(text: str = "") -> None:
     """A line of the result, without markup."""
-    click.echo(text)
+    click.echo(plain(text))
 
 
 def dump(value: object) -> None:
@@ -59,7 +67,7 @@ def dump(value: object) -> None:
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[str] = ()) -> None:
     """A result for people and for `grep`: plain columns, whole words, nothing cut."""
-    lines = [tuple(head), *(tuple(row) for row in rows)]
+    lines = [tuple(head), *(tuple(map(plain, row)) for row in rows)]
     widths = [max(len(row[i]) for row in lines) for i in range(len(head))]
     for row in lines:
         cells = [c.rjust(w) if h in right else c.ljust(w) for c, w, h in zip(row, widths, head, strict=True)]

@@ -14,6 +14,7 @@ from msgspec import structs
 from vini.cli.choose import check_named, generated, read_topology, readable, slice_option, the_slice
 from vini.cli.out import Ticker, count, dump, json_option, line, note, table
 from vini.cli.seconds import Seconds
+from vini.cli.verdict import head_option, parsed_head, show_verdict
 from vini.client import connect
 from vini.client.slices import Slices
 from vini.expected import expectations
@@ -275,12 +276,25 @@ async def _down(slice_: str | None, all_: bool, as_json: bool) -> None:
 @click.option(
     "-n", "limit", type=click.IntRange(1, 1_000_000), default=30, show_default=True, help="How many, the newest last."
 )
+@click.option("--verify", is_flag=True, help="Check that no event was changed, taken out or put in.")
+@head_option
 @json_option
-def log_command(slice_: str | None, limit: int, as_json: bool) -> None:
+def log_command(slice_: str | None, limit: int, verify: bool, head: str, as_json: bool) -> None:
     """What was asked of a slice: when, by whom.
 
     On a testbed also which of its links failed, and came back, with the path between two nodes.
+
+    Every event holds a hash of itself and of the one before: --verify checks those of all slices of this machine, and
+    says where something is wrong (exit code 1).  Who can write the database could make all hashes anew: so keep the
+    head that it prints elsewhere, and give it the next time.
     """
+    if verify:
+        if slice_:
+            raise click.UsageError("--verify is about the events of all slices together; leave --slice out.")
+        show_verdict(connect().check_events(parsed_head(head)), as_json)
+        return
+    if head:
+        raise click.UsageError("--head is what --verify compares with; give both.")
     client = connect()
     topology = the_slice(client, slice_)
     rows = list(reversed(client.events(topology.name, limit)))

@@ -6,6 +6,7 @@ link, so that no name in the stream leads out of it; links are made last.  Nothi
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tarfile
@@ -20,6 +21,9 @@ from vini.model import Value, ViniError
 from vini.node.images.tree import Member
 
 _CHUNK = 1 << 18
+_MOST_FILES = 1_000_000  # and directories and links
+_TOLD = 100  # of what is left out
+_SPARE_BYTES = 100 * 10**6  # that a copy leaves on a disk, or a twentieth of it
 _MODE = 0o777  # no set-user-ID, set-group-ID and sticky bits come from elsewhere
 
 
@@ -97,10 +101,10 @@ class _Tree:
 
     def __init__(self, root: Path):
         self._root = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        self._files = self._bytes = 0
+        self._files = self._bytes = self._more_left_out = 0
         self._left_out: list[str] = []
-        self._links: list[tuple[PurePosixPath, str]] = []
-        self._modes: list[tuple[PurePosixPath, int]] = []
+        self._links: list[tuple[str, str]] = []
+        self._modes: list[tuple[str, int]] = []
 
     def __enter__(self) -> _Tree:
         return self
@@ -110,7 +114,10 @@ class _Tree:
 
     def take(self, tar: tarfile.TarFile, name: str) -> Copied:
         """All members of it that are below `name`."""
-        for member in tar:
+        for number, member in enumerate(tar, 1):
+            tar.members.clear()  # type: ignore[attr-defined]  # else all would be kept in memory
+            if number > _MOST_FILES:
+                raise tarfile.ReadError(f"it has more than {_MOST_FILES} files; copy it in parts")
             path = PurePosixPath(member.name)
             if (
                 path.is_absolute()
@@ -118,32 +125,45 @@ class _Tree:
                 or not path.parts
                 or path.parts[0] != name
                 or len(path.parts) > 200
+                or "\0" in member.name
             ):
                 raise tarfile.ReadError(f"the name {member.name[:200]!r} leads out of {name!r}")
             self._take(tar, member, path)
-        for path, to in self._links:
+        for name_, to in self._links:
+            path = PurePosixPath(name_)
             self._below(path.parent, partial(_symlink, to, path.name))
-        for path, mode in reversed(self._modes):
-            self._below(path, partial(_chmod, mode))
-        return Copied(self._files, self._bytes, tuple(self._left_out))
+        for name_, mode in reversed(self._modes):
+            self._below(PurePosixPath(name_), partial(_chmod, mode))
+        more = (f"{self._more_left_out} more",) if self._more_left_out else ()
+        return Copied(self._files, self._bytes, (*self._left_out, *more))
 
     def _take(self, tar: tarfile.TarFile, member: tarfile.TarInfo, path: PurePosixPath) -> None:
         if member.isdir():
             self._below(path.parent, lambda fd: _mkdir(path.name, fd))
-            self._modes.append((path, member.mode & _MODE | 0o700))
+            self._modes.append((str(path), member.mode & _MODE | 0o700))
         elif member.isfile() and not member.issparse():
             self._below(path.parent, lambda fd: self._write(tar, member, path.name, fd))
         elif member.issym() and _stays(path, member.linkname):
-            self._links.append((path, member.linkname))
+            self._links.append((str(path), member.linkname))
             self._files += 1
         elif member.islnk() and self._link(path, PurePosixPath(member.linkname)):
             self._files += 1
         else:
-            self._left_out.append(f"{path}: {_why(member)}")
+            self._leave_out(f"{_shown(str(path))}: {_why(member)}")
+
+    def _leave_out(self, what: str) -> None:
+        if len(self._left_out) < _TOLD:
+            self._left_out.append(what)
+        else:
+            self._more_left_out += 1
 
     def _write(self, tar: tarfile.TarFile, member: tarfile.TarInfo, name: str, parent: int) -> None:
         with suppress(FileNotFoundError):
             os.unlink(name, dir_fd=parent)
+        disk = os.fstatvfs(parent)
+        room = disk.f_bavail * disk.f_frsize - min(_SPARE_BYTES, disk.f_blocks * disk.f_frsize // 20)
+        if member.size > room:
+            raise OSError(errno.ENOSPC, f"there is no room for {_shown(member.name)}, of {member.size} bytes")
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         fd = os.open(name, flags, member.mode & _MODE | 0o600, dir_fd=parent)
         with os.fdopen(fd, "wb") as out:
@@ -154,7 +174,7 @@ class _Tree:
 
     def _link(self, path: PurePosixPath, to: PurePosixPath) -> bool:
         """A second name of a file that came before."""
-        if to.is_absolute() or ".." in to.parts or not to.parts or to.parts[0] != path.parts[0]:
+        if to.is_absolute() or ".." in to.parts or not to.parts or to.parts[0] != path.parts[0] or "\0" in str(to):
             return False
 
         def link(there: int) -> None:
@@ -193,7 +213,7 @@ def _chmod(mode: int, fd: int) -> None:
 
 def _stays(path: PurePosixPath, to: str) -> bool:
     """Whether a link at `path` with this text leads to somewhere in the same tree, however it is resolved."""
-    if to.startswith("/") or not to:
+    if to.startswith("/") or not to or "\0" in to:
         return False
     depth = len(path.parts) - 2  # below the tree's own name
     for part in PurePosixPath(to).parts:
@@ -207,6 +227,10 @@ def _leading(to: str) -> int:
     """How many `..` it begins with; one further on may lead elsewhere, by another link."""
     parts = PurePosixPath(to).parts
     return next((i for i, part in enumerate(parts) if part != ".."), len(parts))
+
+
+def _shown(name: str) -> str:
+    return name if name.isprintable() else repr(name)
 
 
 def _why(member: tarfile.TarInfo) -> str:

@@ -49,7 +49,7 @@ from vini.reach import FibEntry, hosts
 from vini.rules import grants, outside
 from vini.rules.nouns import UsageRow
 from vini.rules.usage import UsageAsked, sums, wanted
-from vini.store import Store
+from vini.store import Head, Store, Verdict
 from vini.usage import DAY_S, SliceUse
 
 if TYPE_CHECKING:
@@ -177,17 +177,20 @@ class Client(Slices):
         if grant is None and slice_ in self.store.unreadable():
             with self.store.transaction():
                 self.store.grant(slice_, None)
+                self.store.note(slice_, _who(), "revoke outside")
             raise ViniError(
                 f"Slice {slice_!r} is granted nothing any more, but another version of VINI stored what it is, so its "
                 f"slivers keep their way out until it is another: `vini down -s {slice_}`, or bring it up anew."
             )
+        what = "grant outside" if grant else "revoke outside"
         with self.store.transaction():
             self.store.grant(slice_, grant)
             stored = self.store.find(slice_)
             if stored is None or not any(s.outside for s in stored.topology.slivers.values()):
+                self.store.note(slice_, _who(), what)
                 return
             spec = self._embed(stored.topology, greeting, stored.generation + 1)
-            self.store.put(stored.topology, spec, _who(), "grant outside" if grant else "revoke outside")
+            self.store.put(stored.topology, spec, _who(), what)
         await self._accept(spec)
 
     async def who(self, question: bus.AskFlows) -> dict[str, bus.Flows]:
@@ -251,6 +254,10 @@ class Client(Slices):
     def events(self, slice_: str, limit: int = 50) -> list[Event]:
         """What was asked of a slice; the newest first."""
         return [Event(*row) for row in self.store.events(slice_, limit)]
+
+    def check_events(self, once: Head | None = None) -> Verdict:
+        """Of this machine, all slices together."""
+        return self.store.check_events(once)
 
     def backends(self, slice_: str) -> dict[str, str]:
         """`sliver:vif` -> who shapes what leaves by it; without those that nobody does."""
@@ -394,7 +401,9 @@ class Client(Slices):
         _need_root()
         self.store.get(slice_)
         made = tuple(map(str, grants.parsed(" ".join(words))))
-        policy.write(self.place.state, {**policy.read(self.place.state), slice_: made})
+        with self.store.transaction():
+            self.store.note(slice_, _who(), f"grant {' '.join(made) or 'nothing'}")
+            policy.write(self.place.state, {**policy.read(self.place.state), slice_: made})
 
     def _admissions(self) -> dict[str, bus.Admission]:
         """To all slices of this machine; those who came in before by keys of their own still may."""

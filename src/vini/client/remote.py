@@ -46,6 +46,7 @@ from vini.rules.usage import UsageAsked
 from vini.rules.wishes import Page
 
 if TYPE_CHECKING:
+    from vini.store import Head, Verdict
     from vini.truth import Check
 
 T = TypeVar("T")
@@ -159,6 +160,12 @@ class RemoteClient(Slices):
     def events(self, slice_: str, limit: int = 50) -> list[Event]:
         """What was asked of a slice; the newest first."""
         return self.call("GET", f"/slices/{slice_}/log", list[Event], limit=limit)
+
+    def check_events(self, once: Head | None = None) -> Verdict:  # noqa: ARG002
+        """They are in the central's database, and whoever asks the central has to believe it."""
+        raise Unsupported(
+            "The events of a testbed are checked where its central runs, by who runs it: `vini central audit`."
+        )
 
     # --- desired states -----------------------------------------------------------------------
 

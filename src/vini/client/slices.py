@@ -20,6 +20,7 @@ from vini.rules.nouns import UsageRow
 from vini.rules.usage import UsageAsked
 
 if TYPE_CHECKING:
+    from vini.store import Head, Verdict
     from vini.truth import Check
 
 Say = Callable[[str], None]
@@ -28,12 +29,12 @@ _FAILED_S = 5.0  # a sliver that has failed for so long won't recover by waiting
 
 
 class Event(Value, frozen=True):
-    """Something that was asked of a slice; or, with generation 0, that happened to the paths below it."""
+    """Something that was asked of a slice, or that happened to the paths below it."""
 
     at: float  # Unix time, s
     who: str
     what: str
-    generation: int = 0
+    generation: int = 0  # 0: no desired state came of it
 
 
 class SshPlace(Value, frozen=True, forbid_unknown_fields=False):
@@ -72,6 +73,11 @@ class Slices(ABC):
     @abstractmethod
     def events(self, slice_: str, limit: int = 50) -> list[Event]:
         """What was asked of a slice, and on a testbed which links failed with a path; the newest first."""
+
+    @abstractmethod
+    def check_events(self, once: Head | None = None) -> Verdict:
+        """Whether events were changed, taken out or put in since they happened; with `once`, what was the head of their
+        chain once, also whether they were all made anew."""
 
     async def topology(self, slice_: str) -> Topology:
         """As `asked`, for those who must not wait."""

@@ -3,7 +3,7 @@
 Prints the last LINES lines of each log there, each line with its process before it, with BOOT 1 only those since the
 process was started last; with FOLLOW 1 then what comes, also of processes that begin later, until it is ended.  A
 program of its own with nothing of ours in it, so that it begins at once.  Nothing but plain files is read, and no link
-is followed: root in a sliver may have put one there.
+is followed: root in a sliver may have put one there.  What would move a terminal's cursor is written out.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ _TAIL_BYTES = 1 << 20  # a log is no longer; what is beyond it is in NAME.log.1
 _CHUNK = 1 << 16
 _BEGIN = b"--- started "  # a line of this parts one life of a process from the next (process_log.py)
 _LONGEST = 1 << 16  # a line that is longer is broken
+_SHOWN = {c: f"\\x{c:02x}" for c in (*range(9), *range(10, 32), *range(127, 160))}  # control characters but tabs
 
 
 class Log:
@@ -98,8 +99,12 @@ def main(directory: str, lines: int, follow: bool, boot: bool, only: list[str]) 
 
 def _say(name: str, lines: list[bytes]) -> None:
     if lines:
-        sys.stdout.buffer.write(b"".join(b"%s | %s\n" % (name.encode(), line) for line in lines))
+        sys.stdout.buffer.write(b"".join(_shown(os.fsencode(name)) + b" | " + _shown(line) + b"\n" for line in lines))
         sys.stdout.buffer.flush()
+
+
+def _shown(said: bytes) -> bytes:
+    return said.removesuffix(b"\r").decode(errors="backslashreplace").translate(_SHOWN).encode()
 
 
 if __name__ == "__main__":

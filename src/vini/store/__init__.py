@@ -7,6 +7,7 @@ SQLAlchemy (0.25 s) is imported by those who use it, not by this package.
 
 from __future__ import annotations
 
-from vini.store.local import EVENTS, KEPT, Store, Stored
+from vini.store.hashchain import Head, Verdict
+from vini.store.local import KEPT, Store, Stored
 
-__all__ = ["EVENTS", "KEPT", "Store", "Stored"]
+__all__ = ["KEPT", "Head", "Store", "Stored", "Verdict"]

@@ -53,8 +53,8 @@ def add(
 ) -> int:
     """Its number.  It gets its place in the chain when the transaction ends."""
     row = {
-        "at": at, "who": who, "what": what, "kind": kind, "target": target, "source": source, "result": result,
-        "detail": detail, "duration_s": duration_s,
+        "at": float(at), "who": who, "what": what, "kind": kind, "target": target, "source": source, "result": result,
+        "detail": detail, "duration_s": float(duration_s),
     }  # fmt: skip
     number = int(tx.execute(_ADD, row).scalar_one())
     at_last(tx, chain.seal, (number, *row.values()))

@@ -1,8 +1,8 @@
 """What was asked for, by whom, and with what result: SQLite in the state directory.
 
-Of slices that ended the newest KEPT are remembered, each by an empty row, and of each slice its newest
-EVENTS: however many come and go, the database stops growing.  Forgetting is safe since a slice that
-comes up begins above every generation that any slice ever ended with (the ledger refuses those below).
+Of slices that ended the newest KEPT are remembered, each by an empty row: however many come and go, the database stops
+growing.  Forgetting is safe since a slice that comes up begins above every generation that any slice ever ended with
+(the ledger refuses those below).  What was asked, and by whom, is `local_log`'s.
 
 The standard library's driver: a central's store needs accounts and a second database, and SQLAlchemy for them; one
 table on one machine does not.
@@ -21,21 +21,17 @@ import msgspec
 
 from vini.edit import nearest
 from vini.model import NotFound, OutsideGrant, SliceSpec, Topology, Value, ViniError
+from vini.store import local_log
+from vini.store.hashchain import Head, Verdict
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS slices (
   name TEXT PRIMARY KEY, generation INTEGER NOT NULL, topology BLOB NOT NULL, spec BLOB NOT NULL, updated REAL NOT NULL
 );
-CREATE TABLE IF NOT EXISTS events (
-  id INTEGER PRIMARY KEY, at REAL NOT NULL, who TEXT NOT NULL, what TEXT NOT NULL, slice TEXT NOT NULL,
-  generation INTEGER NOT NULL
-);
-CREATE INDEX IF NOT EXISTS events_of ON events (slice, id);
 CREATE TABLE IF NOT EXISTS outside (slice TEXT PRIMARY KEY, body BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS forgotten (one INTEGER PRIMARY KEY CHECK (one = 1), generation INTEGER NOT NULL);
 """
 KEPT = 100  # ended slices that are still known by name
-EVENTS = 1000  # of one slice
 _ROOM = 1 << 20  # bytes below which a disk counts as full: a transaction's log may need as much
 
 Row = tuple[str, int, bytes, bytes, float]
@@ -66,7 +62,10 @@ class Store:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(path, timeout=30, isolation_level=None)
             self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.executescript(_SCHEMA)
+            self._db.executescript(_SCHEMA + local_log.SCHEMA)
+            if not local_log.is_begun(self._db):
+                with self.transaction():
+                    local_log.begin(self._db)
         except (sqlite3.Error, OSError) as e:
             raise ViniError(f"The database {path} can't be used: {e}; {_remedy(path)}.") from e
 
@@ -133,12 +132,7 @@ class Store:
         now = time.time()
         row = (spec.slice, spec.generation, msgspec.json.encode(topology), msgspec.json.encode(spec), now)
         self._db.execute("INSERT OR REPLACE INTO slices VALUES (?, ?, ?, ?, ?)", row)
-        self._db.execute(
-            "INSERT INTO events (at, who, what, slice, generation) VALUES (?, ?, ?, ?, ?)",
-            (now, who, what, spec.slice, spec.generation),
-        )
-        beyond = "SELECT id FROM events WHERE slice = ? ORDER BY id DESC LIMIT 1 OFFSET ?"
-        self._db.execute(f"DELETE FROM events WHERE slice = ? AND id <= ({beyond})", (spec.slice, spec.slice, EVENTS))
+        local_log.add(self._db, now, who, what, spec.slice, spec.generation)
         if not topology.slivers:
             self._forget()
 
@@ -152,7 +146,6 @@ class Store:
                 (generation,),
             )
             self._db.execute("DELETE FROM slices WHERE name = ?", (name,))
-            self._db.execute("DELETE FROM events WHERE slice = ?", (name,))
 
     def granted(self, slice_: str) -> OutsideGrant | None:
         """What a slice may do in the world, whether or not it is up; None: nothing."""
@@ -171,12 +164,23 @@ class Store:
         if grant is not None:
             self._db.execute("INSERT INTO outside VALUES (?, ?)", (slice_, msgspec.json.encode(grant)))
 
+    def note(self, slice_: str, who: str, what: str) -> None:
+        """The event that something was asked which changes no desired state; inside a transaction."""
+        local_log.add(self._db, time.time(), who, what, slice_, 0)
+
     def events(self, slice_: str, limit: int = 50) -> list[tuple[float, str, str, int]]:
-        """When, who, what, generation; the newest first."""
-        rows = self._db.execute(
-            "SELECT at, who, what, generation FROM events WHERE slice = ? ORDER BY id DESC LIMIT ?", (slice_, limit)
-        )
-        return list(rows)
+        """When, who, what, generation (0: it made none); the newest first."""
+        return local_log.of_slice(self._db, slice_, limit)
+
+    def check_events(self, once: Head | None = None) -> Verdict:
+        """Whether events were changed, taken out or put in since they happened; with `once`, what was the head of their
+        chain once, also whether they were all made anew."""
+        try:
+            self._db.execute("BEGIN")  # one moment, which no writer waits for
+            with self._db:
+                return local_log.check(self._db, once)
+        except sqlite3.Error as e:
+            raise ViniError(f"The database {self._path} can't be read: {e}; {_remedy(self._path)}.") from e
 
 
 def _remedy(path: Path) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from vini.node import cgroup
-from vini.node.container import limits, slices, users
+from vini.node.container import limits, resized, slices, users
 from vini.node.place import Place
 
 CRUN, RUNC = "crun", "runc"
@@ -59,21 +59,26 @@ def enter(place: Place, ns: str, argv: Sequence[str]) -> list[str]:
     Never on the node's: what runs inside could type there.
     """
     by = RUNC if (state(place, RUNC) / ns).exists() else CRUN
+    follows = [] if by == RUNC else [f"if [ -t 0 ]; then ({_RESIZED} $$ >/dev/null 2>&1 &); fi"]
     # With both versions of cgroups, runc has no use for version 2, and so leaves our mark alone.
     group = _SAME_GROUP if by == RUNC and not limits.version_2_apart() else ""
-    return [
-        *_command(place, ns, by, [], f'exec {group} $([ -t 0 ] && echo --tty) {shlex.quote(ns)} "$@"'),
-        *argv,
-    ]
+    words = f'exec {group} $([ -t 0 ] && echo --tty) {shlex.quote(ns)} "$@"'
+    return [*_command(place, ns, by, [], words, follows), *argv]
+
+
+_RESIZED = shlex.join((sys.executable, "-I", "-S", resized.__file__))  # runc does that itself
 
 
 # runc would move what it starts into the container's group, which is the sliver's: it is to stay in its own below that.
 _SAME_GROUP = """$(g=$(sed -n s,^0::,,p /proc/self/cgroup); case $g in /*/*/*) echo --cgroup "${g#/*/*/}";; esac)"""
 
 
-def _command(place: Place, ns: str, program: str, groups: Sequence[Path], words: str) -> list[str]:
-    """`words`, a shell's, given to the runtime from within the sliver's limits."""
-    lines = [f"echo 0 > {shlex.quote(str(g / 'cgroup.procs'))}" for g in (*groups, *limits.joined(place, ns))]
+def _command(
+    place: Place, ns: str, program: str, groups: Sequence[Path], words: str, first: Sequence[str] = ()
+) -> list[str]:
+    """`words`, a shell's, given to the runtime from within the sliver's limits; after the lines `first`."""
+    lines = [*first]
+    lines += [f"echo 0 > {shlex.quote(str(g / 'cgroup.procs'))}" for g in (*groups, *limits.joined(place, ns))]
     before = _before(program, bool(groups))
     lines += before
     manager = "--cgroup-manager=disabled " if program == CRUN else ""

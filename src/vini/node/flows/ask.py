@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from ipaddress import ip_address
@@ -23,8 +24,13 @@ _COLUMNS = (
 PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6"}
 
 
-def who(where: Path, question: AskFlows, may_see: Callable[[str], bool] = lambda _: True) -> Flows:
-    """Of one node's files, those of the slices that may be told of.  Of a file that can't be read, that."""
+def who(
+    where: Path, question: AskFlows, may_see: Callable[[str], bool] = lambda _: True, now: float | None = None
+) -> Flows:
+    """Of one node's files, those of the slices that may be told of.  Of a file that can't be read, that.
+
+    `now`: Unix time, s; of this machine where it is not given.
+    """
     try:
         versions = {ip_address(question.source).version, ip_address(question.destination).version}
     except ValueError as e:
@@ -49,7 +55,7 @@ def who(where: Path, question: AskFlows, may_see: Callable[[str], bool] = lambda
             if file.exists():  # else it was its time to go
                 unread.append((0.0, file.stat().st_mtime, f"{file} can't be read: {e}"))
     found.sort(key=lambda f: -f.start)
-    missed = (*unread, *_unwatched(sorted(watches), losses, question.at))
+    missed = (*unread, *_unwatched(sorted(watches), losses, time.time() if now is None else now, question.at))
     return Flows(tuple(found[: question.most]), missed)
 
 
@@ -102,7 +108,7 @@ def _shown(address: int | bytes, port: int) -> str:
 
 
 def _unwatched(
-    watches: Sequence[tuple[float, float]], losses: Sequence[tuple[float, str]], at: float
+    watches: Sequence[tuple[float, float]], losses: Sequence[tuple[float, str]], now: float, at: float
 ) -> Iterator[tuple[float, float, str]]:
     """What of the time asked for nobody saw; without a time all that is known."""
     for (_, stop), (start, _) in zip(watches, watches[1:], strict=False):
@@ -113,5 +119,5 @@ def _unwatched(
             yield when, when, what
     if at and (not watches or not watches[0][0] - _SLACK_S <= at):
         yield 0.0, watches[0][0] if watches else 0.0, "nothing is kept of that time"
-    if at and watches and at > watches[-1][1] + _SLACK_S:
-        yield watches[-1][1], at, "the recorder does not run"
+    if watches and (at or now) > watches[-1][1] + _SLACK_S:
+        yield watches[-1][1], at or now, "the recorder does not run"

@@ -35,7 +35,9 @@ def needed(place: Place) -> bool:
 def keep() -> Keep:
     """How much is kept, as the environment says; what makes no sense is as if it were not said."""
     default = Keep()
-    return Keep(_number("VINI_FLOWS_MB", default.megabytes), _number("VINI_FLOWS_DAYS", default.days))
+    megabytes = _number("VINI_FLOWS_MB", default.megabytes)
+    part = min(default.part_megabytes, max(1, megabytes // 4))  # the newest file is kept, whatever its size
+    return Keep(megabytes, _number("VINI_FLOWS_DAYS", default.days), part)
 
 
 def tell(place: Place) -> None:

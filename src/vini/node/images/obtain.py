@@ -21,7 +21,7 @@ from vini.model import ViniError
 from vini.node.images import oci
 from vini.node.images.compressed import content, sha256
 from vini.node.images.store import Image, Store
-from vini.node.images.tree import Limits, Refused, Tree
+from vini.node.images.tree import Limits, Member, Refused, Tree
 
 REGISTRY = "docker://"
 Say = Callable[[str], None]
@@ -118,7 +118,11 @@ def of_archive(
 
 def _holds_image(file: Path) -> bool:
     """Whether an archive is an OCI layout, or what `docker save` writes: told by the names at its top."""
-    with content(file, _MOST) as stream, suppress(tarfile.TarError), tarfile.open(fileobj=stream, mode="r|") as tar:
+    with (
+        content(file, _MOST) as stream,
+        suppress(tarfile.TarError),
+        tarfile.open(fileobj=stream, mode="r|", tarinfo=Member) as tar,
+    ):
         for n, member in enumerate(tar):
             name = member.name.removeprefix("./")
             if name in ("oci-layout", "manifest.json", "index.json"):

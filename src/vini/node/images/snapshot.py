@@ -18,6 +18,7 @@ from vini.node.container import crun, mounts
 from vini.node.images.obtain import of_archive
 from vini.node.images.provision import below
 from vini.node.images.store import Image, Store
+from vini.node.images.tree import Limits, Refused
 from vini.node.place import Place
 
 # Of these only the directories: what lies there is of the processes that ran.
@@ -48,9 +49,11 @@ def snapshot(place: Place, ns: str, store: Store) -> Image:
 def _pack(layers: str, file: Path) -> None:
     """In a mount namespace of its own, where they are seen as one."""
     mounts.mount("vini", crun.ROOM, "overlay", 0, f"lowerdir={layers},index=off")
+    disk = os.statvfs(file.parent)
+    most = min(Limits().bytes, disk.f_bavail * disk.f_frsize // 2)  # the archive, and then the tree of it
     with tarfile.open(file, "w", format=tarfile.PAX_FORMAT) as tar:
         for path, fd, name in _walk(crun.ROOM):
-            _add(tar, path, fd, name)
+            _add(tar, path, fd, name, most)
 
 
 def _walk(root: Path) -> Iterator[tuple[str, int, str]]:
@@ -64,7 +67,7 @@ def _walk(root: Path) -> Iterator[tuple[str, int, str]]:
             yield f"{inside}{name}", fd, name
 
 
-def _add(tar: tarfile.TarFile, path: str, parent: int, name: str) -> None:
+def _add(tar: tarfile.TarFile, path: str, parent: int, name: str, most: int) -> None:
     """What has gone meanwhile, and what is no file, directory or link, is left out."""
     try:
         status = os.stat(name, dir_fd=parent, follow_symlinks=False)
@@ -76,7 +79,7 @@ def _add(tar: tarfile.TarFile, path: str, parent: int, name: str) -> None:
         elif stat.S_ISLNK(status.st_mode):
             member.type, member.linkname = tarfile.SYMTYPE, os.readlink(name, dir_fd=parent)
         elif stat.S_ISREG(status.st_mode):
-            _add_file(tar, member, parent, name)
+            _add_file(tar, member, parent, name, most)
             return
         else:
             return
@@ -85,7 +88,8 @@ def _add(tar: tarfile.TarFile, path: str, parent: int, name: str) -> None:
     tar.addfile(member)
 
 
-def _add_file(tar: tarfile.TarFile, member: tarfile.TarInfo, parent: int, name: str) -> None:
+def _add_file(tar: tarfile.TarFile, member: tarfile.TarInfo, parent: int, name: str, most: int) -> None:
+    """A file with holes is one without them here: so what is too much is refused before it is written."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         fd = os.open(name, flags, dir_fd=parent)
@@ -98,6 +102,11 @@ def _add_file(tar: tarfile.TarFile, member: tarfile.TarInfo, parent: int, name: 
         if not stat.S_ISREG(status.st_mode):
             return
         member.size = status.st_size
+        if tar.offset + member.size > most:
+            raise Refused(
+                f"{member.name} has {member.size} bytes, holes counted, and all of an image may have {most} on this "
+                "disk; delete it, or make it smaller."
+            )
         try:
             tar.addfile(member, f)
         except OSError as e:

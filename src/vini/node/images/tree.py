@@ -12,7 +12,7 @@ import stat
 import tarfile
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Self
 
 from vini.model import Value, ViniError
 from vini.node import trees
@@ -40,7 +40,17 @@ class Limits(Value, frozen=True):
 
 
 class Member(tarfile.TarInfo):
-    """One whose headers can't ask for more memory than a name needs."""
+    """One whose headers can't ask for more memory than a name needs, and that is an error of tarfile's where they make
+    no sense."""
+
+    @classmethod
+    def fromtarfile(cls, tar: tarfile.TarFile) -> Self:
+        """The next one.  Raises tarfile.TarError: numbers that are none, and headers of headers without end, are no
+        errors of its own."""
+        try:
+            return super().fromtarfile(tar)
+        except (ValueError, RecursionError) as e:
+            raise tarfile.ReadError("a header makes no sense") from e
 
     def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
         if self.type in _LONG and self.size > _HEADER_BYTES:

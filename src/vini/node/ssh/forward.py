@@ -46,11 +46,9 @@ class Inside:
     async def connect(self, host: str, port: int) -> SSHForwarder:
         """To an address, `localhost` or a sliver's name, as a program in the sliver would."""
         try:
-            address = self._address(host)
-            ours = await asyncio.to_thread(self._connected, address, port)
-            _, peer = await asyncio.get_running_loop().create_connection(SSHForwarder, sock=ours)
+            peer = await self._connected(self._address(host), port)
         except OSError as e:
-            raise ChannelOpenError(OPEN_CONNECT_FAILED, e.strerror or str(e)) from None
+            raise ChannelOpenError(OPEN_CONNECT_FAILED, e.strerror or "Connection timed out") from None
         self._forwarded.add(peer)
         return SSHForwarder(peer)
 
@@ -67,16 +65,19 @@ class Inside:
                 return address
         raise ChannelOpenError(OPEN_ADMINISTRATIVELY_PROHIBITED, f"no sliver {host!r} here; give an address")
 
-    def _connected(self, address: str, port: int) -> socket.socket:
-        ours = self._socket(address)
+    async def _connected(self, address: str, port: int) -> SSHForwarder:
+        """No thread waits for who does not answer: there are few, for all slices."""
+        loop = asyncio.get_running_loop()
+        ours = await asyncio.to_thread(self._socket, address)
         try:
-            ours.settimeout(_PATIENCE_S)
-            ours.connect((address, port))
+            ours.setblocking(False)
+            async with asyncio.timeout(_PATIENCE_S):
+                await loop.sock_connect(ours, (address, port))
+            _, peer = await loop.create_connection(SSHForwarder, sock=ours)
         except BaseException:
             ours.close()
             raise
-        ours.setblocking(False)
-        return ours
+        return peer
 
     def _socket(self, address: str) -> socket.socket:
         """A socket belongs to the namespace that it was made in, whoever uses it (network_namespaces(7))."""

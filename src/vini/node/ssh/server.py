@@ -17,6 +17,7 @@ from weakref import WeakSet
 
 import asyncssh
 from asyncssh import SSHServerConnection
+from asyncssh.forward import SSHForwarder
 from msgspec.structs import replace
 
 from vini import bus
@@ -169,6 +170,7 @@ class _Connection(asyncssh.SSHServer):
         self._user = self._key = self._from = self._person = ""
         self._since = 0.0  # monotonic, when he was let in; 0: he was not
         self._tries = self._listened = 0  # keys that he offered, ports that he asked for
+        self._connecting = 0  # forwarded connections that nobody has answered yet
         self._sessions: WeakSet[session.Session] = WeakSet()
         self._forwarded: Forwarded = WeakSet()
 
@@ -242,7 +244,8 @@ class _Connection(asyncssh.SSHServer):
 
     def _has_room(self) -> bool:
         """For one more session or forwarded connection."""
-        return sum(one.lives for one in self._sessions) + sum(map(lives, self._forwarded)) < PER_CONNECTION
+        there = sum(one.lives for one in self._sessions) + sum(map(lives, self._forwarded))
+        return there + self._connecting < PER_CONNECTION
 
     def session_requested(self) -> tuple[asyncssh.SSHServerChannel[bytes], session.Session] | bool:
         """A shell, a command or a subsystem follows."""
@@ -260,7 +263,14 @@ class _Connection(asyncssh.SSHServer):
         """`ssh -L`, `ssh -D`: connections that begin in the sliver."""
         if not self._has_room():
             return False
-        return self._keeper.inside(self._user, self._forwarded, self._has_room).connect(dest_host, dest_port)
+        self._connecting += 1  # not when it begins: many are asked for before the first does
+        return self._connected(dest_host, dest_port)
+
+    async def _connected(self, host: str, port: int) -> SSHForwarder:
+        try:
+            return await self._keeper.inside(self._user, self._forwarded, self._has_room).connect(host, port)
+        finally:
+            self._connecting -= 1
 
     def server_requested(self, listen_host: str, listen_port: int) -> Coroutine[Any, Any, Any] | bool:
         """`ssh -R`: a port in the sliver."""
