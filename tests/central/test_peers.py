@@ -73,6 +73,24 @@ def test_whose_beat_stands_still_is_dead_whatever_clocks_say(both, database: Dat
         assert [row.id for row in centrals.others(tx, "")] == [one._me.id]
 
 
+def test_what_a_killed_central_left_is_not_asked_when_it_lives_again(
+    both, database: Database, tmp_path: Path, monkeypatch
+) -> None:
+    one, other = both
+    now = [1e6]
+    monkeypatch.setattr(peers, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    again = Peers(FakeHub(), database, "https://other.example", Authority(tmp_path / "ca").pem)  # type: ignore[arg-type]
+    again._look(frozenset())
+    assert again._holder("n2") is None, "itself, of the life before: the secret is another one now"
+    assert again._holder("n1") is not None
+    one._look(frozenset({"n1"}))
+    now[0] += peers._BEAT_S + 0.1
+    again._look(frozenset({"n2"}))
+    one._look(frozenset({"n1"}))
+    holder = one._holder("n2")
+    assert holder and holder.secret == again._me.secret != other._me.secret
+
+
 def test_only_who_knows_the_secret_is_answered(both: tuple[Peers, Peers]) -> None:
     one, _ = both
     http = TestClient(Starlette(routes=one.routes))

@@ -209,7 +209,8 @@ def _run(directory: Path, listen: str) -> None:
     shown = logging.StreamHandler(sys.stderr)
     shown.addFilter(Repeats())
     logging.basicConfig(level=logging.INFO, handlers=[shown], format="%(asctime)s %(levelname)s %(message)s")
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    for talkative in ("alembic", "httpx"):  # a webhook's URL may be a secret
+        logging.getLogger(talkative).setLevel(logging.WARNING)
     with suppress(KeyboardInterrupt):  # how it is told to end
         run(directory, listen, note)
     note("The central has ended; slices run on.")
