@@ -6,7 +6,7 @@ import os
 import re
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO, get_args
+from typing import TYPE_CHECKING, get_args
 
 import click
 from msgspec.structs import replace
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from vini.central.settings import Settings
     from vini.store.notices import Held, Lane
 
+_FILE = click.Path(exists=True, dir_okay=False, allow_dash=True)
 _PORTS = {"starttls": 587, "tls": 465, "none": 25}
 what_option = click.option(
     "--what", multiple=True, metavar="EVENT", help="Of these events; * stands for any text; may be repeated."
@@ -65,11 +66,11 @@ def mail_command(ctx: click.Context, directory: Path, as_json: bool) -> None:
               help="tls: from the first byte on; none: mails and the password can be read on the way.")  # fmt: skip
 @click.option("--port", type=click.IntRange(1, 65535), help="Default: 587, with tls 465, with none 25.")
 @click.option("--user", default="", help="As whom we come; the password is asked for, or read from VINI_PASSWORD.")
-@click.option("--password-file", type=click.File(lazy=True), help="The password is its first line; -: standard input.")
+@click.option("--password-file", type=_FILE, help="The password is its first line; -: standard input.")
 @what_option
 def _set_mail(
     directory: Path, server: str, sender: str, security: rules.Security, port: int | None, user: str,
-    password_file: TextIO | None, what: tuple[str, ...],
+    password_file: str | None, what: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Have mails go through this server, in place of the one before."""
     before = _read(directory)
@@ -132,13 +133,13 @@ def webhook_command(ctx: click.Context, directory: Path, as_json: bool) -> None:
 @webhook_command.command("add")
 @directory_option
 @click.argument("url")
-@click.option("--secret-file", type=click.File(lazy=True), required=True,
+@click.option("--secret-file", type=_FILE, required=True,
               help="Its first line is the secret that both know; -: standard input.")  # fmt: skip
 @what_option
-def _add_hook(directory: Path, url: str, secret_file: TextIO, what: tuple[str, ...]) -> None:
+def _add_hook(directory: Path, url: str, secret_file: str, what: tuple[str, ...]) -> None:
     """Have what answers at URL told, in place of what was set for that URL before."""
     before = _read(directory)
-    hook = rules.Webhook(url, secret_file.readline().rstrip("\r\n"), what or rules.CHOSEN)
+    hook = rules.Webhook(url, _first_line(secret_file), what or rules.CHOSEN)
     _change(directory, replace(before, webhooks=(*_others(before, url), hook)))
     line(f"{url} is told when the central is started again.")
     line(called(f"Next: vini central webhook test{at(directory)} {url}"))
@@ -193,9 +194,14 @@ def _change(directory: Path, wanted: Settings) -> None:
     settings.change(directory, settings.checked(wanted))
 
 
-def _password(file: TextIO | None) -> str:
+def _first_line(file: str) -> str:
+    with click.open_file(file) as text:
+        return str(text.readline().rstrip("\r\n"))
+
+
+def _password(file: str | None) -> str:
     if file is not None:
-        return file.readline().rstrip("\r\n")
+        return _first_line(file)
     return os.environ.get("VINI_PASSWORD") or asked_for_password()
 
 
