@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, get_args
@@ -74,10 +75,10 @@ def test_whose_beat_stands_still_is_dead_whatever_clocks_say(both, database: Dat
 
 
 def test_what_a_killed_central_left_is_not_asked_when_it_lives_again(
-    both, database: Database, tmp_path: Path, monkeypatch
+    both, database: Database, tmp_path: Path, monkeypatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     one, other = both
-    now = [1e6]
+    now = [time.monotonic()]
     monkeypatch.setattr(peers, "time", SimpleNamespace(monotonic=lambda: now[0]))
     again = Peers(FakeHub(), database, "https://other.example", Authority(tmp_path / "ca").pem)  # type: ignore[arg-type]
     again._look(frozenset())
@@ -89,6 +90,10 @@ def test_what_a_killed_central_left_is_not_asked_when_it_lives_again(
     one._look(frozenset({"n1"}))
     holder = one._holder("n2")
     assert holder and holder.secret == again._me.secret != other._me.secret
+    assert not caplog.records
+    other._look(frozenset({"n2"}))  # it is not dead: somebody gave both the same address
+    again._look(frozenset())
+    assert "as `internal` in its settings.json" in caplog.text
 
 
 def test_only_who_knows_the_secret_is_answered(both: tuple[Peers, Peers]) -> None:

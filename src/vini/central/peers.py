@@ -171,8 +171,14 @@ class Peers:
         with self._database.looking() as tx:
             rows = centrals.others(tx, self._me.id)
         for row in rows:
-            if self._seen.get(row.id, (-1, 0.0))[0] != row.beat:
+            before = self._seen.get(row.id)
+            if before is None or before[0] != row.beat:
                 self._seen[row.id] = (row.beat, now)
+            if before and before[0] != row.beat and row.url == self._me.url:
+                log.warning(
+                    "another central on this database says that it is %s, as this one does, so neither asks the "
+                    "other's nodes; give each an address of its own, as `internal` in its settings.json", row.url
+                )  # fmt: skip
         quiet = {row.id: now - self._seen[row.id][1] for row in rows}
         self._seen = {i: seen for i, seen in self._seen.items() if i in quiet}
         self._others = self._alive([row for row in rows if quiet[row.id] < _DEAD_S])
