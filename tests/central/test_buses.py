@@ -86,7 +86,7 @@ async def test_a_large_message_arrives(central, tmp_path):
 async def test_a_node_that_is_not_there(central, tmp_path):
     async with central(tmp_path) as c:
         with pytest.raises(
-            bus.NodeAway, match=r"^Node one is not connected \(not heard since the central started\)\.$"
+            bus.NodeAway, match=r"^Node one is not connected \(not heard since this central started\)\.$"
         ):
             await c.hub.ask("one", bus.Hello())
         async with node(tmp_path / "n", c.admit("one")):

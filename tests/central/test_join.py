@@ -275,11 +275,23 @@ def test_the_servers_certificate_is_made_anew_when_it_must_be(tmp_path):
     assert other.serve(["b.example"]).certificate.read_bytes() != made("b.example") or other.pem != authority.pem
 
 
+def test_a_clock_at_which_the_authority_is_not_good_is_told_of(tmp_path):
+    now = 1.8e9
+    authority = Authority(tmp_path, clock=lambda: now)
+    authority.check()
+    for now in (0.0, 1.8e9 - 7200, 1.8e9 + 3651 * 86400):  # noqa: B007
+        with pytest.raises(ViniError, match=r"this machine's clock shows .*set the clock"):
+            authority.check()
+    now = 1.8e9 + 3649 * 86400
+    authority.check()
+
+
 async def test_a_server_that_runs_shows_its_new_certificate(c, tmp_path):
     context = c._server.config.ssl
     before = await asyncio.to_thread(ssl.get_server_certificate, ("127.0.0.1", c.port))
+    assert not c.authority.renew(context, ["127.0.0.1", "localhost"])
     c.authority._clock = lambda: time.time() + 340 * 86400
-    c.authority.renew(context, ["127.0.0.1", "localhost"])
+    assert c.authority.renew(context, ["127.0.0.1", "localhost"])
     after = await asyncio.to_thread(ssl.get_server_certificate, ("127.0.0.1", c.port))
     assert before != after
     assert tmp_path and spec

@@ -16,7 +16,7 @@ from vini.central.delivery import Lack
 from vini.central.desk import StoredDesk
 from vini.central.run import Central
 from vini.model import Netns, SliceSpec, Sliver, Topology
-from vini.store import counters, slices, takings
+from vini.store import counters, reminders, slices, takings
 from vini.store.database import Database, Tx
 
 A, B = "princeton_a", "princeton_b"
@@ -72,6 +72,29 @@ def test_who_ends_several_slices_holds_all_before_he_writes(api: Api, database: 
     )
     with database.reading() as tx:
         assert slices.all(tx) == []
+
+
+@pytest.mark.usefixtures("api")
+def test_of_two_centrals_that_look_at_once_one_reminds(database: Database) -> None:
+    with database.reading() as tx:
+        soon = min(slices.get(tx, name).expires for name in (A, B)) - 86400.0
+    said: list[reminders.Reminder] = []
+
+    def remind() -> None:
+        with database.transaction() as tx:
+            said.extend(reminders.remind(tx, soon))
+
+    beside(database, lambda tx: said.extend(reminders.remind(tx, soon)), remind, lambda _: None)
+    assert sorted(r.slice for r in said) == [A, B, "princeton_iias"]
+
+
+def test_who_was_renewed_at_the_last_moment_lives_on(api: Api, database: Database, tmp_path) -> None:
+    api.now[0] += 1e8
+    central = Central(database, Authority(tmp_path / "ca"), lambda: api.now[0])
+    later = {"expires": api.now[0] + 86400.0}
+    beside(database, lambda tx: slices.change(tx, B, later), central._end_expired, lambda _: None)
+    with database.reading() as tx:
+        assert [row.name for row in slices.all(tx)] == [B]
 
 
 @pytest.mark.usefixtures("api")

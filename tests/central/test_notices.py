@@ -5,8 +5,13 @@ from __future__ import annotations
 import hmac
 import json
 import re
+import socket
+import ssl
+import sys
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from email import message_from_bytes
 from email.message import Message
 from hashlib import sha256
@@ -14,18 +19,27 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
+from click.testing import CliRunner
 from testbed_api import Api, email, populated
 
-from vini.central import settings
+from vini.central import hooks, mailing, settings
+from vini.central.ca import Authority
+from vini.central.mailing import Unsent
 from vini.central.notices import Channels, Notifier
+from vini.central.run import Central
+from vini.cli import vini
 from vini.model import ViniError
 from vini.rules import expiry
-from vini.rules.notices import TRIES, Mail, Webhook, pause
+from vini.rules.notices import FIRST_S, LONGEST_S, OLD_S, Mail, Webhook, pause, trial
 from vini.store import events, reminders, slices
+from vini.store import notices as store
 from vini.store.database import Database
+from vini.store.notices import Lane
 
 controller = pytest.importorskip("aiosmtpd.controller", reason="pip install aiosmtpd")
+AuthResult = pytest.importorskip("aiosmtpd.smtp").AuthResult
 A = "princeton_iias"
 SECRET = "a secret that both know"
 
@@ -36,6 +50,23 @@ class Sink:
     def __init__(self) -> None:
         self.mails: list[tuple[list[str], Message]] = []
         self.broken = False
+        self.unknown = ""  # what it says to each recipient; "": that it knows him
+        self.farewell = "221 bye"
+        self.asked = 0  # for how many passwords
+
+    async def handle_RCPT(self, server: Any, session: Any, envelope: Any, address: str, options: Any) -> str:  # noqa: N802, ARG002
+        if self.unknown:
+            return self.unknown
+        envelope.rcpt_tos.append(address)
+        return "250 known"
+
+    async def handle_QUIT(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: N802, ARG002
+        return self.farewell
+
+    def __call__(self, server: Any, session: Any, envelope: Any, mechanism: str, data: Any) -> Any:  # noqa: ARG002
+        """Whether that is the password."""
+        self.asked += 1
+        return AuthResult(success=data.password == b"right", handled=False)
 
     async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: N802, ARG002
         if self.broken:
@@ -49,13 +80,13 @@ class AtAnyPort(controller.Controller):
 
     def _trigger_server(self) -> None:
         self.port = self.server.sockets[0].getsockname()[1]
-        super()._trigger_server()
+        socket.create_connection(("127.0.0.1", self.port)).close()
 
 
 @pytest.fixture
 def sink() -> Iterator[tuple[Sink, int]]:
     taken = Sink()
-    made = AtAnyPort(taken, hostname="127.0.0.1", port=0)
+    made = AtAnyPort(taken, hostname="127.0.0.1", port=0, authenticator=taken, auth_require_tls=False)
     made.start()
     yield taken, made.port
     made.stop()
@@ -67,6 +98,7 @@ class Hook(ThreadingHTTPServer):
     def __init__(self) -> None:
         self.told: list[tuple[dict[str, str], bytes]] = []
         self.status = 204
+        self.slow = threading.Event()  # set: it answers one letter at a time
         super().__init__(("127.0.0.1", 0), _Handler)
 
 
@@ -77,6 +109,12 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.server.told.append((dict(self.headers.items()), body))
         self.send_response(self.server.status)
+        if 300 <= self.server.status < 400:
+            self.send_header("Location", "/elsewhere")
+        while self.server.slow.is_set():
+            self.send_header("X-More", "x")
+            self.flush_headers()
+            time.sleep(0.05)
         self.end_headers()
 
     def log_message(self, *_: Any) -> None:
@@ -127,12 +165,29 @@ def test_members_of_a_slice_are_reminded_of_its_end_by_mail(api: Api, sink: tupl
     ((to, mail),) = taken.mails
     assert to == [email("user")] and mail["To"] == email("user")
     assert mail["Subject"] == f"VINI: slice {A}: remind of the end" and mail["Auto-Submitted"] == "auto-generated"
-    assert f"It ends in 2.0 days; `vini slice renew {A}` prolongs it." in mail.get_payload()
+    said = mail.get_payload(decode=True).decode()  # type: ignore[union-attr]
+    assert f"It ends in 2.0 days, at 1970-01-26 13:46 UTC; `vini slice renew {A}` prolongs it." in said
     api.now[0] += 1e6
     assert made.step() == 0 and len(taken.mails) == 1
 
 
-def test_a_server_that_is_away_is_asked_again_and_given_up_some_day(api: Api, sink: tuple[Sink, int]) -> None:
+def test_who_was_a_member_is_told_that_the_slice_has_ended(api: Api, sink: tuple[Sink, int], tmp_path: Path) -> None:
+    taken, port = sink
+    made = notifier(api, port)
+    central = Central(api.database, Authority(tmp_path), lambda: api.now[0], made._channels)
+    with api.database.transaction() as tx:
+        api.now[0] = slices.get(tx, A).expires + 1
+    assert A in central._end_expired()
+    api.now[0] += 11
+    assert made.step() >= 1
+    (mail,) = [m for to, m in taken.mails if to == [email("user")] and f"slice {A}" in m["Subject"]]
+    assert mail["Subject"] == f"VINI: slice {A}: expire"
+    assert "It is over, and nothing of it is left." in mail.get_payload()
+    api.now[0] += 1e6
+    assert made.step() == 0
+
+
+def test_a_server_that_is_away_is_asked_again_for_days_and_given_up_then(api: Api, sink: tuple[Sink, int]) -> None:
     taken, port = sink
     made = notifier(api, port)
     happens(api, "expire")
@@ -146,15 +201,115 @@ def test_a_server_that_is_away_is_asked_again_and_given_up_some_day(api: Api, si
 
     taken.broken = True
     happens(api, "expire")
-    for tries in range(1, TRIES + 1):
-        api.now[0] += 11 if tries == 1 else pause(tries - 1)
+    began, tries = api.now[0], 0
+    api.now[0] += 11
+    while not (found := api("admin", "GET", "/events?what=notify").json()["items"]):
         made.step()
-    found = api("admin", "GET", "/events?what=notify").json()["items"]
+        tries += 1
+        api.now[0] += pause(tries)
+    assert OLD_S <= api.now[0] - began < OLD_S + 3 * LONGEST_S, "as long as mail servers try (RFC 5321, 4.5.4.1)"
     assert [(e["kind"], e["target"], e["result"]) for e in found] == [("mail", email("user"), "ViniError")]
-    assert "given up after 10 tries" in found[0]["detail"] and "451" in found[0]["detail"]
+    assert f"given up after {tries} tries" in found[0]["detail"] and "451" in found[0]["detail"]
     taken.broken = False
     api.now[0] += 1e6
     assert made.step() == 0 and len(taken.mails) == 1
+
+
+def test_an_address_that_is_wrong_is_given_up_at_once_and_no_other_waits_for_it(
+    api: Api, sink: tuple[Sink, int]
+) -> None:
+    taken, port = sink
+    made = notifier(api, port)
+    taken.unknown = "550 5.1.1 no such mailbox"
+    happens(api, "expire")
+    api.now[0] += 11
+    assert made.step() == 0
+    (found,) = api("admin", "GET", "/events?what=notify").json()["items"]
+    assert "given up after one try" in found["detail"] and "550 5.1.1 no such mailbox" in found["detail"]
+    taken.unknown = "550 5.7.1 relaying denied"
+    happens(api, "expire")
+    api.now[0] += 11
+    assert made.step() == 0
+    taken.unknown = ""
+    api.now[0] += pause(1)
+    assert made.step() == 1, "what the operator can mend is tried again"
+
+
+def test_a_wrong_password_is_told_and_nothing_is_lost(api: Api, sink: tuple[Sink, int]) -> None:
+    taken, port = sink
+    mail = Mail("127.0.0.1", "vini@central.example", port, "none", "vini", "wrong")
+    with pytest.raises(Unsent, match=r"does not let 'vini' in \(535 .*see the user and the password"):
+        mailing.send(mail, "ada@example.org", trial(0.0, ""), "")
+    made = notifier(api, port)
+    made._channels = Channels(mail)
+    for _ in range(5):
+        happens(api, "expire")
+    api.now[0] += 11
+    taken.asked = 0
+    assert made.step() == 0
+    assert taken.asked == 2, "by both methods; the others would fail as that one did"
+    made._channels = Channels(msgspec.structs.replace(mail, password="right"))
+    api.now[0] += FIRST_S
+    assert made.step() == 5 and len(taken.mails) == 5
+
+
+def test_a_server_that_says_good_bye_badly_has_taken_the_mail(api: Api, sink: tuple[Sink, int]) -> None:
+    taken, port = sink
+    made = notifier(api, port)
+    taken.farewell = "421 I am tired"
+    happens(api, "expire")
+    api.now[0] += 11
+    assert made.step() == 1
+    api.now[0] += 1e6
+    assert made.step() == 0 and len(taken.mails) == 1
+
+
+@pytest.mark.parametrize("security", ["starttls", "tls"])
+def test_a_server_without_the_tls_that_was_asked_for_gets_no_password(sink: tuple[Sink, int], security: Any) -> None:
+    taken, port = sink
+    mail = Mail("127.0.0.1", "vini@central.example", port, security, "vini", "right")
+    with pytest.raises(Unsent, match="--security"):
+        mailing.send(mail, "ada@example.org", trial(0.0, ""), "")
+    assert not taken.mails and not taken.asked
+
+
+@pytest.mark.parametrize("security", ["starttls", "tls"])
+def test_a_certificate_that_nobody_vouches_for_is_told_of(tmp_path: Path, security: Any) -> None:
+    served = Authority(tmp_path).serve(["127.0.0.1"])
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(served.certificate, served.key)
+    more = {"tls_context": context} if security == "starttls" else {"ssl_context": context}
+    taken = Sink()
+    made = AtAnyPort(taken, hostname="127.0.0.1", port=0, **more)
+    made.start()
+    try:
+        mail = Mail("127.0.0.1", "vini@central.example", made.port, security)
+        with pytest.raises(Unsent, match="certificate that this machine does not believe"):
+            mailing.send(mail, "ada@example.org", trial(0.0, ""), "")
+    finally:
+        made.stop()
+    assert not taken.mails
+
+
+def test_whatever_an_account_has_for_an_address_stops_no_other_mail(sink: tuple[Sink, int]) -> None:
+    taken, port = sink
+    mail = Mail("127.0.0.1", "vini@central.example", port, "none")
+    for odd in ("a,b", "a<b", 'a"b', "a;b", "a:b", "(a", "a..b", ".a", "ä", "[", "a\\", "=?utf-8?q?x?="):
+        with suppress(Unsent):
+            mailing.send(mail, f"{odd}@x.example", trial(0.0, ""), "")
+    assert all(len(to) == 1 for to, _ in taken.mails)
+
+
+def test_a_clock_that_was_wrong_for_a_while_holds_up_no_notice(api: Api, sink: tuple[Sink, int]) -> None:
+    taken, port = sink
+    made = notifier(api, port)
+    taken.broken = True
+    happens(api, "expire")
+    api.now[0] += 1e8
+    assert made.step() == 0
+    taken.broken = False
+    api.now[0] -= 1e8 - 60
+    assert made.step() == 1 and len(taken.mails) == 1
 
 
 def test_a_webhook_is_told_with_a_signature(api: Api, hook: Hook) -> None:
@@ -185,12 +340,72 @@ def test_what_a_webhook_does_not_take_is_told_again(api: Api, hook: Hook, status
     assert len(hook.told) == 2 and hook.told[0][1] == hook.told[1][1]
 
 
-def test_a_central_that_dies_while_it_sends_loses_nothing(api: Api, hook: Hook, another: Any) -> None:
+def test_one_that_answers_without_end_holds_up_nobody_for_long(
+    api: Api, hook: Hook, sink: tuple[Sink, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hooks, "_TIMEOUT_S", 0.5)
+    taken, port = sink
+    made = notifier(api, port, hook)
+    hook.slow.set()
+    for _ in range(5):
+        happens(api, "expire")
+    api.now[0] += 11
+    try:
+        assert made.step() == 5 and len(taken.mails) == 5, "mails do not wait for it"
+    finally:
+        hook.slow.clear()
+    assert len(hook.told) == 1, "the others of its own would wait as long"
+    api.now[0] += pause(1)
+    assert made.step() == 5
+
+
+def test_one_that_is_gone_takes_no_mails_place(
+    api: Api, hook: Hook, sink: tuple[Sink, int], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(store, "MOST", 3)
+    taken, port = sink
+    made = notifier(api, port, hook)
+    hook.status = 500
+    for _ in range(5):
+        happens(api, "path failed")
+    api.now[0] += 11
+    assert made.step() == 0
+    assert "2 notices were dropped" in caplog.text
+    with api.database.reading() as tx:
+        assert store.held(tx) == {Lane("webhook", made._channels.webhooks[0].url): store.Held(3, 1)}
+    happens(api, "expire")
+    api.now[0] += 11
+    assert made.step() == 1 and len(taken.mails) == 1
+
+
+def test_a_redirection_leads_nowhere(api: Api, hook: Hook) -> None:
+    made = notifier(api, hook=hook)
+    hook.status = 307
+    with pytest.raises(Unsent, match="redirection"):
+        hooks.post(made._channels.webhooks[0], trial(0.0, ""), 0.0)
+    assert len(hook.told) == 1
+
+
+def test_two_secrets_for_one_url_are_two_notices_and_no_more(api: Api, hook: Hook) -> None:
+    made = notifier(api, hook=hook)
+    first = made._channels.webhooks[0]
+    made._channels = Channels(None, (first, Webhook(first.url, "another")))
+    happens(api, "expire")
+    api.now[0] += 11
+    made.step()
+    assert len({headers["VINI-Signature"] for headers, _ in hook.told}) == len(hook.told) == 2
+
+
+def test_a_central_that_dies_while_it_sends_loses_nothing(
+    api: Api, hook: Hook, another: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = notifier(api, hook=hook)
     happens(api, "expire")
     api.now[0] += 11
-    made._tried = lambda _: False  # type: ignore[method-assign]  # it dies before it has sent
-    made.step()
+    with monkeypatch.context() as patch:
+        patch.setattr(hooks, "post", lambda *_: sys.exit())  # it dies before it has sent
+        with pytest.raises(SystemExit):
+            made.step()
     second = Notifier(another(), made._channels, lambda: api.now[0])
     assert second.step() == 0, "they are the other one's, as long as that may be alive"
     api.now[0] += 301
@@ -213,6 +428,72 @@ def test_an_operator_writes_it_into_the_settings(tmp_path: Path) -> None:
     found = settings.read(tmp_path)
     assert found.mail is not None and (found.mail.port, found.mail.security) == (587, "starttls")
     assert found.webhooks[0].what == ("path *",)
-    (tmp_path / "settings.json").write_text(block.replace("sender", "sendr"))
-    with pytest.raises(ViniError, match="mend the file"):
-        settings.read(tmp_path)
+    for right, wrong in [
+        ("sender", "sendr"), ('"user"', '"security": "TLS", "user"'), ("https://chat", "chat"), ("vini@", "vini"),
+    ]:  # fmt: skip
+        (tmp_path / "settings.json").write_text(block.replace(right, wrong))
+        with pytest.raises(ViniError, match="mend the file"):
+            settings.read(tmp_path)
+
+
+# --- from the command line -----------------------------------------------------------------------
+
+
+def central(directory: Path, *words: str, code: int = 0, typed: str = "") -> str:
+    """`vini central` with these words."""
+    done = CliRunner().invoke(vini, ["central", *words[:2], "--dir", str(directory), *words[2:]], input=typed)
+    said = done.output if isinstance(done.exception, SystemExit | None) else str(done.exception)
+    assert (done.exit_code == 0) == (code == 0), said
+    return said
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Path:
+    """Where a central is."""
+    done = CliRunner().invoke(
+        vini, ["central", "init", "--dir", str(tmp_path / "c"), "--name", "central.example", "--admin", "ada@x.example"]
+    )
+    assert done.exit_code == 0, done.output
+    return tmp_path / "c"
+
+
+def test_an_operator_sets_a_mail_server_and_sees_that_it_works(made: Path, sink: tuple[Sink, int]) -> None:
+    taken, port = sink
+    assert "`vini central mail set` names a server" in central(made, "mail")
+    assert "No mail server is set" in central(made, "mail", "test", "ada@x.example", code=1)
+    server = ("mail", "set", "--server", "127.0.0.1", "--port", str(port), "--security", "none")
+    named = (*server, "--sender", "vini@x.example", "--user", "vini", "--password-file", "-")
+    assert "can't be set so" in central(made, *server, "--sender", "nobody", code=1)
+    assert "None waits" not in central(made, "mail"), "nothing was changed"
+    central(made, *named, typed="wrong\n")
+    assert "see the user and the password" in central(made, "mail", "test", "ada@x.example", code=1)
+    central(made, *named, typed="right\n")
+    assert "has taken a mail for ada@x.example" in central(made, "mail", "test", "ada@x.example")
+    ((to, mail),) = taken.mails
+    assert to == ["ada@x.example"] and mail["Subject"] == "VINI: test" and "This is a test" in mail.get_payload()
+    assert "looks like ada@example.org" in central(made, "mail", "test", "ada", code=1)
+    said = central(made, "mail")
+    assert f"127.0.0.1:{port} (none) as vini" in said and "None waits." in said and "right" not in said
+    assert "right" not in central(made, "mail", "--json")
+    assert settings.read(made).mail.password == "right"  # type: ignore[union-attr]
+    assert oct((made / "settings.json").stat().st_mode)[-3:] == "600"
+    central(made, "mail", "off")
+    assert settings.read(made).mail is None
+
+
+def test_an_operator_adds_a_webhook_and_sees_that_it_works(made: Path, hook: Hook) -> None:
+    url = f"http://127.0.0.1:{hook.server_port}/x"
+    add = ("webhook", "add", url, "--secret-file", "-", "--what", "path *")
+    assert "can't be set so" in central(made, *add, code=1, typed="\n"), "one without a secret"
+    central(made, *add, typed=f"{SECRET}\n")
+    assert "has taken it" in central(made, "webhook", "test", url)
+    ((headers, body),) = hook.told
+    assert json.loads(body)["what"] == "test" and headers["VINI-Event"] == "0"
+    hook.status = 500
+    assert f"{url} answers with 500." in central(made, "webhook", "test", url, code=1)
+    assert re.search(rf"{url} +path \* +0 +0", central(made, "webhook"))
+    central(made, *add, typed="another\n")
+    assert [h.secret for h in settings.read(made).webhooks] == ["another"], "in place of the one before"
+    assert "there are: " + url in central(made, "webhook", "delete", "http://x.example", code=1)
+    central(made, "webhook", "delete", url)
+    assert settings.read(made).webhooks == ()

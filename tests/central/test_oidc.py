@@ -23,10 +23,11 @@ from testbed_api import Api, email, populated
 
 from vini.central import issuer as issuers
 from vini.central.issuer import Issuer
-from vini.cli import vini
+from vini.cli import account, vini
 from vini.model import Denied, ViniError
 from vini.rules import Invalid
 from vini.rules.oidc import Oidc, check, is_safe
+from vini.rules.wishes import BegunLogin, Secret
 from vini.store import events, logins, persons
 from vini.store.database import Database
 
@@ -293,6 +294,26 @@ def test_an_issuer_is_spoken_to_in_secret(tmp_path: Path) -> None:
         check(Oidc("https://login.example", ""))
     with pytest.raises(ViniError, match="can't be read from .*No such file"):
         issuers.read(Oidc("https://login.example", CLIENT, str(tmp_path / "none")))
+
+
+def test_a_login_outlives_a_central_that_is_away_for_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[Any] = [ViniError("The central does not answer."), Secret("", 0.0), Secret("it", 1.0), Denied("No.")]
+
+    class Stranger:
+        def call(self, _: str, path: str, *__: object) -> Any:
+            if path == "/oidc/logins":
+                return BegunLogin("l", "WDJB-MJHT", "https://login.example/go", "", 0.0, 0.0)
+            if isinstance(answer := said.pop(0), Exception):
+                raise answer
+            return answer
+
+    assert account._confirmed(Stranger()) == "it"  # type: ignore[arg-type]
+    with pytest.raises(Denied):
+        account._confirmed(Stranger())  # type: ignore[arg-type]
+    said.append(ViniError("It is away for good."))
+    monkeypatch.setattr(account, "_LONGEST_S", -1.0)
+    with pytest.raises(ViniError, match="for good"):
+        account._confirmed(Stranger())  # type: ignore[arg-type]
 
 
 def test_the_whole_way_from_the_command_line(fake: FakeIssuer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, get_args
@@ -71,6 +72,28 @@ def test_whose_beat_stands_still_is_dead_whatever_clocks_say(both, database: Dat
     one._look(frozenset())
     with database.reading() as tx:
         assert [row.id for row in centrals.others(tx, "")] == [one._me.id]
+
+
+def test_what_a_killed_central_left_is_not_asked_when_it_lives_again(
+    both, database: Database, tmp_path: Path, monkeypatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    one, other = both
+    now = [time.monotonic()]
+    monkeypatch.setattr(peers, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    again = Peers(FakeHub(), database, "https://other.example", Authority(tmp_path / "ca").pem)  # type: ignore[arg-type]
+    again._look(frozenset())
+    assert again._holder("n2") is None, "itself, of the life before: the secret is another one now"
+    assert again._holder("n1") is not None
+    one._look(frozenset({"n1"}))
+    now[0] += peers._BEAT_S + 0.1
+    again._look(frozenset({"n2"}))
+    one._look(frozenset({"n1"}))
+    holder = one._holder("n2")
+    assert holder and holder.secret == again._me.secret != other._me.secret
+    assert not caplog.records
+    other._look(frozenset({"n2"}))  # it is not dead: somebody gave both the same address
+    again._look(frozenset())
+    assert "as `internal` in its settings.json" in caplog.text
 
 
 def test_only_who_knows_the_secret_is_answered(both: tuple[Peers, Peers]) -> None:

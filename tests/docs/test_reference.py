@@ -7,6 +7,7 @@ import itertools
 import pkgutil
 import re
 import shlex
+import shutil
 import subprocess
 from collections.abc import Iterator
 from functools import cache
@@ -295,3 +296,17 @@ def test_the_readme_names_protocols_and_files_that_there_are() -> None:
     assert "Apache License" in (ROOT / "LICENSE").read_text()
     for example in re.findall(r"examples/[\w-]+\.yaml", README):
         assert (ROOT / example).is_file(), example
+
+
+# --- units --------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze (`apt-get install systemd`)")
+def test_every_printed_unit_is_understood_by_systemd(tmp_path: Path) -> None:
+    units = [b.text for page in pages() for b in blocks(page) if b.language == "ini" and "[Unit]" in b.text]
+    assert units
+    for number, text in enumerate(units):
+        unit = tmp_path / f"printed{number}.service"
+        unit.write_text(re.sub(r"^ExecStart=\S+", "ExecStart=/bin/true", text, flags=re.MULTILINE))
+        done = subprocess.run(["systemd-analyze", "--man=no", "verify", unit], capture_output=True, text=True)
+        assert [line for line in done.stderr.splitlines() if unit.name in line] == []

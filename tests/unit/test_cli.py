@@ -486,9 +486,9 @@ def test_who_logs_in_where_nobody_listens_is_asked_whether_a_central_runs_there(
 
 def test_without_a_terminal_the_password_is_the_line_that_comes(monkeypatch):
     monkeypatch.setattr("sys.stdin", io.StringIO("s3cret\n"))
-    assert account._asked_for_password() == "s3cret"
+    assert account.asked_for_password() == "s3cret"
     with pytest.raises(click.UsageError, match="give VINI_PASSWORD"):
-        account._asked_for_password()
+        account.asked_for_password()
 
 
 def test_on_a_testbed_a_slice_whose_name_has_no_site_is_told_how_to_be_made():

@@ -182,5 +182,5 @@ def _is_news(told: bus.Offset, now: bus.Offset) -> bool:
 
 def away(node: str, heard: float | None, now: float, why: str = "") -> bus.NodeAway:
     """The error for who asks for a node that is not connected; `heard`: when it was."""
-    last = f"last heard {now - heard:.0f} s ago" if heard else "not heard since the central started"
+    last = f"last heard {now - heard:.0f} s ago" if heard else "not heard since this central started"
     return bus.NodeAway(f"Node {node} is not connected ({last}).{f' {why}' if why else ''}")

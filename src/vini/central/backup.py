@@ -142,7 +142,7 @@ def _load(settings: Settings, directory: Path, members: dict[str, bytes], file: 
     with tempfile.NamedTemporaryFile() as dump:
         dump.write(members[name])
         dump.flush()
-        _program("pg_restore", "--exit-on-error", "--no-owner", f"--dbname={_libpq(url)}", dump.name)
+        _program("pg_restore", "--single-transaction", "--no-owner", f"--dbname={_libpq(url)}", dump.name)
 
 
 def _leap(url: str) -> None:

@@ -32,7 +32,7 @@ from vini.model import Value, ViniError
 log = logging.getLogger("vini.central")
 _EARLIER = timedelta(hours=1)  # clocks of machines that join may be a little behind
 _AUTHORITY, _SERVER, _RENEWED = timedelta(days=3650), timedelta(days=365), timedelta(days=30)
-_LOOK_S = 3600.0  # between looks whether the server's certificate is to be made anew
+_LOOK_S = 60.0  # between looks whether the server's certificate is to be made anew: also when the clock was set
 
 
 class Served(Value, frozen=True):
@@ -79,12 +79,26 @@ class Authority:
         """SHA-256 of the certificate, in hexadecimal digits."""
         return fingerprint(self.pem)
 
+    def check(self) -> None:
+        """Raises ViniError where nobody would believe it, by the clock."""
+        begins, ends = self._certificate.not_valid_before_utc, self._certificate.not_valid_after_utc
+        now = _moment(self._clock())
+        if not begins <= now <= ends:
+            raise ViniError(
+                f"The central's authority in {self._directory} is good from {begins:%Y-%m-%d %H:%M} to "
+                f"{ends:%Y-%m-%d %H:%M} UTC, and this machine's clock shows {now:%Y-%m-%d %H:%M}, so no node would "
+                "believe it; set the clock (`timedatectl`), and start the central again."
+            )
+
     def serve(self, names: Sequence[str]) -> Served:
         """The server's certificate for these names and addresses, made (anew) where that is needed."""
-        served = Served(self._directory / "server.pem", self._directory / "server.key")
-        if not self._is_good(served, names):
-            self._issue(served, names)
-        return served
+        if not self._is_good(self._served, names):
+            self._issue(self._served, names)
+        return self._served
+
+    @property
+    def _served(self) -> Served:
+        return Served(self._directory / "server.pem", self._directory / "server.key")
 
     def _is_good(self, served: Served, names: Sequence[str]) -> bool:
         try:
@@ -116,16 +130,21 @@ class Authority:
         """Have a server that runs, and `also` another, use a new certificate in time; until cancelled."""
         while True:
             await asyncio.sleep(_LOOK_S)
-            self.renew(context, names)
-            also()
+            if self.renew(context, names):
+                also()
 
-    def renew(self, context: ssl.SSLContext, names: Sequence[str]) -> None:
-        """One look: connections that begin from now on see a certificate that is good."""
+    def renew(self, context: ssl.SSLContext, names: Sequence[str]) -> bool:
+        """One look: connections that begin from now on see a certificate that is good; whether it is a new one."""
+        if self._is_good(self._served, names):
+            return False
         try:
             served = self.serve(names)
             context.load_cert_chain(served.certificate, served.key)
         except (OSError, ViniError) as e:
             log.warning("The server's certificate can't be made anew: %s", e)
+            return False
+        log.info("The server's certificate was made anew.")
+        return True
 
 
 def fingerprint(pem: str) -> str:

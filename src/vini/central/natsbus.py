@@ -151,7 +151,7 @@ class NatsBus(Asking):
             try:
                 await self._connected()
             except (OSError, TimeoutError, ViniError) as e:
-                self._tell(f"The engine {self._url} can't be used: {e or 'it does not answer'}")
+                self._tell(f"The engine {self._url} can't be used: {_why(e)}")
             waits = self._rhythm.first if time.monotonic() - started > 10 else min(2 * waits, 4.0)
             await asyncio.sleep(waits)
 
@@ -412,3 +412,19 @@ class _Counts(msgspec.Struct):
 
 class _Left(msgspec.Struct):
     client: _Client
+
+
+def _why(error: Exception) -> str:
+    """For who can mend it."""
+    match error:
+        case ssl.SSLCertVerificationError():
+            return (
+                f"its certificate is none of this central's authority, or not for this name ({error.verify_message}); "
+                "run nats-server by the engine/nats-server.conf that `vini central init` wrote, with ca/server.pem."
+            )
+        case ConnectionRefusedError():
+            return "nobody listens there; is nats-server running?"
+        case TimeoutError():
+            return "it does not answer; is that its address, and is no firewall in between?"
+        case _:
+            return str(error) or type(error).__name__

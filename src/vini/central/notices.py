@@ -5,28 +5,23 @@ What waits is in the database, so a central that dies, or a server that is away,
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import smtplib
-import ssl
 import time
 from collections.abc import Callable, Iterator
-from email.message import EmailMessage
-from email.utils import formatdate
 
-import httpx
-import msgspec
-
+from vini.central import hooks, mailing
+from vini.central.mailing import Unsent
 from vini.model import Value
 from vini.rules import notices as rules
 from vini.rules.nouns import Event
 from vini.store import events
 from vini.store import notices as store
 from vini.store.database import Database, Tx
+from vini.store.notices import Lane
 
 log = logging.getLogger("vini.central")
-_TIMEOUT_S = 10.0
 _CLAIM_S = 300.0  # whoever claimed some has sent them by then, or has died
+_ROUND_S = 100.0  # and begins no other one after that
 
 
 class Channels(Value, frozen=True):
@@ -36,9 +31,10 @@ class Channels(Value, frozen=True):
     webhooks: tuple[rules.Webhook, ...] = ()
     url: str = ""  # the central's, for mails
 
-
-class Unsent(Exception):
-    """It could not be delivered, and why."""
+    @property
+    def lanes(self) -> list[Lane]:
+        """One for all mails, one for each webhook: what is stuck in one holds up no other."""
+        return [Lane("mail")] * bool(self.mail) + [Lane("webhook", url) for url in {h.url: h for h in self.webhooks}]
 
 
 class Notifier:
@@ -49,101 +45,79 @@ class Notifier:
 
     def step(self) -> int:
         """Queue what is new, and send what is due; how many were sent.  Waits for servers, so call it in a thread."""
-        if self._channels.mail is None and not self._channels.webhooks:
+        if not self._channels.lanes:
             return 0
-        now = self._clock()
         with self._database.transaction() as tx:
-            store.queue(tx, now, lambda event: list(self._addresses(tx, event)))
-            waiting = store.claim(tx, now, now + _CLAIM_S)
-        return sum(self._tried(notice) for notice in waiting)
+            lost = store.queue(tx, self._clock(), lambda event: list(self._addresses(tx, event)))
+        for lane, number in lost.items():
+            log.warning("%d notices were dropped: %d others wait for %s already", number, store.MOST, lane)
+        return sum(self._round(lane) for lane in self._channels.lanes)
+
+    def last_words(self, tx: Tx, number: int, what: str, members: list[str]) -> None:
+        """Have those told of that event who were members of the slice, which is no more when others are told of it."""
+        mail = self._channels.mail
+        if mail is not None and rules.is_chosen(what, mail.what):
+            store.add(tx, [(number, "mail", email) for email in members], self._clock())
 
     def _addresses(self, tx: Tx, event: Event) -> Iterator[tuple[str, str]]:
         mail = self._channels.mail
         if mail is not None and event.kind == "slice" and rules.concerns(event, mail.what):
             yield from (("mail", email) for email in store.members(tx, event.target))
-        for hook in self._channels.webhooks:
-            if rules.concerns(event, hook.what):
-                yield "webhook", hook.url
+        yield from (("webhook", url) for url in {h.url: h for h in self._hooks(event)})
 
-    def _tried(self, notice: store.Waiting) -> bool:
-        try:
-            if notice.event is not None:
-                self._send(notice, notice.event)
-        except Unsent as e:
-            self._failed(notice, str(e))
-            return False
+    def _hooks(self, event: Event) -> list[rules.Webhook]:
+        return [hook for hook in self._channels.webhooks if rules.concerns(event, hook.what)]
+
+    def _round(self, lane: Lane) -> int:
+        """One after another, until one fails for a reason that the others would fail for too; how many were sent."""
+        now, began = self._clock(), time.monotonic()
+        with self._database.transaction() as tx:
+            waiting = store.claim(tx, lane, now, now + _CLAIM_S, now + _CLAIM_S + rules.LONGEST_S)
+        sent = 0
+        for place, notice in enumerate(waiting):
+            try:
+                self._send(notice)
+                sent += 1
+            except Unsent as e:
+                self._failed(notice, e)
+                if not e.alone:
+                    self._put_back(waiting[place + 1 :], rules.FIRST_S)
+                    break
+            if time.monotonic() - began > _ROUND_S:
+                self._put_back(waiting[place + 1 :], 0.0)
+                break
+        return sent
+
+    def _send(self, notice: store.Waiting) -> None:
+        """Raises Unsent."""
+        if notice.event is not None:
+            self._tell(notice.channel, notice.address, notice.event)
         with self._database.transaction() as tx:
             store.done(tx, notice.id)
-        return True
 
-    def _failed(self, notice: store.Waiting, why: str) -> None:
+    def _tell(self, channel: str, address: str, event: Event) -> None:
+        if channel == "mail" and self._channels.mail is not None:
+            mailing.send(self._channels.mail, address, event, self._channels.url)
+        for hook in self._hooks(event) if channel == "webhook" else ():
+            if hook.url == address:
+                hooks.post(hook, event, self._clock())
+
+    def _put_back(self, untried: list[store.Waiting], wait_s: float) -> None:
+        if untried:
+            with self._database.transaction() as tx:
+                store.put_back(tx, [notice.id for notice in untried], self._clock() + wait_s)
+
+    def _failed(self, notice: store.Waiting, error: Unsent) -> None:
         now = self._clock()
-        log.warning("%s to %s was not delivered (try %d): %s", notice.channel, notice.address, notice.tries, why)
+        log.warning("%s to %s was not delivered (try %d): %s", notice.channel, notice.address, notice.tries, error)
+        age = now - notice.event.at if notice.event else 0.0
         with self._database.transaction() as tx:
-            if notice.tries < rules.TRIES:
+            if not (error.for_good or rules.is_hopeless(notice.tries, age)):
                 store.again(tx, notice.id, now + rules.pause(notice.tries))
                 return
             store.done(tx, notice.id)
+            tried = f"{notice.tries} tries" if notice.tries > 1 else "one try"
             events.add(
                 tx, at=now, who="central", what="notify", kind=notice.channel, target=notice.address,
-                result="ViniError", detail=f"given up after {notice.tries} tries: {why}",
+                result="ViniError", detail=f"given up after {tried}: {error}",
             )  # fmt: skip
-
-    def _send(self, notice: store.Waiting, event: Event) -> None:
-        if notice.channel == "mail" and self._channels.mail is not None:
-            send_mail(self._channels.mail, notice.address, event, self._channels.url, self._clock())
-        for hook in self._channels.webhooks:
-            if notice.channel == "webhook" and hook.url == notice.address:
-                post(hook, event, self._clock())
-
-
-def send_mail(mail: rules.Mail, to: str, event: Event, url: str, now: float) -> None:
-    """Raises Unsent."""
-    try:
-        with _connected(mail) as server:
-            if mail.user:
-                server.login(mail.user, mail.password)
-            server.send_message(_message(mail, to, event, url, now), to_addrs=[to])
-    except (OSError, smtplib.SMTPException, ValueError) as e:
-        raise Unsent(f"{mail.server}:{mail.port}: {e or type(e).__name__}") from e
-
-
-def _connected(mail: rules.Mail) -> smtplib.SMTP:
-    context = ssl.create_default_context()
-    if mail.security == "tls":
-        return smtplib.SMTP_SSL(mail.server, mail.port, timeout=_TIMEOUT_S, context=context)
-    server = smtplib.SMTP(mail.server, mail.port, timeout=_TIMEOUT_S)
-    try:
-        if mail.security != "none":
-            server.starttls(context=context)
-    except BaseException:
-        server.close()
-        raise
-    return server
-
-
-def _message(mail: rules.Mail, to: str, event: Event, url: str, now: float) -> EmailMessage:
-    made = EmailMessage()
-    subject, body = rules.text(event, url)
-    made["From"], made["To"], made["Subject"], made["Date"] = mail.sender, to, subject, formatdate(now)
-    which = hashlib.sha256(f"{url} {event.id} {to}".encode()).hexdigest()[:32]
-    made["Message-ID"] = f"<{which}@{mail.sender.rpartition('@')[2]}>"  # the same when it is sent again
-    made["Auto-Submitted"] = "auto-generated"  # RFC 3834: nobody on holiday answers
-    made.set_content(body)
-    return made
-
-
-def post(hook: rules.Webhook, event: Event, now: float) -> None:
-    """Raises Unsent unless the other side says 2xx."""
-    body = msgspec.json.encode(event)
-    headers = {
-        "Content-Type": "application/json",
-        "VINI-Event": f"{event.id}",
-        "VINI-Signature": rules.signature(hook.secret, body, int(now)),
-    }
-    try:
-        answer = httpx.post(hook.url, content=body, headers=headers, timeout=_TIMEOUT_S, follow_redirects=False)
-    except (httpx.HTTPError, httpx.InvalidURL) as e:
-        raise Unsent(f"{e or type(e).__name__}") from e
-    if not answer.is_success:
-        raise Unsent(f"it answered {answer.status_code}")

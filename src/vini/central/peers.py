@@ -171,13 +171,24 @@ class Peers:
         with self._database.looking() as tx:
             rows = centrals.others(tx, self._me.id)
         for row in rows:
-            if self._seen.get(row.id, (-1, 0.0))[0] != row.beat:
+            before = self._seen.get(row.id)
+            if before is None or before[0] != row.beat:
                 self._seen[row.id] = (row.beat, now)
+            if before and before[0] != row.beat and row.url == self._me.url:
+                log.warning(
+                    "another central on this database says that it is %s, as this one does, so neither asks the "
+                    "other's nodes; give each an address of its own, as `internal` in its settings.json", row.url
+                )  # fmt: skip
         quiet = {row.id: now - self._seen[row.id][1] for row in rows}
         self._seen = {i: seen for i, seen in self._seen.items() if i in quiet}
-        self._others = [row for row in rows if quiet[row.id] < _DEAD_S]
+        self._others = self._alive([row for row in rows if quiet[row.id] < _DEAD_S])
         if gone := [i for i, seconds in quiet.items() if seconds > _GONE_S]:
             self._withdraw(gone)
+
+    def _alive(self, rows: list[CentralRow]) -> list[CentralRow]:
+        """Without what is left of those that were killed just now, and answer by the same URL in another life."""
+        newest = {row.url: row for row in sorted(rows, key=lambda row: self._seen[row.id][1])}
+        return [row for url, row in newest.items() if url != self._me.url]
 
     def _withdraw(self, ids: Collection[str]) -> None:
         with self._database.transaction() as tx:
@@ -234,7 +245,8 @@ def _credentials(peer: CentralRow) -> dict[str, str]:
 
 
 def _away(node: str, peer: CentralRow, error: Exception) -> bus.NodeAway:
-    why = str(error) or type(error).__name__
+    status = getattr(getattr(error, "response", None), "status_code", None)  # of both libraries' errors
+    why = f"it answers with {status}" if status else str(error) or type(error).__name__
     return bus.NodeAway(f"Node {node} is connected to the central {peer.url}, which does not answer this one ({why}).")
 
 

@@ -38,6 +38,7 @@ from vini.central.sockets import Sockets
 from vini.central.testbed import Testbed
 from vini.model import Value, ViniError
 from vini.plugins.tunnels import TunnelKind
+from vini.rules.doubt import doubt
 from vini.rules.nouns import NodeSaid
 from vini.rules.strangers import TUNNELS
 from vini.store import (
@@ -49,6 +50,7 @@ from vini.store import (
     idempotency,
     logins,
     nodes,
+    notices,
     reminders,
     slices,
     specs,
@@ -90,6 +92,7 @@ class Central:
         rhythm: Rhythm | None = None,
     ):  # fmt: skip
         self._database, self._clock = database, clock
+        self._doubt = ""  # why the clock was not believed last
         self._accounted = 0  # the day on which what is too old was forgotten last
         self._notifier = Notifier(database, channels or Channels(), clock)
         self._desk = StoredDesk(database, clock)
@@ -142,6 +145,8 @@ class Central:
                 await work()
             except ViniError as e:
                 log.warning("%s", e)
+            except Exception:  # the log has its traceback each time; all else goes on
+                log.exception("a mistake in VINI keeps the central from doing what it does every %g s", every_s)
             await asyncio.sleep(every_s)
 
     async def _follow(self) -> None:
@@ -197,13 +202,19 @@ class Central:
             self.hub.wake(self.hub.connected())
 
     def _end_expired(self) -> list[str]:
-        """Slices whose time is over end; their nodes did that by themselves already, or do it now."""
+        """Slices whose time is over end; their nodes did that by themselves already, or do it now.  Not by a clock that
+        can't be right: what ends or is forgotten here is gone."""
         now = self._clock()
         with self._database.transaction() as tx:
-            over = slices.locked(tx, slices.expired(tx, now))
+            if self._doubts(tx, now):
+                return []
+            locked = slices.locked(tx, slices.expired(tx, now))
+            over = sorted({*slices.expired(tx, now)} & {*locked})  # one may have been renewed before it was ours
             for name in over:
+                members = notices.members(tx, name)
                 slices.delete(tx, name)
-                events.add(tx, at=now, who="central", what="expire", kind="slice", target=name)
+                number = events.add(tx, at=now, who="central", what="expire", kind="slice", target=name)
+                self._notifier.last_words(tx, number, "expire", members)
             guests.expire(tx, now)
             reminders.remind(tx, now)
             tokens.forget(tx, now - _KEEP_S)
@@ -215,6 +226,14 @@ class Central:
         self._accounted = int(now) // DAY_S
         return over
 
+    def _doubts(self, tx: Tx, now: float) -> bool:
+        before, self._doubt = self._doubt, doubt(nodes.heard_of(tx), now)
+        if self._doubt and not before:
+            log.warning("No slice is ended, and nothing forgotten: %s.", self._doubt)
+        if before and not self._doubt:
+            log.warning("The clock can be right again: slices are ended, and what is old is forgotten.")
+        return bool(self._doubt)
+
 
 def run(directory: Path, listen: str, say: Callable[[str], None]) -> None:
     """Serve until told to stop (SIGTERM, Ctrl-C)."""
@@ -224,6 +243,7 @@ def run(directory: Path, listen: str, say: Callable[[str], None]) -> None:
     database = Database(settings.database_url(directory))
     database.migrate()
     authority = Authority(directory / "ca")
+    authority.check()
     served = authority.serve(settings.names)
     central, server = _made(directory, settings, database, authority, listen)
     config = uvicorn.Config(

@@ -13,6 +13,7 @@ import msgspec
 from vini import durable
 from vini.model import Conflict, NotFound, Value, ViniError
 from vini.plugins.tunnels import TunnelKind
+from vini.rules.errors import Invalid
 from vini.rules.notices import Mail, Webhook
 from vini.rules.oidc import Oidc
 
@@ -88,6 +89,15 @@ def renamed(settings: Settings, names: tuple[str, ...]) -> Settings:
             )
     parts = urlsplit(settings.internal)
     return msgspec.structs.replace(settings, names=names, internal=settings.internal if parts.hostname in names else "")
+
+
+def checked(settings: Settings) -> Settings:
+    """The same, where `read` would take it.  Raises Invalid where not: so nothing is written that no central starts
+    with."""
+    try:
+        return msgspec.json.decode(_text(settings), type=Settings)
+    except msgspec.DecodeError as e:
+        raise Invalid(f"The central can't be set so ({e}); nothing was changed.") from e
 
 
 def change(directory: Path, settings: Settings) -> None:

@@ -19,6 +19,8 @@ from vini.model import Denied, ViniError
 if TYPE_CHECKING:
     from vini.client.remote import RemoteClient
 
+_LONGEST_S = 1800.0  # that a login through an issuer may take
+
 
 def remote() -> RemoteClient:
     """The central that this user has logged in to.  Raises Denied where there is none."""
@@ -69,7 +71,7 @@ def login_command(url: str, email: str | None, fingerprint: str, token: str, oid
         token = _confirmed(_client(Login(url, "", "", ca)))
     if not token:
         email = email or click.prompt("E-mail", err=True)
-        password = os.environ.get("VINI_PASSWORD") or _asked_for_password()
+        password = os.environ.get("VINI_PASSWORD") or asked_for_password()
         stranger = _client(Login(url, "", "", ca))
         token = stranger.call("POST", "/sessions", Secret, {"email": email, "password": password}).secret
     me = _client(Login(url, "", token, ca)).call("GET", "/me", Person)
@@ -77,7 +79,7 @@ def login_command(url: str, email: str | None, fingerprint: str, token: str, oid
     line(f"You are {me.email} at {url}; commands go there until `{called('vini logout')}`.")
 
 
-def _asked_for_password() -> str:
+def asked_for_password() -> str:
     """Of a person, or the line that another program writes to us."""
     if sys.stdin.isatty():
         return str(click.prompt("Password", hide_input=True, err=True))
@@ -96,10 +98,18 @@ def _confirmed(stranger: RemoteClient) -> str:
     click.echo(f"Open {begun.page} in any browser, and type the code {begun.user_code}", err=True)
     if begun.page_with_code:
         click.echo(f"(or open {begun.page_with_code})", err=True)
+    until = time.monotonic() + _LONGEST_S
     while True:
         time.sleep(begun.every_s)
-        if secret := stranger.call("POST", "/oidc/sessions", Secret, {"login": begun.login}).secret:
-            return secret
+        try:
+            if secret := stranger.call("POST", "/oidc/sessions", Secret, {"login": begun.login}).secret:
+                return secret
+        except Denied:  # also where it has expired, or is none any more
+            raise
+        except ViniError as e:  # the central, or the issuer, is away for a while: the code is good all the same
+            if time.monotonic() > until:
+                raise
+            note(f"note: {e}")
 
 
 @click.command("logout")

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from vini.cli.at import at, directory_option
+from vini.cli.notices import mail_command, webhook_command
 from vini.cli.out import called, json_option, line, note
 from vini.cli.verdict import head_option, parsed_head, show_verdict
 from vini.model import Denied, ViniError
@@ -20,12 +22,6 @@ if TYPE_CHECKING:
     from vini.central.settings import Settings
     from vini.plugins.tunnels import TunnelKind
     from vini.rules.oidc import Oidc
-
-_DIRECTORY = "/var/lib/vini-central"
-directory_option = click.option(
-    "--dir", "directory", type=click.Path(path_type=Path), default=_DIRECTORY, show_default=True,
-    help="Where it keeps its settings, its certificates and, without --database, its data.",
-)  # fmt: skip
 
 
 @click.group("central")
@@ -38,6 +34,10 @@ def central_command() -> None:
     vini central init --name central.example --admin ada@example.org
     vini central run
     """
+
+
+central_command.add_command(mail_command)
+central_command.add_command(webhook_command)
 
 
 @central_command.command("init")
@@ -115,7 +115,7 @@ def _init(
     line(f"The central {wanted.url} is made in {directory}.")
     line(f"Administrator: {admin}, password: {password}")
     line("The password is shown once. Next:")
-    line(called(f"  vini central run{_dir(directory)}"))
+    line(called(f"  vini central run{at(directory)}"))
     line(called(f"  vini login {wanted.url} --email {admin} --fingerprint {authority.fingerprint}"))
     line(called(f"  vini node token --site {site}"))
 
@@ -146,10 +146,6 @@ def _issuer(url: str, client: str, secret_file: str, newcomers: str) -> Oidc | N
     return oidc
 
 
-def _dir(directory: Path) -> str:
-    return "" if str(directory) == _DIRECTORY else f" --dir {directory}"
-
-
 def _check_engine(urls: str) -> None:
     for url in urls.split(",") if urls else ():
         if re.fullmatch(r"tls://[^\s/]+:\d+", url):
@@ -162,7 +158,7 @@ def _check_new(directory: Path) -> None:
 
     if (directory / "settings.json").exists():
         raise Conflict(
-            f"There is a central in {directory} already; `vini central run{_dir(directory)}` starts it. "
+            f"There is a central in {directory} already; `vini central run{at(directory)}` starts it. "
             "Another --dir makes another one."
         )
 
@@ -207,10 +203,14 @@ def _run(directory: Path, listen: str) -> None:
     """Run it, until Ctrl-C or SIGTERM.  Slices run on while it is away."""
     import logging
 
+    from vini.central.repeats import Repeats
     from vini.central.run import run
 
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    shown = logging.StreamHandler(sys.stderr)
+    shown.addFilter(Repeats())
+    logging.basicConfig(level=logging.INFO, handlers=[shown], format="%(asctime)s %(levelname)s %(message)s")
+    for talkative in ("alembic", "httpx"):  # a webhook's URL may be a secret
+        logging.getLogger(talkative).setLevel(logging.WARNING)
     with suppress(KeyboardInterrupt):  # how it is told to end
         run(directory, listen, note)
     note("The central has ended; slices run on.")
@@ -264,8 +264,7 @@ def _rename(directory: Path, names: tuple[str, ...]) -> None:
 
 
 def _say_next(directory: Path, settings: Settings, moved: bool) -> None:
-    where = "" if str(directory) == _DIRECTORY else f" --dir {directory}"
-    line(called(f"Next: vini central run{where}"))
+    line(called(f"Next: vini central run{at(directory)}"))
     if moved:
         line(called(f"Then, on each node: sudo vini node follow {settings.url}; and people: vini login {settings.url}"))
 

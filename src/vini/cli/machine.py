@@ -17,7 +17,7 @@ from vini import bus
 from vini.cli.out import called, dump, json_option, line, note, table
 from vini.client import Client
 from vini.model import Denied, ViniError
-from vini.node import probe, service
+from vini.node import identity, probe, service
 
 
 @click.command("doctor", short_help="What this machine can do, and how to add what is missing.")
@@ -80,8 +80,12 @@ def _status() -> None:
         line(called("No agent runs; `vini agent start` starts one, and so does the next command that needs it."))
         raise click.exceptions.Exit(1) from None
     assert isinstance(reply, bus.Greeting)
-    slices = ", ".join(f"{s} (generation {g})" for s, g in reply.generations.items()) or "no slice"
+    of_its_own = " of this machine's own" if reply.uplink else ""
+    slices = ", ".join(f"{s} (generation {g})" for s, g in reply.generations.items()) or f"no slice{of_its_own}"
     line(f"The agent runs as process {reply.pid}, version {reply.version}; it watches over {slices}.")
+    if reply.uplink:
+        held = sum(1 for _ in (identity.directory(client.place.state) / "ledger").glob("*.json"))
+        line(f"Of its testbed it has {held} slice{'' if held == 1 else 's'}; {reply.uplink}")
     line(f"Its log: {client.place.state / 'agent.log'}")
     for sentence in reply.failing:
         line(sentence)

@@ -5,43 +5,61 @@ from __future__ import annotations
 import hashlib
 import hmac
 from fnmatch import fnmatchcase
+from typing import Annotated, Literal
+
+from msgspec import Meta
 
 from vini.model import Value
 from vini.rules.nouns import Event
+from vini.rules.words import Email
 
 CHOSEN = ("remind of the end", "expire", "stay", "slowed", "path failed", "path back")  # where nobody chose
-TRIES = 10
+MAILED = CHOSEN[:4]  # likewise, by mail
 FIRST_S, LONGEST_S = 30.0, 6 * 3600.0  # before what failed is tried again; each time twice as long
+TRIES, OLD_S = 10, 5 * 86400.0  # what was tried so often and is so old is given up (RFC 5321, 4.5.4.1)
+Security = Literal["starttls", "tls", "none"]
+Filled = Annotated[str, Meta(min_length=1)]
+HttpUrl = Annotated[str, Meta(pattern=r"^https?://[^\s\x00-\x1f\x7f/][^\s\x00-\x1f\x7f]*$")]
 
 
 class Mail(Value, frozen=True):
     """Members of a slice are told by mail, through this server."""
 
-    server: str
-    sender: str  # the address that mails come from
-    port: int = 587
-    security: str = "starttls"  # or "tls", from the first byte on; or "none"
+    server: Filled
+    sender: Email  # the address that mails come from
+    port: Annotated[int, Meta(ge=1, le=65535)] = 587
+    security: Security = "starttls"  # "tls": from the first byte on
     user: str = ""  # "": the server asks nobody who he is
     password: str = ""
-    what: tuple[str, ...] = CHOSEN[:4]  # events of slices, "*" stands for any text
+    what: tuple[str, ...] = MAILED  # events of slices, "*" stands for any text
 
 
 class Webhook(Value, frozen=True):
     """A program elsewhere is told by a POST of the event, signed with the secret."""
 
-    url: str
-    secret: str
+    url: HttpUrl
+    secret: Filled
     what: tuple[str, ...] = CHOSEN
 
 
 def concerns(event: Event, what: tuple[str, ...]) -> bool:
     """Whether it is one of those that were chosen, and happened."""
-    return event.result == "ok" and any(fnmatchcase(event.what, pattern) for pattern in what)
+    return event.result == "ok" and is_chosen(event.what, what)
+
+
+def is_chosen(name: str, what: tuple[str, ...]) -> bool:
+    """Whether events of that name are among those that were chosen."""
+    return any(fnmatchcase(name, pattern) for pattern in what)
 
 
 def pause(tries: int) -> float:
     """How long to wait after that many tries, in s."""
     return min(FIRST_S * 2.0 ** (tries - 1), LONGEST_S)
+
+
+def is_hopeless(tries: int, age_s: float) -> bool:
+    """Whether what was tried so often, of an event that old, is given up."""
+    return tries >= TRIES and age_s >= OLD_S
 
 
 def signature(secret: str, body: bytes, at: int) -> str:
@@ -52,6 +70,15 @@ def signature(secret: str, body: bytes, at: int) -> str:
 
 def text(event: Event, url: str) -> tuple[str, str]:
     """Subject and body of a mail."""
+    if event.kind != "slice":
+        return f"VINI: {event.what}", f"{event.detail}\n\n{url}\n"
     subject = f"VINI: slice {event.target}: {event.what}"
     detail = event.detail or "It is over, and nothing of it is left."
     return subject, f"Slice {event.target}: {event.what} (by {event.who}).\n\n{detail}\n\n{url}\n"
+
+
+def trial(now: float, target: str) -> Event:
+    """What is sent so that somebody sees whether it arrives; it has no number, since nothing happened."""
+    return Event(
+        0, now, "central", "test", "notice", target, "", "ok", "This is a test: what is told here arrives.", 0.0
+    )

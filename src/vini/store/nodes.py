@@ -13,6 +13,7 @@ from sqlalchemy import delete as delete_rows
 
 from vini.model import Conflict, NotFound
 from vini.rules.access import absent
+from vini.rules.doubt import Heard
 from vini.rules.errors import Invalid
 from vini.rules.nouns import BootState, NodeRow, NodeSaid
 from vini.rules.words import MOST, NODE
@@ -35,6 +36,7 @@ _NAMED = _ALL.where(_OF)
 _NUMBERS = select(nodes.c.id, nodes.c.name)
 _SOME_NUMBERS = _NUMBERS.where(_OF)
 _ADDRESSES = select(nodes.c.address).where(nodes.c.address != "").order_by(nodes.c.address)
+_MAY_CONNECT = nodes.c.boot_state.in_(("boot", "safeboot"))
 _IDENTITIES = select(nodes.c.name, nodes.c.public_key, nodes.c.boot_state).where(_OF)
 
 
@@ -165,14 +167,20 @@ def some(
     return [_node(row) for row in rows], more
 
 
+def heard_of(tx: Tx) -> list[Heard]:
+    """Of all that may connect and ever did."""
+    query = select(nodes.c.last_heard, nodes.c.clock_offset_s).where(nodes.c.last_heard > 0, _MAY_CONNECT)
+    return [Heard(at, ahead) for at, ahead in tx.execute(query)]
+
+
 def connectable(tx: Tx) -> set[str]:
     """The names of those that may talk to a central: a node that is drained may, one that is disabled may not."""
-    return set(tx.scalars(select(nodes.c.name).where(nodes.c.boot_state.in_(("boot", "safeboot")))))
+    return set(tx.scalars(select(nodes.c.name).where(_MAY_CONNECT)))
 
 
 def keys_of_connectable(tx: Tx) -> set[bytes]:
     """Their public keys."""
-    return set(tx.scalars(select(nodes.c.public_key).where(nodes.c.boot_state.in_(("boot", "safeboot")))))
+    return set(tx.scalars(select(nodes.c.public_key).where(_MAY_CONNECT)))
 
 
 def set_state(tx: Tx, name: str, state: BootState) -> NodeRow:

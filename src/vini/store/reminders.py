@@ -7,7 +7,8 @@ from typing import NamedTuple
 from sqlalchemy import select
 
 from vini.rules import expiry
-from vini.store import events
+from vini.rules.leases import moment
+from vini.store import counters, events
 from vini.store.database import Tx
 from vini.store.tables import events as events_table
 from vini.store.tables import slices
@@ -25,13 +26,17 @@ class Reminder(NamedTuple):
 
 def remind(tx: Tx, now: float) -> list[Reminder]:
     """What is due and was not said before; afterwards it was, by an event of the slice."""
+    counters.add(tx, "reminders", 0)  # ours until we commit: of two centrals one says it
     soon = select(slices.c.name, slices.c.expires).where(
         slices.c.expires > now, slices.c.expires <= now + max(expiry.REMIND_S)
     )
     due = [Reminder(name, expires, expiry.reminder(now, expires)) for name, expires in tx.execute(soon)]
     new = [r for r in due if not _said(tx, r)]
     for r in new:
-        detail = f"It ends in {(r.expires - now) / expiry.DAY_S:.1f} days; `vini slice renew {r.slice}` prolongs it."
+        detail = (
+            f"It ends in {(r.expires - now) / expiry.DAY_S:.1f} days, at {moment(r.expires)}; "
+            f"`vini slice renew {r.slice}` prolongs it."
+        )
         events.add(tx, at=now, who="central", what=WHAT, kind="slice", target=r.slice, detail=detail)
     return new
 

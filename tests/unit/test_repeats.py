@@ -1,0 +1,28 @@
+"""A log says the same once a minute, and how often it would have been."""
+
+from __future__ import annotations
+
+import logging
+
+from vini.central.repeats import QUIET_S, Repeats
+
+
+def test_what_was_just_said_is_said_again_later_with_a_count() -> None:
+    now = 0.0
+    repeats = Repeats(lambda: now)
+
+    def said(text: str, *args: object) -> str:
+        record = logging.LogRecord("x", logging.WARNING, "", 0, text, args, None)
+        return record.getMessage() if repeats.filter(record) else ""
+
+    assert said("node %s is away", "n1") == "node n1 is away"
+    assert said("node %s is away", "n1") == said("node %s is away", "n1") == ""
+    assert said("node %s is away", "n2") == "node n2 is away"
+    now += QUIET_S
+    assert said("node %s is away", "n1") == "node n1 is away (2 times more in the 60 s since that was said)"
+    now += QUIET_S
+    assert said("node %s is away", "n1") == "node n1 is away"
+    for number in range(10_000):
+        assert said("%d", number)
+        now += 1
+    assert len(repeats._said) <= 1000
