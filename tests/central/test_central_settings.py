@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from vini.central import settings
+from vini.central.run import _bound
 from vini.cli import vini
 from vini.model import ViniError
 from vini.rules.oidc import Oidc
@@ -94,6 +96,38 @@ def test_a_second_central_in_the_same_place_is_told_so_in_a_sentence(tmp_path: P
         done.exception
     )
     assert "answers at" not in done.output
+
+
+def test_it_is_reached_by_both_versions_of_ip_at_one_port() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    made = _bound(["127.0.0.1", "::1"], port)
+    try:
+        for one in made:
+            one.listen()
+        for address in ("127.0.0.1", "::1"):
+            socket.create_connection((address, port), timeout=5).close()
+        with pytest.raises(ViniError, match=f"can't listen at ::1, port {port}"):
+            _bound(["127.0.0.2", "::1"], port)
+    finally:
+        for one in made:
+            one.close()
+    for one in _bound(["127.0.0.2"], port):  # what was bound before the refusal is free again
+        one.close()
+
+
+async def test_answers_do_not_wait_for_the_other_sides_acknowledgement() -> None:
+    """TCP_NODELAY at what is accepted: without it each answer in two writes takes 40 ms (Nagle, and delayed ACKs)."""
+    (bound,) = _bound(["127.0.0.1"], 0)
+    told: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    def accepted(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        told.set_result(writer.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        writer.close()
+
+    async with await asyncio.start_server(accepted, sock=bound) as server:
+        socket.create_connection(server.sockets[0].getsockname(), timeout=5).close()
+        assert await asyncio.wait_for(told, 30) == 1
 
 
 def test_a_central_that_is_there_is_not_made_again_and_its_own_directory_is_in_the_hint(tmp_path: Path) -> None:

@@ -166,3 +166,20 @@ def test_an_older_database_knows_of_none_until_they_are_told(url: str) -> None:
     introduce(api, (N1, (ETH0,)))
     assert names(api, N1) == ["eth0"]
     database.close()
+
+
+def test_the_mtu_of_the_one_that_others_reach_it_by_is_what_links_to_it_go_by(api: Api) -> None:
+    """Not what it was when the machine joined: whoever learns that the network carries less changes the interface."""
+
+    def mtu() -> int:
+        with api.database.reading() as tx:
+            return nodes.get(tx, N1).node.mtu
+
+    joined = mtu()
+    introduce(api, (N1, (ETH1,)))
+    assert mtu() == joined, "of an interface with other addresses nothing follows"
+    for told, kept in ((1400, 1400), (65536, 9000), (575, 9000), (-1, 9000), (576, 576)):
+        introduce(api, (N1, (ETH1, replace(ETH0, mtu=told))))
+        assert mtu() == kept
+    introduce(api, (N1, ()))
+    assert mtu() == 576, "an older agent tells none"

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 from fake_agents import QUICK, FakeDesk
+from sqlalchemy import func, select
 from test_admission import N1, N2
 from testbed_api import Api, email, populated
 
@@ -15,10 +18,12 @@ from vini.central.attendance import Attendance
 from vini.central.delivery import Desks, Identity
 from vini.central.desk import StoredDesk
 from vini.model import Netns, SliceSpec
+from vini.node.place import Place
+from vini.node.usage.meter import HERE, Meter, Metered
 from vini.rules.usage import day_of, text_of
-from vini.store import members, slices, specs, usage
+from vini.store import members, slices, specs, tables, usage
 from vini.store.database import Database, Tx
-from vini.usage import DAY_S, FIELDS, SliceUse, Use
+from vini.usage import DAY_S, FIELDS, Look, SliceUse, Use
 
 A, B = "princeton_iias", "princeton_b"
 OWNER = "ada@princeton.example"  # of B
@@ -122,6 +127,65 @@ async def test_a_round_has_an_end_and_the_next_goes_on_from_yesterday(monkeypatc
     assert await line._accounted(day - 2) == day - 1
     assert len(node.asked) == len(desk.heard) == 10
     assert await line._accounted(day - 50) == day - 40
+
+
+class Counting:
+    """A node that counts by a clock of its own, and answers whoever asks what was used there."""
+
+    node = N1
+
+    def __init__(self, state: Path, clock: Callable[[], float]):
+        self.spent, self.by_day = 0, dict[int, int]()
+        self._clock, self._before = clock, 0
+        self.meter = Meter(Place("test", state / "run", state), clock, self._looked)
+
+    def _looked(self, slivers: Mapping[str, object]) -> dict[str, Look]:
+        return {ns: Look({"cpu 1": (self.spent,)}) for ns in slivers}
+
+    def look(self) -> None:
+        self.spent += 7
+        self.meter.look({f"{A}.x": Metered(HERE)})
+        day = int(self._clock()) // DAY_S
+        self.by_day[day] = self.by_day.get(day, 0) + self.spent - self._before
+        self._before = self.spent
+
+    async def ask(self, question: bus.AskUsage) -> bus.Usage:
+        return self.meter.told(question, None)
+
+
+@pytest.mark.parametrize(
+    ("ahead_s", "away"),
+    [(0.0, range(0)), (900.0, range(0)), (-900.0, range(-7, 40)), (900.0, range(-3, 1))],
+    ids=["always there", "clock ahead", "away, clock behind", "away at midnight, clock ahead"],
+)
+async def test_no_day_lacks_what_was_used_about_midnight(
+    api: Api, tmp_path: Path, ahead_s: float, away: Collection[int]
+) -> None:
+    """A node looks each minute, and is asked every ten; `away`: minutes after each midnight in which it can't be."""
+    node = Counting(tmp_path, lambda: api.now[0] + ahead_s)
+    node.spent = -7
+    node.look()  # the first look of a book only learns what there was before
+    node.by_day.clear()
+    desk = StoredDesk(api.database, lambda: api.now[0])
+    first = today(api)
+    (since,) = desk.told_until([N1])
+    for midnight in (first + 1, first + 2):
+        for minute in range(-30, 64):
+            api.now[0] = midnight * DAY_S + 60.0 * minute
+            node.look()
+            if minute in away:
+                (since,) = desk.told_until([N1])  # it is another connection afterwards
+            elif minute % 10 == 3:
+                line = Attendance(node, None, Identity(b""), Desks(desk), QUICK, lambda: api.now[0])  # type: ignore[arg-type]
+                since = await line._accounted(since)
+                assert kept(api) == node.by_day
+    assert kept(api) == node.by_day and sum(node.by_day.values()) == 7 * 2 * 94
+
+
+def kept(api: Api) -> dict[int, int]:
+    with api.database.reading() as tx:
+        rows = tx.execute(select(tables.usage.c.day, func.sum(tables.usage.c.cpu_us)).group_by(tables.usage.c.day))
+        return {int(day): int(used) for day, used in rows}
 
 
 def test_sums_by_day_site_person_and_node(api: Api) -> None:

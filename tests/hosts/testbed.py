@@ -62,7 +62,7 @@ class Central:
 
     @property
     def url(self) -> str:
-        return f"https://{self.ip}:{self.port}"
+        return f"https://{f'[{self.ip}]' if ':' in self.ip else self.ip}:{self.port}"
 
     def start(self) -> None:
         """Does not wait; one whose database is away ends at once, and is to be started again."""
@@ -365,24 +365,25 @@ def _vini(argv: Sequence[str], environment: dict[str, str], check: bool) -> str:
 
 
 @contextmanager
-def wired(names: Sequence[str], directory: Callable[[str], Path]) -> Iterator[Testbed]:
-    """A bridge with these hosts on it, and what a central needs; nothing is made or joined yet.
+def wired(names: Sequence[str], directory: Callable[[str], Path], six: bool = False) -> Iterator[Testbed]:
+    """A bridge with these hosts on it, and what a central needs; nothing is made or joined yet.  With `six` there is
+    no IPv4 between them.
 
     At the end all of it goes, and it fails where an agent left something or one of the processes broke.
     """
     with ExitStack() as stack:
-        net, bridge = _free_net(), f"vt{os.getpid()}br"
+        net, bridge = _free_net_6() if six else _free_net(), f"vt{os.getpid()}br"
         run("ip", "link", "add", bridge, "type", "bridge")
         stack.callback(run, "ip", "link", "delete", bridge)
-        run("ip", "address", "add", f"{net}.1/24", "dev", bridge)
+        run("ip", "address", "add", *_with_length(f"{net}1"), "dev", bridge)
         for dev in (bridge, "lo"):  # a machine of a test's own has its loopback down
             run("ip", "link", "set", dev, "up")
-        bed = Testbed(directory("testbed"), f"{net}.1")
+        bed = Testbed(directory("testbed"), f"{net}1")
         stack.callback(lambda: bed.central.kill())  # a test may put another in its place
         for number, name in enumerate(names, 1):
             own = stack.enter_context(place_below(directory(name)))
             own.place.state.mkdir()
-            host = bed.hosts[name] = Host(name, own, f"{net}.{10 + number}", f"vt{os.getpid()}v{number}")
+            host = bed.hosts[name] = Host(name, own, f"{net}{10 + number}", f"vt{os.getpid()}v{number}")
             stack.enter_context(_plugged_in(host, bridge))
             stack.callback(host.end)
         yield bed
@@ -397,7 +398,8 @@ def _plugged_in(host: Host, bridge: str) -> Iterator[None]:
     try:
         run("ip", "link", "add", host.wire, "type", "veth", "peer", "name", "eth0", "netns", host.path.name)
         run("ip", "link", "set", host.wire, "master", bridge, "up")
-        for command in (f"address add {host.ip}/24 dev eth0", "link set eth0 up", "link set lo up"):
+        run("ip", "-n", host.path.name, "address", "add", *_with_length(host.ip), "dev", "eth0")
+        for command in ("link set eth0 up", "link set lo up"):
             run("ip", "-n", host.path.name, *command.split())
         yield
     finally:
@@ -408,10 +410,10 @@ def _plugged_in(host: Host, bridge: str) -> Iterator[None]:
 @contextmanager
 def testbed(
     names: Sequence[str], directory: Callable[[str], Path], database: str = "", nats: bool = False,
-    own_engine: bool = False, strangers: bool = False,
+    own_engine: bool = False, strangers: bool = False, six: bool = False,
 ) -> Iterator[Testbed]:  # fmt: skip
     """The same with everything that an administrator does on the first day: the central runs, the hosts are nodes."""
-    with wired(names, directory) as bed, ExitStack() as stack:
+    with wired(names, directory, six) as bed, ExitStack() as stack:
         bed.init(database, nats, own_engine, strangers)
         if nats:
             bed.engine = Engine(bed.central)
@@ -425,10 +427,21 @@ def testbed(
 
 
 def _free_net() -> str:
-    """Three numbers of an address, of a network that nobody here has (RFC 2544 keeps 198.18.0.0/15 for tests)."""
+    """What addresses begin with, of a network that nobody here has (RFC 2544 keeps 198.18.0.0/15 for tests)."""
     taken = run("ip", "-o", "address")
     free = (f"198.19.{(os.getpid() + i) % 254 + 1}" for i in range(254))
-    return next(net for net in free if f"{net}." not in taken)
+    return next(f"{net}." for net in free if f"{net}." not in taken)
+
+
+def _free_net_6() -> str:
+    """The same of IPv6 (RFC 4193 keeps fd00::/8 for whoever needs one)."""
+    taken = run("ip", "-o", "address")
+    free = (f"fd5e:{(os.getpid() + i) % 0xFFFF + 1:x}::" for i in range(254))
+    return next(net for net in free if net not in taken)
+
+
+def _with_length(ip: str) -> tuple[str, ...]:
+    return (f"{ip}/64", "nodad") if ":" in ip else (f"{ip}/24",)
 
 
 testbed.__test__ = False  # type: ignore[attr-defined]

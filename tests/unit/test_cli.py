@@ -415,7 +415,7 @@ def test_what_is_no_initscript_is_not_sent(name, script, said, tmp_path):
 
 
 def test_parts_that_fail_in_a_nodes_agent_are_shown_with_the_nodes(monkeypatch):
-    fails = ("The broker fails (OSError: no room).",)
+    fails = ("The broker fails (OSError: no room). Its agent begins that again by itself, and its log says more.",)
     rows = [
         NodeRow(
             i,
@@ -442,7 +442,7 @@ def test_parts_that_fail_in_a_nodes_agent_are_shown_with_the_nodes(monkeypatch):
     assert "n0: The broker fails (OSError: no room). Its agent begins that again by itself" in shown.output
     told = json.loads(CliRunner().invoke(vini, ["nodes", "--json"]).output)
     assert [row["capabilities"] for row in told] == [["bird", "vxlan"]] * 2
-    assert [row["failing"] for row in told] == [["The broker fails (OSError: no room)."], []]
+    assert [row["failing"] for row in told] == [list(fails), []]
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from strategies import ABLE, topologies
 
+from vini import placement
 from vini.embed import embed
 from vini.model import (
     Bound,
@@ -388,6 +389,22 @@ def test_five_hundred_slivers_on_a_thousand_nodes_leave_most_links_inside():
     placed = place(topology, nodes, {}, {})
     assert len(set(placed.values())) <= 25
     assert len(crossing(topology, placed)) < len(topology.links) / 3
+
+
+@pytest.mark.parametrize(("most", "tries"), [(1 << 60, 22), (10, 2), (0, 1)])
+def test_what_can_not_be_had_is_refused_after_so_many_looks(monkeypatch, most, tries):
+    """Others wait for their turn meanwhile."""
+    made = []
+    board = placement.Board
+    monkeypatch.setattr(placement, "Board", lambda *how: made.append(how) or board(*how))
+    monkeypatch.setattr(placement, "_LOOKS", most)
+    nodes = [Node(f"n{i:02}", ABLE, address=f"10.0.0.{i + 1}") for i in range(10)]
+    far = {(a.name, b.name): 5.0 for a in nodes for b in nodes if a.name < b.name}
+    slivers = {f"r{i}": Sliver(f"r{i}", apart="x") for i in range(4)}
+    links = [Link((End(f"r{i}"), End(f"r{i + 1}")), impairment=Impairment(delay_ms=1.0)) for i in range(3)]
+    with pytest.raises(CapacityError, match="asks for a delay of 1 ms"):
+        place(Topology("s", slivers, tuple(links)), nodes, {}, {}, far)
+    assert len(made) == tries
 
 
 # --- what is reserved -------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from vini.central.conf_files import node_file
 from vini.central.delivery import Admitted, Ailing, FilesThere, Identity, Lack, Mark, Newer, Who, Word
 from vini.model import NotFound, SliceSpec, Value
 from vini.rules import mesh
+from vini.rules.interfaces import carries
 from vini.rules.nouns import NodeSaid
 from vini.rules.words import NODE, SLICE
 from vini.store import (
@@ -262,8 +263,9 @@ def _links(names: Sequence[str]) -> str:
 def _greeted(tx: Tx, node: str, greeting: bus.Greeting, now: float) -> None:
     with suppress(NotFound):
         row = nodes.get(tx, node)
+        mtu = carries(greeting.interfaces, row.address) or row.mtu
         said = NodeSaid(
-            greeting.capabilities, row.address, row.mtu, row.cores, row.memory_mib, greeting.version,
+            greeting.capabilities, row.address, mtu, row.cores, row.memory_mib, greeting.version,
             greeting.wireguard, row.disk_mb, greeting.rate_mbit, greeting.failing,
         )  # fmt: skip
         nodes.heard(tx, node, now, said, row.clock_offset_s)

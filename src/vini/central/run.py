@@ -7,7 +7,7 @@ import logging
 import socket
 import ssl
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -236,10 +236,12 @@ class Central:
 
 
 def run(directory: Path, listen: str, say: Callable[[str], None]) -> None:
-    """Serve until told to stop (SIGTERM, Ctrl-C)."""
+    """Serve until told to stop (SIGTERM, Ctrl-C); at that address, "": at all of this machine, IPv4 and IPv6."""
     process.prepare()
     settings = settings_file.read(directory)
-    bound = _bound(listen, settings.port)
+    every = ["0.0.0.0", "::"] if _has_ipv6() else ["0.0.0.0"]
+    bound = _bound([listen] if listen else every, settings.port)
+    listen = listen or every[-1]  # nats-server takes "::" as both
     database = Database(settings.database_url(directory))
     database.migrate()
     authority = Authority(directory / "ca")
@@ -261,23 +263,35 @@ def run(directory: Path, listen: str, say: Callable[[str], None]) -> None:
     asyncio.run(_serve(uvicorn.Server(config), bound, central, authority, settings.names, server))
 
 
-def _bound(address: str, port: int) -> socket.socket:
-    """Before anything else: a second central in the same place says so at once.  Nobody is let in yet."""
-    made: socket.socket | None = None
+def _has_ipv6() -> bool:
+    """Whether this kernel does."""
     try:
-        family, *_, where = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        made = socket.socket(family)
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        made.bind(where)
-    except OSError as e:
-        if made:
-            made.close()
-        raise ViniError(
-            f"The central can't listen at {address}, port {port} ({e.strerror}): does another one run here, or is the "
-            'address none of this machine\'s?  `--listen` names the address, "port" in settings.json the port.'
-        ) from e
+        socket.socket(socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
+def _bound(addresses: Sequence[str], port: int) -> list[socket.socket]:
+    """Before anything else: a second central in the same place says so at once.  Nobody is let in yet."""
+    made: list[socket.socket] = []
+    for address in addresses:
+        try:
+            family, *_, where = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+            # What is accepted inherits the protocol, and asyncio sends small writes at once (TCP_NODELAY) only where
+            # that is TCP by number: else an answer in two writes waits for the other side's delayed ACK, 40 ms.
+            made.append(socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP))
+            made[-1].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                made[-1].setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            made[-1].bind(where)
+        except OSError as e:
+            for one in made:
+                one.close()
+            raise ViniError(
+                f"The central can't listen at {address}, port {port} ({e.strerror}): does another one run here, or is "
+                'the address none of this machine\'s?  `--listen` names the address, "port" in settings.json the port.'
+            ) from e
     return made
 
 
@@ -303,7 +317,7 @@ def _made(
 
 
 async def _serve(
-    server: uvicorn.Server, bound: socket.socket, central: Central, authority: Authority, names: tuple[str, ...],
+    server: uvicorn.Server, bound: list[socket.socket], central: Central, authority: Authority, names: tuple[str, ...],
     engine: natsserver.Server | None,
 ) -> None:  # fmt: skip
     if engine:
@@ -317,7 +331,7 @@ async def _serve(
     if engine:
         tending.append(asyncio.create_task(engine.run()))
     try:
-        await server.serve([bound])
+        await server.serve(bound)
     finally:
         for task in tending:
             task.cancel()

@@ -198,7 +198,7 @@ def _fill(url: str, admin: str, password: str, site: str) -> None:
 
 @central_command.command("run")
 @directory_option
-@click.option("--listen", default="0.0.0.0", show_default=True, help="The address to listen at.")
+@click.option("--listen", default="", help="The address to listen at; default: all that this machine has.")
 def _run(directory: Path, listen: str) -> None:
     """Run it, until Ctrl-C or SIGTERM.  Slices run on while it is away."""
     import logging

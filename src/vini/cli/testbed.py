@@ -52,7 +52,7 @@ def nodes_command(site: str, rtt: bool, as_json: bool) -> None:
     table(("NODE", "SITE", "STATE", "HEARD", "ADDRESS", "CORES", "MEMORY", "CLOCK"), [_shown(row) for row in rows])
     for row in rows:
         for sentence in row.failing:
-            note(f"{row.name}: {sentence} Its agent begins that again by itself, and its log says more.")
+            note(f"{row.name}: {sentence}")
     if not rows:
         note("No machine has joined; `vini node token --site SITE` makes a token for one.")
 

@@ -11,7 +11,7 @@ import logging
 import math
 import re
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TypeVar
@@ -320,12 +320,12 @@ class Agent:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._keep())
             tasks.create_task(self._guard())
-            tasks.create_task(self._paths.run(self._ridden))
+            tasks.create_task(self._paths.run(self.ridden))
             tasks.create_task(self._mirror())
 
     # --- paths to other nodes -------------------------------------------------------------------
 
-    def _ridden(self) -> frozenset[Way]:
+    def ridden(self) -> frozenset[Way]:
         """The paths that links of now ride on."""
         specs = self._ledgers.wanted()
         self._ways = {
@@ -459,7 +459,7 @@ class Agent:
         return {ns for ns in self._traces.namespaces() if ns.partition(".")[0] not in self._ledgers.unreadable}
 
     def _pass(self, scope: Collection[str], progress: Progress) -> tuple[int, frozenset[AnyObject]]:
-        want = within(self._want(), scope)
+        want = within(self._want(_slices(scope)), scope)
         have = self._observe(want, scope)
         ops = plan(want, have)
         before = self._failures
@@ -480,12 +480,17 @@ class Agent:
         left = self._traces.outliving(unwanted) if unwanted else frozenset()
         return self._machine.observe(wanted & traces).objects | {Netns(ns) for ns in unwanted} | left
 
-    def _want(self) -> frozenset[AnyObject]:
-        specs = [self._now(s) for s in self._ledgers.wanted().values()]
+    def _want(self, of: Collection[str] | None = None) -> frozenset[AnyObject]:
+        """Of all slices, or only of these: an object of one is in none of another's slivers."""
+        wanted = self._ledgers.wanted()
+        specs = [self._now(wanted[name]) for name in (wanted if of is None else wanted.keys() & of)]
         return specs[0] if len(specs) == 1 else frozenset().union(*specs)
 
     def _failed_namespaces(self) -> set[str]:
-        return {ns for o in self._want() if o.key in self._failures for ns in o.slivers} if self._failures else set()
+        if not self._failures:
+            return set()
+        among = self._want(_slices(part for key in self._failures for part in key))
+        return {ns for o in among if o.key in self._failures for ns in o.slivers}
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._work, work)
@@ -493,6 +498,10 @@ class Agent:
 
 def _slivers(spec: SliceSpec) -> set[str]:
     return {o.ns for o in spec.objects if isinstance(o, Netns) and is_sliver(o.ns)}
+
+
+def _slices(namespaces: Iterable[str]) -> set[str]:
+    return {ns.partition(".")[0] for ns in namespaces}
 
 
 def _ways(spec: SliceSpec) -> frozenset[Way]:

@@ -26,7 +26,7 @@ class Seen(Value, frozen=True):
     """What one namespace has, as far as it is the kernel's own doing or leads to it."""
 
     links: dict[int, SeenLink]
-    addresses: tuple[SeenAddress, ...]
+    addresses: dict[int, list[SeenAddress]]  # by the index of their interface, in the kernel's order
     routes: frozenset[KernelRoute]
     now_cs: int  # since the machine's start, 1/100 s
 
@@ -52,7 +52,7 @@ def is_complete(link: SeenLink, seen: Seen) -> bool:
     """It has what the kernel gave it when it came up: lo 127.0.0.1 and ::1, a vif its link-local address."""
     if not link.running or link.master:  # a switch's port needs no address
         return True
-    here = [a for a in seen.addresses if a.index == link.index and is_whole(a, seen)]
+    here = [a for a in seen.addresses.get(link.index, ()) if is_whole(a, seen)]
     if link.index == _LO:
         due = {"127.0.0.1/8"} | ({"::1/128"} if rtnl.has_ipv6(link) else set())
         return due <= {a.cidr for a in here}
@@ -100,7 +100,7 @@ def mend_link(link: SeenLink, seen: Seen) -> list[bytes]:
         due = [("127.0.0.1/8", rtnl.BY_KERNEL_LO), *([("::1/128", rtnl.BY_KERNEL_LO)] if rtnl.has_ipv6(link) else [])]
         more = []
     else:
-        there = [a.cidr for a in seen.addresses if a.index == link.index and a.cidr.startswith("fe80:")]
+        there = [a.cidr for a in seen.addresses.get(link.index, ()) if a.cidr.startswith("fe80:")]
         due = [(cidr, rtnl.BY_KERNEL_LL) for cidr in there or [f"{names.link_local(link.mac)}/64"]]
         more = [rtnl.add_kernel_route(_multicast(link.index))] if _multicast(link.index) not in seen.routes else []
     return more + [m for cidr, mark in due for m in mend_address(link.index, cidr, mark, seen)]
@@ -114,7 +114,7 @@ def mend_address(index: int, cidr: str, mark: int, seen: Seen) -> list[bytes]:
     along every route that prefers it as its source.
     """
     add = rtnl.add_address(index, cidr, mark)
-    old = next((a for a in seen.addresses if (a.index, a.cidr) == (index, cidr)), None)
+    old = next((a for a in seen.addresses.get(index, ()) if a.cidr == cidr), None)
     if old is None or is_whole(old, seen):
         return [add]
     if ":" not in cidr:
@@ -127,7 +127,7 @@ def mend_address(index: int, cidr: str, mark: int, seen: Seen) -> list[bytes]:
 def _routes_again(address: SeenAddress, seen: Seen) -> list[bytes]:
     """The source of an IPv4 address's routes is the first address of the same prefix, which must be `local` before."""
     net = ip_interface(address.cidr).network
-    same = (a for a in seen.addresses if a.index == address.index and ip_interface(a.cidr).network == net)
+    same = (a for a in seen.addresses[address.index] if ip_interface(a.cidr).network == net)
     first = next(same)
     source = ip_interface(first.cidr).ip.packed
     lacking = sorted(_lacking(first, seen) | _lacking(address, seen), key=lambda r: (r.to != source, -r.length, r))

@@ -55,7 +55,11 @@ class Parts:
     def ailing(self) -> tuple[str, ...]:
         """The same for who remembers it: without what is another at each look."""
         now = self._clock()
-        return tuple(f"{n} fails ({f.why})." for n, f in sorted(self._failures.items()) if now - f.at < _WELL_S)
+        return tuple(
+            f"{name} fails ({f.why}). Its agent begins that again by itself, and its log says more."
+            for name, f in sorted(self._failures.items())
+            if now - f.at < _WELL_S
+        )
 
     async def _keep(self, name: str) -> None:
         while True:

@@ -56,6 +56,7 @@ from vini.node.trace import Traces
 from vini.node.uplink import Uplink
 from vini.node.usage.meter import Meter
 from vini.node.version import digest
+from vini.node.widths import Widths
 
 log = logging.getLogger("vini.agent")
 _LOOK_S = 1.0  # between looks whether the socket is still ours
@@ -99,6 +100,7 @@ async def serve(place: Place) -> None:
     os.umask(mask)
     log.info("agent %s listens on %s; capabilities: %s", os.getpid(), path, ", ".join(sorted(greeting.capabilities)))
     watch = asyncio.create_task(agent.run())
+    widths = Widths(agent.ridden)
     parts = Parts({
         "The connection to the central": Uplink(agent, answers, place.state).run,
         "The SSH server's care": ssh.run,
@@ -106,8 +108,10 @@ async def serve(place: Place) -> None:
         "The keeping of conf files": files.run,
         "The account of what slivers use": lambda: meter.run(agent.metered),
         "The broker of slivers": Broker(place, agent, lambda: answers.node).run,
+        "The look how long packets to other nodes may be": widths.run,
     })  # fmt: skip
-    answers.failing, answers.ailing = parts.failing, parts.ailing
+    answers.failing = lambda: parts.failing() + widths.told()
+    answers.ailing = lambda: parts.ailing() + widths.told()
     services = asyncio.create_task(parts.run())
     ends = [asyncio.create_task(stop.wait()), asyncio.create_task(_displaced(path))]
     await asyncio.wait([watch, *ends], return_when=asyncio.FIRST_COMPLETED)

@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
+
 from vini.node import rtnl
 from vini.node.netlink import Socket
+from vini.rules.interfaces import MOST_MTU
+
+_ETHERNET_MTU = 1500
 
 
 def mtu_of(address: str) -> int:
     """The MTU of the interface that has this address, bytes; Ethernet's where none has it."""
+    return interface_of(address)[1]
+
+
+def interface_of(address: str) -> tuple[str, int]:
+    """The interface that has this address, and its MTU, bytes; "" and Ethernet's where none has it."""
+    address = _as_written(address)
     with Socket() as socket:
         links = {link.index: link for link in map(rtnl.seen_link, socket.dump(rtnl.dump_links()))}
         for seen in map(rtnl.seen_address, socket.dump(rtnl.dump_addresses())):
             if seen.cidr.partition("/")[0] == address and seen.index in links:
-                return min(links[seen.index].mtu, 9000)
-    return 1500
+                link = links[seen.index]
+                return link.dev, min(link.mtu, MOST_MTU)
+    return "", _ETHERNET_MTU
+
+
+def _as_written(address: str) -> str:
+    """As the kernel's addresses are; what is none stays, and nothing has it."""
+    try:
+        return str(ip_address(address))
+    except ValueError:
+        return address

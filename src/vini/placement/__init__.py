@@ -8,6 +8,7 @@ as that leaves fewer such links (Fiduccia and Mattheyses 1982, without its hill 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import chain, product
 from math import inf
 
 from vini import bandwidth
@@ -27,6 +28,7 @@ __all__ = [
     "crossing", "for_slivers", "place", "places", "staying", "too_far", "use",
 ]  # fmt: skip
 
+_LOOKS = 1_000_000  # slivers times nodes, before a slice is refused: some seconds, in which others wait for their turn
 _CENTRES = 20  # nodes, near which all is tried to be placed where delays forbid to be anywhere
 
 
@@ -48,18 +50,22 @@ def place(
         raise CapacityError("There is no node to place this slice on; join one with `vini node join`.")
     far = Distances(distances or {})
     refusal: CapacityError | Unsupported | None = None
-    for among in (*_choices(nodes, kind_of(topology)), *_near(topology, nodes, far)):
-        for order in (grown, largest_first):
-            board = Board(topology, nodes, among, used, far, keep, settled)
-            try:
-                fixed = fix(board, keep)
-                for name in order(board):
-                    board.put(name, best(board, name))
-            except (CapacityError, Unsupported) as e:  # the first says the most
-                refusal = refusal or e
-                continue
-            improve(board, topology.slivers.keys() - fixed)
-            return {name: board.at[name] for name in topology.slivers}
+    looks = 0
+    choices = chain(_choices(nodes, kind_of(topology)), _near(topology, nodes, far))
+    for among, order in product(choices, (grown, largest_first)):
+        board = Board(topology, nodes, among, used, far, keep, settled)
+        try:
+            fixed = fix(board, keep)
+            for name in order(board):
+                board.put(name, best(board, name))
+        except (CapacityError, Unsupported) as e:  # the first says the most
+            refusal = refusal or e
+            looks += len(board.at) * len(among)
+            if looks > _LOOKS:
+                break
+            continue
+        improve(board, topology.slivers.keys() - fixed)
+        return {name: board.at[name] for name in topology.slivers}
     assert refusal is not None
     raise refusal
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from ipaddress import ip_interface
+from ipaddress import ip_address, ip_interface
 
 from vini.model import Value
 from vini.rules.words import MOST
 
 MOST_INTERFACES = 64  # of a node
 _MOST_ADDRESSES = 64  # of an interface
+MOST_MTU = 9000  # of the network between nodes, bytes: what it carries beyond that is not asked for
+_LEAST_MTU = 576  # every network carries that (RFC 791)
 _LONGEST = 50  # letters of an address with its prefix length
 _NAME = re.compile(r"[!-.0-~]{1,15}")  # what the kernel takes and everybody can read (IFNAMSIZ)
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
@@ -41,6 +43,14 @@ def believed(said: Iterable[NodeInterface]) -> dict[str, NodeInterface]:
 def has(addresses: Iterable[str], address: str) -> bool:
     """Whether this address is among those."""
     return any(cidr.partition("/")[0] == address for cidr in addresses)
+
+
+def carries(those: Iterable[NodeInterface], address: str) -> int:
+    """The longest packet (bytes) that the interface with this address sends to other nodes; 0: none of them has it, or
+    it says what no network has."""
+    own = str(ip_address(address)) if address else ""
+    mtu = next((one.mtu for one in those if has(one.addresses, own)), 0)
+    return min(mtu, MOST_MTU) if mtu >= _LEAST_MTU else 0
 
 
 def _possible(one: NodeInterface) -> NodeInterface:

@@ -72,7 +72,7 @@ class NodeSaid(Value, frozen=True):
     wireguard: str = ""  # its public key for encrypted tunnels, in base64; "": it has none
     disk_mb: int = 0
     rate_mbit: float = 0.0  # that slivers may send by its uplink together; 0: nobody said
-    failing: tuple[str, ...] = ()  # a sentence of each part of its agent that fails
+    failing: tuple[str, ...] = ()  # a sentence of each part of its agent that fails, and of each narrow path
 
 
 class NodeRow(Row, frozen=True):

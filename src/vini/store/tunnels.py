@@ -83,13 +83,14 @@ def _free(tx: Tx, space: _Space, count: int) -> list[int]:
     """The next ones in turn that nobody has."""
     found: list[int] = []
     at = counters.add(tx, space.counter, 0) % space.most  # the counter is ours until we commit
-    left = space.most
+    left, least = space.most, 64
     while len(found) < count:
         if left <= 0:
             raise CapacityError(
                 f"All {space.most} {space.what} of this testbed are in use; {count - len(found)} more are needed."
             )
-        span = min(max(64, 2 * (count - len(found))), left, space.most - at)
+        span = min(max(least, 2 * (count - len(found))), left, space.most - at)
+        least *= 2  # past where all are taken in few questions
         taken = set(tx.scalars(select(space.column).where(space.column > at, space.column <= at + span)))
         some = [number for number in range(at + 1, at + span + 1) if number not in taken][: count - len(found)]
         found += some

@@ -59,7 +59,7 @@ class Clock(Message, frozen=True):
 
     received: float
     answered: float
-    failing: tuple[str, ...] = ()  # a sentence of each part of its agent that fails, the same as long as that does
+    failing: tuple[str, ...] = ()  # a sentence of all that is wrong there, the same as long as that is so
     conf_files: int = 0  # another number whenever it has something else of its conf files; 0: it has none
     logins: int = 0  # the number of its newest `Login`; 0: there is none
 

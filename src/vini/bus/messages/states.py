@@ -26,7 +26,7 @@ class Greeting(Message, frozen=True):
     uplink: str = ""  # whether the node is connected to its central, and if not why; "": it has joined none
     wireguard: str = ""  # its public key for encrypted tunnels, in base64; "": it can have none
     rate_mbit: float = 0.0  # 10**6 bit/s that slivers may send by its uplink together; 0: nobody said
-    failing: tuple[str, ...] = ()  # a sentence of each part of the agent that failed lately
+    failing: tuple[str, ...] = ()  # a sentence of each part of the agent that failed lately, and of each narrow path
     interfaces: tuple[NodeInterface, ...] = ()  # of the machine itself; to its central only
     conf_files: str = ""  # the version of those that it was asked for last, likewise; "": none
 

@@ -95,8 +95,8 @@ class NetworkDriver:
                     ends.append((VethEnd(ns, link.dev, link.index, link.mac), link.peer))
             out.update(tunnel.observe(ns, socket, seen.links, self._place.pin(underlay(ns))))
             out.update(bridge.observe(ns, socket, seen.links))
-            for a in seen.addresses:
-                if a.index in ours and self._is_ours(a.cidr, a.mark):
+            for a in (a for index in ours for a in seen.addresses.get(index, ())):
+                if self._is_ours(a.cidr, a.mark):
                     out.add(Address(ns, ours[a.index], a.cidr, connected.is_whole(a, seen)))
             for message in socket.dump(rtnl.dump_routes(0, ROUTE_PROTOCOL)):
                 route = rtnl.seen_route(message)

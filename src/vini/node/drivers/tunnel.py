@@ -41,10 +41,10 @@ def observe(ns: str, socket: Socket, links: Links, pin: Path) -> Iterator[Kernel
     """
     ours = [link for link in links.values() if is_ours(link)]
     has_vxlan = any(vxlan.seen(link) for link in ours)
-    entries, secure = (_entries(socket), _number_of(socket, pin)) if has_vxlan else ([], -1)
+    entries, secure = (_entries(socket), _number_of(socket, pin)) if has_vxlan else ({}, -1)
     for link in ours:
         if (t := vxlan.seen(link)) is not None:
-            own = [e for e in entries if e.index == link.index]
+            own = entries.get(link.index, [])
             whole = not t.learns and [e.remote for e in own if e.is_default] == [t.remote] and len(own) == 1
             through = underlay(ns) if link.below == secure else ""
             yield Vxlan(ns, link.dev, link.index, link.mac, t.vni, t.local, t.remote, t.port, whole, through)
@@ -67,8 +67,13 @@ def is_ours(link: SeenLink) -> bool:
     return link.group == GROUP and link.apart and (vxlan.seen(link) is not None or gretap.seen(link) is not None)
 
 
-def _entries(socket: Socket) -> list[Entry]:
-    return [e for m in socket.dump(vxlan.dump_entries()) if (e := vxlan.seen_entry(m)) is not None]
+def _entries(socket: Socket) -> dict[int, list[Entry]]:
+    """By the index of their tunnel."""
+    out: dict[int, list[Entry]] = {}
+    for message in socket.dump(vxlan.dump_entries()):
+        if (entry := vxlan.seen_entry(message)) is not None:
+            out.setdefault(entry.index, []).append(entry)
+    return out
 
 
 def ensure(place: Place, objects: Sequence[AnyObject]) -> Failures:
@@ -121,16 +126,16 @@ def _through(o: KernelTunnel) -> str:
 def _ensure_in(below: Below, there: Socket, here: int, objects: Sequence[KernelTunnel], pin: Path) -> Failures:
     """Those of one namespace.  `there` is a socket in it, `here` a file of it; `pin` as above."""
     links = {link.index: link for link in map(rtnl.seen_link, there.dump(rtnl.dump_links()))}
+    named = {link.dev: link for link in links.values()}
     have = {o.dev: o for o in observe(objects[0].ns, there, links, pin)}
+    changed = _change(there, [o for o in objects if o.dev in have and _is_same(have[o.dev], o)])
     failures: Failures = {}
     for o in objects:
-        old = have.get(o.dev)
-        if old is not None and _is_same(old, o) and _change(there, o):
+        if o.dev in changed:
             continue
-        stale = [x.dev for x in links.values() if x.group == GROUP and (x.dev == o.dev or x.index == o.index)]
-        there.transact([rtnl.delete_link(dev) for dev in stale])
-        others = {x.dev for x in links.values()} - set(stale)
-        if why := _make(below, there, here, o, o.dev in others):
+        stale = {x.dev for x in (named.get(o.dev), links.get(o.index)) if x and x.group == GROUP}
+        there.transact([rtnl.delete_link(dev) for dev in sorted(stale)])
+        if why := _make(below, there, here, o, o.dev in named and o.dev not in stale):
             failures[o.key] = refused(o, why)
     return failures
 
@@ -143,15 +148,17 @@ def _is_same(old: KernelTunnel, new: KernelTunnel) -> bool:
     )
 
 
-def _change(there: Socket, o: KernelTunnel) -> bool:
-    """Lead a tunnel to where it is to lead, and nowhere else; False where the kernel can't."""
-    if isinstance(o, Gretap):
-        return not there.transact([gretap.change(o)])[0]
-    if there.transact([vxlan.change(o)])[0]:
-        return False
-    own = [e for e in _entries(there) if e.index == o.index]
-    wrong = [e for e in own if not e.is_default or e.remote != o.remote]
-    return not any(there.transact([*map(vxlan.delete_entry, wrong), vxlan.add_default(o.index, o.remote)]))
+def _change(there: Socket, tunnels: Sequence[KernelTunnel]) -> set[str]:
+    """Lead tunnels to where they are to lead, and nowhere else; the names of those of which the kernel can do that."""
+    errnos = there.transact([gretap.change(o) if isinstance(o, Gretap) else vxlan.change(o) for o in tunnels])
+    done = {o.dev for o, errno in zip(tunnels, errnos, strict=True) if not errno}
+    led = [o for o in tunnels if isinstance(o, Vxlan) and o.dev in done]
+    entries = _entries(there) if led else {}
+    for o in led:
+        wrong = [e for e in entries.get(o.index, ()) if not e.is_default or e.remote != o.remote]
+        if any(there.transact([*map(vxlan.delete_entry, wrong), vxlan.add_default(o.index, o.remote)])):
+            done.remove(o.dev)
+    return done
 
 
 def _make(below: Below, there: Socket, here: int, o: KernelTunnel, is_taken: bool) -> str:

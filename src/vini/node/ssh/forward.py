@@ -83,7 +83,8 @@ class Inside:
         """A socket belongs to the namespace that it was made in, whoever uses it (network_namespaces(7))."""
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         with netns.inside(self._pin):
-            return socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+            # by its number: then asyncio sends what is small at once (TCP_NODELAY)
+            return socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC, socket.IPPROTO_TCP)
 
     async def listen(self, conn: SSHServerConnection, host: str, port: int) -> SSHForwardListener | bool:
         """Connections to that port of the sliver go to the client.  Only at the sliver's loopback, unless the client
