@@ -9,10 +9,14 @@ static bool has_opportunities(const struct rate *r)
 
 /* ---- opportunities ------------------------------------------------------------------------------------- */
 
-static uint64_t opportunity_at(const struct rate *r, uint64_t number)
+static uint64_t opportunity_at(const struct rate *r, uint64_t number) /* NEVER: in centuries */
 {
 	const struct entries *e = r->trace->entries;
-	return r->begin + number / e->count * e->period_ns + series_ns(r->trace)[number % e->count];
+	uint64_t at;
+	if (__builtin_mul_overflow(number / e->count, e->period_ns, &at) || __builtin_add_overflow(at, r->begin, &at) ||
+	    __builtin_add_overflow(at, series_ns(r->trace)[number % e->count], &at))
+		return NEVER;
+	return at;
 }
 
 static void skip_opportunities(struct rate *r, uint64_t now)
