@@ -67,11 +67,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--regen-golden", action="store_true", help="write tests/unit/golden/*.txt anew, for people to review"
     )
     parser.addoption(
-        "--whole-grid",
-        action="store_true",
-        help="links of 1 Gbit/s at every delay, also with two processors; 15 s more",
-    )
-    parser.addoption(
         "--chaos-rounds", type=int, default=0, help="how often a testbed's processes are killed; 100 takes minutes"
     )
     parser.addoption("--chaos-seed", type=int, default=0, help="which of them, and when, as a failed run printed it")
