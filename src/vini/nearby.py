@@ -30,6 +30,6 @@ def reader(directory: Path) -> Callable[[str], str]:
             if isinstance(e, OSError):
                 hint = f"its path is relative to {directory}"
                 raise Wrong(f"The file {quote(name)} can't be read: {e.strerror}.", hint) from e
-            raise Wrong(f"The file {quote(name)} can't be read: it is not text in UTF-8.", "save it as such") from e
+            raise Wrong(f"The file {quote(name)} can't be read: it is not text in UTF-8.", "save it as UTF-8") from e
 
     return read

@@ -562,9 +562,10 @@ def test_times_and_rates_at_their_ends_do_not_wrap(line: Make, tmp_path: Path) -
     out = everything(one, [far, far, far], 65_000)
     assert numbers(out) == [0, 1, 2] and out[0][1] >= far + 65_000 * 8 * MS
     assert times_ms(everything(line(rate_kbit=most), [far], 65_000)) == pytest.approx([far / MS])
-    seldom = line(trace=written(tmp_path / "t", f"opportunities\n{huge}\n"))
-    seldom.run([1] * 4, 1500)
-    assert numbers(seldom.depart(FOREVER)) == []  # in 292 years, and 584, and a time that no clock reaches
+    third = 2**64 // 3 // MS + 1  # ms: three of them are more than 64 bits of ns, by little
+    seldom = line(trace=written(tmp_path / "t", f"opportunities\n1\n{third}\n"))
+    seldom.run([0], 9000)  # takes six: the last is at a time that no clock reaches
+    assert seldom.depart(60 * SECOND) == []
     steep = line(trace=written(tmp_path / "s", f"steps 0\n0 {huge} 0 -1\n{huge} 1 0 -1\n"))
     assert numbers(everything(steep, [far] * 3, 65_000)) == [0, 1, 2]
 
