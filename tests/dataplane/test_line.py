@@ -529,6 +529,47 @@ def test_departures_never_go_back_in_time(line: Make) -> None:
     assert len(out) + one.count("managed") + one.count("dropped") == one.count("received")
 
 
+@pytest.mark.parametrize("seed", range(30))
+def test_a_frame_leaves_when_the_rows_have_given_its_bits(line: Make, tmp_path: Path, seed: int) -> None:
+    """Row by row, here; the element looks the row up."""
+    chance = random.Random(seed)
+    starts = sorted(chance.sample(range(50), chance.randrange(1, 8)))
+    rates = [chance.choice([-1, 0, 7, 100, 8000, 90_000]) for _ in starts]
+    period, own = chance.choice([0, 50, 61]), chance.choice([0, 500])
+    rows = "".join(f"{at * 1000} {rate} -1 -1\n" for at, rate in zip(starts, rates, strict=True))
+    one = line(trace=written(tmp_path / "t", f"steps {period * 1000}\n{rows}"), rate_kbit=own)
+
+    def kbit_at(ms: int) -> float:
+        phase = ms % period if period else ms
+        row = max((i for i, at in enumerate(starts) if at <= phase), default=-1)
+        kbit = rates[row] if row >= 0 else -1
+        return (own or math.inf) if kbit < 0 else kbit
+
+    free = 0.0  # ms
+    arrivals = sorted(chance.randrange(200) for _ in range(12))
+    out = dict(everything(one, [ms * MS for ms in arrivals], 500))
+    for n, ms in enumerate(arrivals):
+        free, bits = max(free, ms), 4000.0
+        while bits > 1e-9 and free < 100_000:
+            kbit, ends = kbit_at(math.floor(free + 1e-9)), math.floor(free + 1e-9) + 1
+            step = min(ends - free, bits / kbit) if kbit else ends - free
+            free, bits = free + step, bits - (bits if kbit == math.inf else step * kbit)
+        if free < 100_000:
+            assert out[n] / MS == pytest.approx(free, abs=0.001)
+        else:
+            assert out.get(n, FOREVER) >= 99_000 * MS
+
+
+def test_a_trace_of_many_short_rows_holds_nobody_up(line: Make, tmp_path: Path) -> None:
+    """What one slice may ask for, of the element that serves all.  One by one, that were millions of rows a frame."""
+    quick = line(trace=written(tmp_path / "q", "steps 2\n0 1 0 -1\n1 2 0 -1\n"), queue_us=9_000_000_000)
+    out = everything(quick, [i * MS for i in range(5000)], 1500)
+    assert times_ms(out)[:2] == pytest.approx([8000, 16_000])  # 12,000 bits at 1.5 kbit/s
+    rows = "".join(f"{i} 0 -1 -1\n" for i in range(300_000))
+    gap = line(trace=written(tmp_path / "o", f"steps 400000\n{rows}300000 8000 -1 -1\n"), queue_us=9_000_000_000)
+    assert times_ms(everything(gap, [i * 1000 for i in range(5000)], 1000))[:2] == [301, 302]
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_changes_of_all_kinds_keep_order_and_lose_nothing(line: Make, tmp_path: Path, seed: int) -> None:
     """Also of traces, half sent frames and full queues; in the end everything has left, once and in order."""

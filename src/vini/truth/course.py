@@ -99,6 +99,7 @@ class Steps:
         first = [] if followed.steps[0].at_ms == 0 else [Step(0.0)]
         self._rows = [*first, *followed.steps]
         self._ns = [row.at_ms * _MS for row in self._rows]
+        self._gives = self.bits_between(0.0, self._period) if followed.period_ms else math.inf
 
     def at(self, now: float) -> float:
         """See Course."""
@@ -116,6 +117,8 @@ class Steps:
     def after(self, position: float, size: int) -> float:
         """See Course."""
         bits = 8.0 * size
+        if (periods := math.ceil(bits / self._gives) - 1) > 0:  # as many of them as are used up for it
+            position, bits = position + periods * self._period, bits - periods * self._gives
         while (position := self.turn(position)) < math.inf:
             row, ends = self._row(position)
             mbit = self._mbit(row)
@@ -192,6 +195,7 @@ def speed(asked: Impairment) -> Speed:
 def _longest_ms(followed: Trace, of: Course) -> float:
     if times := followed.opportunities_ms:
         return max(b - a for a, b in pairwise((0, *times)))
-    outages = [s.at_ms for s in followed.steps if s.rate_mbit == 0]
+    both = zip((None, *followed.steps), followed.steps, strict=False)
+    outages = [s.at_ms for before, s in both if s.rate_mbit == 0 and not (before and before.rate_mbit == 0)]
     ends = [(at, of.turn(at * _MS) / _MS) for at in outages]
     return max((end - at for at, end in ends if end < math.inf), default=0.0)
