@@ -67,9 +67,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--regen-golden", action="store_true", help="write tests/unit/golden/*.txt anew, for people to review"
     )
     parser.addoption(
-        "--whole-grid", action="store_true", help="measure links of 1 Gbit/s, too, at every delay; ten seconds more"
-    )
-    parser.addoption(
         "--chaos-rounds", type=int, default=0, help="how often a testbed's processes are killed; 100 takes minutes"
     )
     parser.addoption("--chaos-seed", type=int, default=0, help="which of them, and when, as a failed run printed it")

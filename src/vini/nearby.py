@@ -27,7 +27,9 @@ def reader(directory: Path) -> Callable[[str], str]:
         except (OSError, ValueError) as e:
             if isinstance(e, Wrong):
                 raise
-            why = e.strerror if isinstance(e, OSError) else "it is not text in UTF-8"
-            raise Wrong(f"The file {quote(name)} can't be read: {why}.", f"its path is relative to {directory}") from e
+            if isinstance(e, OSError):
+                hint = f"its path is relative to {directory}"
+                raise Wrong(f"The file {quote(name)} can't be read: {e.strerror}.", hint) from e
+            raise Wrong(f"The file {quote(name)} can't be read: it is not text in UTF-8.", "save it as UTF-8") from e
 
     return read

@@ -302,6 +302,32 @@ def test_settings_come_back_as_given(running: Element) -> None:
     assert running.ports() == {wire.name: PORT | given}
 
 
+def test_a_port_that_is_made_anew_begins_with_nothing(running: Element) -> None:
+    Wire(running, delay_us=7000, corrupt_ppm=9, keeps_order=0)
+    again = Wire(running)
+    assert running.ports() == {again.name: PORT}
+
+
+def test_when_a_trace_began_is_told(running: Element, run: Path) -> None:
+    for name in ("one", "other"):
+        (run / name).write_text("opportunities\n1\n")
+    wire = Wire(running)
+    assert wire.count()["began"] == 0
+    before = time.monotonic_ns()
+    running.set(wire.name, {"trace": str(run / "one")})
+    began = wire.count()["began"]
+    assert before <= began <= time.monotonic_ns()
+    running.set(wire.name, {"trace": str(run / "one"), "delay_us": 5})
+    worker = running.state()["worker"]
+    os.kill(worker, signal.SIGKILL)
+    eventually(lambda: running.state()["worker"] not in (0, worker))
+    assert wire.count()["began"] == began
+    running.set(wire.name, {"trace": str(run / "other")})
+    assert wire.count()["began"] > began
+    running.set(wire.name, {"trace": element.NO_FILE})
+    assert wire.count()["began"] == 0
+
+
 def test_files_come_back_as_given_and_are_let_go(running: Element, run: Path) -> None:
     files = {"table": "-5\n5\n", "lose": "2\n4-5\n", "trace": "steps 0\n0 -1 -1 -1\n"}
     given = {name: str(run / name) for name in files}

@@ -529,6 +529,112 @@ def test_departures_never_go_back_in_time(line: Make) -> None:
     assert len(out) + one.count("managed") + one.count("dropped") == one.count("received")
 
 
+@pytest.mark.parametrize("seed", range(30))
+def test_a_frame_leaves_when_the_rows_have_given_its_bits(line: Make, tmp_path: Path, seed: int) -> None:
+    """Row by row, here; the element looks the row up."""
+    chance = random.Random(seed)
+    starts = sorted(chance.sample(range(50), chance.randrange(1, 8)))
+    rates = [chance.choice([-1, 0, 7, 100, 8000, 90_000]) for _ in starts]
+    period, own = chance.choice([0, 50, 61]), chance.choice([0, 500])
+    rows = "".join(f"{at * 1000} {rate} -1 -1\n" for at, rate in zip(starts, rates, strict=True))
+    one = line(trace=written(tmp_path / "t", f"steps {period * 1000}\n{rows}"), rate_kbit=own)
+
+    def kbit_at(ms: int) -> float:
+        phase = ms % period if period else ms
+        row = max((i for i, at in enumerate(starts) if at <= phase), default=-1)
+        kbit = rates[row] if row >= 0 else -1
+        return (own or math.inf) if kbit < 0 else kbit
+
+    free = 0.0  # ms
+    arrivals = sorted(chance.randrange(200) for _ in range(12))
+    out = dict(everything(one, [ms * MS for ms in arrivals], 500))
+    for n, ms in enumerate(arrivals):
+        free, bits = max(free, ms), 4000.0
+        while bits > 1e-9 and free < 100_000:
+            kbit, ends = kbit_at(math.floor(free + 1e-9)), math.floor(free + 1e-9) + 1
+            step = min(ends - free, bits / kbit) if kbit else ends - free
+            free, bits = free + step, bits - (bits if kbit == math.inf else step * kbit)
+        if free < 100_000:
+            assert out[n] / MS == pytest.approx(free, abs=0.001)
+        else:
+            assert out.get(n, FOREVER) >= 99_000 * MS
+
+
+def test_a_trace_of_many_short_rows_holds_nobody_up(line: Make, tmp_path: Path) -> None:
+    """What one slice may ask for, of the element that serves all.  One by one, that were millions of rows a frame."""
+    quick = line(trace=written(tmp_path / "q", "steps 2\n0 1 0 -1\n1 2 0 -1\n"), queue_us=9_000_000_000)
+    out = everything(quick, [i * MS for i in range(5000)], 1500)
+    assert times_ms(out)[:2] == pytest.approx([8000, 16_000])  # 12,000 bits at 1.5 kbit/s
+    rows = "".join(f"{i} 0 -1 -1\n" for i in range(300_000))
+    gap = line(trace=written(tmp_path / "o", f"steps 400000\n{rows}300000 8000 -1 -1\n"), queue_us=9_000_000_000)
+    assert times_ms(everything(gap, [i * 1000 for i in range(5000)], 1000))[:2] == [301, 302]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_changes_of_all_kinds_keep_order_and_lose_nothing(line: Make, tmp_path: Path, seed: int) -> None:
+    """Also of traces, half sent frames and full queues; in the end everything has left, once and in order."""
+    traces = {
+        "cell": "opportunities\n0\n0\n3\n3\n9\n40\n",
+        "train": "steps 60000\n0 8000 20000 -1\n10000 0 -1 -1\n25000 200 0 -1\n50000 -1 5000 -1\n",
+        "end": "steps 0\n0 4000 1000 -1\n5000 0 -1 -1\n",  # never again
+        "wait": "steps 0\n30000 100000 0 -1\n",
+    }
+    paths = ["-", *(written(tmp_path / name, text) for name, text in traces.items())]
+    chance, one, out, at = random.Random(seed), line(delay_us=10_000), Departures(), 0
+    for _ in range(1500):
+        at += chance.randrange(2 * MS)
+        out += one.run([at] * chance.randrange(1, 4), chance.choice([60, 500, 1514, 9014] * 5 + [65_000]))
+        if chance.random() < 0.1:
+            out += one.depart(at)
+            one.set(at, trace=chance.choice(paths))
+        if chance.random() < 0.1:
+            one.set(at, delay_us=chance.randrange(50_000), rate_kbit=chance.choice([0, 100, 1000, 50_000]))
+    one.set(at, trace="-", rate_kbit=0)
+    out += one.depart()
+    assert numbers(out) == list(range(one.count("received")))
+    assert all(a <= b for (_, a), (_, b) in pairwise(out))
+    assert one.count("dropped") == one.count("waiting") == 0
+
+
+def test_times_and_rates_at_their_ends_do_not_wrap(line: Make, tmp_path: Path) -> None:
+    most, huge = (2**63 - 1) // 10**6, (2**63 - 1) // 10**6 - 1
+    far = 100 * 365 * 86_400 * SECOND  # a century after the boot
+    one = line(rate_kbit=1, delay_us=most // 1000, jitter_us=most // 1000)
+    out = everything(one, [far, far, far], 65_000)
+    assert numbers(out) == [0, 1, 2] and out[0][1] >= far + 65_000 * 8 * MS
+    assert times_ms(everything(line(rate_kbit=most), [far], 65_000)) == pytest.approx([far / MS])
+    third = 2**64 // 3 // MS + 1  # ms: three of them are more than 64 bits of ns, by little
+    seldom = line(trace=written(tmp_path / "t", f"opportunities\n1\n{third}\n"))
+    seldom.run([0], 9000)  # takes six: the last is at a time that no clock reaches
+    assert seldom.depart(60 * SECOND) == []
+    steep = line(trace=written(tmp_path / "s", f"steps 0\n0 {huge} 0 -1\n{huge} 1 0 -1\n"))
+    assert numbers(everything(steep, [far] * 3, 65_000)) == [0, 1, 2]
+
+
+def test_a_shorter_delay_overtakes_nothing_that_is_on_its_way_also_with_jitter(line: Make) -> None:
+    one = line(delay_us=300_000, jitter_us=20_000)
+    out = one.run([i * MS for i in range(100)])
+    one.set(100 * MS, delay_us=0, jitter_us=0)
+    out += everything(one, [(100 + i) * MS for i in range(300)])
+    assert numbers(out) == list(range(400))
+    last = max(t for n, t in out if n < 100)
+    assert all(t == max(last, n * MS) for n, t in out if n >= 100)
+
+
+def test_where_memory_ends_the_newest_are_dropped_and_all_is_given_back(line: Make) -> None:
+    """A packet of 64 KiB takes 32 cells; a direction may hold half of all that is free for others."""
+    one = line(delay_us=10_000_000, duplicate_ppm=1_000_000)
+    cells, each = one.count("free_cells"), 65_000 // 2048 + 1
+    n = cells // each
+    one.run(list(range(n)), 65_000)
+    dropped = one.count("dropped")
+    assert one.count("free_cells") >= cells // 2 - 2 * each
+    out = one.depart()
+    assert len(out) == 2 * n - dropped  # each comes twice, or is counted
+    assert numbers(out) == sorted(numbers(out))
+    assert one.count("free_cells") == cells
+
+
 # --- processes that die again and again ------------------------------------------------------------
 
 

@@ -28,7 +28,9 @@ slivers:
   c: {{node: n2}}
 links:
   - a -- b: {{delay: 20ms, rate: 20mbit}}
-  - b -- c: {{delay: 3ms}}
+  - ends:
+      - {{sliver: b, trace: "time_ms,rate_mbit,delay_ms\\n0,10,3\\n400,3,8\\n700,repeat\\n"}}
+      - {{sliver: c, delay: 3ms}}
 """
 
 
@@ -57,6 +59,7 @@ def test_links_between_nodes_and_on_one_are_found_true(bed: Testbed) -> None:
     }  # fmt: skip
     wishes = {v["wish"]: v for v in found["a", "b"]["verdicts"]}
     assert {"delay", "delay under load", "rate", "loss", "order"} <= wishes.keys()
+    assert {"trace", "delay", "rate", "rate over time", "loss"} <= {v["wish"] for v in found["b", "c"]["verdicts"]}
     assert float(wishes["delay"]["value"]) < float(wishes["delay"]["limit"]) < 2  # ms
 
 

@@ -1,7 +1,7 @@
 """What links really give, measured with packets: the same suite for both backends.
 
-On a kernel without netem that half is skipped here, and run in user-mode Linux (kernel_machine.py).  The grid of delays
-and rates, of 1 Gbit/s at one delay only; at all of them with `pytest --whole-grid`.
+On a kernel without netem that half is skipped here, and run in user-mode Linux (kernel_machine.py).  With fewer than
+three processors a link of 1 Gbit/s is tried once, and skipped where that machine can't show it.
 """
 
 from __future__ import annotations
@@ -29,11 +29,29 @@ from vini.truth import ByElement, Check, Direction, Here, Judgement, Tolerance, 
 pytestmark = [pytest.mark.alone, pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
 PAIRS = 4
 LOAD, FOR_S = 0.8, 3.0
+FEW_PROCESSORS = len(os.sched_getaffinity(0)) < 3
 DELAYS_MS, RATES_MBIT = (1, 10, 100, 300), (1, 10, 100, 1000)
 # User-mode Linux is interrupted for milliseconds at a time by its own machine: there the suite is about what is done
 # to packets, not about microseconds.
 TOLERANCE = Tolerance(median_ms=2.0, p99_ms=100.0) if ROUGH else Tolerance()
 ACCEPTED = {"true", "can't tell"} if ROUGH else {"true"}
+
+
+# A train's, with an outage; a cell's in mahimahi's form; a tunnel's without loss; a delay that changes at no rate.
+TRACED = [
+    Impairment(
+        trace="time_ms,rate_mbit,delay_ms,loss\n0,12,35,0.5%\n300,outage,,\n380,3,60,5%\n700,24,25,\n1000,6,35,\n"
+        "1300,repeat\n",
+        queue_packets=0,
+        queue_ms=300,
+    ),
+    Impairment(delay_ms=20, trace="".join(f"{ms}\n" for ms in range(1, 700) if ms % 7 and not 200 < ms < 240)),
+    Impairment(trace="time_ms,rate_mbit,delay_ms\n0,8,20\n400,2,40\n600,30,20\n900,repeat\n"),
+    Impairment(trace="time_ms,delay_ms\n0,5\n200,30\n500,repeat\n"),
+]
+SHIFTED = (  # the first of them, from its row at 700 ms on
+    "time_ms,rate_mbit,delay_ms,loss\n0,24,25,\n300,6,35,\n600,12,35,0.5%\n900,outage,,\n980,3,60,5%\n1300,repeat\n"
+)
 
 
 class Rig:
@@ -55,18 +73,22 @@ class Rig:
         every = [self.made.direction(i, "a", w) for i, w in enumerate(wishes)]
         return [replace(d, smooths=self.backend == "netem") for d in every]
 
-    def loses_by_number(self, wish: Impairment) -> None:
-        """From a0 to b0, with the list's file."""
-        made = self.shape(0, wish)
-        assert FileDriver(self.made.place).ensure(list(files(made.ns, wish).values())) == {}
-        self.made.ensure(made)
+    def give_with_files(self, *wishes: Impairment) -> None:
+        """The same, of lists and traces."""
+        every = [self.shape(i, w) for i, w in enumerate(wishes)]
+        written = [f for o, w in zip(every, wishes, strict=True) for f in files(o.ns, w).values()]
+        assert FileDriver(self.made.place).ensure(written) == {}
+        self.made.ensure(*every)
+
+    def bench(self) -> Here:
+        return Here(self.made.where, ByElement(self.made.place.run, self.made.where))
 
     def thoroughly(self, *wishes: Impairment) -> Check:
         every = self.directions(wishes)
-        return asyncio.run(check_thoroughly(every, Here(self.made.where), LOAD, FOR_S, lambda _: None, TOLERANCE))
+        return asyncio.run(check_thoroughly(every, self.bench(), LOAD, FOR_S, lambda _: None, TOLERANCE))
 
     def lightly(self, *wishes: Impairment) -> Check:
-        return asyncio.run(check_lightly(self.directions(wishes), Here(self.made.where), TOLERANCE))
+        return asyncio.run(check_lightly(self.directions(wishes), self.bench(), TOLERANCE))
 
 
 @pytest.fixture(params=["element", pytest.param("netem", marks=pytest.mark.needs_kernel("netem"))])
@@ -89,9 +111,11 @@ def outcomes(one: Judgement) -> dict[str, str]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Links of up to 100 Mbit/s together, those of 1 Gbit/s each alone, so that each is told of."""
     if "mbit" in metafunc.fixturenames:
-        whole = metafunc.config.getoption("--whole-grid")
-        metafunc.parametrize(("mbit", "delays_ms"), [(r, DELAYS_MS if whole or r < 1000 else (1,)) for r in RATES_MBIT])
+        cells = [(r, DELAYS_MS) for r in RATES_MBIT if r < 1000] + [(1000, (d,)) for d in DELAYS_MS]
+        names = [f"{r}mbit-{'-'.join(map(str, ds))}ms" for r, ds in cells]
+        metafunc.parametrize(("mbit", "delays_ms"), cells, ids=names)
 
 
 def test_delay_and_rate_idle_and_loaded(rig: Rig, mbit: int, delays_ms: tuple[int, ...]) -> None:
@@ -106,10 +130,11 @@ def test_delay_and_rate_idle_and_loaded(rig: Rig, mbit: int, delays_ms: tuple[in
     def good(found: Check) -> bool:
         return all(_is_as_asked(outcomes(j), mbit) for j in found.judgements)
 
-    if mbit >= 1000 and len(os.sched_getaffinity(0)) < 3 and not good(rig.thoroughly(*wishes)):
-        pytest.skip("sender, element and receiver of 1 Gbit/s need a processor each; this machine has fewer")
+    if mbit >= 1000 and FEW_PROCESSORS and not good(found := rig.thoroughly(*wishes)):
+        said = "; ".join([*found.reasons(), *found.doubts()])
+        pytest.skip(f"sender, element and receiver of 1 Gbit/s need a processor each; this machine has fewer. {said}")
     at_once = [wishes]
-    if mbit == 100 and len(os.sched_getaffinity(0)) < 3 and not good(rig.thoroughly(*wishes)):
+    if mbit == 100 and FEW_PROCESSORS and not good(rig.thoroughly(*wishes)):
         at_once = [[wish] for wish in wishes]  # two slow processors can't fill four links at once
     for some in at_once:
         rig.give(*some)
@@ -179,9 +204,57 @@ def test_packets_are_lost_by_their_numbers_and_others_are_counted_as_if_nobody_h
         assert 77 <= counter.counted(one) < 100  # the kernel's own packets count, ours don't
         return outcomes(found)["loss by number"]
 
-    rig.loses_by_number(wish)
+    rig.give_with_files(wish)
     unspoilt(lambda: verdict(wish), lambda said: said == "true")
     assert verdict(other) in {"off", "can't tell"}  # never "true"
+
+
+def by_trace(rig: Rig) -> Rig:
+    if rig.backend == "netem":
+        pytest.skip("netem can't follow a trace")
+    if ROUGH:
+        pytest.skip("user-mode Linux is interrupted for longer than a trace's rows last")
+    return rig
+
+
+def test_links_that_follow_a_trace_are_true(rig: Rig) -> None:
+    """Each full for two seconds of its trace, and judged by the place in it."""
+    by_trace(rig).give_with_files(*TRACED)
+
+    def good(found: Check) -> bool:
+        said = [outcomes(j) for j in found.judgements]
+        return is_true(found) and all(
+            {"trace", "delay", "rate", "rate over time", "loss"} <= s.keys() for s in said[:3]
+        )
+
+    unspoilt(lambda: rig.thoroughly(*TRACED), good)
+    unspoilt(lambda: rig.lightly(*TRACED), is_true)
+
+
+def test_another_trace_than_was_asked_for_is_found_out(rig: Rig) -> None:
+    """Its rates 5 % lower; an opportunity in twenty missing; its delays 2 ms longer; and begun a quarter of it ago."""
+    train, cell, tunnel = TRACED[0].trace, TRACED[1].trace, TRACED[2].trace
+    lines = cell.splitlines()
+    given = [
+        replace(TRACED[0], trace=train.replace(",12,", ",11.4,").replace(",24,", ",22.8,").replace(",6,", ",5.7,")),
+        replace(TRACED[1], trace="".join(f"{n}\n" for i, n in enumerate(lines) if i % 20 != 7)),
+        replace(TRACED[2], trace=tunnel.replace(",20\n", ",22\n").replace(",40\n", ",42\n")),
+    ]
+    by_trace(rig).give_with_files(*given)
+    wishes = ("rate over time", "rate", "delay")
+    found = rig.thoroughly(*TRACED[:3])
+    said = [outcomes(j)[w] for j, w in zip(found.judgements, wishes, strict=True)]
+    assert said == ["off"] * 3, found
+
+    rig.give_with_files(replace(TRACED[0], trace=SHIFTED))
+    (found,) = (outcomes(j) for j in rig.thoroughly(TRACED[0]).judgements)
+    assert found["delay, 99th percentile"] == found["rate over time"] == "off", found
+
+
+def test_a_link_that_lost_its_trace_is_found_out(rig: Rig) -> None:
+    by_trace(rig).give(Impairment(delay_ms=35))
+    (found,) = (outcomes(j) for j in rig.lightly(TRACED[0]).judgements)
+    assert found["trace"] == "off"
 
 
 def test_a_light_check_finds_true_links_true(rig: Rig) -> None:

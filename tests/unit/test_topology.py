@@ -823,7 +823,7 @@ def test_all_mistakes_of_a_trace_are_told_with_its_lines() -> None:
         "t.csv, line 2: A rate of 0 lets nothing through.",
         "t.csv, line 4: The time does not go on, from 10 ms to 5 ms.",
         "t.csv, line 5: 'x' is not a time in ms.",
-        "t.csv, line 6: This row has 1 cells, but the header has 2.",
+        "t.csv, line 6: This row has 1 cell, but the header has 2.",
         "t.csv, line 7: The rate -1 is out of range.",
         "t.csv, line 10: There is a row after 'repeat'.",
     ]
@@ -846,6 +846,13 @@ def test_what_a_link_does_is_told_without_what_does_nothing() -> None:
         ("1\n2.5\n", "'2.5' is not a time in whole milliseconds."),
         ("-1\n", "'-1' is not a time in whole milliseconds."),
         ("time,rate\n", "'time,rate' is not a trace's header."),
+        ("rate_mbit,time_ms\n10,0\n", "The column time_ms isn't the first."),
+        ("time_ms;rate_mbit\n0;10\n", "The cells of 'time_ms;rate_mbit' are not separated by commas."),
+        ("time_ms,rate_mbit\n0,nan\n", "'nan' is not a number for rate_mbit."),
+        ("time_ms,rate_mbit\n0,1e999\n", "The rate 1e999 is out of range."),
+        ("time_ms,delay_ms\n0,inf\n", "'inf' is not a number for delay_ms."),
+        ("time_ms,delay_ms\n1e11,1\n", "The time 1e11 ms is out of range."),
+        ("99999999999\n", "'99999999999' is not a time in whole milliseconds."),
         ("time_ms\n0\n", "The trace speaks about nothing."),
         ("time_ms,loss,loss\n0,1%,1%\n", "The column loss is there twice."),
         ("time_ms,rate_mbti\n0,1\n", "'rate_mbti' is not a column."),
@@ -861,6 +868,14 @@ def test_a_trace_that_makes_no_sense_is_told(text: str, sentence: str) -> None:
     with pytest.raises(TopologyError) as caught:
         trace.parse(text)
     assert sentence in str(caught.value)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\n\n", " \n"])
+def test_a_trace_from_another_system_is_the_same(end: str) -> None:
+    """With a byte order mark, and other ends of lines."""
+    plain = trace.parse("time_ms,rate_mbit\n0,10\n5,repeat")
+    assert trace.parse(end.join(["\ufefftime_ms,rate_mbit", "0, 10", "5,repeat", ""])) == plain
+    assert trace.parse(f"\ufeff1{end}4{end}") == trace.parse("1\n4\n")
 
 
 @given(st.text("0123456789.,-%\noutagerpm_sdly#", max_size=60).map(lambda t: "time_ms,rate_mbit,loss\n" + t))

@@ -21,6 +21,7 @@ from vini.model import Impairment, Link, NotFound, Topology, Value, ViniError
 from vini.rules.nouns import Holder
 from vini.truth import Check, Direction, check_lightly, check_thoroughly, directions, to_measure
 from vini.truth.apart import aligned, both
+from vini.truth.counting import began_once
 from vini.truth.direction import is_opposite, opposite
 from vini.truth.here import control, stream
 from vini.truth.plan import Sending, drain_s, duration_s
@@ -96,7 +97,12 @@ class Spread:
             d = c.direction
             sent = _sent(after, d) - _sent(before, d)
             missed, others = max(f.missed for _, f in flown[i]), others_bytes(flown[i], sent)
-            out.append(self._taken(courses, seen, quiet, i, Seen(seen[i], missed, others)))
+            one = Seen(seen[i], missed, others)
+            if self._is_one(d):
+                began_ns = began_once(_began_ns(before, d), _began_ns(after, d))
+                until_ns = found[self._where[d.source]].began_ns + round((lasts_s + waits_s) * 1e9)
+                one = replace(one, began_ns=began_ns, until_ns=until_ns)
+            out.append(self._taken(courses, seen, quiet, i, one))
         return out
 
     def _courses(self, all_: Sequence[Direction], sendings: Sequence[Sequence[Sending]]) -> list[_Course]:
@@ -232,6 +238,11 @@ def _is_in(sliver: str, plan: Iterable[tuple[bus.FrameFlow, Stream]]) -> bool:
 
 def _flow(s: Stream, source: str, vif: str, destination: str, peer_vif: str) -> bus.FrameFlow:
     return bus.FrameFlow(source, vif, destination, peer_vif, s.start_ns, s.interval_ns, s.count, s.frame_bytes, s.ahead)
+
+
+def _began_ns(loads: Mapping[str, bus.SliverLoad], d: Direction) -> int | None:
+    """When it began with its trace; None where its node does not tell."""
+    return loads[d.source].traces.get(d.vif) if d.asked.trace and d.source in loads else None
 
 
 def _sent(loads: Mapping[str, bus.SliverLoad], d: Direction) -> int:

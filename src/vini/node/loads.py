@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from vini.bus.messages.loads import SliverLoad
-from vini.dataplane.element import Element
+from vini.dataplane.element import Element, real_ns
 from vini.node import cgroup, netns, pressure
 from vini.node.container import volumes
 from vini.node.drivers.share import ShareDriver
@@ -17,12 +17,12 @@ from vini.node.place import Place
 
 _TICKS_PER_S, _PAGE = 100, 4096  # of /proc/PID/stat and statm (proc(5))
 _RX_BYTES, _RX, _TX_BYTES, _TX = 0, 1, 8, 9  # fields of a line of /proc/net/dev
-Departed = Mapping[tuple[str, str], tuple[int, int]]  # namespace and vif -> packets that left, and those of them late
+Shaped = Mapping[tuple[str, str], Mapping[str, int]]  # namespace and vif -> what the link element tells of it
 
 
 def loads(place: Place, spaces: Iterable[str]) -> dict[str, SliverLoad]:
     """Namespace -> its counters since each vif and process began; without those that are not there."""
-    departed = _departed(place)
+    shaped = _shaped(place)
     waited = dict(pressure.of_node())
     shares = ShareDriver(place).loads()
     out: dict[str, SliverLoad] = {}
@@ -32,7 +32,7 @@ def loads(place: Place, spaces: Iterable[str]) -> dict[str, SliverLoad]:
                 netns.enter(place.pin(ns))
                 vifs = counters(Path("/proc/thread-self/net/dev").read_text())
                 group = cgroup.of(place, ns)
-                late = {dev: n for (of, dev), n in departed.items() if of == ns}
+                told = {dev: n for (of, dev), n in shaped.items() if of == ns}
                 share = shares.get(ns)
                 own = dict(pressure.of_group(group))
                 out[ns] = SliverLoad(
@@ -40,7 +40,8 @@ def loads(place: Place, spaces: Iterable[str]) -> dict[str, SliverLoad]:
                     vifs,
                     _cpu_s(group),
                     memory(group),
-                    late,
+                    {dev: (n["sent"], n["late"]) for dev, n in told.items()},
+                    {dev: n["began"] and real_ns(n["began"]) for dev, n in told.items() if "began" in n},
                     disk=disk(place, ns),
                     volumes=volumes.used(place, ns),
                     pressure=own,
@@ -92,12 +93,12 @@ def _pids(group: Path) -> list[int]:
     return [pid for below in group.glob("*/") for pid in cgroup.pids(below)]
 
 
-def _departed(place: Place) -> Departed:
-    """By what the link element counts; {} where none runs, since no link needs it."""
+def _shaped(place: Place) -> Shaped:
+    """{} where no link element runs, since no link needs it."""
     ours = place.netns("").name
     try:
         with Element(place.run) as running:
             ports = running.stats()
     except OSError:
         return {}
-    return {(ns.removeprefix(ours), dev): (n["sent"], n["late"]) for (ns, dev), n in ports.items()}
+    return {(ns.removeprefix(ours), dev): n for (ns, dev), n in ports.items()}

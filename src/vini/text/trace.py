@@ -50,6 +50,11 @@ class Trace(Value, frozen=True):
             return frozenset({"rate_mbit"})
         return frozenset(c for c in COLUMNS if any(getattr(s, c) is not None for s in self.steps))
 
+    @property
+    def repeats(self) -> bool:
+        """Whether it begins again; else its last row holds for ever."""
+        return bool(self.opportunities_ms or self.period_ms)
+
     def most(self, column: str) -> float:
         """The largest value of that column; 0 where there is none."""
         return max((getattr(s, column) or 0.0 for s in self.steps), default=0.0)
@@ -71,6 +76,7 @@ def parse(text: str) -> Trace:
     mistakes: list[Mistake] = []
     if len(text) > MOST_BYTES:
         raise TopologyError([Mistake(0, 0, f"The trace is longer than {MOST_BYTES >> 20} MiB; take a part of it.")])
+    text = text.removeprefix("\ufeff")  # as Windows' programs begin a text
     split = ((n, line.strip()) for n, line in enumerate(text.split("\n"), 1))
     lines = [(n, line) for n, line in split if line and not line.startswith("#")]
     if not lines:
@@ -110,7 +116,7 @@ def summary(trace: Trace) -> str:
             least, most = (f"{100 * v:.3g}%" if column == "loss" else f"{v:g}{unit}" for v in ends)
             told.append(f"{column.partition('_')[0]} {least}" + (f"..{most}" if most != least else ""))
     if trace.length_ms:
-        again = " again and again" if trace.opportunities_ms or trace.period_ms else ""
+        again = " again and again" if trace.repeats else ""
         told.append(f"{units.duration(trace.length_ms)} long{again}")
     return ", ".join(told)
 
@@ -154,7 +160,8 @@ def _steps(lines: list[tuple[int, str]], mistakes: list[Mistake]) -> Trace | Non
             if len(cells) > 1 and cells[1] == REPEAT:
                 period_ms = at_ms
             elif len(cells) != len(columns):
-                raise Wrong(f"This row has {len(cells)} cells, but the header has {len(columns)}.", ",".join(columns))
+                what = f"This row has {units.count(len(cells), 'cell')}, but the header has {len(columns)}."
+                raise Wrong(what, ",".join(columns))
             else:
                 steps.append(Step(at_ms, **_values(number, columns[1:], cells[1:], mistakes)))
         except Wrong as e:
@@ -177,8 +184,7 @@ def _columns(number: int, line: str, mistakes: list[Mistake]) -> list[str] | Non
     columns = [c.strip() for c in line.split(",")]
     before = len(mistakes)
     if columns[0] != "time_ms":
-        hint = f"begin with 'time_ms,{','.join(COLUMNS)}', or with a whole number of ms (mahimahi)"
-        mistakes.append(Mistake(number, 1, f"{quote(line)} is not a trace's header.", hint))
+        mistakes.append(Mistake(number, 1, *_no_header(line, columns)))
         return None
     for i, column in enumerate(columns[1:], 1):
         if column not in COLUMNS:
@@ -188,6 +194,18 @@ def _columns(number: int, line: str, mistakes: list[Mistake]) -> list[str] | Non
     if len(columns) == 1:
         mistakes.append(Mistake(number, 1, "The trace speaks about nothing.", f"add one of {', '.join(COLUMNS)}"))
     return columns if len(mistakes) == before else None
+
+
+def _no_header(line: str, columns: list[str]) -> tuple[str, str]:
+    if "time_ms" in columns:
+        return "The column time_ms isn't the first.", f"begin with 'time_ms,{','.join(COLUMNS)}'"
+    if re.match(r"time_ms\s*[;\t]", line):
+        return (
+            f"The cells of {quote(line)} are not separated by commas.",
+            "write 'time_ms,rate_mbit', and '0,10'",
+        )
+    hint = f"begin with 'time_ms,{','.join(COLUMNS)}', or with a whole number of ms (mahimahi)"
+    return f"{quote(line)} is not a trace's header.", hint
 
 
 def _time(cell: str, before_ms: float) -> float:

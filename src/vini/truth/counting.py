@@ -1,7 +1,8 @@
-"""Packets that a link loses by their numbers: for a measurement the count is moved, and put back afterwards.
+"""What the link element tells of a direction beside its packets: where its count stands, and when its trace began.
 
-So that a short measurement meets the listed numbers, wherever they are, and that packets of others have the numbers
-that they would have had without it.
+Where packets are lost by their numbers, the count is moved for a measurement, and put back afterwards: so that a short
+one meets the listed numbers, wherever they are, and that packets of others have the numbers that they would have had
+without it.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
-from vini.dataplane.element import Element
+from vini.dataplane.element import Element, real_ns
 from vini.model import DriverError, Value
 from vini.truth.direction import Direction
 
+SAME_NS = 1_000_000  # two looks at two clocks differ by less
 LEAD = 10  # of our packets pass before the first that is listed
 Where = Callable[[str], Path]  # sliver -> its network namespace
 
@@ -27,7 +29,8 @@ class Numbered(Value, frozen=True):
 
 
 class Counter(Protocol):
-    """Who counts packets for a list of numbers.  Raises OSError or DriverError where it can't tell."""
+    """Who counts packets for a list of numbers, and follows a trace.  Raises OSError or DriverError where it can't
+    tell."""
 
     def counted(self, d: Direction) -> int:
         """How many packets have been counted so far."""
@@ -35,9 +38,12 @@ class Counter(Protocol):
     def count_from(self, d: Direction, counted: int) -> None:
         """So many have been: the next one has the number after it."""
 
+    def began_ns(self, all_: Sequence[Direction]) -> list[int | None]:
+        """CLOCK_REALTIME when each began with its trace; 0: it follows none; None: that isn't told."""
+
 
 class ByElement:
-    """The link element of one place; only it can lose packets by number."""
+    """The link element of one place; only it can lose packets by number, and follow a trace."""
 
     def __init__(self, run: Path, where: Where):
         self._run, self._where = run, where
@@ -49,6 +55,13 @@ class ByElement:
         if "counted" not in stats:
             raise DriverError(f"The link element does not tell what it counts from {d.source} to {d.destination}.")
         return stats["counted"]
+
+    def began_ns(self, all_: Sequence[Direction]) -> list[int | None]:
+        """See Counter."""
+        with Element(self._run) as element:
+            stats = element.stats()
+        at = [stats.get(self._port(d), {"began": 0}).get("began") for d in all_]
+        return [ns and real_ns(ns) for ns in at]
 
     def count_from(self, d: Direction, counted: int) -> None:
         """See Counter."""
@@ -88,3 +101,28 @@ class Counts:
                 out[i] = Numbered(at, others)
         self._was.clear()
         return out
+
+
+class Begins:
+    """When directions began with their traces: asked before the first packet and after the last."""
+
+    def __init__(self, all_: Sequence[Direction], counter: Counter | None):
+        self._all, self._counter = all_, counter
+        self._before = self._ask()
+
+    def end(self) -> list[int | None]:
+        """See `began_once`."""
+        return [began_once(was, now) for was, now in zip(self._before, self._ask(), strict=True)]
+
+    def _ask(self) -> list[int | None]:
+        if self._counter and any(d.asked.trace for d in self._all):
+            with suppress(OSError, DriverError):
+                return self._counter.began_ns(self._all)
+        return [None] * len(self._all)
+
+
+def began_once(was_ns: int | None, now_ns: int | None) -> int | None:
+    """0 where both times there was no trace; None where nobody tells, or it began anew meanwhile."""
+    if was_ns is None or now_ns is None or abs(now_ns - was_ns) > SAME_NS:
+        return None
+    return now_ns

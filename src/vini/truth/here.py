@@ -10,7 +10,7 @@ from vini.dataplane.probe import OWN, Flight, Stream
 from vini.model import NotFound, Value
 from vini.node import netns
 from vini.truth.chance import quantile
-from vini.truth.counting import Counter, Counts
+from vini.truth.counting import Begins, Counter, Counts
 from vini.truth.direction import Direction
 from vini.truth.plan import CONTROL_S, PROBE_BYTES, Sending, drain_s, duration_s, steady
 from vini.truth.seen import Noise, Seen, Taken, frames, noise, others_bytes, passages
@@ -39,10 +39,11 @@ class Here:
         asked = [d.asked for d in all_]
         streams = [self._stream(d, s) for d, mine in zip(all_, sendings, strict=True) for s in mine]
         before = [self._sent_bytes(d) for d in all_]
-        counts, sent = Counts(all_, self._counter), [0] * len(all_)
+        begins, counts, sent = Begins(all_, self._counter), Counts(all_, self._counter), [0] * len(all_)
         counts.begin()
         try:
-            found = await probe.measure([control(duration_s(sendings)), *streams], drain_s(asked, sendings))
+            waits_s = drain_s(asked, sendings)
+            found = await probe.measure([control(duration_s(sendings)), *streams], waits_s)
             flights = iter(found.flights[1:])
             ours = [[(s.phase, next(flights)) for s in mine] for mine in sendings]
             sent = [sum(len(f.sent_ns) for _, f in mine) for mine in ours]
@@ -50,9 +51,11 @@ class Here:
             numbered = counts.end(sent)
         after = [self._sent_bytes(d) for d in all_]
         quiet = noise(found.flights[0], found)
+        until_ns = found.began_ns + round((duration_s(sendings) + waits_s) * 1e9)
+        told = zip(ours, before, after, numbered, begins.end(), strict=True)
         return [
-            Taken(Seen(frames(mine), _missed(mine), others_bytes(mine, now - was), numbers), quiet)
-            for mine, was, now, numbers in zip(ours, before, after, numbered, strict=True)
+            Taken(Seen(frames(mine), _missed(mine), others_bytes(mine, now - was), numbers, began_ns, until_ns), quiet)
+            for mine, was, now, numbers, began_ns in told
         ]
 
     async def delays(self, d: Direction, load_mbit: float, for_s: float) -> Delays | None:

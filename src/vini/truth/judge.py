@@ -9,9 +9,10 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from statistics import NormalDist, fmean
 
-from vini.model import Fault, Impairment, Value
+from vini.model import Fault, Impairment
 from vini.text import trace, units
 from vini.truth.chance import distance, most_distance, quantile, share_interval, uniform_distance
+from vini.truth.followed import Followed
 from vini.truth.meaning import (
     delay_cdf,
     delay_quantile_ms,
@@ -23,23 +24,10 @@ from vini.truth.meaning import (
     mean_loss,
 )
 from vini.truth.seen import Frame, Noise, Passage, Seen, overtaken, passages
+from vini.truth.tolerance import ENOUGH, ENOUGH_SPREAD, FEW, NOISE_FACTOR, OTHERS_SHARE, Tolerance
 from vini.truth.verdict import Verdict, compared, unknown
 
-FEW = 20  # with fewer packets nothing is said about a delay
-ENOUGH = 100  # from here on there is a 99th percentile to speak of
-ENOUGH_SPREAD = 40  # and from here on a distribution
-NOISE_FACTOR = 3.0  # the noise of a link's packets may be so many times that of the control's
-OTHERS_SHARE = 0.01  # of the rate: more of other people's packets hold up ours
 PHASES = {"idle": "", "load": " under load"}
-
-
-class Tolerance(Value, frozen=True):
-    """How far from what was asked is still the same."""
-
-    median_ms: float = 0.1
-    p99_ms: float = 1.0
-    rate: float = 0.02
-    spread: float = 0.01  # of the distance between distributions, beside what chance does
 
 
 def judge(
@@ -73,9 +61,14 @@ class _Judge:
         self.smooths = smooths
         self.passages = [] if asked.trace else passages(asked, seen.frames)
         self.paced = [f for f in seen.frames if f.phase in PHASES]
+        knows = asked.trace and seen.frames and seen.began_ns
+        self.followed = Followed(asked, seen, noise, alpha, self.tolerance) if knows else None
 
     def all(self) -> Iterator[Verdict]:
-        if self.asked.trace:
+        if self.followed:
+            yield from self.followed.all()
+            yield from self._aqm()
+        elif self.asked.trace:
             yield from self._trace(trace.parse(self.asked.trace))
         else:
             yield from self._delays()
@@ -86,9 +79,12 @@ class _Judge:
         yield from self._shares()
 
     def _trace(self, followed: trace.Trace) -> Iterator[Verdict]:
-        """Of what changes with a time that nobody knows, only what it never may be."""
-        why = "What follows a trace has no single value: its rate is not measured, and of its delay only the least."
-        yield unknown("trace", trace.summary(followed), why)
+        """Where nobody tells when it began, or it began anew meanwhile: only what it never may be."""
+        why = "When it began could not be asked: its rate is not measured, and of its delay only the least."
+        if self.seen.began_ns == 0:
+            yield compared("trace", trace.summary(followed), "it follows none", "this one", 1.0, 0.0, 0.0, "")
+        else:
+            yield unknown("trace", trace.summary(followed), why)
         least_ms, most = followed.least_delay_ms(self.asked.delay_ms), self.tolerance.median_ms
         if not least_ms or is_spread(self.asked) or self.asked.reorder:
             return
@@ -336,9 +332,12 @@ class _Judge:
         if self.asked.lose:
             sure, frames = self._by_number(frames)
             yield self._numbers_lost(sure)
+        if self.followed:
+            yield self.followed.losses(frames)
+            return
         lost, n = sum(f.arrived_ns is None for f in frames), len(frames)
         if self.asked.trace:
-            why = "What a trace loses changes with the time since it was set."
+            why = "What a trace loses changes with the time since it began, which could not be asked."
             yield unknown("loss", "by trace", why, got=f"{lost} of {n}")
             return
         if self.seen.missed:
@@ -436,7 +435,10 @@ class _Judge:
         got = f"{count} of {len(self.seen.frames)} packets out of order"
         if self.asked.reorder:
             idle = [p for p in self.passages if p.frame.phase == "idle"]
-            if self.asked.delay_ms < 1 or delay_quantile_ms(self.asked, 0.0001) < self.asked.delay_ms / 2:
+            if self.asked.trace:
+                why = "Packets that overtake beside a trace can't be told from others."
+                yield unknown("reorder", units.loss(self.asked.reorder), why, got=got)
+            elif self.asked.delay_ms < 1 or delay_quantile_ms(self.asked, 0.0001) < self.asked.delay_ms / 2:
                 why = "Packets that overtake can't be told from others where the delay is short or its jitter wide."
                 yield unknown("reorder", units.loss(self.asked.reorder), why, got=got)
             else:

@@ -10,14 +10,14 @@ from vini.text.units import count
 from vini.truth import plan
 from vini.truth.apart import by_their_sum
 from vini.truth.direction import Direction
-from vini.truth.judge import Tolerance, judge
+from vini.truth.judge import judge
 from vini.truth.plan import Sending
 from vini.truth.seen import Noise, Taken
+from vini.truth.tolerance import Tolerance
 from vini.truth.verdict import Judgement
 
 FALSE_ALARMS = 0.001  # the probability that chance alone makes any verdict of one check wrong
 VERDICTS = 8  # of one direction, at most
-MOST_MBIT = 1000.0  # of all links that are filled at one time: what two cores send, carry and read
 # Between machines: what the way between them takes, and by how much two clocks drift apart (50 ppm).
 APART_MS, APART_P99_MS, DRIFT_MS_PER_S = 1.0, 5.0, 0.05
 Say = Callable[[str], None]
@@ -76,7 +76,7 @@ async def check_thoroughly(
 def _groups(all_: Sequence[Direction]) -> Iterator[list[Direction]]:
     group: list[Direction] = []
     for d in all_:
-        if group and sum(x.asked.rate_mbit for x in [*group, d]) > MOST_MBIT:
+        if group and sum(plan.most_mbit(x.asked) for x in [*group, d]) > plan.MOST_MBIT:
             yield group
             group = []
         group.append(d)

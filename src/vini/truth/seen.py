@@ -31,6 +31,8 @@ class Seen(Value, frozen=True):
     missed: int = 0  # frames that came, but that the probe was too slow to read
     other_bytes: int = 0  # that left by the same vif meanwhile, and were not ours
     numbered: Numbered | None = None  # where packets are lost by number
+    began_ns: int | None = None  # when it began with its trace, by the frames' clock; 0: it has none; None: unknown
+    until_ns: int = 0  # by the same clock: when we stopped to listen
 
 
 class Noise(Value, frozen=True):

@@ -33,6 +33,7 @@ class SliverLoad(Value, frozen=True, forbid_unknown_fields=False):
     cpu_s: float  # of its living processes
     memory: int  # bytes
     departed: dict[str, tuple[int, int]] = {}  # vif -> packets that left it shaped, and those more than 1 ms late
+    traces: dict[str, int] = {}  # shaped vif -> ns, the node's CLOCK_REALTIME when its trace began; 0: it has none
     program: tuple[int, int] | None = None  # packets that its program in the kernel handled, and beyond its budget
     disk: tuple[int, int] | None = None  # bytes that are used of its disk, and its size; None: it has none
     volumes: dict[str, tuple[int, int]] = {}  # the same of its volumes that have a size, by name

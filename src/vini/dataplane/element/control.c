@@ -94,9 +94,9 @@ static void do_set(char *netns, char *dev, char **rest, int fd[2], struct answer
 		say(a, "error no such port; a new one needs its two descriptors\n");
 		return;
 	}
-	if (!read_wish(p, rest, &wish, a))
-		return;
 	bool is_new = fd[1] >= 0;
+	if (!read_wish(is_new ? NULL : p, rest, &wish, a))
+		return;
 	if (p && is_new)
 		keeper_remove(p);
 	bool good = keeper_set(is_new ? NULL : p, netns, dev, &wish, fd);
@@ -145,6 +145,7 @@ static void say_counts(struct answer *a, const struct port *p)
 	    n->duplicated, n->corrupted, n->reordered);
 	say(a, " managed=%" PRIu64 " marked=%" PRIu64 " stalled=%" PRIu64, n->managed, n->marked, n->stalled);
 	say(a, " counted=%" PRIu64, __atomic_load_n(&n->arrived, __ATOMIC_RELAXED));
+	say(a, " began=%" PRIu64, p->files[TRACE_FILE] ? p->trace_begin : 0);
 }
 
 /* list FROM, stats FROM: ports from that place on; `next=0` says that these were the last. */

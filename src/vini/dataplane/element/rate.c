@@ -9,10 +9,14 @@ static bool has_opportunities(const struct rate *r)
 
 /* ---- opportunities ------------------------------------------------------------------------------------- */
 
-static uint64_t opportunity_at(const struct rate *r, uint64_t number)
+static uint64_t opportunity_at(const struct rate *r, uint64_t number) /* NEVER: in centuries */
 {
 	const struct entries *e = r->trace->entries;
-	return r->begin + number / e->count * e->period_ns + series_ns(r->trace)[number % e->count];
+	uint64_t at;
+	if (__builtin_mul_overflow(number / e->count, e->period_ns, &at) || __builtin_add_overflow(at, r->begin, &at) ||
+	    __builtin_add_overflow(at, series_ns(r->trace)[number % e->count], &at))
+		return NEVER;
+	return at;
 }
 
 static void skip_opportunities(struct rate *r, uint64_t now)
@@ -47,76 +51,107 @@ static uint64_t finish_by_opportunities(struct rate *r, uint64_t bytes)
 
 /* ---- steps --------------------------------------------------------------------------------------------- */
 
-struct row {
-	uint64_t index;          /* count: before the first one */
-	uint64_t ends;           /* NEVER: it holds for ever */
-};
+/* What all rows before one give is known (series.h), so nothing here takes longer where a trace has more of them. */
 
-static struct row row_at(const struct rate *r, uint64_t at)
+#define NO_LIMIT ((uint64_t)1 << 62)
+
+static uint64_t kbit_in(const struct rate *r, const struct step *row) /* 0: an outage */
 {
-	const struct entries *e = r->trace->entries;
+	if (row->rate_kbit >= 0)
+		return (uint64_t)row->rate_kbit;
+	return r->kbit ? r->kbit : NO_LIMIT;
+}
+
+/* What a period has given when that row begins. */
+static amount given_before(const struct rate *r, const struct step *row)
+{
+	return row->gives + (amount)row->own_ns * (r->kbit ? r->kbit : NO_LIMIT);
+}
+
+/* The last row that begins by then. */
+static const struct step *row_at(const struct rate *r, uint64_t phase)
+{
 	const struct step *steps = series_steps(r->trace);
-	uint64_t since = at > r->begin ? at - r->begin : 0, low = 0, high = e->count;
-	uint64_t cycle = e->period_ns ? since / e->period_ns * e->period_ns : 0, phase = since - cycle;
-	while (low < high) { /* the first one that comes later */
-		uint64_t middle = (low + high) / 2;
+	uint64_t low = 0, high = r->trace->entries->count;
+	while (high - low > 1) {
+		uint64_t middle = low + (high - low) / 2;
 		if (steps[middle].at_ns > phase)
 			high = middle;
 		else
-			low = middle + 1;
+			low = middle;
 	}
-	uint64_t ends = low < e->count ? steps[low].at_ns : e->period_ns ? e->period_ns : NEVER;
-	return (struct row){low ? low - 1 : e->count, ends == NEVER ? NEVER : r->begin + cycle + ends};
+	return steps + low;
+}
+
+/* The row in which a period has given so much, more than nothing: the last one that begins with less. */
+static const struct step *row_of(const struct rate *r, amount given)
+{
+	const struct step *steps = series_steps(r->trace);
+	uint64_t low = 0, high = r->trace->entries->count;
+	while (high - low > 1) {
+		uint64_t middle = low + (high - low) / 2;
+		if (given_before(r, steps + middle) >= given)
+			high = middle;
+		else
+			low = middle;
+	}
+	return steps + low;
+}
+
+/* Where a time is in the trace: how many periods are over, and what is left. */
+struct place {
+	uint64_t cycle, phase;
+};
+
+static struct place place_of(const struct rate *r, uint64_t at)
+{
+	uint64_t period = r->trace->entries->period_ns, since = at > r->begin ? at - r->begin : 0;
+	return period ? (struct place){since / period, since % period} : (struct place){0, since};
 }
 
 const struct step *rate_step(const struct rate *r, uint64_t at)
 {
 	if (!r->trace || has_opportunities(r))
 		return NULL;
-	struct row row = row_at(r, at);
-	return row.index < r->trace->entries->count ? series_steps(r->trace) + row.index : NULL;
+	return row_at(r, place_of(r, at).phase);
 }
 
-#define NO_LIMIT NEVER
-
-static uint64_t kbit_in(const struct rate *r, struct row row) /* 0: an outage */
+/* When so much has been given since `at`, of which the last bit goes in a row with a rate: that time, or with `begins`
+ * when that row began, if that is later than `at`. */
+static uint64_t when_given(const struct rate *r, uint64_t at, amount more, bool begins)
 {
-	int64_t own = -1, kbit = row.index < r->trace->entries->count ? series_steps(r->trace)[row.index].rate_kbit : own;
-	if (kbit == own)
-		return r->kbit ? r->kbit : NO_LIMIT;
-	return (uint64_t)kbit;
+	const struct entries *e = r->trace->entries;
+	struct place place = place_of(r, at);
+	const struct step *row = row_at(r, place.phase);
+	amount given = given_before(r, row) + (amount)kbit_in(r, row) * (place.phase - row->at_ns) + more;
+	if (e->period_ns) {
+		amount whole = given_before(r, series_steps(r->trace) + e->count);
+		if (!whole)
+			return NEVER;
+		amount over = (given - 1) / whole;
+		if (over > NO_LIMIT / e->period_ns)
+			return NEVER; /* in a century */
+		place.cycle += (uint64_t)over;
+		given -= over * whole;
+	}
+	row = row_of(r, given);
+	if (!kbit_in(r, row))
+		return NEVER;
+	uint64_t begin = r->begin + place.cycle * e->period_ns + row->at_ns;
+	if (begins)
+		return begin > at ? begin : at;
+	return begin + (uint64_t)((given - given_before(r, row)) / kbit_in(r, row));
 }
 
 static uint64_t turn_by_steps(const struct rate *r, uint64_t from)
 {
-	for (uint64_t rows = r->trace->entries->count + 2; rows--; ) {
-		struct row row = row_at(r, from);
-		if (kbit_in(r, row))
-			return from;
-		if (row.ends == NEVER)
-			break;
-		from = row.ends;
-	}
-	return NEVER; /* a whole period without a rate */
+	return kbit_in(r, row_at(r, place_of(r, from).phase)) ? from : when_given(r, from, 1, true);
 }
 
 static uint64_t finish_by_steps(const struct rate *r, uint64_t at, uint64_t bytes)
 {
-	uint64_t need = bytes * 8 * MILLION; /* 10^-6 bits: as many as a kbit/s gives in a ns */
-	for (;;) {
-		at = turn_by_steps(r, at);
-		if (at == NEVER)
-			return NEVER;
-		struct row row = row_at(r, at);
-		uint64_t kbit = kbit_in(r, row);
-		if (kbit == NO_LIMIT)
-			return at;
-		uint64_t takes = need / kbit;
-		if (row.ends == NEVER || takes <= row.ends - at)
-			return at + takes;
-		need -= (row.ends - at) * kbit;
-		at = row.ends;
-	}
+	at = turn_by_steps(r, at);
+	return at == NEVER || !bytes ? at : when_given(r, at, (amount)bytes * 8 * MILLION, false);
 }
 
 /* ---- any ----------------------------------------------------------------------------------------------- */

@@ -137,6 +137,30 @@ static bool read_opportunities(struct reading *r)
 	return before || wrong(r, "the last opportunity must come later than at 0 ms");
 }
 
+static bool add_step(struct reading *r, struct step s)
+{
+	if (r->head.count) {
+		const struct step *before = (const struct step *)(const void *)r->entries + r->head.count - 1;
+		uint64_t lasted = s.at_ns - before->at_ns;
+		s.own_ns = before->own_ns + (before->rate_kbit < 0 ? lasted : 0);
+		s.gives = before->gives + (before->rate_kbit < 0 ? 0 : (amount)before->rate_kbit * lasted);
+	}
+	return add(r, &s, sizeof s);
+}
+
+/* One more, that doesn't count, at the end of the period or of what is known. */
+static bool end_steps(struct reading *r, uint64_t period_ns)
+{
+	if (!r->head.count)
+		return true; /* who called us tells */
+	const struct step *last = (const struct step *)(const void *)r->entries + r->head.count - 1;
+	if (!add_step(r, (struct step){.at_ns = period_ns ? period_ns : last->at_ns}))
+		return false;
+	r->head.count--;
+	r->head.period_ns = period_ns;
+	return true;
+}
+
 static bool read_steps(struct reading *r, uint64_t period_us)
 {
 	int64_t before = -1, value[4];
@@ -151,12 +175,12 @@ static bool read_steps(struct reading *r, uint64_t period_us)
 		if (period_us && (uint64_t)value[0] >= period_us)
 			return wrong(r, "%" PRId64 " us is not within the period of %" PRIu64 " us", value[0], period_us);
 		before = value[0];
-		struct step s = {(uint64_t)value[0] * 1000, value[1], value[2], value[3]};
-		if (!add(r, &s, sizeof s))
+		if (!r->head.count && value[0] && !add_step(r, (struct step){0, -1, -1, -1, 0, 0}))
+			return false;
+		if (!add_step(r, (struct step){(uint64_t)value[0] * 1000, value[1], value[2], value[3], 0, 0}))
 			return false;
 	}
-	r->head.period_ns = period_us * 1000;
-	return true;
+	return end_steps(r, period_us * 1000);
 }
 
 static bool read_trace(struct reading *r)

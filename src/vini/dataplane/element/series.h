@@ -17,9 +17,14 @@ extern const char *const series_names[ROLES]; /* of the settings: table, lose, t
 
 enum { SERIES_PATH = 1024 };
 
-struct step {                    /* of a trace; -1: as the port's own setting */
+__extension__ typedef unsigned __int128 amount; /* 10^-6 bits: as many as a kbit/s gives in a ns */
+
+struct step {                    /* of a trace; -1: as the port's own setting.  The first is at 0, and behind the last is
+                                    one more, at the period's end */
 	uint64_t at_ns;
 	int64_t rate_kbit, delay_us, loss_ppm;
+	uint64_t own_ns;         /* before it, in its period: time at the port's own rate... */
+	amount gives;            /* ...and what the other rows give */
 };
 
 struct range {                   /* packet numbers, both included */
@@ -30,7 +35,7 @@ struct entries {                 /* the sealed memory's content */
 	uint64_t count;
 	uint64_t period_ns;      /* of a trace; 0: it doesn't repeat */
 	bool opportunities;      /* a trace of that form */
-	_Alignas(8) char of[];
+	_Alignas(16) char of[];
 };
 
 struct series {
