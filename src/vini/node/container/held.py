@@ -1,53 +1,74 @@
-"""Rings of packet sockets: memory that the kernel counts for no group, so the agent looks how much of it there is.
+"""Memory that sockets hold and that the kernel counts for no group (of the namespace that the thread is in).
 
-By PACKET_RX_RING and PACKET_TX_RING (packet(7)) root in a sliver has the kernel set pages apart; no limit of any kind
-binds him there.  What tcpdump needs is 2 MiB.  A sliver that holds more than its memory is ended at the next look, then
-starts again as after any crash.
+Rings of packet sockets, by PACKET_RX_RING and PACKET_TX_RING (packet(7)), are pages that nothing binds; what tcpdump
+needs is 2 MiB.  Packets that wait in sockets of these kinds are bounded for each socket, by what its buffer may have,
+and not for all of them together; UDP is bound for what it has received, TCP for all.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from vini.model import Container
-from vini.node import cgroup, netlink, netns, sliver_log
-from vini.node.place import Place
+from vini.node import netlink
 
 _AF_PACKET, _HEADER = 17, 16  # the second: bytes of nlmsghdr
 _SOCK_DIAG, _BY_FAMILY = 4, 20  # NETLINK_SOCK_DIAG, SOCK_DIAG_BY_FAMILY
 _ROOT_OR_MATCH = 0x301  # NLM_F_REQUEST | NLM_F_DUMP
-_SHOW_RINGS = 1 << 2  # PACKET_SHOW_RING_CFG, linux/packet_diag.h
-_RINGS = (2, 3)  # PACKET_DIAG_RX_RING, PACKET_DIAG_TX_RING
+_SHOW_RINGS, _SHOW_MEMORY = 1 << 2, 1 << 4  # PACKET_SHOW_RING_CFG, PACKET_SHOW_MEMINFO, linux/packet_diag.h
+_RINGS, _MEMORY = (2, 3), 6  # PACKET_DIAG_RX_RING, PACKET_DIAG_TX_RING, PACKET_DIAG_MEMINFO
+_RECEIVED, _SENT = 0, 2  # SK_MEMINFO_RMEM_ALLOC, SK_MEMINFO_WMEM_ALLOC, linux/sock_diag.h
 _REQUEST, _ANSWER, _RING = struct.Struct("=BBHIIII"), struct.Struct("=BBHIII"), struct.Struct("=II")
+_NET = Path("/proc/thread-self/net")
+_BOTH, _ONLY_SENT = ("raw", "raw6", "icmp", "icmp6"), ("udp", "udp6", "udplite", "udplite6")
 
 
-def bound(place: Place, o: Container, first: int) -> None:
-    """End a sliver that holds more by rings than it may have of memory; `first` is one of its processes."""
-    with suppress(OSError):  # it ends this moment, or the kernel can't tell (CONFIG_PACKET_DIAG)
-        if len(Path(f"/proc/{first}/net/packet").read_text().splitlines()) < 2:  # its heading
-            return
-        if (total := held(place.pin(o.ns))) > o.memory_mb * 10**6:
-            _end(place, o, total)
+def by_rings() -> tuple[int, int]:
+    """Bytes of the rings of all packet sockets, and of what waits in such sockets."""
+    with suppress(OSError):  # a kernel that can't tell (CONFIG_PACKET_DIAG)
+        if len((_NET / "packet").read_text().splitlines()) > 1:  # its heading
+            body = _REQUEST.pack(_AF_PACKET, 0, 0, 0, _SHOW_RINGS | _SHOW_MEMORY, 0, 0)
+            with netlink.Socket(_SOCK_DIAG) as asked:
+                told = [netlink.attributes(a, _HEADER + _ANSWER.size) for a in asked.dump(_message(body))]
+            return sum(map(_rings, told)), sum(map(_waiting, told))
+    return 0, 0
 
 
-def held(network: Path) -> int:
-    """Bytes of the rings of all packet sockets of a network namespace."""
-    body = _REQUEST.pack(_AF_PACKET, 0, 0, 0, _SHOW_RINGS, 0, 0)
-    with netns.inside(network), netlink.Socket(_SOCK_DIAG) as asked:
-        answers = asked.dump(netlink.message(_BY_FAMILY, _ROOT_OR_MATCH, body))
-    return sum(map(_size, answers))
+def _message(body: bytes) -> bytes:
+    return netlink.message(_BY_FAMILY, _ROOT_OR_MATCH, body)
 
 
-def _size(answer: bytes) -> int:
-    told = netlink.attributes(answer, _HEADER + _ANSWER.size)
-    rings = (_RING.unpack_from(told[kind]) for kind in _RINGS if kind in told)
-    return sum(size * number for size, number in rings)
+def _rings(told: dict[int, bytes]) -> int:
+    return sum(size * number for size, number in (_RING.unpack_from(told[kind]) for kind in _RINGS if kind in told))
 
 
-def _end(place: Place, o: Container, total: int) -> None:
-    """Everybody in it: who holds a ring need not have its socket open, as where it is mapped, or sent and not taken."""
-    cgroup.kill(cgroup.of(place, o.ns))
-    held_mb = f"rings of packet sockets held {total // 10**6} MB, and it may have {o.memory_mb} MB of memory"
-    sliver_log.append(place, o.ns, sliver_log.BOOT, f"all processes were ended: {held_mb}")
+def _waiting(told: dict[int, bytes]) -> int:
+    memory = memoryview(told.get(_MEMORY, b"")).cast("I")
+    return memory[_RECEIVED] + memory[_SENT] if len(memory) > _SENT else 0
+
+
+def by_others() -> int:
+    """Bytes that wait in sockets of netlink, in raw ones, and in those of UDP to be sent."""
+    return sum(map(int, _netlink())) + sum(_inet(_BOTH, received=True)) + sum(_inet(_ONLY_SENT, received=False))
+
+
+def _netlink() -> Iterator[int]:
+    """The columns Rmem and Wmem."""
+    for row in _rows("netlink"):
+        yield int(row[4]) + int(row[5])
+
+
+def _inet(files: tuple[str, ...], *, received: bool) -> Iterator[int]:
+    """The column tx_queue:rx_queue, hexadecimal."""
+    for file in files:
+        for row in _rows(file):
+            sent, _, waits = row[4].partition(":")
+            yield int(sent, 16) + (int(waits, 16) if received else 0)
+
+
+def _rows(file: str) -> Iterator[list[str]]:
+    with suppress(FileNotFoundError), (_NET / file).open() as table:
+        next(table, None)
+        yield from map(str.split, table)
