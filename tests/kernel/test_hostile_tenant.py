@@ -366,7 +366,7 @@ def test_a_queue_that_openvpn_needs_is_left_alone(there):
 
 QDISC = """
 import socket, subprocess, time
-subprocess.run("ip link add q0 type veth peer name q1; ip link add br0 type bridge; ip link add d0 type veth peer name d1;"
+subprocess.run("for i in q d; do ip link add ${i}0 type veth peer name ${i}1; done; ip link add br0 type bridge;"
     "for i in q1 d0; do ip link set $i master br0; done; for i in q0 q1 br0 d0 d1; do ip link set $i up; done;"
     "tc qdisc add dev d0 root tbf rate 8bit burst 2000 limit 2000000000", shell=True)
 s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
@@ -384,6 +384,15 @@ NEIGHBOURS = """
 import subprocess, time
 subprocess.run("ip link add n0 type veth peer name n1; ip link set n0 up; ip link set n1 up;"
     "ip ntable change name arp_cache dev n0 queue 100000", shell=True)
+print("HELD", flush=True)
+time.sleep(50)
+print("STILL")
+"""
+TABLE = """
+import subprocess, time
+entries = (f"neigh add 10.{n >> 16}.{n >> 8 & 255}.{n & 255} lladdr 02:00:00:00:00:01 dev n0" for n in range(250000))
+subprocess.run("ip link add n0 type veth peer name n1", shell=True)
+subprocess.run(["ip", "-force", "-batch", "-"], input="\\n".join(entries), text=True)
 print("HELD", flush=True)
 time.sleep(50)
 print("STILL")
@@ -422,10 +431,11 @@ print("STILL")
     [
         (QDISC, "queues of interfaces held"),
         (NEIGHBOURS, "queues for neighbours had room for"),
+        (TABLE, "tables of neighbours took"),
         (NETLINK, "packets that waited in sockets held"),
         (RAW, "packets that waited in sockets held"),
     ],
-    ids=["qdisc", "neighbours", "netlink", "raw"],
+    ids=["qdisc", "neighbours", "table", "netlink", "raw"],
 )
 def test_a_sliver_that_holds_more_by_packets_that_wait_than_its_memory_is_ended(there, attack, told):
     """Nor are these anybody's.  What outlives its processes, the queue of an interface, goes with them."""

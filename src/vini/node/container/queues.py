@@ -10,6 +10,7 @@ import struct
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
+from socket import AF_BRIDGE
 
 from vini.model import Value
 from vini.node import netlink as nl
@@ -17,7 +18,7 @@ from vini.node import tc
 from vini.node.bpf import TAP_BIT
 from vini.node.place import GROUP
 from vini.node.port import QUEUE
-from vini.node.rtnl import dump_links
+from vini.node.rtnl import IFF_UP, dump_links
 
 _LINK_BODY = struct.Struct("=BxHiII")
 _MTU, _TXQLEN, _LINKINFO, _GROUP, _TX_QUEUES, _KIND, _DATA = 4, 13, 18, 27, 31, 1, 2  # linux/if_link.h
@@ -29,6 +30,9 @@ _LARGEST, _OVERHEAD = 1 << 16, 768  # bytes of the largest packet; of each beyon
 _POINTER, _BANDS = 8, 3  # bytes for each packet that a queue has room for; of pfifo_fast that are three queues
 _USUAL_QUEUED = 1024  # packets that wait for a program (NFQUEUE), where nothing else was asked for
 USUAL_PACKET = 2304  # bytes that one of 1500 takes
+# Tables of neighbours: family, flags (NTF_PROXY), and how much more memory an entry takes than its message is long.
+_TABLES = ((0, 0, 7), (0, 8, 2), (AF_BRIDGE, 0, 2))
+_NEIGHBOUR = struct.Struct("=BxxxiHBB")  # struct ndmsg: family, interface, state, flags, type
 _LO = 1
 _FEWEST = 1 << 20  # bytes of an interface's that are worth an end of it
 _LOGGED = 1 << 17  # bytes of what is gathered for a program that reads logs (NFULNL_NLBUFSIZ_MAX)
@@ -103,6 +107,30 @@ def _for_neighbours(socket: nl.Socket) -> Iterator[tuple[int, int]]:
             yield index, proxied * _LARGEST
 
 
+def of_neighbours(most: int) -> int:
+    """Bytes of the tables of neighbours, which root in a sliver may fill without a bound, and of bridges; where it is
+    more than `most`, only that."""
+    return sum(_of_table(*table, most) for table in _TABLES)
+
+
+def _of_table(family: int, flags: int, times: int, most: int) -> int:
+    with nl.Socket() as socket:
+        return times * socket.measure(_dump_table(family, flags), most // times)
+
+
+def _dump_table(family: int, flags: int) -> bytes:
+    return nl.message(nl.GETNEIGH, nl.DUMP, _NEIGHBOUR.pack(family, 0, 0, flags, 0))
+
+
+def neighbours(socket: nl.Socket) -> Mapping[int, int]:
+    """Index of each interface -> bytes of the tables of its neighbours."""
+    out: Counter[int] = Counter()
+    for family, flags, times in _TABLES:
+        for message in socket.dump(_dump_table(family, flags)):
+            out[_NEIGHBOUR.unpack_from(message, 16)[1]] += times * len(message)
+    return out
+
+
 def for_programs() -> int:
     """Bytes that may wait for programs' verdict (NFQUEUE), or to be read by them (NFLOG), of the thread's namespace: of
     packets only the number is told."""
@@ -140,11 +168,15 @@ def _set_length(index: int, packets: int) -> bytes:
 
 
 def end(socket: nl.Socket, found: Mapping[int, int]) -> None:
-    """Take away each interface that much waits at, with its queues; the sliver's own are made anew at the next look."""
-    socket.transact([_end(index) for index, size in found.items() if index and size >= _FEWEST])
+    """Take away each interface that holds much, with its queues and neighbours; the sliver's own are made anew at the
+    next look."""
+    socket.transact([r for index, size in found.items() if index and size >= _FEWEST for r in _end(index)])
 
 
-def _end(index: int) -> bytes:
+def _end(index: int) -> Iterator[bytes]:
     if index == _LO:  # nothing takes it away
-        return tc.delete_qdisc(index, 0)
-    return nl.message(nl.DELLINK, 0, _LINK_BODY.pack(0, 0, index, 0, 0))
+        yield tc.delete_qdisc(index, 0)
+        yield nl.message(nl.SETLINK, 0, _LINK_BODY.pack(0, 0, index, 0, IFF_UP))
+        yield nl.message(nl.SETLINK, 0, _LINK_BODY.pack(0, 0, index, IFF_UP, IFF_UP))
+    else:
+        yield nl.message(nl.DELLINK, 0, _LINK_BODY.pack(0, 0, index, 0, 0))

@@ -96,7 +96,7 @@ class Uncounted:
             there = queues.links(socket)
             raised = self._shortened(o, queues.shorten(socket, there, o.memory_mb * _MB))
             rings, waiting = held.by_rings()
-            neighbours = queues.for_neighbours(socket)
+            neighbours, most = queues.for_neighbours(socket), o.memory_mb * _MB
             return [
                 ("queues of tun devices had room for {} MB again, when they had been made shorter", raised),
                 ("rings of packet sockets held {} MB", rings),
@@ -104,6 +104,7 @@ class Uncounted:
                 ("queues of interfaces held {} MB", sum(queues.held(socket, there).values())),
                 ("queues for neighbours had room for {} MB", sum(neighbours.values())),
                 ("queues for programs held {} MB", queues.for_programs()),
+                ("tables of neighbours took {} MB", queues.of_neighbours(most)),
             ]
 
     def _shortened(self, o: Container, packets: int) -> int:
@@ -137,6 +138,7 @@ class Uncounted:
         with suppress(OSError), netns.inside(self._place.pin(o.ns)), netlink.Socket() as socket:
             queues.end(socket, queues.held(socket, queues.links(socket)))
             queues.end(socket, queues.for_neighbours(socket))
+            queues.end(socket, queues.neighbours(socket))
 
     def _tell(self, o: Container, what: str) -> None:
         sliver_log.append(self._place, o.ns, sliver_log.BOOT, what)
