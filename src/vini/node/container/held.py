@@ -17,8 +17,9 @@ from vini.node import netlink
 _AF_PACKET, _HEADER = 17, 16  # the second: bytes of nlmsghdr
 _SOCK_DIAG, _BY_FAMILY = 4, 20  # NETLINK_SOCK_DIAG, SOCK_DIAG_BY_FAMILY
 _ROOT_OR_MATCH = 0x301  # NLM_F_REQUEST | NLM_F_DUMP
-_SHOW_RINGS, _SHOW_MEMORY = 1 << 2, 1 << 4  # PACKET_SHOW_RING_CFG, PACKET_SHOW_MEMINFO, linux/packet_diag.h
+_SHOW_RINGS, _SHOW_FANOUT, _SHOW_MEMORY = 1 << 2, 1 << 3, 1 << 4  # PACKET_SHOW_RING_CFG, ..., linux/packet_diag.h
 _RINGS, _MEMORY = (2, 3), 6  # PACKET_DIAG_RX_RING, PACKET_DIAG_TX_RING, PACKET_DIAG_MEMINFO
+_FANOUT, _OF_FANOUT = 4, 1 << 19  # PACKET_DIAG_FANOUT, which begins with its number; bytes of one for 65,536 sockets
 _RECEIVED, _SENT = 0, 2  # SK_MEMINFO_RMEM_ALLOC, SK_MEMINFO_WMEM_ALLOC, linux/sock_diag.h
 _REQUEST, _ANSWER, _RING = struct.Struct("=BBHIIII"), struct.Struct("=BBHIII"), struct.Struct("=II")
 _NET = Path("/proc/thread-self/net")
@@ -27,13 +28,15 @@ _UDP = ("udp", "udp6", "udplite", "udplite6")
 
 
 def by_rings() -> tuple[int, int]:
-    """Bytes of the rings of all packet sockets, and of what waits in such sockets."""
+    """Bytes of the rings of all packet sockets, with the tables by which some of them share what comes (PACKET_FANOUT),
+    and of what waits in such sockets."""
     with suppress(OSError):  # a kernel that can't tell (CONFIG_PACKET_DIAG)
         if len((_NET / "packet").read_text().splitlines()) > 1:  # its heading
-            body = _REQUEST.pack(_AF_PACKET, 0, 0, 0, _SHOW_RINGS | _SHOW_MEMORY, 0, 0)
+            body = _REQUEST.pack(_AF_PACKET, 0, 0, 0, _SHOW_RINGS | _SHOW_FANOUT | _SHOW_MEMORY, 0, 0)
             with netlink.Socket(_SOCK_DIAG) as asked:
                 told = [netlink.attributes(a, _HEADER + _ANSWER.size) for a in asked.dump(_message(body))]
-            return sum(map(_rings, told)), sum(map(_waiting, told))
+            fanouts = {told_of[_FANOUT][:2] for told_of in told if _FANOUT in told_of}
+            return sum(map(_rings, told)) + _OF_FANOUT * len(fanouts), sum(map(_waiting, told))
     return 0, 0
 
 
