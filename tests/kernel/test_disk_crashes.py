@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from vini.model import Disk, Volume
 from vini.node import netns, trees
 from vini.node.container import disks, filesystems, volumes
+from vini.node.container.filesystems import FileSystem
 
 NS = "s.a"
 SMALL, LARGE = Disk(NS, 16), Disk(NS, 20)
@@ -105,8 +106,8 @@ def test_a_volume_that_is_to_hold_less_than_is_in_it_stays_as_it_is_and_says_why
     with pytest.raises(OSError, match=r"kept in its directory, which is too much for 11 MB; ask for more"):
         volumes.ensure(own.place, replace(large, mb=11))  # without what ext4 needs itself
     assert (there / "big").stat().st_size == 10 << 20
-    for too_small, programs in ((replace(large, mb=11), {"mke2fs", "mount"}), (replace(large, mb=8), set())):
-        with pytest.MonkeyPatch.context() as patch:  # each look tries it again, and is not to copy for nothing
+    for too_small, programs in ((replace(large, mb=8), set()), (replace(large, mb=11), {"mke2fs", "mount"})):
+        with pytest.MonkeyPatch.context() as patch:  # it is not to copy for nothing
             ran = noted(patch)
             with pytest.raises(OSError, match=r"kept in its directory, which is too much for"):
                 volumes.ensure(own.place, too_small)
@@ -116,6 +117,34 @@ def test_a_volume_that_is_to_hold_less_than_is_in_it_stays_as_it_is_and_says_why
     assert (there / "big").stat().st_size == 10 << 20
     volumes.release(own.place, NS)
     volumes.remove(own.place, NS, "data")
+
+
+@pytest.mark.skipif(not filesystems.are_there(), reason="this machine can make no disks")
+def test_what_can_not_be_copied_for_want_of_room_is_tried_again_ever_more_seldom(own, monkeypatch):
+    """A look comes each second; what is there need not be walked through, or half copied, each time."""
+    there = own.place.state / "volumes" / NS / "data"
+    there.mkdir(parents=True)
+    (there / "big").write_bytes(bytes(range(256)) * (10 << 12))
+    of = FileSystem(there, there.with_suffix(".img"), own.place.run / "data")
+    now, walks = [0.0], []
+    least = filesystems._least
+    monkeypatch.setattr(filesystems, "_least", lambda top: (walks.append(now[0]), least(top))[1])
+
+    def refused(mb: int) -> None:
+        with pytest.raises(OSError, match=rf"kept in its directory, which is too much for {mb} MB; ask for more"):
+            filesystems.ensure(of, Volume(NS, "data", mb), lambda: now[0])
+
+    for second in range(100):
+        now[0] = float(second)
+        refused(8)
+    assert walks == [0, 2, 6, 14, 30, 62]
+    refused(9)
+    assert walks[-1] == 99, "something else is asked for"
+    (there / "big").unlink()
+    now[0] = 200.0
+    filesystems.ensure(of, Volume(NS, "data", 9), lambda: now[0])
+    assert there.is_mount()
+    filesystems.forget(of)
 
 
 def test_one_who_moves_directories_while_volumes_are_counted_hides_nobody_elses(own, monkeypatch):

@@ -326,6 +326,141 @@ def test_rings_that_tcpdump_needs_are_left_alone(there):
     assert python(there, RINGS.format(blocks=64, how="open", seconds=2.5)).split() == ["HELD", "STILL"]
 
 
+TUN = """
+import fcntl, os, socket, struct, subprocess, time
+tun = os.open("/dev/net/tun", os.O_RDWR)
+fcntl.ioctl(tun, 0x400454CA, struct.pack("16sH22x", b"long", 0x1001))
+def length():
+    return int(open("/sys/class/net/long/tx_queue_len").read())
+subprocess.run("ip link set long txqueuelen {length} up; ip addr add 198.51.100.1/24 dev long", shell=True)
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+for _ in range({packets}):
+    s.sendto(bytes(1400), ("198.51.100.2", 9))
+until = time.monotonic() + {seconds}
+while length() == {length} and time.monotonic() < until:
+    time.sleep(0.1)
+os.set_blocking(tun, False)
+waited = 0
+try:
+    while os.read(tun, 2000):
+        waited += 1
+except BlockingIOError:
+    pass
+print(length(), waited)
+"""
+
+
+def test_queues_of_tun_devices_are_made_as_short_as_his_memory_is(there):
+    """What waits in one is told by nobody; 60,000 of these packets take 138 MB."""
+    length, waited = map(int, python(there, TUN.format(length=100000, packets=60000, seconds=50)).split())
+    assert 0 < length < 1000
+    assert waited <= length
+    boot = there.place.sliver(HOSTILE) / "boot.log"
+    assert "they had room for 100000 packets" in boot.read_text()
+    assert neighbour_answers(there)
+
+
+def test_a_queue_that_openvpn_needs_is_left_alone(there):
+    assert python(there, TUN.format(length=500, packets=600, seconds=3)).split() == ["500", "500"]
+
+
+QDISC = """
+import socket, subprocess, time
+subprocess.run("for i in q d; do ip link add ${i}0 type veth peer name ${i}1; done; ip link add br0 type bridge;"
+    "for i in q1 d0; do ip link set $i master br0; done; for i in q0 q1 br0 d0 d1; do ip link set $i up; done;"
+    "tc qdisc add dev d0 root tbf rate 8bit burst 2000 limit 2000000000", shell=True)
+s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+s.bind(("q0", 0))
+for _ in range(60000):
+    try:
+        s.send(bytes.fromhex("ffffffffffff02deadbeef0188b5") + bytes(1400))
+    except OSError:
+        pass
+print("HELD", flush=True)
+time.sleep(50)
+print("STILL")
+"""
+NEIGHBOURS = """
+import subprocess, time
+subprocess.run("ip link add n0 type veth peer name n1; ip link set n0 up; ip link set n1 up;"
+    "ip ntable change name arp_cache dev n0 queue 100000", shell=True)
+print("HELD", flush=True)
+time.sleep(50)
+print("STILL")
+"""
+TABLE = """
+import subprocess, time
+subprocess.run("ip link add n0 type veth peer name n1", shell=True)
+for high in range(40):  # of one process of ip(8) more would take too much of his own memory
+    lines = (f"neigh add 10.{high}.{n >> 8}.{n & 255} lladdr 02:00:00:00:00:01 dev n0" for n in range(4000))
+    subprocess.run(["ip", "-batch", "-"], input="\\n".join(lines), text=True)
+print("HELD", flush=True)
+time.sleep(50)
+print("STILL")
+"""
+NETLINK = """
+import socket, time
+to = [socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 2) for _ in range(500)]
+s = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 2)
+s.setblocking(False)
+for one in to:
+    one.bind((0, 0))
+    try:
+        while True:
+            s.sendto(bytes(200000), (one.getsockname()[0], 0))
+    except OSError:
+        pass
+print("HELD", flush=True)
+time.sleep(50)
+print("STILL")
+"""
+_NONE = "".join(f'Device "{dev}" does not exist.\n' for dev in ("d0", "n0"))
+FANOUT = """
+import socket, struct, time
+there = [socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 3) for _ in range(150)]
+for number, s in enumerate(there):
+    s.bind(("lo", 0))
+    s.setsockopt(263, 18, struct.pack("=HHI", number, 0, 65536))
+print("HELD", flush=True)
+time.sleep(50)
+print("STILL")
+"""
+RAW = """
+import socket, time
+to = [socket.socket(socket.AF_INET, socket.SOCK_RAW, 253) for _ in range(500)]
+s = socket.socket(socket.AF_INET, socket.SOCK_RAW, 253)
+for _ in range(4):
+    s.sendto(bytes(60000), ("127.0.0.1", 0))
+print("HELD", flush=True)
+time.sleep(50)
+print("STILL")
+"""
+
+
+@pytest.mark.parametrize(
+    ("attack", "told"),
+    [
+        (QDISC, "queues of interfaces held"),
+        (NEIGHBOURS, "queues for neighbours had room for"),
+        (TABLE, "tables of neighbours took"),
+        (FANOUT, "rings of packet sockets held 78 MB"),
+        (NETLINK, "packets that waited in sockets held"),
+        (RAW, "packets that waited in sockets held"),
+    ],
+    ids=["qdisc", "neighbours", "table", "fanout", "netlink", "raw"],
+)
+def test_a_sliver_that_holds_more_by_packets_that_wait_than_its_memory_is_ended(there, attack, told):
+    """Nor are these anybody's.  What outlives its processes, the queue of an interface, goes with them."""
+    boot = there.place.sliver(HOSTILE) / "boot.log"
+    before = boot.read_text().count(told)
+    eventually(lambda: inside(there, "echo lives").strip() == "lives")
+    assert "STILL" not in python(there, attack)
+    eventually(lambda: boot.read_text().count(told) > before)
+    eventually(lambda: inside(there, "echo lives; ip -br link show d0; ip -br link show n0") == "lives\n" + _NONE)
+    eventually(lambda: neighbour_answers(there))
+    eventually(lambda: there.is_as_asked("two"))
+
+
 def test_a_disk_filler_fills_his_own_disk_and_takes_no_room_that_was_not_set_apart(there):
     images = [disks.image(there.place, ns) for ns in (HOSTILE, VICTIM)]
     before = [image.stat().st_blocks for image in images]

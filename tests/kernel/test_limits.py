@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from msgspec.structs import replace
 from vini.model import Container, Disk
 from vini.node import cgroup
 from vini.node.container import disks, io_weights, limits, slices
+from vini.node.drivers.container import ContainerDriver
 from vini.node.place import Place
 
 pytestmark = [pytest.mark.root]
@@ -99,6 +101,7 @@ def test_reserved_memory_is_kept_by_the_group_above_too_and_lifted_with_the_last
     assert limits.can_reserve_memory()
     for o in (one, two):
         limits.ensure(place, o)
+    limits.settle(place)
     above, mine = cgroup.of(place) / "memory.min", cgroup.of(place, "s.a") / "memory.min"
     sizes = [16 * 10**6 // 4096 * 4096, 8 * 10**6 // 4096 * 4096]
     assert (int(mine.read_text()), int(above.read_text())) == (sizes[0], sum(sizes))
@@ -106,11 +109,14 @@ def test_reserved_memory_is_kept_by_the_group_above_too_and_lifted_with_the_last
         file.write_text("0")
         assert limits.observed(place, one) != one
         limits.ensure(place, one)
+        limits.settle(place)
         assert limits.observed(place, one) == one
     cgroup.delete(cgroup.of(place, "s.b"))
     limits.remove(place, "s.b")
+    limits.settle(place)
     assert int(above.read_text()) == sizes[0]
     limits.ensure(place, replace(one, memory_reserved_mb=0))
+    limits.settle(place)
     assert (mine.read_text(), above.read_text()) == ("0\n", "0\n")
 
 
@@ -150,14 +156,68 @@ def test_all_slivers_together_weigh_as_before_when_the_last_reservation_is_over(
     first = next(iter(dict(limits.files(place, reserved))))
     assert first.read_text() == limits_text(place, reserved, first)
     limits.ensure(place, replace(reserved, cpu_reserved=False))
+    limits.settle(place)
     assert first.read_text().strip() in ("100", "1024")
     limits.ensure(place, reserved)
     limits.ensure(place, plain)
+    limits.settle(place)
     assert first.read_text() == limits_text(place, reserved, first), "one is left that has a reservation"
     cgroup.delete(cgroup.of(place, "t.r"))
     limits.remove(place, "t.r")
+    limits.settle(place)
     assert first.read_text().strip() in ("100", "1024")
     limits.remove(place, "t.p")
+
+
+@pytest.mark.parametrize("count", [3, 12])
+def test_the_group_above_is_reckoned_once_for_all_that_change_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    """Each time it looks at every sliver: done for each, the work would grow with the square of their number."""
+    place, reckoned = Place("v", tmp_path / "run", tmp_path / "state"), Counter[str]()
+
+    def counted(name: str) -> None:
+        real = getattr(limits, name)
+
+        def call(*given: object) -> object:
+            reckoned[name] += 1
+            return real(*given)
+
+        monkeypatch.setattr(limits, name, call)
+
+    monkeypatch.setattr(cgroup, "mount", lambda: tmp_path)
+    monkeypatch.setattr(limits, "_trees", dict)
+    monkeypatch.setattr(limits, "can_reserve_memory", lambda: True)
+    monkeypatch.setattr(limits, "delegate", lambda *_: True)
+    monkeypatch.setattr(limits.slices, "ensure", lambda *_, **__: None)
+    monkeypatch.setattr(limits.io_weights, "ensure", lambda *_: None)
+    monkeypatch.setattr(limits.io_weights, "holds", lambda *_: True)
+    monkeypatch.setattr(limits, "_REMOVED", ())  # a directory has what is written to it
+    monkeypatch.setattr(ContainerDriver, "_ensure_one", lambda _, o: _ensured(place, o))
+    monkeypatch.setattr(ContainerDriver, "_end", lambda *_: None)
+    for name in ("_promised", "_any_has"):
+        counted(name)
+    boxes = [replace(BOX, ns=f"s.b{n}", memory_reserved_mb=16) for n in range(count)]
+    cgroup.of(place).mkdir()
+    (cgroup.of(place) / "cpu.weight").write_text("1000")
+    assert ContainerDriver(place).ensure(boxes) == {}
+    assert reckoned == {"_promised": 1, "_any_has": 1}
+    assert int((cgroup.of(place) / "memory.min").read_text()) == count * (16 * 10**6 // 4096 * 4096)
+    assert (cgroup.of(place) / "cpu.weight").read_text() == "100"
+    reckoned.clear()
+    promises = limits.Promises(place)
+    for o in boxes:
+        assert limits.observed(place, o, promises) == o
+    assert reckoned == {"_promised": 1}
+    reckoned.clear()
+    (cgroup.of(place) / "cpu.weight").write_text("1000")
+    assert ContainerDriver(place).remove(boxes) == {}
+    assert reckoned == {"_promised": 1, "_any_has": 1}
+
+
+def _ensured(place: Place, o: Container) -> None:
+    cgroup.of(place, o.ns).mkdir(parents=True)
+    limits.ensure(place, o)
 
 
 def limits_text(place: Place, o: Container, file: Path) -> str:

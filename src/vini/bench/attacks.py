@@ -85,6 +85,16 @@ ATTACKS = {
         "call = ctypes.CDLL(None).syscall\n"
         f"while True: [call(n, 0, 0, 0, 0, 0) for n in ({_CALLS})]'"
     ),
+    "queues of packets": (  # not as long as what he would be ended for
+        "exec /usr/bin/python3 -c 'import fcntl, os, socket, struct, subprocess\n"
+        'tun = os.open("/dev/net/tun", os.O_RDWR)\n'
+        'fcntl.ioctl(tun, 0x400454CA, struct.pack("16sH22x", b"long", 0x1001))\n'  # TUNSETIFF, IFF_TUN | IFF_NO_PI
+        "s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n"
+        "while True:\n"
+        '    subprocess.run("ip link set long txqueuelen 25000 up; ip addr add 198.51.100.1/24 dev long", '
+        "shell=True)\n"
+        '    for _ in range(25000): s.sendto(bytes(1400), ("198.51.100.2", 9))\''
+    ),
     "reading /proc and /sys": "while :; do timeout 5 find /proc /sys -type f -exec head -qc 65536 {} +; done",
     "links that come and go": "cd /srv && while :; do ln -sfn /proc/1 way; ln -sfn /etc way; mkdir d; rm -r d; done",
 }

@@ -150,11 +150,29 @@ class Socket:
                 break
         return out
 
-    def _dump_once(self, request: bytes) -> tuple[list[bytes], bool]:
+    def measure(self, request: bytes, most: int) -> int:
+        """Bytes of all messages that answer a dump request, of which there may be millions, so none is kept.
+
+        Where they are more than `most` it gives up early, and this socket is good for nothing more.
+        """
+        self._send_dump(request)
+        total = 0
+        while total <= most:
+            for kind, _, sequence, body in self._receive():
+                if sequence == self._sequence:
+                    if kind in (_DONE, _ERROR):
+                        return total
+                    total += len(body)
+        return total
+
+    def _send_dump(self, request: bytes) -> None:
         self._sequence += 1
         sent = bytearray(request)
         struct.pack_into("=HI", sent, 6, REQUEST | DUMP, self._sequence)
         self._socket.send(sent)
+
+    def _dump_once(self, request: bytes) -> tuple[list[bytes], bool]:
+        self._send_dump(request)
         out: list[bytes] = []
         whole = True
         while True:

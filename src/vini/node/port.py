@@ -34,7 +34,7 @@ _LINK_BODY = struct.Struct("=BxHiII")
 _IFF_UP, _UP_WITHOUT_ARP = 0x01, 0x81  # IFF_UP, IFF_UP | IFF_NOARP
 _TXQLEN, _GROUP, _GSO_MAX_SIZE = 13, 27, 41
 _WHOLE, _SPLIT = 65536, 512  # bytes of the largest segment; the kernel wants at least a TCP header's room
-_QUEUE = 2048  # packets between the kernel and the element; it comes round far more often than they fill it
+QUEUE = 2048  # packets between the kernel and the element, which comes round far more often than they fill it
 
 
 @contextmanager
@@ -126,7 +126,7 @@ def disowned(index: int) -> bytes:
 def configured(index: int) -> bytes:
     """The request that marks the TAP of a vif as ours and brings it up, without ARP."""
     body = _LINK_BODY.pack(0, 0, index | TAP_BIT, _UP_WITHOUT_ARP, _UP_WITHOUT_ARP)
-    return nl.message(nl.SETLINK, 0, body + nl.u32(_TXQLEN, _QUEUE) + nl.u32(_GROUP, GROUP))
+    return nl.message(nl.SETLINK, 0, body + nl.u32(_TXQLEN, QUEUE) + nl.u32(_GROUP, GROUP))
 
 
 def splitting(index: int, splits: bool) -> bytes:

@@ -14,7 +14,8 @@ ROOT, CLSACT, EGRESS = 0xFFFFFFFF, 0xFFFFFFF1, 0xFFFFFFF3  # parents: TC_H_ROOT,
 INGRESS = 0xFFFFFFF2
 _CLSACT_HANDLE = 0xFFFF0000
 _BODY = struct.Struct("=BxxxiIII")  # struct tcmsg: family, interface, handle, parent, priority and protocol
-_KIND, _OPTIONS = 1, 2
+_KIND, _OPTIONS, _STATS2, _STATS_QUEUE = 1, 2, 7, 3
+_QUEUED = struct.Struct("=II")  # of struct gnet_stats_queue: packets, bytes
 _BPF_ACTION, _BPF_FD, _BPF_NAME, _BPF_FLAGS, _BPF_ID, _BPF_DIRECT_ACTION = 1, 6, 7, 8, 11, 1
 _ACTION_KIND, _ACTION_OPTIONS, _MIRRED_PARMS = 1, 2, 2
 _MIRRED = struct.Struct("=IIiiiiI")  # struct tc_mirred: index, capabilities, verdict, 2 counts, what it does, interface
@@ -49,6 +50,25 @@ def seen_qdisc(message: bytes) -> SeenQdisc:
     _, index, handle, parent, _ = _BODY.unpack_from(message, 16)
     a = nl.attributes(message, 16 + _BODY.size)
     return SeenQdisc(index, handle, parent, a[_KIND].rstrip(b"\0").decode(), a.get(_OPTIONS, b""))
+
+
+class Waiting(Value, frozen=True):
+    """What waits in a queueing discipline that packets come to first; nothing in another, which is a part of such."""
+
+    index: int
+    kind: str
+    packets: int
+    bytes: int  # as they will be on the wire
+
+
+def seen_waiting(message: bytes) -> Waiting:
+    """Decode one answer to `dump_qdiscs`."""
+    _, index, _, parent, _ = _BODY.unpack_from(message, 16)
+    a = nl.attributes(message, 16 + _BODY.size)
+    kind, statistics = a[_KIND].rstrip(b"\0").decode(), nl.attributes(a.get(_STATS2, b""), 0)
+    if parent != ROOT or _STATS_QUEUE not in statistics:
+        return Waiting(index, kind, 0, 0)
+    return Waiting(index, kind, *_QUEUED.unpack_from(statistics[_STATS_QUEUE]))
 
 
 def add_clsact(index: int) -> bytes:

@@ -12,6 +12,7 @@ import stat
 import struct
 import subprocess
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -26,6 +27,7 @@ _OPTIONS = "nosuid,nodev,noatime"
 _GIVEN_UP_S = 2.0  # so long the kernel may need to take a loop device away
 _PATIENCE_S = 300.0  # for a program that moves as much as a disk holds
 Asked = Disk | Volume
+_FIRST_S, _LONGEST_S = 2.0, 60.0  # before a copy that had no room is tried again: twice as long each time
 
 
 class FileSystem(Value, frozen=True):
@@ -65,7 +67,7 @@ def are_there() -> bool:
     return Path("/dev/loop-control").exists() and bool(shutil.which("mke2fs")) and bool(shutil.which("e2fsck"))
 
 
-def ensure(of: FileSystem, o: Asked) -> None:
+def ensure(of: FileSystem, o: Asked, clock: Callable[[], float] = time.monotonic) -> None:
     """Make it, with what is in its directory; or mount it again.  OSError where the machine can't."""
     of.there.mkdir(parents=True, exist_ok=True)
     if of.record.exists() and not _is_whole(of, o):
@@ -73,7 +75,7 @@ def ensure(of: FileSystem, o: Asked) -> None:
         take_out(of)  # it is of another size, or another version's: what it holds is taken along
     if not of.there.is_mount():
         if new := not _is_whole(of, o):
-            _make(of, o)
+            _make_patiently(of, o, clock)
         _mount(of, of.there, new)
     _clear(of.aside("kept"))  # of a removal that a crash ended, and that nobody wants any more
 
@@ -104,6 +106,7 @@ def take_out(of: FileSystem) -> None:
 def forget(of: FileSystem) -> None:
     """Take it away with all that it holds, and room for it is free."""
     unmount(of)
+    _refusals.pop(of.image, None)
     for file in (of.record, of.image, *(of.image.with_suffix(s) for s in (".new", ".note"))):
         file.unlink(missing_ok=True)
     for what in ("filling", "copying", "kept"):
@@ -159,6 +162,38 @@ def _is_whole(of: FileSystem, o: Asked) -> bool:
     return of.image.exists() and (was.mb, was.inodes) == (o.mb, o.inodes)
 
 
+class _Full(OSError):
+    """Less room than what is to be in it takes."""
+
+
+class _Refusal(Value, frozen=True):
+    """That there was too little room: for what, why, when to try again, and how long was waited for that."""
+
+    asked: tuple[int, int]
+    why: str
+    due: float
+    pause: float
+
+
+_refusals: dict[Path, _Refusal] = {}  # by image
+
+
+def _make_patiently(of: FileSystem, o: Asked, clock: Callable[[], float]) -> None:
+    """Looks come each second, and to find that all there is is too much costs a walk through it, or half a copy."""
+    asked, known = (o.mb, o.inodes), _refusals.get(of.image)
+    if known and known.asked != asked:
+        known = None
+    if known and clock() < known.due:
+        raise _Full(known.why)
+    try:
+        _make(of, o)
+    except _Full as e:
+        pause = min(_LONGEST_S, 2 * known.pause) if known else _FIRST_S
+        _refusals[of.image] = _Refusal(asked, str(e), clock() + pause, pause)
+        raise
+    _refusals.pop(of.image, None)
+
+
 def _check_fits(of: FileSystem, o: Asked) -> None:
     """Raises OSError, and it stays as it is, where one as asked could not hold what is in it."""
     try:
@@ -166,14 +201,14 @@ def _check_fits(of: FileSystem, o: Asked) -> None:
     except (OSError, struct.error):  # half of one: what it was made of is in its directory yet
         return
     if inside.bytes > o.mb * _MB:
-        raise OSError(_full(o, f"{-(-inside.bytes // _MB)} MB are in it"))
+        raise _full(o, f"{-(-inside.bytes // _MB)} MB are in it")
     if o.inodes and inside.files > o.inodes:
-        raise OSError(_full(o, f"{inside.files} files are in it"))
+        raise _full(o, f"{inside.files} files are in it")
 
 
-def _full(o: Asked, what: str) -> str:
+def _full(o: Asked, what: str) -> _Full:
     bound = f"{o.mb} MB" + (f" and {o.inodes} files" if o.inodes else "")
-    return f"{what}, which is too much for {bound}; ask for more, or for what it had, and delete some"
+    return _Full(f"{what}, which is too much for {bound}; ask for more, or for what it had, and delete some")
 
 
 def _make(of: FileSystem, o: Asked) -> None:
@@ -202,7 +237,7 @@ def _make(of: FileSystem, o: Asked) -> None:
         except OSError as e:
             room = os.statvfs(aside)
             if min(room.f_bavail, room.f_favail) < _LITTLE:
-                raise OSError(_full(o, _KEPT)) from e
+                raise _full(o, _KEPT) from e
             raise
         finally:
             netns.unmount(aside)
@@ -228,7 +263,7 @@ def _least(top: Path) -> tuple[int, int]:
 def _check_holds(o: Asked, least: tuple[int, int], most: tuple[int, int]) -> None:
     """Raises OSError where so many bytes and files are more than there is room for."""
     if any(needed > room for needed, room in zip(least, most, strict=True)):
-        raise OSError(_full(o, _KEPT))
+        raise _full(o, _KEPT)
 
 
 def _allocate(file: Path, o: Asked) -> None:

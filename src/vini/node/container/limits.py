@@ -14,7 +14,7 @@ import errno
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from threading import Lock
 
@@ -99,7 +99,7 @@ def delegate(place: Place, *controllers: str) -> bool:
 
 
 def ensure(place: Place, o: Container) -> None:
-    """Make the groups, and set the limits.  OSError where the kernel refuses."""
+    """Make the groups, and set the limits; then `settle`.  OSError where the kernel refuses."""
     if o.memory_reserved_mb and not can_reserve_memory():
         raise OSError("this machine's cgroups guarantee no memory (version 1); leave `memory_reserve` out")
     if not _trees():
@@ -109,15 +109,34 @@ def ensure(place: Place, o: Container) -> None:
     for file, text in files(place, o):
         if file.exists() or file.name not in _REMOVED:
             file.write_text(text)
-    _guarantee(place)
     io_weights.ensure(place, o)
     slices.ensure(cgroup.of(place, o.ns), short=o.cpu_reserved)
-    if not o.cpu_reserved:
-        _lower(place)
 
 
-def observed(place: Place, o: Container) -> Container:
-    """`o` where its limits hold; another where somebody changed one.  Slices are given anew to who has none."""
+def settle(place: Place) -> None:
+    """Have the group above all slivers be as those in it now need it: done once after many changes, since it looks at
+    each of them."""
+    _guarantee(place)
+    _lower(place)
+
+
+class Promises:
+    """What the group above keeps for those in it, compared with what they were promised at most once."""
+
+    def __init__(self, place: Place):
+        self._place = place
+
+    @cached_property
+    def are_kept(self) -> bool:
+        """Whether both are the same."""
+        return _guaranteed(self._place) == _promised(self._place)
+
+
+def observed(place: Place, o: Container, promises: Promises | None = None) -> Container:
+    """`o` where its limits hold; another where somebody changed one.  Slices are given anew to who has none.
+
+    Who asks for many asks with the same `promises`.
+    """
     for file, text in files(place, o):
         try:
             if file.read_text().strip() != text:
@@ -127,7 +146,7 @@ def observed(place: Place, o: Container) -> Container:
                 return replace(o, pids=0)
     if o.cpu_reserved:  # repaired here, and not told: who joins has them a moment later, and who wants can lose them
         slices.ensure(cgroup.of(place, o.ns), short=True)
-    if o.memory_reserved_mb and _guaranteed(place) != _promised(place):
+    if o.memory_reserved_mb and not (promises or Promises(place)).are_kept:
         return replace(o, memory_reserved_mb=-1)
     return o if io_weights.holds(place, o) else replace(o, io_weight=0)
 
@@ -169,15 +188,14 @@ def _bytes(file: Path) -> int:
 
 
 def remove(place: Place, ns: str) -> None:
-    """Take the groups of version 1 away; those of version 2 go with the mark, and what they promised with them."""
+    """Take the groups of version 1 away; those of version 2 go with the mark, and what they promised with them.  Then
+    `settle`."""
     for group in joined(place, ns):
         if not group.is_dir():  # each attempt waits for the kernel's lock of all groups
             continue
         _remove_emptied(group)
         with suppress(OSError):  # the last sliver takes it along
             group.parent.rmdir()
-    _guarantee(place)
-    _lower(place)
 
 
 def _lower(place: Place) -> None:

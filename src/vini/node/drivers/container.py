@@ -20,7 +20,8 @@ import msgspec
 from vini.model import AnyObject, Container, Waiting
 from vini.node import cgroup, sliver_log
 from vini.node.broker import door
-from vini.node.container import config, crun, limits, mounts, node_root, remains, rings, users, volumes
+from vini.node.container import config, crun, limits, mounts, node_root, remains, users, volumes
+from vini.node.container.uncounted import Uncounted
 from vini.node.drivers import Failures, layer
 from vini.node.drivers.halt import halted
 from vini.node.images.provision import NotYet, Provided, Provision, remember
@@ -42,16 +43,21 @@ class ContainerDriver:
         self._place = place
         self._making = Lock()
         self._images = Provision(place)
+        self._uncounted = Uncounted(place)
 
     def observe(self, namespaces: Collection[str]) -> frozenset[AnyObject]:
         """Those whose first process lives in the network that the sliver has now, as recorded at their start."""
         out: set[AnyObject] = set()
-        for ns in set(_listed(crun.home(self._place))) & set(namespaces):
+        containers = set(_listed(crun.home(self._place)))
+        self._uncounted.begin(len(containers))
+        promises = limits.Promises(self._place)
+        for ns in containers & set(namespaces):
             with suppress(FileNotFoundError, msgspec.DecodeError):
                 o = msgspec.json.decode((self._home(ns) / crun.RECORD).read_bytes(), type=Container)
-                if first := self._first(ns):
-                    rings.bound(self._place, o, first)  # not for a group's limit to do, so done at each look
-                    out.add(limits.observed(self._place, o))
+                if self._first(ns):
+                    if self._uncounted.is_due(ns):
+                        self._uncounted.bound(o)  # not for a group's limit to do
+                    out.add(limits.observed(self._place, o, promises))
         return frozenset(out)
 
     def _first(self, ns: str) -> int:
@@ -71,7 +77,16 @@ class ContainerDriver:
     def ensure(self, objects: Sequence[AnyObject]) -> Failures:
         """Start them, or change the limits of those that run."""
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            return {o.key: why for o, why in zip(objects, pool.map(self._tried, objects), strict=True) if why}
+            failures = {o.key: why for o, why in zip(objects, pool.map(self._tried, objects), strict=True) if why}
+        self._settle(failures, objects)
+        return failures
+
+    def _settle(self, failures: Failures, objects: Sequence[AnyObject]) -> None:
+        try:
+            limits.settle(self._place)
+        except OSError as e:
+            why = f"The limits of all slivers together can't be set: {str(e).rstrip('.')}."
+            failures.update((o.key, why) for o in objects if o.key not in failures)
 
     def _tried(self, o: AnyObject) -> str:
         """Why it can't be; "" where it is."""
@@ -93,8 +108,10 @@ class ContainerDriver:
             try:
                 self._end(o.ns)
                 remains.forget(self._place, o.ns)
+                self._uncounted.clear(o)  # its network may stay
             except OSError as e:
                 failures[o.key] = str(e)
+        self._settle(failures, objects)
         return failures
 
     def _ensure_one(self, o: Container) -> None:
@@ -105,6 +122,11 @@ class ContainerDriver:
         image = self._image(o)
         if halted(self._place, o.ns) == "frozen":
             raise NotYet("it is frozen")
+        if seconds := self._uncounted.waits(o.ns):
+            raise NotYet(
+                f"it took more memory of the node than it may have, time and again (its boot log says what); "
+                f"it starts again in {seconds:.0f} s"
+            )
         self._end(o.ns)
         layer.ensure(self._place, o.ns, o.resets)
         self._home(o.ns).mkdir(parents=True, exist_ok=True)  # first what tells of it, then what is to be taken away

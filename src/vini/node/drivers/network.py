@@ -26,7 +26,7 @@ from vini.model import (
     underlay,
 )
 from vini.node import connected, netns, rtnl
-from vini.node.container import users
+from vini.node.container import limits, users
 from vini.node.drivers import GONE, Failures, addresses, bridge, clamp, crossing, refused, tunnel, vif
 from vini.node.drivers.births import Births
 from vini.node.drivers.contents import forget_sliver, furnished
@@ -173,6 +173,8 @@ class NetworkDriver:
         failures = self._each(
             [o for o in objects if o.slivers[0] in inhabited], lambda ns, _: forget_sliver(self._place, ns)
         )
+        if inhabited:
+            limits.settle(self._place)
         for o in objects:
             self._births.forget(o.slivers[0])
         Exits(self._place).forget({o.slivers[0] for o in objects})
