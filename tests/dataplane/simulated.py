@@ -51,7 +51,7 @@ def library(directory: Path) -> ctypes.CDLL:
     lib.simulation_run.restype = u32
     lib.simulation_run.argtypes = [pointer, u32, u32, pointer, u32, u32, pointer, pointer]
     lib.pace_pause_ns.restype, lib.pace_pause_ns.argtypes = u64, [pointer, u64]
-    lib.arrivals_next.restype, lib.arrivals_next.argtypes = u64, [pointer, u64, u64]
+    lib.arrivals_next.restype, lib.arrivals_next.argtypes = u64, [pointer, u64, u64, u64]
     lib.arrivals_looked.restype, lib.arrivals_looked.argtypes = u64, [u64, u64, u64, u64]
     lib.arrivals_end.restype, lib.arrivals_end.argtypes = None, [pointer, u64]
     lib.simulation_count.restype, lib.simulation_count.argtypes = u64, [pointer, text]

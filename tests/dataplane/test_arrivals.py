@@ -27,12 +27,13 @@ class Reader:
         self._lib, self._state = lib, ctypes.create_string_buffer(64)
         self._came, self._read, self._looked = list(came), 0, 0
         self.told: list[int] = []
+        self.slept = 0
 
     def look(self, now: int) -> None:
         """Everything that is there by then, in visits of at most 32, 3 us a packet."""
         looked, self._looked, left = self._looked, now, READS
         while self._read < len(self._came) and self._came[self._read] <= now:
-            self.told.append(self._lib.arrivals_next(self._state, looked, now))
+            self.told.append(self._lib.arrivals_next(self._state, looked, self.slept, now))
             self._read, now, left = self._read + 1, now + 3 * US, left - 1
             if not left:
                 looked, self._looked, left = self._looked, now, READS
@@ -97,9 +98,30 @@ def test_who_sleeps_until_a_packet_wakes_him_tells_its_time_however_uneven_the_f
         begin, now = now, came + chance.randrange(1 * US, wakes)
         looked = lib.arrivals_looked(before, begin, FOREVER, now)
         before = now
-        assert lib.arrivals_next(state, looked, now) == now
+        assert lib.arrivals_next(state, looked, begin, now) == now
         now += 5 * US
         lib.arrivals_end(state, now)
+
+
+@pytest.mark.parametrize("waiting", [31, 32, 33, 64])
+def test_who_read_as_much_as_there_was_is_not_behind_after_having_slept(lib: ctypes.CDLL, waiting: int) -> None:
+    flow = steady(1 * MS, 600 * MS)
+    begin = 600 * MS
+    reader = Reader(lib, [*flow, *range(begin, begin + waiting * MS, MS), 10_000 * MS])
+    for at in flow:
+        reader.look(at + 5 * US)
+    reader.look(begin + waiting * MS)
+    reader.slept = begin + (waiting + 1) * MS
+    reader.look(10_000 * MS)
+    assert reader.errors(10_000 * MS, 10_001 * MS) == [0]
+
+
+def test_after_a_long_absence_packets_are_taken_to_have_come_when_they_are_read(lib: ctypes.CDLL) -> None:
+    """Too late is what a machine that stands still does; too early by as much would be a lie."""
+    reader = Reader(lib, steady(1 * MS, 700 * MS))
+    reader.look_each(MS // 2, MS, 600 * MS)
+    reader.look(700 * MS)
+    assert min(reader.errors(601 * MS, 700 * MS)) >= 0
 
 
 def test_who_sleeps_longer_than_his_timer_was_away_since_then(lib: ctypes.CDLL) -> None:

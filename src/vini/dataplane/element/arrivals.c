@@ -2,6 +2,7 @@
 
 enum {
 	ATTENTIVE_NS = 200000,   /* a shorter absence makes less of an error than a guess might */
+	LONGEST_NS = 50000000,   /* a guess may be wrong by a whole absence */
 	AT_ONCE_NS = 20000,      /* a wait of this length may have been none */
 	FINE = 1024,             /* units of `interval` in a ns */
 	MEMORY = 512,            /* packets that it remembers */
@@ -26,16 +27,24 @@ static uint64_t latest_of(uint64_t a, uint64_t b, uint64_t c)
 
 uint64_t arrivals_looked(uint64_t before, uint64_t begin, uint64_t wake, uint64_t now)
 {
-	if (now < begin + AT_ONCE_NS)
+	if (!arrivals_slept(begin, now))
 		return before;
 	return wake >= now ? now : wake > begin ? wake : begin;
 }
 
-uint64_t arrivals_next(struct arrivals *a, uint64_t looked, uint64_t now)
+bool arrivals_slept(uint64_t begin, uint64_t now)
 {
+	return now >= begin + AT_ONCE_NS;
+}
+
+uint64_t arrivals_next(struct arrivals *a, uint64_t looked, uint64_t slept, uint64_t now)
+{
+	if (slept > a->read)
+		arrivals_end(a, slept);
+	a->read = now;
 	uint64_t interval = a->interval / FINE;
 	uint64_t from = a->is_behind ? a->latest : latest_of(a->latest, a->emptied, looked);
-	bool was_away = now > from + ATTENTIVE_NS;
+	bool was_away = now > from + ATTENTIVE_NS && now < from + LONGEST_NS;
 	bool flowed = a->is_behind ? a->is_guess : interval && from - a->latest <= PAUSE * interval;
 	uint64_t at = now > a->latest ? now : a->latest;
 	a->is_guess = was_away && flowed;

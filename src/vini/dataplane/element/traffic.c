@@ -34,7 +34,7 @@ static void tap_ready(struct watch *w, uint32_t events)
 		ssize_t n = readv(w->fd, window.parts, SPAN);
 		if (n > VNET_HEADER) {
 			p->line.live->stalled += round_now.is_stalled;
-			line_arrive(&p->line, (uint32_t)n, arrivals_next(&p->arrivals, round_now.looked, clock_ns()));
+			line_arrive(&p->line, (uint32_t)n, arrivals_next(&p->arrivals, round_now.looked, round_now.slept, clock_ns()));
 		} else if (n < 0 && errno == EAGAIN) {
 			arrivals_end(&p->arrivals, clock_ns());
 			break;

@@ -11,6 +11,7 @@
 struct round {
 	bool is_stalled;         /* we were away for more than LATE_NS */
 	uint64_t looked;         /* what can be read now was empty then, or was not read to its end */
+	uint64_t slept;          /* all was empty then, too */
 };
 extern struct round round_now;
 

@@ -31,6 +31,7 @@ enum {
 static struct watch channel, timer, rebirth, terminate;
 static uint64_t armed; /* when the timer wakes us */
 static uint64_t looked; /* when the latest wait ended */
+static uint64_t slept;  /* when the latest one that slept began */
 static struct pace keepers;
 static struct port *graveyard; /* freed once no event of the present batch can name them */
 
@@ -250,6 +251,8 @@ static int wait_for(uint64_t due, uint64_t begin)
 	uint64_t now = clock_ns();
 	round_now = (struct round){.looked = is_near ? looked : arrivals_looked(looked, begin, wake, now)};
 	looked = now;
+	slept = !is_near && arrivals_slept(begin, now) ? begin : slept;
+	round_now.slept = slept;
 	if (is_near) {
 		budget_spend(now, now - begin, now - begin);
 		round_now.is_stalled = now - begin > LATE_NS;
