@@ -90,3 +90,16 @@ async def test_a_central_asks_for_all_that_is_new(tmp_path) -> None:
         ssh.rows += (login(6),)
         c.desk.until = 5
         await eventually(lambda: numbers()[-1] == 6)
+
+
+async def test_a_node_that_tells_out_of_order_and_twice_stays_connected(tmp_path) -> None:
+    async with central(tmp_path) as c, node(tmp_path / "n", c.admit("one")) as n:
+        ssh = Ssh()
+        ssh.logins = lambda after: (login(4), login(2), login(4), login(1 << 62), login(-1)) if after < 4 else ()  # type: ignore[method-assign]
+        n.answers._ssh = ssh
+        await eventually(lambda: [r.number for m in c.desk.said("one", bus.Logins) for r in m.rows] == [2, 4])
+        greeted = len(c.desk.said("one", bus.Greeting))
+        ssh.rows += (login(6),)
+        ssh.logins = lambda after: (login(6), login(5)) if after < 5 else ()  # type: ignore[method-assign]
+        await eventually(lambda: [r.number for m in c.desk.said("one", bus.Logins) for r in m.rows][-2:] == [5, 6])
+        assert len(c.desk.said("one", bus.Greeting)) == greeted, "it did not have to connect anew"

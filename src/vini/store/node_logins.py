@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from sqlalchemy import bindparam, delete, insert, select
 
-from vini.rules.logins import Login
+from vini.rules.logins import MOST_NUMBER, Login
 from vini.store import events
 from vini.store.database import Tx
 from vini.store.tables import logins_told, nodes, specs
@@ -48,7 +48,7 @@ def note(tx: Tx, said: Mapping[str, Sequence[Login]], now: float) -> None:
     """Write down what nodes told, of that which they did not tell before."""
     ids, told = dict(tx.execute(_NUMBERS, {"of": list(said)}).all()), until(tx, said)
     for node, i in ids.items():
-        rows = [r for r in said[node][:_MOST] if told.get(node, 0) < r.number < 1 << 62]
+        rows = [r for r in said[node][:_MOST] if told.get(node, 0) < r.number < MOST_NUMBER]
         if not rows:
             continue
         tx.execute(delete(logins_told).where(logins_told.c.node_id == i))
