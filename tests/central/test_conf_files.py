@@ -6,16 +6,18 @@ import asyncio
 import os
 import pwd
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import older
 import pytest
-from fake_agents import central, eventually, no_engine, node
+from fake_agents import QUICK, central, eventually, no_engine, node
 from msgspec.structs import replace
 from testbed_api import Api, populated
 
 from vini import bus
-from vini.central.conf_files import node_file, version
+from vini.central.batch import Batch
+from vini.central.conf_files import Configuring, node_file, version
 from vini.central.delivery import FilesThere, Lack
 from vini.central.desk import StoredDesk
 from vini.node.files import permit
@@ -251,6 +253,34 @@ async def test_a_node_of_an_older_version_is_told_of_as_such(tmp_path: Path) -> 
             c.hub.wake(["one"])
             await eventually(lambda: last(c, "one") == {"b": "refused"})
             assert "upgrade it" in c.desk.said("one", FilesThere)[-1].files[0].why
+
+
+async def test_of_a_node_that_has_not_looked_yet_all_stays_as_it_was_known() -> None:
+    """Its agent has just begun."""
+    told: list[Any] = []
+    row = FileThere(PATH, "v", "written")
+    replies = [bus.ConfFiles((), 0, looked=False), bus.ConfFiles((row,), 7)]
+
+    class Connection:
+        node = "one"
+
+        async def ask(self, _: bus.Request) -> bus.ConfFiles:
+            return replies.pop(0)
+
+    desks = SimpleNamespace(
+        conf_files=Batch(lambda names: [()] * len(names)),
+        reported=Batch(lambda said: told.extend(said) or [None] * len(said)),
+    )
+    greeting = bus.Greeting("1", 1, "one", frozenset(), {}, conf_files="v1")
+    configuring = Configuring(Connection(), greeting, desks, QUICK)  # type: ignore[arg-type]
+    running = asyncio.create_task(configuring.run())
+    configuring.look()
+    await eventually(lambda: len(replies) == 1)
+    await asyncio.sleep(0)
+    assert told == []
+    configuring.changed(7)
+    await eventually(lambda: told == [("one", FilesThere((row,)))])
+    running.cancel()
 
 
 def test_another_version_of_a_file_is_one_whatever_of_it_is_another(database: Database) -> None:

@@ -111,7 +111,8 @@ class Configuring:
         if not isinstance(reply, bus.ConfFiles):
             raise Misbehaves(f"Asked for its conf files, the node answered with a {type(reply).__name__}.")
         self._keeps_to, self._heard = now, reply.changes
-        await self._tell(reply.files)
+        if reply.looked:
+            await self._tell(reply.files)
 
     async def _tell(self, files: Sequence[FileThere]) -> None:
         await asked(self._desk.reported, (self._node, FilesThere(tuple(files))), self._rhythm)

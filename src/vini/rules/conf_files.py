@@ -27,6 +27,8 @@ def checked(path: str) -> None:
     """Raises Invalid where that is no path of a file by which everybody means the same file."""
     if not path.startswith("/") or posixpath.normpath(path) != path or path.startswith("//") or path == "/":
         raise Invalid(f"{path!r} is no path of a conf file: write it from /, without `.`, `..` and `//` in it.")
+    if not path.isprintable():
+        raise Invalid(f"{path!r} is no path of a conf file: there are letters in it that nobody can read.")
     if any(len(name.encode()) > _MOST_NAME for name in path.split("/")):
         raise Invalid(f"A name in {path!r} is longer than {_MOST_NAME} bytes, which no file system takes.")
 
