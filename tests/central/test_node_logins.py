@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from fake_agents import central, eventually, node
+from msgspec.structs import replace
 from testbed_api import Api, email, populated
 
 from vini import bus
@@ -64,6 +65,23 @@ def test_of_a_slice_that_the_node_has_not_it_is_one_of_the_node(api: Api) -> Non
     assert event["target"] == N1 and event["detail"].startswith("slice mit_other: ")
     assert StoredDesk(api.database).logins_until([N1]) == [2]
     assert not any("\0" in e["detail"] for e in seen(api))
+
+
+def test_a_node_that_lies_fills_nothing_and_what_is_more_is_counted(api: Api) -> None:
+    for lot in range(3):
+        told(api, *(replace(login(lot * 1000 + n), person=f"{lot}.{n}" + "x" * 5000) for n in range(1, 1001)))
+    events = seen(api)
+    assert len(api("admin", "GET", "/events?limit=1000").json()["items"]) < 300
+    assert all(len(e["detail"]) < 1000 for e in events)
+    told(api, login(4000))
+    api.now[0] += 60
+    told(api, login(5000), replace(login(5001), source="y" * 5000))
+    items = api("admin", "GET", "/events?limit=1000").json()["items"]
+    ours = [e for e in items if e["what"] in ("begin ssh", "end ssh", "log in")]
+    assert len(ours) == 200 + 3
+    (more,) = [e["detail"] for e in ours if e["what"] == "log in"]
+    assert more.startswith("and 2801 more in one minute")
+    assert max(len(e["source"]) for e in ours) <= 255
 
 
 class Ssh:

@@ -9,6 +9,7 @@ from vini.model import Value
 from vini.rules.errors import Invalid
 
 MOST_BYTES = 4 << 20  # of all conf files of a testbed together: a node is sent all of its own in one message
+MOST_COMMAND = 8 << 10  # bytes of one command
 _MOST_NAME = 255  # bytes of one name in a path (path_resolution(7), NAME_MAX)
 
 FileState = Literal["written", "unchanged", "kept", "left", "refused", "failed"]
