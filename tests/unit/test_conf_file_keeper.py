@@ -322,6 +322,13 @@ def test_a_command_ends_when_it_is_not_permitted_any_more(machine: Machine) -> N
     assert row.state == "refused" and "vini node permit --commands" in row.why and not machine.conf.exists()
 
 
+def test_a_command_is_broken_off_for_that_and_not_for_its_time(tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
+    long = f"touch {begun}; exec sleep 1000"
+    why = asyncio.run(command.run(long, "/x", tmp_path / "lock", 20.0, lambda: not begun.exists()))
+    assert "does not permit it any more" in why
+
+
 def test_what_is_not_permitted_any_more_after_a_command_is_not_written(machine: Machine) -> None:
     keeper, done = Keeper(Record(machine.state), [machine.state]), machine.state.parent / "done"
     file = machine.file(preinstall_cmd=f"touch {done}", postinstall_cmd=machine.says("post"))
