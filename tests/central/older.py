@@ -10,7 +10,7 @@ from vini.store.database import Tx
 _UNDO = {
     "0022": ("DROP TABLE logins_told",),
     "0021": (
-        "DROP TABLE conf_files_there",
+        "DROP TABLE event_budgets", "DROP TABLE conf_files_there",
         *(
             f'ALTER TABLE conf_files DROP COLUMN "{column}"'
             for column in (

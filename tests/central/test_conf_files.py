@@ -6,16 +6,18 @@ import asyncio
 import os
 import pwd
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import older
 import pytest
-from fake_agents import central, eventually, no_engine, node
+from fake_agents import QUICK, central, eventually, no_engine, node
 from msgspec.structs import replace
 from testbed_api import Api, populated
 
 from vini import bus
-from vini.central.conf_files import node_file, version
+from vini.central.batch import Batch
+from vini.central.conf_files import Configuring, node_file, version
 from vini.central.delivery import FilesThere, Lack
 from vini.central.desk import StoredDesk
 from vini.node.files import permit
@@ -84,13 +86,28 @@ def test_what_no_node_would_take_is_refused(api: Api, more: dict[str, Any]) -> N
 
 
 def test_all_together_are_not_larger_than_a_message_takes(api: Api, database: Database) -> None:
-    text = "x" * 65_536
+    text, commands = "x" * 65_536, dict.fromkeys(("preinstall_cmd", "postinstall_cmd", "error_cmd"), "y" * 8192)
+    most = MOST_BYTES // (len(text) + 3 * 8192 + 20)
     with database.transaction() as tx:
-        for i in range(MOST_BYTES // len(text)):
-            conf_files.put(tx, f"/a/{i}", text)
-    answer = api("admin", "POST", "/conf-files", {"path": PATH, "text": "x"})
+        for i in range(most):
+            conf_files.put(tx, f"/a/{i}", text, **commands)
+    answer = api("admin", "POST", "/conf-files", {"path": PATH, "text": text, **commands})
     assert answer.status_code == 400 and "vini conffile remove" in answer.json()["sentence"]
-    assert len(api("admin", "GET", "/conf-files").json()["items"]) == MOST_BYTES // len(text)
+    assert len(api("admin", "GET", "/conf-files").json()["items"]) == most
+
+
+def test_a_command_is_not_longer_than_a_line_of_a_shell_should_be(api: Api) -> None:
+    for command, is_fit in (("y" * 8192, True), ("y" * 8193, False), ("ä" * 4097, False)):
+        answer = api("admin", "POST", "/conf-files", {"path": PATH, "text": "", "error_cmd": command})
+        assert answer.is_success == is_fit, answer.text
+
+
+async def test_what_fits_in_no_message_is_not_the_agents_fault(tmp_path: Path) -> None:
+    async with central(tmp_path) as c:
+        c.desk.files = {"one": (file(tmp_path / "a", "x" * (17 << 20)),)}
+        async with node(tmp_path / "n", c.admit("one")):
+            await eventually(lambda: last(c, "one") == {"a": "failed"})
+            assert "fit in a message" in c.desk.said("one", FilesThere)[-1].files[0].why
 
 
 def test_texts_are_the_business_of_admins_and_of_those_who_run_the_machine(api: Api) -> None:
@@ -171,6 +188,20 @@ def test_the_same_told_again_is_no_event(api: Api, database: Database) -> None:
         assert len(events.some(tx, None, 10, what="have conf files")[0]) == 1
 
 
+def test_a_node_that_changes_its_mind_again_and_again_is_one_event_a_minute(api: Api, database: Database) -> None:
+    def news() -> list[str]:
+        with database.reading() as tx:
+            return [e.detail for e in events.some(tx, None, 100, what="have conf files")[0]]
+
+    for i in range(20):
+        told(api, N1, *(FileThere(f"/{n}" + "p" * 900, f"{i}", "left", "x" * 10_000) for n in range(10)))
+    assert len(news()) == 1 and len(news()[0].encode()) <= 2048
+    api.now[0] += 60
+    told(api, N1, FileThere(PATH, "v", "written"))
+    assert len(news()) == 2 and news()[0].endswith("; 19 changes before are not written down")
+    assert there(api, N1) == {}, "what it has is known at once, event or not"
+
+
 def test_a_node_that_lies_fills_nothing_and_one_that_is_gone_says_nothing(api: Api) -> None:
     told(api, N1, *(FileThere(f"/{i}", "", "left", "x" * 10_000 + "\0") for i in range(5000)))
     rows = there(api, N1)
@@ -187,11 +218,15 @@ def test_of_a_node_that_goes_nothing_is_kept(api: Api) -> None:
 def test_an_older_database_gets_what_is_new(database: Database) -> None:
     with database.transaction() as tx:
         conf_files.put(tx, PATH, "one")
+        conf_files.put(tx, "/b", "other")
     with database.transaction() as tx:
         older.back_to(tx, "0020")
+        same = "INSERT INTO conf_files (path, text, mode, owner, enabled) SELECT path, 'two', mode, owner, enabled"
+        tx.exec_driver_sql(f"{same} FROM conf_files")
     database.migrate()
     with database.reading() as tx:
-        (file,) = conf_files.all(tx)
+        file, other = conf_files.all(tx)
+    assert (file.text, other.path) == ("one", "/b"), "of those that an older version made twice the first one stays"
     assert (file.group, file.postinstall_cmd, file.always_update) == ("root", "", False)
 
 
@@ -251,6 +286,34 @@ async def test_a_node_of_an_older_version_is_told_of_as_such(tmp_path: Path) -> 
             c.hub.wake(["one"])
             await eventually(lambda: last(c, "one") == {"b": "refused"})
             assert "upgrade it" in c.desk.said("one", FilesThere)[-1].files[0].why
+
+
+async def test_of_a_node_that_has_not_looked_yet_all_stays_as_it_was_known() -> None:
+    """Its agent has just begun."""
+    told: list[Any] = []
+    row = FileThere(PATH, "v", "written")
+    replies = [bus.ConfFiles((), 0, looked=False), bus.ConfFiles((row,), 7)]
+
+    class Connection:
+        node = "one"
+
+        async def ask(self, _: bus.Request) -> bus.ConfFiles:
+            return replies.pop(0)
+
+    desks = SimpleNamespace(
+        conf_files=Batch(lambda names: [()] * len(names)),
+        reported=Batch(lambda said: told.extend(said) or [None] * len(said)),
+    )
+    greeting = bus.Greeting("1", 1, "one", frozenset(), {}, conf_files="v1")
+    configuring = Configuring(Connection(), greeting, desks, QUICK)  # type: ignore[arg-type]
+    running = asyncio.create_task(configuring.run())
+    configuring.look()
+    await eventually(lambda: len(replies) == 1)
+    await asyncio.sleep(0)
+    assert told == []
+    configuring.changed(7)
+    await eventually(lambda: told == [("one", FilesThere((row,)))])
+    running.cancel()
 
 
 def test_another_version_of_a_file_is_one_whatever_of_it_is_another(database: Database) -> None:

@@ -528,6 +528,60 @@ async def test_what_is_alike_and_happens_at_once_is_few_events(database) -> None
     assert found["end exec", "979 more: exit code 0"].duration_s >= 999
 
 
+def told_by(database: Any, who: str) -> list[Any]:
+    """The oldest first."""
+    with database.reading() as tx:
+        return events.some(tx, None, 1000, who=who)[0][::-1]
+
+
+async def test_events_keep_their_order_and_all_are_written_when_the_central_ends(database) -> None:
+    many, expected = Doings(database, lambda: 1.0, together_s=1000.0), []
+    for i in range(100):
+        d = Doing(f"p{i}@example.org", "192.0.2.1", "princeton_iias", "shell", "", "a")
+        many.ended(d, many.begun(d), "exit code 0")
+        many.begun(d)
+        expected += [(f"p{i}@example.org", "begin shell"), (f"p{i}@example.org", "end shell")]
+    await many.close()
+    with database.reading() as tx:
+        found = [(e.who, e.what) for e in events.some(tx, None, 1000)[0][::-1] if e.who.startswith("p")]
+    assert found[:200] == expected and len(found) == 300, "what was still gathered is told at the end"
+
+
+async def test_of_many_different_programs_only_some_are_told_apart(database) -> None:
+    many = Doings(database, lambda: 1.0, together_s=0.05)
+    for i in range(1000):
+        many.begun(Doing("ada@example.org", "192.0.2.1", "princeton_iias", "exec", f"p{i}", f"s{i}"))
+    await many.close()
+    found = [e.detail for e in told_by(database, "ada@example.org")]
+    assert len(found) == 22 and found[19] == "p19 in s19" and found[-1].startswith("other programs in s21, ")
+    assert many._programs == {} and many._lots == {}
+
+
+async def test_what_the_database_does_not_keep_up_with_is_counted(database) -> None:
+    many = Doings(database, lambda: 1.0, together_s=1000.0, most=50)
+    for i in range(120):
+        many.failed(Doing("ada@example.org", "192.0.2.1", "princeton_iias", "exec", "x", "a"), 0.0, "Conflict", f"{i}")
+    await many.close()
+    assert len(told_by(database, "ada@example.org")) == 50
+    (more,) = told_by(database, "central")
+    assert more.detail.startswith("and 70 more events") and more.kind == "central"
+
+
+def test_the_end_of_the_central_is_waited_for(api: Api) -> None:
+    put(api, PAIR)
+    at = "/v1/slices/princeton_iias/slivers/a/run"
+    with api.http:
+        for _ in range(2):  # the second is gathered for two seconds
+            with api.http.websocket_connect(at, headers={"Authorization": f"Bearer {api.secrets['user']}"}) as socket:
+                socket.send_bytes(msgspec.msgpack.encode(bus.Run("", ("true",))))
+                socket.send_bytes(msgspec.msgpack.encode(bus.Input(b"x")))
+                with suppress(WebSocketDisconnect):
+                    while True:
+                        socket.receive_bytes()
+    items = api("admin", "GET", "/events?kind=slice&limit=1000").json()["items"]
+    assert sorted(e["what"] for e in items if "exec" in e["what"]) == ["begin exec"] * 2 + ["end exec"] * 2
+
+
 def test_a_change_that_took_time_says_so(api: Api) -> None:
     put(api, PAIR)
     (event,) = api("admin", "GET", "/events?what=put").json()["items"]

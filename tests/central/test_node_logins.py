@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from fake_agents import central, eventually, node
+from msgspec.structs import replace
 from testbed_api import Api, email, populated
 
 from vini import bus
@@ -66,6 +67,23 @@ def test_of_a_slice_that_the_node_has_not_it_is_one_of_the_node(api: Api) -> Non
     assert not any("\0" in e["detail"] for e in seen(api))
 
 
+def test_a_node_that_lies_fills_nothing_and_what_is_more_is_counted(api: Api) -> None:
+    for lot in range(3):
+        told(api, *(replace(login(lot * 1000 + n), person=f"{lot}.{n}" + "x" * 5000) for n in range(1, 1001)))
+    events = seen(api)
+    assert len(api("admin", "GET", "/events?limit=1000").json()["items"]) < 300
+    assert all(len(e["detail"]) < 1000 for e in events)
+    told(api, login(4000))
+    api.now[0] += 60
+    told(api, login(5000), replace(login(5001), source="y" * 5000))
+    items = api("admin", "GET", "/events?limit=1000").json()["items"]
+    ours = [e for e in items if e["what"] in ("begin ssh", "end ssh", "log in")]
+    assert len(ours) == 200 + 3
+    (more,) = [e["detail"] for e in ours if e["what"] == "log in"]
+    assert more.startswith("and 2801 more in one minute")
+    assert max(len(e["source"]) for e in ours) <= 255
+
+
 class Ssh:
     """The part of a node's `SshService` that is asked here."""
 
@@ -90,3 +108,16 @@ async def test_a_central_asks_for_all_that_is_new(tmp_path) -> None:
         ssh.rows += (login(6),)
         c.desk.until = 5
         await eventually(lambda: numbers()[-1] == 6)
+
+
+async def test_a_node_that_tells_out_of_order_and_twice_stays_connected(tmp_path) -> None:
+    async with central(tmp_path) as c, node(tmp_path / "n", c.admit("one")) as n:
+        ssh = Ssh()
+        ssh.logins = lambda after: (login(4), login(2), login(4), login(1 << 62), login(-1)) if after < 4 else ()  # type: ignore[method-assign]
+        n.answers._ssh = ssh
+        await eventually(lambda: [r.number for m in c.desk.said("one", bus.Logins) for r in m.rows] == [2, 4])
+        greeted = len(c.desk.said("one", bus.Greeting))
+        ssh.rows += (login(6),)
+        ssh.logins = lambda after: (login(6), login(5)) if after < 5 else ()  # type: ignore[method-assign]
+        await eventually(lambda: [r.number for m in c.desk.said("one", bus.Logins) for r in m.rows][-2:] == [5, 6])
+        assert len(c.desk.said("one", bus.Greeting)) == greeted, "it did not have to connect anew"

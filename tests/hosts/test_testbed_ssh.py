@@ -149,6 +149,12 @@ def test_who_was_let_in_comes_in_with_the_central_and_the_agent_away(bed: Testbe
         inside.kill()
 
 
+def began(bed: Testbed) -> list[str]:
+    """From where people came past the central, as node n1 told."""
+    items = bed.client().call("GET", "/events", dict, what="begin ssh", limit=1000)["items"]
+    return [e["source"] for e in items if e["who"] == "node n1"]
+
+
 def test_a_node_that_can_not_be_dialled_is_reached_through_the_central(bed: Testbed, key: Path, tmp_path: Path) -> None:
     wall = "add table inet t; add chain inet t c { type filter hook input priority 0; }; "
     wall += 'add rule inet t c iif != "lo" tcp dport 2222 reject with tcp reset'
@@ -172,6 +178,12 @@ def test_a_node_that_can_not_be_dialled_is_reached_through_the_central(bed: Test
         assert plain(key, rows["a"], "sha256sum", stdin=large)[1].split() == run("sha256sum", large).split()[:1] + ["-"]
     finally:
         run(*at, "delete table inet t")
+    before = len(began(bed))
+    assert said(bed, key) == "in a"
+    eventually(lambda: len(began(bed)) > before, 60)
+    assert not any(source.startswith("127.") for source in began(bed)), (
+        "the central knows of those, and they are no news"
+    )
     rows = {r["sliver"]: r for r in json.loads(bed.vini("ssh-config", "-s", SLICE, "--through", "--json"))}
     assert plain(key, rows["b"], "echo $VINI_NAME") == (0, "b\n")
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import fcntl
 import grp
 import os
 import pwd
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import count
@@ -50,13 +53,13 @@ class Machine:
         keeper = Keeper(Record(self.state), [self.state])
 
         async def once() -> list[FileThere]:
-            return [await keeper.keep(file, said or self.said) for file in files]
+            return [await keeper.keep(file, lambda: said or self.said) for file in files]
 
         return asyncio.run(once())
 
     def let_go(self, name: str = "a.conf", said: Permit | None = None) -> FileThere | None:
         keeper = Keeper(Record(self.state), [self.state])
-        return asyncio.run(keeper.let_go(str(self.conf / name), said or self.said))
+        return asyncio.run(keeper.let_go(str(self.conf / name), lambda: said or self.said))
 
     def runs(self) -> list[str]:
         return self.ran.read_text().split() if self.ran.exists() else []
@@ -86,9 +89,8 @@ def test_a_file_is_written_with_its_owner_and_mode_and_then_left_alone(machine: 
     assert (there.read_text(), before.st_mode & 0o7777) == ("one\n", 0o640)
     assert states(machine.keep(file)) == ["written"]
     assert there.stat().st_ino == before.st_ino, "nothing was written anew"
-    there.chmod(0o666)
-    machine.keep(file)
-    assert there.stat().st_mode & 0o7777 == 0o640
+    assert states(machine.keep(machine.file(mode=0o600))) == ["written"]
+    assert there.stat().st_mode & 0o7777 == 0o600
     machine.keep(machine.file("two\n"))
     assert there.read_text() == "two\n"
     there.unlink()
@@ -154,11 +156,11 @@ def test_a_path_that_the_machine_does_not_permit_is_refused(machine: Machine, pa
 
 
 def test_nothing_is_permitted_where_what_was_said_of_it_can_not_be_read(machine: Machine) -> None:
-    assert permit.read(machine.state) == Permit(("/etc/vini/conf.d",), commands=False)
+    assert permit.read(machine.state, "A n1") == Permit(("/etc/vini/conf.d",), commands=False)
     permit.write(machine.state, machine.said)
-    assert permit.read(machine.state) == machine.said
+    assert permit.read(machine.state, "A n1") == machine.said
     (machine.state / "permit.json").write_text("{")
-    assert permit.read(machine.state) == Permit(())
+    assert permit.read(machine.state, "A n1") == Permit(())
     assert "nowhere" in outside("/etc/vini/conf.d/a", ())
 
 
@@ -247,25 +249,126 @@ def test_a_postinstall_command_that_failed_is_run_again_until_it_succeeds(machin
     assert machine.runs() == ["try"] * 3
 
 
+def gone(pid: Path) -> bool:
+    """Whether the process with the number in that file is."""
+    try:
+        return ") Z " in Path(f"/proc/{pid.read_text().strip()}/stat").read_text()
+    except OSError:
+        return True
+
+
+def free(lock: Path) -> bool:
+    """Whether nobody holds it."""
+    with lock.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+
 def test_a_command_has_an_end_with_all_that_it_started(tmp_path: Path) -> None:
     pid = tmp_path / "pid"
-    why = asyncio.run(command.run(f"sleep 1000 & echo $! > {pid}; wait", "/x", patience_s=0.5))
+    why = asyncio.run(command.run(f"sleep 1000 & echo $! > {pid}; wait", "/x", tmp_path / "lock", patience_s=0.5))
     assert "had not ended" in why
-    stat = Path(f"/proc/{pid.read_text().strip()}/stat")
-
-    def ended() -> bool:
-        try:
-            return ") Z " in stat.read_text()
-        except OSError:
-            return True
-
-    asyncio.run(until(ended))
+    asyncio.run(until(lambda: gone(pid)))
 
 
-def test_what_a_command_leaves_in_the_background_is_not_waited_for(tmp_path: Path) -> None:
+def test_what_a_command_leaves_in_the_background_is_ended_with_it(tmp_path: Path) -> None:
     pid = tmp_path / "pid"
-    assert asyncio.run(command.run(f"sleep 1000 & echo $! > {pid}", "/x")) == ""
-    os.kill(int(pid.read_text()), 9)
+    assert asyncio.run(command.run(f"sleep 1000 & echo $! > {pid}", "/x", tmp_path / "lock")) == ""
+    asyncio.run(until(lambda: gone(pid)))
+
+
+def test_of_what_a_command_says_only_the_last_words_are_kept_anywhere(tmp_path: Path) -> None:
+    many = "head -c 50000000 /dev/zero | tr '\\0' a; echo ' last words'; exit 3"
+    why = asyncio.run(command.run(many, "/x", tmp_path / "lock"))
+    assert why.startswith("exit code 3: aaa") and why.endswith(" last words") and len(why) < 400
+
+
+def test_a_command_that_outlived_its_agent_is_not_run_beside_itself(tmp_path: Path) -> None:
+    """The agent was killed; what it ran, `timeout`, has the lock as its standard input."""
+    lock, ready = tmp_path / "lock", tmp_path / "ready"
+    script = (
+        f"import asyncio, os; from pathlib import Path; from vini.node.files import command; "
+        f"asyncio.run(command.run('touch {ready}; exec sleep 1000', '/x', Path('{lock}')))"
+    )
+    agent = subprocess.Popen([sys.executable, "-c", script])
+    asyncio.run(until(ready.exists))
+    children = Path(f"/proc/{agent.pid}/task/{agent.pid}/children").read_text().split()
+    agent.kill()
+    agent.wait()
+    try:
+        assert "still runs" in asyncio.run(command.run("true", "/x", lock))
+    finally:
+        for child in children:
+            os.killpg(int(child), 9)
+    asyncio.run(until(lambda: free(lock)))
+    assert asyncio.run(command.run("true", "/x", lock)) == ""
+
+
+def test_a_command_ends_when_it_is_not_permitted_any_more(machine: Machine) -> None:
+    begun = machine.state.parent / "begun"
+    keeper, said = Keeper(Record(machine.state), [machine.state]), [machine.said]
+    file = machine.file(preinstall_cmd=f"touch {begun}; exec sleep 1000", ignore_cmd_errors=True)
+
+    async def life() -> FileThere:
+        keeping = asyncio.create_task(keeper.keep(file, lambda: said[0]))
+        await until(begun.exists)
+        said[0] = Permit((str(machine.conf),))
+        return await keeping
+
+    row = asyncio.run(life())
+    assert row.state == "refused" and "vini node permit --commands" in row.why and not machine.conf.exists()
+
+
+def test_a_command_is_broken_off_for_that_and_not_for_its_time(tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
+    long = f"touch {begun}; exec sleep 1000"
+    why = asyncio.run(command.run(long, "/x", tmp_path / "lock", 20.0, lambda: not begun.exists()))
+    assert "does not permit it any more" in why
+
+
+def test_what_is_not_permitted_any_more_after_a_command_is_not_written(machine: Machine) -> None:
+    keeper, done = Keeper(Record(machine.state), [machine.state]), machine.state.parent / "done"
+    file = machine.file(preinstall_cmd=f"touch {done}", postinstall_cmd=machine.says("post"))
+    row = asyncio.run(keeper.keep(file, lambda: Permit(()) if done.exists() else machine.said))
+    assert row.state == "refused" and not machine.conf.exists() and machine.runs() == []
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"owner": "a\0b"},
+        {"group": "a\nb"},
+        {"preinstall_cmd": "a\0b"},
+        {"error_cmd": "\0"},
+        {"path": "a\0b"},
+        {"path": "\n"},
+    ],
+)
+def test_what_no_machine_can_have_is_refused_alone(machine: Machine, wrong: dict[str, str]) -> None:
+    if "path" in wrong:
+        wrong = {"path": f"{machine.conf}/{wrong['path']}"}
+    assert states(machine.keep(replace(machine.file(), **wrong), machine.file(name="b"))) == ["refused", "written"]
+
+
+def test_a_file_with_the_same_text_that_we_never_wrote_stays_somebody_elses(machine: Machine) -> None:
+    there = machine.conf / "a.conf"
+    machine.conf.mkdir()
+    there.write_text("one\n")
+    there.chmod(0o600)
+    assert states(machine.keep(machine.file(postinstall_cmd=machine.says("ran")))) == ["kept"]
+    assert there.stat().st_mode & 0o7777 == 0o600 and machine.runs() == [] and Record(machine.state).book == {}
+
+
+def test_a_file_of_ours_whose_mode_somebody_changed_is_his(machine: Machine) -> None:
+    file = machine.file(postinstall_cmd=machine.says("ran"))
+    machine.keep(file)
+    (machine.conf / "a.conf").chmod(0o600)
+    assert states(machine.keep(file)) == ["kept"] and machine.runs() == ["ran"]
+    row = machine.let_go()
+    assert row is not None and row.state == "left" and (machine.conf / "a.conf").exists()
 
 
 def test_a_file_that_is_changed_while_a_command_runs_is_somebody_elses(machine: Machine) -> None:
@@ -470,3 +573,47 @@ def test_what_failed_rests_and_is_tried_again(machine: Machine) -> None:
         assert states(list(told.files)) == ["written"] and machine.runs() == ["try", "well"]
 
     agent.during(life)
+
+
+def test_what_is_permitted_to_one_central_is_not_to_another(machine: Machine) -> None:
+    agent, there = Agent(machine), machine.conf / "a.conf"
+    permit.write(machine.state, replace(machine.said, owner="A n1"))
+    agent.owner = "B n1"
+    told = agent.during(lambda: agent.service.configure(bus.Configure((machine.file(),), "v1")))
+    assert states(list(told.files)) == ["refused"] and not there.exists()
+    agent.owner = "A n1"
+    agent.service = agent.begun()
+    told = agent.during(lambda: agent.service.configure(bus.Configure((machine.file(),), "v1")))
+    assert states(list(told.files)) == ["written"]
+
+
+def test_a_pass_that_is_under_way_stops_where_the_central_is_left(machine: Machine) -> None:
+    agent, begun = Agent(machine), machine.state.parent / "begun"
+    files = (machine.file(name="a", preinstall_cmd=f"touch {begun}; exec sleep 1000"), machine.file(name="b"))
+
+    async def life() -> None:
+        asking = asyncio.create_task(agent.service.configure(bus.Configure(files, "v1")))
+        await until(begun.exists)
+        agent.owner = ""
+        assert (await asking).files == ()
+        assert not machine.conf.exists()
+
+    agent.during(life)
+
+
+def test_before_its_first_look_an_agent_says_that_it_does_not_know(machine: Machine) -> None:
+    agent = Agent(machine)
+    agent.during(lambda: agent.service.configure(bus.Configure((machine.file(),), "v1")))
+    agent.service = agent.begun()
+    assert agent.service.there() == bus.ConfFiles((), 0, looked=False)
+
+    async def life() -> None:
+        await until(lambda: agent.service.there().looked)
+        assert states(list(agent.service.there().files)) == ["written"] and agent.service.changes > 0
+
+    agent.during(life)
+    agent.service = agent.begun()
+    permit.write(machine.state, machine.said)
+    agent.service._record.asked = record.Asked("A n1", "v1", ())
+    (machine.conf / "a.conf").unlink()
+    agent.during(lambda: until(lambda: agent.service.changes > 0))  # also where there is nothing: the central asks then

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import threading
 from pathlib import Path
 
 import pytest
 
 from vini.node.ssh import authorized, journal
 from vini.node.ssh.journal import Journal
-from vini.node.ssh.through import is_through, source_of
+from vini.node.ssh.through import came, is_carried, source_of
 from vini.rules.logins import Login
 
 
@@ -68,6 +71,71 @@ def test_a_line_that_a_crash_cut_is_passed_over_and_files_stay_small(
     assert sum(f.stat().st_size for f in authorized.directory(state).iterdir()) < 5000
 
 
-def test_what_came_through_the_central_is_known_by_its_address() -> None:
-    assert is_through(source_of("princeton_iias"))
-    assert not any(map(is_through, ("127.0.0.1", "192.0.2.1", "::1")))
+def test_an_old_server_beside_a_new_one_gets_numbers_that_go_up_in_the_order_of_lines(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = Journal(state), Journal(state)
+    old.note(login())
+    monkeypatch.setattr(journal.time, "time_ns", lambda: 10**30)
+    new.note(login())
+    monkeypatch.setattr(journal.time, "time_ns", lambda: 1000)
+    old.note(login())
+    new.note(login())
+    threads = [threading.Thread(target=lambda j=j: [j.note(login()) for _ in range(50)]) for j in (old, new)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    numbers = [line.login.number for line in journal._lines((authorized.directory(state) / "logins").read_bytes())]
+    assert len(numbers) == 104 and numbers == sorted(set(numbers))
+
+
+def test_numbers_of_an_older_version_that_are_out_of_order_are_told_in_order(state: Path) -> None:
+    at = authorized.directory(state) / "logins"
+    for number in (7, 3, 5):
+        line = journal._Line("A n1", Login(number, "s.a", "ada", "192.0.2.1", 1.0))
+        with at.open("ab") as file:
+            file.write(journal.msgspec.json.encode(line) + b"\n")
+    assert [r.number for r in Journal(state).after(3)] == [5, 7]
+
+
+def test_a_line_after_one_that_a_crash_cut_is_whole(state: Path) -> None:
+    Journal(state).note(login())
+    with (authorized.directory(state) / "logins").open("ab") as file:
+        file.write(b'{"owner": "A n1", "log')
+    Journal(state).note(login("s.b"))
+    assert [r.user for r in Journal(state).after(0)] == ["s.a", "s.b"]
+
+
+def carried(slice_: str, source: str, uid: int = 0, gone: bool = False) -> bool:
+    """What is thought of a connection from there, of a process of that user."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        child = os.fork()
+        if child == 0:
+            os.setuid(uid)
+            ours = socket.socket()
+            ours.bind((source, 0))
+            ours.connect(server.getsockname())
+            if gone:
+                ours.close()
+            else:
+                ours.recv(1)
+            os._exit(0)
+        ours, peer = server.accept()
+        with ours:
+            if gone:
+                os.waitpid(child, 0)
+            found = is_carried(slice_, came(peer, ours.getsockname()))
+        if not gone:
+            os.waitpid(child, 0)
+        return found
+
+
+@pytest.mark.root
+def test_only_the_agents_own_socket_proves_that_the_central_knows_who_comes() -> None:
+    of = source_of("princeton_iias")
+    assert carried("princeton_iias", of)
+    assert not carried("princeton_iias", of, uid=65534), "a user of the machine may take that address, too"
+    assert not carried("princeton_iias", of, uid=65534, gone=True) and not carried("princeton_iias", of, gone=True)
+    assert not carried("princeton_iias", "127.0.0.1") and not carried("mit_other", of)
+    assert not is_carried("princeton_iias", came(None, None))

@@ -18,6 +18,10 @@ class Foreign(ViniError):
     """What the other side says makes no sense to us: it is of another version."""
 
 
+class TooLarge(Foreign):
+    """What we would say fits in no message."""
+
+
 class NodeAway(ViniError):
     """The node isn't connected; what is asked of it reaches it when it comes back."""
 

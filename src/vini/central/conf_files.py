@@ -91,7 +91,8 @@ class Configuring:
             except (Unsupported, bus.Foreign) as e:
                 log.warning("node %s has no conf files: %s", self._node, e)
                 self._keeps_to, self._heard = version(wanted), self._changes
-                await self._tell(_all(wanted, "refused", _OLD))
+                is_ours = isinstance(e, bus.TooLarge)
+                await self._tell(_all(wanted, "failed", str(e)) if is_ours else _all(wanted, "refused", _OLD))
             except ViniError as e:
                 if waits == self._rhythm.first:
                     log.warning("node %s does not take its conf files; it is told again: %s", self._node, e)
@@ -111,7 +112,8 @@ class Configuring:
         if not isinstance(reply, bus.ConfFiles):
             raise Misbehaves(f"Asked for its conf files, the node answered with a {type(reply).__name__}.")
         self._keeps_to, self._heard = now, reply.changes
-        await self._tell(reply.files)
+        if reply.looked:
+            await self._tell(reply.files)
 
     async def _tell(self, files: Sequence[FileThere]) -> None:
         await asked(self._desk.reported, (self._node, FilesThere(tuple(files))), self._rhythm)

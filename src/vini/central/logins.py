@@ -9,7 +9,7 @@ from vini import bus
 from vini.central.connection import Connection, Misbehaves
 from vini.central.delivery import Desks, Rhythm, asked, calm
 from vini.model import ViniError
-from vini.rules.logins import Login
+from vini.rules.logins import MOST_NUMBER, Login
 
 log = logging.getLogger("vini.hub")
 
@@ -47,6 +47,9 @@ class LoginsHeard:
         reply = await self._connection.ask(bus.AskLogins(after))
         if not isinstance(reply, bus.Logins):
             raise Misbehaves(f"Asked who logged in, the node answered with a {type(reply).__name__}.")
-        if any(b.number <= a for a, b in zip((after, *(r.number for r in reply.rows)), reply.rows, strict=False)):
-            raise Misbehaves("Asked who logged in, the node answers the same again and again.")
-        return reply.rows
+        rows = {r.number: r for r in reply.rows if after < r.number < MOST_NUMBER}
+        if len(rows) < len(reply.rows):
+            log.warning(
+                "node %s tells of logins again, or of none that can be; these are passed over", self._connection.node
+            )
+        return tuple(rows[number] for number in sorted(rows))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TextIO
+from typing import BinaryIO
 
 import click
 from msgspec import structs
@@ -78,7 +78,7 @@ def _show(number: int, as_json: bool) -> None:
 
 @conffile_command.command("set")
 @click.argument("path")
-@click.argument("file", type=click.File())
+@click.argument("file", type=click.File("rb"))
 @click.option("--node", default="", help="Only for this node.")
 @click.option("--nodegroup", default="", help="Only for the nodes of this group.")
 @click.option("--mode", type=_Mode(), default="0644", show_default=True)
@@ -91,13 +91,13 @@ def _show(number: int, as_json: bool) -> None:
 @click.option("--always-update", is_flag=True, help="Also over what somebody else made of the file there.")
 @click.option("--disabled", is_flag=True, help="Keep it, but let no node have it.")
 @json_option
-def _set(path: str, file: TextIO, node: str, nodegroup: str, disabled: bool, as_json: bool, **more: object) -> None:
+def _set(path: str, file: BinaryIO, node: str, nodegroup: str, disabled: bool, as_json: bool, **more: object) -> None:
     """Have nodes keep the text of FILE (-: standard input) at PATH, as an admin.
 
     Nodes take it within seconds, where the administrator of each machine permits that: `vini node conf-files NODE`.
     """
     try:
-        text = file.read()
+        text = file.read().decode()  # with its ends of lines as they are
     except UnicodeDecodeError as e:
         raise click.UsageError(f"{file.name} is no text: {e}; a conf file is one.") from e
     target = {k: v for k, v in (("node", node), ("nodegroup", nodegroup)) if v}

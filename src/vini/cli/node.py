@@ -18,11 +18,12 @@ from msgspec import structs
 
 from vini.cli.account import remote
 from vini.cli.out import called, dump, json_option, line, note, table
-from vini.cli.permit import permit_command, permit_files
+from vini.cli.permit import named_below, permit_command, permit_files, sentence, warn
 from vini.client import Client
 from vini.model import Denied, NotFound, ViniError
 from vini.names import slug
 from vini.node import identity, probe, service
+from vini.node.files import permit
 from vini.node.place import from_environment
 from vini.node.version import digest
 from vini.text import units
@@ -85,6 +86,7 @@ def _join(
 
     if os.geteuid() != 0:
         raise Denied("A node makes network namespaces, which only root may; run this with sudo.")
+    named = named_below(permit_below)  # before the token is spent
     place = from_environment()
     place.state.mkdir(parents=True, exist_ok=True)
     address = address or _own_address(url)
@@ -100,11 +102,12 @@ def _join(
 
     made = asyncio.run(join(url, token, name or slug(platform.node()), said))  # type: ignore[arg-type]
     made = structs.replace(made, ssh_port=ssh_port)
-    if permit_below or permit_commands:
-        permit_files(place.state, permit_below, True if permit_commands else None)
+    permitted = permit_files(place.state, made.owner, named, permit_commands or None)  # before the central may ask
     identity.write(place.state, made)
     greeting = asyncio.run(Client(say=note).greeting())
     line(f"This machine is node {made.node} of site {made.site} now; its agent runs as process {greeting.pid}.")
+    note(f"{sentence(permitted)}  `vini node permit` says otherwise.")
+    warn(permitted.below)
     if not service.has_systemd():
         note("There is no systemd here: after a reboot, `vini agent start` brings the agent back.")
 
@@ -132,7 +135,10 @@ def _follow(url: str) -> None:
 @node_command.command("leave")
 def _leave() -> None:
     """Leave the testbed: what its slices have here ends."""
-    if identity.forget(from_environment().state):
+    state = from_environment().state
+    left = identity.forget(state)
+    permit.forget(state)  # it was for that central
+    if left:
         line("This machine is no node any more; what slices of the testbed had here ends.")
         note("The central still lists it as away: `vini node delete NODE`, by who is logged in there, forgets it.")
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from pathlib import Path
 
 import msgspec
@@ -21,6 +22,11 @@ class Identity(Value, frozen=True):
     key: bytes  # Ed25519 (RFC 8032), the private half, 32 bytes
     ca: str  # PEM; whoever shows a certificate by it is the central, and nobody else
     ssh_port: int = 2222  # where members of slices log in; 0: at no port of the node, only through the central
+
+    @property
+    def owner(self) -> str:
+        """Which central, and as which node: also where that has moved (`vini node follow`)."""
+        return f"{sha256(self.ca.encode()).hexdigest()} {self.node}"
 
     def sign(self, nonce: bytes) -> bytes:
         """Proves to a central that we are this node."""

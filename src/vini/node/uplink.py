@@ -11,7 +11,6 @@ import random
 import time
 from collections.abc import Coroutine
 from contextlib import suppress
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -95,7 +94,7 @@ class Uplink:
     async def _once(self, identity: Identity) -> bool:
         """One connection from its beginning to its end; whether trying again soon is of no use."""
         self._answers.node = identity.node
-        await self._belong(f"{sha256(identity.ca.encode()).hexdigest()} {identity.node}")
+        await self._belong(identity.owner)
         try:
             await self._connected(identity)
         except Denied as e:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from vini.model import Value
 
+MOST_NUMBER = 1 << 62  # that a database takes, and more
+
 
 class Login(Value, frozen=True, forbid_unknown_fields=False):
     """Somebody was let in, or has gone again."""

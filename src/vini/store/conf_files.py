@@ -6,12 +6,13 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
+from msgspec import structs
 from sqlalchemy import delete as delete_rows
 from sqlalchemy import insert, select, update
 
 from vini.model import NotFound
 from vini.rules.access import absent
-from vini.rules.conf_files import MOST_BYTES, checked
+from vini.rules.conf_files import MOST_BYTES, MOST_COMMAND, checked
 from vini.rules.errors import Invalid
 from vini.rules.nouns import ConfFile
 from vini.rules.tags import conf_files_of
@@ -23,6 +24,7 @@ from vini.store.tables import nodegroups as nodegroups_table
 from vini.store.tables import nodes as nodes_table
 
 COUNTER = "conf files"  # how often they changed
+_COMMANDS = ("preinstall_cmd", "postinstall_cmd", "error_cmd")
 _JOINED = conf_files.outerjoin(nodes_table).outerjoin(
     nodegroups_table, nodegroups_table.c.id == conf_files.c.nodegroup_id
 )
@@ -42,6 +44,9 @@ def put(tx: Tx, path: str, text: str, *, node: str = "", nodegroup: str = "", **
     if node and nodegroup:
         raise Invalid("A conf file is for one node, for a nodegroup, or for all; name one of them.")
     checked(path)
+    for command in _COMMANDS:
+        if len(str(more.get(command, "")).encode()) > MOST_COMMAND:
+            raise Invalid(f"A command has {MOST_COMMAND} bytes at most; put what is longer into a file, and call that.")
     counters.add(tx, COUNTER)  # first: whoever puts another one at the same time waits
     target = {
         "node_id": nodes.number(tx, node) if node else None,
@@ -55,7 +60,7 @@ def put(tx: Tx, path: str, text: str, *, node: str = "", nodegroup: str = "", **
         number = tx.execute(made).scalar_one()
     else:
         tx.execute(update(conf_files).where(conf_files.c.id == number).values(values))
-    if (size := sum(len(f.text.encode()) for f in all(tx))) > MOST_BYTES:
+    if (size := sum(map(_bytes, all(tx)))) > MOST_BYTES:
         raise Invalid(
             f"All conf files together would have {size} bytes, and may have {MOST_BYTES}; delete some "
             "(`vini conffile remove`), or let nodes fetch what is large."
@@ -97,6 +102,11 @@ def delete(tx: Tx, number: int) -> None:
     if not tx.execute(delete_rows(conf_files).where(conf_files.c.id == number)).rowcount:
         raise NotFound(absent("conf file", str(number)))
     counters.add(tx, COUNTER)
+
+
+def _bytes(file: ConfFile) -> int:
+    """Of its texts, commands among them."""
+    return sum(len(value.encode()) for value in structs.asdict(file).values() if isinstance(value, str))
 
 
 def _file(row: AnyRow) -> ConfFile:

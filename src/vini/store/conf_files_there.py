@@ -8,12 +8,13 @@ from typing import NamedTuple
 from sqlalchemy import bindparam, delete, insert, select
 
 from vini.rules.conf_files import FileThere
-from vini.store import events
+from vini.store import budgets, events
 from vini.store.database import Tx
 from vini.store.tables import conf_files_there, nodes
 
 _MOST = 1000  # rows of a node
 _LONGEST = 500  # letters of what it says of one
+_NEWS = 1900  # bytes of an event
 _SHOWN = 10  # files that an event names
 _NUMBERS = (
     select(nodes.c.name, nodes.c.id)
@@ -34,8 +35,8 @@ class There(NamedTuple):
 
 
 def note(tx: Tx, said: Mapping[str, Sequence[FileThere]], now: float) -> None:
-    """These nodes have this of their conf files, and nothing of others; each node's changes are an event.  Of one that
-    was deleted nothing is written."""
+    """These nodes have this of their conf files, and nothing of others; each node's changes are an event, one a minute
+    at most.  Of one that was deleted nothing is written."""
     ids = dict(tx.execute(_NUMBERS, {"of": list(said)}).all())
     before: dict[int, dict[str, There]] = {i: {} for i in ids.values()}
     for row in tx.execute(_BEFORE, {"of": list(before)}):
@@ -48,9 +49,11 @@ def note(tx: Tx, said: Mapping[str, Sequence[FileThere]], now: float) -> None:
         tx.execute(delete(conf_files_there).where(conf_files_there.c.node_id == i))
         if rows:
             tx.execute(insert(conf_files_there), [{"node_id": i, "path": p, **t._asdict()} for p, t in rows.items()])
-        events.add(
-            tx, at=now, who=f"node {node}", what="have conf files", kind="node", target=node, detail=_news(was, rows)
-        )
+        left = budgets.take(tx, i, "conf files", now, 1, 1)
+        if left.events:
+            more = f"; {left.more} changes before are not written down" if left.more else ""
+            detail = _news(was, rows).encode()[:_NEWS].decode(errors="ignore") + more
+            events.add(tx, at=now, who=f"node {node}", what="have conf files", kind="node", target=node, detail=detail)
 
 
 def of_node(tx: Tx, node: str) -> dict[str, There]:

@@ -9,14 +9,15 @@ from typing import NamedTuple
 
 from sqlalchemy import bindparam, delete, insert, select
 
-from vini.rules.logins import Login
-from vini.store import events
+from vini.rules.logins import MOST_NUMBER, Login
+from vini.store import budgets, events
 from vini.store.database import Tx
 from vini.store.tables import logins_told, nodes, specs
 
 _SHOWN = 20  # slivers that an event names
 _LONGEST = 255
 _MOST = 1000  # of one answer
+_IN_A_MINUTE = 200  # events of a node
 _NUMBERS = (
     select(nodes.c.name, nodes.c.id)
     .where(nodes.c.name.in_(bindparam("of", expanding=True)))
@@ -48,24 +49,34 @@ def note(tx: Tx, said: Mapping[str, Sequence[Login]], now: float) -> None:
     """Write down what nodes told, of that which they did not tell before."""
     ids, told = dict(tx.execute(_NUMBERS, {"of": list(said)}).all()), until(tx, said)
     for node, i in ids.items():
-        rows = [r for r in said[node][:_MOST] if told.get(node, 0) < r.number < 1 << 62]
+        rows = [r for r in said[node][:_MOST] if told.get(node, 0) < r.number < MOST_NUMBER]
         if not rows:
             continue
         tx.execute(delete(logins_told).where(logins_told.c.node_id == i))
         tx.execute(insert(logins_told).values(node_id=i, until=max(r.number for r in rows)))
+        kinds = [list(of_it) for _, of_it in groupby(sorted(rows, key=_kind), key=_kind)]
+        left = budgets.take(tx, i, "logins", now, len(kinds), _IN_A_MINUTE)
         held = set(tx.scalars(select(specs.c.slice).where(specs.c.node_id == i)))
-        for kind, of_it in groupby(sorted(rows, key=_kind), key=_kind):
-            _add(tx, node, kind, list(of_it), kind.slice in held, now)
+        for of_it in kinds[: left.events]:
+            kind = _kind(of_it[0])
+            _add(tx, node, kind, of_it, kind.slice in held, now)
+        if left.more:
+            events.add(tx, at=now, who=f"node {node}", what="log in", kind="node", target=node, detail=_more(left.more))
+
+
+def _more(count: int) -> str:
+    return f"and {count} more in one minute; of a node at most {_IN_A_MINUTE} are written down"
 
 
 def _kind(login: Login) -> _Kind:
     slice_ = login.user.partition(".")[0]
-    return _Kind(slice_, login.person, login.source, "begin ssh" if login.seconds < 0 else "end ssh")
+    person, source = login.person[:_LONGEST], login.source[:_LONGEST]
+    return _Kind(slice_[:_LONGEST], person, source, "begin ssh" if login.seconds < 0 else "end ssh")
 
 
 def _add(tx: Tx, node: str, kind: _Kind, rows: list[Login], is_held: bool, now: float) -> None:
     """A node may say what it likes: it is its word, and of a slice only where that is there."""
-    slivers = list(dict.fromkeys(r.user.partition(".")[2] or r.user for r in rows))
+    slivers = list(dict.fromkeys((r.user.partition(".")[2] or r.user)[:_LONGEST] for r in rows))
     more = f" and {len(slivers) - _SHOWN} more" if len(slivers) > _SHOWN else ""
     times = f", {len(rows)} times" if len(rows) > 1 else ""
     detail = f"{kind.person} in {', '.join(slivers[:_SHOWN])}{more}{times}; first {_time(min(r.at for r in rows))}"

@@ -413,6 +413,16 @@ conf_files_there = Table(  # what nodes have of them, as each said last
     Column("at", Double, nullable=False),  # since when
 )
 
+event_budgets = Table(  # how many events a node's own words were in this minute
+    "event_budgets",
+    metadata,
+    Column("node_id", Integer, ForeignKey("nodes.id", ondelete="CASCADE"), primary_key=True),
+    Column("what", Text, primary_key=True),
+    Column("since", Double, nullable=False),  # when the minute began (Unix time, s)
+    Column("events", Integer, nullable=False),
+    Column("more", Integer, nullable=False),  # that were not written
+)
+
 logins_told = Table(  # who logged in to slivers there: how far each node has told
     "logins_told",
     metadata,

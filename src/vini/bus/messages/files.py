@@ -40,3 +40,4 @@ class ConfFiles(Message, frozen=True):
 
     files: tuple[FileThere, ...]
     changes: int = 0
+    looked: bool = True  # False: the agent has just begun and does not know yet; then `changes` will go up

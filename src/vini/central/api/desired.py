@@ -7,7 +7,7 @@ import logging
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Annotated, Any
 
 import msgspec
@@ -87,6 +87,7 @@ def desired_router(testbed: Testbed, database: Database, clock: Callable[[], flo
     _programs(router, testbed)
     _outside(router, testbed)
     doings = Doings(database, clock)
+    router.lifespan_context = _closing(doings)
 
     @route(router, "GET", "/clock", gives=bus.Clock)
     def get_clock(call: Asked) -> Response:
@@ -107,6 +108,15 @@ def desired_router(testbed: Testbed, database: Database, clock: Callable[[], flo
         await _Running(socket, testbed, database, clock, doings).serve(name, sliver)
 
     return router
+
+
+def _closing(doings: Doings) -> Callable[[object], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(_: object) -> AsyncIterator[None]:
+        yield
+        await doings.close()
+
+    return lifespan
 
 
 def _outside(router: APIRouter, testbed: Testbed) -> None:

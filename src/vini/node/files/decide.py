@@ -20,6 +20,10 @@ def refusal(asked: NodeFile, permit: Permit) -> str:
     """Why this machine does not take it, for the central's admin; "" where it does."""
     if why := outside(asked.path, permit.below):
         return why
+    if not (asked.owner + asked.group).isprintable():
+        return "Its owner or group is no name of any."
+    if "\0" in asked.preinstall_cmd + asked.postinstall_cmd + asked.error_cmd:
+        return "A command with a NUL in it can't be run."
     if asked.mode & ~0o777:
         return f"Mode {asked.mode:o} would let who runs {asked.path} be somebody else; only modes up to 777 are taken."
     if not permit.commands and (asked.preinstall_cmd or asked.postinstall_cmd or asked.error_cmd):
@@ -46,10 +50,10 @@ def outside(path: str, below: Sequence[str]) -> str:
 
 
 def step(asked: NodeFile, want: Seen, seen: Seen | None, written: Written | None) -> Step:
-    """What comes next.  A file that is neither as we wrote it nor as it is to be is somebody else's: it is kept."""
+    """What comes next.  A file that is neither as we wrote it nor as it is to be is somebody else's: it is kept, also
+    where only its mode or owner is another."""
     if seen == want:
         return "run" if written and written.pending else "nothing"
-    ours = written.digests if written else ()
-    if seen is None or asked.always_update or seen.digest == want.digest or seen.digest in ours:
+    if seen is None or asked.always_update or (written and seen in written.seen):
         return "write"
     return "keep"

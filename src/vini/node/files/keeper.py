@@ -18,7 +18,7 @@ from vini.bus import NodeFile
 from vini.model import ViniError
 from vini.node.files import command
 from vini.node.files.decide import Step, outside, refusal, step
-from vini.node.files.permit import Permit
+from vini.node.files.permit import Said
 from vini.node.files.place import Seen, Unfit, spot
 from vini.node.files.record import Record, Written
 from vini.rules.conf_files import FileState, FileThere
@@ -32,71 +32,81 @@ _LEFT = "It is not asked for any more, but somebody on the machine has changed i
 
 
 class Keeper:
-    """One place's.  `never`: directories where no conf file may be, whatever is permitted."""
+    """One place's.  What is permitted is asked again before each step.  `never`: directories where no conf file may be,
+    whatever is permitted."""
 
     def __init__(self, record: Record, never: Collection[Path], patience_s: float = command.PATIENCE_S):
         self._record, self._never, self._patience_s = record, never, patience_s
 
-    async def keep(self, asked: NodeFile, permit: Permit) -> FileThere:
+    async def keep(self, asked: NodeFile, permit: Said) -> FileThere:
         """Bring one file to what is asked of it; what there is of it then."""
-        if why := refusal(asked, permit):
-            return _told(asked, "refused", why)
         try:
-            return await self._kept(asked)
-        except Unfit as e:
+            return await self._kept(asked, permit)
+        except (Unfit, _Unpermitted) as e:
             return _told(asked, "refused", str(e))
         except OSError as e:
             return _told(asked, "failed", f"It can't be written: {e.strerror}; look on the machine.")
         except ViniError as e:
             return _told(asked, "failed", str(e))
 
-    async def _kept(self, asked: NodeFile) -> FileThere:
+    async def _kept(self, asked: NodeFile, permit: Said) -> FileThere:
+        _check(asked, permit)
         want = await asyncio.to_thread(_wanted, asked)  # users may be at some server
         due = await asyncio.to_thread(self._look, asked, want)
         if due == "write":
-            if why := await self._run(asked, asked.preinstall_cmd):
+            if why := await self._run(asked, asked.preinstall_cmd, permit):
                 return _told(asked, "failed", f"It is not written, since its preinstall command failed ({why}).")
-            due = await asyncio.to_thread(self._write, asked, want)  # it looks again: a command takes its time
+            due = await asyncio.to_thread(self._write, asked, want, permit)  # it looks again: a command takes its time
         if due == "keep":
             return _told(asked, "kept", _CHANGED)
         if due in ("write", "run"):
-            if why := await self._run(asked, asked.postinstall_cmd):
+            if why := await self._run(asked, asked.postinstall_cmd, permit):
                 return _told(asked, "failed", f"It is written, but its postinstall command failed ({why}).")
             ours = self._record.book.get(asked.path)
             if ours and ours.pending:
-                await asyncio.to_thread(self._record.note, asked.path, Written(ours.digests))
+                await asyncio.to_thread(self._record.note, asked.path, Written(ours.seen))
         return _told(asked, "written" if asked.path in self._record.book else "unchanged")
 
     def _look(self, asked: NodeFile, want: Seen) -> Step:
         with spot(asked.path, self._never, make=False) as there:
             return step(asked, want, there.seen() if there else None, self._record.book.get(asked.path))
 
-    def _write(self, asked: NodeFile, want: Seen) -> Step:
+    def _write(self, asked: NodeFile, want: Seen, permit: Said) -> Step:
+        _check(asked, permit)
         with spot(asked.path, self._never, make=True) as there:
             assert there is not None, "its directory was made"
             seen, before = there.seen(), self._record.book.get(asked.path, Written(()))
             due = step(asked, want, seen, before)
             if due != "write":
                 return due
-            pending, ours = bool(asked.postinstall_cmd), seen is not None and seen.digest in before.digests
-            still = (seen.digest,) if seen and ours else ()  # until it is replaced
-            self._record.note(asked.path, Written((*still, want.digest), pending))
+            pending, ours = bool(asked.postinstall_cmd), seen is not None and seen in before.seen
+            still = (seen,) if seen and ours else ()  # until it is replaced
+            self._record.note(asked.path, Written((*still, want), pending))
+            _check(asked, permit)
             there.write(asked.text.encode(), want)
-            self._record.note(asked.path, Written((want.digest,), pending))
+            self._record.note(asked.path, Written((want,), pending))
         log.info("conf file %s is written", asked.path)
         return due
 
-    async def _run(self, asked: NodeFile, what: str) -> str:
+    async def _run(self, asked: NodeFile, what: str, permit: Said) -> str:
         """Why it failed, where that counts; what is to be run in this case has been."""
-        why = await command.run(what, asked.path, self._patience_s) if what else ""
+        why = await self._ran(asked, what, permit) if what else ""
         if not why or asked.ignore_cmd_errors:
             return ""
         log.warning("conf file %s: `%s` failed: %s", asked.path, what, why)
-        if asked.error_cmd and (worse := await command.run(asked.error_cmd, asked.path, self._patience_s)):
+        if asked.error_cmd and (worse := await self._ran(asked, asked.error_cmd, permit)):
             log.warning("conf file %s: so did `%s`: %s", asked.path, asked.error_cmd, worse)
         return why
 
-    async def let_go(self, path: str, permit: Permit) -> FileThere | None:
+    async def _ran(self, asked: NodeFile, what: str, permit: Said) -> str:
+        _check(asked, permit)
+        why = await command.run(
+            what, asked.path, self._record.lock, self._patience_s, lambda: not refusal(asked, permit())
+        )
+        _check(asked, permit)
+        return why
+
+    async def let_go(self, path: str, permit: Said) -> FileThere | None:
         """Take away a file that we wrote and that is not asked for any more; None: it is no business of ours now."""
         try:
             return await asyncio.to_thread(self._let_go, path, permit)
@@ -106,21 +116,30 @@ class Keeper:
             why = e.strerror if isinstance(e, OSError) else str(e)
             return FileThere(path, "", "left", f"It is not asked for any more, but can't be removed: {why}.")
 
-    def _let_go(self, path: str, permit: Permit) -> FileThere | None:
-        if outside(path, permit.below):
+    def _let_go(self, path: str, permit: Said) -> FileThere | None:
+        if outside(path, permit().below):
             why = "It is not asked for any more, but this machine does not permit (any more) to remove it."
             return FileThere(path, "", "left", why)
         with spot(path, self._never, make=False) as there:
             if there is not None:
                 there.clear()
                 seen = there.seen()
-                if seen is not None and seen.digest not in self._record.book[path].digests:
+                if seen is not None and seen not in self._record.book[path].seen:
                     return FileThere(path, "", "left", _LEFT)
                 if seen is not None:
                     there.remove()
                     log.info("conf file %s is removed: the central does not ask for it any more", path)
         self._record.note(path, None)
         return None
+
+
+class _Unpermitted(Exception):
+    """This machine does not take it (any more); str() is a sentence."""
+
+
+def _check(asked: NodeFile, permit: Said) -> None:
+    if why := refusal(asked, permit()):
+        raise _Unpermitted(why)
 
 
 def _told(asked: NodeFile, state: FileState, why: str = "") -> FileThere:

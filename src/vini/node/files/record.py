@@ -10,6 +10,7 @@ import msgspec
 from vini import durable
 from vini.bus import NodeFile
 from vini.model import Value, ViniError
+from vini.node.files.place import Seen
 
 T = TypeVar("T")
 
@@ -25,7 +26,7 @@ class Asked(Value, frozen=True, forbid_unknown_fields=False):
 class Written(Value, frozen=True, forbid_unknown_fields=False):
     """A file that we wrote, or are about to write."""
 
-    digests: tuple[str, ...]  # SHA-256 of what we wrote last, and of what we are about to write
+    seen: tuple[Seen, ...]  # what we wrote last, and what we are about to write
     pending: bool = False  # what is to be run after that has not succeeded yet
 
 
@@ -40,6 +41,11 @@ class Record:
         self._at = state / "conf-files"
         self.asked = self._read("asked.json", Asked) or Asked()
         self.book: Book = self._read("written.json", Book) or {}
+
+    @property
+    def lock(self) -> Path:
+        """Of whoever runs a command."""
+        return self._at / "command.lock"
 
     def _read(self, name: str, type_: type[T]) -> T | None:
         try:

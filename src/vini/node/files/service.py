@@ -10,7 +10,7 @@ from contextlib import suppress
 from vini import bus
 from vini.node.files import permit
 from vini.node.files.keeper import Keeper
-from vini.node.files.permit import Permit
+from vini.node.files.permit import NOTHING, Permit
 from vini.node.files.record import Asked, Record
 from vini.node.place import Place
 from vini.rules.conf_files import FileThere
@@ -62,8 +62,8 @@ class ConfFileService:
         return self.there()
 
     def there(self) -> bus.ConfFiles:
-        """What the last pass found and made."""
-        return bus.ConfFiles(self._there, self._changes)
+        """What the last pass found and made; before the first one, nothing that counts."""
+        return bus.ConfFiles(self._there, self._changes, looked=self._ended > 0)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -81,17 +81,24 @@ class ConfFileService:
 
     async def _pass(self) -> None:
         asked = self._record.asked
-        is_current = self._owner() and asked.owner == self._owner()
-        now = tuple(sorted(await self._kept(asked), key=lambda row: row.path)) if is_current else ()
-        if now != self._there:
+        rows = await self._kept(asked) if self._is_current() else []
+        now = tuple(sorted(rows, key=lambda row: row.path)) if self._is_current() else ()
+        if now != self._there or (self._is_current() and not self._ended):
             self._there = now
             self._changes = max(self._changes + 1, time.time_ns())  # an agent that begins anew has others
 
+    def _is_current(self) -> bool:
+        return bool(self._owner()) and self._record.asked.owner == self._owner()
+
+    def _said(self) -> Permit:
+        """What is permitted at this moment to the central that asked."""
+        return permit.read(self._place.state, self._owner()) if self._is_current() else NOTHING
+
     async def _kept(self, asked: Asked) -> list[FileThere]:
-        said, paths = await asyncio.to_thread(permit.read, self._place.state), {f.path for f in asked.files}
-        rows = [await self._keep(file, said) for file in asked.files]
+        paths = {f.path for f in asked.files}
+        rows = [await self._keep(file, self._said()) for file in asked.files]
         for path in sorted(self._record.book.keys() - paths):
-            if row := await self._keeper.let_go(path, said):
+            if row := await self._keeper.let_go(path, self._said):
                 rows.append(row)
         self._rests = {path: rest for path, rest in self._rests.items() if path in paths}
         return rows
@@ -101,7 +108,7 @@ class ConfFileService:
         is_same = rest is not None and rest.failed.version == asked.version and rest.said == said
         if rest is not None and is_same and time.monotonic() < rest.until:
             return rest.failed
-        row = await self._keeper.keep(asked, said)
+        row = await self._keeper.keep(asked, self._said)
         self._rests.pop(asked.path, None)
         if row.state == "failed":
             seconds = min(_LONGEST_S, 2 * rest.seconds) if rest is not None and is_same else _FIRST_S

@@ -32,7 +32,7 @@ from vini.node.ssh.fairness import BURST, PER_CONNECTION, PER_SECOND, STRANGERS,
 from vini.node.ssh.forward import Forwarded, Inside, lives
 from vini.node.ssh.journal import Journal
 from vini.node.ssh.need import needed
-from vini.node.ssh.through import is_through
+from vini.node.ssh.through import Came, came, is_carried
 from vini.rules.logins import Login
 
 log = logging.getLogger("vini.ssh")
@@ -102,11 +102,17 @@ class Doorkeeper:
         self._inside[connection] = slice_, person
         return ""
 
-    def journal(self, user: str, person: str, source: str, seconds: float = -1.0) -> None:
-        """Who came to a slice of the central's, or has gone; without those that came through the central, which knows
-        them."""
-        if self._book.from_central(user.partition(".")[0]) is not None and not is_through(source):
-            self._journal.note(Login(0, user, person, source, time.time(), seconds))
+    def noted(self, user: str, person: str, came: Came) -> str:
+        """Somebody came to a slice of the central's, and it is noted for that one; "": it isn't, since that is another
+        slice, or he came through the central, which knows."""
+        slice_ = user.partition(".")[0]
+        if self._book.from_central(slice_) is None or is_carried(slice_, came):
+            return ""
+        return self._journal.note(Login(0, user, person, came.source, time.time()))
+
+    def noted_end(self, user: str, person: str, came: Came, seconds: float, owner: str) -> None:
+        """And has gone, of whom that was noted for that central; also where the slice has ended."""
+        self._journal.note(Login(0, user, person, came.source, time.time(), seconds), owner)
 
     def gone(self, connection: _Connection) -> None:
         """It has ended."""
@@ -168,7 +174,9 @@ class _Connection(asyncssh.SSHServer):
         self._keeper = keeper
         self._conn: SSHServerConnection | None = None
         self._user = self._key = self._from = self._person = ""
+        self._came = Came("somebody")
         self._since = 0.0  # monotonic, when he was let in; 0: he was not
+        self._noted = ""  # for which central it was noted that he came in
         self._tries = self._listened = 0  # keys that he offered, ports that he asked for
         self._connecting = 0  # forwarded connections that nobody has answered yet
         self._sessions: WeakSet[session.Session] = WeakSet()
@@ -177,7 +185,8 @@ class _Connection(asyncssh.SSHServer):
     def connection_made(self, conn: SSHServerConnection) -> None:
         """Somebody called."""
         self._conn = conn
-        self._from = str((conn.get_extra_info("peername") or ("somebody",))[0])
+        self._came = came(conn.get_extra_info("peername"), conn.get_extra_info("sockname"))
+        self._from = self._came.source
         if why := self._keeper.come(self, source(self._from)):
             self.hang_up(why)
 
@@ -190,8 +199,9 @@ class _Connection(asyncssh.SSHServer):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         """He has gone."""
         self._keeper.gone(self)
-        if self._since:
-            self._keeper.journal(self._user, self._person, self._from, time.monotonic() - self._since)
+        if self._noted:
+            seconds = time.monotonic() - self._since
+            self._keeper.noted_end(self._user, self._person, self._came, seconds, self._noted)
 
     def begin_auth(self, username: str) -> bool:  # noqa: ARG002
         """Always asked for a key."""
@@ -222,7 +232,7 @@ class _Connection(asyncssh.SSHServer):
             return
         log.info("%s is in as %s from %s", self._key[-12:], self._user, self._from)
         self._person, self._since = person, time.monotonic()
-        self._keeper.journal(self._user, person, self._from)
+        self._noted = self._keeper.noted(self._user, person, self._came)
 
     def may_stay(self) -> bool:
         """Whether his key still opens what he is in."""

@@ -7,9 +7,14 @@ he says is encrypted from his ssh(1) to the server: the central carries what it 
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
+import sys
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from vini.bus.messages.commands import Cancel, Credit, Exited, Input, Output
 from vini.bus.streams import CHUNK, Channel, Window, cost
@@ -45,9 +50,40 @@ def source_of(slice_: str) -> str:
     return f"127.{1 + number % 254}.{(number >> 8) & 0xFF}.{1 + (number >> 16) % 254}"
 
 
-def is_through(source: str) -> bool:
-    """Whether a connection that comes from there is one that the agent carries for the central."""
-    return source.startswith("127.") and not source.startswith("127.0.")
+class Came(NamedTuple):
+    """From where a client came to the server, and to which of its addresses."""
+
+    source: str
+    port: int = 0
+    at: str = ""
+    at_port: int = 0
+
+
+def came(peer: Sequence[Any] | None, own: Sequence[Any] | None) -> Came:
+    """By a socket's two names."""
+    return Came(str(peer[0]), int(peer[1]), str(own[0]), int(own[1])) if peer and own else Came("somebody")
+
+
+def is_carried(slice_: str, c: Came) -> bool:
+    """Whether it is the agent that carries this connection for the central: it comes from the slice's address here, and
+    its socket is of our own user, root.  Anybody on the machine may have the address, but not the socket.  Such a
+    connection is asked of while it lives."""
+    if c.source != source_of(slice_) or c.at != "127.0.0.1":
+        return False
+    return _is_ours(Path("/proc/net/tcp").read_text(), _hex(c.source, c.port), _hex(c.at, c.at_port))
+
+
+def _hex(address: str, port: int) -> str:
+    """As proc_net_tcp(5) has it."""
+    return f"{int.from_bytes(socket.inet_aton(address), sys.byteorder):08X}:{port:04X}"
+
+
+def _is_ours(table: str, local: str, remote: str) -> bool:
+    for line in table.splitlines()[1:]:
+        _, mine, its, _, _, _, _, uid, _, inode, *_ = line.split()
+        if (mine, its) == (local, remote):
+            return int(uid) == os.geteuid() and inode != "0"  # 0: nobody holds it any more, whosoever it was
+    return False
 
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
