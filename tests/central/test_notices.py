@@ -291,6 +291,47 @@ def test_a_certificate_that_nobody_vouches_for_is_told_of(tmp_path: Path, securi
     assert not taken.mails
 
 
+@pytest.mark.parametrize("wrong", [{"server": "mail..example"}, {"user": "vini", "password": "Schlüssel"}])
+def test_a_setting_that_can_not_be_said_to_a_server_loses_no_notice(
+    api: Api, sink: tuple[Sink, int], wrong: dict[str, str]
+) -> None:
+    _, port = sink
+    made = notifier(api, port)
+    right = made._channels.mail
+    assert right is not None
+    made._channels = Channels(msgspec.structs.replace(right, **wrong))
+    happens(api, "expire")
+    api.now[0] += 11
+    assert made.step() == 0
+    with api.database.reading() as tx:
+        assert store.held(tx)[Lane("mail")].waiting == 1
+    made._channels = Channels(right)
+    api.now[0] += FIRST_S
+    assert made.step() == 1
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"), [("", "none"), ("STARTTLS", "starttls"), ("TLS", "tls"), ("none", "none")]
+)
+def test_what_was_written_by_hand_before_it_was_checked_is_taken(
+    sink: tuple[Sink, int], written: str, meant: str
+) -> None:
+    taken, port = sink
+    text = {"server": "127.0.0.1", "sender": "VINI testbed <vini@example.org>", "port": port, "security": written}
+    mail = msgspec.json.decode(msgspec.json.encode(text), type=Mail)
+    assert mail.security == meant and msgspec.json.decode(msgspec.json.encode(mail), type=Mail) == mail
+    if meant == "none":
+        mailing.send(mail, "ada@example.org", trial(0.0, ""), "")
+        ((_, found),) = taken.mails
+        assert found["From"] == text["sender"] and found["Message-ID"].endswith("@example.org>")
+
+
+@pytest.mark.parametrize("sender", ["vini", "VINI <vini>", "VINI <vini@x.example>\n", "a@x.example, b@x.example"])
+def test_what_is_no_sender_is_not(sender: str) -> None:
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.json.decode(msgspec.json.encode({"server": "x", "sender": sender}), type=Mail)
+
+
 def test_whatever_an_account_has_for_an_address_stops_no_other_mail(sink: tuple[Sink, int]) -> None:
     taken, port = sink
     mail = Mail("127.0.0.1", "vini@central.example", port, "none")
@@ -429,7 +470,7 @@ def test_an_operator_writes_it_into_the_settings(tmp_path: Path) -> None:
     assert found.mail is not None and (found.mail.port, found.mail.security) == (587, "starttls")
     assert found.webhooks[0].what == ("path *",)
     for right, wrong in [
-        ("sender", "sendr"), ('"user"', '"security": "TLS", "user"'), ("https://chat", "chat"), ("vini@", "vini"),
+        ("sender", "sendr"), ('"user"', '"security": "ssl", "user"'), ("https://chat", "chat"), ("vini@", "vini"),
     ]:  # fmt: skip
         (tmp_path / "settings.json").write_text(block.replace(right, wrong))
         with pytest.raises(ViniError, match="mend the file"):
@@ -464,6 +505,9 @@ def test_an_operator_sets_a_mail_server_and_sees_that_it_works(made: Path, sink:
     server = ("mail", "set", "--server", "127.0.0.1", "--port", str(port), "--security", "none")
     named = (*server, "--sender", "vini@x.example", "--user", "vini", "--password-file", "-")
     assert "can't be set so" in central(made, *server, "--sender", "nobody", code=1)
+    assert "ASCII" in central(made, *named, code=1, typed="Schlüssel\n")
+    odd = ("mail", "set", "--server", "mail..example", "--sender", "vini@x.example")
+    assert "can be called 'mail..example'" in central(made, *odd, code=1)
     assert "None waits" not in central(made, "mail"), "nothing was changed"
     central(made, *named, typed="wrong\n")
     assert "see the user and the password" in central(made, "mail", "test", "ada@x.example", code=1)

@@ -75,10 +75,21 @@ def _set_mail(
     """Have mails go through this server, in place of the one before."""
     before = _read(directory)
     password = _password(password_file) if user else ""
+    _check_sayable(server, user, password)
     mail = rules.Mail(server, sender, port or _PORTS[security], security, user, password, what or rules.MAILED)
     _change(directory, replace(before, mail=mail))
     line(f"Mails go through {mail.server}:{mail.port} when the central is started again.")
     line(called(f"Next: vini central mail test{at(directory)} EMAIL"))
+
+
+def _check_sayable(server: str, user: str, password: str) -> None:
+    """Raises Invalid for what can't be said to a mail server."""
+    try:
+        server.encode("idna")
+    except UnicodeError as e:
+        raise Invalid(f"No mail server can be called {server!r} ({e}); name it as its certificate does.") from e
+    if not (user + password).isascii():
+        raise Invalid("Mail servers take a user and a password of ASCII letters, digits and signs only; choose others.")
 
 
 @mail_command.command("test")
