@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import json
 import re
+import shutil
 import socket
 import ssl
 import sys
@@ -523,6 +524,23 @@ def test_an_operator_sets_a_mail_server_and_sees_that_it_works(made: Path, sink:
     assert oct((made / "settings.json").stat().st_mode)[-3:] == "600"
     central(made, "mail", "off")
     assert settings.read(made).mail is None
+
+
+@pytest.mark.parametrize("of", ["mail", "webhook"])
+def test_the_place_may_be_named_before_the_word_that_says_what_to_do(made: Path, tmp_path: Path, of: str) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(made, other)
+    before = (made / "settings.json").read_bytes()
+    words = {
+        "mail": ("set", "--server", "x.example", "--sender", "vini@x.example"),
+        "webhook": ("add", "http://x.example/", "--secret-file", "-"),
+    }
+    first = ["central", of, "--dir", str(other), words[of][0]]
+    done = CliRunner().invoke(vini, [*first, *words[of][1:]], input="secret\n")
+    assert done.exit_code == 0 and f"--dir {other}" in done.output
+    assert (made / "settings.json").read_bytes() == before != (other / "settings.json").read_bytes()
+    done = CliRunner().invoke(vini, [*first, "--dir", str(made), *words[of][1:]], input="secret\n")
+    assert done.exit_code == 0 and (made / "settings.json").read_bytes() != before, "the nearer one counts"
 
 
 def test_an_operator_adds_a_webhook_and_sees_that_it_works(made: Path, hook: Hook) -> None:

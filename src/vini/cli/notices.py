@@ -12,7 +12,7 @@ import click
 from msgspec.structs import replace
 
 from vini.cli.account import asked_for_password
-from vini.cli.at import at, directory_option
+from vini.cli.at import at, directory_option, hand_on
 from vini.cli.out import called, dump, json_option, line, table
 from vini.model import NotFound
 from vini.rules import notices as rules
@@ -42,6 +42,7 @@ def mail_command(ctx: click.Context, directory: Path, as_json: bool) -> None:
     vini central mail test ada@example.org
     """
     if ctx.invoked_subcommand:
+        hand_on(ctx, directory)
         return
     from vini.store.notices import Lane
 
@@ -128,6 +129,7 @@ def webhook_command(ctx: click.Context, directory: Path, as_json: bool) -> None:
     vini central webhook test https://chat.example.org/hook
     """
     if ctx.invoked_subcommand:
+        hand_on(ctx, directory)
         return
     from vini.store.notices import Held, Lane
 
