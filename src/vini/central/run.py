@@ -41,6 +41,7 @@ from vini.central.testbed import Testbed
 from vini.model import Value, ViniError
 from vini.plugins.tunnels import TunnelKind
 from vini.rules.doubt import doubt
+from vini.rules.notices import EXPIRE
 from vini.rules.nouns import NodeSaid
 from vini.rules.strangers import TUNNELS
 from vini.store import (
@@ -97,6 +98,7 @@ class Central:
         self._database, self._clock = database, clock
         self._clocks = Clocks(clock)
         self._doubt, self._doubt_said = "", -math.inf  # why the clock was not believed last; when that was said
+        self._peopled = True  # whether there were nodes, when it was looked last
         self._accounted = 0  # the day on which what is too old was forgotten last
         self._notifier = Notifier(database, channels or Channels(), clock)
         self._desk = StoredDesk(database, clock, self._clocks)
@@ -198,7 +200,9 @@ class Central:
         return (found.why if found else "") or "An administrator has deleted it."
 
     async def _notify(self) -> None:
-        await asyncio.to_thread(self._notifier.step)
+        """Not by a clock that can't be right: what seems to have waited too long is given up."""
+        if not (self._doubt or (self._peopled and self._clocks.waits(self.hub.connected()))):
+            await asyncio.to_thread(self._notifier.step)
 
     async def _tidy(self) -> None:
         ended = await asyncio.to_thread(self._end_expired)
@@ -231,8 +235,8 @@ class Central:
         for name in over:
             members = notices.members(tx, name)
             slices.delete(tx, name)
-            number = events.add(tx, at=now, who="central", what="expire", kind="slice", target=name)
-            self._notifier.last_words(tx, number, "expire", members)
+            number = events.add(tx, at=now, who="central", what=EXPIRE, kind="slice", target=name)
+            self._notifier.last_words(tx, number, EXPIRE, members)
         return over
 
     def _doubts(self, tx: Tx, now: float) -> bool:
@@ -244,7 +248,8 @@ class Central:
             log.warning("No slice is ended, and no event forgotten: %s.", self._doubt)
         if before and not self._doubt:
             log.warning("The clock can be right again: slices are ended, and what is old is forgotten.")
-        return bool(self._doubt) or bool(heard) and self._clocks.waits(self.hub.connected())
+        self._peopled = bool(heard)
+        return bool(self._doubt) or (self._peopled and self._clocks.waits(self.hub.connected()))
 
 
 def run(directory: Path, listen: str, say: Callable[[str], None]) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import hmac
 from fnmatch import fnmatchcase
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from msgspec import Meta
 from msgspec.structs import force_setattr
@@ -14,7 +15,8 @@ from vini.model import Value
 from vini.rules.nouns import Event
 from vini.rules.words import EMAIL
 
-CHOSEN = ("remind of the end", "expire", "stay", "slowed", "path failed", "path back")  # where nobody chose
+EXPIRE = "expire"
+CHOSEN = ("remind of the end", EXPIRE, "stay", "slowed", "path failed", "path back")  # where nobody chose
 MAILED = CHOSEN[:4]  # likewise, by mail
 FIRST_S, LONGEST_S = 30.0, 6 * 3600.0  # before what failed is tried again; each time twice as long
 TRIES, OLD_S = 10, 5 * 86400.0  # what was tried so often and is so old is given up (RFC 5321, 4.5.4.1)
@@ -49,6 +51,12 @@ class Webhook(Value, frozen=True):
     url: HttpUrl
     secret: Filled
     what: tuple[str, ...] = CHOSEN
+
+
+def shown(url: str) -> str:
+    """Of a webhook's URL what anybody may see: chats let in whoever knows the rest."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 
 def concerns(event: Event, what: tuple[str, ...]) -> bool:
