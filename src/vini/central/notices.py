@@ -5,9 +5,12 @@ What waits is in the database, so a central that dies, or a server that is away,
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
 from collections.abc import Callable, Iterator
+
+import msgspec
 
 from vini.central import hooks, mailing
 from vini.central.mailing import Unsent
@@ -35,6 +38,13 @@ class Channels(Value, frozen=True):
     def lanes(self) -> list[Lane]:
         """One for all mails, one for each webhook: what is stuck in one holds up no other."""
         return [Lane("mail")] * bool(self.mail) + [Lane("webhook", url) for url in {h.url: h for h in self.webhooks}]
+
+    @property
+    def digest(self) -> str:
+        """By which another central sees whether it tells the same people of the same; secrets are not in it."""
+        mail = [self.mail.server, self.mail.sender, *sorted(self.mail.what)] if self.mail else []
+        hooks = sorted([hook.url, *sorted(hook.what)] for hook in self.webhooks)
+        return hashlib.sha256(msgspec.json.encode([mail, hooks])).hexdigest()
 
 
 class Notifier:

@@ -100,13 +100,14 @@ class Central:
         self._doubt, self._doubt_said = "", -math.inf  # why the clock was not believed last; when that was said
         self._peopled = True  # whether there were nodes, when it was looked last
         self._accounted = 0  # the day on which what is too old was forgotten last
-        self._notifier = Notifier(database, channels or Channels(), clock)
+        said = channels or Channels()
+        self._notifier = Notifier(database, said, clock)
         self._desk = StoredDesk(database, clock, self._clocks)
         self.engine = engine(self._desk) if engine else None
         hub = Hub(self._desk, clock=clock, rhythm=rhythm)
         self.hub = self.engine or hub
         # Also where each central has an engine of its own; and SQLite has only one central.
-        self._peers = None if database.is_sqlite else Peers(self.hub, database, url, authority.pem)
+        self._peers = None if database.is_sqlite else Peers(self.hub, database, url, authority.pem, said.digest)
         self.testbed = Testbed(database, self._peers or self.hub, clock, tunnel, strangers)
         self.app: FastAPI = make_app(
             database,

@@ -205,6 +205,10 @@ def _change(directory: Path, wanted: Settings) -> None:
     from vini.central import settings
 
     settings.change(directory, settings.checked(wanted))
+    if wanted.database:
+        line(
+            called("Set the same on each central of its database: what only one is set to tell may be told to nobody.")
+        )
 
 
 def _first_line(file: str) -> str:
