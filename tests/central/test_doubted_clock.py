@@ -74,6 +74,10 @@ def test_a_clock_that_jumps_ends_nothing(world: World, caplog: pytest.LogCapture
     assert world.central._end_expired() == [] and world.kept() == before
     (said,) = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
     assert said.startswith("No slice is ended, and no event forgotten: no node was heard of since ")
+    world.central._doubt_said -= 3601.0
+    for _ in range(3):
+        assert world.central._end_expired() == []
+    assert sum(r.levelno == logging.WARNING for r in caplog.records) == 2, "once an hour"
     world.measured(0.0)  # they say the same: so much time has gone by
     assert world.central._end_expired() == ["princeton_iias"]
     assert world.kept()[0] == 0

@@ -1,4 +1,4 @@
-"""Whether the network between nodes carries packets as long as this node's interface says.
+"""Whether the network between nodes carries packets as long as the links over it need.
 
 The MTU of a tunnel follows from those of the interfaces below, of both nodes.  Where something on the way takes less,
 nobody says so: what is too long is cut in pieces there, or lost.  So each path that links ride on is asked, once in a
