@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import json
 import re
+import shutil
 import socket
 import ssl
 import sys
@@ -33,7 +35,7 @@ from vini.cli import vini
 from vini.model import ViniError
 from vini.rules import expiry
 from vini.rules.notices import FIRST_S, LONGEST_S, OLD_S, Mail, Webhook, pause, trial
-from vini.store import events, reminders, slices
+from vini.store import events, nodes, reminders, slices
 from vini.store import notices as store
 from vini.store.database import Database
 from vini.store.notices import Lane
@@ -187,10 +189,52 @@ def test_who_was_a_member_is_told_that_the_slice_has_ended(api: Api, sink: tuple
     assert made.step() == 0
 
 
+def test_whoever_has_the_name_of_an_expired_slice_now_is_not_told_of_its_end(api: Api, sink: tuple[Sink, int]) -> None:
+    taken, port = sink
+    made = notifier(api, port)
+    happens(api, "expire")  # and it is there again before others are told of it
+    api.now[0] += 11
+    made.step()
+    assert not taken.mails
+
+
+def test_by_a_clock_that_is_doubted_no_notice_is_given_up(api: Api, sink: tuple[Sink, int], tmp_path: Path) -> None:
+    taken, port = sink
+    made = notifier(api, port)
+    with api.database.transaction() as tx:
+        nodes.measured(tx, {"n1.princeton.example": (0.0, 0.01)}, api.now[0])
+    central = Central(api.database, Authority(tmp_path), lambda: api.now[0], made._channels)
+    central.hub.connected = lambda: frozenset({"n1.princeton.example"})  # type: ignore[method-assign]
+
+    def measured(ahead: float) -> None:
+        central._clocks._looked()
+        central._clocks._counts_from = 0.0  # nothing is on its way
+        central._clocks.note({"n1.princeton.example": ahead})
+        asyncio.run(central._tidy())
+
+    happens(api, "slowed")
+    api.now[0] += 11
+    asyncio.run(central._notify())
+    assert not taken.mails, "it has just started"
+    measured(0.0)
+    taken.broken = True
+    asyncio.run(central._notify())
+    taken.broken = False
+    api.now[0] += 90 * 86400.0
+    asyncio.run(central._notify())
+    measured(-90 * 86400.0)
+    asyncio.run(central._notify())
+    assert not taken.mails, "what waits is not looked at"
+    api.now[0] -= 90 * 86400.0 - FIRST_S
+    measured(0.0)
+    asyncio.run(central._notify())
+    assert len(taken.mails) == 1
+
+
 def test_a_server_that_is_away_is_asked_again_for_days_and_given_up_then(api: Api, sink: tuple[Sink, int]) -> None:
     taken, port = sink
     made = notifier(api, port)
-    happens(api, "expire")
+    happens(api, "slowed")
     api.now[0] += 11
     taken.broken = True
     assert made.step() == 0
@@ -200,7 +244,7 @@ def test_a_server_that_is_away_is_asked_again_for_days_and_given_up_then(api: Ap
     assert made.step() == 1 and len(taken.mails) == 1
 
     taken.broken = True
-    happens(api, "expire")
+    happens(api, "slowed")
     began, tries = api.now[0], 0
     api.now[0] += 11
     while not (found := api("admin", "GET", "/events?what=notify").json()["items"]):
@@ -221,13 +265,13 @@ def test_an_address_that_is_wrong_is_given_up_at_once_and_no_other_waits_for_it(
     taken, port = sink
     made = notifier(api, port)
     taken.unknown = "550 5.1.1 no such mailbox"
-    happens(api, "expire")
+    happens(api, "slowed")
     api.now[0] += 11
     assert made.step() == 0
     (found,) = api("admin", "GET", "/events?what=notify").json()["items"]
     assert "given up after one try" in found["detail"] and "550 5.1.1 no such mailbox" in found["detail"]
     taken.unknown = "550 5.7.1 relaying denied"
-    happens(api, "expire")
+    happens(api, "slowed")
     api.now[0] += 11
     assert made.step() == 0
     taken.unknown = ""
@@ -243,7 +287,7 @@ def test_a_wrong_password_is_told_and_nothing_is_lost(api: Api, sink: tuple[Sink
     made = notifier(api, port)
     made._channels = Channels(mail)
     for _ in range(5):
-        happens(api, "expire")
+        happens(api, "slowed")
     api.now[0] += 11
     taken.asked = 0
     assert made.step() == 0
@@ -257,7 +301,7 @@ def test_a_server_that_says_good_bye_badly_has_taken_the_mail(api: Api, sink: tu
     taken, port = sink
     made = notifier(api, port)
     taken.farewell = "421 I am tired"
-    happens(api, "expire")
+    happens(api, "slowed")
     api.now[0] += 11
     assert made.step() == 1
     api.now[0] += 1e6
@@ -291,6 +335,47 @@ def test_a_certificate_that_nobody_vouches_for_is_told_of(tmp_path: Path, securi
     assert not taken.mails
 
 
+@pytest.mark.parametrize("wrong", [{"server": "mail..example"}, {"user": "vini", "password": "Schlüssel"}])
+def test_a_setting_that_can_not_be_said_to_a_server_loses_no_notice(
+    api: Api, sink: tuple[Sink, int], wrong: dict[str, str]
+) -> None:
+    _, port = sink
+    made = notifier(api, port)
+    right = made._channels.mail
+    assert right is not None
+    made._channels = Channels(msgspec.structs.replace(right, **wrong))
+    happens(api, "slowed")
+    api.now[0] += 11
+    assert made.step() == 0
+    with api.database.reading() as tx:
+        assert store.held(tx)[Lane("mail")].waiting == 1
+    made._channels = Channels(right)
+    api.now[0] += FIRST_S
+    assert made.step() == 1
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"), [("", "none"), ("STARTTLS", "starttls"), ("TLS", "tls"), ("none", "none")]
+)
+def test_what_was_written_by_hand_before_it_was_checked_is_taken(
+    sink: tuple[Sink, int], written: str, meant: str
+) -> None:
+    taken, port = sink
+    text = {"server": "127.0.0.1", "sender": "VINI testbed <vini@example.org>", "port": port, "security": written}
+    mail = msgspec.json.decode(msgspec.json.encode(text), type=Mail)
+    assert mail.security == meant and msgspec.json.decode(msgspec.json.encode(mail), type=Mail) == mail
+    if meant == "none":
+        mailing.send(mail, "ada@example.org", trial(0.0, ""), "")
+        ((_, found),) = taken.mails
+        assert found["From"] == text["sender"] and found["Message-ID"].endswith("@example.org>")
+
+
+@pytest.mark.parametrize("sender", ["vini", "VINI <vini>", "VINI <vini@x.example>\n", "a@x.example, b@x.example"])
+def test_what_is_no_sender_is_not(sender: str) -> None:
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.json.decode(msgspec.json.encode({"server": "x", "sender": sender}), type=Mail)
+
+
 def test_whatever_an_account_has_for_an_address_stops_no_other_mail(sink: tuple[Sink, int]) -> None:
     taken, port = sink
     mail = Mail("127.0.0.1", "vini@central.example", port, "none")
@@ -304,7 +389,7 @@ def test_a_clock_that_was_wrong_for_a_while_holds_up_no_notice(api: Api, sink: t
     taken, port = sink
     made = notifier(api, port)
     taken.broken = True
-    happens(api, "expire")
+    happens(api, "slowed")
     api.now[0] += 1e8
     assert made.step() == 0
     taken.broken = False
@@ -331,13 +416,45 @@ def test_a_webhook_is_told_with_a_signature(api: Api, hook: Hook) -> None:
 def test_what_a_webhook_does_not_take_is_told_again(api: Api, hook: Hook, status: int) -> None:
     made = notifier(api, hook=hook)
     hook.status = status
-    happens(api, "expire")
+    happens(api, "slowed")
     api.now[0] += 11
     assert made.step() == 0
     hook.status = 200
     api.now[0] += pause(1)
     assert made.step() == 1
     assert len(hook.told) == 2 and hook.told[0][1] == hook.told[1][1]
+
+
+def test_a_name_that_takes_long_to_be_found_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    found, over = threading.Event(), threading.Event()
+
+    def slowly(*_: Any, **__: Any) -> list[Any]:
+        found.wait()
+        over.set()
+        return []
+
+    monkeypatch.setattr(hooks, "_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(socket, "getaddrinfo", slowly)
+    threading.Timer(20.0, found.set).start()
+    with pytest.raises(Unsent, match="http://slow.example:8 does not answer"):
+        hooks.post(Webhook("http://user:word@slow.example:8/services/T0/secret", SECRET), trial(0.0, ""), 0.0)
+    assert not found.is_set(), "the resolver has not answered yet"
+    found.set()
+    over.wait()
+
+
+def test_nobody_reads_in_logs_and_events_by_what_url_a_hook_lets_in(
+    api: Api, hook: Hook, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = notifier(api, hook=hook)
+    hook.status = 500
+    happens(api, "slowed")
+    api.now[0] += 11
+    while not (found := api("admin", "GET", "/events?what=notify").json()["items"]):
+        made.step()
+        api.now[0] += LONGEST_S
+    assert found[0]["target"] == f"http://127.0.0.1:{hook.server_port}"
+    assert "500" in caplog.text and "/x" not in caplog.text + found[0]["detail"]
 
 
 def test_one_that_answers_without_end_holds_up_nobody_for_long(
@@ -348,7 +465,7 @@ def test_one_that_answers_without_end_holds_up_nobody_for_long(
     made = notifier(api, port, hook)
     hook.slow.set()
     for _ in range(5):
-        happens(api, "expire")
+        happens(api, "slowed")
     api.now[0] += 11
     try:
         assert made.step() == 5 and len(taken.mails) == 5, "mails do not wait for it"
@@ -373,7 +490,7 @@ def test_one_that_is_gone_takes_no_mails_place(
     assert "2 notices were dropped" in caplog.text
     with api.database.reading() as tx:
         assert store.held(tx) == {Lane("webhook", made._channels.webhooks[0].url): store.Held(3, 1)}
-    happens(api, "expire")
+    happens(api, "slowed")
     api.now[0] += 11
     assert made.step() == 1 and len(taken.mails) == 1
 
@@ -390,7 +507,7 @@ def test_two_secrets_for_one_url_are_two_notices_and_no_more(api: Api, hook: Hoo
     made = notifier(api, hook=hook)
     first = made._channels.webhooks[0]
     made._channels = Channels(None, (first, Webhook(first.url, "another")))
-    happens(api, "expire")
+    happens(api, "slowed")
     api.now[0] += 11
     made.step()
     assert len({headers["VINI-Signature"] for headers, _ in hook.told}) == len(hook.told) == 2
@@ -400,7 +517,7 @@ def test_a_central_that_dies_while_it_sends_loses_nothing(
     api: Api, hook: Hook, another: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = notifier(api, hook=hook)
-    happens(api, "expire")
+    happens(api, "slowed")
     api.now[0] += 11
     with monkeypatch.context() as patch:
         patch.setattr(hooks, "post", lambda *_: sys.exit())  # it dies before it has sent
@@ -416,7 +533,7 @@ def test_an_account_that_is_disabled_gets_no_mail(api: Api, sink: tuple[Sink, in
     taken, port = sink
     made = notifier(api, port)
     api("admin", "PATCH", f"/persons/{email('user')}", {"enabled": False})
-    happens(api, "expire")
+    happens(api, "slowed")
     api.now[0] += 11
     assert made.step() == 0 and not taken.mails
 
@@ -429,7 +546,7 @@ def test_an_operator_writes_it_into_the_settings(tmp_path: Path) -> None:
     assert found.mail is not None and (found.mail.port, found.mail.security) == (587, "starttls")
     assert found.webhooks[0].what == ("path *",)
     for right, wrong in [
-        ("sender", "sendr"), ('"user"', '"security": "TLS", "user"'), ("https://chat", "chat"), ("vini@", "vini"),
+        ("sender", "sendr"), ('"user"', '"security": "ssl", "user"'), ("https://chat", "chat"), ("vini@", "vini"),
     ]:  # fmt: skip
         (tmp_path / "settings.json").write_text(block.replace(right, wrong))
         with pytest.raises(ViniError, match="mend the file"):
@@ -464,6 +581,9 @@ def test_an_operator_sets_a_mail_server_and_sees_that_it_works(made: Path, sink:
     server = ("mail", "set", "--server", "127.0.0.1", "--port", str(port), "--security", "none")
     named = (*server, "--sender", "vini@x.example", "--user", "vini", "--password-file", "-")
     assert "can't be set so" in central(made, *server, "--sender", "nobody", code=1)
+    assert "ASCII" in central(made, *named, code=1, typed="Schlüssel\n")
+    odd = ("mail", "set", "--server", "mail..example", "--sender", "vini@x.example")
+    assert "can be called 'mail..example'" in central(made, *odd, code=1)
     assert "None waits" not in central(made, "mail"), "nothing was changed"
     central(made, *named, typed="wrong\n")
     assert "see the user and the password" in central(made, "mail", "test", "ada@x.example", code=1)
@@ -481,6 +601,23 @@ def test_an_operator_sets_a_mail_server_and_sees_that_it_works(made: Path, sink:
     assert settings.read(made).mail is None
 
 
+@pytest.mark.parametrize("of", ["mail", "webhook"])
+def test_the_place_may_be_named_before_the_word_that_says_what_to_do(made: Path, tmp_path: Path, of: str) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(made, other)
+    before = (made / "settings.json").read_bytes()
+    words = {
+        "mail": ("set", "--server", "x.example", "--sender", "vini@x.example"),
+        "webhook": ("add", "http://x.example/", "--secret-file", "-"),
+    }
+    first = ["central", of, "--dir", str(other), words[of][0]]
+    done = CliRunner().invoke(vini, [*first, *words[of][1:]], input="secret\n")
+    assert done.exit_code == 0 and f"--dir {other}" in done.output
+    assert (made / "settings.json").read_bytes() == before != (other / "settings.json").read_bytes()
+    done = CliRunner().invoke(vini, [*first, "--dir", str(made), *words[of][1:]], input="secret\n")
+    assert done.exit_code == 0 and (made / "settings.json").read_bytes() != before, "the nearer one counts"
+
+
 def test_an_operator_adds_a_webhook_and_sees_that_it_works(made: Path, hook: Hook) -> None:
     url = f"http://127.0.0.1:{hook.server_port}/x"
     add = ("webhook", "add", url, "--secret-file", "-", "--what", "path *")
@@ -490,7 +627,7 @@ def test_an_operator_adds_a_webhook_and_sees_that_it_works(made: Path, hook: Hoo
     ((headers, body),) = hook.told
     assert json.loads(body)["what"] == "test" and headers["VINI-Event"] == "0"
     hook.status = 500
-    assert f"{url} answers with 500." in central(made, "webhook", "test", url, code=1)
+    assert f"http://127.0.0.1:{hook.server_port} answers with 500." in central(made, "webhook", "test", url, code=1)
     assert re.search(rf"{url} +path \* +0 +0", central(made, "webhook"))
     central(made, *add, typed="another\n")
     assert [h.secret for h in settings.read(made).webhooks] == ["another"], "in place of the one before"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 
@@ -53,6 +54,10 @@ def narrow(chain: Names, mtu: int) -> None:
     run("ip", "-n", chain[2], "link", "set", "left", "mtu", str(mtu))
 
 
+def measured(local: str, remote: str, mtu: int) -> int:
+    return asyncio.run(widths.measured(local, remote, mtu))
+
+
 def within(chain: Names, look: Callable[[], int]) -> int:
     with netns.inside(NETNS / chain[0]):
         return look()
@@ -63,9 +68,9 @@ def test_the_narrowest_network_on_the_way_is_found(chain: Names, version: int) -
     local, remote = ENDS[version]
     for room in (1500, 1400, 1280):
         narrow(chain, room)
-        assert within(chain, lambda: widths.measured(local, remote, underlay.mtu_of(local))) == room
+        assert within(chain, lambda: measured(local, remote, underlay.mtu_of(local))) == room
     run("ip", "-n", chain[3], "link", "set", "left", "down")
-    assert within(chain, lambda: widths.measured(local, remote, 1500)) == 1500, "who does not answer is not judged"
+    assert within(chain, lambda: measured(local, remote, 1500)) == 1500, "who does not answer is not judged"
 
 
 def test_one_that_says_nothing_of_what_it_drops_is_found_too(chain: Names) -> None:
@@ -84,7 +89,7 @@ def test_one_that_says_nothing_of_what_it_drops_is_found_too(chain: Names) -> No
     run("ip", "netns", "exec", chain[0], "nft", "add rule ip deaf in icmp type destination-unreachable drop")
     run("ip", "netns", "exec", chain[0], "nft", "add rule ip6 deaf in icmpv6 type packet-too-big drop")
     for local, remote in ENDS.values():
-        assert within(chain, lambda a=local, b=remote: widths.measured(a, b, 1500)) == 1300
+        assert within(chain, lambda a=local, b=remote: measured(a, b, 1500)) == 1300
 
 
 def test_an_address_is_found_however_it_is_written(chain: Names) -> None:

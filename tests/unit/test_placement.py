@@ -391,20 +391,37 @@ def test_five_hundred_slivers_on_a_thousand_nodes_leave_most_links_inside():
     assert len(crossing(topology, placed)) < len(topology.links) / 3
 
 
-@pytest.mark.parametrize(("most", "tries"), [(1 << 60, 22), (10, 2), (0, 1)])
-def test_what_can_not_be_had_is_refused_after_so_many_looks(monkeypatch, most, tries):
+@pytest.mark.parametrize(("more", "most", "tries"), [(1 << 60, 1 << 60, 22), (10, 1 << 60, 12), (0, 0, 2)])
+def test_what_can_not_be_had_is_refused_after_so_many_looks(monkeypatch, more, most, tries):
     """Others wait for their turn meanwhile."""
     made = []
     board = placement.Board
     monkeypatch.setattr(placement, "Board", lambda *how: made.append(how) or board(*how))
-    monkeypatch.setattr(placement, "_LOOKS", most)
+    monkeypatch.setattr(placement, "_LOOKS", more)
+    monkeypatch.setattr(placement, "_MOST_LOOKS", most)
     nodes = [Node(f"n{i:02}", ABLE, address=f"10.0.0.{i + 1}") for i in range(10)]
     far = {(a.name, b.name): 5.0 for a in nodes for b in nodes if a.name < b.name}
     slivers = {f"r{i}": Sliver(f"r{i}", apart="x") for i in range(4)}
     links = [Link((End(f"r{i}"), End(f"r{i + 1}")), impairment=Impairment(delay_ms=1.0)) for i in range(3)]
-    with pytest.raises(CapacityError, match="asks for a delay of 1 ms"):
+    with pytest.raises(CapacityError, match="asks for a delay of 1 ms") as refused:
         place(Topology("s", slivers, tuple(links)), nodes, {}, {}, far)
     assert len(made) == tries
+    assert ("Not all ways were tried" in str(refused.value)) == (tries < 22)
+
+
+def test_each_order_and_each_cluster_is_tried_however_much_was_looked(monkeypatch):
+    monkeypatch.setattr(placement, "_LOOKS", 1)
+    nodes = [Node(f"n{i:03}", ABLE, address=f"10.0.0.{i + 1}", cores=2.0) for i in range(100)]
+    small = {f"u{i:03}": Sliver(f"u{i:03}", resources=Resources(reserve=0.1)) for i in range(110)}
+    large = {f"c{i:02}": Sliver(f"c{i:02}", resources=Resources(reserve=2.0)) for i in range(50)}
+    links = tuple(Link((End(f"c{i:02}"), End(f"c{i + 1:02}"))) for i in range(49))
+    assert place(Topology("s", {**small, **large}, links), nodes, {}, {}), "only where the largest come first"
+    cluster = {n.name: 0 if i < 35 else 1 if i < 70 else 2 for i, n in enumerate(nodes[::-1])}
+    delays = {(a, b): 50.0 * (cluster[a] != cluster[b]) for a in cluster for b in cluster if a < b}
+    apart = {f"c{i:02}": Sliver(f"c{i:02}", apart="x") for i in range(33)}
+    chain = tuple(Link((End(f"c{i:02}"), End(f"c{i + 1:02}")), impairment=Impairment(delay_ms=5.0)) for i in range(32))
+    placed = place(Topology("s", apart, chain), nodes, {}, {}, delays)
+    assert len({cluster[node] for node in placed.values()}) == 1
 
 
 # --- what is reserved -------------------------------------------------------------------------------------

@@ -26,3 +26,14 @@ def test_what_was_just_said_is_said_again_later_with_a_count() -> None:
         assert said("%d", number)
         now += 1
     assert len(repeats._said) <= 1000
+
+
+def test_another_exception_is_another_thing_to_say() -> None:
+    repeats = Repeats(lambda: 0.0)
+
+    def said(error: Exception) -> bool:
+        how = (type(error), error, None)
+        return repeats.filter(logging.LogRecord("x", logging.ERROR, "", 0, "a mistake in VINI", (), how))
+
+    assert said(KeyError("a")) and said(KeyError("b")) and said(ValueError("a"))
+    assert not said(KeyError("a"))

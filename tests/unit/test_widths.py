@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import socket
+import threading
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vini.node.widths import Widths, widest
+from vini.embed import embed
+from vini.model import Node, SliceSpec
+from vini.node.widths import Widths, lengths, measured, widest
+from vini.placement import crossing
+from vini.topology import parse
 
 WAY = ("192.0.2.1", "192.0.2.2")
 OTHER = ("192.0.2.1", "192.0.2.3")
@@ -15,24 +24,32 @@ OTHER = ("192.0.2.1", "192.0.2.3")
 @given(st.integers(288, 4500).map(lambda n: 2 * n), st.integers(576, 9000))
 def test_the_most_that_passes_is_found(mtu: int, room: int) -> None:
     asked: list[int] = []
-    found = widest(mtu, 576, lambda size: asked.append(size) or size <= room)
+
+    async def passes(size: int) -> bool:
+        asked.append(size)
+        return size <= room
+
+    found = asyncio.run(widest(mtu, 576, passes))
     assert found == (mtu if room >= mtu else room // 2 * 2)
     assert len(asked) <= 15 and all(576 <= size <= mtu for size in asked)
 
 
 @pytest.mark.parametrize("mtu", [500, 576, 1500, 9000])
 def test_where_nothing_passes_it_is_not_for_the_length(mtu: int) -> None:
-    assert widest(mtu, 576, lambda _: False) == mtu
+    async def passes(_: int) -> bool:
+        return False
+
+    assert asyncio.run(widest(mtu, 576, passes)) == mtu
 
 
 class Network:
     """What its paths carry, and what is ridden on."""
 
     def __init__(self) -> None:
-        self.room, self.mtu, self.ridden = {WAY: 1500, OTHER: 1500}, 1500, {WAY, OTHER}
+        self.room, self.mtu, self.ridden = {WAY: 1500, OTHER: 1500}, 1500, {WAY: 9000, OTHER: 9000}
         self.widths = Widths(lambda: self.ridden, self.measure, lambda _: ("eth0", self.mtu))
 
-    def measure(self, local: str, remote: str, mtu: int) -> int:
+    async def measure(self, local: str, remote: str, mtu: int) -> int:
         return min(mtu, self.room[local, remote])
 
     async def told(self) -> tuple[str, ...]:
@@ -60,15 +77,15 @@ async def test_of_a_path_that_nothing_rides_on_any_more_nothing_is_told() -> Non
     net.room = dict.fromkeys(net.room, 1300)
     await net.told()
     assert len(await net.told()) == 2
-    net.ridden = {OTHER}
+    net.ridden = {OTHER: 1500}
     assert len(await net.told()) == 1
-    net.ridden = {WAY}
+    net.ridden = {WAY: 1500}
     assert await net.told() == ()
 
 
 async def test_of_very_many_the_number_is_told() -> None:
     net = Network()
-    net.ridden = {("192.0.2.1", f"198.51.100.{i}") for i in range(50)}
+    net.ridden = {("192.0.2.1", f"198.51.100.{i}"): 1500 for i in range(50)}
     net.room = dict.fromkeys(net.ridden, 1300)
     await net.told()
     told = await net.told()
@@ -77,8 +94,74 @@ async def test_of_very_many_the_number_is_told() -> None:
 
 def test_the_longest_sentence_is_kept_as_a_whole_by_centrals() -> None:
     ends = ["2001:db8:1111:2222:3333:4444:5555:6666", "2001:db8:1111:2222:3333:4444:5555:7777"]
-    widths = Widths(lambda: [])
+    widths = Widths(lambda: {})
     for _ in range(2):
         widths._note((ends[0], ends[1]), "enp129s0f1np1", 9000, 1500)
     (sentence,) = widths.told()
     assert len(sentence) <= 254 and sentence.endswith("up anew.")
+
+
+async def test_a_path_is_asked_no_more_than_its_links_need() -> None:
+    """The other node's interface takes less, and links are no longer than that."""
+    net = Network()
+    net.mtu, net.ridden, net.room = 9000, {WAY: 1500, OTHER: 1400}, {WAY: 1500, OTHER: 1400}
+    await net.told()
+    assert await net.told() == ()
+    net.room[OTHER] = 1300
+    await net.told()
+    (sentence,) = await net.told()
+    assert "1300 bytes on their way, not 1400 as links need" in sentence
+
+
+LENGTHS = {
+    ("vxlan", "192.0.2.{}"): 1500, ("vxlan", "2001:db8::{}"): 1500, ("gretap", "2001:db8::{}"): 1500,
+    ("wireguard", "192.0.2.{}"): 1500,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "address"), LENGTHS)
+def test_links_need_what_the_least_interface_carries(kind: str, address: str) -> None:
+    capabilities = frozenset({"vxlan", "gretap", "wireguard"})
+    nodes = [
+        Node(
+            f"n{i}.a.example",
+            address=address.format(i),
+            mtu=mtu,
+            capabilities=capabilities,
+            wireguard=f"{i}" * 43 + "=",
+        )
+        for i, mtu in ((1, 9000), (2, 1500))
+    ]
+    links = [{"ends": ["a", "b"]}, {"ends": ["c", "d"], "mtu": 1300}]
+    placed = {name: nodes["bd".count(name)].name for name in "abcd"}
+    slivers = {name: {"node": node} for name, node in placed.items()}
+    topology = parse(json.dumps({"name": "s", "slivers": slivers, "links": links, "tunnel": kind}))
+    vnis = {link: 1 + i for i, link in enumerate(crossing(topology, placed))}
+    specs = embed(topology, nodes, placed=placed, vnis=vnis, port=20_001)
+    way = (address.format(1), address.format(2))
+    assert lengths(specs[nodes[0].name]) == {way: 1500}
+    assert lengths(SliceSpec("s", nodes[0].name, 1)) == {}
+
+
+def test_an_agent_that_ends_waits_for_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
+    ours.bind(("127.0.0.1", 0))
+    ours.setblocking(False)
+    theirs.connect(ours.getsockname())
+    monkeypatch.setattr("vini.node.echo.opened", lambda _: ours)
+    monkeypatch.setattr("vini.node.widths._DISCOVER", {4: (socket.SOL_SOCKET, socket.SO_PRIORITY)})
+    monkeypatch.setattr("vini.node.widths._PATIENCE_S", 3600.0)
+
+    async def ends() -> set[threading.Thread]:
+        task = asyncio.create_task(measured(*WAY, 1500))
+        await asyncio.sleep(0.01)
+        theirs.send(b"\x45" + bytes(60))  # of somebody else
+        await asyncio.sleep(0.01)
+        assert not task.done()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        return {*threading.enumerate()}
+
+    with theirs:
+        before = {*threading.enumerate()}
+        assert asyncio.run(ends()) <= before, "a thread that waits would be waited for"

@@ -13,6 +13,7 @@ import msgspec
 
 from vini import bus
 from vini.central.admissions import Admissions
+from vini.central.clocks import Clocks
 from vini.central.conf_files import node_file
 from vini.central.delivery import Admitted, Ailing, FilesThere, Identity, Lack, Mark, Newer, Who, Word
 from vini.model import NotFound, SliceSpec, Value
@@ -53,8 +54,9 @@ _WHY = {
 class StoredDesk:
     """A `delivery.Desk` over the store.  Called in threads; each call is one transaction."""
 
-    def __init__(self, database: Database, clock: Callable[[], float] = time.time):
+    def __init__(self, database: Database, clock: Callable[[], float] = time.time, clocks: Clocks | None = None):
         self._database, self._clock = database, clock
+        self._clocks = clocks or Clocks(clock)
         self._ring: tuple[float, list[mesh.Member]] = (-_RING_S, [])  # monotonic time, and who was there
         self._door = Admissions()
         self._doubted: set[tuple[str, str]] = set()  # node and slice of which it said what can't be
@@ -183,7 +185,8 @@ class StoredDesk:
                     _greeted(tx, node, greeting, now)
                 interfaces.note(tx, {n: m.interfaces for n, m in greeted.items()})
             nodes.ail(tx, {n: m.sentences for n, m in words if isinstance(m, Ailing)})
-            nodes.measured(tx, {n: (m.ahead_s, m.rtt_s / 2) for n, m in words if isinstance(m, bus.Offset)}, now)
+            offsets = {n: m for n, m in words if isinstance(m, bus.Offset)}
+            nodes.measured(tx, {n: (m.ahead_s, m.rtt_s / 2) for n, m in offsets.items()}, now)
             if filed := {n: m.files for n, m in words if isinstance(m, FilesThere)}:
                 conf_files_there.note(tx, filed, now)
             if came := {n: m.rows for n, m in words if isinstance(m, bus.Logins)}:
@@ -192,6 +195,7 @@ class StoredDesk:
                 latencies.note(tx, learned, now)
             if used := [(n, row) for n, m in words if isinstance(m, bus.Usage) for row in m.rows]:
                 usage.note(tx, used, now)
+        self._clocks.note({n: m.ahead_s for n, m in offsets.items()})
         return [None] * len(words)
 
 

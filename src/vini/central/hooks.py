@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
+from typing import Any
 
 import httpx
 import msgspec
@@ -17,18 +19,27 @@ _TIMEOUT_S = 10.0  # for all of it
 def post(hook: rules.Webhook, event: Event, now: float) -> None:
     """Raises Unsent unless the other side says 2xx.  Not inside a running loop: it has one of its own, since only that
     bounds the whole, however slowly somebody answers."""
+    where = rules.shown(hook.url)
     try:
-        status = asyncio.run(_status(hook, event, now))
+        status = _within_a_loop(_status(hook, event, now))
     except TimeoutError as e:
-        raise Unsent(f"{hook.url} does not answer within {_TIMEOUT_S:.0f} s.") from e
+        raise Unsent(f"{where} does not answer within {_TIMEOUT_S:.0f} s.") from e
     except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as e:
-        raise Unsent(f"{hook.url} can't be told ({e or type(e).__name__}).") from e
+        why = f"{e}".replace(hook.url, where) or type(e).__name__
+        raise Unsent(f"{where} can't be told ({why}).") from e
     if 300 <= status < 400:
-        raise Unsent(
-            f"{hook.url} answers with a redirection ({status}), which is not followed; name its end.", alone=True
-        )
+        raise Unsent(f"{where} answers with a redirection ({status}), which is not followed; name its end.", alone=True)
     if not 200 <= status < 300:
-        raise Unsent(f"{hook.url} answers with {status}.", alone=True)
+        raise Unsent(f"{where} answers with {status}.", alone=True)
+
+
+def _within_a_loop(work: Coroutine[Any, Any, int]) -> int:
+    """As `asyncio.run`, which would wait for the thread that asks for a name's address, however long that takes."""
+    loop = asyncio.new_event_loop()
+    try:
+        return loop.run_until_complete(work)
+    finally:
+        loop.close()
 
 
 async def _status(hook: rules.Webhook, event: Event, now: float) -> int:

@@ -31,12 +31,23 @@ def send(mail: rules.Mail, to: str, event: Event, url: str) -> None:
     """Raises Unsent."""
     at = f"{mail.server}:{mail.port}"
     try:
-        with _connected(mail) as server:
-            server.send_message(_message(mail, to, event, url), to_addrs=[to])
-    except OSError as e:  # also smtplib.SMTPException
-        raise Unsent(f"The mail server {at} {_why(mail, e)}", *_kind(e)) from e
+        message = _message(mail, to, event, url)
     except (ValueError, IndexError, MessageError) as e:  # email's ways to say what is no address
         raise Unsent(f"No mail can be made for {to!r} ({e or type(e).__name__}).", alone=True, for_good=True) from e
+    try:
+        with _connected(mail) as server:
+            _hand_over(server, message, to)
+    except OSError as e:  # also smtplib.SMTPException
+        raise Unsent(f"The mail server {at} {_why(mail, e)}", *_kind(e)) from e
+    except ValueError as e:  # a name that no server can have, or a password beyond ASCII
+        raise Unsent(f"The mail server {at} can't be asked so ({e}); see its name, the user and the password.") from e
+
+
+def _hand_over(server: smtplib.SMTP, message: EmailMessage, to: str) -> None:
+    try:
+        server.send_message(message, to_addrs=[to])
+    except (ValueError, IndexError, MessageError) as e:  # it can't be written down; that may be a mistake of ours
+        raise Unsent(f"The mail for {to!r} can't be sent ({e or type(e).__name__}).", alone=True) from e
 
 
 @contextmanager
@@ -66,7 +77,7 @@ def _message(mail: rules.Mail, to: str, event: Event, url: str) -> EmailMessage:
     made["From"], made["To"], made["Subject"] = mail.sender, Address(username=local, domain=domain), subject
     made["Date"] = formatdate(event.at)  # it may be late, and says of the time when that happened what was true then
     which = hashlib.sha256(f"{url} {event.id} {event.at} {to}".encode()).hexdigest()[:32]
-    made["Message-ID"] = f"<{which}@{mail.sender.rpartition('@')[2]}>"  # the same when it is sent again
+    made["Message-ID"] = f"<{which}@{mail.sender.rpartition('@')[2].rstrip('>')}>"  # the same when it is sent again
     made["Auto-Submitted"] = "auto-generated"  # RFC 3834: nobody on holiday answers
     made.set_content(body)
     return made

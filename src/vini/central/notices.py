@@ -5,9 +5,12 @@ What waits is in the database, so a central that dies, or a server that is away,
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
 from collections.abc import Callable, Iterator
+
+import msgspec
 
 from vini.central import hooks, mailing
 from vini.central.mailing import Unsent
@@ -36,6 +39,13 @@ class Channels(Value, frozen=True):
         """One for all mails, one for each webhook: what is stuck in one holds up no other."""
         return [Lane("mail")] * bool(self.mail) + [Lane("webhook", url) for url in {h.url: h for h in self.webhooks}]
 
+    @property
+    def digest(self) -> str:
+        """By which another central sees whether it tells the same people of the same; secrets are not in it."""
+        mail = [self.mail.server, self.mail.sender, *sorted(self.mail.what)] if self.mail else []
+        hooks = sorted([hook.url, *sorted(hook.what)] for hook in self.webhooks)
+        return hashlib.sha256(msgspec.json.encode([mail, hooks])).hexdigest()
+
 
 class Notifier:
     """Looks from time to time what is to be told, and tells it."""
@@ -61,7 +71,13 @@ class Notifier:
 
     def _addresses(self, tx: Tx, event: Event) -> Iterator[tuple[str, str]]:
         mail = self._channels.mail
-        if mail is not None and event.kind == "slice" and rules.concerns(event, mail.what):
+        # Who was in a slice that expired has his last words already; another may have its name by now.
+        if (
+            mail is not None
+            and event.kind == "slice"
+            and event.what != rules.EXPIRE
+            and rules.concerns(event, mail.what)
+        ):
             yield from (("mail", email) for email in store.members(tx, event.target))
         yield from (("webhook", url) for url in {h.url: h for h in self._hooks(event)})
 
@@ -109,7 +125,7 @@ class Notifier:
 
     def _failed(self, notice: store.Waiting, error: Unsent) -> None:
         now = self._clock()
-        log.warning("%s to %s was not delivered (try %d): %s", notice.channel, notice.address, notice.tries, error)
+        log.warning("%s to %s was not delivered (try %d): %s", notice.channel, _shown(notice), notice.tries, error)
         age = now - notice.event.at if notice.event else 0.0
         with self._database.transaction() as tx:
             if not (error.for_good or rules.is_hopeless(notice.tries, age)):
@@ -118,6 +134,10 @@ class Notifier:
             store.done(tx, notice.id)
             tried = f"{notice.tries} tries" if notice.tries > 1 else "one try"
             events.add(
-                tx, at=now, who="central", what="notify", kind=notice.channel, target=notice.address,
+                tx, at=now, who="central", what="notify", kind=notice.channel, target=_shown(notice),
                 result="ViniError", detail=f"given up after {tried}: {error}",
             )  # fmt: skip
+
+
+def _shown(notice: store.Waiting) -> str:
+    return rules.shown(notice.address) if notice.channel == "webhook" else notice.address

@@ -17,18 +17,21 @@ class Repeats(logging.Filter):
     def __init__(self, clock: Callable[[], float] = time.monotonic):
         super().__init__()
         self._clock = clock
-        self._said: dict[str, tuple[float, int]] = {}  # sentence -> when, and how often it was left out since
+        self._said: dict[
+            tuple[str, str], tuple[float, int]
+        ] = {}  # sentence and exception -> when, and how often it was left out since
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether it is new."""
         now, text = self._clock(), record.getMessage()
-        at, left_out = self._said.get(text, (-math.inf, 0))
+        of = (text, repr(record.exc_info[1]) if record.exc_info else "")
+        at, left_out = self._said.get(of, (-math.inf, 0))
         if now - at < QUIET_S:
-            self._said[text] = (at, left_out + 1)
+            self._said[of] = (at, left_out + 1)
             return False
         if left_out:
             record.msg, record.args = f"{text} ({left_out} times more in the {now - at:.0f} s since that was said)", ()
         if len(self._said) >= _MOST:
             self._said = {t: said for t, said in self._said.items() if now - said[0] < QUIET_S}
-        self._said[text] = (now, 0)
+        self._said[of] = (now, 0)
         return True

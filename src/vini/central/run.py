@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import socket
 import ssl
 import time
@@ -23,6 +24,7 @@ from vini.central import settings as settings_file
 from vini.central.api.desired import desired_router
 from vini.central.app import make_app
 from vini.central.ca import Authority
+from vini.central.clocks import Clocks
 from vini.central.delivery import Desk, Rhythm
 from vini.central.desk import StoredDesk
 from vini.central.hub import Hub
@@ -39,6 +41,7 @@ from vini.central.testbed import Testbed
 from vini.model import Value, ViniError
 from vini.plugins.tunnels import TunnelKind
 from vini.rules.doubt import doubt
+from vini.rules.notices import EXPIRE
 from vini.rules.nouns import NodeSaid
 from vini.rules.strangers import TUNNELS
 from vini.store import (
@@ -66,6 +69,7 @@ _READMIT_S = 2.0  # between looks whether a node that the engine keeps out may c
 _TIDY_S = 60.0  # between looks what has expired
 _NOTIFY_S = 5.0  # between looks what people are to be told
 _KEEP_S = 30 * 86400.0  # tokens that expired are remembered so long, so that their users are told why
+_SAY_S = 3600.0  # between two times that it is said why nothing is ended
 _EVENTS_S = 3 * 365 * 86400.0
 
 
@@ -92,15 +96,18 @@ class Central:
         rhythm: Rhythm | None = None,
     ):  # fmt: skip
         self._database, self._clock = database, clock
-        self._doubt = ""  # why the clock was not believed last
+        self._clocks = Clocks(clock)
+        self._doubt, self._doubt_said = "", -math.inf  # why the clock was not believed last; when that was said
+        self._peopled = True  # whether there were nodes, when it was looked last
         self._accounted = 0  # the day on which what is too old was forgotten last
-        self._notifier = Notifier(database, channels or Channels(), clock)
-        self._desk = StoredDesk(database, clock)
+        said = channels or Channels()
+        self._notifier = Notifier(database, said, clock)
+        self._desk = StoredDesk(database, clock, self._clocks)
         self.engine = engine(self._desk) if engine else None
         hub = Hub(self._desk, clock=clock, rhythm=rhythm)
         self.hub = self.engine or hub
         # Also where each central has an engine of its own; and SQLite has only one central.
-        self._peers = None if database.is_sqlite else Peers(self.hub, database, url, authority.pem)
+        self._peers = None if database.is_sqlite else Peers(self.hub, database, url, authority.pem, said.digest)
         self.testbed = Testbed(database, self._peers or self.hub, clock, tunnel, strangers)
         self.app: FastAPI = make_app(
             database,
@@ -194,7 +201,9 @@ class Central:
         return (found.why if found else "") or "An administrator has deleted it."
 
     async def _notify(self) -> None:
-        await asyncio.to_thread(self._notifier.step)
+        """Not by a clock that can't be right: what seems to have waited too long is given up."""
+        if not (self._doubt or (self._peopled and self._clocks.waits(self.hub.connected()))):
+            await asyncio.to_thread(self._notifier.step)
 
     async def _tidy(self) -> None:
         ended = await asyncio.to_thread(self._end_expired)
@@ -203,36 +212,45 @@ class Central:
 
     def _end_expired(self) -> list[str]:
         """Slices whose time is over end; their nodes did that by themselves already, or do it now.  Not by a clock that
-        can't be right: what ends or is forgotten here is gone."""
+        can't be right: a slice that ends or an event that is forgotten is gone."""
         now = self._clock()
         with self._database.transaction() as tx:
-            if self._doubts(tx, now):
-                return []
-            locked = slices.locked(tx, slices.expired(tx, now))
-            over = sorted({*slices.expired(tx, now)} & {*locked})  # one may have been renewed before it was ours
-            for name in over:
-                members = notices.members(tx, name)
-                slices.delete(tx, name)
-                number = events.add(tx, at=now, who="central", what="expire", kind="slice", target=name)
-                self._notifier.last_words(tx, number, "expire", members)
+            doubted = self._doubts(tx, now)
+            over = [] if doubted else self._end(tx, now)
             guests.expire(tx, now)
-            reminders.remind(tx, now)
             tokens.forget(tx, now - _KEEP_S)
             logins.forget(tx, now)
             idempotency.forget(tx, now - idempotency.KEPT_S)
+            if doubted:
+                return []
+            reminders.remind(tx, now)
             events.forget(tx, now - _EVENTS_S)
             if self._accounted != int(now) // DAY_S:  # a look through all that is kept, so once a day
                 usage.forget(tx, now)
         self._accounted = int(now) // DAY_S
         return over
 
+    def _end(self, tx: Tx, now: float) -> list[str]:
+        locked = slices.locked(tx, slices.expired(tx, now))
+        over = sorted({*slices.expired(tx, now)} & {*locked})  # one may have been renewed before it was ours
+        for name in over:
+            members = notices.members(tx, name)
+            slices.delete(tx, name)
+            number = events.add(tx, at=now, who="central", what=EXPIRE, kind="slice", target=name)
+            self._notifier.last_words(tx, number, EXPIRE, members)
+        return over
+
     def _doubts(self, tx: Tx, now: float) -> bool:
-        before, self._doubt = self._doubt, doubt(nodes.heard_of(tx), now)
-        if self._doubt and not before:
-            log.warning("No slice is ended, and nothing forgotten: %s.", self._doubt)
+        """Also while it is too early to tell, unless there is no node that could say so."""
+        heard = nodes.heard_of(tx)
+        before, self._doubt = self._doubt, doubt(heard, self._clocks.known(), now)
+        if self._doubt and (not before or time.monotonic() - self._doubt_said > _SAY_S):
+            self._doubt_said = time.monotonic()
+            log.warning("No slice is ended, and no event forgotten: %s.", self._doubt)
         if before and not self._doubt:
             log.warning("The clock can be right again: slices are ended, and what is old is forgotten.")
-        return bool(self._doubt)
+        self._peopled = bool(heard)
+        return bool(self._doubt) or (self._peopled and self._clocks.waits(self.hub.connected()))
 
 
 def run(directory: Path, listen: str, say: Callable[[str], None]) -> None:

@@ -13,6 +13,12 @@ directory_option = click.option(
 )  # fmt: skip
 
 
+def hand_on(ctx: click.Context, directory: Path) -> None:
+    """Of a group: its subcommands are about the same central where they are not told another one."""
+    assert isinstance(ctx.command, click.Group)
+    ctx.default_map = {name: {"directory": str(directory)} for name in ctx.command.commands}
+
+
 def at(directory: Path) -> str:
     """The option that a hint to another command needs; "" for the usual place."""
     return "" if str(directory) == _DIRECTORY else f" --dir {directory}"

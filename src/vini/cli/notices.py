@@ -12,7 +12,7 @@ import click
 from msgspec.structs import replace
 
 from vini.cli.account import asked_for_password
-from vini.cli.at import at, directory_option
+from vini.cli.at import at, directory_option, hand_on
 from vini.cli.out import called, dump, json_option, line, table
 from vini.model import NotFound
 from vini.rules import notices as rules
@@ -42,6 +42,7 @@ def mail_command(ctx: click.Context, directory: Path, as_json: bool) -> None:
     vini central mail test ada@example.org
     """
     if ctx.invoked_subcommand:
+        hand_on(ctx, directory)
         return
     from vini.store.notices import Lane
 
@@ -75,10 +76,21 @@ def _set_mail(
     """Have mails go through this server, in place of the one before."""
     before = _read(directory)
     password = _password(password_file) if user else ""
+    _check_sayable(server, user, password)
     mail = rules.Mail(server, sender, port or _PORTS[security], security, user, password, what or rules.MAILED)
     _change(directory, replace(before, mail=mail))
     line(f"Mails go through {mail.server}:{mail.port} when the central is started again.")
     line(called(f"Next: vini central mail test{at(directory)} EMAIL"))
+
+
+def _check_sayable(server: str, user: str, password: str) -> None:
+    """Raises Invalid for what can't be said to a mail server."""
+    try:
+        server.encode("idna")
+    except UnicodeError as e:
+        raise Invalid(f"No mail server can be called {server!r} ({e}); name it as its certificate does.") from e
+    if not (user + password).isascii():
+        raise Invalid("Mail servers take a user and a password of ASCII letters, digits and signs only; choose others.")
 
 
 @mail_command.command("test")
@@ -117,6 +129,7 @@ def webhook_command(ctx: click.Context, directory: Path, as_json: bool) -> None:
     vini central webhook test https://chat.example.org/hook
     """
     if ctx.invoked_subcommand:
+        hand_on(ctx, directory)
         return
     from vini.store.notices import Held, Lane
 
@@ -192,6 +205,10 @@ def _change(directory: Path, wanted: Settings) -> None:
     from vini.central import settings
 
     settings.change(directory, settings.checked(wanted))
+    if wanted.database:
+        line(
+            called("Set the same on each central of its database: what only one is set to tell may be told to nobody.")
+        )
 
 
 def _first_line(file: str) -> str:

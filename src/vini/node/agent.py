@@ -30,6 +30,7 @@ from vini.node.paths import Paths
 from vini.node.programs import Programs
 from vini.node.trace import Traces
 from vini.node.usage.meter import HERE, Meter, Metered, metered
+from vini.node.widths import lengths
 from vini.plan import outcome, plan, status, touched, within
 from vini.rules.words import SLICE
 
@@ -53,7 +54,7 @@ class Agent:
         self._spaces: dict[str, tuple[SliceSpec, set[str]]] = {}
         self._meter = meter  # looks at slivers before they go
         self._metered: dict[str, tuple[SliceSpec, dict[str, Metered]]] = {}
-        self._ways: dict[str, tuple[SliceSpec, frozenset[Way]]] = {}
+        self._ways: dict[str, tuple[SliceSpec, dict[Way, int]]] = {}
         self._machine, self._ledgers, self._traces, self._programs = machine, ledgers, traces, programs
         self._work = ThreadPoolExecutor(1, thread_name_prefix="machine")
         self._acts = ActsTaken()
@@ -329,10 +330,17 @@ class Agent:
         """The paths that links of now ride on."""
         specs = self._ledgers.wanted()
         self._ways = {
-            name: held if (held := self._ways.get(name)) and held[0] is spec else (spec, _ways(spec))
+            name: held if (held := self._ways.get(name)) and held[0] is spec else (spec, lengths(spec))
             for name, spec in specs.items()
         }
         return frozenset().union(*(ways for _, ways in self._ways.values()))
+
+    def longest(self) -> dict[Way, int]:
+        """The same, and the longest packet on each, in bytes."""
+        found = dict.fromkeys(self.ridden(), 0)
+        for way, length in ((way, length) for _, ways in self._ways.values() for way, length in ways.items()):
+            found[way] = max(found[way], length)
+        return found
 
     async def _mirror(self) -> None:
         """What rides on a path fails and comes back with it, at once; the full look that tells of it follows."""
@@ -502,10 +510,6 @@ def _slivers(spec: SliceSpec) -> set[str]:
 
 def _slices(namespaces: Iterable[str]) -> set[str]:
     return {ns.partition(".")[0] for ns in namespaces}
-
-
-def _ways(spec: SliceSpec) -> frozenset[Way]:
-    return frozenset(mirror.paths(spec).values())
 
 
 def _concerns(key: Key, scope: Collection[str]) -> bool:

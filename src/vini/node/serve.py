@@ -100,7 +100,7 @@ async def serve(place: Place) -> None:
     os.umask(mask)
     log.info("agent %s listens on %s; capabilities: %s", os.getpid(), path, ", ".join(sorted(greeting.capabilities)))
     watch = asyncio.create_task(agent.run())
-    widths = Widths(agent.ridden)
+    widths = Widths(agent.longest)
     parts = Parts({
         "The connection to the central": Uplink(agent, answers, place.state).run,
         "The SSH server's care": ssh.run,

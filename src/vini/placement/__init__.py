@@ -7,8 +7,8 @@ as that leaves fewer such links (Fiduccia and Mattheyses 1982, without its hill 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from itertools import chain, product
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from itertools import chain
 from math import inf
 
 from vini import bandwidth
@@ -28,7 +28,9 @@ __all__ = [
     "crossing", "for_slivers", "place", "places", "staying", "too_far", "use",
 ]  # fmt: skip
 
-_LOOKS = 1_000_000  # slivers times nodes, before a slice is refused: some seconds, in which others wait for their turn
+# So often it is looked whether a node would do for a sliver before a slice is refused: some seconds, in which others
+# wait for their turn.  The second is for nodes among which nothing was tried yet.
+_LOOKS, _MOST_LOOKS = 1_000_000, 2_500_000
 _CENTRES = 20  # nodes, near which all is tried to be placed where delays forbid to be anywhere
 
 
@@ -44,15 +46,19 @@ def place(
 
     `used` is what other slices take of nodes; `distances` are delays between nodes in ms, in either order; `settled`
     are links that these don't matter for while their slivers stay (`as_before`).
-    CapacityError names what is full, by how much, and what would fit; Unsupported what no node can do.
+    CapacityError names what is full, by how much, and what would fit, and says where not all ways were tried;
+    Unsupported says what no node can do.
     """
     if not nodes:
         raise CapacityError("There is no node to place this slice on; join one with `vini node join`.")
     far = Distances(distances or {})
     refusal: CapacityError | Unsupported | None = None
     looks = 0
-    choices = chain(_choices(nodes, kind_of(topology)), _near(topology, nodes, far))
-    for among, order in product(choices, (grown, largest_first)):
+    for among, order, most in _ways(topology, nodes, far):
+        if refusal is not None and looks > most:
+            raise type(refusal)(
+                f"{refusal} Not all ways were tried: with so many slivers and nodes that takes too long."
+            )
         board = Board(topology, nodes, among, used, far, keep, settled)
         try:
             fixed = fix(board, keep)
@@ -60,9 +66,7 @@ def place(
                 board.put(name, best(board, name))
         except (CapacityError, Unsupported) as e:  # the first says the most
             refusal = refusal or e
-            looks += len(board.at) * len(among)
-            if looks > _LOOKS:
-                break
+            looks += board.looks
             continue
         improve(board, topology.slivers.keys() - fixed)
         return {name: board.at[name] for name in topology.slivers}
@@ -76,6 +80,19 @@ def staying(topology: Topology, keep: Mapping[str, str]) -> dict[str, str] | Non
     found = {name: keep.get(name, "") for name in topology.slivers}
     stays = all(found[name] and sliver.node in ("", found[name]) for name, sliver in topology.slivers.items())
     return found if stays else None
+
+
+def _ways(
+    topology: Topology, nodes: Sequence[Node], far: Distances
+) -> Iterator[tuple[frozenset[str], Callable[[Board], Iterator[str]], float]]:
+    """Where slivers may go, in which order they are placed, and after how many looks that is tried no more."""
+    anywhere, *others = chain(_choices(nodes, kind_of(topology)), _near(topology, nodes, far))
+    yield anywhere, grown, inf
+    yield anywhere, largest_first, inf
+    for some in others:
+        yield some, grown, _MOST_LOOKS
+    for some in others:
+        yield some, largest_first, _LOOKS
 
 
 def _choices(nodes: Sequence[Node], kind: TunnelKind) -> Iterator[frozenset[str]]:
@@ -93,13 +110,18 @@ def _near(topology: Topology, nodes: Sequence[Node], distances: Distances) -> It
     least = min((asked_delay(link) for link in topology.links), default=inf)
     if not distances or least == inf:
         return
-    seen: set[frozenset[str]] = set()
-    for centre in nodes[:_CENTRES]:
-        far = (distances.known(centre.name, n.name) for n in nodes)
-        some = frozenset(n.name for n, delay in zip(nodes, far, strict=True) if delay <= least)
-        if len(some) < len(nodes) and some not in seen:
-            seen.add(some)
-            yield some
+    covered: set[str] = set()
+    seen: dict[frozenset[str], None] = {}
+    for centre, must in chain(((n, False) for n in nodes), ((n, True) for n in nodes[:_CENTRES])):
+        if len(seen) == _CENTRES:
+            break
+        if must or centre.name not in covered:  # first those that are near none of before: clusters are all found
+            far = (distances.known(centre.name, n.name) for n in nodes)
+            some = frozenset(n.name for n, delay in zip(nodes, far, strict=True) if delay <= least)
+            covered |= some
+            if len(some) < len(nodes):
+                seen[some] = None
+    yield from sorted(seen, key=len, reverse=True)  # where there are more, there is more room
 
 
 def places(specs: Mapping[str, SliceSpec]) -> dict[str, str]:

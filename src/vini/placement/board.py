@@ -28,6 +28,7 @@ class Board:
         settled: Collection[str],
     ):
         self.at: dict[str, str] = {}
+        self.looks = 0  # how often it was asked whether a node would do for one that may be anywhere
         self._apart = Counter[tuple[str, str]]()  # (word, node): how many slivers there are apart by that word
         self.slivers = topology.slivers
         self.links: dict[str, list[tuple[str, Link]]] = {name: [] for name in topology.slivers}

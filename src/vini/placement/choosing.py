@@ -12,9 +12,11 @@ from vini.placement.refusals import refusal
 def best(board: Board, name: str) -> str:
     """Where a sliver has the most neighbours; else on the nearest, then the emptiest node that has room."""
     beside = Counter(board.at[n] for n, _ in board.links[name] if n in board.at)
+    board.looks += len(beside)
     near = [node for node in beside if board.fits(name, node)]
     if near:
         return min(near, key=lambda n: (-beside[n], _far(board, n, beside), board.rooms[n].load, n))
+    board.looks += len(board.among)
     able = [node for node in board.among if board.fits(name, node)]
     if not able:
         raise refusal(board, name)

@@ -6,18 +6,23 @@ import hashlib
 import hmac
 from fnmatch import fnmatchcase
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from msgspec import Meta
+from msgspec.structs import force_setattr
 
 from vini.model import Value
 from vini.rules.nouns import Event
-from vini.rules.words import Email
+from vini.rules.words import EMAIL
 
-CHOSEN = ("remind of the end", "expire", "stay", "slowed", "path failed", "path back")  # where nobody chose
+EXPIRE = "expire"
+CHOSEN = ("remind of the end", EXPIRE, "stay", "slowed", "path failed", "path back")  # where nobody chose
 MAILED = CHOSEN[:4]  # likewise, by mail
 FIRST_S, LONGEST_S = 30.0, 6 * 3600.0  # before what failed is tried again; each time twice as long
 TRIES, OLD_S = 10, 5 * 86400.0  # what was tried so often and is so old is given up (RFC 5321, 4.5.4.1)
 Security = Literal["starttls", "tls", "none"]
+_ADDRESS = EMAIL[1:-1]
+Sender = Annotated[str, Meta(pattern=rf"^({_ADDRESS}|[^<>\x00-\x1f\x7f]*<{_ADDRESS}>)$(?!\n)")]
 Filled = Annotated[str, Meta(min_length=1)]
 HttpUrl = Annotated[str, Meta(pattern=r"^https?://[^\s\x00-\x1f\x7f/][^\s\x00-\x1f\x7f]*$")]
 
@@ -26,12 +31,18 @@ class Mail(Value, frozen=True):
     """Members of a slice are told by mail, through this server."""
 
     server: Filled
-    sender: Email  # the address that mails come from
+    sender: Sender  # the address that mails come from; also as `VINI <vini@example.org>`
     port: Annotated[int, Meta(ge=1, le=65535)] = 587
-    security: Security = "starttls"  # "tls": from the first byte on
+    security: Annotated[str, Meta(pattern=r"^(?i:starttls|tls|none|)$(?!\n)")] = (
+        "starttls"  # "tls": from the first byte on
+    )
     user: str = ""  # "": the server asks nobody who he is
     password: str = ""
     what: tuple[str, ...] = MAILED  # events of slices, "*" stands for any text
+
+    def __post_init__(self) -> None:
+        """Files that were written by hand say it in capitals, and "" for "none"."""
+        force_setattr(self, "security", self.security.lower() or "none")
 
 
 class Webhook(Value, frozen=True):
@@ -40,6 +51,12 @@ class Webhook(Value, frozen=True):
     url: HttpUrl
     secret: Filled
     what: tuple[str, ...] = CHOSEN
+
+
+def shown(url: str) -> str:
+    """Of a webhook's URL what anybody may see: chats let in whoever knows the rest."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 
 def concerns(event: Event, what: tuple[str, ...]) -> bool:

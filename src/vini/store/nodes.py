@@ -169,8 +169,8 @@ def some(
 
 def heard_of(tx: Tx) -> list[Heard]:
     """Of all that may connect and ever did."""
-    query = select(nodes.c.last_heard, nodes.c.clock_offset_s).where(nodes.c.last_heard > 0, _MAY_CONNECT)
-    return [Heard(at, ahead) for at, ahead in tx.execute(query)]
+    query = select(nodes.c.name, nodes.c.site_id, nodes.c.last_heard).where(nodes.c.last_heard > 0, _MAY_CONNECT)
+    return [Heard(name, site, at) for name, site, at in tx.execute(query)]
 
 
 def connectable(tx: Tx) -> set[str]:

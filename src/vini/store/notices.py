@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from sqlalchemy import delete, func, insert, select, update
 
+from vini.rules.notices import shown
 from vini.rules.nouns import Event
 from vini.store import counters, events
 from vini.store.database import Tx
@@ -27,7 +28,7 @@ class Lane(NamedTuple):
     address: str = ""
 
     def __str__(self) -> str:
-        return self.address or "the mail server"
+        return shown(self.address) if self.address else "the mail server"
 
 
 class Waiting(NamedTuple):

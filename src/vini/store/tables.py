@@ -496,4 +496,5 @@ centrals = Table(
     Column("secret", Text, nullable=False),  # what they have to know; who reads this database may do all anyway
     Column("beat", BigInteger, nullable=False),  # counts on as long as it lives: whose clock is right does not matter
     Column("nodes", Text, nullable=False),  # those that are connected to it, sorted, with a space between two
+    _text("channels"),  # a digest of those by which it tells people; "": an older version, which does not say
 )
