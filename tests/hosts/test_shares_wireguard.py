@@ -6,6 +6,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from errno import ENOMEM
 
 import pytest
 from killed import Crash, dying_after
@@ -14,9 +15,10 @@ from own_place import eventually
 from two_hosts import STATIC, Host, Pair, pair_over, tcp
 
 from vini.bus import ShareLoad
-from vini.model import WIREGUARD, End, Link, Share, Sliver, Topology, Traffic, Vxlan
+from vini.model import WIREGUARD, End, Impairment, Link, Shape, Share, Sliver, Topology, Traffic, Vxlan, Wireguard
 from vini.node import netns
 from vini.node.drivers.share import ShareDriver
+from vini.node.drivers.wireguard import WireguardDriver
 from vini.node.shares import detour, settings
 from vini.node.shares.settings import UplinkSettings
 
@@ -29,11 +31,12 @@ BESIDES = 4000  # bytes of handshakes and ARP
 LITTLE = 16_000  # bytes that a class may send at once
 
 
-def sharing(a: Traffic, b: Traffic) -> Topology:
+def sharing(a: Traffic, b: Traffic, **of_links: object) -> Topology:
     """a -- x and b -- y, both from host to host."""
     own = {"a": a, "b": b}
     slivers = {n: Sliver(n, routing=STATIC, network=own.get(n, Traffic())) for n in PLACED}
-    return Topology("v", slivers, (Link((End("a"), End("x"))), Link((End("b"), End("y")))), tunnel="wireguard")
+    links = tuple(Link(ends, **of_links) for ends in ((End("a"), End("x")), (End("b"), End("y"))))
+    return Topology("v", slivers, links, tunnel="wireguard")
 
 
 def able(pair: Pair, said: UplinkSettings) -> None:
@@ -51,8 +54,8 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         yield made
 
 
-def up(pair: Pair, a: Traffic, b: Traffic, generation: int = 1) -> None:
-    pair.up(sharing(a, b), PLACED, generation)
+def up(pair: Pair, a: Traffic, b: Traffic, generation: int = 1, **of_links: object) -> None:
+    pair.up(sharing(a, b, **of_links), PLACED, generation)
     eventually(lambda: pair.pings("a", "x") and pair.pings("b", "y"))
 
 
@@ -182,6 +185,9 @@ def test_what_goes_to_an_exempt_node_is_not_counted(pair: Pair) -> None:
 
 VANDALS: dict[str, Callable[[Host, str], str]] = {
     "the pair": lambda host, outer: host.inside("ip", "link", "delete", outer),
+    "the name of its end here": lambda host, outer: host.inside(
+        "sh", "-c", f"ip link set {outer} down; ip link set {outer} name elsewhere"
+    ),
     "its end beside the WireGuard": lambda host, _: beside(host, "ip", "link", "set", detour.INNER, "down"),
     "its end here": lambda host, outer: host.inside("ip", "link", "set", outer, "down"),
     "what leads there": lambda host, _: beside(host, "tc", "qdisc", "delete", "dev", WIREGUARD, "clsact"),
@@ -203,6 +209,7 @@ def test_what_a_hand_does_to_its_detour_is_put_right_and_nothing_stays_of_it(pai
         assert what == "the WireGuard" or not is_whole(pair), what
         up(pair, wish, Traffic())
         assert is_whole(pair), what
+    assert "elsewhere" not in host.inside("ip", "link")
     for step in range(40):  # the n-th thing that an agent tells the kernel is its last
         host.inside("ip", "link", "delete", outer)
         over = False
@@ -219,7 +226,55 @@ def test_what_a_hand_does_to_its_detour_is_put_right_and_nothing_stays_of_it(pai
     _, left = flooded(pair, "a", "x", 1200)
     assert left < 125_000 * 4
     able(pair, UplinkSettings())
-    up(pair, Traffic(), Traffic(), generation=2)
-    assert outer not in host.inside("ip", "link")
-    assert detour.INNER not in beside(host, "ip", "link")
-    assert "clsact" not in beside(host, "tc", "qdisc", "show", "dev", WIREGUARD)
+    ends: tuple[Callable[[], object], ...] = (
+        lambda: None,
+        lambda: VANDALS["the pair"](host, outer),
+        lambda: VANDALS["the name of its end here"](host, outer),
+    )
+    for i, spoil in enumerate(ends):
+        spoil()
+        up(pair, Traffic(), Traffic(), generation=2 + 2 * i)
+        assert detour.INNER not in beside(host, "ip", "link")
+        assert "clsact" not in beside(host, "tc", "qdisc", "show", "dev", WIREGUARD)
+        links = host.inside("ip", "link")
+        assert outer not in links and "elsewhere" not in links
+        up(pair, wish, Traffic(), generation=3 + 2 * i)
+        assert is_whole(pair)
+
+
+@pytest.mark.needs_kernel("netem")
+@pytest.mark.parametrize("pair", ["IPv4"], indirect=True)
+def test_links_that_are_shaped_lead_by_it_too(pair: Pair) -> None:
+    for host in pair.hosts.values():
+        host.node = replace(host.node, capabilities=host.node.capabilities - {"element"} | {"netem"})
+    up(pair, Traffic(max_mbit=8), Traffic(), impairment=Impairment(delay_ms=5.0))
+    assert is_whole(pair)
+    assert any(isinstance(o, Shape) and o.ns == A for o in pair.hosts["one"].want)
+    before = load(pair).today
+    many(pair, "a", "x", 20, 1000)
+    assert load(pair).today - before >= 20_000
+
+
+@pytest.mark.parametrize("pair", ["IPv4"], indirect=True)
+def test_nothing_is_encrypted_before_it_is_known_what_each_may_send(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    up(pair, Traffic(max_mbit=1), Traffic())
+    host = pair.hosts["one"]
+    beside(host, "ip", "link", "delete", WIREGUARD)
+    own = next(o for o in host.want if isinstance(o, Wireguard))
+
+    def refused(*_: object) -> None:
+        raise OSError(ENOMEM, "no")
+
+    with netns.inside(host.path):
+        driver = WireguardDriver(host.own.place)
+        for of, what in ((ShareDriver, "learn"), (detour.Detours, "make")):
+            with monkeypatch.context() as patch:
+                patch.setattr(of, what, refused)
+                for _ in range(2):
+                    assert driver.ensure([own]).keys() == {own.key}
+                    assert "UP" not in beside(host, "ip", "link", "show", "dev", WIREGUARD).partition(">")[0]
+        assert driver.ensure([own]) == {}
+    assert is_whole(pair)
+    eventually(lambda: pair.pings("a", "x"))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
 from own_place import OwnPlace, eventually, run
@@ -62,10 +64,15 @@ def lost_and_made_again(own: OwnPlace, machine: Machine) -> dict:
     return machine.apply(plan(PAIR, own.observe()))
 
 
+def patient(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    for name in ("_OF_ALL_S", "_OF_EACH_S"):
+        monkeypatch.setattr(listeners, name, seconds)
+
+
 def test_a_new_vif_has_no_address_until_those_who_listen_know_of_it(
     own: OwnPlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listeners, "_PATIENCE_S", 60.0)
+    patient(monkeypatch, 60.0)
     with up(own) as machine, ThreadPoolExecutor() as elsewhere:
         ip(own, "link", "delete", "to-b")
         with listening(own) as ear:
@@ -87,8 +94,44 @@ def test_who_never_reads_holds_up_nobody(own: OwnPlace) -> None:
 
 
 def test_who_listens_to_something_else_is_not_waited_for(own: OwnPlace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listeners, "_PATIENCE_S", 1000.0)  # longer than a test may take
+    patient(monkeypatch, 1000.0)  # longer than a test may take
     with up(own) as machine, listening(own, ADDRESSES) as ear:
         assert lost_and_made_again(own, machine) == {}
         eventually(lambda: own.observe() == PAIR)
         assert read(ear)
+
+
+def test_nobody_is_waited_for_where_no_vif_is_new(own: OwnPlace, monkeypatch: pytest.MonkeyPatch) -> None:
+    patient(monkeypatch, 1000.0)
+    with up(own) as machine, listening(own) as ear:
+        ip(own, "link", "set", "to-b", "down")
+        assert machine.apply(plan(PAIR, own.observe())) == {}
+        eventually(lambda: own.observe() == PAIR)
+        assert read(ear)
+
+
+def test_who_never_reads_is_waited_for_once_and_anew_after_it_has_read(
+    own: OwnPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(listeners, "time", SimpleNamespace(monotonic=time.monotonic, sleep=pauses.append))
+    with up(own) as machine, listening(own) as ear:
+
+        def waits() -> bool:
+            pauses.clear()
+            assert lost_and_made_again(own, machine) == {}
+            return bool(pauses)
+
+        assert waits()
+        assert not waits()
+        assert not waits()
+        read(ear)
+        assert waits()
+        machine.observe(own.namespaces())
+        assert not waits(), "a look in between changes nothing"
+        read(ear)
+        machine.observe(own.namespaces())
+        for _ in range(3):  # more than it had to read before
+            ip(own, "link", "set", "lo", "down")
+            ip(own, "link", "set", "lo", "up")
+        assert waits()

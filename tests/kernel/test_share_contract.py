@@ -7,6 +7,7 @@ import socket
 import struct
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
+from errno import ENOMEM
 
 import pytest
 from killed import Crash, dying_after
@@ -17,6 +18,7 @@ from world import World, holding
 from vini.model import AnyObject, Interface, Netns, Share, Sysctl
 from vini.node.drivers.share import ShareDriver
 from vini.node.outside import rules
+from vini.node.shares.detour import Detours
 from vini.plan import plan
 
 A, B = "t.a", "t.b"
@@ -92,6 +94,27 @@ def test_whatever_step_is_the_agents_last_the_next_one_goes_on_from_there(world:
                 break
         else:
             raise AssertionError("it never comes to an end")
+
+
+@pytest.mark.parametrize("world", [REAL], indirect=True)
+def test_a_detour_that_cant_be_made_is_only_its_own_slices(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    of_b = replace(OF_B, through="u._wireguard")
+
+    def is_whole(_self: Detours, ns: str, *_: object) -> bool:
+        return ns != of_b.through
+
+    def refused(*_: object) -> None:
+        raise OSError(ENOMEM, "no")
+
+    driver = ShareDriver(world.own.place)
+    with monkeypatch.context() as patch:
+        patch.setattr(Detours, "is_whole", is_whole)
+        patch.setattr(Detours, "make", refused)
+        assert driver.ensure([OF_A, of_b]).keys() == {of_b.key}
+        assert driver.learn().keys() == {of_b.through}
+        assert driver.observe({A, B}) == {OF_A, replace(of_b, whole=False)}
+    assert driver.observe({A, B}) == {OF_A, of_b}
+    assert world.one_pass(WHOLE) == {}
 
 
 # --- what is counted --------------------------------------------------------------------------

@@ -35,7 +35,7 @@ from vini.node.drivers.look import forwarding, indexes, look
 from vini.node.drivers.pairs import Pairs, paired
 from vini.node.drivers.share import ShareDriver
 from vini.node.drivers.vxlan_xdp import VxlanXdpDriver
-from vini.node.listeners import Patience
+from vini.node.listeners import Patience, Unread, look_again
 from vini.node.netlink import Socket
 from vini.node.pins import Pins
 from vini.node.place import GROUP, ROUTE_PROTOCOL, Place
@@ -56,6 +56,7 @@ class NetworkDriver:
         self._crossing = crossing.Crossing(self._settings)
         self._at_xdp = VxlanXdpDriver(place)
         self._pairs = Pairs(place, self.observe)
+        self._deaf: dict[str, Unread] = {}
         self._marks_addresses = _kernel() >= (5, 18)  # IFA_PROTO: Linux 5.18
 
     # --- observe ------------------------------------------------------------------------------
@@ -76,6 +77,7 @@ class NetworkDriver:
         return frozenset(out)
 
     def _observe_one(self, ns: str, out: set[AnyObject], ends: list[tuple[VethEnd, int]]) -> None:
+        look_again(ns, self._deaf)
         out.add(Netns(ns, self._pins.is_named(ns), users.is_tenant(self._place.pin(ns))))
         with Socket() as socket:
             forwards, filters = forwarding(socket)
@@ -124,7 +126,7 @@ class NetworkDriver:
             return tunnel.ensure(self._place, objects)
         if kind is Bridge:
             return self._each(objects, self._ensure_bridge)
-        failures = self._requests(objects, partial(self._ensuring, Patience()))
+        failures = self._requests(objects, partial(self._ensuring, Patience(self._deaf)))
         if taking_in := [o for o in objects if isinstance(o, Interface) and o.gro and o.key not in failures]:
             failures |= self._requests(taking_in, vif.taking_in)
         return failures
@@ -184,6 +186,8 @@ class NetworkDriver:
             failures.update((o.key, f"What {o.slivers[0]} may send can't be set free: {e}") for o in objects)
         gone = [o.slivers[0] for o in objects if o.key not in failures]
         self._at_xdp.forget(gone)
+        for ns in gone:
+            self._deaf.pop(ns, None)
         self._pins.remove(gone)
         return failures
 

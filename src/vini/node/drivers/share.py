@@ -10,7 +10,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from vini.bus import ShareLoad
-from vini.model import AnyObject, CapacityError, Share, ViniError
+from vini.model import AnyObject, CapacityError, DriverError, Share, ViniError
 from vini.names import digest
 from vini.node.drivers import Failures
 from vini.node.htb import Wish
@@ -20,7 +20,7 @@ from vini.node.shares.classify import EXEMPT
 from vini.node.shares.record import Held, Sent
 from vini.node.shares.settings import UplinkSettings
 from vini.node.shares.tree import MAJOR, Class
-from vini.node.shares.uplink import Seen, Uplink
+from vini.node.shares.uplink import Astray, Seen, Uplink
 
 _DAY_S = 86_400
 _MBIT = 8e-6  # of bytes
@@ -54,9 +54,14 @@ class ShareDriver:
         name = self._uplink.name(self._uplink.numbers(held, seen), said, seen.index)
         good = seen.up and seen.has_root and set(seen.filters.values()) <= {name}
         good = good and all(_is_right(seen, h, wanted) for h in (tree.ROOT, tree.FREE))
-        good = good and self._uplink.goes_round(self._uplink.ways(held, said, seen.index), seen)
+        ways = self._uplink.ways(held, said, seen.index)
+        good = good and seen.detours.keys() <= ways.keys()
+        led = self._uplink.round_(ways, seen) | {""}  # the node's own needs no detour
         return frozenset(
-            replace(one.object, whole=good and all(_is_right(seen, h, wanted) for h in _handles(one)))
+            replace(
+                one.object,
+                whole=good and one.object.through in led and all(_is_right(seen, h, wanted) for h in _handles(one)),
+            )
             for ns, one in held.items()
             if ns in namespaces
         )
@@ -113,26 +118,26 @@ class ShareDriver:
             for o in shares:
                 held[o.ns] = Held(replace(o, whole=True), held[o.ns].slot if o.ns in held else _free(held, o.ns))
             record.hold(self._place, held)
-            self._apply(held)
+            astray = self._apply(held)
         except (ViniError, OSError) as e:
-            return {o.key: f"What {o.ns} may send can't be kept: {str(e).rstrip('.')}." for o in shares}
-        return {}
+            return {o.key: _not_kept(o, str(e)) for o in shares}
+        return {o.key: _not_kept(o, astray[o.through]) for o in shares if o.through in astray}
 
-    def _apply(self, held: Mapping[str, Held]) -> None:
+    def _apply(self, held: Mapping[str, Held]) -> Astray:
         seen = self._uplink.look()
         said = settings.read(self._place.state)
         seen = self._uplink.make(tree.classes(held, self._counted(held, seen), said), seen)
-        self._lead(held, said, seen)
+        return self._lead(held, said, seen)
 
-    def _lead(self, held: Mapping[str, Held], said: UplinkSettings, seen: Seen) -> None:
+    def _lead(self, held: Mapping[str, Held], said: UplinkSettings, seen: Seen) -> Astray:
         self._uplink.lead(self._uplink.numbers(held, seen), said, seen)
-        self._uplink.lead_round(self._uplink.ways(held, said, seen.index), seen)
+        return self._uplink.lead_round(self._uplink.ways(held, said, seen.index), seen)
 
-    def learn(self) -> None:
-        """A way to the world was made, or an encrypted one to other nodes: from now on what goes by it has its class.
-        Raises DriverError or OSError."""
-        if held := record.held(self._place):
-            self._apply(held)
+    def learn(self) -> Astray:
+        """A way to the world was made, or encrypted ones to other nodes: from now on what goes by them has its class,
+        but for what went astray.  Raises DriverError or OSError."""
+        held = record.held(self._place)
+        return self._apply(held) if held else {}
 
     def remove(self, objects: Sequence[AnyObject]) -> Failures:
         """From now on they may send what the uplink carries."""
@@ -152,15 +157,26 @@ class ShareDriver:
         sent = self._counted(held, seen)
         record.note(self._place, sent)  # what the counters say before they go
         rest = {ns: one for ns, one in held.items() if ns not in gone}
+        freed = _ways(gone) | seen.detours.keys()  # where somebody took the end here away, the other may be left
+        if astray := self._uplink.lead_straight(freed - _ways(rest)):
+            raise DriverError(f"{next(iter(astray.values()))}.")
         if rest and seen.index:
             self._lead(rest, settings.read(self._place.state), seen)
             self._uplink.drop([one.slot for one in gone.values()], seen)
         elif not rest:
-            self._uplink.lead_round({}, seen)
             self._uplink.remove(seen)
         # Only now: counters that are there yet when we are killed would be counted once more.
         record.note(self._place, {ns: replace(s, epoch="", seen=(0, 0)) if ns in gone else s for ns, s in sent.items()})
         record.hold(self._place, rest)  # last: a kill before it leaves a record by which all this is done again
+
+
+def _not_kept(o: Share, why: str) -> str:
+    return f"What {o.ns} may send can't be kept: {why.rstrip('.')}."
+
+
+def _ways(held: Mapping[str, Held]) -> set[str]:
+    """The namespaces of the WireGuards by which they send."""
+    return {one.object.through for one in held.values()} - {""}
 
 
 def _turned(was: Sent, now: Sent, share: Share) -> bool:

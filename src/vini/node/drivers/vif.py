@@ -23,7 +23,8 @@ def ensuring(
     seen = look(socket) if any(o.master for o in batch) or not _is_new(socket) else None
     links = {link.dev: link for link in seen.links.values()} if seen else {}
     if seen:
-        patience.wait()
+        if any(o.dev in links and o.dev != "lo" and not links[o.dev].alias for o in batch):  # made, and no more yet
+            patience.wait(batch[0].ns)
         _bridge_ports(socket, batch, links, seen.links)
         _mend_settings([links[o.dev] for o in batch if o.dev in links], forwarding(socket)[0], settings)
     leading = [o for o in batch if _is_of_tunnel(o) or o.wire[:1] == _PAIR_TO_NODE]

@@ -6,7 +6,7 @@ Its UDP socket is in the node's own namespace.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from errno import EADDRINUSE, ENODEV, EOPNOTSUPP
 
 from vini.model import AnyObject, ViniError, Wireguard, underlay
@@ -46,18 +46,39 @@ class WireguardDriver:
         return frozenset(out)
 
     def ensure(self, objects: Sequence[AnyObject]) -> Failures:
-        """Make or change them."""
+        """Make or change them.  Before anything goes by one, what each sliver may send by it is known."""
         failures: Failures = {}
+        led, unknown = [], set()
         with Socket() as home:
             for o in objects:
                 assert isinstance(o, Wireguard)
                 try:
-                    self._ensure(home, o)
+                    if not self._make(home, o):
+                        unknown.add(o.ns)
+                    led.append(o)
                 except (OSError, _Refused, ViniError) as e:
                     failures[o.key] = refused(o, e)
+        astray = self._learn(unknown) if unknown else {}
+        for o in led:
+            try:
+                if o.ns in astray:
+                    raise _Refused(astray[o.ns])
+                with netns.inside(self._place.pin(o.ns)), Socket() as there:
+                    _raise(there, o)
+            except (OSError, _Refused) as e:
+                failures[o.key] = refused(o, e)
         return failures
 
-    def _ensure(self, home: Socket, o: Wireguard) -> None:
+    def _learn(self, unknown: Collection[str]) -> Mapping[str, str]:
+        """Those that must not come up, and why."""
+        try:
+            astray = ShareDriver(self._place).learn()
+        except (ViniError, OSError) as e:
+            return dict.fromkeys(unknown, str(e))
+        return {ns: why for ns, why in astray.items() if ns in unknown}
+
+    def _make(self, home: Socket, o: Wireguard) -> bool:
+        """All but that it is up; whether it is up already, with the same peers."""
         key = wireguard_key.private(self._place.state)
         if wireguard_key.public(key) != o.public_key:
             raise _Refused("this node has another key than its central knows; bring the slice up once more (`vini up`)")
@@ -71,10 +92,7 @@ class WireguardDriver:
                 _check(home.transact([wireguard.add(fd, o.dev)]))
         with netns.inside(pin), Socket(GENERIC) as generic:
             changed = _configure(generic, o, key)
-        if changed:
-            ShareDriver(self._place).learn()  # before anything goes by it, what each may send is known
-        with netns.inside(pin), Socket() as there:
-            _raise(there, o)
+        return not changed and any(x.dev == o.dev and x.up for x in links)
 
     def remove(self, objects: Sequence[AnyObject]) -> Failures:
         """Take them away; no error when they are gone."""

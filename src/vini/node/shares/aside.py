@@ -14,7 +14,7 @@ from vini.node.assembly import Step, assembled, call, constant, copy
 
 ASIDE, TURN, BACK = "vini_aside", "vini_turn", "vini_back"
 _CAME_BY, _IFINDEX = 36, 40  # offsets in struct __sk_buff
-_WORD, _STORE_HALF = 0x61, 0x6A
+_WORD, _STORE_HALF, _STORE_WORD = 0x61, 0x6A, 0x63
 _STORE_BYTES, _REDIRECT, _CHANGE_HEAD, _ADJUST_ROOM = 9, 23, 43, 50  # helpers: bpf_skb_store_bytes and so on
 _ETHERNET, _ETHERTYPE_AT, _IPV4 = 14, 12, 0x0800
 _AFTER_MAC, _SEGMENTS_STAY = 1, 1  # BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO
@@ -79,8 +79,11 @@ def _aside(to: int, room: int) -> list[Step]:
 
 
 def _back(to: int, room: int) -> list[Step]:
-    """A segment that is large yet, as of a TAP, whose number of packets nobody knew, stays as it is."""
+    """A segment that is large yet, as of a TAP, whose number of packets nobody knew, stays as it is.  It leaves by the
+    WireGuard a second time, where what shapes its link (`exit`) has let it go the first time."""
     return [
+        constant(3, bpf.IS_RELEASED),
+        (_STORE_WORD, 1, 3, bpf.TC_INDEX, 0),
         constant(2, -room),
         constant(3, _AFTER_MAC),
         constant(4, _SEGMENTS_STAY),

@@ -61,9 +61,10 @@ class _There(Value, frozen=True):
         return _ADDED[6 if any(":" in peer.endpoint for peer in self.peers) else 4]
 
     def exempt(self, networks: Sequence[str]) -> tuple[str, ...]:
-        """The addresses inside of those nodes that are in such networks."""
+        """The addresses inside of those nodes that are in such networks; one may lack either, by somebody's hand."""
         among = [ip_network(n) for n in networks]
-        return tuple(sorted(p.address for p in self.peers if any(ip_address(p.endpoint) in n for n in among)))
+        known = [p for p in self.peers if p.address and p.endpoint]
+        return tuple(sorted(p.address for p in known if any(ip_address(p.endpoint) in n for n in among)))
 
 
 def outer_name(mark: str, ns: str) -> str:
@@ -118,15 +119,24 @@ class Detours:
                 _put(socket, there.encrypts, tc.set_filter(there.encrypts, fd, away, tc.EGRESS, _FIRST))
 
     def remove(self, ns: str) -> None:
-        """What leaves by that WireGuard goes straight again."""
-        with suppress(FileNotFoundError), netns.inside(self._place.pin(ns)), Socket() as socket:
-            links = {x.dev: x for x in _links(socket)}
-            if own := links.get(WIREGUARD):
-                _do(socket, [tc.delete_filter(own.index, tc.EGRESS, _FIRST)], _GONE)
-                if not _filters(socket, own.index):
-                    socket.transact([tc.delete_clsact(own.index)])
+        """What leaves by that WireGuard goes straight again, whatever is left of its detour."""
+        try:
+            with netns.inside(self._place.pin(ns)), Socket() as socket:
+                self._remove_beside(socket)
+        except OSError as e:
+            if e.errno not in (ENOENT, EINVAL):  # no such namespace, or only the file of a half-made one
+                raise
         with Socket() as home:
             _do(home, [rtnl.delete_link(outer_name(self._place.mark, ns))], _GONE)
+
+    def _remove_beside(self, socket: Socket) -> None:
+        links = {x.dev: x for x in _links(socket)}
+        if own := links.get(WIREGUARD):
+            _do(socket, [tc.delete_filter(own.index, tc.EGRESS, _FIRST)], _GONE)
+            if not _filters(socket, own.index):
+                socket.transact([tc.delete_clsact(own.index)])
+        if (inner := links.get(INNER)) and inner.group == DETOUR_GROUP:
+            _do(socket, [rtnl.delete_link(INNER)], _GONE)  # its other end may have another name by now
 
     # --- look -----------------------------------------------------------------------------------
 
@@ -163,14 +173,16 @@ class Detours:
             outer = outers(self._place.mark, _links(home)).get(ns)
             if outer is None or there.inner is None or not _is_pair(there.inner, outer):
                 home.transact([rtnl.delete_link(name)])
+                with netns.inside(pin), Socket() as socket:  # an end of one whose other end has another name by now
+                    socket.transact([rtnl.delete_link(INNER)])
                 with netns.opened(pin) as inside, netns.opened(Path("/proc/thread-self/ns/net")) as here:
                     macs = self._mac(ns, INNER), self._mac(ns, name)
                     _do(home, [rtnl.add_veth((inside, here), (INNER, name), (0, 0), macs, DETOUR_GROUP)])
             _raise(home, name, f"{_ALIAS}{ns}")
-            outer = next(x for x in _links(home) if x.dev == name)
+            outer = _named(home, name)
         with netns.inside(pin), Socket() as socket:
             _raise(socket, INNER, f"{_ALIAS}{ns}")
-            return next(x for x in _links(socket) if x.dev == INNER), outer
+            return _named(socket, INNER), outer
 
     def _mac(self, ns: str, dev: str) -> str:
         return "02:" + (digest("detour mac", self._place.mark, ns, dev) >> 24).to_bytes(5, "big").hex(":")
@@ -201,6 +213,13 @@ def _is_pair(inner: SeenLink, outer: SeenLink) -> bool:
 
 def _links(socket: Socket) -> list[SeenLink]:
     return [rtnl.seen_link(m) for m in socket.dump(rtnl.dump_links())]
+
+
+def _named(socket: Socket, dev: str) -> SeenLink:
+    found = next((x for x in _links(socket) if x.dev == dev), None)
+    if found is None:
+        raise DriverError(f"Somebody took {dev} away, which leads encrypted tunnels by slivers' classes.")
+    return found
 
 
 def _filters(socket: Socket, index: int) -> dict[Hook, str]:

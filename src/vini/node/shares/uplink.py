@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from errno import EINVAL, ENODEV, ENOENT
 
-from vini.model import DriverError, Value
+from vini.model import DriverError, Value, ViniError
 from vini.names import digest
 from vini.node import htb, rtnl, tc
 from vini.node.htb import SeenClass
@@ -28,6 +28,7 @@ from vini.node.shares.settings import UplinkSettings
 from vini.node.shares.tree import MAJOR, Class
 
 _GONE = frozenset({0, ENOENT, ENODEV, EINVAL})  # EINVAL: no hooks there
+Astray = Mapping[str, str]  # namespace of a WireGuard -> why what leaves by it could not be led, without a full stop
 
 
 class Seen(Value, frozen=True):
@@ -114,12 +115,9 @@ class Uplink:
                 numbers.setdefault(one.object.through, {}).update(dict.fromkeys(one.object.tunnels, MAJOR | one.slot))
         return {ns: Way(of, settings.exempt, ifb) for ns, of in numbers.items()}
 
-    def goes_round(self, ways: Mapping[str, Way], seen: Seen) -> bool:
-        """Whether these take their detours, and no others."""
-        there = seen.detours
-        return there.keys() <= ways.keys() and all(
-            self._detours.is_whole(ns, w, there.get(ns)) for ns, w in ways.items()
-        )
+    def round_(self, ways: Mapping[str, Way], seen: Seen) -> frozenset[str]:
+        """Those of these namespaces from which all takes its detour."""
+        return frozenset(ns for ns, w in ways.items() if self._detours.is_whole(ns, w, seen.detours.get(ns)))
 
     # --- change -------------------------------------------------------------------------------
 
@@ -163,13 +161,25 @@ class Uplink:
         finally:
             os.close(program)
 
-    def lead_round(self, ways: Mapping[str, Way], seen: Seen) -> None:
-        """From now on these take their detours, and no others.  Raises DriverError or OSError."""
-        for ns in seen.detours.keys() - ways.keys():
-            self._detours.remove(ns)
-        for ns, way in ways.items():
-            if not self._detours.is_whole(ns, way, seen.detours.get(ns)):
-                self._detours.make(ns, way)
+    def lead_round(self, ways: Mapping[str, Way], seen: Seen) -> Astray:
+        """From now on these take their detours, and no others.  One that fails holds up nobody else's."""
+        astray = self.lead_straight(seen.detours.keys() - ways.keys())
+        for ns in ways.keys() - self.round_(ways, seen):
+            try:
+                self._detours.make(ns, ways[ns])
+            except (ViniError, OSError) as e:
+                astray[ns] = str(e).rstrip(".")
+        return astray
+
+    def lead_straight(self, namespaces: Collection[str]) -> dict[str, str]:
+        """From now on none of these takes one, whatever is left of it; where not, why."""
+        astray: dict[str, str] = {}
+        for ns in namespaces:
+            try:
+                self._detours.remove(ns)
+            except (ViniError, OSError) as e:
+                astray[ns] = str(e).rstrip(".")
+        return astray
 
     def drop(self, slots: list[int], seen: Seen) -> None:
         """These classes go; nothing leads to them any more."""
