@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -87,7 +88,7 @@ class Bed:
         self.has: dict[str, dict[str, int]] = {N1: {}, N2: {}}
 
     def ask(self, topology: Topology) -> None:
-        self.testbed._put(self.caller, topology, "test", None, 0.0)
+        self.testbed._put(self.caller, topology, "test", None, 0.0, time.monotonic())
 
     async def deliver(self) -> None:
         """What is newer reaches the nodes."""

@@ -166,6 +166,7 @@ async def test_no_day_lacks_what_was_used_about_midnight(
     node.spent = -7
     node.look()  # the first look of a book only learns what there was before
     node.by_day.clear()
+    greeting = bus.Greeting("test", 1, "n1", frozenset(), {})
     desk = StoredDesk(api.database, lambda: api.now[0])
     first = today(api)
     (since,) = desk.told_until([N1])
@@ -176,7 +177,7 @@ async def test_no_day_lacks_what_was_used_about_midnight(
             if minute in away:
                 (since,) = desk.told_until([N1])  # it is another connection afterwards
             elif minute % 10 == 3:
-                line = Attendance(node, None, Identity(b""), Desks(desk), QUICK, lambda: api.now[0])  # type: ignore[arg-type]
+                line = Attendance(node, greeting, Identity(b""), Desks(desk), QUICK, lambda: api.now[0])  # type: ignore[arg-type]
                 since = await line._accounted(since)
                 assert kept(api) == node.by_day
     assert kept(api) == node.by_day and sum(node.by_day.values()) == 7 * 2 * 94

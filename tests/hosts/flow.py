@@ -107,7 +107,7 @@ class Flow(Ping):
     """From one sliver, which is on this host, to another."""
 
     def __init__(self, host: Host, topology: Topology, source: str, to: str):
-        made, out = layout(topology), host.own.place.run.parent / f"ping-{source}-{to}"
+        made, out = layout(topology), host.own.place.state.parent / f"ping-{source}-{to}"
         super().__init__(out, host.enter(f"{topology.name}.{source}"), address(made, source, 4), address(made, to, 4))
 
 
