@@ -213,7 +213,7 @@ def test_growth_counts_from_when_the_queues_for_programs_were_as_usual(
     assert counted(120_000) == 5 * MB
 
 
-def test_sockets_of_netlink_are_read_only_where_memory_has_grown(
+def test_sockets_of_netlink_are_read_where_memory_has_grown_and_else_seldom(
     node: Node, watched: Uncounted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reads: list[int] = []
@@ -223,6 +223,9 @@ def test_sockets_of_netlink_are_read_only_where_memory_has_grown(
         watched.begin(1)
         found = watched._wider(Container("s.a", memory_mb=64))
     assert reads == [50_000, 51_100], "also where it grows slowly"
+    for _ in range(32):
+        watched._wider(Container("s.a", memory_mb=64))
+    assert len(reads) == 4, "and now and then"
     node.own_kb = 60_000
     watched.begin(1)
     found = watched._wider(Container("s.a", memory_mb=64))

@@ -39,6 +39,7 @@ class _Wide(Value, frozen=True):
     """The kernel's own memory when what only its growth tells was asked of a sliver, or less of it since."""
 
     netlink: int  # when sockets of netlink were read
+    ago: int  # so many looks into it
     programs: int  # when no more waited for programs than usual
 
 
@@ -145,9 +146,9 @@ class Uncounted:
         before = self._wide.get(o.ns)
         netlink_own = min(before.netlink, self._own) if before else 0
         programs_own = min(before.programs, self._own) if before else self._own
-        found: Found = []
-        if self._own > netlink_own + self._grain:
-            waits, netlink_own = held.by_netlink(), self._own
+        ago, found = before.ago + 1 if before else 0, Found()
+        if self._own > netlink_own + self._grain or ago >= _SELDOM:
+            waits, netlink_own, ago = held.by_netlink(), self._own, 0
             if waits is None:
                 found.append(("sockets of netlink were too many to look at, and count as {} MB", o.memory_mb * _MB + 1))
             else:
@@ -156,7 +157,7 @@ class Uncounted:
         if queued.most == queued.least:
             programs_own = self._own
         found.append(("queues for programs held {} MB", queued.counted(self._own - programs_own)))
-        self._wide[o.ns] = _Wide(netlink_own, programs_own)
+        self._wide[o.ns] = _Wide(netlink_own, ago, programs_own)
         return found
 
     def _shortened(self, o: Container, packets: int) -> int:
