@@ -444,7 +444,7 @@ print("STILL")
         (NEIGHBOURS, "queues for neighbours had room for"),
         (TABLE, "tables of neighbours took"),
         (FANOUT, "rings of packet sockets held 78 MB"),
-        (NETLINK, "packets that waited in sockets held"),
+        (NETLINK, "packets that waited in sockets of netlink held"),
         (RAW, "packets that waited in sockets held"),
     ],
     ids=["qdisc", "neighbours", "table", "fanout", "netlink", "raw"],

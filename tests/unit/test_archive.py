@@ -175,6 +175,12 @@ def test_a_file_for_which_there_is_no_room_is_refused_before_the_disk_is_full(tm
     assert stream.tell() < 50_000 and list(tmp_path.iterdir()) == []
 
 
+def test_a_file_system_that_tells_no_size_takes_files(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("os.fstatvfs", lambda _: os.statvfs_result((4096, 4096, 0, 0, 0, 0, 0, 0, 0, 255)))
+    unpack(archive(("t", {}, b"new")), "t", tmp_path / "t")
+    assert (tmp_path / "t").read_bytes() == b"new"
+
+
 def test_a_file_takes_a_files_place_and_a_directory_nothings(tmp_path: Path, victim: Path) -> None:
     unpack(archive(("t", {}, b"new")), "t", victim)
     assert victim.read_text() == "new"

@@ -67,7 +67,10 @@ def test_events_are_in_the_chain_from_the_first_moment(five, file):
         ("DELETE FROM event_chain WHERE place = 4", "Links 4 to 4 are missing, before event 5"),
         ("DELETE FROM event_chain WHERE place = 5", "ends at place 4, but 5 events were put into it"),
         ("UPDATE event_chain SET hash = 'x' WHERE place = 2", "Event 2, at place 2, or its link"),
-        ("INSERT INTO events VALUES (9, 1, 'eve', 'up', 'lab', 1)", "Event 9 was put in by hand"),
+        (
+            "INSERT INTO events VALUES (9, 1, 'eve', 'up', 'lab', 1)",
+            "Event 9 is not in the chain: it was put in by hand",
+        ),
         ("DROP TABLE event_chain", "can't be read: no such table"),
     ],
 )
@@ -103,6 +106,21 @@ def test_what_an_older_version_wrote_is_chained_when_the_file_is_opened(file):
     store = Store(file)
     note(store, "up")
     assert store.check_events()[0::2] == (3, "")
+
+
+def test_what_an_older_version_wrote_beside_the_chain_is_told_and_the_chain_can_begin_anew(five, file):
+    """By the statements that the documentation gives."""
+    five._db.execute("INSERT INTO events (at, who, what, slice, generation) VALUES (1.5, 'ada', 'up', 'lab', 1)")
+    note(five, "down")
+    assert (
+        "Event 6 is not in the chain" in five.check_events().broken and "an older version" in five.check_events().broken
+    )
+    anew = "DELETE FROM event_chain; DELETE FROM chained;"
+    assert anew in (Path(__file__).parents[2] / "docs/explanation/audit.md").read_text()
+    five._db.executescript(anew)
+    again = Store(file)
+    note(again, "up")
+    assert again.check_events()[0::2] == (8, "")
 
 
 def test_the_oldest_go_in_the_order_of_the_chain_and_what_is_kept_hangs_together(five, monkeypatch):

@@ -18,6 +18,7 @@ from vini.model import BurstLoss, Impairment
 from vini.topology import parse
 from vini.truth import Frame, Judgement, Noise, Numbered, Seen, Verdict, directions, judge, to_measure, worst
 from vini.truth.chance import distance, most_distance, quantile, share_interval
+from vini.truth.counting import Lapses
 from vini.truth.meaning import delay_cdf, delay_quantile_ms, frame_s, listed, mean_burst, mean_loss, spacing_ms
 from vini.truth.plan import Sending, drain_s, duration_s, light, thorough
 from vini.truth.seen import frames, overtaken, passages
@@ -218,6 +219,21 @@ def test_the_machines_noise_is_not_blamed_on_the_link_nor_does_it_hide_one_that_
     assert wrong["delay"].outcome == "off"
     early = verdicts(Impairment(delay_ms=10), Impairment(delay_ms=9.8), noise=noisy)
     assert early["delay"].outcome == "off"  # noise makes nothing early
+
+
+def test_where_the_element_was_late_itself_nobody_can_tell() -> None:
+    for asked, late_ms, late, wish, outcome in (
+        (Impairment(delay_ms=30), 3.0, 10, "delay, 99th percentile", "off"),
+        (Impairment(delay_ms=30), 3.0, 11, "delay, 99th percentile", "can't tell"),
+        (Impairment(delay_ms=30), 3.0, 99, "delay", "off"),
+        (Impairment(delay_ms=30), 3.0, 101, "delay", "can't tell"),
+        (Impairment(delay_ms=30, jitter_ms=3), 3.0, 10, "delay", "off"),
+        (Impairment(delay_ms=30, jitter_ms=3), 3.0, 11, "delay", "can't tell"),
+    ):
+        found = replace(seen(asked, asked, late_ms=lambda _, ms=late_ms: ms), lapses=Lapses(1000, late))
+        verdict = next(v for v in judge(asked, found, QUIET) if v.wish == wish)
+        assert verdict.outcome == outcome, verdict
+        assert ("kept from running" in verdict.why) == (outcome == "can't tell")
 
 
 def test_jitter_on_a_noisy_machine() -> None:

@@ -6,9 +6,12 @@ import pytest
 from msgspec.structs import replace
 from test_truth import QUIET, seen
 
+from vini import bus
+from vini.client.measuring import _lapses
 from vini.model import BurstLoss, Impairment
-from vini.truth import Noise, Seen, Verdict, judge
+from vini.truth import Direction, Noise, Seen, Verdict, judge
 from vini.truth.apart import aligned, both, by_their_sum
+from vini.truth.counting import Lapses
 from vini.truth.seen import Frame
 
 NOTHING = Impairment()
@@ -75,3 +78,10 @@ def test_jitter_of_the_way_back_makes_the_way_there_unsure() -> None:
 def test_both_machines_noise_counts() -> None:
     one, other = Noise(0.1, 1.0, 2, -4.0, False), Noise(0.2, 0.5, 0, 3.0, True)
     assert both(one, other) == Noise(pytest.approx(0.3), 1.5, 2, -4.0, True)
+
+
+def test_what_the_element_sent_late_is_told_over_a_central_too() -> None:
+    d = Direction("a", "eth0", "b", "eth0", Impairment())
+    load = bus.SliverLoad(0.0, {}, 0.0, 0, departed={"eth0": (10, 2)})
+    assert _lapses({"a": load}, d) == Lapses(10, 2, 0)
+    assert _lapses({"a": replace(load, departed={})}, d) == _lapses({}, d) == Lapses()

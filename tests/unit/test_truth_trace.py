@@ -15,10 +15,12 @@ from msgspec.structs import replace
 from vini.model import Impairment
 from vini.text import trace
 from vini.truth import Frame, Noise, Seen, Verdict, judge
+from vini.truth.counting import Lapses, between
 from vini.truth.course import NO_LIMIT, course, speed
 from vini.truth.plan import Sending, duration_s, light, most_mbit, thorough
 
 MS = 1_000_000
+AQM_MS = 105.0  # of waiting, from which on this link's AQM drops: CoDel's target, after its interval
 BEGAN_NS = 1_790_000_000 * 1000 * MS
 QUIET = Noise(median_ms=0.03, p99_ms=0.1)
 
@@ -59,7 +61,11 @@ class Link:
             return Frame(sent_ns, size, phase, None, 0)
         if self.does.queue_packets and len(self.turns) >= self.does.queue_packets:
             return Frame(sent_ns, size, phase, None, 0)
+        before = self.free_ms, self.left, self.next
         turn = self.leaves(now, size)
+        if self.does.aqm and turn - now > AQM_MS:
+            self.free_ms, self.left, self.next = before
+            return Frame(sent_ns, size, phase, None, 0)
         self.turns.append(turn)
         row = self.row(self.free_ms)
         due = self.free_ms + (self.does.delay_ms if row is None or row.delay_ms is None else row.delay_ms)
@@ -305,6 +311,66 @@ def test_what_stands_in_the_way_is_told() -> None:
         found = {v.wish: v for v in judge(asked, changed, noise)}
         for wish in ("delay", "rate"):
             assert found[wish].outcome == "can't tell" and why in found[wish].why, found[wish]
+
+
+SLOW = "time_ms,rate_mbit\n0,20\n1200,0.02\n2000,repeat\n"
+
+
+@pytest.mark.parametrize("loss", [0.0, 0.03])
+def test_what_an_aqm_drops_in_a_slow_row_is_not_the_links_loss(loss: float) -> None:
+    asked = Impairment(trace=SLOW, aqm="codel", loss=loss)
+    found = seen(asked, asked, for_s=8)
+    assert sum(f.arrived_ns is None for f in found.frames if f.phase == "idle") > 20
+    assert verdicts(asked, for_s=8)["loss"].outcome == "true"
+    assert verdicts(asked, replace(asked, loss=0.25), for_s=8)["loss"].outcome == "off"
+
+
+def test_where_all_wait_an_aqm_hides_what_is_lost() -> None:
+    asked = Impairment(trace="time_ms,rate_mbit\n0,0.02\n", aqm="codel")
+    few = verdicts(asked)["loss"]
+    assert few.outcome == "can't tell" and "The AQM may drop what waits" in few.why
+
+
+@pytest.mark.parametrize(
+    ("lapses", "late_ms", "outcomes"),
+    [
+        (Lapses(1000, 0, 0), 3.0, ("true", "off")),
+        (Lapses(1000, 10, 0), 3.0, ("true", "off")),
+        (Lapses(1000, 11, 0), 3.0, ("true", "can't tell")),
+        (Lapses(1000, 5, 6), 3.0, ("true", "can't tell")),
+        (Lapses(1000, 200, 0), 0.02, ("true", "true")),
+        (Lapses(0, 0, 0), 3.0, ("true", "off")),
+    ],
+)
+def test_where_the_element_was_late_itself_nobody_can_tell_a_percentile(lapses, late_ms, outcomes) -> None:
+    asked = Impairment(trace="time_ms,delay_ms\n0,20\n")
+    good = seen(asked, asked, late_ms=lambda n: late_ms if n % 50 == 0 else 0.02)
+    found = {v.wish: v for v in judge(asked, replace(good, lapses=lapses), QUIET)}
+    assert (found["delay"].outcome, found["delay, 99th percentile"].outcome) == outcomes
+    if outcomes[1] == "can't tell":
+        assert "the link element was kept from running" in found["delay, 99th percentile"].why
+
+
+def test_where_the_element_was_late_with_many_nobody_can_tell_a_median() -> None:
+    asked = Impairment(trace="time_ms,delay_ms\n0,20\n")
+    bad = seen(asked, asked, late_ms=lambda _: 3.0)
+    for late, outcome in ((99, "off"), (101, "can't tell")):
+        found = {v.wish: v for v in judge(asked, replace(bad, lapses=Lapses(1000, late)), QUIET)}
+        assert found["delay"].outcome == outcome
+
+
+def test_packets_that_come_early_are_not_judged_where_the_element_read_some_late() -> None:
+    asked = Impairment(trace="time_ms,delay_ms\n0,20\n")
+    good = seen(asked, asked)
+    early = tuple(f._replace(arrived_ns=f.arrived_ns - 3 * MS) if i % 50 == 0 else f for i, f in enumerate(good.frames))
+    for lapses, outcome in ((Lapses(10**6), "off"), (Lapses(10**6, 0, 3), "true")):
+        found = {v.wish: v for v in judge(asked, replace(good, frames=early, lapses=lapses), QUIET)}
+        assert found["delay, 99th percentile"].outcome == outcome
+
+
+def test_lapses_of_one_measurement() -> None:
+    assert between(Lapses(100, 5, 1), Lapses(300, 7, 1)) == Lapses(200, 2, 0)
+    assert between(Lapses(100, 5, 1), Lapses(30, 2, 0)) == Lapses(30, 2, 0), "the element began anew"
 
 
 @pytest.mark.parametrize(

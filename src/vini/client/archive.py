@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from math import inf
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -160,9 +161,7 @@ class _Tree:
     def _write(self, tar: tarfile.TarFile, member: tarfile.TarInfo, name: str, parent: int) -> None:
         with suppress(FileNotFoundError):
             os.unlink(name, dir_fd=parent)
-        disk = os.fstatvfs(parent)
-        room = disk.f_bavail * disk.f_frsize - min(_SPARE_BYTES, disk.f_blocks * disk.f_frsize // 20)
-        if member.size > room:
+        if member.size > _room(os.fstatvfs(parent)):
             raise OSError(errno.ENOSPC, f"there is no room for {_shown(member.name)}, of {member.size} bytes")
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         fd = os.open(name, flags, member.mode & _MODE | 0o600, dir_fd=parent)
@@ -196,6 +195,13 @@ class _Tree:
             work(fd)
         finally:
             os.close(fd)
+
+
+def _room(disk: os.statvfs_result) -> float:
+    """Bytes that may be written there; without a bound where the file system tells no size (as many FUSE ones)."""
+    if not disk.f_blocks:
+        return inf
+    return disk.f_bavail * disk.f_frsize - min(_SPARE_BYTES, disk.f_blocks * disk.f_frsize // 20)
 
 
 def _mkdir(name: str, parent: int) -> None:

@@ -21,7 +21,7 @@ from vini.model import Impairment, Link, NotFound, Topology, Value, ViniError
 from vini.rules.nouns import Holder
 from vini.truth import Check, Direction, check_lightly, check_thoroughly, directions, to_measure
 from vini.truth.apart import aligned, both
-from vini.truth.counting import began_once
+from vini.truth.counting import Lapses, began_once, between
 from vini.truth.direction import is_opposite, opposite
 from vini.truth.here import control, stream
 from vini.truth.plan import Sending, drain_s, duration_s
@@ -97,7 +97,7 @@ class Spread:
             d = c.direction
             sent = _sent(after, d) - _sent(before, d)
             missed, others = max(f.missed for _, f in flown[i]), others_bytes(flown[i], sent)
-            one = Seen(seen[i], missed, others)
+            one = Seen(seen[i], missed, others, lapses=between(_lapses(before, d), _lapses(after, d)))
             if self._is_one(d):
                 began_ns = began_once(_began_ns(before, d), _began_ns(after, d))
                 until_ns = found[self._where[d.source]].began_ns + round((lasts_s + waits_s) * 1e9)
@@ -243,6 +243,11 @@ def _flow(s: Stream, source: str, vif: str, destination: str, peer_vif: str) -> 
 def _began_ns(loads: Mapping[str, bus.SliverLoad], d: Direction) -> int | None:
     """When it began with its trace; None where its node does not tell."""
     return loads[d.source].traces.get(d.vif) if d.asked.trace and d.source in loads else None
+
+
+def _lapses(loads: Mapping[str, bus.SliverLoad], d: Direction) -> Lapses:
+    """So far, of where it is shaped; of what was read late its node tells nothing."""
+    return Lapses(*loads[d.source].departed.get(d.vif, ())) if d.source in loads else Lapses()
 
 
 def _sent(loads: Mapping[str, bus.SliverLoad], d: Direction) -> int:

@@ -19,6 +19,7 @@ _HEAD = struct.Struct("=IIIIII")  # struct tc_netem_qopt: latency, limit, loss, 
 _DISTRIBUTION, _REORDER, _CORRUPT, _LOSS, _RATE, _RATE64, _LATENCY64, _JITTER64 = 2, 3, 4, 5, 6, 8, 10, 11
 _RATE_BODY = struct.Struct("=IiIi")  # struct tc_netem_rate: bytes/s, overheads of packet and cell, size of a cell
 _BURSTS, _BURSTS_BODY = 2, struct.Struct("=IIII")  # NETEM_LOSS_GE, struct tc_netem_gemodel: p, r, h, k1
+WIRE = 0x56490000  # handle "VI": how we know our own
 ALWAYS = 0xFFFFFFFF  # a probability of 1
 SCALE = 8192  # NETEM_DIST_SCALE: an entry of a table that stands for the jitter itself
 _MOST_ENTRIES, _MOST = 16384, 32767  # NETEM_DIST_MAX; of 16 bits with a sign

@@ -22,6 +22,7 @@ from vini.node.answers import Answers
 from vini.node.arrivals import Arrivals
 from vini.node.broker.service import Broker
 from vini.node.carried import Carried
+from vini.node.container import wires
 from vini.node.drivers import Driver
 from vini.node.drivers.container import ContainerDriver
 from vini.node.drivers.contents import FileDriver, RootDriver
@@ -65,15 +66,16 @@ _LAST_STEPS_S = 20.0  # what an agent that has been told to end may need for it
 
 def build(place: Place, meter: Meter | None = None) -> Agent:
     """An agent over the real drivers."""
-    processes = ProcessDriver(place)
+    processes, ledgers = ProcessDriver(place), Ledgers.below(place.state)
+    containers = ContainerDriver(place, lambda ns: wires.wanted(ledgers.wanted(), ns))
     drivers: list[Driver] = [
         NetworkDriver(place), WireguardDriver(place), VxlanXdpDriver(place), ShareDriver(place), OutsideDriver(place),
         ShapeDriver(place), FileDriver(place), ProgramDriver(place), DiskDriver(place), VolumeDriver(place),
-        RootDriver(place), ContainerDriver(place), processes, HaltDriver(place),
+        RootDriver(place), containers, processes, HaltDriver(place),
     ]  # fmt: skip
     traces = Traces(place, processes)
     paths = Paths(place.state / "paths.json", ears=Arrivals(Carried(place).packets))
-    return Agent(Machine(drivers), Ledgers.below(place.state), traces, Programs(place), paths, meter)
+    return Agent(Machine(drivers), ledgers, traces, Programs(place), paths, meter)
 
 
 async def serve(place: Place) -> None:

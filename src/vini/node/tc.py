@@ -59,16 +59,18 @@ class Waiting(Value, frozen=True):
     kind: str
     packets: int
     bytes: int  # as they will be on the wire
+    handle: int = 0
 
 
 def seen_waiting(message: bytes) -> Waiting:
     """Decode one answer to `dump_qdiscs`."""
-    _, index, _, parent, _ = _BODY.unpack_from(message, 16)
+    _, index, handle, parent, _ = _BODY.unpack_from(message, 16)
     a = nl.attributes(message, 16 + _BODY.size)
     kind, statistics = a[_KIND].rstrip(b"\0").decode(), nl.attributes(a.get(_STATS2, b""), 0)
     if parent != ROOT or _STATS_QUEUE not in statistics:
-        return Waiting(index, kind, 0, 0)
-    return Waiting(index, kind, *_QUEUED.unpack_from(statistics[_STATS_QUEUE]))
+        return Waiting(index, kind, 0, 0, handle)
+    packets, size = _QUEUED.unpack_from(statistics[_STATS_QUEUE])
+    return Waiting(index, kind, packets, size, handle)
 
 
 def add_clsact(index: int) -> bytes:

@@ -98,4 +98,6 @@ def _loose(chain: Kept, head: Head, once: Head | None) -> str:
         )
     if once and once.place > head.place:
         return f"The chain ends at place {head.place}, before the head that you kept: the newest events are missing."
-    return f"Event {chain.alien} was put in by hand: it is not in the chain." if chain.alien is not None else ""
+    if chain.alien is not None:
+        return f"Event {chain.alien} is not in the chain: it was put in by hand, or by an older version of VINI."
+    return ""

@@ -7,8 +7,9 @@ without it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from math import inf
 from pathlib import Path
 from typing import Protocol
 
@@ -28,6 +29,35 @@ class Numbered(Value, frozen=True):
     others: int = 0
 
 
+class Lapses(Value, frozen=True):
+    """What the link element says that it did too late itself, of the packets of one direction meanwhile."""
+
+    packets: int = 0  # that it sent
+    late: int = 0  # sent more than 1 ms late
+    stalled: int = 0  # read late, and taken to have come evenly until then: of those some leave too early
+
+    @property
+    def share(self) -> float:
+        """Of the packets, at most."""
+        return min(1.0, (self.late + self.stalled) / max(1, self.packets))
+
+    def hiding(self, most: float, noise: float, why: str) -> tuple[float, str]:
+        """What noise may add to a value, and why: without a bound where their share is above `most`."""
+        if self.share <= most:
+            return noise, why
+        return inf, (
+            f"the link element was kept from running: of {self.packets} packets it sent {self.late} more than 1 ms "
+            f"late and read {self.stalled} late."
+        )
+
+
+class Told(Value, frozen=True):
+    """What is said of one direction at one moment."""
+
+    began_ns: int | None = None  # CLOCK_REALTIME when it began with its trace; 0: it has none; None: that isn't told
+    lapses: Lapses = Lapses()  # so far
+
+
 class Counter(Protocol):
     """Who counts packets for a list of numbers, and follows a trace.  Raises OSError or DriverError where it can't
     tell."""
@@ -38,8 +68,8 @@ class Counter(Protocol):
     def count_from(self, d: Direction, counted: int) -> None:
         """So many have been: the next one has the number after it."""
 
-    def began_ns(self, all_: Sequence[Direction]) -> list[int | None]:
-        """CLOCK_REALTIME when each began with its trace; 0: it follows none; None: that isn't told."""
+    def told(self, all_: Sequence[Direction]) -> list[Told]:
+        """What it says of each now."""
 
 
 class ByElement:
@@ -56,12 +86,11 @@ class ByElement:
             raise DriverError(f"The link element does not tell what it counts from {d.source} to {d.destination}.")
         return stats["counted"]
 
-    def began_ns(self, all_: Sequence[Direction]) -> list[int | None]:
+    def told(self, all_: Sequence[Direction]) -> list[Told]:
         """See Counter."""
         with Element(self._run) as element:
             stats = element.stats()
-        at = [stats.get(self._port(d), {"began": 0}).get("began") for d in all_]
-        return [ns and real_ns(ns) for ns in at]
+        return [_told(stats.get(self._port(d), {"began": 0})) for d in all_]
 
     def count_from(self, d: Direction, counted: int) -> None:
         """See Counter."""
@@ -70,6 +99,12 @@ class ByElement:
 
     def _port(self, d: Direction) -> tuple[str, str]:
         return self._where(d.source).name, d.vif
+
+
+def _told(port: Mapping[str, int]) -> Told:
+    ns = port.get("began")
+    lapses = Lapses(*(port.get(name, 0) for name in ("sent", "late", "stalled")))
+    return Told(ns and real_ns(ns), lapses)
 
 
 class Counts:
@@ -103,22 +138,29 @@ class Counts:
         return out
 
 
-class Begins:
-    """When directions began with their traces: asked before the first packet and after the last."""
+class Asked:
+    """What is told of directions beside their packets: asked before the first packet and after the last."""
 
     def __init__(self, all_: Sequence[Direction], counter: Counter | None):
         self._all, self._counter = all_, counter
         self._before = self._ask()
 
-    def end(self) -> list[int | None]:
-        """See `began_once`."""
-        return [began_once(was, now) for was, now in zip(self._before, self._ask(), strict=True)]
+    def end(self) -> list[Told]:
+        """When each began with its trace (see `began_once`), and the lapses in between."""
+        both = zip(self._before, self._ask(), strict=True)
+        return [Told(began_once(was.began_ns, now.began_ns), between(was.lapses, now.lapses)) for was, now in both]
 
-    def _ask(self) -> list[int | None]:
-        if self._counter and any(d.asked.trace for d in self._all):
+    def _ask(self) -> list[Told]:
+        if self._counter:
             with suppress(OSError, DriverError):
-                return self._counter.began_ns(self._all)
-        return [None] * len(self._all)
+                return self._counter.told(self._all)
+        return [Told()] * len(self._all)
+
+
+def between(was: Lapses, now: Lapses) -> Lapses:
+    """Of the time from one moment to a later one; counts that are less than they were began anew, at 0."""
+    anew = now.packets < was.packets or now.late < was.late or now.stalled < was.stalled
+    return now if anew else Lapses(now.packets - was.packets, now.late - was.late, now.stalled - was.stalled)
 
 
 def began_once(was_ns: int | None, now_ns: int | None) -> int | None:

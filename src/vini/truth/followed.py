@@ -20,12 +20,13 @@ from vini.truth.chance import quantile, share_interval
 from vini.truth.course import NO_LIMIT, course, speed
 from vini.truth.meaning import is_spread
 from vini.truth.seen import Frame, Noise, Seen
-from vini.truth.tolerance import ENOUGH, FEW, NOISE_FACTOR, OTHERS_SHARE, Tolerance
+from vini.truth.tolerance import ENOUGH, FEW, LAPSES_MEDIAN, LAPSES_P99, NOISE_FACTOR, OTHERS_SHARE, Tolerance
 from vini.truth.verdict import Verdict, compared, unknown
 
 _READ_MS = 0.3  # that a packet may be read later than it was sent, at least; more on a noisy machine
 _HEARD_MS = 100.0  # before the end of the measurement a packet must be due, to be called lost
 _LAG_MS, _LAG = 2.0, 0.01  # that a full link may be ahead of its trace or behind it: at least; of the time it was full
+_SPARED_MS = 5.0  # CoDel's target: it drops none that waited for less, nor one that nothing was ahead of
 _GROUPS = 4  # of packets, by how likely the trace loses them
 
 
@@ -44,6 +45,7 @@ class _Offered(NamedTuple):
     fresh: bool  # the link had nothing to send when it came
     half_full: bool  # the queue
     due_ns: float  # its arrival
+    wait_ms: float  # until its turn
 
 
 class Followed:
@@ -108,7 +110,8 @@ class Followed:
                 waiting_bytes += f.frame_bytes
                 position = of.after(start, round(f.frame_bytes * passes))
             left_ns = of.when(position)
-            yield _Offered(f, fresh, max(fills) >= 0.5, left_ns + of.delay_ms(min(left_ns, 1e18)) * 1e6)
+            due_ns = left_ns + of.delay_ms(min(left_ns, 1e18)) * 1e6
+            yield _Offered(f, fresh, max(fills) >= 0.5, due_ns, (turn_ns - now_ns) / 1e6)
 
     # --- verdicts ---------------------------------------------------------------------------------
 
@@ -160,18 +163,22 @@ class Followed:
             why = f"Only {len(off)} of {sent} packets arrived; measure for longer."
             yield unknown("delay", asked, why, "can't tell")
             return
-        middle = quantile(off, 0.5)
+        middle, lapses = quantile(off, 0.5), self._seen.lapses
+        noise = NOISE_FACTOR * self._noise.median_ms if middle > 0 else 0.0
         noisy = f"the machine is too noisy: it wakes by {self._noise.median_ms:.3f} ms late (median)."
         yield compared(
             "delay", asked, f"median {_off(middle)}", f"{most.median_ms:g} ms", abs(middle), most.median_ms,
-            NOISE_FACTOR * self._noise.median_ms if middle > 0 else 0.0, noisy,
+            *lapses.hiding(LAPSES_MEDIAN, noise, noisy),
         )  # fmt: skip
         if len(off) >= ENOUGH:
-            worst = max(quantile(off, 0.99), quantile(off, 0.01), key=abs)
+            # Of packets that were read late nobody knows when they came: those may leave too early.
+            early = 0.0 if lapses.stalled else quantile(off, 0.01)
+            worst = max(quantile(off, 0.99), early, key=abs)
+            noise = NOISE_FACTOR * self._noise.p99_ms if worst > 0 else 0.0
             noisy = f"the machine is too noisy: 1 % of its wake-ups are {self._noise.p99_ms:.3f} ms late or more."
             yield compared(
                 "delay, 99th percentile", asked, _off(worst), f"{most.p99_ms:g} ms", abs(worst), most.p99_ms,
-                NOISE_FACTOR * self._noise.p99_ms if worst > 0 else 0.0, noisy,
+                *lapses.hiding(LAPSES_P99, noise, noisy),
             )  # fmt: skip
 
     def _asked_delay(self) -> str:
@@ -233,11 +240,14 @@ class Followed:
         """Of a link that gives more or less than its trace for a while, packets come ever earlier or later."""
         off = sorted(d.off_ms for d in found)
         low, high = (quantile(off, 0.01), quantile(off, 0.99)) if len(off) >= ENOUGH else (off[0], off[-1])
+        if self._seen.lapses.stalled:  # as of a delay
+            low, high = max(0.0, low), max(0.0, high)
         limit = max(_LAG_MS, self._tolerance.p99_ms, _LAG * took_ns / 1e6)
         noise = 1e9 if self._noise.overrun else NOISE_FACTOR * self._noise.p99_ms
         why = f"the machine is too noisy: 1 % of its wake-ups are {self._noise.p99_ms:.3f} ms late or more."
         got = f"{_off(low)} to {_off(high)} in {took_ns / 1e9:.1f} s"
-        return compared("rate over time", asked, got, f"{limit:.3g} ms apart", high - low, limit, noise, why)
+        hidden = self._seen.lapses.hiding(LAPSES_P99, noise, why)
+        return compared("rate over time", asked, got, f"{limit:.3g} ms apart", high - low, limit, *hidden)
 
     # --- loss ---------------------------------------------------------------------------------------
 
@@ -248,6 +258,7 @@ class Followed:
         frames = [
             o.frame for o in self._offered
             if id(o.frame) in chosen and o.frame.phase == "idle" and not o.half_full and o.due_ns < until_ns
+            and not (self._asked.aqm and o.wait_ms >= _SPARED_MS and not o.fresh)
         ]  # fmt: skip
         asked = self._asked_loss()
         if self._asked.burst_loss:
@@ -259,7 +270,10 @@ class Followed:
             return unknown("loss", asked, why, "can't tell", got)
         groups = [g for g in self._by_chance(frames) if len(g) >= FEW]
         if not groups:
-            return unknown("loss", asked, f"{len(frames)} packets are too few; measure for longer.", "can't tell", got)
+            few = f"{len(frames)} packets are too few; measure for longer."
+            if self._asked.aqm:
+                few = f"The AQM may drop what waits, and {len(frames)} packets that did not are too few."
+            return unknown("loss", asked, few, "can't tell", got)
         return max((self._share(asked, g, self._alpha / len(groups)) for g in groups), key=_worse)
 
     def _chance(self, f: Frame) -> float:

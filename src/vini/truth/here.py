@@ -10,7 +10,7 @@ from vini.dataplane.probe import OWN, Flight, Stream
 from vini.model import NotFound, Value
 from vini.node import netns
 from vini.truth.chance import quantile
-from vini.truth.counting import Begins, Counter, Counts
+from vini.truth.counting import Asked, Counter, Counts
 from vini.truth.direction import Direction
 from vini.truth.plan import CONTROL_S, PROBE_BYTES, Sending, drain_s, duration_s, steady
 from vini.truth.seen import Noise, Seen, Taken, frames, noise, others_bytes, passages
@@ -39,7 +39,7 @@ class Here:
         asked = [d.asked for d in all_]
         streams = [self._stream(d, s) for d, mine in zip(all_, sendings, strict=True) for s in mine]
         before = [self._sent_bytes(d) for d in all_]
-        begins, counts, sent = Begins(all_, self._counter), Counts(all_, self._counter), [0] * len(all_)
+        beside, counts, sent = Asked(all_, self._counter), Counts(all_, self._counter), [0] * len(all_)
         counts.begin()
         try:
             waits_s = drain_s(asked, sendings)
@@ -52,11 +52,17 @@ class Here:
         after = [self._sent_bytes(d) for d in all_]
         quiet = noise(found.flights[0], found)
         until_ns = found.began_ns + round((duration_s(sendings) + waits_s) * 1e9)
-        told = zip(ours, before, after, numbered, begins.end(), strict=True)
+        told = zip(ours, before, after, numbered, beside.end(), strict=True)
         return [
-            Taken(Seen(frames(mine), _missed(mine), others_bytes(mine, now - was), numbers, began_ns, until_ns), quiet)
-            for mine, was, now, numbers, began_ns in told
-        ]
+            Taken(
+                Seen(
+                    frames(mine), _missed(mine), others_bytes(mine, now - was), numbers, said.began_ns, until_ns,
+                    said.lapses,
+                ),
+                quiet,
+            )
+            for mine, was, now, numbers, said in told
+        ]  # fmt: skip
 
     async def delays(self, d: Direction, load_mbit: float, for_s: float) -> Delays | None:
         """Of packets beside so much load, without their time in a queue; None where none arrived."""

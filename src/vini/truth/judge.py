@@ -24,7 +24,16 @@ from vini.truth.meaning import (
     mean_loss,
 )
 from vini.truth.seen import Frame, Noise, Passage, Seen, overtaken, passages
-from vini.truth.tolerance import ENOUGH, ENOUGH_SPREAD, FEW, NOISE_FACTOR, OTHERS_SHARE, Tolerance
+from vini.truth.tolerance import (
+    ENOUGH,
+    ENOUGH_SPREAD,
+    FEW,
+    LAPSES_MEDIAN,
+    LAPSES_P99,
+    NOISE_FACTOR,
+    OTHERS_SHARE,
+    Tolerance,
+)
 from vini.truth.verdict import Verdict, compared, unknown
 
 PHASES = {"idle": "", "load": " under load"}
@@ -94,7 +103,8 @@ class _Judge:
         elif came := [f.arrived_ns - f.sent_ns for f in self.paced if f.arrived_ns is not None]:
             got_ms = min(came) / 1e6
             early_ms = max(0.0, least_ms - got_ms)
-            yield compared("delay at least", asked, f"{got_ms:.3f} ms", f"{most:g} ms", early_ms, most, 0.0, "")
+            noise, why = self.seen.lapses.hiding(0.0 if self.seen.lapses.stalled else 1.0, 0.0, "")
+            yield compared("delay at least", asked, f"{got_ms:.3f} ms", f"{most:g} ms", early_ms, most, noise, why)
 
     # --- delay ------------------------------------------------------------------------------------
 
@@ -141,19 +151,20 @@ class _Judge:
         return self.seen.other_bytes * 8 / 1e6 / span_s / self.asked.rate_mbit if span_s else 0.0
 
     def _fixed(self, wish: str, found: Sequence[float]) -> Iterator[Verdict]:
-        asked, most = self.asked.delay_ms, self.tolerance
+        asked, most, lapses = self.asked.delay_ms, self.tolerance, self.seen.lapses
         middle = quantile(found, 0.5)
         noisy = f"the machine is too noisy: it wakes by {self.noise.median_ms:.3f} ms late (median)."
         yield compared(
             wish, self._asked_delay(), f"median {middle:.3f} ms", f"{most.median_ms:g} ms",
-            abs(middle - asked), most.median_ms, NOISE_FACTOR * self.noise.median_ms if middle > asked else 0.0, noisy,
+            abs(middle - asked), most.median_ms,
+            *lapses.hiding(LAPSES_MEDIAN, NOISE_FACTOR * self.noise.median_ms if middle > asked else 0.0, noisy),
         )  # fmt: skip
         if len(found) >= ENOUGH:
             late = quantile(found, 0.99) - asked
             noisy = f"the machine is too noisy: 1 % of its wake-ups are {self.noise.p99_ms:.3f} ms late or more."
             yield compared(
                 f"{wish}, 99th percentile", self._asked_delay(), f"{late + asked:.3f} ms", f"{most.p99_ms:g} ms",
-                abs(late), most.p99_ms, NOISE_FACTOR * self.noise.p99_ms, noisy,
+                abs(late), most.p99_ms, *lapses.hiding(LAPSES_P99, NOISE_FACTOR * self.noise.p99_ms, noisy),
             )  # fmt: skip
 
     def _spread(self, found: Sequence[float]) -> Verdict:
@@ -168,9 +179,9 @@ class _Judge:
         if n < ENOUGH_SPREAD:
             few = f"{n} packets are too few for a distribution; measure for longer."
             return unknown("delay", self._asked_delay(), few, "can't tell", got)
-        noise = 1.0 if far <= limit else 0.0
+        hidden = self.seen.lapses.hiding(LAPSES_P99, 1.0 if far <= limit else 0.0, why)
         within = f"distance {limit:.3f} ({n} packets)"
-        return compared("delay", self._asked_delay(), got, within, near, limit, noise, why)
+        return compared("delay", self._asked_delay(), got, within, near, limit, *hidden)
 
     def _hides_jitter(self) -> str:
         """Why delays under load don't show it."""
@@ -192,7 +203,7 @@ class _Judge:
         why = f"the machine is too noisy: 1 % of its wake-ups are {self.noise.p99_ms:.3f} ms late or more."
         return compared(
             "delay under load", self._asked_delay(), f"distance {near:.3f}", f"distance {limit:.3f} ({n} packets)",
-            near, limit, 1.0 if far <= limit else 0.0, why,
+            near, limit, *self.seen.lapses.hiding(LAPSES_P99, 1.0 if far <= limit else 0.0, why),
         )  # fmt: skip
 
     def _unheld(self) -> list[tuple[float, float]]:

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 from vini.dataplane.probe import Flight, Measurement
 from vini.model import Impairment, Value
 from vini.truth.chance import quantile
-from vini.truth.counting import Numbered
+from vini.truth.counting import Lapses, Numbered
 from vini.truth.meaning import frame_s
 
 
@@ -33,6 +33,7 @@ class Seen(Value, frozen=True):
     numbered: Numbered | None = None  # where packets are lost by number
     began_ns: int | None = None  # when it began with its trace, by the frames' clock; 0: it has none; None: unknown
     until_ns: int = 0  # by the same clock: when we stopped to listen
+    lapses: Lapses = Lapses()
 
 
 class Noise(Value, frozen=True):

@@ -8,6 +8,8 @@ FEW = 20  # with fewer packets nothing is said about a delay
 ENOUGH = 100  # from here on there is a 99th percentile to speak of
 ENOUGH_SPREAD = 40  # and from here on a distribution
 NOISE_FACTOR = 3.0  # the noise of a link's packets may be so many times that of the control's
+# Of packets that the link element itself counts as late: with more nobody can tell a 99th percentile, or a median.
+LAPSES_P99, LAPSES_MEDIAN = 0.01, 0.1
 OTHERS_SHARE = 0.01  # of the rate: more of other people's packets hold up ours
 
 

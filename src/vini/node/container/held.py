@@ -8,8 +8,9 @@ and not for all of them together; UDP is bound for what it has received, TCP for
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 
 from vini.node import netlink
@@ -23,18 +24,23 @@ _FANOUT, _OF_FANOUT = 4, 1 << 19  # PACKET_DIAG_FANOUT, which begins with its nu
 _RECEIVED, _SENT = 0, 2  # SK_MEMINFO_RMEM_ALLOC, SK_MEMINFO_WMEM_ALLOC, linux/sock_diag.h
 _REQUEST, _ANSWER, _RING = struct.Struct("=BBHIIII"), struct.Struct("=BBHIII"), struct.Struct("=II")
 _NET = Path("/proc/thread-self/net")
+_MOST_NETLINK_BYTES = 1 << 23  # some 80,000 sockets
 _RAW, _ICMP = ("raw", "raw6"), ("icmp", "icmp6")
 _UDP = ("udp", "udp6", "udplite", "udplite6")
 
 
-def by_rings() -> tuple[int, int]:
-    """Bytes of the rings of all packet sockets, with the tables by which some of them share what comes (PACKET_FANOUT),
-    and of what waits in such sockets."""
+def by_rings(spared: Collection[int] = ()) -> tuple[int, int]:
+    """Bytes of the rings of all packet sockets but those with a spared inode, with the tables by which some of them
+    share what comes (PACKET_FANOUT), and of what waits in such sockets."""
     with suppress(OSError):  # a kernel that can't tell (CONFIG_PACKET_DIAG)
         if len((_NET / "packet").read_text().splitlines()) > 1:  # its heading
             body = _REQUEST.pack(_AF_PACKET, 0, 0, 0, _SHOW_RINGS | _SHOW_FANOUT | _SHOW_MEMORY, 0, 0)
             with netlink.Socket(_SOCK_DIAG) as asked:
-                told = [netlink.attributes(a, _HEADER + _ANSWER.size) for a in asked.dump(_message(body))]
+                told = [
+                    netlink.attributes(a, _HEADER + _ANSWER.size)
+                    for a in asked.dump(_message(body))
+                    if _ANSWER.unpack_from(a, _HEADER)[3] not in spared
+                ]
             fanouts = {told_of[_FANOUT][:2] for told_of in told if _FANOUT in told_of}
             return sum(map(_rings, told)) + _OF_FANOUT * len(fanouts), sum(map(_waiting, told))
     return 0, 0
@@ -54,10 +60,10 @@ def _waiting(told: dict[int, bytes]) -> int:
 
 
 def by_others() -> int:
-    """Bytes that wait in sockets of netlink, in raw ones, and in those of UDP to be sent."""
+    """Bytes that wait in raw sockets, and in those of UDP to be sent."""
     there = _there()
     both = sum(_inet(filter(there.__contains__, _RAW), received=True)) + sum(_inet(_ICMP, received=True))
-    return sum(_netlink()) + both + sum(_inet(filter(there.__contains__, _UDP), received=False))
+    return both + sum(_inet(filter(there.__contains__, _UDP), received=False))
 
 
 def _there() -> set[str]:
@@ -73,10 +79,20 @@ def _lines(file: str) -> list[str]:
         return []
 
 
-def _netlink() -> Iterator[int]:
-    """The columns Rmem and Wmem."""
-    for row in _rows("netlink"):
-        yield int(row[4]) + int(row[5])
+def by_netlink() -> int | None:
+    """Bytes that wait in sockets of netlink; None where there are so many that they are not all looked at.
+
+    The kernel walks those of all namespaces, each time: so this is asked seldom.
+    """
+    total, left = 0, _MOST_NETLINK_BYTES
+    with (_NET / "netlink").open() as table:
+        for line in islice(table, 1, None):
+            left -= len(line)
+            if left < 0:
+                return None
+            row = line.split()
+            total += int(row[4]) + int(row[5])  # the columns Rmem and Wmem
+    return total
 
 
 def _inet(files: Iterable[str], *, received: bool) -> Iterator[int]:

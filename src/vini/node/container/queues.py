@@ -13,15 +13,15 @@ from pathlib import Path
 from socket import AF_BRIDGE
 
 from vini.model import Value
+from vini.node import netem, tc
 from vini.node import netlink as nl
-from vini.node import tc
 from vini.node.bpf import TAP_BIT
 from vini.node.place import GROUP
 from vini.node.port import QUEUE
 from vini.node.rtnl import IFF_UP, dump_links
 
 _LINK_BODY = struct.Struct("=BxHiII")
-_MTU, _TXQLEN, _LINKINFO, _GROUP, _TX_QUEUES, _KIND, _DATA = 4, 13, 18, 27, 31, 1, 2  # linux/if_link.h
+_NAME, _TXQLEN, _LINKINFO, _GROUP, _TX_QUEUES, _KIND, _DATA = 3, 13, 18, 27, 31, 1, 2  # linux/if_link.h
 _TUN_QUEUES = 8  # IFLA_TUN_NUM_QUEUES
 _GETNEIGHTBL, _PARMS, _IFINDEX, _PROXIED, _WAITING = 66, 6, 1, 14, 16  # RTM_, NDTA_, NDTPA_* of linux/neighbour.h
 _RAISED, _NEIGHBOURS = 1 << 20, 1024  # bytes for a neighbour, five times the usual; so many there may be (gc_thresh3)
@@ -29,6 +29,8 @@ _RAISED_PROXIED = 1024  # packets: the usual are 64
 _LARGEST, _OVERHEAD = 1 << 16, 768  # bytes of the largest packet; of each beyond its own (struct sk_buff and its head)
 _POINTER, _BANDS = 8, 3  # bytes for each packet that a queue has room for; of pfifo_fast that are three queues
 _USUAL_QUEUED = 1024  # packets that wait for a program (NFQUEUE), where nothing else was asked for
+_USUAL_QUEUES = 16  # so many such queues have room for usual ones, as where a program has one for each processor
+_BEYOND = 4096  # bytes that a packet beyond counts as, at least
 USUAL_PACKET = 2304  # bytes that one of 1500 takes
 # Tables of neighbours: family, flags (NTF_PROXY), and how much more memory an entry takes than its message is long.
 _TABLES = ((0, 0, 7), (0, 8, 2), (AF_BRIDGE, 0, 2))
@@ -47,6 +49,7 @@ class Link(Value, frozen=True):
     queues: int
     tun: bool
     ours: bool  # one of the link element's, which empties it; such as are not wanted go with the look at shapes
+    name: str = ""
 
 
 def links(socket: nl.Socket) -> list[Link]:
@@ -59,28 +62,35 @@ def links(socket: nl.Socket) -> list[Link]:
 def _link(message: bytes, indexes: Collection[int]) -> Link:
     index = _LINK_BODY.unpack_from(message, 16)[2]
     a = nl.attributes(message, 32)
+    name = a.get(_NAME, b"").rstrip(b"\0").decode(errors="replace")
     info = nl.attributes(a.get(_LINKINFO, b""), 0)
     tun = info.get(_KIND) == b"tun\0"
     queues = _u32(a.get(_TX_QUEUES), 1)
     if tun:
         queues = max(1, _u32(nl.attributes(info.get(_DATA, b""), 0).get(_TUN_QUEUES), 1))
     ours = tun and index & TAP_BIT and index ^ TAP_BIT in indexes and _u32(a.get(_GROUP)) == GROUP
-    return Link(index, _u32(a.get(_TXQLEN)), queues, tun, bool(ours))
+    return Link(index, _u32(a.get(_TXQLEN)), queues, tun, bool(ours), name)
 
 
 def _u32(raw: bytes | None, otherwise: int = 0) -> int:
     return int.from_bytes(raw, "little") if raw else otherwise
 
 
-def held(socket: nl.Socket, there: list[Link]) -> Mapping[int, int]:
-    """Index of each interface -> bytes that wait in its queueing disciplines, and that long queues take when empty."""
+def held(socket: nl.Socket, there: list[Link], wires: Mapping[str, int] | None = None) -> Mapping[int, int]:
+    """Index of each interface -> bytes that wait in its queueing disciplines, and that long queues take when empty.
+
+    `wires`: name of each interface at which VINI's own wire is wanted -> bytes that may wait in it for nothing.
+    """
     out = Counter({link.index: _POINTER * link.length * link.queues for link in there if link.tun})
-    lengths = {link.index: link.length for link in there}
+    by_index = {link.index: link for link in there}
     for message in socket.dump(tc.dump_qdiscs()):
         seen = tc.seen_waiting(message)
-        out[seen.index] += seen.bytes + _OVERHEAD * seen.packets
-        if seen.kind == "pfifo_fast":
-            out[seen.index] += _BANDS * _POINTER * lengths.get(seen.index, 0)
+        size, link = seen.bytes + _OVERHEAD * seen.packets, by_index.get(seen.index)
+        if wires and link and seen.handle == netem.WIRE and seen.kind == "netem":
+            size = max(0, size - wires.get(link.name, 0))
+        out[seen.index] += size
+        if seen.kind == "pfifo_fast" and link:
+            out[seen.index] += _BANDS * _POINTER * link.length
     return out
 
 
@@ -131,12 +141,26 @@ def neighbours(socket: nl.Socket) -> Mapping[int, int]:
     return out
 
 
-def for_programs() -> int:
-    """Bytes that may wait for programs' verdict (NFQUEUE), or to be read by them (NFLOG), of the thread's namespace: of
-    packets only the number is told."""
-    queued = sum(_waiting("nfnetlink_queue"))
-    logs = sum(waiting > 0 for waiting in _waiting("nfnetlink_log"))
-    return min(queued, _USUAL_QUEUED) * USUAL_PACKET + max(0, queued - _USUAL_QUEUED) * _LARGEST + logs * _LOGGED
+class ForPrograms(Value, frozen=True):
+    """Bytes that may wait for programs.  Of packets only the number is told: each may be a usual one, or as large as
+    any is."""
+
+    least: int = 0
+    most: int = 0
+
+    def counted(self, grown: int) -> int:
+        """What of it counts, where the kernel's own memory has grown by so much since the queues were as usual."""
+        return min(max(self.least, grown), self.most)
+
+
+def for_programs() -> ForPrograms:
+    """For their verdict (NFQUEUE), or to be read by them (NFLOG), of the thread's namespace."""
+    queued = sorted(_waiting("nfnetlink_queue"), reverse=True)
+    logs = _LOGGED * sum(waiting > 0 for waiting in _waiting("nfnetlink_log"))
+    usual = sum(min(waiting, _USUAL_QUEUED) for waiting in queued[:_USUAL_QUEUES])
+    least = usual * USUAL_PACKET + (sum(queued) - usual) * _BEYOND
+    sure = min(sum(queued), _USUAL_QUEUED)
+    return ForPrograms(logs + least, logs + sure * USUAL_PACKET + (sum(queued) - sure) * _LARGEST)
 
 
 def _waiting(file: str) -> list[int]:

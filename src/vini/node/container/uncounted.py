@@ -8,17 +8,19 @@ and starts again, at once the first time, as after any crash.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from vini.model import Container, Value
 from vini.node import cgroup, netlink, netns, sliver_log
-from vini.node.container import held, queues
+from vini.node.container import held, ours, queues
 from vini.node.place import Place
 
 _MB = 10**6
-_GROWN = 512  # part of the machine's memory by which the kernel's own has grown when all slivers are looked into
+# Parts of the machine's memory: by the first the kernel's own has grown when all slivers are looked into; by up to the
+# second, where it moves much anyway: by 16 times what it usually grows from look to look, of the latest 32 or so.
+_GROWN, _MOST_GROWN, _USUALLY, _LATEST = 512, 64, 16, 32
 _AT_EACH, _SELDOM = 8, 16  # so many slivers, or a 16th of them, are looked into at each look
 _GONE_WITHIN_S, _POLL_S = 1.0, 0.005
 _FIRST_S, _LONGEST_S = 1.0, 8.0  # before one that is ended again starts: twice as long each time
@@ -31,6 +33,14 @@ class _Looked(Value, frozen=True):
 
     own: int
     ago: int = 0
+
+
+class _Wide(Value, frozen=True):
+    """The kernel's own memory when what only its growth tells was asked of a sliver, or less of it since."""
+
+    netlink: int  # when sockets of netlink were read
+    ago: int  # so many looks into it
+    programs: int  # when no more waited for programs than usual
 
 
 class _Ended(Value, frozen=True):
@@ -52,22 +62,45 @@ def _meminfo() -> str:
     return Path("/proc/meminfo").read_text()
 
 
-class Uncounted:
-    """Of the slivers of one place."""
+class _Spared(Value, frozen=True):
+    """What is in a sliver's network and not its own: inodes of sockets; interface -> bytes in VINI's wire."""
 
-    def __init__(self, place: Place, read: Callable[[], str] = _meminfo, clock: Callable[[], float] = time.monotonic):
-        self._place, self._read, self._clock = place, read, clock
+    sockets: frozenset[int] = frozenset()
+    wires: Mapping[str, int] = {}
+
+
+_NOTHING = _Spared()
+
+
+class Uncounted:
+    """Of the slivers of one place.
+
+    `wires`: sliver -> name of each interface at which a wire of VINI's is wanted, and what that may hold, in bytes.
+    """
+
+    def __init__(
+        self, place: Place, read: Callable[[], str] = _meminfo, clock: Callable[[], float] = time.monotonic,
+        wires: Callable[[str], Mapping[str, int]] = lambda _: {},
+    ):  # fmt: skip
+        self._place, self._read, self._clock, self._wires = place, read, clock, wires
         self._own, self._grain, self._count = 0, 0, 0
+        self._rises = 0.0  # bytes by which it usually grows from look to look
         self._looked: dict[str, _Looked] = {}
+        self._wide: dict[str, _Wide] = {}
         self._ended: dict[str, _Ended] = {}
         self._short: dict[str, float] = {}  # when queues were made shorter
 
     def begin(self, slivers: int) -> None:
         """A look at some of so many containers."""
+        before = self._own
         self._own, total = own_memory(self._read())
-        self._grain, self._count = total // _GROWN, slivers
+        if before:
+            self._rises += (max(0, self._own - before) - self._rises) / _LATEST
+        self._grain = min(max(total // _GROWN, round(_USUALLY * self._rises)), total // _MOST_GROWN)
+        self._count = slivers
         if len(self._looked) > 2 * slivers + _AT_EACH:  # most of those are gone
             self._looked.clear()
+            self._wide.clear()
 
     def is_due(self, ns: str) -> bool:
         """Whether it is to be looked into at this look."""
@@ -92,20 +125,40 @@ class Uncounted:
         return max(0.0, ended.at + ended.pause - self._clock()) if ended else 0.0
 
     def _found(self, o: Container) -> Found:
+        most = o.memory_mb * _MB
         with netns.inside(self._place.pin(o.ns)), netlink.Socket() as socket:
             there = queues.links(socket)
-            raised = self._shortened(o, queues.shorten(socket, there, o.memory_mb * _MB))
-            rings, waiting = held.by_rings()
-            neighbours, most = queues.for_neighbours(socket), o.memory_mb * _MB
-            return [
+            raised = self._shortened(o, queues.shorten(socket, there, most))
+            others = [
                 ("queues of tun devices had room for {} MB again, when they had been made shorter", raised),
-                ("rings of packet sockets held {} MB", rings),
-                ("packets that waited in sockets held {} MB", waiting + held.by_others()),
-                ("queues of interfaces held {} MB", sum(queues.held(socket, there).values())),
-                ("queues for neighbours had room for {} MB", sum(neighbours.values())),
-                ("queues for programs held {} MB", queues.for_programs()),
+                *self._wider(o),
+                ("queues for neighbours had room for {} MB", sum(queues.for_neighbours(socket).values())),
                 ("tables of neighbours took {} MB", queues.of_neighbours(most)),
             ]
+            found = others + _plain(socket, there, _NOTHING)
+            if sum(size for _, size in found) > most:  # what is spared is asked only then: it costs more
+                spared = _Spared(ours.sockets(self._place), self._wires(o.ns))
+                found = others + _plain(socket, there, spared)
+            return found
+
+    def _wider(self, o: Container) -> Found:
+        """Of what is looked at, or counts, as far as the kernel's own memory has grown."""
+        before = self._wide.get(o.ns)
+        netlink_own = min(before.netlink, self._own) if before else 0
+        programs_own = min(before.programs, self._own) if before else self._own
+        ago, found = before.ago + 1 if before else 0, Found()
+        if self._own > netlink_own + self._grain or ago >= _SELDOM:
+            waits, netlink_own, ago = held.by_netlink(), self._own, 0
+            if waits is None:
+                found.append(("sockets of netlink were too many to look at, and count as {} MB", o.memory_mb * _MB + 1))
+            else:
+                found.append(("packets that waited in sockets of netlink held {} MB", waits))
+        queued = queues.for_programs()
+        if queued.most == queued.least:
+            programs_own = self._own
+        found.append(("queues for programs held {} MB", queued.counted(self._own - programs_own)))
+        self._wide[o.ns] = _Wide(netlink_own, ago, programs_own)
+        return found
 
     def _shortened(self, o: Container, packets: int) -> int:
         """Bytes of usual packets that there was room for in queues that were too long, where somebody makes them so
@@ -136,9 +189,19 @@ class Uncounted:
     def clear(self, o: Container) -> None:
         """Have nothing wait any more at interfaces of a sliver without processes."""
         with suppress(OSError), netns.inside(self._place.pin(o.ns)), netlink.Socket() as socket:
-            queues.end(socket, queues.held(socket, queues.links(socket)))
+            queues.end(socket, queues.held(socket, queues.links(socket), self._wires(o.ns)))
             queues.end(socket, queues.for_neighbours(socket))
             queues.end(socket, queues.neighbours(socket))
 
     def _tell(self, o: Container, what: str) -> None:
         sliver_log.append(self._place, o.ns, sliver_log.BOOT, what)
+
+
+def _plain(socket: netlink.Socket, there: list[queues.Link], spared: _Spared) -> Found:
+    """What the kernel tells of sockets and interfaces of the thread's namespace."""
+    rings, waiting = held.by_rings(spared.sockets)
+    return [
+        ("rings of packet sockets held {} MB", rings),
+        ("packets that waited in sockets held {} MB", waiting + held.by_others()),
+        ("queues of interfaces held {} MB", sum(queues.held(socket, there, spared.wires).values())),
+    ]

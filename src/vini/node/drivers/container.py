@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import select
 import subprocess
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -39,11 +39,12 @@ class ContainerDriver:
 
     kinds = (Container,)
 
-    def __init__(self, place: Place):
+    def __init__(self, place: Place, wires: Callable[[str], Mapping[str, int]] = lambda _: {}):
+        """`wires` as of Uncounted."""
         self._place = place
         self._making = Lock()
         self._images = Provision(place)
-        self._uncounted = Uncounted(place)
+        self._uncounted = Uncounted(place, wires=wires)
 
     def observe(self, namespaces: Collection[str]) -> frozenset[AnyObject]:
         """Those whose first process lives in the network that the sliver has now, as recorded at their start."""

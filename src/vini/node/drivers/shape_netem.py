@@ -21,10 +21,9 @@ from vini.node import bpf, netem, tc
 from vini.node.drivers import Failures, silence
 from vini.node.drivers.silence import Silence
 from vini.node.drivers.there import There
-from vini.node.netem import Netem
+from vini.node.netem import WIRE, Netem
 from vini.node.place import Place
 
-WIRE = 0x56490000  # handle "VI": how we know our own
 SENDER = 0x564A0000
 FAULT = 0x564B0000  # takes all packets that a wire without a sender hands over
 _INSIDE = WIRE | 1  # a parent
