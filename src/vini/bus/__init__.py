@@ -6,7 +6,7 @@ it between a central and its nodes; `seam` is what a central asks of whatever re
 
 from __future__ import annotations
 
-from vini.bus.errors import AgentGone, AgentHangs, Foreign, NodeAway, TooLarge, refusal, refused
+from vini.bus.errors import AgentGone, AgentHangs, Foreign, NodeAway, Oversized, refusal, refused
 from vini.bus.messages.commands import (
     Cancel,
     Credit,
@@ -77,6 +77,6 @@ __all__ = [
     "Hello", "Here", "Input", "Line", "LineChannel", "Lines", "Loads", "Logins", "Logs", "MapRows", "Maps",
     "Measure", "Message", "NodeAway", "NodeFile", "Offset", "Output", "Over", "Progress", "Proof", "Refusal",
     "Reply", "Report", "Request", "Resize", "Rtts", "Run", "Said", "ShareLoad", "Signal", "SliverLoad", "Ssh",
-    "SshThrough", "Stop", "Stream", "ToCentral", "ToNode", "TooLarge", "Typed", "Usage", "WIRE", "Welcome", "WriteRow",
+    "SshThrough", "Stop", "Stream", "ToCentral", "ToNode", "Oversized", "Typed", "Usage", "WIRE", "Welcome", "WriteRow",
     "receive_request", "refusal", "refused", "said", "send",
 ]  # fmt: skip

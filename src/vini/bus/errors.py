@@ -18,7 +18,7 @@ class Foreign(ViniError):
     """What the other side says makes no sense to us: it is of another version."""
 
 
-class TooLarge(Foreign):
+class Oversized(Foreign):
     """What we would say fits in no message."""
 
 

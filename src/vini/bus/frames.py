@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from vini.bus.errors import Foreign, TooLarge
+from vini.bus.errors import Foreign, Oversized
 from vini.bus.messages.message import WIRE, Message
 
 UNASKED = 0
@@ -26,12 +26,14 @@ REFUSED, DISPLACED, MISBEHAVED = 4401, 4409, 4400  # close codes (RFC 6455, 7.4.
 
 
 def encode(number: int, message: Message) -> bytes:
-    """A frame.  Raises TooLarge where it would be too large for the other side to take."""
+    """A frame.  Raises Oversized where it would be too large for the other side to take."""
     body = msgspec.msgpack.encode((number, message))
     if len(body) > LARGEST:
         kind = type(message).__name__
-        raise TooLarge(f"A {kind} of {len(body) >> 20} MiB is more than the {LARGEST >> 20} MiB that fit in a message; "
-                       "ask for less at a time.")  # fmt: skip
+        raise Oversized(
+            f"A {kind} of {len(body) >> 20} MiB is more than the {LARGEST >> 20} MiB that fit in a message; "
+            "ask for less at a time."
+        )
     return body
 
 

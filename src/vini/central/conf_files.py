@@ -91,7 +91,7 @@ class Configuring:
             except (Unsupported, bus.Foreign) as e:
                 log.warning("node %s has no conf files: %s", self._node, e)
                 self._keeps_to, self._heard = version(wanted), self._changes
-                is_ours = isinstance(e, bus.TooLarge)
+                is_ours = isinstance(e, bus.Oversized)
                 await self._tell(_all(wanted, "failed", str(e)) if is_ours else _all(wanted, "refused", _OLD))
             except ViniError as e:
                 if waits == self._rhythm.first:
