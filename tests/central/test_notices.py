@@ -34,7 +34,7 @@ from vini.central.run import Central
 from vini.cli import vini
 from vini.model import ViniError
 from vini.rules import expiry
-from vini.rules.notices import FIRST_S, LONGEST_S, OLD_S, Mail, Webhook, pause, trial
+from vini.rules.notices import FIRST_S, LONGEST_S, OLD_S, Mail, Webhook, pause, shown, trial
 from vini.store import events, nodes, reminders, slices
 from vini.store import notices as store
 from vini.store.database import Database
@@ -355,7 +355,7 @@ def test_a_setting_that_can_not_be_said_to_a_server_loses_no_notice(
 
 
 @pytest.mark.parametrize(
-    ("written", "meant"), [("", "none"), ("STARTTLS", "starttls"), ("TLS", "tls"), ("none", "none")]
+    ("written", "meant"), [("", "starttls"), ("STARTTLS", "starttls"), ("TLS", "tls"), ("none", "none")]
 )
 def test_what_was_written_by_hand_before_it_was_checked_is_taken(
     sink: tuple[Sink, int], written: str, meant: str
@@ -368,6 +368,13 @@ def test_what_was_written_by_hand_before_it_was_checked_is_taken(
         mailing.send(mail, "ada@example.org", trial(0.0, ""), "")
         ((_, found),) = taken.mails
         assert found["From"] == text["sender"] and found["Message-ID"].endswith("@example.org>")
+
+
+def test_a_webhook_that_was_written_by_hand_is_taken_and_said_as_far_as_it_can_be() -> None:
+    text = b'{"url": "https://[abc/hook", "secret": ""}'
+    hook = msgspec.json.decode(text, type=Webhook)
+    assert shown(hook.url) == "a webhook whose URL is none"
+    assert shown("https://me:word@chat.example:8443/in/s3cret") == "https://chat.example:8443"
 
 
 @pytest.mark.parametrize("sender", ["vini", "VINI <vini>", "VINI <vini@x.example>\n", "a@x.example, b@x.example"])
@@ -621,7 +628,7 @@ def test_the_place_may_be_named_before_the_word_that_says_what_to_do(made: Path,
 def test_an_operator_adds_a_webhook_and_sees_that_it_works(made: Path, hook: Hook) -> None:
     url = f"http://127.0.0.1:{hook.server_port}/x"
     add = ("webhook", "add", url, "--secret-file", "-", "--what", "path *")
-    assert "can't be set so" in central(made, *add, code=1, typed="\n"), "one without a secret"
+    assert "The secret is empty" in central(made, *add, code=1, typed="\n")
     central(made, *add, typed=f"{SECRET}\n")
     assert "has taken it" in central(made, "webhook", "test", url)
     ((headers, body),) = hook.told

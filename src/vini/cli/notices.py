@@ -152,7 +152,10 @@ def webhook_command(ctx: click.Context, directory: Path, as_json: bool) -> None:
 def _add_hook(directory: Path, url: str, secret_file: str, what: tuple[str, ...]) -> None:
     """Have what answers at URL told, in place of what was set for that URL before."""
     before = _read(directory)
-    hook = rules.Webhook(url, _first_line(secret_file), what or rules.CHOSEN)
+    secret = _first_line(secret_file)
+    if not secret:
+        raise Invalid("The secret is empty; put one into the first line of the file.")
+    hook = rules.Webhook(url, secret, what or rules.CHOSEN)
     _change(directory, replace(before, webhooks=(*_others(before, url), hook)))
     line(f"{url} is told when the central is started again.")
     line(called(f"Next: vini central webhook test{at(directory)} {url}"))

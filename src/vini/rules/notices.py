@@ -41,21 +41,24 @@ class Mail(Value, frozen=True):
     what: tuple[str, ...] = MAILED  # events of slices, "*" stands for any text
 
     def __post_init__(self) -> None:
-        """Files that were written by hand say it in capitals, and "" for "none"."""
-        force_setattr(self, "security", self.security.lower() or "none")
+        """Files that were written by hand say it in capitals, and "" for what is usual."""
+        force_setattr(self, "security", self.security.lower() or "starttls")
 
 
 class Webhook(Value, frozen=True):
     """A program elsewhere is told by a POST of the event, signed with the secret."""
 
     url: HttpUrl
-    secret: Filled
+    secret: str  # "": a receiver that checks nothing, in a file that was written by hand
     what: tuple[str, ...] = CHOSEN
 
 
 def shown(url: str) -> str:
     """Of a webhook's URL what anybody may see: chats let in whoever knows the rest."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "a webhook whose URL is none"
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 
