@@ -443,7 +443,7 @@ print("STILL")
         (QDISC, "queues of interfaces held"),
         (NEIGHBOURS, "queues for neighbours had room for"),
         (TABLE, "tables of neighbours took"),
-        (FANOUT, "rings of packet sockets held 78 MB"),
+        (FANOUT, "rings of packet sockets held"),
         (NETLINK, "packets that waited in sockets of netlink held"),
         (RAW, "packets that waited in sockets held"),
     ],
