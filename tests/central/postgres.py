@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -52,8 +53,15 @@ class Cluster:
         self._run("pg_ctl", "-D", "data", "-w", "-l", "log", "-o", f"{settings} -k {self._directory}", "start")
 
     def kill(self) -> None:
-        """SIGKILL to all of its processes, and wait until they are gone: what it promised is in its files."""
+        """SIGKILL to all of its processes, and wait until they are gone: what it promised is in its files.
+
+        The first one is stopped before its children are listed: one that it forked in between would live on, hold the
+        shared memory, and keep the next `start` from it.
+        """
         first = int((self._directory / "data" / "postmaster.pid").read_text().split()[0])
+        os.kill(first, signal.SIGSTOP)
+        while "\nState:\tT" not in Path(f"/proc/{first}/status").read_text():
+            time.sleep(0.001)
         others = Path(f"/proc/{first}/task/{first}/children").read_text().split()
         handles = [os.pidfd_open(pid) for pid in (first, *map(int, others)) if Path(f"/proc/{pid}").exists()]
         for handle in handles:
@@ -62,6 +70,10 @@ class Cluster:
         for handle in handles:
             select.select([handle], [], [], 60)
             os.close(handle)
+
+    def said(self) -> str:
+        """The end of its log."""
+        return (self._directory / "log").read_text(errors="replace")[-3000:]
 
     def create(self, name: str, template: str = "") -> str:
         """A new database, empty or a copy of another one that nobody uses; its URL."""

@@ -247,6 +247,9 @@ def test_whoever_is_killed_no_packet_no_request_and_no_generation_is_lost(
         bed.converged(SLICE)
         try:
             chaos(bed, victims(bed, cluster), rounds, rng, "database" if cluster else "")
+        except AssertionError:
+            print(cluster.said() if cluster else "")
+            raise
         finally:
             bed.central.up()
             bed.put(Topology(SLICE), "down")
