@@ -401,3 +401,29 @@ def test_a_central_over_nats_is_made_whole_and_its_backup_has_the_seed(tmp_path)
     backup.save(directory, tmp_path / "b.tar.gz")
     assert backup.restore(tmp_path / "b.tar.gz", tmp_path / "d") == found
     assert rights.read(tmp_path / "d").account == rights.read(directory).account
+
+
+async def test_a_line_whose_writes_fail_while_more_waits_is_over_at_once(tmp_path):
+    """The library ends its tasks then, and does not call who asked to be called when it closes."""
+    async with central(tmp_path / "c", engine="nats") as c:
+        thief = Thief(c, "n1")
+        assert c.engine
+        await eventually(lambda: c.hub._line)
+        line = await engine.dial([c.engine.url], trusting(c.authority.pem), thief.key, thief.jwt, "n1", 5)
+        await line.hear(subjects.to_node(thief.key.name, "e", "*"), lambda *_: None)
+        await line.settle()
+
+        async def fails() -> None:
+            await asyncio.sleep(0.1)
+            raise ConnectionResetError("Connection lost")
+
+        line._client._transport.drain = fails  # as asyncio's, of a peer that is killed while it takes nothing
+        greet = subjects.greet(thief.key.name)
+        await line.say(greet, b"x")
+        await asyncio.sleep(0.05)
+        await line.say(greet, b"x")
+        async with asyncio.timeout(5):
+            assert "Connection lost" in str(await line.over())
+        with pytest.raises(ConnectionError):
+            await line.settle()
+        await line.close()

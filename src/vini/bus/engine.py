@@ -20,9 +20,11 @@ from vini.model import Denied, ViniError
 if TYPE_CHECKING:
     from nats.aio.client import Client
     from nats.aio.msg import Msg
+    from nats.aio.subscription import Subscription
 
 _PENDING = 64 << 20  # bytes that may wait to be heard, of one subscription; whoever falls behind further hangs up
 _CLOSE_S = 1.0
+_FLUSH_S = 30  # a server that takes nothing for so long is gone
 _PING_S = 10.0  # after two that are not answered the server is taken to be gone
 _REFUSED = ("authorization violation", "authentication revoked", "authentication expired")
 
@@ -34,6 +36,7 @@ class Line:
 
     def __init__(self, client: Client, gone: asyncio.Future[str]):
         self._client, self._gone = client, gone
+        self._heard: list[Subscription] = []
 
     async def hear(self, subject: str, heard: Heard, queue: str = "") -> None:
         """Call it with each message, in the order in which they come.  Raises ConnectionError."""
@@ -42,9 +45,9 @@ class Line:
             heard(message.subject, message.data, (message.headers or {}).get("Status") == "503")
 
         with _broken():
-            await self._client.subscribe(
+            self._heard.append(await self._client.subscribe(
                 subject, queue, cb=take, pending_bytes_limit=_PENDING, pending_msgs_limit=1 << 17
-            )
+            ))  # fmt: skip
 
     async def say(self, subject: str, body: bytes, unheard: str = "") -> None:
         """Returns when the network takes it; where nobody hears it, that is said on the subject `unheard`.
@@ -53,8 +56,8 @@ class Line:
         """
         with _broken():
             await self._client.publish(subject, body, reply=unheard)
-            if self._client.pending_data_size > 1 << 17:
-                await self._client.flush(30)
+        if self._client.pending_data_size > 1 << 17:
+            await self.settle()
 
     async def ask(self, subject: str, body: bytes, patience_s: float) -> bytes:
         """The server's own answer.  Raises TimeoutError, or ConnectionError."""
@@ -64,7 +67,14 @@ class Line:
     async def settle(self) -> None:
         """Until the server has taken all that was said, subscriptions among it.  Raises ConnectionError."""
         with _broken():
-            await self._client.flush(30)
+            flushing = asyncio.create_task(self._client.flush(_FLUSH_S))
+            try:
+                await asyncio.wait((flushing, self._gone), return_when=asyncio.FIRST_COMPLETED)
+                if self._gone.done():  # the library's flush would return as if all had gone out
+                    raise ConnectionError(str(await self.over()))
+                await flushing
+            finally:
+                flushing.cancel()
 
     async def over(self) -> ViniError:
         """Why, once it is."""
@@ -73,6 +83,9 @@ class Line:
     async def close(self) -> None:
         """What was said goes out first."""
         await _close(self._client)
+        for heard in self._heard:  # the library leaves them where a write failed
+            if heard._wait_for_msgs_task:
+                heard._wait_for_msgs_task.cancel()
 
 
 async def dial(urls: Sequence[str], trusted: ssl.SSLContext, key: Key, jwt: str, name: str, patience_s: float) -> Line:
@@ -110,7 +123,9 @@ async def _dial(url: str, trusted: ssl.SSLContext, key: Key, jwt: str, name: str
         if "SlowConsumer" in type(error).__name__ and not gone.done():
             gone.set_result("we fell behind in hearing what it says.")
 
-    async def closed() -> None:
+    def ended(reading: asyncio.Task[None]) -> None:
+        if not reading.cancelled():
+            reading.exception()  # is the cause, or of what the library did about it; asyncio would log it
         if not gone.done():
             gone.set_result(str(client.last_error or "") or "the engine hung up.")
 
@@ -118,10 +133,13 @@ async def _dial(url: str, trusted: ssl.SSLContext, key: Key, jwt: str, name: str
         async with asyncio.timeout(patience_s):
             await client.connect(
                 url, tls=trusted, user_jwt_cb=jwt.encode, signature_cb=signed, name=name, error_cb=failed,
-                closed_cb=closed, allow_reconnect=False, max_reconnect_attempts=1, reconnect_time_wait=0,
+                allow_reconnect=False, max_reconnect_attempts=1, reconnect_time_wait=0,
                 connect_timeout=max(1, int(patience_s)), ping_interval=int(_PING_S), max_outstanding_pings=2,
             )  # fmt: skip
         _insist(client)
+        # not `closed_cb`: where a write fails while more waits, the library ends its tasks and calls nobody
+        assert client._reading_task
+        client._reading_task.add_done_callback(ended)
     except BaseException as e:
         await _close(client)
         if isinstance(e, NoServersError) and causes:
@@ -164,7 +182,7 @@ class _broken:
         return None
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        from nats.errors import Error
+        from nats.errors import Error, FlushTimeoutError
 
-        if isinstance(error, Error) and not isinstance(error, TimeoutError):
+        if isinstance(error, FlushTimeoutError) or (isinstance(error, Error) and not isinstance(error, TimeoutError)):
             raise ConnectionError(f"the engine can't be spoken to: {error}") from error
