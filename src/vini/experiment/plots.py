@@ -14,7 +14,7 @@ from vini.model import Unsupported
 from vini.reach import MOST_LISTED
 
 INK = "#010203"  # stands for the page's own text colour, which a file can't know when it is drawn
-BLUE, ORANGE, RED = "#3b82c4", "#c77d1e", "#d23c4b"  # each readable on white and on black
+BLUE, RED = "#3b82c4", "#d23c4b"  # each readable on white and on black
 SIZE = (10, 3)  # inches
 MOST_POINTS = 20_000  # a plot with more is a blot, and a report of many MB
 
