@@ -105,7 +105,7 @@ def _guarded(function: Callable[..., T], what: str) -> Callable[..., T]:
             return function(*words)
         except ViniError:
             raise
-        except Exception as e:
+        except Exception as e:  # the boundary to code of others
             raise Unsupported(f"{what} ({type(e).__name__}: {e}); update or uninstall it.") from e
 
     return guarded

@@ -14,10 +14,10 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from vini.lans import vif_name
 from vini.layout import link_name
 from vini.model import Fault, Impairment, Link, Lives, NotFound, Program, Routing, Sliver, Topology, ViniError
 from vini.topology.impairments import check
-from vini.topology.links import vif_name
 
 IMPAIRMENTS = Impairment.__struct_fields__
 

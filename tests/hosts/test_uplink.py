@@ -103,7 +103,7 @@ async def test_an_identity_that_can_not_be_read_ends_nothing(tmp_path):
         path.write_bytes(b"{")
         n.start()
         await eventually(lambda: "`vini node join` makes a new one" in n.answers.uplink)
-        assert n.agent.generations("central") == {"s": 1}
+        assert n.agent.wanted.generations("central") == {"s": 1}
         path.write_bytes(good)
         await eventually(c.hub.connected)
         assert n.slivers() == {"s.a"}
@@ -198,7 +198,7 @@ async def test_a_spec_for_later_is_held_back_until_its_time_also_over_a_restart(
     clock = Clock()
     async with central(tmp_path / "c") as c, node(tmp_path / "n", c.admit("one"), clock=clock) as n:
         c.desk.put("one", spec("s", 1, "a"), spec("s", 2, "a", "b", not_before=clock.now + 60))
-        await eventually(lambda: n.agent.generations("central") == {"s": 2})
+        await eventually(lambda: n.agent.wanted.generations("central") == {"s": 2})
         await eventually(lambda: (r := c.desk.last("one", "s")) and (r.generation, r.accepted) == (1, 2))
         assert n.slivers() == {"s.a"}
         await c.stop()

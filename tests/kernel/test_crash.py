@@ -267,8 +267,8 @@ def test_an_agent_of_another_version_is_replaced_at_once_also_by_the_process_tha
         waited.append(seconds)
         await sleep(seconds)
 
-    monkeypatch.setattr("vini.client.local.digest", lambda: "another")
-    monkeypatch.setattr("vini.client.local.asyncio.sleep", counted)
+    monkeypatch.setattr("vini.client.agent.digest", lambda: "another")
+    monkeypatch.setattr("vini.client.agent.asyncio.sleep", counted)
     asyncio.run(own.client().greeting())
     assert own.agents() != [old]
     assert sum(waited) < 10  # of the 20 s that it would wait for a process that does not end

@@ -43,7 +43,7 @@ def row() -> Iterator[Row]:
 
 def filters() -> list[tuple[int, str]]:
     with Socket() as s:
-        seen = {tc.seen_filter(m) for m in s.dump(tc.dump_filters(TO_B))}
+        seen = tc.filters(s, TO_B)
     return sorted((f.priority, f.name.split()[0]) for f in seen if f.name)
 
 

@@ -9,13 +9,13 @@ from errno import EEXIST, ENODEV, ERANGE
 import pytest
 from own_place import OwnPlace
 
-from vini.node import netns, rtnl
+from vini.node import netns, rtnl, rtnl_addresses
 from vini.node.netlink import Socket
 from vini.node.pins import Pins
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
-RIGHT = [rtnl.add_address(1, f"192.0.2.{i}/32") for i in range(1, 4)]
-WRONG = rtnl.add_address(4711, "192.0.2.9/32")
+RIGHT = [rtnl_addresses.add_address(1, f"192.0.2.{i}/32") for i in range(1, 4)]
+WRONG = rtnl_addresses.add_address(4711, "192.0.2.9/32")
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def inside(own: OwnPlace) -> Iterator[Socket]:
 
 
 def addresses(socket: Socket) -> set[str]:
-    return {rtnl.seen_address(m).cidr for m in socket.dump(rtnl.dump_addresses())}
+    return {address.cidr for address in rtnl_addresses.addresses(socket)}
 
 
 @pytest.mark.parametrize("at", range(4))
@@ -42,7 +42,7 @@ def test_one_that_is_refused_is_told_and_the_others_are_done(inside, at):
 
 
 def test_each_refusal_has_its_own_cause(inside):
-    again = rtnl.add_address(1, "192.0.2.1/32", only_new=True)
+    again = rtnl_addresses.add_address(1, "192.0.2.1/32", only_new=True)
     unknown = rtnl.set_link("nowhere", mtu=1500, up=True, alias="")
     too_long = rtnl.set_link("lo", mtu=65536, up=True, alias="a" * 300)
     assert inside.transact([RIGHT[0], again, unknown, too_long, RIGHT[1]]) == [0, EEXIST, ENODEV, ERANGE, 0]

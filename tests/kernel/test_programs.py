@@ -485,7 +485,7 @@ def test_a_loop_of_programs_is_seen_and_ends_by_a_lower_budget(row: Row) -> None
 def test_filters_of_programs_come_before_shapes(row: Row) -> None:
     row.ensure(row.bpf(), Hook(R, "to-b", "output", "tc", "leaving"))
     with netns.inside(row.place.pin(R)), Socket() as s:
-        filters = {f.priority for f in map(tc.seen_filter, s.dump(tc.dump_filters(TO_B))) if f.name}
+        filters = {f.priority for f in tc.filters(s, TO_B) if f.name}
     assert filters == {tc.PROGRAM_PRIORITY}
     assert tc.PROGRAM_PRIORITY < tc.SHAPE_PRIORITY
 
@@ -568,7 +568,7 @@ def test_killed_at_the_first_loading_or_the_last_unloading(row: Row) -> None:
                 row.ensure(bpf)
             if not _crash(row, steps, verb, bpf):
                 break
-            if row.programs.has_traces(R):
+            if R in row.programs.slivers():
                 assert [o for o in row.observed() if isinstance(o, Bpf)], f"what is left is seen ({verb}, step {steps})"
             _heals(row, bpf)
             steps += 1

@@ -269,5 +269,5 @@ def test_routers_on_a_lan_learn_from_each_other_in_every_protocol(own):
 def storm_control(own: OwnPlace, ns: str, dev: str) -> str:
     """The name of the filter that polices a port; "" where there is none."""
     with netns.inside(own.place.pin(ns)), Socket() as rtnetlink:
-        found = [tc.seen_filter(m) for m in rtnetlink.dump(tc.dump_filters(socket.if_nametoindex(dev), tc.INGRESS))]
+        found = tc.filters(rtnetlink, socket.if_nametoindex(dev), tc.INGRESS)
     return next((f.name for f in found if f.name.startswith(storm.NAME)), "")

@@ -85,6 +85,10 @@ class Watching:
 class Agent:
     generation = 1
 
+    @property
+    def wanted(self) -> Agent:
+        return self
+
     def spec(self, slice_: str) -> SliceSpec:
         return SliceSpec(slice_, "n", self.generation, expires=10_000.0)
 

@@ -7,6 +7,7 @@ import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import get_args
 
 import msgspec
 import pytest
@@ -133,6 +134,17 @@ async def test_a_spec_of_a_thousand_slivers_passes_in_one_message(tmp_path):
     async with agent(tmp_path / "s", answering(bus.Report(()), heard=heard)) as it:
         await it.ask(bus.Accept(spec))
     assert heard == [bus.Accept(spec)]
+
+
+def test_every_message_goes_somewhere() -> None:
+    """But for what a node says to the engine before it has a central, and what a central tells itself of a clock."""
+
+    def below(kind: type[bus.Message]) -> set[type[bus.Message]]:
+        return {kind}.union(*(below(one) for one in kind.__subclasses__()))
+
+    messages = {kind for kind in below(bus.Message) - {bus.Message} if kind.__module__.startswith("vini.")}
+    assert messages - {*get_args(bus.ToNode), *get_args(bus.ToCentral)} == {bus.Here, bus.Offset}
+    assert all(getattr(bus, kind.__name__) is kind for kind in messages), "each is a name of `vini.bus`"
 
 
 @given(specs())

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from vini.experiment import report
 from vini.experiment.conditions import Limits, judge, parse_stat
 from vini.experiment.lateness import Lateness
-from vini.experiment.probes import Counters, Iperf3, Ping, Udp, echoes, udpstream
+from vini.experiment.probes import Counters, Iperf3, Ping, Udp, numbered
 from vini.experiment.probes.capture import packets
 from vini.experiment.probes.counters import parse_counts
-from vini.experiment.probes.echoes import checksum, request
-from vini.experiment.probes.echoes import understand as understand_packet
 from vini.experiment.probes.iperf3 import received, sent
+from vini.experiment.probes.numbered import checksum, request
+from vini.experiment.probes.numbered import understand as understand_packet
 from vini.experiment.probes.ping import understand
 from vini.experiment.probes.routes import changes
 from vini.experiment.probes.traceroute import by_round, parse_hop
@@ -107,8 +107,7 @@ def test_order_is_that_of_the_arrivals_and_not_of_their_stamps():
     assert Udp("a", "b", rate=1000).summarise(rows)["reordered"] == 1
 
 
-@pytest.mark.parametrize("script", [echoes, udpstream])
-def test_who_is_put_aside_between_two_clocks_keeps_what_he_knew(script, monkeypatch):
+def test_who_is_put_aside_between_two_clocks_keeps_what_he_knew(monkeypatch):
     class Time:
         """Of 1 us for each look, and of 5 ms before some; CLOCK_REALTIME is 1000 s ahead."""
 
@@ -124,12 +123,12 @@ def test_who_is_put_aside_between_two_clocks_keeps_what_he_knew(script, monkeypa
             return self.monotonic_ns() + 10**12
 
     for aside in (1, 2):
-        monkeypatch.setattr(script, "time", Time(aside))
-        assert script.ahead_now(77) == 77
-        monkeypatch.setattr(script, "time", Time(aside))
-        assert script.ahead_at_first() == 10**12
-    monkeypatch.setattr(script, "time", Time())
-    assert script.ahead_now(77) == 10**12
+        monkeypatch.setattr(numbered, "time", Time(aside))
+        assert numbered.ahead_now(77) == 77
+        monkeypatch.setattr(numbered, "time", Time(aside))
+        assert numbered.ahead_at_first() == 10**12
+    monkeypatch.setattr(numbered, "time", Time())
+    assert numbered.ahead_now(77) == 10**12
 
 
 def test_iperf3_lines():

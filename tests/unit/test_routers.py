@@ -113,7 +113,7 @@ def accepts(daemon: str, asked: Router, tmp_path: Path) -> None:
         conf.write_text(text)
         if daemon == "bird" and conf.suffix == ".conf":
             said = subprocess.run(["bird", "-p", "-c", conf], capture_output=True, text=True)
-        elif daemon == "frr" and conf.stem in frr.DAEMONS:
+        elif daemon == "frr" and conf.stem in frr.daemons.DAEMONS:
             said = subprocess.run(
                 [f"{frr.BIN}/{conf.stem}", "-C", "-f", conf, "-u", "root", "-g", "frrvty", "-i", tmp_path / "pid",
                  "--vty_socket", tmp_path, "-z", tmp_path / "zserv.api"],
@@ -185,7 +185,7 @@ def test_isis_holding_time_is_a_multiple_of_hello() -> None:
 
 
 def test_isis_net_has_area_and_router_id() -> None:
-    assert frr.net(router("frr", "isis")) == "49.0000.0000.0101.9200.0001.00"
+    assert frr.config.net(router("frr", "isis")) == "49.0000.0000.0101.9200.0001.00"
 
 
 def test_only_the_daemons_that_are_needed() -> None:
@@ -242,8 +242,8 @@ def test_raw_integrated_configuration_wins_and_names_its_daemons() -> None:
 
 def test_a_block_and_its_exit_leave_their_line_numbers_behind() -> None:
     text = "router bgp 1\n neighbor x\nexit\nrouter ospf\n area 0 stub\nexit\n"
-    assert frr.section(text, "ospfd") == "\n\n\nrouter ospf\n area 0 stub\nexit\n"
-    assert frr.section(text + "interface x\nexit\n", "ospfd").endswith("exit\ninterface x\n\n")
+    assert frr.integrated.section(text, "ospfd") == "\n\n\nrouter ospf\n area 0 stub\nexit\n"
+    assert frr.integrated.section(text + "interface x\nexit\n", "ospfd").endswith("exit\ninterface x\n\n")
     texts = files(router("frr", raw={"frr.conf": "log stdout\n" + text + "line vty\n"}))
     assert texts["frr/shared-lines"] == "on config line 1:\non config line 8:\n"
 
@@ -277,14 +277,14 @@ def test_raw_configuration_of_one_daemon_replaces_that_one_only() -> None:
 @pytest.mark.parametrize("raw", [{}, {"frr.conf": INTEGRATED}, {"zebra.conf": "hostname mine\nend\n"}])
 def test_zebra_makes_no_nexthop_objects_whoever_writes_its_configuration(raw: dict[str, str]) -> None:
     text = files(router("frr", "ospf", raw=raw))["frr/zebra.conf"]
-    assert text.count(frr.PLAIN_ROUTES + "\n") == 1
+    assert text.count(frr.config.PLAIN_ROUTES + "\n") == 1
     for given in raw.values():
-        own = frr.section(given.removesuffix("end\n"), "zebra").splitlines()
-        assert text.splitlines()[: len(own) + 1] == [*own, frr.PLAIN_ROUTES]
+        own = frr.integrated.section(given.removesuffix("end\n"), "zebra").splitlines()
+        assert text.splitlines()[: len(own) + 1] == [*own, frr.config.PLAIN_ROUTES]
 
 
 def test_zebra_makes_nexthop_objects_where_the_user_says_so() -> None:
-    text = f"hostname mine\n{frr.NEXTHOP_OBJECTS}\n"
+    text = f"hostname mine\n{frr.config.NEXTHOP_OBJECTS}\n"
     assert files(router("frr", "ospf", raw={"zebra.conf": text}))["frr/zebra.conf"] == text
 
 

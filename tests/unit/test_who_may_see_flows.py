@@ -24,11 +24,11 @@ async def test_of_this_machines_own_slices_the_central_sees_nothing(tmp_path: Pa
     await up("own_gone", "here")
     await agent.accept(SliceSpec("own_gone", "n", 2), lambda *_: None, "here")
     seen = {
-        name: agent.may_see(name, "central")
+        name: agent.wanted.may_see(name, "central")
         for name in ("own_lab", "own_gone", "home_a", "home_b", "home_forgotten", "lab")
     }
     assert seen == {
         "own_lab": False, "own_gone": False, "home_a": True, "home_b": True, "home_forgotten": True, "lab": False,
     }  # fmt: skip
-    assert all(agent.may_see(name, "here") for name in seen)
+    assert all(agent.wanted.may_see(name, "here") for name in seen)
     agent.close()

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from statistics import median
 
-from vini.bench.inside import AT, PROGRAM, asked, filled
+from vini.bench.inside import asked, filled, measuring
 from vini.bench.result import Found, Missing, row
 from vini.client import Client
 from vini.model import Command, End, Impairment, Link, Resources, Sliver, Topology, Value, ViniError
@@ -112,18 +112,8 @@ class Sizes(Value, frozen=True):
 
 def neighbour() -> Topology:
     """Who must not suffer."""
-    text, resources = PROGRAM.read_text(), Resources(reserve=0.5)
     runs = {"x": (), "y": (f"echo {_ECHO}", f"sink {_SINK}")}
-    slivers = {
-        name: Sliver(
-            name,
-            runtime="container",
-            files={AT: text},
-            commands=tuple(Command(f"exec /usr/bin/python3 -I {AT} {words}", service=True) for words in said),
-            resources=resources,
-        )
-        for name, said in runs.items()
-    }
+    slivers = {name: measuring(name, said, Resources(reserve=0.5)) for name, said in runs.items()}
     ends = (End("x", addresses=("10.0.9.0/31",)), End("y", addresses=("10.0.9.1/31",)))
     return Topology("calm", slivers, (Link(ends, impairment=Impairment(rate_mbit=_RATE_MBIT)),))
 

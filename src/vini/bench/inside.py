@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 from vini.client import Client
-from vini.model import ViniError
+from vini.model import Command, Resources, Sliver, ViniError
 
 PROGRAM = Path(__file__).with_name("round_trips.py")
 AT = "/srv/round_trips.py"  # where a sliver that measures has it
 Trips = list[float | None]  # ms; None: it never came back
+
+
+def measuring(name: str, runs: Sequence[str], resources: Resources) -> Sliver:
+    """A sliver that has the program, and runs it with each of these words."""
+    return Sliver(
+        name,
+        runtime="container",
+        files={AT: PROGRAM.read_text()},
+        commands=tuple(Command(f"exec /usr/bin/python3 -I {AT} {words}", service=True) for words in runs),
+        resources=resources,
+    )
 
 
 def asked(client: Client, slice_: str, sliver: str, address: str, port: int, count: int, interval_ms: float) -> Trips:

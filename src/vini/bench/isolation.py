@@ -13,7 +13,7 @@ from statistics import fmean, median
 from typing import Any
 
 from vini.bench import attacks, ours, setup
-from vini.bench.inside import AT, PROGRAM, Trips, asked, quantile
+from vini.bench.inside import Trips, asked, measuring, quantile
 from vini.bench.result import Found, Missing, row
 from vini.client import Client
 from vini.model import Command, End, Link, Resources, Sliver, Topology, Value
@@ -56,17 +56,9 @@ async def _all(sizes: Sizes, say: Say) -> Found:
 
 def path(reserved: bool) -> Topology:
     """The slice that must not wait."""
-    text = PROGRAM.read_text()
     runs = {"a": (), "b": (f"relay {_RELAY} 10.0.2.1 {_ECHO}",), "c": (f"echo {_ECHO}",)}
     slivers = {
-        name: Sliver(
-            name,
-            runtime="container",
-            files={AT: text},
-            commands=tuple(Command(f"exec /usr/bin/python3 -I {AT} {words}", service=True) for words in said),
-            resources=Resources(reserve=_CORES[name] if reserved else 0.0),
-        )
-        for name, said in runs.items()
+        name: measuring(name, said, Resources(reserve=_CORES[name] if reserved else 0.0)) for name, said in runs.items()
     }
     links = (_link("a", "b", "10.0.1"), _link("b", "c", "10.0.2"), _link("a", "c", "10.0.3"))
     return Topology("path", slivers, links)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
 from vini.dataplane.element import Element
 from vini.model import Gate, Impairment, Shape, ViniError
-from vini.node import netns, rtnl
+from vini.node import netns, rtnl, rtnl_addresses
 from vini.node.drivers.shape import ShapeDriver
 from vini.node.netlink import Socket
 from vini.node.pins import Pins
@@ -82,23 +82,18 @@ class Pairs:
         indexes = (_FIRST_INDEX[0] + i, _FIRST_INDEX[1] + i)
         try:
             with Socket() as socket:
-                _check(socket, [rtnl.add_veth((ends[0], ends[1]), ("to-b", "to-a"), indexes, (macs[0], macs[1]))])
+                socket.insist([rtnl.add_veth((ends[0], ends[1]), ("to-b", "to-a"), indexes, (macs[0], macs[1]))])
         finally:
             for fd in ends:
                 os.close(fd)
         for n, end in enumerate("ab"):
             with netns.inside(self.where(f"{end}{i}")), Socket() as socket:
                 up = rtnl.set_link(f"to-{_other(end)}", mtu=1500, up=True, alias="")
-                _check(socket, [up, rtnl.add_address(indexes[n], f"10.{i}.0.{n + 1}/24")])
+                socket.insist([up, rtnl_addresses.add_address(indexes[n], f"10.{i}.0.{n + 1}/24")])
 
 
 def _other(end: str) -> str:
     return "b" if end == "a" else "a"
-
-
-def _check(socket: Socket, requests: Sequence[bytes]) -> None:
-    if bad := [e for e in socket.transact(requests) if e]:
-        raise OSError(bad[0], os.strerror(bad[0]))
 
 
 @contextmanager

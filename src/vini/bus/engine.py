@@ -140,7 +140,7 @@ async def _dial(url: str, trusted: ssl.SSLContext, key: Key, jwt: str, name: str
         # not `closed_cb`: where a write fails while more waits, the library ends its tasks and calls nobody
         assert client._reading_task
         client._reading_task.add_done_callback(ended)
-    except BaseException as e:
+    except BaseException as e:  # also of who is cancelled no connection stays; it is raised again
         await _close(client)
         if isinstance(e, NoServersError) and causes:
             raise causes[0] from None
@@ -157,7 +157,7 @@ def _is_news(record: logging.LogRecord) -> bool:
 
 async def _close(client: Client) -> None:
     """However it is: after a TLS handshake that failed, the library would wait for ever."""
-    with suppress(Exception):
+    with suppress(Exception):  # the library's, of whatever kind: what is closed is of no use any more
         async with asyncio.timeout(_CLOSE_S):
             await client.close()
 

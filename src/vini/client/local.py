@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from vini import bus
 from vini.client import ssh_keys
+from vini.client.agent import OwnAgent, by_now
 from vini.client.child import output
 from vini.client.slices import Event, OnProgress, Say, Slices, SshPlace
 from vini.dataplane.element import Element
@@ -43,7 +44,6 @@ from vini.node.flows.book import directory
 from vini.node.place import Place, from_environment
 from vini.node.running import reads_logs
 from vini.node.ssh import authorized
-from vini.node.version import digest
 from vini.placement import check_own_rates, check_reserved, check_reserved_memory
 from vini.reach import FibEntry, hosts
 from vini.rules import grants, outside
@@ -55,8 +55,6 @@ from vini.usage import DAY_S, SliceUse
 if TYPE_CHECKING:
     from vini.truth import Check
 
-_START_TIMEOUT_S = 20.0
-
 
 class Client(Slices):
     """Talks to the store and the agent of one place."""
@@ -64,7 +62,7 @@ class Client(Slices):
     def __init__(self, place: Place | None = None, say: Say = lambda _: None):
         super().__init__(say)
         self.place = place or from_environment()
-        self._bus = bus.Line(self.place.run / "agent.socket", self.place.state / "agent.log")
+        self._agent = OwnAgent(self.place, say)
         self._opened: Store | None = None
         self._greeting: bus.Greeting | None = None
 
@@ -119,11 +117,10 @@ class Client(Slices):
         try:
             return stored(greeting)
         except Unsupported:
-            tried(await _by_now(greeting))
+            tried(await by_now(greeting))
             self._say("This machine can do more than when the agent was started; it is replaced, slices run on.")
             service.learn_path(self.place)
-            await self._ask(bus.Stop(greeting.pid))
-            await self._until_gone(greeting.pid)
+            await self._agent.end(greeting.pid)
             self._greeting = None
             return stored(await self.greeting())
 
@@ -228,7 +225,7 @@ class Client(Slices):
         try:
             spec = self._embed(topology, greeting, 1)
         except Unsupported:
-            spec = self._embed(topology, await _by_now(greeting), 1)
+            spec = self._embed(topology, await by_now(greeting), 1)
         reply = await self._ask(bus.Foresee(spec))
         assert isinstance(reply, bus.Lines)
         return reply.lines
@@ -421,16 +418,9 @@ class Client(Slices):
     async def greeting(self) -> bus.Greeting:
         """Who the agent is.  Started, or replaced by one of our version, if need be; told what it missed."""
         if self._greeting is None:
-            reply = await self._ask(bus.Hello())
-            assert isinstance(reply, bus.Greeting)
-            if reply.version != digest() or not service.is_current(self.place):
-                self._say("The agent is of another version or from another place; it is replaced, slices run on.")
-                await self._ask(bus.Stop(reply.pid))
-                await self._until_gone(reply.pid)
-                reply = await self._ask(bus.Hello())
-                assert isinstance(reply, bus.Greeting)
-            self._greeting = reply
-            await self._resend(reply)
+            _need_root()
+            self._greeting = await self._agent.greeting()
+            await self._resend(self._greeting)
         return self._greeting
 
     async def _resend(self, greeting: bus.Greeting) -> None:
@@ -442,50 +432,8 @@ class Client(Slices):
                 await self._accept(stored.spec)
 
     async def _ask(self, request: bus.Request, progress: OnProgress = None) -> bus.Reply:
-        """Ask the agent; where it is gone, start it and ask again: every request may be repeated."""
         _need_root()
-        for attempt in range(3):
-            try:
-                return await self._bus.ask(request, progress or (lambda _: None))
-            except bus.AgentGone:
-                if attempt == 2:
-                    raise
-                await self._start_agent()
-        raise AssertionError("unreachable")
-
-    async def _start_agent(self) -> None:
-        self._say("starting the agent")
-        child = service.start(self.place)
-        log_path = self.place.state / "agent.log"
-        deadline = time.monotonic() + _START_TIMEOUT_S
-        while True:
-            try:
-                await self._bus.ask(bus.Hello())
-                return
-            except bus.AgentGone as e:
-                if (child and child.poll()) or time.monotonic() > deadline:
-                    raise ViniError(f"The agent does not start; its log {log_path} ends: {_tail(log_path)}") from e
-                await asyncio.sleep(0.02)
-
-    async def _until_gone(self, pid: int) -> None:
-        deadline = time.monotonic() + _START_TIMEOUT_S
-        while _runs(pid) and time.monotonic() < deadline:
-            await asyncio.sleep(0.01)
-
-
-async def _by_now(greeting: bus.Greeting) -> bus.Greeting:
-    """With what this machine can do now."""
-    from vini.node import probe  # it has much to import, and few need it
-
-    return replace(greeting, capabilities=greeting.capabilities | await asyncio.to_thread(probe.capabilities))
-
-
-def _runs(pid: int) -> bool:
-    """Not so a zombie, which our own ended child is until we ask for it; it has no command line (proc(5))."""
-    try:
-        return bool(Path(f"/proc/{pid}/cmdline").read_bytes())
-    except OSError:
-        return False
+        return await self._agent.ask(request, progress)
 
 
 def _need_root() -> None:
@@ -495,7 +443,3 @@ def _need_root() -> None:
 
 def _who() -> str:
     return os.environ.get("SUDO_USER") or getpass.getuser()
-
-
-def _tail(path: Path) -> str:
-    return " / ".join(path.read_text(errors="replace").strip().splitlines()[-3:]) or "(empty)"

@@ -14,7 +14,7 @@ from vini import bus
 from vini.client.times import Ahead, NodeClock
 from vini.expected import expectations
 from vini.layout import address, layout
-from vini.model import Link, NotFound, OutsideGrant, SliverStatus, Topology, Value, ViniError
+from vini.model import Link, OutsideGrant, SliverStatus, Topology, Value, ViniError
 from vini.reach import FibEntry, lost_path, unreached
 from vini.rules.nouns import UsageRow
 from vini.rules.usage import UsageAsked
@@ -301,14 +301,6 @@ class Slices(ABC):
     def address(self, topology: Topology, sliver: str, family: int = 4) -> str:
         """The address that stands for a sliver."""
         return address(layout(topology), sliver, family)
-
-
-def no_slice(name: str, known: Sequence[str], near: str | None) -> NotFound:
-    """What to say to whom named a slice that is not there."""
-    if near:
-        return NotFound(f"There is no slice {name!r}; did you mean {near!r}?")
-    there = f"there is: {', '.join(known)}." if known else "none is up; `vini up FILE` brings one up."
-    return NotFound(f"There is no slice {name!r}; {there}")
 
 
 def _not_ready(slice_: str, bad: Sequence[SliverStatus]) -> str:

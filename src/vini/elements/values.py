@@ -5,7 +5,6 @@ Numbers are held in this machine's byte order, addresses and ports of packets in
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from sys import byteorder
@@ -114,8 +113,3 @@ def unpack(types: tuple[Type, ...], packed: bytes) -> tuple[bytes, ...]:
         found.append(packed[at : at + t.size])
         at += t.size
     return tuple(found)
-
-
-def pack_index(number: int) -> bytes:
-    """The key of an array."""
-    return struct.pack("=I", number)

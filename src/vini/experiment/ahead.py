@@ -68,7 +68,7 @@ class Ahead:
         self.pending += 1
         try:
             report = await self._network.edit(self._slice, changed, what, at)
-        except BaseException:
+        except BaseException:  # it is not made, also where its asker is cancelled; raised again
             self.pending -= 1
             raise
         self._took(loop.time() - began)

@@ -14,7 +14,7 @@ from vini.model import Unsupported
 from vini.reach import MOST_LISTED
 
 INK = "#010203"  # stands for the page's own text colour, which a file can't know when it is drawn
-BLUE, ORANGE, RED = "#3b82c4", "#c77d1e", "#d23c4b"  # each readable on white and on black
+BLUE, RED = "#3b82c4", "#d23c4b"  # each readable on white and on black
 SIZE = (10, 3)  # inches
 MOST_POINTS = 20_000  # a plot with more is a blot, and a report of many MB
 
@@ -86,19 +86,20 @@ def _thin(rows: Sequence[Row]) -> list[Row]:
 
 
 def _ping(axes: Axes, measured: Measured) -> None:
-    rows = _thin(measured.rows)
-    got = [r for r in rows if r["rtt_ms"] is not None]
-    axes.plot([r["t"] for r in got], [r["rtt_ms"] for r in got], ".", color=BLUE, markersize=3)
-    _lost(axes, [r["t"] for r in rows if r["rtt_ms"] is None], "lost")
-    axes.set_ylabel("round-trip time, ms")
+    _each(axes, measured, "rtt_ms", "round-trip time, ms", size=3)
 
 
 def _udp(axes: Axes, measured: Measured) -> None:
+    _each(axes, measured, "delay_ms", "one-way delay, ms", size=2)
+
+
+def _each(axes: Axes, measured: Measured, column: str, label: str, size: int) -> None:
+    """A dot for each packet, and a mark for each that was lost."""
     rows = _thin(measured.rows)
-    got = [r for r in rows if r["delay_ms"] is not None]
-    axes.plot([r["t"] for r in got], [r["delay_ms"] for r in got], ".", color=BLUE, markersize=2)
-    _lost(axes, [r["t"] for r in rows if r["delay_ms"] is None], "lost")
-    axes.set_ylabel("one-way delay, ms")
+    got = [r for r in rows if r[column] is not None]
+    axes.plot([r["t"] for r in got], [r[column] for r in got], ".", color=BLUE, markersize=size)
+    _lost(axes, [r["t"] for r in rows if r[column] is None], "lost")
+    axes.set_ylabel(label)
 
 
 def _iperf3(axes: Axes, measured: Measured) -> None:

@@ -17,7 +17,7 @@ from vini import names
 from vini.formats.clab_routes import NextHops, carry_routes, plain
 from vini.formats.clab_slivers import Notes
 from vini.formats.imported import listed, several
-from vini.formats.naming import default_name
+from vini.layout import link_name
 from vini.model import Command, Link, Sliver, Value
 from vini.text.mistakes import Wrong
 from vini.topology.scalars import ADDRESS
@@ -99,7 +99,7 @@ def _accepted(links: Sequence[Link], given: Given, loopbacks: dict[str, tuple[st
         accepted[a], accepted[b] = _agreed(given[a], given[b])
     overlapping = _overlapping([*_of_links(links, accepted), *_of_slivers(loopbacks)])
     for link in links:
-        if default_name(link) in overlapping:
+        if link_name(link) in overlapping:
             accepted |= {(e.sliver, e.vif): [] for e in link.ends}
     for name in [name for name in loopbacks if f"{name} lo" in overlapping]:
         del loopbacks[name]
@@ -122,9 +122,9 @@ def _of_links(links: Sequence[Link], accepted: Given) -> Iterable[_Block]:
     for link in links:
         ends = [(e.sliver, e.vif) for e in link.ends]
         networks = {i.network for end in ends for i in accepted[end]}
-        yield from (_block(network, default_name(link)) for network in networks)
+        yield from (_block(network, link_name(link)) for network in networks)
         if not networks:
-            automatic.append(default_name(link))
+            automatic.append(link_name(link))
     for first, _ in names.link_addresses(automatic).values():
         yield from (_block(ip_interface(a).network, "") for a in first)
 

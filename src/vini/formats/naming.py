@@ -9,6 +9,7 @@ from itertools import count
 import msgspec
 
 from vini import names
+from vini.layout import link_name
 from vini.model import End, Link
 
 _LONGEST = 40  # of names.SLIVER_NAME
@@ -62,7 +63,7 @@ def settle(links: Iterable[Link]) -> tuple[Link, ...]:
     """
     links = list(links)
     first, parallel = _by_pair(links)
-    link_names = _Taken({default_name(links[i]) for i in first})
+    link_names = _Taken({link_name(links[i]) for i in first})
     vifs: dict[str, _Taken] = defaultdict(lambda: _Taken(set()))
     for link in links:
         for end in link.ends:
@@ -71,14 +72,9 @@ def settle(links: Iterable[Link]) -> tuple[Link, ...]:
     for i in first:
         links[i] = _with_vifs(links[i], vifs, parallel=False)
     for i, of in parallel:
-        name = link_names.numbered(default_name(links[of]), _short)
+        name = link_names.numbered(link_name(links[of]), _short)
         links[i] = msgspec.structs.replace(_with_vifs(links[i], vifs, parallel=True), name=name)
     return tuple(links)
-
-
-def default_name(link: Link) -> str:
-    """The name of a link that says none."""
-    return link.name or f"{link.ends[0].sliver}--{link.ends[1].sliver}"
 
 
 def _by_pair(links: Sequence[Link]) -> tuple[list[int], list[tuple[int, int]]]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import re
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,16 +22,15 @@ from vini.bus import Act, Acts, Fibs, Lines, Loads, MapRows, Maps, Report, Slive
 from vini.model import AnyObject, DriverError, Key, Netns, NotFound, SliceSpec, SliverStatus, State, Way, is_sliver
 from vini.node.acts import ActsTaken
 from vini.node.guard import Guard
-from vini.node.ledger import Change, Ended
+from vini.node.ledger import Change
 from vini.node.ledgers import ASKERS, Asker, Ledgers
 from vini.node.machine import Machine, Progress
 from vini.node.paths import Paths
 from vini.node.programs import Programs
 from vini.node.trace import Traces
-from vini.node.usage.meter import HERE, Meter, Metered, metered
-from vini.node.widths import lengths
+from vini.node.usage.meter import Meter, Metered, metered
+from vini.node.wanted import Wanted
 from vini.plan import outcome, plan, status, touched, within
-from vini.rules.words import SLICE
 
 T = TypeVar("T")
 log = logging.getLogger("vini.agent")
@@ -50,11 +48,10 @@ class Agent:
         meter: Meter | None = None,
     ):  # fmt: skip
         self._paths = paths or Paths()
+        self.wanted = Wanted(ledgers, self._paths)
         self._mirrored: frozenset[Way] = frozenset()  # the failed paths that a pass has been made for
-        self._spaces: dict[str, tuple[SliceSpec, set[str]]] = {}
         self._meter = meter  # looks at slivers before they go
         self._metered: dict[str, tuple[SliceSpec, dict[str, Metered]]] = {}
-        self._ways: dict[str, tuple[SliceSpec, dict[Way, int]]] = {}
         self._machine, self._ledgers, self._traces, self._programs = machine, ledgers, traces, programs
         self._work = ThreadPoolExecutor(1, thread_name_prefix="machine")
         self._acts = ActsTaken()
@@ -75,7 +72,7 @@ class Agent:
         if told:
             await self._answers(told)
             have = await self._in_thread(lambda: self._hear(told, own))
-        rows = await self._rows(self._objects(spec.slice, asker), own, have)
+        rows = await self._rows(self.wanted.objects(spec.slice, asker), own, have)
         return self._report(spec.slice, rows, asker, ops, time.monotonic() - started)
 
     def _accept(
@@ -87,8 +84,8 @@ class Agent:
         metered = self._of_slice(self._ledgers.of(asker).wanted().get(spec.slice), asker)
         old = self._ledgers.accept(spec, asker)
         self._part(metered, self._of_slice(self._ledgers.of(asker).wanted().get(spec.slice), asker))
-        new = self._objects(spec.slice, asker)
-        scope = touched(self._now(old) if old else frozenset(), new) | self._failed_namespaces()
+        new = self.wanted.objects(spec.slice, asker)
+        scope = touched(self.wanted.now(old) if old else frozenset(), new) | self._failed_namespaces()
         if old is None or not new:  # also what nobody asked for goes with the slice
             scope |= self._traced(spec.slice)
         ops, now = self._pass(scope, progress)
@@ -101,15 +98,6 @@ class Agent:
 
     def _acted(self, spec: SliceSpec, began: float, waited: bool = False) -> None:
         self._acts.add(spec.slice, Act(spec.generation, spec.not_before, began, time.time(), waited))
-
-    def _objects(self, slice_: str, asker: Asker) -> frozenset[AnyObject]:
-        """What this asker wants of a slice now."""
-        spec = self._ledgers.of(asker).wanted().get(slice_)
-        return self._now(spec) if spec else frozenset()
-
-    def _now(self, spec: SliceSpec) -> frozenset[AnyObject]:
-        """What is wanted by it as long as paths are as they are."""
-        return mirror.mirrored(spec, self._paths.failed)
 
     def _traced(self, slice_: str) -> set[str]:
         return {ns for ns in self._traces.namespaces() if ns.startswith(slice_ + ".")}
@@ -131,13 +119,13 @@ class Agent:
         def look() -> Lines:
             wanted = {ns for o in spec.objects for ns in o.slivers}
             known = {ns for ns in self._traces.namespaces() if ns.startswith(spec.slice + ".")}
-            return Lines(tuple(map(str, plan(self._now(spec), self._machine.observe(wanted | known).objects))))
+            return Lines(tuple(map(str, plan(self.wanted.now(spec), self._machine.observe(wanted | known).objects))))
 
         return await self._in_thread(look)
 
     async def status(self, slice_: str, asker: Asker = "here") -> Report:
         """How the slivers of a slice are, by a fresh look; none where it is not one of the asker's."""
-        want = self._objects(slice_, asker)
+        want = self.wanted.objects(slice_, asker)
         if not want:
             return self._report(slice_, (), asker)
         spaces = {ns for o in want for ns in o.slivers}
@@ -173,13 +161,13 @@ class Agent:
 
     async def fibs(self, slice_: str, asker: Asker = "here") -> Fibs:
         """The main forwarding tables of a slice's slivers, by sliver name."""
-        spaces = sorted({ns for o in self._objects(slice_, asker) for ns in o.slivers if is_sliver(ns)})
+        spaces = sorted({ns for o in self.wanted.objects(slice_, asker) for ns in o.slivers if is_sliver(ns)})
         tables = await self._in_thread(lambda: self._traces.fibs(spaces))
         return Fibs({ns.partition(".")[2]: table for ns, table in tables.items()})
 
     async def loads(self, slice_: str, asker: Asker = "here") -> Loads:
         """What a slice's slivers do to the machine, by sliver name."""
-        spaces = sorted({ns for o in self._objects(slice_, asker) for ns in o.slivers if is_sliver(ns)})
+        spaces = sorted({ns for o in self.wanted.objects(slice_, asker) for ns in o.slivers if is_sliver(ns)})
         return Loads(await self._in_thread(lambda: self._loads(spaces)))
 
     def _loads(self, spaces: Collection[str]) -> dict[str, SliverLoad]:
@@ -193,48 +181,6 @@ class Agent:
         mine = self._ledgers.of(asker).accepted(slice_) > 0
         return Acts(self._acts.after(slice_, after) if mine else ())
 
-    def generations(self, asker: Asker = "here") -> dict[str, int]:
-        """The newest accepted generation of each slice that is asked for."""
-        ledger = self._ledgers.of(asker)
-        names = ledger.wanted().keys() | ledger.later.keys()
-        return {n: ledger.accepted(n) for n in sorted(names)}
-
-    def ended(self, asker: Asker = "here") -> Ended:
-        """The generations of the ends of those that are not."""
-        ledger = self._ledgers.of(asker)
-        ended = ledger.ended.generations | ledger.expired()
-        up = ledger.wanted().keys() | ledger.later.keys()
-        return Ended({s: g for s, g in ended.items() if s not in up}, ledger.ended.forgotten)
-
-    def expired(self, asker: Asker = "here") -> dict[str, int]:
-        """Those of the ended that the node ended by itself, by its clock."""
-        ledger = self._ledgers.of(asker)
-        return {n: g for n, g in ledger.expired().items() if n not in ledger.later}
-
-    def holds(self, slice_: str, asker: Asker) -> bool:
-        """Whether the slice is one that this asker asked for."""
-        return slice_ in self._ledgers.of(asker).wanted()
-
-    def may_see(self, slice_: str, asker: Asker) -> bool:
-        """Whether what is written down of a slice, which may be long gone, is this asker's to see.  The central may see
-        what it asked for, and of what nobody remembers that which has a name as its slices have."""
-        if asker == "here" or self._ledgers.central.accepted(slice_) > 0:
-            return True
-        return self._ledgers.here.accepted(slice_) == 0 and re.fullmatch(SLICE, slice_) is not None
-
-    def spec(self, slice_: str) -> SliceSpec | None:
-        """What is in force of a slice, whoever asked for it."""
-        return self._ledgers.wanted().get(slice_)
-
-    def slivers(self) -> set[str]:
-        """`slice.sliver` of all that are wanted now."""
-        specs = self._ledgers.wanted()
-        self._spaces = {
-            name: held if (held := self._spaces.get(name)) and held[0] is spec else (spec, _slivers(spec))
-            for name, spec in specs.items()
-        }
-        return set().union(*(found for _, found in self._spaces.values()))
-
     # --- what slivers use ---------------------------------------------------------------------
 
     def metered(self) -> dict[str, Metered]:
@@ -247,21 +193,12 @@ class Agent:
             found |= self._of_slice(spec, asker)
         return found
 
-    @property
-    def owner(self) -> str:
-        """Which central asks here, and as which node; "": none."""
-        return self._ledgers.owner
-
-    def whose(self, asker: Asker) -> str:
-        """By which the book knows who asked for a slice."""
-        return HERE if asker == "here" else f"central {self._ledgers.owner}"
-
     def _of_slice(self, spec: SliceSpec | None, asker: Asker) -> dict[str, Metered]:
         if spec is None or self._meter is None:
             return {}
         held = self._metered.get(spec.slice)
         if held is None or held[0] is not spec:
-            held = self._metered[spec.slice] = spec, metered(spec, self.whose(asker))
+            held = self._metered[spec.slice] = spec, metered(spec, self.wanted.whose(asker))
         return held[1]
 
     def _part(self, old: Mapping[str, Metered], new: Mapping[str, Metered]) -> None:
@@ -269,11 +206,6 @@ class Agent:
         gone = {ns: one for ns, one in old.items() if ns not in new or one.tunnels - new[ns].tunnels}
         if gone and self._meter:
             self._meter.look(gone, parting=True)
-
-    def faults(self, slice_: str, ns: str) -> dict[str, str]:
-        """Links of a sliver that failed with the path that they ride on, and why."""
-        spec = self.spec(slice_)
-        return mirror.faults(spec, self._paths.failed).get(ns, {}) if spec else {}
 
     async def work(self, work: Callable[[], T]) -> T:
         """What `work` returns, done by the one thread that touches the machine."""
@@ -321,26 +253,10 @@ class Agent:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._keep())
             tasks.create_task(self._guard())
-            tasks.create_task(self._paths.run(self.ridden))
+            tasks.create_task(self._paths.run(self.wanted.ridden))
             tasks.create_task(self._mirror())
 
     # --- paths to other nodes -------------------------------------------------------------------
-
-    def ridden(self) -> frozenset[Way]:
-        """The paths that links of now ride on."""
-        specs = self._ledgers.wanted()
-        self._ways = {
-            name: held if (held := self._ways.get(name)) and held[0] is spec else (spec, lengths(spec))
-            for name, spec in specs.items()
-        }
-        return frozenset().union(*(ways for _, ways in self._ways.values()))
-
-    def longest(self) -> dict[Way, int]:
-        """The same, and the longest packet on each, in bytes."""
-        found = dict.fromkeys(self.ridden(), 0)
-        for way, length in ((way, length) for _, ways in self._ways.values() for way, length in ways.items()):
-            found[way] = max(found[way], length)
-        return found
 
     async def _mirror(self) -> None:
         """What rides on a path fails and comes back with it, at once; the full look that tells of it follows."""
@@ -410,7 +326,7 @@ class Agent:
         changes = self._advanced()
         scope: set[str] = set()
         for old, new in changes:
-            scope |= touched(self._now(old) if old else frozenset(), self._now(new))
+            scope |= touched(self.wanted.now(old) if old else frozenset(), self.wanted.now(new))
             if old is None or not new.objects:
                 scope |= self._traced(new.slice)
         if scope:
@@ -443,7 +359,7 @@ class Agent:
     def _full_pass(self) -> list[Report]:
         """How the slices are afterwards that the central asked for, where somebody listens."""
         self._advanced()
-        wanted = {ns for o in self._want() for ns in o.slivers}
+        wanted = {ns for o in self.wanted.all() for ns in o.slivers}
         try:
             scope = wanted | self._known()
             self._failures = {k: v for k, v in self._failures.items() if _concerns(k, scope)}  # of those that are gone
@@ -457,7 +373,7 @@ class Agent:
 
     def _reports(self, have: frozenset[AnyObject]) -> list[Report]:
         rows: dict[str, list[SliverStatus]] = {n: [] for n in sorted(self._ledgers.central.specs)}
-        for row in self._told(status(self._want(), State(have, *self._traces.health(have)), self._failures)):
+        for row in self._told(status(self.wanted.all(), State(have, *self._traces.health(have)), self._failures)):
             if (slice_ := row.sliver.partition(".")[0]) in rows:
                 rows[slice_].append(row)
         return [self._report(slice_, tuple(of_it), "central") for slice_, of_it in rows.items()]
@@ -467,7 +383,7 @@ class Agent:
         return {ns for ns in self._traces.namespaces() if ns.partition(".")[0] not in self._ledgers.unreadable}
 
     def _pass(self, scope: Collection[str], progress: Progress) -> tuple[int, frozenset[AnyObject]]:
-        want = within(self._want(_slices(scope)), scope)
+        want = within(self.wanted.all(_slices(scope)), scope)
         have = self._observe(want, scope)
         ops = plan(want, have)
         before = self._failures
@@ -488,24 +404,14 @@ class Agent:
         left = self._traces.outliving(unwanted) if unwanted else frozenset()
         return self._machine.observe(wanted & traces).objects | {Netns(ns) for ns in unwanted} | left
 
-    def _want(self, of: Collection[str] | None = None) -> frozenset[AnyObject]:
-        """Of all slices, or only of these: an object of one is in none of another's slivers."""
-        wanted = self._ledgers.wanted()
-        specs = [self._now(wanted[name]) for name in (wanted if of is None else wanted.keys() & of)]
-        return specs[0] if len(specs) == 1 else frozenset().union(*specs)
-
     def _failed_namespaces(self) -> set[str]:
         if not self._failures:
             return set()
-        among = self._want(_slices(part for key in self._failures for part in key))
+        among = self.wanted.all(_slices(part for key in self._failures for part in key))
         return {ns for o in among if o.key in self._failures for ns in o.slivers}
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._work, work)
-
-
-def _slivers(spec: SliceSpec) -> set[str]:
-    return {o.ns for o in spec.objects if isinstance(o, Netns) and is_sliver(o.ns)}
 
 
 def _slices(namespaces: Iterable[str]) -> set[str]:

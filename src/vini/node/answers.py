@@ -58,16 +58,16 @@ class Answers:
 
     def greeting(self, asker: Asker) -> bus.Greeting:
         """Who we are, and what we hold of what this asker asked for."""
-        ended = self._agent.ended(asker)
+        ended = self._agent.wanted.ended(asker)
         if asker == "central":
             self.told_interfaces = self.interfaces()
         return replace(
             self._greeting,
             node=self.node,
-            generations=self._agent.generations(asker),
+            generations=self._agent.wanted.generations(asker),
             ended=ended.generations,
             forgotten=ended.forgotten,
-            expired=self._agent.expired(asker),
+            expired=self._agent.wanted.expired(asker),
             uplink=self.uplink,
             failing=self.failing() if asker == "here" else self.ailing(),
             wireguard=self._wireguard() if asker == "central" else "",
@@ -127,7 +127,7 @@ class Answers:
                 slice_ = ns.partition(".")[0]
                 if not is_sliver(ns):  # the keys of this node's tunnels are there
                     raise NotFound(f"There is no sliver {ns.partition('.')[2]!r}.")
-                if not self._agent.holds(slice_, asker):
+                if not self._agent.wanted.holds(slice_, asker):
                     raise NotFound(f"Node {self.node} holds nothing of slice {slice_!r} now; `vini status` says why.")
             case _:
                 pass
@@ -150,7 +150,7 @@ class Answers:
             case bus.AskActs(slice_, after):
                 return await agent.acts(slice_, after, asker)
             case bus.AskFlows():
-                return await asyncio.to_thread(self._who, request, lambda slice_: agent.may_see(slice_, asker))
+                return await asyncio.to_thread(self._who, request, lambda slice_: agent.wanted.may_see(slice_, asker))
             case bus.AskUsage():
                 return await asyncio.to_thread(self._used, request, asker, agent.metered())
             case bus.AskMaps(ns, names):
@@ -193,7 +193,7 @@ class Answers:
             raise Unsupported(f"Node {self.node} does not count what slivers use.")
         if not asked.after:
             self._meter.look(slivers)
-        return self._meter.told(asked, None if asker == "here" else self._agent.whose(asker))
+        return self._meter.told(asked, None if asker == "here" else self._agent.wanted.whose(asker))
 
     def _logs(self, asked: bus.Logs) -> running.Prepared:
         if self._read_logs is None:

@@ -13,8 +13,10 @@ from ipaddress import ip_interface
 
 from vini import names
 from vini.model import Value
-from vini.node import rtnl
-from vini.node.rtnl import KernelRoute, SeenAddress, SeenLink
+from vini.node import rtnl, rtnl_addresses, rtnl_routes
+from vini.node.rtnl import SeenLink
+from vini.node.rtnl_addresses import BY_KERNEL_LL, BY_KERNEL_LO, SeenAddress
+from vini.node.rtnl_routes import KernelRoute
 
 _LO = 1  # the index of lo in every namespace
 _IPV6_MTU = 1280  # on a smaller one the kernel has no IPv6 (RFC 8200, 5)
@@ -44,7 +46,7 @@ def is_whole(address: SeenAddress, seen: Seen) -> bool:
 def _lacking(address: SeenAddress, seen: Seen) -> frozenset[KernelRoute]:
     lacking = _due(address.index, address.cidr) - seen.routes
     if lacking and ":" in address.cidr and (address.tentative or seen.now_cs - address.made_cs < _NEW_CS):
-        return frozenset(r for r in lacking if r.kind != rtnl.LOCAL)
+        return frozenset(r for r in lacking if r.kind != rtnl_routes.LOCAL)
     return lacking
 
 
@@ -74,19 +76,19 @@ def _due(index: int, cidr: str) -> frozenset[KernelRoute]:
 def _routes(index: int, cidr: str) -> Iterator[KernelRoute]:
     at = ip_interface(cidr)
     own, net, bits = at.ip.packed, at.network, at.max_prefixlen
-    yield KernelRoute(rtnl.LOCAL_TABLE, rtnl.LOCAL, index, own, bits)
+    yield KernelRoute(rtnl_routes.LOCAL_TABLE, rtnl_routes.LOCAL, index, own, bits)
     if cidr == "::1/128" or (at.version == 4 and net.prefixlen == bits):
         return
     if at.version == 4 and net.prefixlen < bits - 1:
-        yield KernelRoute(rtnl.LOCAL_TABLE, rtnl.BROADCAST, index, net.broadcast_address.packed, bits)
+        yield KernelRoute(rtnl_routes.LOCAL_TABLE, rtnl_routes.BROADCAST, index, net.broadcast_address.packed, bits)
     if at.version == 4 and index == _LO:
-        yield KernelRoute(rtnl.LOCAL_TABLE, rtnl.LOCAL, index, net.network_address.packed, net.prefixlen)
+        yield KernelRoute(rtnl_routes.LOCAL_TABLE, rtnl_routes.LOCAL, index, net.network_address.packed, net.prefixlen)
     else:
-        yield KernelRoute(rtnl.MAIN_TABLE, rtnl.UNICAST, index, net.network_address.packed, net.prefixlen)
+        yield KernelRoute(rtnl_routes.MAIN_TABLE, rtnl_routes.UNICAST, index, net.network_address.packed, net.prefixlen)
 
 
 def _multicast(index: int) -> KernelRoute:
-    return KernelRoute(rtnl.LOCAL_TABLE, rtnl.MULTICAST, index, _MULTICAST, 8)
+    return KernelRoute(rtnl_routes.LOCAL_TABLE, rtnl_routes.MULTICAST, index, _MULTICAST, 8)
 
 
 # --- how to have it again ---------------------------------------------------------------------
@@ -97,12 +99,14 @@ def mend_link(link: SeenLink, seen: Seen) -> list[bytes]:
     if is_complete(link, seen):
         return []
     if link.index == _LO:
-        due = [("127.0.0.1/8", rtnl.BY_KERNEL_LO), *([("::1/128", rtnl.BY_KERNEL_LO)] if rtnl.has_ipv6(link) else [])]
+        loopbacks = ("127.0.0.1/8", "::1/128") if rtnl.has_ipv6(link) else ("127.0.0.1/8",)
+        due = [(cidr, BY_KERNEL_LO) for cidr in loopbacks]
         more = []
     else:
         there = [a.cidr for a in seen.addresses.get(link.index, ()) if a.cidr.startswith("fe80:")]
-        due = [(cidr, rtnl.BY_KERNEL_LL) for cidr in there or [f"{names.link_local(link.mac)}/64"]]
-        more = [rtnl.add_kernel_route(_multicast(link.index))] if _multicast(link.index) not in seen.routes else []
+        due = [(cidr, BY_KERNEL_LL) for cidr in there or [f"{names.link_local(link.mac)}/64"]]
+        multicast = _multicast(link.index)
+        more = [rtnl_routes.add_kernel_route(multicast)] if multicast not in seen.routes else []
     return more + [m for cidr, mark in due for m in mend_address(link.index, cidr, mark, seen)]
 
 
@@ -113,14 +117,14 @@ def mend_address(index: int, cidr: str, mark: int, seen: Seen) -> list[bytes]:
     nothing can reach, is taken away first.  IPv4: all routes one by one, since to take an address away would take
     along every route that prefers it as its source.
     """
-    add = rtnl.add_address(index, cidr, mark)
+    add = rtnl_addresses.add_address(index, cidr, mark)
     old = next((a for a in seen.addresses.get(index, ()) if a.cidr == cidr), None)
     if old is None or is_whole(old, seen):
         return [add]
     if ":" not in cidr:
         return [add, *_routes_again(old, seen)]
-    if any(r.kind == rtnl.LOCAL for r in _lacking(old, seen)):
-        return [rtnl.delete_address(index, cidr), add]
+    if any(r.kind == rtnl_routes.LOCAL for r in _lacking(old, seen)):
+        return [rtnl_addresses.delete_address(index, cidr), add]
     return [add]
 
 
@@ -131,4 +135,4 @@ def _routes_again(address: SeenAddress, seen: Seen) -> list[bytes]:
     first = next(same)
     source = ip_interface(first.cidr).ip.packed
     lacking = sorted(_lacking(first, seen) | _lacking(address, seen), key=lambda r: (r.to != source, -r.length, r))
-    return [rtnl.add_kernel_route(r, source) for r in lacking]
+    return [rtnl_routes.add_kernel_route(r, source) for r in lacking]

@@ -156,7 +156,7 @@ def _take(socket: Socket, index: int, h: HookPin) -> None:
         errnos = socket.transact([xdp.delete_program(index)])
     else:
         errnos = socket.transact([tc.delete_filter(index, _PARENTS[h.direction], tc.PROGRAM_PRIORITY)])
-        if not any(_filters(socket, index, parent) for parent in _PARENTS.values()):
+        if not tc.is_used(socket, index):
             errnos += socket.transact([tc.delete_clsact(index)])
     if refused := [e for e in errnos if e not in _GONE]:
         raise DriverError(f"The kernel kept the program at {h.dev} ({h.direction}): {os.strerror(refused[0])}.")
@@ -174,23 +174,16 @@ def _running(socket: Socket) -> dict[tuple[str, str, str], int]:
     for q in map(tc.seen_qdisc, socket.dump(tc.dump_qdiscs())):
         if q.kind == "clsact" and q.index in devs:
             for direction, parent in _PARENTS.items():
-                for f in _filters(socket, q.index, parent):
+                for f in tc.filters(socket, q.index, parent):
                     if f.priority == tc.PROGRAM_PRIORITY and f.program:
                         out[devs[q.index], direction, "tc"] = f.program
     return out
 
 
-def _filters(socket: Socket, index: int, parent: int) -> list[tc.SeenFilter]:
-    try:
-        return [tc.seen_filter(m) for m in socket.dump(tc.dump_filters(index, parent))]
-    except OSError:  # no hooks at all
-        return []
-
-
 def _indexes(socket: Socket | None) -> dict[str, int]:
     if socket is None:
         return {}
-    return {link.dev: link.index for link in map(rtnl.seen_link, socket.dump(rtnl.dump_links()))}
+    return {link.dev: link.index for link in rtnl.links(socket)}
 
 
 def _free(pins: Shelf) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ipaddress import ip_interface
 
-from vini.node import ethtool, rtnl
+from vini.node import ethtool, rtnl, rtnl_addresses
 from vini.node.netlink import Socket
 from vini.node.place import OURS
 from vini.rules.interfaces import MOST_INTERFACES, NodeInterface
@@ -20,9 +20,9 @@ def own() -> tuple[NodeInterface, ...]:
     bonds and VLANs that carry its addresses are told, and other ends of containers are not.
     """
     with Socket() as socket:
-        links = [x for x in map(rtnl.seen_link, socket.dump(rtnl.dump_links())) if x.group not in OURS]
+        links = [x for x in rtnl.links(socket) if x.group not in OURS]
         addresses: dict[int, list[str]] = {}
-        for seen in map(rtnl.seen_address, socket.dump(rtnl.dump_addresses())):
+        for seen in rtnl_addresses.addresses(socket):
             if not ip_interface(seen.cidr).is_loopback:
                 addresses.setdefault(seen.index, []).append(seen.cidr)
         told = [(link, sorted(addresses.get(link.index, ()))) for link in links]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import suppress
 from types import TracebackType
 
@@ -53,6 +53,11 @@ def text(kind: int, value: str) -> bytes:
 def u32(kind: int, value: int) -> bytes:
     """An attribute that is an unsigned 32-bit number in the machine's order."""
     return struct.pack("=HHI", 8, kind, value)
+
+
+def number(value: bytes | None, otherwise: int = 0) -> int:
+    """The number in such an attribute; `otherwise` where it is not there."""
+    return int.from_bytes(value, "little") if value else otherwise
 
 
 def nest(kind: int, *attributes: bytes) -> bytes:
@@ -109,6 +114,12 @@ class Socket:
             errors += self._exchange(requests[at:end])
             at = end
         return errors
+
+    def insist(self, requests: Sequence[bytes], doing: str = "", allowed: Container[int] = (0,)) -> None:
+        """Do all requests.  OSError, told with what was being done, for the first that has another errno than these."""
+        for errno in self.transact(requests):
+            if errno not in allowed:
+                raise OSError(errno, f"{doing}: {os.strerror(errno)}" if doing else os.strerror(errno))
 
     def _exchange(self, requests: Sequence[bytes]) -> list[int]:
         """Only the last asks for an answer when it is done; one that fails is answered all the same, and in order."""

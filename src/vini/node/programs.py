@@ -59,10 +59,6 @@ class Programs:
         record = Shelf(self._place, ns).record()
         return record.asked if record else None
 
-    def has_traces(self, ns: str) -> bool:
-        """Whether anything of programs is there, also half-made or half-gone."""
-        return Shelf(self._place, ns).exists()
-
     # --- change -------------------------------------------------------------------------------
 
     def load(self, asked: Bpf, text: str) -> None:

@@ -90,7 +90,7 @@ async def serve(place: Place) -> None:
     path = place.run / "agent.socket"
     path.unlink(missing_ok=True)
     mask = os.umask(0o177)  # from its first moment, the socket is for root only
-    ssh, files = SshService(place), ConfFileService(place, lambda: agent.owner)
+    ssh, files = SshService(place), ConfFileService(place, lambda: agent.wanted.owner)
     answers = Answers(
         agent, greeting, in_sliver(place), stop,
         wireguard=lambda: _public_key(place, greeting), ssh=ssh, logs=reads_logs(place),
@@ -102,7 +102,7 @@ async def serve(place: Place) -> None:
     os.umask(mask)
     log.info("agent %s listens on %s; capabilities: %s", os.getpid(), path, ", ".join(sorted(greeting.capabilities)))
     watch = asyncio.create_task(agent.run())
-    widths = Widths(agent.longest)
+    widths = Widths(agent.wanted.longest)
     parts = Parts({
         "The connection to the central": Uplink(agent, answers, place.state).run,
         "The SSH server's care": ssh.run,

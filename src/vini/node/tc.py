@@ -1,6 +1,6 @@
 """The traffic-control messages that shaping needs, and what the kernel answers, decoded (tc(8), linux/pkt_sched.h).
 
-Functions from values to bytes and back; nothing here touches a socket.
+Functions from values to bytes and back; what is asked all over is asked by `filters`.
 """
 
 from __future__ import annotations
@@ -84,11 +84,6 @@ def delete_clsact(index: int) -> bytes:
     return nl.message(nl.DELQDISC, 0, _BODY.pack(0, index, _CLSACT_HANDLE, CLSACT, 0))
 
 
-def dump_filters(index: int, parent: int = EGRESS) -> bytes:
-    """Ask for the filters at one hook of a vif."""
-    return nl.message(nl.GETTFILTER, nl.DUMP, _BODY.pack(0, index, 0, parent, 0))
-
-
 class SeenFilter(Value, frozen=True):
     """An eBPF program that a filter runs: its priority, the name it was given there, the kernel's number of it, and the
     number of the filter among those of its priority."""
@@ -99,8 +94,22 @@ class SeenFilter(Value, frozen=True):
     handle: int
 
 
-def seen_filter(message: bytes) -> SeenFilter:
-    """Decode one answer to `dump_filters`; without a name where it is another kind, or only the head of a list."""
+def filters(socket: nl.Socket, index: int, parent: int = EGRESS) -> list[SeenFilter]:
+    """Those at one hook of a vif; none where it has no hooks, or went away meanwhile."""
+    try:
+        told = socket.dump(nl.message(nl.GETTFILTER, nl.DUMP, _BODY.pack(0, index, 0, parent, 0)))
+    except OSError:
+        return []
+    return [_seen_filter(m) for m in told]
+
+
+def is_used(socket: nl.Socket, index: int) -> bool:
+    """Whether anybody has a filter at the hooks of a vif, so that they stay when ours goes."""
+    return any(filters(socket, index, side) for side in (EGRESS, INGRESS))
+
+
+def _seen_filter(message: bytes) -> SeenFilter:
+    """Decode one of them; without a name where it is another kind, or only the head of a list."""
     _, _, handle, _, priority = _BODY.unpack_from(message, 16)
     options = nl.attributes(message, 16 + _BODY.size).get(_OPTIONS, b"")
     found = nl.attributes(options, 0)

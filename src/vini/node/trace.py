@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from vini.bus import SliverLoad
 from vini.model import AnyObject, Process
-from vini.node import netns, rtnl
+from vini.node import netns, rtnl, rtnl_routes
 from vini.node.carrier import Carrier
 from vini.node.drivers.contents import furnished
 from vini.node.drivers.process import ProcessDriver
@@ -89,12 +89,12 @@ class Traces:
 
 def fib(socket: Socket) -> tuple[FibEntry, ...]:
     """The main tables of the namespace that a socket was made in."""
-    dev = {link.index: link.dev for link in map(rtnl.seen_link, socket.dump(rtnl.dump_links()))}
-    routes = (rtnl.seen_route(m) for m in socket.dump(rtnl.dump_routes(0)))
+    dev = {link.index: link.dev for link in rtnl.links(socket)}
+    routes = rtnl_routes.routes(socket)
     return tuple(entry for route in routes if (entry := _entry(route, dev)))
 
 
-def _entry(route: rtnl.SeenRoute, dev: dict[int, str]) -> FibEntry | None:
+def _entry(route: rtnl_routes.SeenRoute, dev: dict[int, str]) -> FibEntry | None:
     """What the kernel forwards by; None of a route whose next hops are all dead.
 
     Next hops by vif: kernels and daemons list equal ones in an order that means nothing.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ipaddress import ip_address
 
-from vini.node import rtnl
+from vini.node import rtnl, rtnl_addresses
 from vini.node.netlink import Socket
 from vini.rules.interfaces import MOST_MTU
 
@@ -20,8 +20,8 @@ def interface_of(address: str) -> tuple[str, int]:
     """The interface that has this address, and its MTU, bytes; "" and Ethernet's where none has it."""
     address = _as_written(address)
     with Socket() as socket:
-        links = {link.index: link for link in map(rtnl.seen_link, socket.dump(rtnl.dump_links()))}
-        for seen in map(rtnl.seen_address, socket.dump(rtnl.dump_addresses())):
+        links = {link.index: link for link in rtnl.links(socket)}
+        for seen in rtnl_addresses.addresses(socket):
             if seen.cidr.partition("/")[0] == address and seen.index in links:
                 link = links[seen.index]
                 return link.dev, min(link.mtu, MOST_MTU)

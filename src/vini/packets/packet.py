@@ -12,7 +12,6 @@ from typing import Any
 OFFLOAD = struct.Struct("=BBHHHH")
 OFFLOAD_BYTES = OFFLOAD.size
 _NEEDS_CHECKSUM = 1
-ETHERNET_BYTES = 14
 IPV4, IPV6 = 0x0800, 0x86DD  # EtherTypes
 _DESTINATION = {IPV4: (30, 34), IPV6: (38, 54)}  # the destination address in a frame without VLAN tags
 

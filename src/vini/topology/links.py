@@ -6,7 +6,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from vini import names
+from vini.lans import vif_name
 from vini.layout import link_name
 from vini.model import End, Impairment, Link
 from vini.text.mistakes import Mark, Mistakes, Wrong, quote
@@ -23,11 +23,6 @@ class PlacedLink(Struct, frozen=True):
     link: Link
     at: Mark
     ends: tuple[Found, Found]
-
-
-def vif_name(link: Link, i: int) -> str:
-    """The vif's name at end `i`: its own, or the one derived from the peer."""
-    return link.ends[i].vif or names.vif(link.ends[1 - i].sliver)
 
 
 def read_links(root: Fields, known: frozenset[str], read: ReadFile, mistakes: Mistakes) -> list[PlacedLink]:

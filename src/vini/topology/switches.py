@@ -6,12 +6,13 @@ from collections import Counter
 from collections.abc import Container, Iterable, Mapping
 
 from vini import lans
+from vini.lans import vif_name
 from vini.layout import link_name
 from vini.model import BRIDGE, Link
 from vini.text.mistakes import Mistakes, quote
 from vini.text.schema import Fields, Found
 from vini.topology.keys import SLIVER_PROPERTIES
-from vini.topology.links import PlacedLink, vif_name
+from vini.topology.links import PlacedLink
 from vini.topology.merge import inherit, section
 
 NOT_OF_A_SWITCH = ("routing", "routes", "addresses", "forward", "outside", "program")

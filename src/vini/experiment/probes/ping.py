@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from vini.experiment.probe import Probe, Stage
-from vini.experiment.probes import echoes
+from vini.experiment.probes import numbered
 from vini.experiment.process import Program, last_words
 from vini.experiment.statistics import Row, lateness_ms, outages, rounded, spread
 
-SCRIPT = Path(echoes.__file__)
+SCRIPT = Path(numbered.__file__)
 UNDECIDED_S = 1.0  # an echo unanswered for less than this at the end is neither lost nor answered
 
 
@@ -34,7 +34,7 @@ class Ping(Probe, frozen=True):
 
     async def measure(self, stage: Stage) -> None:
         ends = [stage.address(self.source), stage.address(self.destination)]
-        argv = [*stage.network.script(SCRIPT), *ends, f"{self.every_s:g}", str(self.size)]
+        argv = [*stage.network.script(SCRIPT), "echo", *ends, f"{self.every_s:g}", str(self.size)]
         lines: list[str] = []
         async with Program(stage.enter(self.source, argv), stage.log) as program:
             async for _, line in program.lines(stage.stop):
@@ -60,13 +60,13 @@ class Ping(Probe, frozen=True):
 
 
 def moment(lines: Iterable[str]) -> tuple[int, int] | None:
-    """What both clocks of `echoes.py` or `udpstream.py` showed when it began, ns; None where it did not get so far."""
+    """What both clocks of `numbered.py` showed when it began, ns; None where it did not get so far."""
     found = next((line.split() for line in lines if line.startswith("c ")), None)
     return (int(found[1]), int(found[2])) if found else None
 
 
 def understand(lines: Iterable[str], zero: float) -> list[Row]:
-    """One row for each echo that `echoes.py` sent, or was refused to send; the first reply counts.  Pure."""
+    """One row for each echo that `numbered.py` sent, or was refused to send; the first reply counts.  Pure."""
     rows: dict[int, Row] = {}
     for line in lines:
         what, number, ns, *rest = line.split(" ")

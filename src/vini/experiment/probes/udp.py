@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, ClassVar
 
 from vini.experiment.probe import Probe, Stage
-from vini.experiment.probes import udpstream
-from vini.experiment.probes.ping import moment
+from vini.experiment.probes.ping import SCRIPT, moment
 from vini.experiment.process import Program, last_words
 from vini.experiment.statistics import Row, jitter, longest_gap, rounded, spread
 
 DRAIN_S = 1.0  # the receiver stays this much longer than the sender, for what is still on its way
-SCRIPT = Path(udpstream.__file__)
 
 
 class Udp(Probe, frozen=True):

@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Protocol, TypeVar
 
 import msgspec
 
-from vini.model import Container, Denied, NotFound, SliceSpec, ViniError
+from vini.model import Container, Denied, NotFound, ViniError
 from vini.node import loads
+from vini.node.agent import Agent
 from vini.node.broker import ports, requests
 from vini.node.broker.guest import Given
 from vini.node.place import Place
@@ -22,35 +22,18 @@ from vini.node.programs import Programs
 from vini.rules import grants
 from vini.rules.errors import Invalid
 
-T = TypeVar("T")
 Note = Callable[[str, str], None]  # of a sliver, that something happened
-
-
-class Machine(Protocol):
-    """What is asked of the agent."""
-
-    def spec(self, slice_: str) -> SliceSpec | None:
-        """What is in force of a slice."""
-        ...
-
-    def faults(self, slice_: str, ns: str) -> dict[str, str]:
-        """Links of a sliver that failed with the path that they ride on, and why."""
-        ...
-
-    async def work(self, work: Callable[[], T]) -> T:
-        """What `work` returns, done by the one thread that touches the machine."""
-        ...
 
 
 class Answers:
     """Of one node."""
 
     def __init__(
-        self, place: Place, machine: Machine, granted: Callable[[str], tuple[grants.Ports, ...]],
+        self, place: Place, agent: Agent, granted: Callable[[str], tuple[grants.Ports, ...]],
         node: Callable[[], str], note: Note, clock: Callable[[], float] = time.time,
     ):  # fmt: skip
         """`granted`: what the operator grants to a slice now."""
-        self._place, self._machine, self._granted, self._node = place, machine, granted, node
+        self._place, self._agent, self._granted, self._node = place, agent, granted, node
         self._note, self._clock = note, clock
         self._programs = Programs(place)
 
@@ -69,7 +52,7 @@ class Answers:
             case requests.Port(tcp):
                 return self._port(ns, tcp, pid)
             case requests.Tables() | requests.Row() | requests.SetRow():
-                return Given(await self._machine.work(lambda: self._of_program(ns, request)))
+                return Given(await self._agent.work(lambda: self._of_program(ns, request)))
 
     # --- itself -------------------------------------------------------------------------------
 
@@ -80,7 +63,7 @@ class Answers:
 
     def _self(self, ns: str) -> object:
         slice_, _, sliver = ns.partition(".")
-        spec = self._machine.spec(slice_)
+        spec = self._agent.wanted.spec(slice_)
         if spec is None:
             raise NotFound(f"Slice {slice_!r} is not wanted on this node any more; it ends this moment.")
         box = next((o for o in spec.objects if isinstance(o, Container) and o.ns == ns), None)
@@ -93,7 +76,7 @@ class Answers:
             "expires_in_s": max(0.0, spec.expires - self._clock()) if spec.expires else None,
             "runtime": "container" if box else "light",
             "limits": {f: getattr(box, f) for f in _LIMITS} if box else {},
-            "failed_links": self._machine.faults(slice_, ns),
+            "failed_links": self._agent.wanted.faults(slice_, ns),
             "grants": [str(g) for g in self._granted(slice_)],
         }
 

@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from vini.node.place import Place
+from vini.node.undo import closed_on_failure
 
 SOCKET = "broker.sock"
 _BACKLOG = 16
@@ -53,23 +54,22 @@ def opened(place: Place, ns: str) -> socket.socket:
     Bound by way of a descriptor of the directory, since a path of a socket may have 107 bytes only, and under another
     name first, so that whoever looks finds the old one, or one that listens.
     """
-    directory = os.open(furnish(place, ns), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-    try:
-        new = Path(f"/proc/self/fd/{directory}/{SOCKET}.new")
-        _clear(new)
-        listener.bind(str(new))
-        new.chmod(0o666)
-        listener.listen(_BACKLOG)
-        final = new.with_name(SOCKET)
-        if final.is_dir() and not final.is_symlink():
-            shutil.rmtree(final)
-        new.rename(final)
-    except BaseException:
-        listener.close()
-        raise
-    finally:
-        os.close(directory)
+    with closed_on_failure(
+        socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    ) as listener:
+        directory = os.open(furnish(place, ns), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            new = Path(f"/proc/self/fd/{directory}/{SOCKET}.new")
+            _clear(new)
+            listener.bind(str(new))
+            new.chmod(0o666)
+            listener.listen(_BACKLOG)
+            final = new.with_name(SOCKET)
+            if final.is_dir() and not final.is_symlink():
+                shutil.rmtree(final)
+            new.rename(final)
+        finally:
+            os.close(directory)
     return listener
 
 

@@ -14,6 +14,7 @@ import socket
 import struct
 
 from vini.model import Conflict, ViniError
+from vini.node.undo import closed_on_failure
 
 _BACKLOG = 64
 _SO_ATTACH_FILTER, _SO_LOCK_FILTER = 26, 44  # socket(7); not in Python
@@ -39,12 +40,9 @@ def listening(port: int) -> socket.socket:
     """At all addresses of the machine.  Raises Conflict where the port is taken."""
     try:
         made = _bound(socket.AF_INET6, port) if socket.has_dualstack_ipv6() else _bound(socket.AF_INET, port)
-        try:
+        with closed_on_failure(made):
             _filter(made)
             made.listen(_BACKLOG)
-        except BaseException:
-            made.close()
-            raise
     except OSError as e:
         if e.errno == errno.EADDRINUSE:
             raise Conflict(f"Port {port} of the node is taken already; ask for another of yours.") from e
@@ -53,15 +51,11 @@ def listening(port: int) -> socket.socket:
 
 
 def _bound(family: socket.AddressFamily, port: int) -> socket.socket:
-    made = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-    try:
+    with closed_on_failure(socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)) as made:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         made.bind(("::" if family == socket.AF_INET6 else "0.0.0.0", port))
-    except BaseException:
-        made.close()
-        raise
     return made
 
 

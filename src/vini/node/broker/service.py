@@ -65,7 +65,7 @@ class Broker:
     # --- doors --------------------------------------------------------------------------------
 
     async def _look(self) -> None:
-        wanted = self._agent.slivers()
+        wanted = self._agent.wanted.slivers()
         open_ = {ns for ns in self._doors.keys() & wanted if door.stands(self._place, ns, self._doors[ns])}
         if gone := [self._shut(ns) for ns in self._doors.keys() - open_]:
             await asyncio.to_thread(_hang_up, gone)
@@ -137,8 +137,8 @@ class Broker:
 
     def _sight(self, ns: str) -> Seen | None:
         slice_ = ns.partition(".")[0]
-        spec = self._agent.spec(slice_)
-        return Seen(spec.generation, spec.expires, self._agent.faults(slice_, ns)) if spec else None
+        spec = self._agent.wanted.spec(slice_)
+        return Seen(spec.generation, spec.expires, self._agent.wanted.faults(slice_, ns)) if spec else None
 
     def _tell(self, slivers: set[str]) -> None:
         for ns in slivers & self._doors.keys():

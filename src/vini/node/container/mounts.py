@@ -33,7 +33,7 @@ def apart(work: Callable[[], T]) -> T:
             # Slave, not private: else it would keep every network namespace alive that is pinned now.
             mount("", Path("/"), "", _MS_REC | _MS_SLAVE)
             done.append(work())
-        except BaseException as e:
+        except BaseException as e:  # raised again below, by the thread that asked
             failed.append(e)
 
     thread = threading.Thread(target=run)

@@ -65,15 +65,11 @@ def _link(message: bytes, indexes: Collection[int]) -> Link:
     name = a.get(_NAME, b"").rstrip(b"\0").decode(errors="replace")
     info = nl.attributes(a.get(_LINKINFO, b""), 0)
     tun = info.get(_KIND) == b"tun\0"
-    queues = _u32(a.get(_TX_QUEUES), 1)
+    queues = nl.number(a.get(_TX_QUEUES), 1)
     if tun:
-        queues = max(1, _u32(nl.attributes(info.get(_DATA, b""), 0).get(_TUN_QUEUES), 1))
-    ours = tun and index & TAP_BIT and index ^ TAP_BIT in indexes and _u32(a.get(_GROUP)) == GROUP
-    return Link(index, _u32(a.get(_TXQLEN)), queues, tun, bool(ours), name)
-
-
-def _u32(raw: bytes | None, otherwise: int = 0) -> int:
-    return int.from_bytes(raw, "little") if raw else otherwise
+        queues = max(1, nl.number(nl.attributes(info.get(_DATA, b""), 0).get(_TUN_QUEUES), 1))
+    ours = tun and index & TAP_BIT and index ^ TAP_BIT in indexes and nl.number(a.get(_GROUP)) == GROUP
+    return Link(index, nl.number(a.get(_TXQLEN)), queues, tun, bool(ours), name)
 
 
 def held(socket: nl.Socket, there: list[Link], wires: Mapping[str, int] | None = None) -> Mapping[int, int]:
@@ -106,7 +102,7 @@ def _for_neighbours(socket: nl.Socket) -> Iterator[tuple[int, int]]:
     usual, usual_proxied = _RAISED, _RAISED_PROXIED
     for message in socket.dump(nl.message(_GETNEIGHTBL, nl.DUMP, bytes(4))):  # of each protocol first what new ones get
         parms = nl.attributes(nl.attributes(message, 20).get(_PARMS, b""), 0)
-        index, waiting, proxied = (_u32(parms.get(kind)) for kind in (_IFINDEX, _WAITING, _PROXIED))
+        index, waiting, proxied = (nl.number(parms.get(kind)) for kind in (_IFINDEX, _WAITING, _PROXIED))
         if not index:
             usual, usual_proxied = max(_RAISED, waiting), max(_RAISED_PROXIED, proxied)
         elif index == _LO:  # whose neighbours need not be found

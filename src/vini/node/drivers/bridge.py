@@ -46,10 +46,7 @@ def _policed(socket: Socket, port: int) -> str:
 
 
 def _filters(socket: Socket, port: int) -> list[tc.SeenFilter]:
-    try:
-        found = [tc.seen_filter(m) for m in socket.dump(tc.dump_filters(port, tc.INGRESS))]
-    except OSError:  # no hooks at all
-        return []
+    found = tc.filters(socket, port, tc.INGRESS)
     return [f for f in found if f.priority == tc.STORM_PRIORITY and f.name.startswith(storm.NAME)]
 
 
@@ -59,10 +56,10 @@ def ensure(socket: Socket, o: Bridge) -> None:
     old = next((x for x in links.values() if x.dev == o.dev), None)
     if old is None:
         slice_, _, sliver = o.ns.partition(".")
-        _checked(socket, [rtnl.add_bridge(o.dev, names.mac(slice_, sliver, o.dev))])
+        socket.insist([rtnl.add_bridge(o.dev, names.mac(slice_, sliver, o.dev))])
     ports = [x.index for x in links.values() if old and x.master == old.index]
     police(socket, ports, o.storm_kpps)
-    _checked(socket, [rtnl.set_bridge(o.dev, stp=o.stp, alias=f"{_ALIAS}{o.storm_kpps}")])
+    socket.insist([rtnl.set_bridge(o.dev, stp=o.stp, alias=f"{_ALIAS}{o.storm_kpps}")])
 
 
 def police_ports(socket: Socket, bridge: SeenLink, links: Links, joining: Iterable[int]) -> None:
@@ -81,7 +78,7 @@ def police(socket: Socket, ports: Sequence[int], kpps: int) -> None:
     try:
         for port in lacking:
             filter_ = tc.set_filter(port, program, storm.name(kpps), tc.INGRESS, tc.STORM_PRIORITY)
-            _checked(socket, [tc.add_clsact(port), filter_])
+            socket.insist([tc.add_clsact(port), filter_])
     finally:
         os.close(program)
 
@@ -90,7 +87,7 @@ def leave(socket: Socket, links: Iterable[SeenLink]) -> None:
     """Those are no ports any more, and no longer policed."""
     for link in links:
         out = rtnl.set_master(link.index, 0)
-        _checked(socket, [out, tc.delete_filter(link.index, tc.INGRESS, tc.STORM_PRIORITY)], _GONE)
+        socket.insist([out, tc.delete_filter(link.index, tc.INGRESS, tc.STORM_PRIORITY)], allowed=_GONE)
 
 
 def remove(socket: Socket, o: Bridge) -> None:
@@ -98,14 +95,8 @@ def remove(socket: Socket, o: Bridge) -> None:
     links = _look(socket)
     leave(socket, [x for x in links.values() if x.peer and x.group == GROUP])
     if any(x.dev == o.dev and rtnl.seen_bridge(x) for x in links.values()):
-        _checked(socket, [rtnl.delete_link(o.dev)], _GONE)
+        socket.insist([rtnl.delete_link(o.dev)], allowed=_GONE)
 
 
 def _look(socket: Socket) -> Links:
-    return {link.index: link for link in map(rtnl.seen_link, socket.dump(rtnl.dump_links()))}
-
-
-def _checked(socket: Socket, requests: Sequence[bytes], allowed: Iterable[int] = (0,)) -> None:
-    for errno in socket.transact(requests):
-        if errno not in allowed:
-            raise OSError(errno, os.strerror(errno))
+    return {link.index: link for link in rtnl.links(socket)}

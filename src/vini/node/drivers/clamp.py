@@ -15,6 +15,7 @@ from vini.node.netlink import Socket
 ETHERNET_MTU = 1500
 _KEPT = 8  # programs
 _GONE = frozenset({0, ENOENT, ENODEV, EINVAL})  # EINVAL: no hooks there
+_DOING = "lowering TCP's segments to what fits"
 
 
 def is_right(socket: Socket, index: int, mtu: int) -> bool:
@@ -27,11 +28,7 @@ def _due(mtu: int) -> str:
 
 
 def _has(socket: Socket, index: int) -> str:
-    try:
-        found = [tc.seen_filter(m) for m in socket.dump(tc.dump_filters(index, tc.EGRESS))]
-    except OSError:  # no hooks at all
-        return ""
-    return next((f.name for f in found if f.priority == tc.CLAMP_PRIORITY and f.name), "")
+    return next((f.name for f in tc.filters(socket, index) if f.priority == tc.CLAMP_PRIORITY and f.name), "")
 
 
 class Clamp:
@@ -47,9 +44,9 @@ class Clamp:
                 continue
             if due := _due(mtu):
                 put = tc.set_filter(index, self._program(mtu), due, tc.EGRESS, tc.CLAMP_PRIORITY)
-                _checked(socket, [tc.add_clsact(index), put], frozenset({0}))
+                socket.insist([tc.add_clsact(index), put], _DOING)
             else:
-                _checked(socket, [tc.delete_filter(index, tc.EGRESS, tc.CLAMP_PRIORITY)], _GONE)
+                socket.insist([tc.delete_filter(index, tc.EGRESS, tc.CLAMP_PRIORITY)], _DOING, _GONE)
 
     def _program(self, mtu: int) -> int:
         if mtu not in self._programs:
@@ -61,9 +58,3 @@ class Clamp:
     def __del__(self) -> None:
         for program in self._programs.values():
             os.close(program)
-
-
-def _checked(socket: Socket, requests: list[bytes], allowed: frozenset[int]) -> None:
-    for errno in socket.transact(requests):
-        if errno not in allowed:
-            raise OSError(errno, f"lowering TCP's segments to what fits: {os.strerror(errno)}")

@@ -15,16 +15,14 @@ from vini.node.procfs import NetSettings
 from vini.node.rtnl import SeenLink
 
 _GONE = frozenset({0, ENOENT, ENODEV, EINVAL})  # EINVAL: no hooks there
+_DOING = "joining it with its tunnel"
 
 
 def is_there(socket: Socket, link: SeenLink) -> bool:
     """Whether all that comes in by that interface crosses, and nothing else goes out."""
     if rtnl.has_ipv6(link):
         return False
-    try:
-        found = [tc.seen_filter(m) for m in socket.dump(tc.dump_filters(link.index, tc.INGRESS))]
-    except OSError:  # no hooks at all
-        return False
+    found = tc.filters(socket, link.index, tc.INGRESS)
     return any(f.priority == tc.PROGRAM_PRIORITY and f.name == bpf.CROSS and f.program for f in found)
 
 
@@ -42,20 +40,14 @@ class Crossing:
         if self._program < 0:
             self._program = bpf.load(bpf.CROSS)
         put = tc.set_filter(index, self._program, bpf.CROSS, tc.INGRESS, tc.PROGRAM_PRIORITY)
-        _checked(socket, [tc.add_clsact(index), put], frozenset({0}))
+        socket.insist([tc.add_clsact(index), put], _DOING)
 
     def end(self, socket: Socket, o: Interface, index: int) -> None:
         """Have it be as any other again."""
         self._settings.entered()
         self._settings.write(f"ipv6/conf/{o.dev}/disable_ipv6", "0")
-        _checked(socket, [tc.delete_filter(index, tc.INGRESS, tc.PROGRAM_PRIORITY)], _GONE)
+        socket.insist([tc.delete_filter(index, tc.INGRESS, tc.PROGRAM_PRIORITY)], _DOING, _GONE)
 
     def __del__(self) -> None:
         if self._program >= 0:
             os.close(self._program)
-
-
-def _checked(socket: Socket, requests: list[bytes], allowed: frozenset[int]) -> None:
-    for errno in socket.transact(requests):
-        if errno not in allowed:
-            raise OSError(errno, f"joining it with its tunnel: {os.strerror(errno)}")

@@ -16,7 +16,7 @@ from errno import EINVAL, ENODEV, ENOENT
 from msgspec.structs import replace
 
 from vini.model import AnyObject, Shape, Tunnel, Value, Vxlan, underlay
-from vini.node import exit, netns, rtnl, tc
+from vini.node import exit, netns, rtnl_routes, tc
 from vini.node.drivers import Failures
 from vini.node.netlink import Socket
 from vini.node.place import Place
@@ -106,9 +106,7 @@ class Exits:
                     continue
                 ours = [e for e in _look(socket, self._place.mark) if chosen(e)]
                 socket.transact([tc.delete_filter(e.index, tc.EGRESS, tc.EXIT_PRIORITY, e.number) for e in ours])
-                unused = {
-                    e.index for e in ours if not (_filters(socket, e.index) or _filters(socket, e.index, tc.INGRESS))
-                }
+                unused = {e.index for e in ours if not tc.is_used(socket, e.index)}
                 socket.transact([tc.delete_clsact(index) for index in unused])
 
     @contextmanager
@@ -134,8 +132,8 @@ def _by_carrier(tunnels: Tunnels) -> dict[str, dict[Vif, Tunnel]]:
 
 def _ways(socket: Socket, o: Tunnel) -> set[int]:
     """The interfaces by which it may leave: those of all next hops to its other end; none where there is no route."""
-    message = socket.ask(rtnl.get_route(o.remote))
-    return {hop.index for hop in rtnl.seen_route(message).hops if hop.index} if message else set()
+    message = socket.ask(rtnl_routes.get_route(o.remote))
+    return {hop.index for hop in rtnl_routes.seen_route(message).hops if hop.index} if message else set()
 
 
 def _look(socket: Socket, mark: str) -> list[SeenExit]:
@@ -144,16 +142,9 @@ def _look(socket: Socket, mark: str) -> list[SeenExit]:
     return [
         SeenExit(index, f.handle, vif)
         for index in hooked
-        for f in _filters(socket, index)
+        for f in tc.filters(socket, index)
         if f.priority == tc.EXIT_PRIORITY and (vif := _vif(f.name, mark))
     ]
-
-
-def _filters(socket: Socket, index: int, parent: int = tc.EGRESS) -> list[tc.SeenFilter]:
-    try:
-        return [tc.seen_filter(m) for m in socket.dump(tc.dump_filters(index, parent))]
-    except OSError:  # it went away meanwhile
-        return []
 
 
 def _name(mark: str, vif: Vif) -> str:

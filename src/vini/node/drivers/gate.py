@@ -25,7 +25,7 @@ class Gates:
     def observe(self, there: There, hooked: Collection[int]) -> Iterator[Gate]:
         """Those at vifs with hooks for filters (interface indexes)."""
         for index in hooked:
-            for f in silence.filters(there, index, tc.INGRESS):
+            for f in tc.filters(there.socket, index, tc.INGRESS):
                 peer = bpf.gate_of(f.name) if f.priority == tc.GATE_PRIORITY else None
                 if peer and f.program:
                     yield Gate(there.ns, there.links[index].dev, *peer)

@@ -7,20 +7,20 @@ from collections.abc import Sequence
 from socket import if_nametoindex
 
 from vini.model import SYSCTLS, AnyObject
-from vini.node import connected, rtnl
+from vini.node import connected, rtnl, rtnl_addresses, rtnl_routes
 from vini.node.netlink import Socket
-from vini.node.rtnl import SeenAddress
+from vini.node.rtnl_addresses import SeenAddress
 
 Settings = tuple[tuple[str, str], ...]  # as a Sysctl has them
 
 
 def look(socket: Socket) -> connected.Seen:
     """The links, addresses and routes of the kernel's own in the namespace of that socket."""
-    links = {link.index: link for link in map(rtnl.seen_link, socket.dump(rtnl.dump_links()))}
+    links = {link.index: link for link in rtnl.links(socket)}
     addresses: dict[int, list[SeenAddress]] = {}
-    for address in map(rtnl.seen_address, socket.dump(rtnl.dump_addresses())):
+    for address in rtnl_addresses.addresses(socket):
         addresses.setdefault(address.index, []).append(address)
-    routes = frozenset(rtnl.seen_kernel_route(m[16:]) for m in socket.dump(rtnl.dump_kernel_routes()))
+    routes = frozenset(rtnl_routes.kernel_routes(socket))
     return connected.Seen(links, addresses, routes, now_cs=int(time.monotonic() * 100))
 
 

@@ -25,7 +25,7 @@ from vini.model import (
     is_sliver,
     underlay,
 )
-from vini.node import connected, netns, rtnl
+from vini.node import connected, netns, rtnl, rtnl_addresses, rtnl_routes
 from vini.node.container import limits, users
 from vini.node.drivers import GONE, Failures, addresses, bridge, clamp, crossing, refused, tunnel, vif
 from vini.node.drivers.births import Births
@@ -100,8 +100,7 @@ class NetworkDriver:
             for a in (a for index in ours for a in seen.addresses.get(index, ())):
                 if self._is_ours(a.cidr, a.mark):
                     out.add(Address(ns, ours[a.index], a.cidr, connected.is_whole(a, seen)))
-            for message in socket.dump(rtnl.dump_routes(0, ROUTE_PROTOCOL)):
-                route = rtnl.seen_route(message)
+            for route in rtnl_routes.routes(socket, protocol=ROUTE_PROTOCOL):
                 if route.protocol == ROUTE_PROTOCOL:
                     out.add(Route(ns, route.to, route.via, ours.get(route.index, f"#{route.index}"), route.mtu))
 
@@ -229,7 +228,7 @@ class NetworkDriver:
             case Address():
                 return addresses.ensuring(socket, [o for o in batch if isinstance(o, Address)], self._settings)
         index = indexes(batch)
-        return ((o, rtnl.add_route(o.to, o.via, index[o.dev], o.mtu)) for o in batch if isinstance(o, Route))
+        return ((o, rtnl_routes.add_route(o.to, o.via, index[o.dev], o.mtu)) for o in batch if isinstance(o, Route))
 
     def _join(self, socket: Socket, vifs: Sequence[Interface]) -> None:
         """Before any of them comes up."""
@@ -273,11 +272,11 @@ def _removing(_: Socket, batch: Sequence[AnyObject]) -> Iterator[tuple[AnyObject
     for o in batch:
         match o:
             case Address(_, dev, cidr):
-                yield o, rtnl.delete_address(index[dev], cidr)
+                yield o, rtnl_addresses.delete_address(index[dev], cidr)
             case Vxlan(_, dev) | Gretap(_, dev):
                 yield o, rtnl.delete_link(dev)
             case Route(_, to, via, dev):
-                yield o, rtnl.delete_route(to, via, index[dev])
+                yield o, rtnl_routes.delete_route(to, via, index[dev])
 
 
 def _kernel() -> tuple[int, int]:

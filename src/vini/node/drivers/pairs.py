@@ -69,7 +69,7 @@ class Pairs:
             return 0
         for end in o.ends:
             with netns.inside(self._place.pin(end.ns)), Socket() as there:
-                links = [rtnl.seen_link(m) for m in there.dump(rtnl.dump_links())]
+                links = rtnl.links(there)
                 stale = [x.dev for x in links if x.group == GROUP and (x.dev == end.dev or x.index == end.index)]
                 there.transact([rtnl.delete_link(dev) for dev in stale])
         return socket.transact([request])[0]

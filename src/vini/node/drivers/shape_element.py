@@ -229,7 +229,7 @@ _NO_FILTERS = _Filters()
 
 
 def _filters_at(there: There, index: int) -> _Filters:
-    found = silence.filters(there, index, tc.EGRESS)
+    found = tc.filters(there.socket, index)
     way = min((f for f in found if f.name in (bpf.DROP, bpf.REDIRECT)), key=lambda f: f.priority, default=None)
     passes = next((f.name for f in found if f.priority == tc.SHAPED_PRIORITY and f.name), "")
     return _Filters(way, passes, silence.is_at(there, index))

@@ -119,7 +119,7 @@ def _is_wire(q: tc.SeenQdisc) -> bool:
 
 def _releases(there: There, index: int) -> bool:
     """Whether what leaves by that vif is marked for the Gate at the other end, after all users' programs."""
-    found = silence.filters(there, index, tc.EGRESS)
+    found = tc.filters(there.socket, index)
     return any(f.priority == tc.SHAPE_PRIORITY and f.name == bpf.RELEASED for f in found)
 
 

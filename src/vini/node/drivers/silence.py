@@ -56,19 +56,12 @@ def end(there: There, shapes: Sequence[Shape]) -> Failures:
 
 def is_at(there: There, index: int) -> bool:
     """Whether what comes in by that vif is dropped."""
-    return any(f.priority == tc.SHAPED_PRIORITY and f.name == bpf.DROP for f in filters(there, index, tc.INGRESS))
-
-
-def filters(there: There, index: int, parent: int) -> set[tc.SeenFilter]:
-    """Those at one hook of a vif; none where it has no hooks."""
-    try:
-        return {tc.seen_filter(m) for m in there.socket.dump(tc.dump_filters(index, parent))}
-    except OSError:
-        return set()
+    found = tc.filters(there.socket, index, tc.INGRESS)
+    return any(f.priority == tc.SHAPED_PRIORITY and f.name == bpf.DROP for f in found)
 
 
 def without_hooks(there: There, objects: Sequence[Shape] | Sequence[Gate]) -> Failures:
     """Take away the hooks of these vifs, but where somebody else's filters are."""
     here = [(o, there.indexes[o.dev]) for o in objects if o.dev in there.indexes]
-    unused = [(o, i) for o, i in here if not (filters(there, i, tc.EGRESS) or filters(there, i, tc.INGRESS))]
+    unused = [(o, i) for o, i in here if not tc.is_used(there.socket, i)]
     return there.apply([(o, tc.delete_clsact(i)) for o, i in unused], GONE)

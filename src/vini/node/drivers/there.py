@@ -20,7 +20,7 @@ class There:
     @cached_property
     def links(self) -> dict[int, rtnl.SeenLink]:
         """The interfaces by index."""
-        return {link.index: link for link in map(rtnl.seen_link, self.socket.dump(rtnl.dump_links()))}
+        return {link.index: link for link in rtnl.links(self.socket)}
 
     @cached_property
     def indexes(self) -> dict[str, int]:

@@ -125,7 +125,7 @@ def _through(o: KernelTunnel) -> str:
 
 def _ensure_in(below: Below, there: Socket, here: int, objects: Sequence[KernelTunnel], pin: Path) -> Failures:
     """Those of one namespace.  `there` is a socket in it, `here` a file of it; `pin` as above."""
-    links = {link.index: link for link in map(rtnl.seen_link, there.dump(rtnl.dump_links()))}
+    links = {link.index: link for link in rtnl.links(there)}
     named = {link.dev: link for link in links.values()}
     have = {o.dev: o for o in observe(objects[0].ns, there, links, pin)}
     changed = _change(there, [o for o in objects if o.dev in have and _is_same(have[o.dev], o)])

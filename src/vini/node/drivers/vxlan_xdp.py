@@ -12,7 +12,7 @@ from errno import EBUSY, EEXIST, ENODEV, EOPNOTSUPP
 
 from vini.model import AnyObject, DriverError, Key, Value, ViniError, VxlanXdp
 from vini.names import digest
-from vini.node import bpf, libbpf, netns, rtnl, tc, xdp
+from vini.node import bpf, libbpf, netns, rtnl, rtnl_addresses, tc, xdp
 from vini.node.carrier import Carrier, Entry, Owner
 from vini.node.drivers import Failures, refused
 from vini.node.netdev import xdp_features
@@ -99,7 +99,7 @@ class VxlanXdpDriver:
             return None
         try:
             with netns.inside(self._place.pin(owner.ns)), Socket() as there:
-                found = [rtnl.seen_link(m) for m in there.dump(rtnl.dump_links())]
+                found = rtnl.links(there)
         except OSError:
             return None
         return next((x for x in found if x.dev == owner.dev and _is_pair(x, outer)), None)
@@ -177,7 +177,7 @@ class VxlanXdpDriver:
             return outer
         pin = self._place.pin(o.ns)
         with netns.inside(pin), Socket() as there:
-            links = [rtnl.seen_link(m) for m in there.dump(rtnl.dump_links())]
+            links = rtnl.links(there)
             stale = [x.dev for x in links if x.group == GROUP and (x.dev == o.dev or x.index == o.index)]
             there.transact([rtnl.delete_link(dev) for dev in stale])
         if outer and outer.group == GROUP:
@@ -285,10 +285,7 @@ def _is_as_made(outer: SeenLink) -> bool:
 
 def _runs(home: Home, socket: Socket, index: int, wanted: Mapping[str, int]) -> bool:
     """Whether our programs are at that end of a pair."""
-    try:
-        filters = [tc.seen_filter(m) for m in socket.dump(tc.dump_filters(index, tc.INGRESS))]
-    except OSError:  # no hooks at all
-        return False
+    filters = tc.filters(socket, index, tc.INGRESS)
     at_tc = [f.program for f in filters if f.priority == tc.PROGRAM_PRIORITY and f.program]
     return home.programs[index].id == wanted["leave"] and at_tc == [wanted["by_kernel"]]
 
@@ -296,7 +293,7 @@ def _runs(home: Home, socket: Socket, index: int, wanted: Mapping[str, int]) -> 
 def _look(socket: Socket) -> Home:
     messages = socket.dump(rtnl.dump_links())
     links = [rtnl.seen_link(m) for m in messages]
-    addresses = map(rtnl.seen_address, socket.dump(rtnl.dump_addresses()))
+    addresses = rtnl_addresses.addresses(socket)
     return Home(
         {link.dev: link for link in links},
         {link.index: xdp.seen_any(m) for link, m in zip(links, messages, strict=True)},

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from errno import EADDRINUSE, ENODEV, EOPNOTSUPP
 
 from vini.model import AnyObject, ViniError, Wireguard, underlay
-from vini.node import netns, rtnl, wireguard, wireguard_key
+from vini.node import netns, rtnl, rtnl_addresses, wireguard, wireguard_key
 from vini.node.drivers import Failures, refused
 from vini.node.drivers.share import ShareDriver
 from vini.node.netlink import GENERIC, Socket
@@ -40,7 +40,7 @@ class WireguardDriver:
                 try:
                     netns.enter(self._place.pin(ns))
                     with Socket() as socket:
-                        out.update(_observed(ns, socket, _links(socket)))
+                        out.update(_observed(ns, socket, rtnl.links(socket)))
                 except OSError:  # never made, or taken down meanwhile
                     continue
         return frozenset(out)
@@ -84,7 +84,7 @@ class WireguardDriver:
             raise _Refused("this node has another key than its central knows; bring the slice up once more (`vini up`)")
         pin = self._place.pin(o.ns)
         with netns.inside(pin), Socket() as there:
-            links = _links(there)
+            links = rtnl.links(there)
             stale = [x.dev for x in links if x.group == GROUP and wireguard.is_one(x) and x.dev != o.dev]
             there.transact([rtnl.delete_link(dev) for dev in stale])
         if not any(x.dev == o.dev and wireguard.is_one(x) for x in links):
@@ -111,10 +111,6 @@ class WireguardDriver:
         return failures
 
 
-def _links(socket: Socket) -> list[SeenLink]:
-    return [rtnl.seen_link(m) for m in socket.dump(rtnl.dump_links())]
-
-
 def _family(generic: Socket) -> int:
     family = wireguard.seen_family(generic.ask(wireguard.get_family()))
     if not family:
@@ -126,7 +122,7 @@ def _observed(ns: str, socket: Socket, links: Sequence[SeenLink]) -> Iterator[Wi
     ours = [link for link in links if link.group == GROUP and wireguard.is_one(link)]
     if not ours:
         return
-    addresses = [rtnl.seen_address(m) for m in socket.dump(rtnl.dump_addresses())]
+    addresses = rtnl_addresses.addresses(socket)
     with Socket(GENERIC) as generic:
         family = _family(generic)
         for link in ours:
@@ -151,12 +147,12 @@ def _configure(generic: Socket, o: Wireguard, key: bytes) -> bool:
 
 def _raise(there: Socket, o: Wireguard) -> None:
     """Up, with its address and no other."""
-    (index,) = (link.index for link in _links(there) if link.dev == o.dev)
-    addresses = [rtnl.seen_address(m) for m in there.dump(rtnl.dump_addresses())]
+    (index,) = (link.index for link in rtnl.links(there) if link.dev == o.dev)
+    addresses = rtnl_addresses.addresses(there)
     wrong = [a.cidr for a in addresses if a.index == index and a.cidr != o.cidr]
-    requests = [rtnl.delete_address(index, cidr) for cidr in wrong]
+    requests = [rtnl_addresses.delete_address(index, cidr) for cidr in wrong]
     requests.append(rtnl.set_link(o.dev, mtu=o.mtu, up=True, alias="vini", point_to_point=True))
-    _check(there.transact([*requests, rtnl.add_address(index, o.cidr)]))
+    _check(there.transact([*requests, rtnl_addresses.add_address(index, o.cidr)]))
 
 
 def _check(errnos: Sequence[int]) -> None:

@@ -64,11 +64,6 @@ def is_layout(directory: Path) -> bool:
     return (directory / "oci-layout").is_file() and (directory / "index.json").is_file()
 
 
-def is_saved(directory: Path) -> bool:
-    """Whether it is what a `docker save` archive holds."""
-    return (directory / "manifest.json").is_file() and not is_layout(directory)
-
-
 class Layout:
     """An OCI image layout that holds one image for this machine's architecture."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ipaddress import IPv6Interface, IPv6Network
 
-from vini.node import rtnl
+from vini.node import rtnl_addresses, rtnl_routes
 from vini.node.netlink import Socket
 from vini.node.outside.rules import RANGE6
 
@@ -18,11 +18,11 @@ def networks() -> tuple[str, ...]:
     table it routes to them."""
     with Socket() as socket:
         routes = [
-            rtnl.seen_route(m)
+            route
             for protocol in (_FROM_ADDRESSES, _FROM_ANNOUNCEMENTS)
-            for m in socket.dump(rtnl.dump_routes(_V6, protocol, _EVERY_TABLE))
+            for route in rtnl_routes.routes(socket, _V6, protocol, _EVERY_TABLE)
         ]
-        addresses = [rtnl.seen_address(m).cidr for m in socket.dump(rtnl.dump_addresses())]
+        addresses = [address.cidr for address in rtnl_addresses.addresses(socket)]
     found = {IPv6Network(r.to) for r in routes if not r.via}
     found |= {IPv6Interface(cidr).network for cidr in addresses if ":" in cidr}  # some have no such route
     return tuple(sorted(str(n) for n in found if _is_of_site(n)))

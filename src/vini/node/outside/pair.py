@@ -14,7 +14,7 @@ from pathlib import Path
 
 from vini.model import OUTSIDE, CapacityError, DriverError, Outside, OutsideGrant
 from vini.names import digest
-from vini.node import netns, rtnl
+from vini.node import netns, rtnl, rtnl_addresses, rtnl_routes
 from vini.node.netlink import Socket
 from vini.node.outside import rules
 from vini.node.outside.record import Attached
@@ -57,7 +57,7 @@ def chosen(o: Outside, mark: str, taken: Iterable[str]) -> Attached:
 def taken() -> set[str]:
     """Addresses in the node's namespace that it has chosen already, whoever asked: two agents share it."""
     with Socket() as socket:
-        seen = (rtnl.seen_address(m).cidr.partition("/")[0] for m in socket.dump(rtnl.dump_addresses()))
+        seen = (address.cidr.partition("/")[0] for address in rtnl_addresses.addresses(socket))
         return {a for a in seen if ":" not in a and IPv4Address(a) in rules.RANGE}
 
 
@@ -152,7 +152,7 @@ def remove(dev: str) -> None:
 def strays(mark: str) -> set[str]:
     """The slivers that the node has an end for, whatever is written down of that."""
     with Socket() as socket:
-        links = [rtnl.seen_link(m) for m in socket.dump(rtnl.dump_links())]
+        links = rtnl.links(socket)
     return {x.alias for x in links if x.group == OUTSIDE_GROUP and x.dev == rules.dev_name(mark, x.alias)}
 
 
@@ -185,7 +185,7 @@ def is_whole(vif: Attached, pin: Path, dev: str, here: Seen | None) -> bool | No
 def _default_routes(socket: Socket, outside: int) -> set[tuple[str, str]]:
     """Where to and by which gateway, of those with our protocol in a socket's namespace that lead nowhere but by that
     interface.  The sliver may have others besides."""
-    routes = map(rtnl.seen_route, socket.dump(rtnl.dump_routes(0, _PROTOCOL)))
+    routes = rtnl_routes.routes(socket, protocol=_PROTOCOL)
     return {(r.to, r.via) for r in routes if r.to in _WAYS.values() and [hop.index for hop in r.hops] == [outside]}
 
 
@@ -208,9 +208,9 @@ def seen() -> dict[str, Seen]:
 
 
 def _looked(socket: Socket) -> dict[str, Seen]:
-    links = [link for m in socket.dump(rtnl.dump_links()) if (link := rtnl.seen_link(m)).group == OUTSIDE_GROUP]
+    links = [link for link in rtnl.links(socket) if link.group == OUTSIDE_GROUP]
     cidrs: dict[int, set[str]] = {}
-    for address in map(rtnl.seen_address, socket.dump(rtnl.dump_addresses()) if links else ()):
+    for address in rtnl_addresses.addresses(socket) if links else ():
         cidrs.setdefault(address.index, set()).add(address.cidr)
     return {link.dev: Seen(link, cidrs.get(link.index, set())) for link in links}
 

@@ -130,7 +130,7 @@ class Detours:
             _do(home, [rtnl.delete_link(outer_name(self._place.mark, ns))], _GONE)
 
     def _remove_beside(self, socket: Socket) -> None:
-        links = {x.dev: x for x in _links(socket)}
+        links = {x.dev: x for x in rtnl.links(socket)}
         if own := links.get(WIREGUARD):
             _do(socket, [tc.delete_filter(own.index, tc.EGRESS, _FIRST)], _GONE)
             if not _filters(socket, own.index):
@@ -144,7 +144,7 @@ class Detours:
         """None where there is no WireGuard."""
         try:
             with netns.inside(self._place.pin(ns)), Socket() as socket, Socket(GENERIC) as generic:
-                links = {x.dev: x for x in _links(socket)}
+                links = {x.dev: x for x in rtnl.links(socket)}
                 own, inner = links.get(WIREGUARD), links.get(INNER)
                 if own is None or not wireguard.is_one(own):
                     return None
@@ -170,7 +170,7 @@ class Detours:
         """Both ends of it, up; one that is not whole is made anew, and meanwhile nothing leaves."""
         name, pin = outer_name(self._place.mark, ns), self._place.pin(ns)
         with Socket() as home:
-            outer = outers(self._place.mark, _links(home)).get(ns)
+            outer = outers(self._place.mark, rtnl.links(home)).get(ns)
             if outer is None or there.inner is None or not _is_pair(there.inner, outer):
                 home.transact([rtnl.delete_link(name)])
                 with netns.inside(pin), Socket() as socket:  # an end of one whose other end has another name by now
@@ -211,24 +211,16 @@ def _is_pair(inner: SeenLink, outer: SeenLink) -> bool:
     return inner.group == DETOUR_GROUP and (inner.peer, outer.peer) == (outer.index, inner.index)
 
 
-def _links(socket: Socket) -> list[SeenLink]:
-    return [rtnl.seen_link(m) for m in socket.dump(rtnl.dump_links())]
-
-
 def _named(socket: Socket, dev: str) -> SeenLink:
-    found = next((x for x in _links(socket) if x.dev == dev), None)
+    found = next((x for x in rtnl.links(socket) if x.dev == dev), None)
     if found is None:
         raise DriverError(f"Somebody took {dev} away, which leads encrypted tunnels by slivers' classes.")
     return found
 
 
 def _filters(socket: Socket, index: int) -> dict[Hook, str]:
-    out: dict[Hook, str] = {}
-    for side in (tc.EGRESS, tc.INGRESS):
-        with suppress(OSError):  # no hooks there, or it went away meanwhile
-            found = [tc.seen_filter(m) for m in socket.dump(tc.dump_filters(index, side))]
-            out |= {(index, side, f.priority): f.name for f in found if f.name}
-    return out
+    sides = (tc.EGRESS, tc.INGRESS)
+    return {(index, side, f.priority): f.name for side in sides for f in tc.filters(socket, index, side) if f.name}
 
 
 def _raise(socket: Socket, dev: str, alias: str) -> None:

@@ -14,7 +14,7 @@ from errno import EINVAL, ENODEV, ENOENT
 
 from vini.model import DriverError, Value, ViniError
 from vini.names import digest
-from vini.node import htb, rtnl, tc
+from vini.node import htb, rtnl, rtnl_addresses, tc
 from vini.node.htb import SeenClass
 from vini.node.netlink import Socket
 from vini.node.outside import rules
@@ -58,7 +58,7 @@ class Uplink:
     def look(self) -> Seen:
         """All of it; little where there is none."""
         with Socket() as socket:
-            links = [rtnl.seen_link(m) for m in socket.dump(rtnl.dump_links())]
+            links = rtnl.links(socket)
             by_dev = {link.dev: link.index for link in links}
             detours = detour.outers(self._place.mark, links)
             ours = next((x for x in links if x.dev == self._dev and x.group == GROUP), None)
@@ -75,7 +75,7 @@ class Uplink:
 
     def _filters(self, socket: Socket, links: list[SeenLink], hooked: set[int]) -> dict[int, str]:
         """At all interfaces by which packets leave the node: those that have addresses."""
-        addressed = {a.index for m in socket.dump(rtnl.dump_addresses()) if _leads(a := rtnl.seen_address(m))}
+        addressed = {address.index for address in rtnl_addresses.addresses(socket) if _leads(address)}
         out: dict[int, str] = {}
         for link in links:
             name = self._filter(socket, link.index) if link.index in hooked else ""
@@ -84,10 +84,7 @@ class Uplink:
         return out
 
     def _filter(self, socket: Socket, index: int) -> str:
-        try:
-            found = [tc.seen_filter(m) for m in socket.dump(tc.dump_filters(index))]
-        except OSError:  # it went away meanwhile
-            return ""
+        found = tc.filters(socket, index)
         return next((f.name for f in found if f.priority == tc.SHARE_PRIORITY and f.handle == self._handle), "")
 
     def numbers(self, held: Mapping[str, Held], seen: Seen) -> dict[Number, int]:
@@ -192,27 +189,17 @@ class Uplink:
         with Socket() as socket:
             ours = [index for index, name in seen.filters.items() if name]
             socket.transact([tc.delete_filter(i, tc.EGRESS, tc.SHARE_PRIORITY, self._handle) for i in ours])
-            unused = [
-                i for i in ours if not (_has_filters(socket, i, tc.EGRESS) or _has_filters(socket, i, tc.INGRESS))
-            ]
-            socket.transact([tc.delete_clsact(i) for i in unused])
+            socket.transact([tc.delete_clsact(i) for i in ours if not tc.is_used(socket, i)])
             socket.transact([rtnl.delete_link(self._dev)] if seen.index else [])
 
 
-def _leads(address: rtnl.SeenAddress) -> bool:
+def _leads(address: rtnl_addresses.SeenAddress) -> bool:
     return not address.cidr.startswith(("127.", "fe80:")) and address.cidr != "::1/128"
 
 
 def _parent(one: Class) -> int:
     """As the kernel tells it."""
     return tc.ROOT if one.parent == MAJOR else one.parent
-
-
-def _has_filters(socket: Socket, index: int, parent: int) -> bool:
-    try:
-        return bool(socket.dump(tc.dump_filters(index, parent)))
-    except OSError:
-        return False
 
 
 def _do(socket: Socket, what: str, steps: list[bytes]) -> None:

@@ -18,6 +18,7 @@ from asyncssh.forward import SSHForwarder, SSHLocalPortForwarder
 from asyncssh.listener import SSHForwardListener
 
 from vini.node import netns
+from vini.node.undo import closed_on_failure
 
 Forwarded = WeakSet[SSHForwarder]  # connections that are forwarded, and perhaps some that have ended
 _PATIENCE_S = 10.0
@@ -68,15 +69,11 @@ class Inside:
     async def _connected(self, address: str, port: int) -> SSHForwarder:
         """No thread waits for who does not answer: there are few, for all slices."""
         loop = asyncio.get_running_loop()
-        ours = await asyncio.to_thread(self._socket, address)
-        try:
+        with closed_on_failure(await asyncio.to_thread(self._socket, address)) as ours:
             ours.setblocking(False)
             async with asyncio.timeout(_PATIENCE_S):
                 await loop.sock_connect(ours, (address, port))
             _, peer = await loop.create_connection(SSHForwarder, sock=ours)
-        except BaseException:
-            ours.close()
-            raise
         return peer
 
     def _socket(self, address: str) -> socket.socket:
@@ -111,13 +108,9 @@ class Inside:
         return SSHForwardListener(conn, [server], (host, port or opened), opened)
 
     def _listening(self, address: str, port: int) -> socket.socket:
-        ours = self._socket(address)
-        try:
+        with closed_on_failure(self._socket(address)) as ours:
             ours.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             ours.bind((address, port))
             ours.listen(_BACKLOG)
-        except BaseException:
-            ours.close()
-            raise
         ours.setblocking(False)
         return ours

@@ -86,7 +86,7 @@ def _interfaces(place: Place, slivers: Tunnels) -> dict[str, dict[str, tuple[int
     """Of the node's ends of the ways to the world, which root in a sliver can't reach: what they received was sent."""
     of = {rules.dev_name(place.mark, ns): ns for ns in slivers}
     with Socket() as asked:
-        there = {link.dev: link.index for m in asked.dump(rtnl.dump_links()) if (link := rtnl.seen_link(m)).dev in of}
+        there = {link.dev: link.index for link in rtnl.links(asked) if link.dev in of}
     if not there:
         return {}
     counted = counters(Path("/proc/thread-self/net/dev").read_text())
