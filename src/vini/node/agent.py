@@ -22,6 +22,7 @@ from vini import mirror
 from vini.bus import Act, Acts, Fibs, Lines, Loads, MapRows, Maps, Report, SliverLoad
 from vini.model import AnyObject, DriverError, Key, Netns, NotFound, SliceSpec, SliverStatus, State, Way, is_sliver
 from vini.node.acts import ActsTaken
+from vini.node.falls import Falls
 from vini.node.guard import Guard
 from vini.node.ledger import Change, Ended
 from vini.node.ledgers import ASKERS, Asker, Ledgers
@@ -51,6 +52,8 @@ class Agent:
     ):  # fmt: skip
         self._paths = paths or Paths()
         self._mirrored: frozenset[Way] = frozenset()  # the failed paths that a pass has been made for
+        self._falls = Falls(self._paths.failed)
+        self._seen: dict[str, list[SliverStatus]] = {}  # the central's slices, by the last full look
         self._spaces: dict[str, tuple[SliceSpec, set[str]]] = {}
         self._meter = meter  # looks at slivers before they go
         self._metered: dict[str, tuple[SliceSpec, dict[str, Metered]]] = {}
@@ -61,7 +64,6 @@ class Agent:
         self._failures: dict[Key, str] = {}
         self._woken = asyncio.Event()
         self._hurry = False  # somebody waits for what the next full look tells
-        self._stuck = False  # the ledger could not be written when a spec's time had come
         self.listener: Callable[[Sequence[Report]], None] | None = None  # hears how the central's slices are, often
 
     # --- requests -----------------------------------------------------------------------------
@@ -76,7 +78,16 @@ class Agent:
             await self._answers(told)
             have = await self._in_thread(lambda: self._hear(told, own))
         rows = await self._rows(self._objects(spec.slice, asker), own, have)
+        rows = await self._in_thread(lambda: self._completed(spec.slice, rows))
         return self._report(spec.slice, rows, asker, ops, time.monotonic() - started)
+
+    def _completed(self, slice_: str, rows: tuple[SliverStatus, ...]) -> tuple[SliverStatus, ...]:
+        """With those of slivers that a pass did not concern, as the last full look saw them: whoever takes this for the
+        slice would think else that what ails them is over."""
+        spec = self._ledgers.wanted().get(slice_)
+        left = (_slivers(spec) if spec else set()) - {row.sliver for row in rows}
+        more = [row for row in self._seen.get(slice_, ()) if row.sliver in left]
+        return tuple(sorted([*rows, *self._told(more)], key=lambda row: row.sliver)) if more else rows
 
     def _accept(
         self, spec: SliceSpec, progress: Progress, asker: Asker
@@ -163,7 +174,9 @@ class Agent:
     def _told(self, rows: list[SliverStatus]) -> list[SliverStatus]:
         slowed = self._traces.slowed()
         rows = [replace(row, slowed=slowed[row.sliver]) if row.sliver in slowed else row for row in rows]
-        return mirror.told(rows, self._ledgers.wanted().values(), self._paths.failed)
+        specs, failed = self._ledgers.wanted().values(), self._paths.failed
+        self._falls.look(specs, failed)
+        return self._falls.told(mirror.told(rows, specs, failed))
 
     async def _answers(self, spaces: Collection[str]) -> None:
         """Until daemons of these slivers have answered, or their time is over.  The machine's thread does not wait
@@ -352,8 +365,9 @@ class Agent:
             self._woken.set()
 
     def _reflect(self) -> None:
-        failed = self._paths.failed
-        scope = mirror.concerned(self._ledgers.wanted().values(), failed ^ self._mirrored)
+        specs, failed = self._ledgers.wanted().values(), self._paths.failed
+        self._falls.look(specs, failed)
+        scope = mirror.concerned(specs, failed ^ self._mirrored)
         self._mirrored = failed
         if scope:
             self._pass(scope, lambda *_: None)
@@ -386,18 +400,16 @@ class Agent:
         while True:
             left = end - time.monotonic()
             over = left <= 0 or self._hurry
-            if over and not (self._moment() < 2 * took and left > -_LONGEST_S):
+            if over and not (self._ledgers.moment() < 2 * took and left > -_LONGEST_S):
                 return
             self._woken.clear()
             asking = self._traces.asking()
-            await self._until_woken(min(math.inf if over else left, self._moment(), _TICK_S if asking else math.inf))
-            if self._moment() == 0:
+            tick = _TICK_S if asking else math.inf
+            await self._until_woken(min(math.inf if over else left, self._ledgers.moment(), tick))
+            if self._ledgers.moment() == 0:
                 await self._in_thread(self._advance)
             if asking:
                 await self._in_thread(lambda: self._traces.awaited(()))
-
-    def _moment(self) -> float:
-        return math.inf if self._stuck else self._ledgers.moment()
 
     async def _until_woken(self, seconds: float) -> None:
         with suppress(TimeoutError):
@@ -417,16 +429,11 @@ class Agent:
             self._pass(scope, lambda *_: None)
         for _, new in changes:
             self._acted(new, began, waited=True)
+        self._settle()
 
     def _advanced(self) -> list[Change]:
-        """What is wanted from now on; nothing new where the disk does not take it, which the next full look tries."""
-        try:
-            changes = self._ledgers.advance()
-        except DriverError as e:
-            log.warning("%s", e)
-            self._stuck = True
-            return []
-        self._stuck = False
+        """What is wanted from now on."""
+        changes = self._ledgers.advance()
         for old, new in changes:
             asker: Asker = "central" if new.slice in self._ledgers.central.specs else "here"
             self._part(self._of_slice(old, asker), self._of_slice(new, asker))
@@ -434,6 +441,14 @@ class Agent:
             what = "its time is over, it ends" if over else "its time has come"
             log.info("slice %s generation %d: %s", new.slice, new.generation, what)
         return changes
+
+    def _settle(self) -> None:
+        """What is in force since its time has come is written down; where the disk does not take it, by the next full
+        look."""
+        try:
+            self._ledgers.settle()
+        except DriverError as e:
+            log.warning("%s", e)
 
     def close(self) -> None:
         """Wait for what is being done; afterwards nothing touches the machine any more."""
@@ -443,6 +458,7 @@ class Agent:
     def _full_pass(self) -> list[Report]:
         """How the slices are afterwards that the central asked for, where somebody listens."""
         self._advanced()
+        self._settle()
         wanted = {ns for o in self._want() for ns in o.slivers}
         try:
             scope = wanted | self._known()
@@ -456,11 +472,18 @@ class Agent:
         return self._reports(have) if self.listener else []
 
     def _reports(self, have: frozenset[AnyObject]) -> list[Report]:
-        rows: dict[str, list[SliverStatus]] = {n: [] for n in sorted(self._ledgers.central.specs)}
-        for row in self._told(status(self._want(), State(have, *self._traces.health(have)), self._failures)):
-            if (slice_ := row.sliver.partition(".")[0]) in rows:
-                rows[slice_].append(row)
-        return [self._report(slice_, tuple(of_it), "central") for slice_, of_it in rows.items()]
+        rows = status(self._want(), State(have, *self._traces.health(have)), self._failures)
+        self._seen = self._by_slice(rows)
+        told = self._by_slice(self._told(rows))
+        return [self._report(slice_, tuple(of_it), "central") for slice_, of_it in told.items()]
+
+    def _by_slice(self, rows: Iterable[SliverStatus]) -> dict[str, list[SliverStatus]]:
+        """Of those that the central asked for."""
+        found: dict[str, list[SliverStatus]] = {n: [] for n in sorted(self._ledgers.central.specs)}
+        for row in rows:
+            if (slice_ := row.sliver.partition(".")[0]) in found:
+                found[slice_].append(row)
+        return found
 
     def _known(self) -> set[str]:
         """Every sliver that there is a trace of, but for those of which we can't tell what is wanted."""

@@ -60,6 +60,11 @@ class Ledgers:
         """As `Ledger.advance`."""
         return self.here.advance() + self.central.advance()
 
+    def settle(self) -> None:
+        """As `Ledger.settle`."""
+        self.here.settle()
+        self.central.settle()
+
     def moment(self) -> float:
         """As `Ledger.moment`."""
         return min(self.here.moment(), self.central.moment())
