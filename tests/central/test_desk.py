@@ -254,11 +254,13 @@ def test_a_failed_path_is_an_event_of_each_slice_on_it_and_so_is_its_return(data
         report = bus.Report(rows, slice="home_a", generation=generation, refused=refused)
         desk.reported([("n1", report), ("n2", report)])  # of n2 it isn't asked
 
-    for faults in ({}, why, why, why | {"x--z": "another cause"}, {}, {}):
+    maintained = {"x--y": "substrate link east is down: new fibre"}
+    for faults in ({}, maintained, why, why, why | {"x--z": "another cause"}, {}, {}):
         said(faults)
     with database.reading() as tx:
         found, _ = events.some(tx, None, 100, kind="slice", target="home_a")
     assert [(e.who, e.what, e.detail) for e in reversed(found)] == [
+        ("node n1", "path failed", "link x--y failed: substrate link east is down: new fibre"),
         ("node n1", "path failed", "link x--y failed: the path between nodes n1 and n2 is down"),
         ("node n1", "path failed", "link x--z failed: another cause"),
         ("node n1", "path back", "link x--z back"),

@@ -221,7 +221,8 @@ def _note_news(tx: Tx, reported: Sequence[tuple[str, bus.Report]], now: float) -
         unheard = _unheard(old, new) if of in knew else []
         was[of] = new
         knew.add(of)
-        news = [(events.PATH_FAILED, f"{_links(x)} failed: {why}") for why, x in _by_cause(new.faults, old.faults)]
+        same = dict(new.faults.items() & old.faults.items())  # another cause is news, too
+        news = [(events.PATH_FAILED, f"{_links(x)} failed: {why}") for why, x in _by_cause(new.faults, same)]
         news += [(events.PATH_BACK, f"{_links(links)} back") for _, links in _by_cause(old.faults, new.faults)]
         news += [
             (events.PATH_FAILED, f"{_links(x)} failed and came back {n} before it was heard of") for n, x in unheard

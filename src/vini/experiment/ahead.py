@@ -30,9 +30,9 @@ class Sent(Value, frozen=True):
 class Acted(Value, frozen=True):
     """How an edit was made."""
 
-    began: float  # Unix time by this machine's clock: on the first node
+    began: float  # Unix time by this machine's clock: on the first node; where links changed, when they had
     done: float  # on the last
-    spread_ms: float  # between the first and the last node that began, as far as their clocks are known
+    spread_ms: float  # between the first and the last node, as far as their clocks are known
     late_ms: float  # of the latest, by its own clock
     outcome: str = ""  # what went wrong
 
@@ -89,8 +89,8 @@ class Ahead:
 
 def judged(sent: Sent, first: Mapping[str, Act], clocks: Mapping[str, Clock], missing: Sequence[str]) -> Acted:
     """How an edit was made, from what each node did first at its generation or a later one.  Pure."""
-    began = {n: act.began - clocks[n].ahead_s for n, act in first.items()}
-    late = {n: max(0.0, (act.began - act.due) * 1000) if act.due else 0.0 for n, act in first.items()}
+    began = {n: (act.linked or act.began) - clocks[n].ahead_s for n, act in first.items()}
+    late = {n: max(0.0, ((act.linked or act.began) - act.due) * 1000) if act.due else 0.0 for n, act in first.items()}
     spread = (max(began.values()) - min(began.values())) * 1000 if began else 0.0
     wrong = [_wrong(n, act, late[n], (began[n] - sent.at) * 1000, clocks[n]) for n, act in first.items()]
     wrong += [f"was not made by node {n}, as far as it tells" for n in missing]

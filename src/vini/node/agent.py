@@ -20,7 +20,7 @@ from msgspec.structs import replace
 
 from vini import mirror
 from vini.bus import Act, Acts, Fibs, Lines, Loads, MapRows, Maps, Report, SliverLoad
-from vini.model import AnyObject, DriverError, Key, Netns, NotFound, SliceSpec, SliverStatus, State, Way, is_sliver
+from vini.model import AnyObject, DriverError, Key, Netns, NotFound, Op, SliceSpec, SliverStatus, State, Way, is_sliver
 from vini.node.acts import ActsTaken
 from vini.node.falls import Falls
 from vini.node.guard import Guard
@@ -40,6 +40,7 @@ log = logging.getLogger("vini.agent")
 _PERIOD_S = 1.0  # between two full looks; longer when a look is dear, so that it takes 5 % of one core at most
 _SHARE = 20.0
 _TICK_S = 0.01  # between looks whether daemons that are being asked have answered
+_LEAST_S, _SOON_S = 0.02, 0.1  # before a moment that nodes act in together
 _LONGEST_S = 5.0  # however dear a look is: what breaks is healed within seconds
 
 
@@ -53,6 +54,7 @@ class Agent:
         self._paths = paths or Paths()
         self._mirrored: frozenset[Way] = frozenset()  # the failed paths that a pass has been made for
         self._falls = Falls(self._paths.failed)
+        self._look_s = _LEAST_S  # before a moment for which something waits, what is there is looked at
         self._seen: dict[str, list[SliverStatus]] = {}  # the central's slices, by the last full look
         self._spaces: dict[str, tuple[SliceSpec, set[str]]] = {}
         self._meter = meter  # looks at slivers before they go
@@ -110,8 +112,8 @@ class Agent:
         log.info("slice %s generation %d: %d steps", spec.slice, spec.generation, ops)
         return ops, own, within(now, own), self._traces.being_told(own)
 
-    def _acted(self, spec: SliceSpec, began: float, waited: bool = False) -> None:
-        self._acts.add(spec.slice, Act(spec.generation, spec.not_before, began, time.time(), waited))
+    def _acted(self, spec: SliceSpec, began: float, waited: bool = False, linked: float = 0.0) -> None:
+        self._acts.add(spec.slice, Act(spec.generation, spec.not_before, began, time.time(), waited, linked))
 
     def _objects(self, slice_: str, asker: Asker) -> frozenset[AnyObject]:
         """What this asker wants of a slice now."""
@@ -405,8 +407,9 @@ class Agent:
             self._woken.clear()
             asking = self._traces.asking()
             tick = _TICK_S if asking else math.inf
-            await self._until_woken(min(math.inf if over else left, self._ledgers.moment(), tick))
-            if self._ledgers.moment() == 0:
+            soon = max(0.0, self._ledgers.moment() - self._look_s)
+            await self._until_woken(min(math.inf if over else left, soon, tick))
+            if self._ledgers.moment() <= self._look_s:
                 await self._in_thread(self._advance)
             if asking:
                 await self._in_thread(lambda: self._traces.awaited(()))
@@ -417,19 +420,41 @@ class Agent:
                 await self._woken.wait()
 
     def _advance(self) -> None:
-        """One pass over what the time that has come changes."""
-        began = time.time()
+        """One pass over what the next moment changes.  What is there is looked at shortly before, so that in the moment
+        itself nothing is left to do but to act."""
+        foreseen = self._ledgers.coming()
+        scope = self._scope(foreseen)
+        started = time.monotonic()
+        ops, have = self._foreseen(foreseen, scope)
+        self._look_s = min(_SOON_S, max(_LEAST_S, 2 * (time.monotonic() - started)))
+        time.sleep(min(self._ledgers.moment(), _SOON_S))
+        began, made = time.time(), _Made()
         changes = self._advanced()
+        if changes == foreseen:
+            self._apply(ops, have, scope, made)
+        elif scope := self._scope(changes):
+            self._pass(scope, made)
+        for _, new in changes:
+            self._acted(new, began, waited=True, linked=made.linked)
+        self._settle()
+
+    def _scope(self, changes: Iterable[Change]) -> set[str]:
+        """What they concern."""
         scope: set[str] = set()
         for old, new in changes:
             scope |= touched(self._now(old) if old else frozenset(), self._now(new))
             if old is None or not new.objects:
                 scope |= self._traced(new.slice)
-        if scope:
-            self._pass(scope, lambda *_: None)
-        for _, new in changes:
-            self._acted(new, began, waited=True)
-        self._settle()
+        return scope
+
+    def _foreseen(self, changes: Iterable[Change], scope: set[str]) -> tuple[list[Op], frozenset[AnyObject]]:
+        """The plan for when they are in force, and what is there now."""
+        later = {new.slice: new for _, new in changes}
+        wanted = self._ledgers.wanted() | later
+        specs = [self._now(wanted[name]) for name in wanted.keys() & _slices(scope)]
+        want = within(frozenset().union(*specs), scope)
+        have = self._observe(want, scope)
+        return plan(want, have), have
 
     def _advanced(self) -> list[Change]:
         """What is wanted from now on."""
@@ -493,6 +518,11 @@ class Agent:
         want = within(self._want(_slices(scope)), scope)
         have = self._observe(want, scope)
         ops = plan(want, have)
+        return self._apply(ops, have, scope, progress)
+
+    def _apply(
+        self, ops: list[Op], have: frozenset[AnyObject], scope: Collection[str], progress: Progress
+    ) -> tuple[int, frozenset[AnyObject]]:
         before = self._failures
         self._failures = {k: v for k, v in before.items() if not _concerns(k, scope)}
         failures = self._machine.apply(ops, progress)
@@ -525,6 +555,18 @@ class Agent:
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._work, work)
+
+
+class _Made:
+    """Follows a pass; `linked` is when the last of what makes up links was done, 0 where nothing was."""
+
+    def __init__(self) -> None:
+        self.linked, self._links = 0.0, False
+
+    def __call__(self, _: int, __: int, what: str) -> None:
+        if self._links:
+            self.linked = time.time()
+        self._links = what.rpartition(" ")[2] in ("interface", "shape", "gate")
 
 
 def _slivers(spec: SliceSpec) -> set[str]:

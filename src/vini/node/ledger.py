@@ -44,7 +44,7 @@ class Ledger:
     """
 
     def __init__(self, directory: Path, clock: Callable[[], float] = time.time):
-        self._directory, self._clock = directory, clock
+        self._directory, self.clock = directory, clock
         self._expired: set[str] = set()  # of which `advance` has told
         self._unwritten: dict[str, SliceSpec] = {}  # in force; the disk has them as those for later
         directory.mkdir(parents=True, exist_ok=True)
@@ -103,7 +103,7 @@ class Ledger:
         self._refuse_older(spec, waiting[-1] if waiting else old)
         if waiting and spec.generation == waiting[-1].generation:
             return old
-        if spec.not_before > self._clock() and not (old and _is_in_force(spec, old)):
+        if spec.not_before > self.clock() and not (old and _is_in_force(spec, old)):
             self._wait(spec.slice, (*(s for s in waiting if s.not_before < spec.not_before), spec))
         else:
             self._hold(spec)
@@ -115,12 +115,11 @@ class Ledger:
         Nothing is written, since nodes act together in that moment, and disks take their time: what the disk has for
         later is in force by its time after a restart, too.  `settle` is to follow.
         """
-        now = self._clock()
+        now = self.clock()
         changes: list[Change] = []
-        for slice_, waiting in list(self.later.items()):
-            if due := [s for s in waiting if s.not_before <= now]:
-                changes.append((self.specs.get(slice_), due[-1]))
-                self._enforce(due[-1], [s for s in waiting if s.generation > due[-1].generation])
+        for old, new in self.coming(now):
+            changes.append((old, new))
+            self._enforce(new, [s for s in self.later[new.slice] if s.generation > new.generation])
         expired = set(self.expired())
         for slice_ in expired - self._expired:
             spec = self.specs[slice_]
@@ -129,6 +128,11 @@ class Ledger:
             changes.append((None, self.specs[slice_]))
         self._expired = expired
         return changes
+
+    def coming(self, at: float) -> list[Change]:
+        """What is put in force by that time, of what was accepted for later."""
+        due = [[s for s in waiting if s.not_before <= at] for waiting in list(self.later.values())]
+        return [(self.specs.get(some[-1].slice), some[-1]) for some in due if some]
 
     def _enforce(self, spec: SliceSpec, left: Sequence[SliceSpec]) -> None:
         if spec.objects:
@@ -157,19 +161,19 @@ class Ledger:
         """When `advance` will have something to do, in s from now; 0 where it has, infinite where nothing will come."""
         if self._expired != set(self.expired()):
             return 0.0
-        now = self._clock()
+        now = self.clock()
         times = [w[0].not_before for w in list(self.later.values())]
         times += [s.expires for s in list(self.specs.values()) if s.expires > now]
         return max(0.0, min(times, default=math.inf) - now)
 
     def wanted(self) -> dict[str, SliceSpec]:
         """What is in force now: all `specs` but for those that have expired."""
-        now = self._clock()
+        now = self.clock()
         return {n: s for n, s in list(self.specs.items()) if not 0 < s.expires <= now}
 
     def expired(self) -> dict[str, int]:
         """Slice -> generation, of those that are not wanted any more since their time is over."""
-        now = self._clock()
+        now = self.clock()
         return {n: s.generation for n, s in list(self.specs.items()) if 0 < s.expires <= now}
 
     def accepted(self, slice_: str) -> int:
