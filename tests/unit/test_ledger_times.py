@@ -120,8 +120,10 @@ def test_a_time_that_has_come_is_not_waited_for_again_by_a_clock_that_was_set_ba
     clock.now = 1.0
     ledger.accept(one(2, "b", not_before=1010.0))
     assert ledger.wanted() == {"s": one(2, "b", not_before=1010.0)} and ledger.later == {}
-    ledger.accept(one(3, "c", not_before=1011.0))
-    assert ledger.wanted() == {"s": one(2, "b", not_before=1010.0)}
+    for generation, at in ((3, 1011.0), (4, 5.0)):  # others are, by that clock
+        ledger.accept(one(generation, "c", not_before=at))
+        assert ledger.wanted() == {"s": one(2, "b", not_before=1010.0)}
+    assert ledger.moment() == 4.0
 
 
 def test_what_comes_in_force_is_not_held_up_by_the_disk(tmp_path, ledger, clock, monkeypatch):

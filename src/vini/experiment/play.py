@@ -404,7 +404,7 @@ class Play:
         reasons += self.others.reasons(self.zero_wall)
         reasons += [f"The run could not go on as planned: {e}" for e in self.failures if isinstance(e, ViniError)]
         reasons += self.check.reasons()
-        reasons += [f"The event '{e['what']}' {e['outcome']}." for e in self.events if e["outcome"]]
+        reasons += [f"The event '{e['what']}' {e['outcome'].rstrip('.')}." for e in self.events if e["outcome"]]
         timed = [e for e in self.events if e["t"] is not None and e["planned_s"] is not None]
         late: dict[str, float] = {}
         for e in timed:  # one may have happened many times

@@ -94,8 +94,8 @@ class Ledger:
         """Remember it; the one that was in force, where its slice had not ended.  Raises Stale for an older generation.
 
         One for a later time is in force only when `advance` says so; of those that waited already, it replaces
-        those that were to come after it.  A time that has come once is not waited for again, though the clock was set
-        back.
+        those that were to come after it.  The time that what is in force had is not waited for again, though the clock
+        was set back.
         """
         self.settle()
         old = self.specs.get(spec.slice)
@@ -247,7 +247,7 @@ class Ledger:
 
 
 def _is_in_force(spec: SliceSpec, old: SliceSpec) -> bool:
-    return old.generation == spec.generation or old.not_before >= spec.not_before
+    return old.generation == spec.generation or old.not_before == spec.not_before
 
 
 def _read(path: Path) -> SliceSpec:
