@@ -427,7 +427,8 @@ class Agent:
         started = time.monotonic()
         ops, have = self._foreseen(foreseen, scope)
         self._look_s = min(_SOON_S, max(_LEAST_S, 2 * (time.monotonic() - started)))
-        time.sleep(min(self._ledgers.moment(), _SOON_S))
+        while 0.0 < (left := self._ledgers.moment()) <= _SOON_S:  # by another clock than the one that sleeps
+            time.sleep(left)
         began, made = time.time(), _Made()
         changes = self._advanced()
         if changes == foreseen:
