@@ -56,7 +56,12 @@ def told(rows: Iterable[SliverStatus], specs: Iterable[SliceSpec], failed: Colle
 
 def concerned(specs: Iterable[SliceSpec], changed: Collection[Way]) -> set[str]:
     """The namespaces with links on these paths."""
-    return {ride.ns for spec in specs for ride in _on(spec, changed)}
+    return {ns for ns, _ in riding(specs, changed)}
+
+
+def riding(specs: Iterable[SliceSpec], ways: Collection[Way]) -> set[tuple[str, str]]:
+    """The links on these paths, each with the namespace of its end here."""
+    return {(ride.ns, ride.link) for spec in specs for ride in _on(spec, ways)}
 
 
 def _fallen(spec: SliceSpec, failed: Collection[Way]) -> list[Ride]:

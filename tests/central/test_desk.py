@@ -254,11 +254,13 @@ def test_a_failed_path_is_an_event_of_each_slice_on_it_and_so_is_its_return(data
         report = bus.Report(rows, slice="home_a", generation=generation, refused=refused)
         desk.reported([("n1", report), ("n2", report)])  # of n2 it isn't asked
 
-    for faults in ({}, why, why, why | {"x--z": "another cause"}, {}, {}):
+    maintained = {"x--y": "substrate link east is down: new fibre"}
+    for faults in ({}, maintained, why, why, why | {"x--z": "another cause"}, {}, {}):
         said(faults)
     with database.reading() as tx:
         found, _ = events.some(tx, None, 100, kind="slice", target="home_a")
     assert [(e.who, e.what, e.detail) for e in reversed(found)] == [
+        ("node n1", "path failed", "link x--y failed: substrate link east is down: new fibre"),
         ("node n1", "path failed", "link x--y failed: the path between nodes n1 and n2 is down"),
         ("node n1", "path failed", "link x--z failed: another cause"),
         ("node n1", "path back", "link x--z back"),
@@ -270,6 +272,30 @@ def test_a_failed_path_is_an_event_of_each_slice_on_it_and_so_is_its_return(data
         events.add(tx, at=9.5, who=asked[0], what="change slice", kind="slice", target="home_a", detail="a url")
         log = events.of_slice(tx, "home_a", 3, caller)
     assert [(e.who, e.what) for e in log] == [asked, ("node n1", "path back"), ("node n1", "path back")]
+
+
+def test_a_path_that_failed_and_came_back_unheard_is_an_event(database: Database) -> None:
+    """As while the central was away: the node's count tells."""
+    desk = StoredDesk(database)
+    ask(database, 3)
+    why = {"x--y": "the path between nodes n1 and n2 is down"}
+
+    def said(times: int, faults: dict[str, str], refused: str = "") -> None:
+        rows = () if refused else (SliverStatus("home_a.x", "ready", faults=faults, falls={"x--y": times}),)
+        desk.reported([("n1", bus.Report(rows, slice="home_a", generation=3, refused=refused))])
+
+    said(7, {})  # before this slice was heard of
+    said(7, {}, refused="no room")
+    said(8, {})
+    for times, fails in ((8, 0), (9, 1), (9, 1), (9, 0), (10, 0), (13, 1), (14, 1), (0, 0), (1, 1), (1, 0)):
+        said(times, why if fails else {})
+    with database.reading() as tx:
+        found, _ = events.some(tx, None, 100, kind="slice", target="home_a")
+    unheard = "link x--y failed and came back {} before it was heard of".format
+    failed, back = f"link x--y failed: {why['x--y']}", "link x--y back"
+    assert [e.detail for e in reversed(found)] == [
+        failed, back, unheard("once"), failed, unheard("2 times"), unheard("once"), back, failed, back
+    ]  # fmt: skip
 
 
 KEYS = {"ada": "ssh-ed25519 " + "A" * 68, "bob": "ssh-ed25519 " + "B" * 68}

@@ -27,19 +27,19 @@ def api(database: Database) -> Api:
 
 
 class World:
-    """A central that was started now, with a monotonic clock of its own."""
+    """A central that was started now, on a machine that was; no daemon has told its kernel anything."""
 
-    def __init__(self, api: Api, directory: Path):
-        self.api, self.monotonic = api, 5000.0
-        self.central = Central(api.database, Authority(directory), lambda: api.now[0])
-        self.central._clocks = Clocks(lambda: api.now[0], lambda: self.monotonic)
-        self.central._desk._clocks = self.central._clocks
-        self.central.hub.connected = lambda: frozenset(self.there)  # type: ignore[method-assign]
+    def __init__(self, api: Api, directory: Path, synchronised: bool = False, since_boot: float = 5000.0):
+        self.api, self.since_boot = api, since_boot
+        clock = lambda: api.now[0]  # noqa: E731
+        clocks = Clocks(clock, directory / "clock.json", lambda: self.since_boot, lambda: synchronised)
+        self.central = Central(api.database, Authority(directory), clock, clocks=clocks)
+        self.central.hub.attended = lambda: frozenset(self.there)  # type: ignore[method-assign]
         self.there: set[str] = set()
 
     def go(self, seconds: float) -> None:
         self.api.now[0] += seconds
-        self.monotonic += seconds
+        self.since_boot += seconds
 
     def greet(self) -> None:
         self.there = {*NODES}
@@ -66,6 +66,7 @@ def world(api: Api, tmp_path: Path) -> World:
 
 def test_a_clock_that_jumps_ends_nothing(world: World, caplog: pytest.LogCaptureFixture) -> None:
     world.measured(0.0)
+    assert world.central._end_expired() == []
     before = world.kept()
     world.api.now[0] += FIVE_YEARS
     assert world.central._end_expired() == [] and world.kept() == before, "before any clock was compared"
@@ -73,7 +74,7 @@ def test_a_clock_that_jumps_ends_nothing(world: World, caplog: pytest.LogCapture
     world.measured(-FIVE_YEARS)
     assert world.central._end_expired() == [] and world.kept() == before
     (said,) = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
-    assert said.startswith("No slice is ended, and no event forgotten: no node was heard of since ")
+    assert said.startswith("No slice is ended, and no event forgotten: most nodes' clocks are behind")
     world.central._doubt_said -= 3601.0
     for _ in range(3):
         assert world.central._end_expired() == []
@@ -83,27 +84,42 @@ def test_a_clock_that_jumps_ends_nothing(world: World, caplog: pytest.LogCapture
     assert world.kept()[0] == 0
 
 
-def by_a_start(world: World, directory: Path) -> World:
+def by_a_boot(world: World, directory: Path) -> World:
+    """Its clock of hardware is wrong."""
     world.api.now[0] += LATER
+    (directory / "clock.json").unlink(missing_ok=True)  # as if it were of another boot
     return World(world.api, directory)
+
+
+def by_a_hand(world: World, directory: Path) -> World:
+    """Before it starts."""
+    world.measured(0.0)
+    assert world.central._end_expired() == []
+    world.api.now[0] += LATER
+    return World(world.api, directory, synchronised=True, since_boot=world.since_boot)
 
 
 def while_it_runs(world: World, _: Path) -> World:
     world.measured(0.0)
     assert world.central._end_expired() == []
+    world.there.clear()
     world.api.now[0] += LATER
     return world
 
 
-@pytest.mark.parametrize("jumped", [by_a_start, while_it_runs])
+@pytest.mark.parametrize("jumped", [by_a_boot, by_a_hand, while_it_runs])
 def test_nor_does_one_that_is_ahead_by_days(
-    world: World, tmp_path: Path, jumped: Callable[[World, Path], World]
+    world: World, tmp_path: Path, jumped: Callable[[World, Path], World], caplog: pytest.LogCaptureFixture
 ) -> None:
     with world.api.database.transaction() as tx:
         slices.change(tx, "princeton_iias", {"expires": world.api.now[0] + 3 * 86400.0})
         tokens.issue_api(tx, email("user"), ("read",), 1.0, world.api.now[0] - 31 * 86400.0, name="old")
     world = jumped(world, tmp_path)
-    assert world.central._end_expired() == [], "no node is there yet"
+    for _ in range(3):
+        assert world.central._end_expired() == [], "no node is there"
+        world.go(400.0)
+    (said,) = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    assert said.startswith("No slice is ended, and no event forgotten: ") and "timedatectl" in said
     with world.api.database.reading() as tx:
         assert "old" not in [token.name for token in tokens.some(tx, email("user"))], "these are forgotten all the same"
     world.greet()
@@ -114,13 +130,26 @@ def test_nor_does_one_that_is_ahead_by_days(
     world.go(60.0)
     world.measured(0.0)
     assert world.central._end_expired() == ["princeton_iias"]
+    assert caplog.records[-1].getMessage().startswith("The clock can be right again")
 
 
-def test_where_no_node_comes_slices_end_after_ten_minutes(world: World) -> None:
-    world.go(86400.0 * 6)
-    world.central._clocks._since = world.monotonic  # it has just started
+@pytest.mark.parametrize("by", ["nodes", "a daemon"])
+def test_slices_end_on_time_though_no_node_is_there(world: World, tmp_path: Path, by: str) -> None:
+    """Also by a central that was started since, and after years."""
+    if by == "nodes":
+        world.measured(0.0)
+        world.central._end_expired()
+    world.go(4 * 365 * 86400.0)
     with world.api.database.transaction() as tx:
-        slices.change(tx, "princeton_iias", {"expires": world.api.now[0] - 1})
-    assert world.central._end_expired() == []
-    world.go(601.0)
-    assert world.central._end_expired() == ["princeton_iias"]
+        slices.change(tx, "princeton_iias", {"expires": world.api.now[0] + 30})
+    later = World(world.api, tmp_path, by == "a daemon", world.since_boot)
+    assert later.central._end_expired() == []
+    later.go(60.0)
+    assert later.central._end_expired() == ["princeton_iias"]
+
+
+def test_what_is_not_over_is_not_said_to_be_kept(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(3):
+        world.go(601.0)
+        assert world.central._end_expired() == []
+    assert not [r for r in caplog.records if r.levelno == logging.WARNING]

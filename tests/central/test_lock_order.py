@@ -12,6 +12,7 @@ from testbed_api import Api, populated
 
 from vini import bus
 from vini.central.ca import Authority
+from vini.central.clocks import Clocks
 from vini.central.delivery import Lack
 from vini.central.desk import StoredDesk
 from vini.central.run import Central
@@ -41,6 +42,11 @@ def waits(database: Database) -> bool:
         return bool(tx.scalar(text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")))
 
 
+def vouched_for(api: Api) -> Clocks:
+    """By a daemon, whatever it shows."""
+    return Clocks(lambda: api.now[0], synchronised=lambda: True)
+
+
 def beside(
     database: Database, first: Callable[[Tx], object], work: Callable[[], object], then: Callable[[Tx], object]
 ) -> None:
@@ -66,7 +72,7 @@ def test_who_renews_takes_his_turn_before_he_holds_the_slice(api: Api, database:
 
 def test_who_ends_several_slices_holds_all_before_he_writes(api: Api, database: Database, tmp_path) -> None:
     api.now[0] += 1e8
-    central = Central(database, Authority(tmp_path / "ca"), lambda: api.now[0])
+    central = Central(database, Authority(tmp_path / "ca"), lambda: api.now[0], clocks=vouched_for(api))
     beside(
         database, lambda tx: slices.get(tx, B, lock=True), central._end_expired, lambda tx: counters.add(tx, "specs")
     )
@@ -90,7 +96,7 @@ def test_of_two_centrals_that_look_at_once_one_reminds(database: Database) -> No
 
 def test_who_was_renewed_at_the_last_moment_lives_on(api: Api, database: Database, tmp_path) -> None:
     api.now[0] += 1e8
-    central = Central(database, Authority(tmp_path / "ca"), lambda: api.now[0])
+    central = Central(database, Authority(tmp_path / "ca"), lambda: api.now[0], clocks=vouched_for(api))
     later = {"expires": api.now[0] + 86400.0}
     beside(database, lambda tx: slices.change(tx, B, later), central._end_expired, lambda _: None)
     with database.reading() as tx:

@@ -28,6 +28,7 @@ from testbed_api import Api, email, populated
 
 from vini.central import hooks, mailing, settings
 from vini.central.ca import Authority
+from vini.central.clocks import Clocks
 from vini.central.mailing import Unsent
 from vini.central.notices import Channels, Notifier
 from vini.central.run import Central
@@ -176,7 +177,8 @@ def test_members_of_a_slice_are_reminded_of_its_end_by_mail(api: Api, sink: tupl
 def test_who_was_a_member_is_told_that_the_slice_has_ended(api: Api, sink: tuple[Sink, int], tmp_path: Path) -> None:
     taken, port = sink
     made = notifier(api, port)
-    central = Central(api.database, Authority(tmp_path), lambda: api.now[0], made._channels)
+    clocks = Clocks(lambda: api.now[0], synchronised=lambda: True)
+    central = Central(api.database, Authority(tmp_path), lambda: api.now[0], made._channels, clocks=clocks)
     with api.database.transaction() as tx:
         api.now[0] = slices.get(tx, A).expires + 1
     assert A in central._end_expired()
@@ -204,7 +206,7 @@ def test_by_a_clock_that_is_doubted_no_notice_is_given_up(api: Api, sink: tuple[
     with api.database.transaction() as tx:
         nodes.measured(tx, {"n1.princeton.example": (0.0, 0.01)}, api.now[0])
     central = Central(api.database, Authority(tmp_path), lambda: api.now[0], made._channels)
-    central.hub.connected = lambda: frozenset({"n1.princeton.example"})  # type: ignore[method-assign]
+    central.hub.attended = lambda: frozenset({"n1.princeton.example"})  # type: ignore[method-assign]
 
     def measured(ahead: float) -> None:
         central._clocks._looked()

@@ -163,6 +163,21 @@ def test_what_rides_on_a_path_fails_with_it_and_comes_back_with_it(bed: Testbed)
     assert told(bed, HEAL) == []
 
 
+def test_owners_hear_of_a_failure_that_was_over_before_the_central_was_back(bed: Testbed) -> None:
+    n1, n2 = bed.hosts["n1"], bed.hosts["n2"]
+    since = len(told(bed, MIRROR))
+    bed.central.kill()
+    with cut((n1, n2), (n2, n1)):
+        eventually(both_ends(bed, up=False))
+        assert notice(n1, "a") == f"a--b\tto-b\t{WHY}\n"
+    eventually(both_ends(bed, up=True))
+    bed.central.up()
+    unheard = "link a--b failed and came back once before it was heard of"
+    expected = [(f"node {n}", "path failed", unheard) for n in ("n1", "n2")]
+    eventually(lambda: sorted(told(bed, MIRROR)[since:]) == expected)
+    mended(bed)
+
+
 def test_what_an_operator_takes_down_fails_and_comes_back_with_it(bed: Testbed) -> None:
     bed.vini("substrate", "add", "east", "n1", "n2", "--rate", "0", "--delay", "3")
     since = len(told(bed, MIRROR))

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import csv
 import json
 import time
 from collections.abc import Callable
@@ -21,16 +22,20 @@ from vini.client.times import NodeClock, measured
 from vini.experiment.actions import Fail, Restore
 from vini.experiment.ahead import MARGIN, Ahead, Sent, judged
 from vini.experiment.conditions import Limits
+from vini.experiment.network import Departures
 from vini.experiment.probes import Ping
 from vini.experiment.probes.ping import moment, understand
 from vini.experiment.runner import run
 from vini.experiment.timeline import Event, Experiment
 from vini.experiment.witness import Asked
-from vini.model import Topology, Unsupported
+from vini.model import Topology, Unsupported, ViniError
 
+AGAINST = "against each other, limit 10 ms: one of them was set, or goes wrong."
+TABLES = ("conditions", "clocks")
 CALM = Limits(load_per_core=1e9, busy=2, steal=2, memory_free_mb=0)
 SENT = Sent(7, 1000.0, SQUARE)
 AHEAD = {"n1": 3600.0, "n2": -42.0}
+CLOCKS = {n: Clock(ahead, 0.002) for n, ahead in AHEAD.items()}
 
 
 def act(node: str, late_s: float, waited: bool = True) -> Act:
@@ -39,7 +44,7 @@ def act(node: str, late_s: float, waited: bool = True) -> Act:
 
 
 def test_times_are_this_machines_whatever_the_nodes_clocks_show() -> None:
-    told = judged(SENT, {"n1": act("n1", 0.001), "n2": act("n2", 0.005)}, AHEAD, [])
+    told = judged(SENT, {"n1": act("n1", 0.001), "n2": act("n2", 0.005)}, CLOCKS, [])
     assert (told.began, told.done, told.outcome) == (pytest.approx(1000.001), pytest.approx(1000.505), "")
     assert (told.spread_ms, told.late_ms) == (pytest.approx(4.0), pytest.approx(5.0))
 
@@ -54,7 +59,23 @@ def test_times_are_this_machines_whatever_the_nodes_clocks_show() -> None:
     ],
 )
 def test_what_went_wrong_is_told(first, missing, words) -> None:
-    assert words in judged(SENT, first, AHEAD, missing).outcome
+    assert words in judged(SENT, first, CLOCKS, missing).outcome
+
+
+@pytest.mark.parametrize(
+    ("set_by", "words"),
+    [
+        (0.013, ""),  # no more than what is not known of it
+        (0.015, "was made 15 ms before its moment by node n2, whose clock was taken for another one"),
+        (-3600.0, "was made 3600000 ms after its moment by node n2"),
+    ],
+)
+def test_a_clock_that_was_taken_for_another_one_is_told(set_by: float, words: str) -> None:
+    """Each node was in time by its own: only what is known of it now shows that they did not act together."""
+    clocks = CLOCKS | {"n2": Clock(AHEAD["n2"] + set_by, 0.002)}
+    told = judged(SENT, {"n1": act("n1", 0.0), "n2": act("n2", 0.0)}, clocks, [])
+    assert words in told.outcome and bool(words) == bool(told.outcome)
+    assert told.spread_ms == pytest.approx(abs(set_by) * 1000)
 
 
 class Nodes(FakeNetwork):
@@ -108,9 +129,10 @@ def played(tmp_path: Path, network: Nodes, **changes) -> dict:
         Event(Fail(("north", "east"), "carrier"), at_s=0.5),
         Event(Restore(("north", "east")), at_s=6.0),
     )
-    made = Experiment("ahead", SQUARE, 10.0, timeline=timeline, calm_s=0.1, **changes)
+    made = replace(Experiment("ahead", SQUARE, 10.0, timeline=timeline, calm_s=0.1), **changes)
     record = virtually(run(made, network, tmp_path, lambda _: None, limits=CALM, seen_by=network))
-    assert (record / "clocks.csv").read_text().count("n2,-42.0,0.002") >= 2, "at t = 0, and later"
+    if "duration_s" not in changes:
+        assert (record / "clocks.csv").read_text().count("n2,-42.0,0.002") >= 2, "at t = 0, and later"
     return json.loads((record / "summary.json").read_text())
 
 
@@ -136,6 +158,52 @@ def test_a_run_is_marked_where_an_event_reached_a_node_too_late(tmp_path: Path) 
     assert found["events"][0]["spread_ms"] == pytest.approx(250)
 
 
+def test_a_central_that_is_away_for_a_while_ends_no_watch(tmp_path: Path) -> None:
+    """Of the machine, of others, of clocks; the run says so once, and is not trustworthy."""
+
+    class Interrupted(Nodes):
+        refused = 0
+
+        async def clocks(self, slice_: str) -> dict[str, NodeClock]:
+            self._may_be_away()
+            return await super().clocks(slice_)
+
+        async def departures(self, slice_: str) -> Departures | None:
+            self._may_be_away()
+            return {"west:to-north": (10, 0)}
+
+        async def topology(self, slice_: str) -> Topology:
+            self._may_be_away()
+            return await super().topology(slice_)
+
+        def _may_be_away(self) -> None:
+            since = asyncio.get_running_loop().time() - self.sent[0][0] if self.sent else 0.0
+            if 2.0 < since < 5.0:
+                self.refused += 1
+                raise ViniError("The central can't be reached.")
+
+    network = Interrupted()
+    found = played(tmp_path, network, duration_s=22.0)
+    assert network.refused > 5
+    assert [r for r in found["reasons"] if "could not go on" in r] == [
+        "The run could not go on as planned: The central can't be reached."
+    ]
+    (record,) = tmp_path.iterdir()
+    times = {name: [float(r["t"]) for r in csv.DictReader((record / f"{name}.csv").open())] for name in TABLES}
+    assert all(of_it[-1] > 18.0 for of_it in times.values()), times
+
+
+def test_a_record_is_told_of_where_the_slice_can_not_be_put_back(tmp_path: Path) -> None:
+    class Ended(Nodes):
+        async def down(self, slice_: str) -> bus.Report:
+            raise ViniError("The central can't be reached.")
+
+    with pytest.raises(ViniError, match=f"The run is recorded in {tmp_path}/ahead-.*, but .* can't be reached"):
+        played(tmp_path, Ended())
+    (record,) = tmp_path.iterdir()
+    assert (record / "SHA256SUMS").exists()
+
+
 def test_a_run_is_marked_where_clocks_are_hardly_known(tmp_path: Path) -> None:
     class Vague(Nodes):
         async def clocks(self, slice_: str) -> dict[str, NodeClock]:
@@ -143,6 +211,20 @@ def test_a_run_is_marked_where_clocks_are_hardly_known(tmp_path: Path) -> None:
             return known | {"n1": replace(known["n1"], clock=Clock(0.0, 0.03))}
 
     assert "The clock of node n1 was known to 30 ms only, limit 10 ms." in played(tmp_path, Vague())["reasons"]
+
+
+@pytest.mark.parametrize(("by_s", "told"), [(0.013, False), (0.015, True), (-3600.0, True)])
+def test_a_run_is_marked_where_a_clock_was_set_meanwhile(tmp_path: Path, by_s: float, told: bool) -> None:
+    class Set(Nodes):
+        async def clocks(self, slice_: str) -> dict[str, NodeClock]:
+            known = await super().clocks(slice_)
+            now = asyncio.get_running_loop().time() - (self.sent[0][0] if self.sent else 1e9)
+            moved = Clock(AHEAD["n1"] + (by_s if now > 4.0 else 0.0), 0.002)
+            return known | {"n1": replace(known["n1"], clock=moved)}
+
+    reasons = [r for r in played(tmp_path, Set(), duration_s=22.0)["reasons"] if "against each other" in r]
+    ms = f"{abs(by_s) * 1000 - 4:.0f} ms"
+    assert reasons == ([f"The clock of node n1 and this machine's moved by {ms} {AGAINST}"] if told else [])
 
 
 def test_a_run_is_marked_where_a_path_below_it_failed(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from strategies import spec_of
 
-from vini.model import Conflict, SliceSpec, Sliver, Stale, Topology
+from vini.model import Conflict, DriverError, SliceSpec, Sliver, Stale, Topology
 from vini.node.ledger import KEPT, Ledger
 
 
@@ -46,6 +46,7 @@ def test_a_spec_for_later_is_on_disk_and_not_in_force(tmp_path, ledger, clock):
     clock.now = 1010.0
     assert ledger.moment() == 0.0
     assert ledger.advance() == [(one(1, "a"), one(2, "b", not_before=1010.0))]
+    ledger.settle()
     assert Ledger(tmp_path, clock).wanted() == {"s": one(2, "b", not_before=1010.0)}
     assert ledger.moment() == math.inf
 
@@ -60,6 +61,7 @@ def test_a_first_spec_and_an_end_may_be_for_later(tmp_path, ledger, clock):
     clock.now = 1020.0
     assert [new.generation for _, new in again.advance()] == [2]
     assert (again.wanted(), again.ended.generations) == ({}, {"s": 2})
+    again.settle()
     assert [p.name for p in tmp_path.iterdir()] == [".ended"]
 
 
@@ -110,11 +112,56 @@ def test_a_clock_that_was_wrong_for_a_while_does_no_lasting_harm(ledger, clock):
     assert ledger.wanted() == {"s": one(1, "a", expires=5000.0)}
 
 
+def test_a_time_that_has_come_is_not_waited_for_again_by_a_clock_that_was_set_back(ledger, clock):
+    """As where the substrate under an event of a while ago is taken down: its spec is amended, and keeps its time."""
+    ledger.accept(one(1, "a", not_before=1010.0))
+    clock.now = 1010.0
+    ledger.advance()
+    clock.now = 1.0
+    ledger.accept(one(2, "b", not_before=1010.0))
+    assert ledger.wanted() == {"s": one(2, "b", not_before=1010.0)} and ledger.later == {}
+    for generation, at in ((3, 1011.0), (4, 5.0)):  # others are, by that clock
+        ledger.accept(one(generation, "c", not_before=at))
+        assert ledger.wanted() == {"s": one(2, "b", not_before=1010.0)}
+    assert ledger.moment() == 4.0
+
+
+def test_what_comes_in_force_is_not_held_up_by_the_disk(tmp_path, ledger, clock, monkeypatch):
+    """A restart before it is written, or a disk that takes nothing, changes nothing of it."""
+    ledger.accept(one(1, "a"))
+    ledger.accept(one(2, "b", not_before=1010.0))
+    ledger.accept(one(3, not_before=1020.0))
+    full = DriverError("full")
+
+    def refuses(*_):
+        raise full
+
+    clock.now = 1010.0
+    with monkeypatch.context() as broken:
+        broken.setattr(ledger, "_write", refuses)
+        assert [new.generation for _, new in ledger.advance()] == [2]
+        assert ledger.wanted() == {"s": one(2, "b", not_before=1010.0)}
+        for work in (ledger.settle, lambda: ledger.accept(one(4, "c"))):
+            with pytest.raises(DriverError):
+                work()
+    again = Ledger(tmp_path, clock)
+    again.advance()
+    assert (again.wanted(), again.later) == (ledger.wanted(), ledger.later)
+    ledger.settle()
+    again = Ledger(tmp_path, clock)
+    assert (again.advance(), again.wanted(), again.later) == ([], ledger.wanted(), ledger.later)
+    clock.now = 1020.0
+    assert [new.generation for _, new in again.advance()] == [3]
+    assert Ledger(tmp_path, clock).accepted("s") == 3
+
+
 def test_what_has_expired_takes_no_more_room_for_ever(tmp_path, ledger, clock):
     for i in range(KEPT + 20):
         ledger.accept(one(1, "a", name=f"s{i}", expires=1010.0 + i))
     clock.now = 1e6
     ledger.advance()
+    ledger.settle()
+    assert (ledger.moment(), ledger.advance()) == (math.inf, [])
     assert len(list(tmp_path.glob("*.json"))) == KEPT
     with pytest.raises(Conflict):
         ledger.accept(one(1, "a", name="s0", expires=1010.0))
@@ -145,7 +192,7 @@ def test_a_crash_between_two_files_brings_back_nothing_that_was_overtaken(tmp_pa
 
 SENT = st.lists(
     st.tuples(st.integers(1, 8), st.sampled_from([0.0, 1005.0, 1010.0, 1020.0]), st.booleans(),
-              st.sampled_from([0.0, 0.0, 4.0, 9.0]), st.booleans()),
+              st.sampled_from([0.0, 0.0, 4.0, 9.0]), st.booleans(), st.booleans()),
     max_size=20,
 )  # fmt: skip
 
@@ -158,7 +205,7 @@ def test_in_force_is_the_newest_whose_time_has_come_of_all_that_was_accepted(tmp
     ledger = Ledger(directory, clock)
     accepted: dict[int, SliceSpec] = {}
     forced = 0
-    for generation, at, up, passes, restarted in sent:
+    for generation, at, up, passes, restarted, settled in sent:
         wanted = one(generation, *(["a"] if up else []), not_before=at)
         try:
             ledger.accept(wanted)
@@ -170,6 +217,8 @@ def test_in_force_is_the_newest_whose_time_has_come_of_all_that_was_accepted(tmp
         if restarted:
             ledger = Ledger(directory, clock)
         ledger.advance()
+        if settled:
+            ledger.settle()
         due = [g for g, s in accepted.items() if s.not_before <= clock.now]
         forced = max([forced, *due])
         want = accepted.get(forced)

@@ -1,49 +1,141 @@
-"""What this process measured of its nodes' clocks since it started, and since its own clock was set.
+"""Whether this machine's clock is known to be right: slices that end by a wrong one are gone.
 
-Only that says whether its own can be right: what is in the database was measured by the clock of before.
+It is believed from when somebody vouches for it: most of the nodes that this process attends to, whose clocks are not
+behind it, or, where nobody did since the machine started, its kernel, as an NTP daemon has told that.  From then on it
+is believed for as long as it goes on as it did then, by the clock that counts from the machine's start and that nobody
+sets: so nodes may all be away, and this process may be another one.  Behind that it may be: what ends late is not gone.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from math import isfinite
+from pathlib import Path
 
-_SET_S = 60.0  # a clock that moved by so much against the monotonic one was set, or this machine slept
+import msgspec
+
+from vini import durable
+from vini.boot import boot, boottime
+from vini.central.synchronised import is_synchronised
+from vini.model import Value
+from vini.rules import doubt
+
+_SET_S = 60.0  # a clock that moved by so much between two looks was set
 _FLIGHT_S = 30.0  # so long what was measured before that may have been on its way
-_RECENT_S = 300.0  # each node that is connected is measured anew once a minute
-_LONGEST_S = 600.0  # for which measurements are waited for: no node may ever come
+_RECENT_S = 300.0  # each node that is attended to is measured anew once a minute
+_EARLY_S = 600.0  # after a start, or a clock's being set: nodes may still come
+
+
+class Kept(Value, frozen=True):
+    """On disk while the clock is believed: by how much it is ahead of the one that counts from that boot on, in s."""
+
+    boot: str
+    ahead_s: float
+
+
+class Verdict(Value, frozen=True):
+    """Why the clock is not believed, for who can set it; "": it is."""
+
+    why: str = ""
+    refuted: bool = False  # nodes' clocks say so
+    early: bool = False  # somebody may vouch for it soon
 
 
 class Clocks:
     """Filled by threads that hear nodes, asked by the one that ends slices."""
 
-    def __init__(self, clock: Callable[[], float], monotonic: Callable[[], float] = time.monotonic):
-        self._clock, self._monotonic = clock, monotonic
-        self._ahead = clock() - monotonic()
-        self._since = self._counts_from = monotonic()
-        self._measured: dict[str, tuple[float, float]] = {}  # node -> monotonic time, and by how much it was ahead
+    def __init__(
+        self, clock: Callable[[], float] = time.time, file: Path | None = None,
+        since_boot: Callable[[], float] = boottime, synchronised: Callable[[], bool] = is_synchronised,
+    ):  # fmt: skip
+        self._clock, self._file, self._since_boot, self._synchronised = clock, file, since_boot, synchronised
+        self._lock = threading.Lock()
+        self._ahead = clock() - since_boot()
+        self._since = self._counts_from = since_boot()
+        self._was_set = False  # since it was looked at last
+        self._measured: dict[str, tuple[float, float]] = {}  # node -> when since the boot, and by how much it was ahead
+        self._written = self._read()
+        self._vouched = self._written.ahead_s if self._written else None  # it was so much ahead when it was believed
 
     def note(self, ahead: Mapping[str, float]) -> None:
         """The clocks of these are ahead of this one by so many seconds, as measured just now."""
-        now = self._looked()
-        self._measured.update({node: (now, s) for node, s in ahead.items() if isfinite(s)})
+        with self._lock:
+            now = self._looked()
+            self._measured.update({node: (now, s) for node, s in ahead.items() if isfinite(s)})
 
-    def known(self) -> dict[str, float]:
-        """By how much each is ahead; of those that were measured lately, and since this clock was set."""
-        least = max(self._counts_from, self._looked() - _RECENT_S)
-        return {node: ahead for node, (at, ahead) in dict(self._measured).items() if at >= least}
+    def look(self, site_of: Mapping[str, int], attended: Collection[str]) -> Verdict:
+        """By the nodes that there are, and those of them that this process measures."""
+        with self._lock:
+            now, self._was_set = self._looked(), False
+            known = {n: (at, s) for n, (at, s) in self._measured.items() if at >= self._counts_from}
+            middle = doubt.middle(site_of, {n: s for n, (_, s) in known.items()})
+            behind = doubt.behind(middle)
+            recent = {n for n, (at, _) in known.items() if at >= now - _RECENT_S}
+            if behind:
+                self._vouched = None if self._goes_on() else self._vouched
+            elif 2 * len(recent.intersection(attended)) > len(attended):
+                self._vouched = self._ahead + max(0.0, middle)  # where ours is late, it may be put right
+            elif self._is_told_first():
+                self._vouched = self._ahead
+            elif self._vouched is not None and abs(self._ahead - self._vouched) <= _SET_S:
+                self._vouched = self._ahead  # clocks part by seconds a day
+            self._keep()
+            if behind:
+                return Verdict(behind, refuted=True)
+            if self._goes_on():
+                return Verdict()
+            jumped = self._ahead - self._vouched if self._vouched is not None else 0.0
+            return Verdict(doubt.unknown(self._clock(), jumped), early=now - self._since < _EARLY_S)
 
-    def waits(self, connected: Collection[str]) -> bool:
-        """Whether it is too early to believe this clock: of those that are connected most were not measured yet."""
-        if self._looked() - self._since > _LONGEST_S:
-            return False
-        return 2 * len(self.known().keys() & set(connected)) <= len(connected)
+    def was_set(self) -> bool:
+        """Since the last `look`."""
+        with self._lock:
+            self._looked()
+            return self._was_set
 
     def _looked(self) -> float:
-        """The monotonic time; what was measured before this clock was set counts no more."""
-        now = self._monotonic()
+        """The time since the boot; what was measured before the clock was set counts no more."""
+        now = self._since_boot()
         ahead = self._clock() - now
         if abs(ahead - self._ahead) > _SET_S:
-            self._ahead, self._since, self._counts_from = ahead, now, now + _FLIGHT_S
+            self._since, self._counts_from, self._was_set = now, now + _FLIGHT_S, True
+        self._ahead = ahead
         return now
+
+    def _is_told_first(self) -> bool:
+        """By the kernel.  Not where it went on otherwise since somebody vouched for it: whoever sets a clock does so
+        under the eyes of a daemon that goes on saying that all is well."""
+        return self._vouched is None and self._synchronised()
+
+    def _goes_on(self) -> bool:
+        """As it did when somebody vouched for it, or behind that."""
+        return self._vouched is not None and self._ahead - self._vouched <= _SET_S
+
+    # --- what is known, on disk -----------------------------------------------------------------
+
+    def _read(self) -> Kept | None:
+        """Of this boot."""
+        try:
+            kept = msgspec.json.decode(self._file.read_bytes(), type=Kept) if self._file else None
+        except (OSError, msgspec.DecodeError):
+            return None
+        return kept if kept and kept.boot == boot() else None
+
+    def _keep(self) -> None:
+        """Best effort: where the disk does not take it, somebody has to vouch for it anew when a process starts."""
+        now = None if self._vouched is None else Kept(boot(), self._vouched)
+        if self._file is None or _is_as(now, self._written):
+            return
+        with suppress(OSError):
+            if now:
+                durable.write(self._file, msgspec.json.encode(now))
+            else:
+                self._file.unlink(missing_ok=True)
+            self._written = now
+
+
+def _is_as(one: Kept | None, other: Kept | None) -> bool:
+    return one is other if one is None or other is None else abs(one.ahead_s - other.ahead_s) < 1.0

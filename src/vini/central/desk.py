@@ -45,6 +45,7 @@ _MOST = 1 << 62  # of a generation that a message can have
 _SHOWN = 10  # links that an event names
 _LONGEST = 40  # letters of a slice's name
 _LONGEST_SAID = 2000  # letters of what a node says, in an event
+_AILING = (b'"faults"', b'"slowed"', b'"falls"')
 _WHY = {
     "disabled": "An administrator has disabled it; `vini node enable` on the central's side lets it back.",
     "reinstall": "It is to be reinstalled: join it again with a new token.",
@@ -207,18 +208,25 @@ def _mark(tx: Tx) -> Mark:
 
 
 def _note_news(tx: Tx, reported: Sequence[tuple[str, bus.Report]], now: float) -> None:
-    """An event for each slice and node where links failed with the path that they ride on, or came back with it; and
-    for each sliver that was slowed down, or is not any more."""
+    """An event for each slice and node where links failed with the path that they ride on, or came back with it, also
+    where that was over before it was heard of; and for each sliver that was slowed down, or is not any more."""
     before = specs.last_reports(tx, {(m.slice, node) for node, m in reported})
-    was = {of: _ailing_before(body) for of, body in before.items() if b'"faults"' in body or b'"slowed"' in body}
+    was = {of: _ailing_before(body) for of, body in before.items() if any(word in body for word in _AILING)}
+    knew = {of for of, body in before.items() if b'"sliver"' in body}  # how its slivers were
     for node, report in reported:
         of = (report.slice, node)
         if of not in before:  # not asked of it any more
             continue
         old, new = was.get(of, _Ailing()), _ailing(report)
+        unheard = _unheard(old, new) if of in knew else []
         was[of] = new
-        news = [(events.PATH_FAILED, f"{_links(x)} failed: {why}") for why, x in _by_cause(new.faults, old.faults)]
+        knew.add(of)
+        same = dict(new.faults.items() & old.faults.items())  # another cause is news, too
+        news = [(events.PATH_FAILED, f"{_links(x)} failed: {why}") for why, x in _by_cause(new.faults, same)]
         news += [(events.PATH_BACK, f"{_links(links)} back") for _, links in _by_cause(old.faults, new.faults)]
+        news += [
+            (events.PATH_FAILED, f"{_links(x)} failed and came back {n} before it was heard of") for n, x in unheard
+        ]
         news += [(events.SLOWED, f"{_name(s)}: {why}") for s, why in new.slowed.items() if s not in old.slowed]
         news += [(events.UNSLOWED, _name(s)) for s in old.slowed if s not in new.slowed]
         for what, detail in news:
@@ -231,10 +239,12 @@ class _Ailing(Value, frozen=True):
 
     faults: dict[str, str] = {}  # link -> why it failed
     slowed: dict[str, str] = {}  # sliver -> why it may send less
+    falls: dict[str, int] = {}  # link -> how often it failed
 
 
 def _ailing(report: bus.Report) -> _Ailing:
-    return _Ailing(_faults(report), {row.sliver: row.slowed for row in report.slivers if row.slowed})
+    falls = {link: n for row in report.slivers for link, n in row.falls.items()}
+    return _Ailing(_faults(report), {row.sliver: row.slowed for row in report.slivers if row.slowed}, falls)
 
 
 def _ailing_before(body: bytes) -> _Ailing:
@@ -257,6 +267,17 @@ def _by_cause(these: Mapping[str, str], but: Mapping[str, str]) -> list[tuple[st
     """The links among these that are not among those, by what happened to them."""
     new = sorted((why, link) for link, why in these.items() if link not in but)
     return [(why, [link for _, link in of_it]) for why, of_it in groupby(new, key=lambda pair: pair[0])]
+
+
+def _unheard(old: _Ailing, new: _Ailing) -> list[tuple[str, list[str]]]:
+    """How often links failed besides what is news now, in words, and which.  A new agent counts from 0."""
+    more: dict[str, str] = {}
+    for link, n in new.falls.items():
+        grown = n - old.falls.get(link, 0) if n >= old.falls.get(link, 0) else n
+        grown -= link in new.faults and link not in old.faults
+        if grown > 0:
+            more[link] = "once" if grown == 1 else f"{grown} times"
+    return _by_cause(more, {})
 
 
 def _links(names: Sequence[str]) -> str:

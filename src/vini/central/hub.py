@@ -37,6 +37,10 @@ class Hub(Asking):
         """The nodes that can be asked at this moment."""
         return frozenset(list(self._lines))
 
+    def attended(self) -> frozenset[str]:
+        """Those whose clocks we measure."""
+        return self.connected()
+
     def wake(self, nodes: Collection[str], written: int | None = None) -> None:
         """What is asked of these nodes has changed; those that aren't connected hear of it when they come.
 

@@ -68,6 +68,10 @@ class NatsBus(Asking):
         """The nodes that can be asked at this moment."""
         return frozenset(list(self._of))
 
+    def attended(self) -> frozenset[str]:
+        """Those of them whose clocks we measure; another central those of the others."""
+        return frozenset(node for node, visit in list(self._of.items()) if visit.attendance)
+
     def wake(self, nodes: Collection[str], written: int | None = None) -> None:
         """What is asked of these nodes has changed; the centrals that attend to them are told.  `written`: as in
         `Hub`."""

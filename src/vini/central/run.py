@@ -24,7 +24,7 @@ from vini.central import settings as settings_file
 from vini.central.api.desired import desired_router
 from vini.central.app import make_app
 from vini.central.ca import Authority
-from vini.central.clocks import Clocks
+from vini.central.clocks import Clocks, Verdict
 from vini.central.delivery import Desk, Rhythm
 from vini.central.desk import StoredDesk
 from vini.central.hub import Hub
@@ -40,7 +40,6 @@ from vini.central.sockets import Sockets
 from vini.central.testbed import Testbed
 from vini.model import Value, ViniError
 from vini.plugins.tunnels import TunnelKind
-from vini.rules.doubt import doubt
 from vini.rules.notices import EXPIRE
 from vini.rules.nouns import NodeSaid
 from vini.rules.strangers import TUNNELS
@@ -93,12 +92,12 @@ class Central:
         self, database: Database, authority: Authority, clock: Callable[[], float] = time.time,
         channels: Channels | None = None, tunnel: TunnelKind = "vxlan", url: str = "",
         engine: Callable[[Desk], NatsBus] | None = None, strangers: bool = False, issuer: Issuer | None = None,
-        rhythm: Rhythm | None = None,
+        rhythm: Rhythm | None = None, clocks: Clocks | None = None,
     ):  # fmt: skip
         self._database, self._clock = database, clock
-        self._clocks = Clocks(clock)
-        self._doubt, self._doubt_said = "", -math.inf  # why the clock was not believed last; when that was said
-        self._peopled = True  # whether there were nodes, when it was looked last
+        self._clocks = clocks or Clocks(clock)
+        self._doubt_said = -math.inf  # when it was said why the clock is not believed
+        self._may_notify = False  # by what was known of the clock when it was looked last
         self._accounted = 0  # the day on which what is too old was forgotten last
         said = channels or Channels()
         self._notifier = Notifier(database, said, clock)
@@ -201,8 +200,9 @@ class Central:
         return (found.why if found else "") or "An administrator has deleted it."
 
     async def _notify(self) -> None:
-        """Not by a clock that can't be right: what seems to have waited too long is given up."""
-        if not (self._doubt or (self._peopled and self._clocks.waits(self.hub.connected()))):
+        """Not by a clock that can't be right, nor where that may soon be told: what seems to have waited too long is
+        given up."""
+        if self._may_notify and not self._clocks.was_set():
             await asyncio.to_thread(self._notifier.step)
 
     async def _tidy(self) -> None:
@@ -212,16 +212,16 @@ class Central:
 
     def _end_expired(self) -> list[str]:
         """Slices whose time is over end; their nodes did that by themselves already, or do it now.  Not by a clock that
-        can't be right: a slice that ends or an event that is forgotten is gone."""
+        nobody vouches for: a slice that ends or an event that is forgotten is gone."""
         now = self._clock()
         with self._database.transaction() as tx:
-            doubted = self._doubts(tx, now)
-            over = [] if doubted else self._end(tx, now)
+            believed = self._believes(tx, now)
+            over = self._end(tx, now) if believed else []
             guests.expire(tx, now)
             tokens.forget(tx, now - _KEEP_S)
             logins.forget(tx, now)
             idempotency.forget(tx, now - idempotency.KEPT_S)
-            if doubted:
+            if not believed:
                 return []
             reminders.remind(tx, now)
             events.forget(tx, now - _EVENTS_S)
@@ -240,17 +240,22 @@ class Central:
             self._notifier.last_words(tx, number, EXPIRE, members)
         return over
 
-    def _doubts(self, tx: Tx, now: float) -> bool:
-        """Also while it is too early to tell, unless there is no node that could say so."""
-        heard = nodes.heard_of(tx)
-        before, self._doubt = self._doubt, doubt(heard, self._clocks.known(), now)
-        if self._doubt and (not before or time.monotonic() - self._doubt_said > _SAY_S):
-            self._doubt_said = time.monotonic()
-            log.warning("No slice is ended, and no event forgotten: %s.", self._doubt)
-        if before and not self._doubt:
+    def _believes(self, tx: Tx, now: float) -> bool:
+        """What keeps us from it is said where something is over by this clock, or nodes say that it is wrong."""
+        site_of = nodes.heard_of(tx)
+        found = self._clocks.look(site_of, self.hub.attended())
+        self._may_notify = not (found.refuted or (found.early and site_of))
+        if found.refuted or (found.why and not found.early and slices.expired(tx, now)):
+            self._say(found)
+        elif not found.why and self._doubt_said > -math.inf:
+            self._doubt_said = -math.inf
             log.warning("The clock can be right again: slices are ended, and what is old is forgotten.")
-        self._peopled = bool(heard)
-        return bool(self._doubt) or (self._peopled and self._clocks.waits(self.hub.connected()))
+        return not found.why
+
+    def _say(self, found: Verdict) -> None:
+        if time.monotonic() - self._doubt_said > _SAY_S:
+            self._doubt_said = time.monotonic()
+            log.warning("No slice is ended, and no event forgotten: %s.", found.why)
 
 
 def run(directory: Path, listen: str, say: Callable[[str], None]) -> None:
@@ -319,8 +324,9 @@ def _made(
     """With the nats-server that it runs itself, if it does."""
     rhythm = Rhythm(usage=max(1.0, settings.usage_s))
     made = partial(
-        Central, database, authority, channels=Channels(settings.mail, settings.webhooks, settings.url),
-        tunnel=settings.tunnel, url=settings.internal or settings.url, strangers=settings.strangers,
+        Central, database, authority, clocks=Clocks(file=directory / "clock.json"),
+        channels=Channels(settings.mail, settings.webhooks, settings.url), tunnel=settings.tunnel,
+        url=settings.internal or settings.url, strangers=settings.strangers,
         issuer=read_issuer(settings.oidc) if settings.oidc else None, rhythm=rhythm,
     )  # fmt: skip
     if settings.engine == "hub":

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 Say = Callable[[str], None]
 OnProgress = Callable[[bus.Progress], None] | None
 _FAILED_S = 5.0  # a sliver that has failed for so long won't recover by waiting
+_SHOWN = 3  # links that failed, in an error
 
 
 class Event(Value, frozen=True):
@@ -229,11 +230,17 @@ class Slices(ABC):
                 return
             if time.monotonic() > deadline:
                 raise ViniError(
-                    f"Slice {slice_!r} has not converged after {timeout_s:g} s: {why}. "
+                    f"Slice {slice_!r} has not converged after {timeout_s:g} s: {why}.{await self._fallen(slice_)} "
                     f"`vini neighbors` and `vini routes` show how far routing is{self._where_logs_are(slice_)}."
                 )
             self._say(why)
             await asyncio.sleep(max(0.05, 2 * (time.monotonic() - started)))
+
+    async def _fallen(self, slice_: str) -> str:
+        """Links that failed though nobody asked for it, in sentences."""
+        fallen = sorted({pair for row in await self.status(slice_) for pair in row.faults.items()})
+        more = f" So have {len(fallen) - _SHOWN} more." if len(fallen) > _SHOWN else ""
+        return "".join(f" Link {link} has failed: {fault}." for link, fault in fallen[:_SHOWN]) + more
 
     def _where_logs_are(self, slice_: str) -> str:  # noqa: ARG002
         """The end of a sentence."""

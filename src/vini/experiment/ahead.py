@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from vini.bus import Act, Report
+from vini.client.times import Ahead as Clock
 from vini.client.times import NodeClock
 from vini.experiment.network import Network
 from vini.model import Topology, Value
@@ -29,9 +30,9 @@ class Sent(Value, frozen=True):
 class Acted(Value, frozen=True):
     """How an edit was made."""
 
-    began: float  # Unix time by this machine's clock: on the first node
+    began: float  # Unix time by this machine's clock: on the first node; where links changed, when they had
     done: float  # on the last
-    spread_ms: float  # between the first and the last node that began, as far as their clocks are known
+    spread_ms: float  # between the first and the last node, as far as their clocks are known
     late_ms: float  # of the latest, by its own clock
     outcome: str = ""  # what went wrong
 
@@ -82,22 +83,31 @@ class Ahead:
             first = {n: acts[0] for n, acts in told.items() if n in clocks and acts}
             missing = sorted(clocks.keys() - first)
             if not missing or asyncio.get_running_loop().time() > deadline:
-                ahead = {n: c.clock.ahead_s for n, c in clocks.items()}
-                return judged(sent, first, ahead, missing)
+                return judged(sent, first, {n: c.clock for n, c in clocks.items()}, missing)
             await asyncio.sleep(_LOOK_S)
 
 
-def judged(sent: Sent, first: dict[str, Act], ahead: dict[str, float], missing: list[str]) -> Acted:
+def judged(sent: Sent, first: Mapping[str, Act], clocks: Mapping[str, Clock], missing: Sequence[str]) -> Acted:
     """How an edit was made, from what each node did first at its generation or a later one.  Pure."""
-    began = {n: act.began - ahead[n] for n, act in first.items()}
-    late = {n: max(0.0, (act.began - act.due) * 1000) if act.due else 0.0 for n, act in first.items()}
+    began = {n: (act.linked or act.began) - clocks[n].ahead_s for n, act in first.items()}
+    late = {n: max(0.0, ((act.linked or act.began) - act.due) * 1000) if act.due else 0.0 for n, act in first.items()}
     spread = (max(began.values()) - min(began.values())) * 1000 if began else 0.0
-    wrong = [f"reached node {n} {late[n]:.0f} ms too late" for n, act in first.items() if act.due and not act.waited]
-    wrong += [f"was made {late[n]:.0f} ms late by node {n}" for n, act in first.items() if _dawdled(act, late[n])]
+    wrong = [_wrong(n, act, late[n], (began[n] - sent.at) * 1000, clocks[n]) for n, act in first.items()]
     wrong += [f"was not made by node {n}, as far as it tells" for n in missing]
-    done = max((act.done - ahead[n] for n, act in first.items()), default=sent.at)
-    return Acted(min(began.values(), default=sent.at), done, spread, max(late.values(), default=0.0), "; ".join(wrong))
+    done = max((act.done - clocks[n].ahead_s for n, act in first.items()), default=sent.at)
+    told = "; ".join(w for w in wrong if w)
+    return Acted(min(began.values(), default=sent.at), done, spread, max(late.values(), default=0.0), told)
 
 
-def _dawdled(act: Act, late_ms: float) -> bool:
-    return act.waited and late_ms > LATE_MS
+def _wrong(node: str, act: Act, late_ms: float, off_ms: float, clock: Clock) -> str:
+    """`late_ms`: after the moment by the node's own clock; `off_ms`: by this machine's, as that one is known now."""
+    if not act.due:
+        return ""
+    if not act.waited:
+        return f"reached node {node} {late_ms:.0f} ms too late"
+    if late_ms > LATE_MS:
+        return f"was made {late_ms:.0f} ms late by node {node}"
+    if abs(off_ms) > LATE_MS + 2000 * clock.error_s:
+        when = "after" if off_ms > 0 else "before"
+        return f"was made {abs(off_ms):.0f} ms {when} its moment by node {node}, whose clock was taken for another one"
+    return ""

@@ -47,8 +47,20 @@ class Clocks:
     def reasons(self, limit_ms: float) -> list[str]:
         """Why times of different nodes can't be compared; [] where they can."""
         worst = {n: max(r["error_s"] * 1000 for r in self.rows if r["node"] == n) for n in self.now}
-        return [
+        vague = [
             f"The clock of node {n} was known to {ms:.0f} ms only, limit {limit_ms:g} ms."
             for n, ms in worst.items()
             if ms > limit_ms
         ]
+        return vague + [
+            f"The clock of node {n} and this machine's moved by {ms:.0f} ms against each other, limit {limit_ms:g} ms: "
+            "one of them was set, or goes wrong."
+            for n in self.now
+            if (ms := self._moved_ms(n)) > limit_ms
+        ]
+
+    def _moved_ms(self, node: str) -> float:
+        """Surely, during the run."""
+        rows = [r for r in self.rows if r["node"] == node]
+        least, most = max(r["ahead_s"] - r["error_s"] for r in rows), min(r["ahead_s"] + r["error_s"] for r in rows)
+        return float(least - most) * 1000

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -166,7 +166,8 @@ class Play:
     async def _watch_clocks(self) -> None:
         while self.ahead:
             await asyncio.sleep(EVERY_S)
-            await self._look_at_clocks()
+            with self._noting():
+                await self._look_at_clocks()
 
     async def _look_at_clocks(self) -> None:
         with contextlib.suppress(NotFound):  # the slice is gone
@@ -175,7 +176,18 @@ class Play:
     async def _watch_others(self) -> None:
         while not self.gone.is_set():
             await asyncio.sleep(LOOK_S)
-            await self._look_at_others()
+            with self._noting():
+                await self._look_at_others()
+
+    @contextlib.contextmanager
+    def _noting(self) -> Iterator[None]:
+        """What fails in the block, as where a central is away for a while, is said once, and tried again."""
+        try:
+            yield
+        except ViniError as e:
+            if str(e) not in map(str, self.failures):
+                self.failures.append(e)
+                self.say(f"t = {self.loop.time() - self.zero:.2f} s: {e}")
 
     async def _look_at_others(self) -> None:
         """What they asked for is the network that is measured from now on."""
@@ -187,11 +199,9 @@ class Play:
         await self.others.look_at_agent(self.loop.time() - self.zero)
 
     async def _last_look(self) -> None:
-        try:
-            self.lateness.add(await self._departures())
+        self.lateness.add(await self._departures())
+        with self._noting():
             await self._look_at_others()
-        except ViniError as e:
-            self.failures.append(e)
 
     async def _know_topology(self) -> None:
         try:
@@ -205,10 +215,9 @@ class Play:
             stage.topology = self.topology
 
     async def _departures(self) -> Departures | None:
-        try:
+        with self._noting(), contextlib.suppress(NotFound):  # so are its links
             return await self.network.departures(self.topology.name)
-        except NotFound:  # so are its links
-            return None
+        return None
 
     def _uncancel(self) -> None:
         task = asyncio.current_task()
@@ -395,9 +404,11 @@ class Play:
         reasons += self.others.reasons(self.zero_wall)
         reasons += [f"The run could not go on as planned: {e}" for e in self.failures if isinstance(e, ViniError)]
         reasons += self.check.reasons()
-        reasons += [f"The event '{e['what']}' {e['outcome']}." for e in self.events if e["outcome"]]
+        reasons += [f"The event '{e['what']}' {e['outcome'].rstrip('.')}." for e in self.events if e["outcome"]]
         timed = [e for e in self.events if e["t"] is not None and e["planned_s"] is not None]
-        late = {e["what"]: max((e["t"] - e["planned_s"]) * 1000, e["late_ms"] or 0.0) for e in timed}
+        late: dict[str, float] = {}
+        for e in timed:  # one may have happened many times
+            late[e["what"]] = max(late.get(e["what"], 0.0), (e["t"] - e["planned_s"]) * 1000, e["late_ms"] or 0.0)
         reasons += self.clocks.reasons(self.limits.clock_error_ms)
         return reasons + list(
             conditions.judge(

@@ -64,7 +64,7 @@ async def _held(
     before = await _existing(network, experiment.topology.name)
     record = Record(out, experiment.name, experiment.seed, datetime.now(UTC))
     others = Others(seen_by, experiment.topology.name)
-    began = False
+    began, done = False, None
     try:
         _record_inputs(record, experiment)
         record.json("versions.json", await versions())
@@ -73,12 +73,13 @@ async def _held(
         began = True
         play = Play(experiment, network, record, say, limits, links, others, ahead)
         await play.play()
-        return await asyncio.to_thread(play.finish)
+        done = await asyncio.to_thread(play.finish)
     finally:
         if not began:
             record.discard()
         if not (keep and began):
-            await _put_back(network, experiment.topology.name, before, say)
+            await _put_back(network, experiment.topology.name, before, say, done)
+    return done
 
 
 def check_tools(experiment: Experiment) -> None:
@@ -98,12 +99,20 @@ async def _existing(network: Network, slice_: str) -> Topology | None:
         return None
 
 
-async def _put_back(network: Network, slice_: str, before: Topology | None, say: Say) -> None:
+async def _put_back(network: Network, slice_: str, before: Topology | None, say: Say, record: Path | None) -> None:
     """As it was before, or down.  It may never have come up, and what others took down stays so."""
-    if not await _existing(network, slice_):
-        return
-    say("putting the slice back as it was" if before else "taking the slice down")
-    await (network.put(before) if before else network.down(slice_))
+    try:
+        if not await _existing(network, slice_):
+            return
+        say("putting the slice back as it was" if before else "taking the slice down")
+        await (network.put(before) if before else network.down(slice_))
+    except ViniError as e:
+        if record is None:
+            raise
+        raise ViniError(
+            f"The run is recorded in {record}, but slice {slice_!r} could not be "
+            f"{'put back as it was' if before else 'taken down'}: {e}"
+        ) from e
 
 
 async def _begin(experiment: Experiment, network: Network, say: Say, others: Others) -> Check:

@@ -19,8 +19,9 @@ from msgspec.structs import replace
 
 from vini import mirror
 from vini.bus import Act, Acts, Fibs, Lines, Loads, MapRows, Maps, Report, SliverLoad
-from vini.model import AnyObject, DriverError, Key, Netns, NotFound, SliceSpec, SliverStatus, State, Way, is_sliver
+from vini.model import AnyObject, DriverError, Key, Netns, NotFound, Op, SliceSpec, SliverStatus, State, Way, is_sliver
 from vini.node.acts import ActsTaken
+from vini.node.falls import Falls
 from vini.node.guard import Guard
 from vini.node.ledger import Change
 from vini.node.ledgers import ASKERS, Asker, Ledgers
@@ -29,7 +30,7 @@ from vini.node.paths import Paths
 from vini.node.programs import Programs
 from vini.node.trace import Traces
 from vini.node.usage.meter import Meter, Metered, metered
-from vini.node.wanted import Wanted
+from vini.node.wanted import Wanted, slivers_of
 from vini.plan import outcome, plan, status, touched, within
 
 T = TypeVar("T")
@@ -37,6 +38,7 @@ log = logging.getLogger("vini.agent")
 _PERIOD_S = 1.0  # between two full looks; longer when a look is dear, so that it takes 5 % of one core at most
 _SHARE = 20.0
 _TICK_S = 0.01  # between looks whether daemons that are being asked have answered
+_LEAST_S, _SOON_S = 0.02, 0.1  # before a moment that nodes act in together
 _LONGEST_S = 5.0  # however dear a look is: what breaks is healed within seconds
 
 
@@ -50,6 +52,9 @@ class Agent:
         self._paths = paths or Paths()
         self.wanted = Wanted(ledgers, self._paths)
         self._mirrored: frozenset[Way] = frozenset()  # the failed paths that a pass has been made for
+        self._falls = Falls(self._paths.failed)
+        self._look_s = _LEAST_S  # before a moment for which something waits, what is there is looked at
+        self._seen: dict[str, list[SliverStatus]] = {}  # the central's slices, by the last full look
         self._meter = meter  # looks at slivers before they go
         self._metered: dict[str, tuple[SliceSpec, dict[str, Metered]]] = {}
         self._machine, self._ledgers, self._traces, self._programs = machine, ledgers, traces, programs
@@ -58,7 +63,6 @@ class Agent:
         self._failures: dict[Key, str] = {}
         self._woken = asyncio.Event()
         self._hurry = False  # somebody waits for what the next full look tells
-        self._stuck = False  # the ledger could not be written when a spec's time had come
         self.listener: Callable[[Sequence[Report]], None] | None = None  # hears how the central's slices are, often
 
     # --- requests -----------------------------------------------------------------------------
@@ -73,7 +77,16 @@ class Agent:
             await self._answers(told)
             have = await self._in_thread(lambda: self._hear(told, own))
         rows = await self._rows(self.wanted.objects(spec.slice, asker), own, have)
+        rows = await self._in_thread(lambda: self._completed(spec.slice, rows))
         return self._report(spec.slice, rows, asker, ops, time.monotonic() - started)
+
+    def _completed(self, slice_: str, rows: tuple[SliverStatus, ...]) -> tuple[SliverStatus, ...]:
+        """With those of slivers that a pass did not concern, as the last full look saw them: whoever takes this for the
+        slice would think else that what ails them is over."""
+        spec = self._ledgers.wanted().get(slice_)
+        left = (slivers_of(spec) if spec else set()) - {row.sliver for row in rows}
+        more = [row for row in self._seen.get(slice_, ()) if row.sliver in left]
+        return tuple(sorted([*rows, *self._told(more)], key=lambda row: row.sliver)) if more else rows
 
     def _accept(
         self, spec: SliceSpec, progress: Progress, asker: Asker
@@ -96,8 +109,8 @@ class Agent:
         log.info("slice %s generation %d: %d steps", spec.slice, spec.generation, ops)
         return ops, own, within(now, own), self._traces.being_told(own)
 
-    def _acted(self, spec: SliceSpec, began: float, waited: bool = False) -> None:
-        self._acts.add(spec.slice, Act(spec.generation, spec.not_before, began, time.time(), waited))
+    def _acted(self, spec: SliceSpec, began: float, waited: bool = False, linked: float = 0.0) -> None:
+        self._acts.add(spec.slice, Act(spec.generation, spec.not_before, began, time.time(), waited, linked))
 
     def _traced(self, slice_: str) -> set[str]:
         return {ns for ns in self._traces.namespaces() if ns.startswith(slice_ + ".")}
@@ -151,7 +164,9 @@ class Agent:
     def _told(self, rows: list[SliverStatus]) -> list[SliverStatus]:
         slowed = self._traces.slowed()
         rows = [replace(row, slowed=slowed[row.sliver]) if row.sliver in slowed else row for row in rows]
-        return mirror.told(rows, self._ledgers.wanted().values(), self._paths.failed)
+        specs, failed = self._ledgers.wanted().values(), self._paths.failed
+        self._falls.look(specs, failed)
+        return self._falls.told(mirror.told(rows, specs, failed))
 
     async def _answers(self, spaces: Collection[str]) -> None:
         """Until daemons of these slivers have answered, or their time is over.  The machine's thread does not wait
@@ -268,8 +283,9 @@ class Agent:
             self._woken.set()
 
     def _reflect(self) -> None:
-        failed = self._paths.failed
-        scope = mirror.concerned(self._ledgers.wanted().values(), failed ^ self._mirrored)
+        specs, failed = self._ledgers.wanted().values(), self._paths.failed
+        self._falls.look(specs, failed)
+        scope = mirror.concerned(specs, failed ^ self._mirrored)
         self._mirrored = failed
         if scope:
             self._pass(scope, lambda *_: None)
@@ -302,18 +318,17 @@ class Agent:
         while True:
             left = end - time.monotonic()
             over = left <= 0 or self._hurry
-            if over and not (self._moment() < 2 * took and left > -_LONGEST_S):
+            if over and not (self._ledgers.moment() < 2 * took and left > -_LONGEST_S):
                 return
             self._woken.clear()
             asking = self._traces.asking()
-            await self._until_woken(min(math.inf if over else left, self._moment(), _TICK_S if asking else math.inf))
-            if self._moment() == 0:
+            tick = _TICK_S if asking else math.inf
+            soon = max(0.0, self._ledgers.moment() - self._look_s)
+            await self._until_woken(min(math.inf if over else left, soon, tick))
+            if self._ledgers.moment() <= self._look_s:
                 await self._in_thread(self._advance)
             if asking:
                 await self._in_thread(lambda: self._traces.awaited(()))
-
-    def _moment(self) -> float:
-        return math.inf if self._stuck else self._ledgers.moment()
 
     async def _until_woken(self, seconds: float) -> None:
         with suppress(TimeoutError):
@@ -321,28 +336,46 @@ class Agent:
                 await self._woken.wait()
 
     def _advance(self) -> None:
-        """One pass over what the time that has come changes."""
-        began = time.time()
+        """One pass over what the next moment changes.  What is there is looked at shortly before, so that in the moment
+        itself nothing is left to do but to act."""
+        foreseen = self._ledgers.coming()
+        scope = self._scope(foreseen)
+        started = time.monotonic()
+        ops, have = self._foreseen(foreseen, scope)
+        self._look_s = min(_SOON_S, max(_LEAST_S, 2 * (time.monotonic() - started)))
+        while 0.0 < (left := self._ledgers.moment()) <= _SOON_S:  # by another clock than the one that sleeps
+            time.sleep(left)
+        began, made = time.time(), _Made()
         changes = self._advanced()
+        if changes == foreseen:
+            self._apply(ops, have, scope, made)
+        elif scope := self._scope(changes):
+            self._pass(scope, made)
+        for _, new in changes:
+            self._acted(new, began, waited=True, linked=made.linked)
+        self._settle()
+
+    def _scope(self, changes: Iterable[Change]) -> set[str]:
+        """What they concern."""
         scope: set[str] = set()
         for old, new in changes:
             scope |= touched(self.wanted.now(old) if old else frozenset(), self.wanted.now(new))
             if old is None or not new.objects:
                 scope |= self._traced(new.slice)
-        if scope:
-            self._pass(scope, lambda *_: None)
-        for _, new in changes:
-            self._acted(new, began, waited=True)
+        return scope
+
+    def _foreseen(self, changes: Iterable[Change], scope: set[str]) -> tuple[list[Op], frozenset[AnyObject]]:
+        """The plan for when they are in force, and what is there now."""
+        later = {new.slice: new for _, new in changes}
+        wanted = self._ledgers.wanted() | later
+        specs = [self.wanted.now(wanted[name]) for name in wanted.keys() & _slices(scope)]
+        want = within(frozenset().union(*specs), scope)
+        have = self._observe(want, scope)
+        return plan(want, have), have
 
     def _advanced(self) -> list[Change]:
-        """What is wanted from now on; nothing new where the disk does not take it, which the next full look tries."""
-        try:
-            changes = self._ledgers.advance()
-        except DriverError as e:
-            log.warning("%s", e)
-            self._stuck = True
-            return []
-        self._stuck = False
+        """What is wanted from now on."""
+        changes = self._ledgers.advance()
         for old, new in changes:
             asker: Asker = "central" if new.slice in self._ledgers.central.specs else "here"
             self._part(self._of_slice(old, asker), self._of_slice(new, asker))
@@ -350,6 +383,14 @@ class Agent:
             what = "its time is over, it ends" if over else "its time has come"
             log.info("slice %s generation %d: %s", new.slice, new.generation, what)
         return changes
+
+    def _settle(self) -> None:
+        """What is in force since its time has come is written down; where the disk does not take it, by the next full
+        look."""
+        try:
+            self._ledgers.settle()
+        except DriverError as e:
+            log.warning("%s", e)
 
     def close(self) -> None:
         """Wait for what is being done; afterwards nothing touches the machine any more."""
@@ -359,6 +400,7 @@ class Agent:
     def _full_pass(self) -> list[Report]:
         """How the slices are afterwards that the central asked for, where somebody listens."""
         self._advanced()
+        self._settle()
         wanted = {ns for o in self.wanted.all() for ns in o.slivers}
         try:
             scope = wanted | self._known()
@@ -372,11 +414,18 @@ class Agent:
         return self._reports(have) if self.listener else []
 
     def _reports(self, have: frozenset[AnyObject]) -> list[Report]:
-        rows: dict[str, list[SliverStatus]] = {n: [] for n in sorted(self._ledgers.central.specs)}
-        for row in self._told(status(self.wanted.all(), State(have, *self._traces.health(have)), self._failures)):
-            if (slice_ := row.sliver.partition(".")[0]) in rows:
-                rows[slice_].append(row)
-        return [self._report(slice_, tuple(of_it), "central") for slice_, of_it in rows.items()]
+        rows = status(self.wanted.all(), State(have, *self._traces.health(have)), self._failures)
+        self._seen = self._by_slice(rows)
+        told = self._by_slice(self._told(rows))
+        return [self._report(slice_, tuple(of_it), "central") for slice_, of_it in told.items()]
+
+    def _by_slice(self, rows: Iterable[SliverStatus]) -> dict[str, list[SliverStatus]]:
+        """Of those that the central asked for."""
+        found: dict[str, list[SliverStatus]] = {n: [] for n in sorted(self._ledgers.central.specs)}
+        for row in rows:
+            if (slice_ := row.sliver.partition(".")[0]) in found:
+                found[slice_].append(row)
+        return found
 
     def _known(self) -> set[str]:
         """Every sliver that there is a trace of, but for those of which we can't tell what is wanted."""
@@ -386,6 +435,11 @@ class Agent:
         want = within(self.wanted.all(_slices(scope)), scope)
         have = self._observe(want, scope)
         ops = plan(want, have)
+        return self._apply(ops, have, scope, progress)
+
+    def _apply(
+        self, ops: list[Op], have: frozenset[AnyObject], scope: Collection[str], progress: Progress
+    ) -> tuple[int, frozenset[AnyObject]]:
         before = self._failures
         self._failures = {k: v for k, v in before.items() if not _concerns(k, scope)}
         failures = self._machine.apply(ops, progress)
@@ -412,6 +466,18 @@ class Agent:
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._work, work)
+
+
+class _Made:
+    """Follows a pass; `linked` is when the last of what makes up links was done, 0 where nothing was."""
+
+    def __init__(self) -> None:
+        self.linked, self._links = 0.0, False
+
+    def __call__(self, _: int, __: int, what: str) -> None:
+        if self._links:
+            self.linked = time.time()
+        self._links = what.rpartition(" ")[2] in ("interface", "shape", "gate")
 
 
 def _slices(namespaces: Iterable[str]) -> set[str]:

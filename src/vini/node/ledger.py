@@ -44,8 +44,9 @@ class Ledger:
     """
 
     def __init__(self, directory: Path, clock: Callable[[], float] = time.time):
-        self._directory, self._clock = directory, clock
+        self._directory, self.clock = directory, clock
         self._expired: set[str] = set()  # of which `advance` has told
+        self._unwritten: dict[str, SliceSpec] = {}  # in force; the disk has them as those for later
         directory.mkdir(parents=True, exist_ok=True)
         self.ended = self._read_ended()
         self.specs: dict[str, SliceSpec] = {}
@@ -93,55 +94,86 @@ class Ledger:
         """Remember it; the one that was in force, where its slice had not ended.  Raises Stale for an older generation.
 
         One for a later time is in force only when `advance` says so; of those that waited already, it replaces
-        those that were to come after it.
+        those that were to come after it.  The time that what is in force had is not waited for again, though the clock
+        was set back.
         """
+        self.settle()
         old = self.specs.get(spec.slice)
         waiting = self.later.get(spec.slice, ())
         self._refuse_older(spec, waiting[-1] if waiting else old)
         if waiting and spec.generation == waiting[-1].generation:
             return old
-        if spec.not_before > self._clock() and not (old and old.generation == spec.generation):
+        if spec.not_before > self.clock() and not (old and _is_in_force(spec, old)):
             self._wait(spec.slice, (*(s for s in waiting if s.not_before < spec.not_before), spec))
         else:
             self._hold(spec)
         return old
 
     def advance(self) -> list[Change]:
-        """Put in force what was accepted for a time that has come, and tell of what has expired since the last call."""
-        now = self._clock()
+        """Put in force what was accepted for a time that has come, and tell of what has expired since the last call.
+
+        Nothing is written, since nodes act together in that moment, and disks take their time: what the disk has for
+        later is in force by its time after a restart, too.  `settle` is to follow.
+        """
+        now = self.clock()
         changes: list[Change] = []
-        for slice_, waiting in list(self.later.items()):
-            if due := [s for s in waiting if s.not_before <= now]:
-                changes.append((self.specs.get(slice_), due[-1]))
-                self._hold(due[-1])
+        for old, new in self.coming(now):
+            changes.append((old, new))
+            self._enforce(new, [s for s in self.later[new.slice] if s.generation > new.generation])
         expired = set(self.expired())
         for slice_ in expired - self._expired:
             spec = self.specs[slice_]
             changes.append((spec, replace(spec, objects=frozenset())))
         for slice_ in self._expired - expired & self.specs.keys():  # renewed, or the clock was set back
             changes.append((None, self.specs[slice_]))
-        for slice_ in sorted(expired, key=lambda n: self.specs[n].expires)[:-KEPT]:
-            self._end(replace(self.specs[slice_], objects=frozenset()))
-        self._expired = expired & self.specs.keys()
+        self._expired = expired
         return changes
+
+    def coming(self, at: float) -> list[Change]:
+        """What is put in force by that time, of what was accepted for later."""
+        due = [[s for s in waiting if s.not_before <= at] for waiting in list(self.later.values())]
+        return [(self.specs.get(some[-1].slice), some[-1]) for some in due if some]
+
+    def _enforce(self, spec: SliceSpec, left: Sequence[SliceSpec]) -> None:
+        if spec.objects:
+            self.specs[spec.slice] = spec
+        else:
+            self.ended = _with(self.ended, spec)
+            self.specs.pop(spec.slice, None)
+        self.later.pop(spec.slice)
+        if left:
+            self.later[spec.slice] = tuple(left)
+        self._unwritten[spec.slice] = spec
+        self.unreadable.discard(spec.slice)
+
+    def settle(self) -> None:
+        """Write down what `advance` put in force; of what has expired, what is too much goes.
+
+        Raises DriverError where the disk does not take it; then it is to be tried again.
+        """
+        for spec in list(self._unwritten.values()):
+            self._hold(spec)
+        for slice_ in sorted(self._expired & self.specs.keys(), key=lambda n: self.specs[n].expires)[:-KEPT]:
+            self._end(replace(self.specs[slice_], objects=frozenset()))
+        self._expired &= self.specs.keys()
 
     def moment(self) -> float:
         """When `advance` will have something to do, in s from now; 0 where it has, infinite where nothing will come."""
         if self._expired != set(self.expired()):
             return 0.0
-        now = self._clock()
+        now = self.clock()
         times = [w[0].not_before for w in list(self.later.values())]
         times += [s.expires for s in list(self.specs.values()) if s.expires > now]
         return max(0.0, min(times, default=math.inf) - now)
 
     def wanted(self) -> dict[str, SliceSpec]:
         """What is in force now: all `specs` but for those that have expired."""
-        now = self._clock()
+        now = self.clock()
         return {n: s for n, s in list(self.specs.items()) if not 0 < s.expires <= now}
 
     def expired(self) -> dict[str, int]:
         """Slice -> generation, of those that are not wanted any more since their time is over."""
-        now = self._clock()
+        now = self.clock()
         return {n: s.generation for n, s in list(self.specs.items()) if 0 < s.expires <= now}
 
     def accepted(self, slice_: str) -> int:
@@ -159,6 +191,7 @@ class Ledger:
         for path in self._directory.iterdir():
             path.unlink()
         self.ended, self.specs, self.later, self.unreadable = Ended(), {}, {}, set()
+        self._unwritten = {}
 
     def _wait(self, slice_: str, specs: Sequence[SliceSpec]) -> None:
         path = self._directory / f"{slice_}.later"
@@ -179,8 +212,10 @@ class Ledger:
             bad.unlink(missing_ok=True)  # first: with neither file the slice isn't wanted, as is asked here
             self._end(spec)
         self.unreadable.discard(spec.slice)
-        if waiting := self.later.get(spec.slice):  # last: until then, the generations tell that they were overtaken
+        waiting = self.later.get(spec.slice, ())
+        if waiting or spec.slice in self._unwritten:  # last: until then, the generations tell that they were overtaken
             self._wait(spec.slice, [s for s in waiting if s.generation > spec.generation])
+        self._unwritten.pop(spec.slice, None)
 
     def _refuse_older(self, spec: SliceSpec, old: SliceSpec | None) -> None:
         end = None if old else self.ended.generations.get(spec.slice)
@@ -209,6 +244,10 @@ class Ledger:
             durable.write(path, msgspec.json.encode(value))
         except OSError as e:
             raise DriverError(f"The ledger {path} can't be written: {e.strerror}; nothing was changed.") from e
+
+
+def _is_in_force(spec: SliceSpec, old: SliceSpec) -> bool:
+    return old.generation == spec.generation or old.not_before == spec.not_before
 
 
 def _read(path: Path) -> SliceSpec:

@@ -60,6 +60,16 @@ class Ledgers:
         """As `Ledger.advance`."""
         return self.here.advance() + self.central.advance()
 
+    def coming(self) -> list[Change]:
+        """What `advance` will put in force at the next moment."""
+        moment = self.moment()
+        return [c for ledger in (self.here, self.central) for c in ledger.coming(ledger.clock() + moment)]
+
+    def settle(self) -> None:
+        """As `Ledger.settle`."""
+        self.here.settle()
+        self.central.settle()
+
     def moment(self) -> float:
         """As `Ledger.moment`."""
         return min(self.here.moment(), self.central.moment())

@@ -26,7 +26,7 @@ class Wanted:
 
     def __init__(self, ledgers: Ledgers, paths: Paths):
         self._ledgers, self._paths = ledgers, paths
-        self._slivers = _Worked(_slivers)
+        self._slivers = _Worked(slivers_of)
         self._lengths = _Worked(lengths)
 
     def objects(self, slice_: str, asker: Asker) -> frozenset[AnyObject]:
@@ -124,5 +124,6 @@ class _Worked(Generic[T]):
         return [found for _, found in self._held.values()]
 
 
-def _slivers(spec: SliceSpec) -> set[str]:
+def slivers_of(spec: SliceSpec) -> set[str]:
+    """`slice.sliver` of each."""
     return {o.ns for o in spec.objects if isinstance(o, Netns) and is_sliver(o.ns)}

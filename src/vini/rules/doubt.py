@@ -1,4 +1,4 @@
-"""Whether a central's clock can be right, by what is known of its nodes.  Pure.
+"""Whether a central's clock can be right, by what is known of its nodes; and what to say where nobody can tell.  Pure.
 
 A slice that is ended and an event that is forgotten are gone, so that is not done by a clock that jumped ahead.
 """
@@ -6,46 +6,46 @@ A slice that is ended and an event that is forgotten are gone, so that is not do
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from statistics import median_high
 
-from vini.model import Value
 from vini.rules.leases import moment
 
 BEHIND_S = 3600.0  # so much nodes' clocks may be behind the central's
-_RECENT_S = 300.0  # each node that is connected is heard of once a minute
-_SILENT_S = 7 * 86400.0  # no node of any was heard of for so long: it is as likely that the clock jumped
 
 
-class Heard(Value, frozen=True):
-    """Of a node: its name, its site, and when something was heard of it last, by the clock of a central."""
+def middle(site_of: Mapping[str, int], ahead: Mapping[str, float]) -> float:
+    """By how many seconds the clocks of all nodes together are ahead of the central's; 0 where none was measured.
 
-    node: str
-    site: int
-    at: float
-
-
-def doubt(heard: Collection[Heard], ahead: Mapping[str, float], now: float) -> str:
-    """Why the time can't be `now`, for who can set the clock; "": nothing speaks against it.
-
-    `ahead`: by how many seconds the clocks of nodes are ahead of this one, as measured just now.  The nodes of a site
-    have one voice together, so that no site alone decides for all, where there are three.
+    `site_of`: of each node that there is.  `ahead`: of those that were measured.  The nodes of a site have one voice
+    together, so that no site alone decides for all, where there are three.
     """
     voices: defaultdict[int, list[float]] = defaultdict(list)
-    for node in heard:
-        if node.node in ahead:
-            voices[node.site].append(ahead[node.node])
-    middle = median_high(median_high(voice) for voice in voices.values()) if voices else 0.0
-    if middle < -BEHIND_S:
+    for node, site in site_of.items():
+        if node in ahead:
+            voices[site].append(ahead[node])
+    return median_high(median_high(voice) for voice in voices.values()) if voices else 0.0
+
+
+def behind(middle: float) -> str:
+    """Why the central's clock can't be right, for who can set the clock; "": nothing speaks against it."""
+    if middle >= -BEHIND_S:
+        return ""
+    return (
+        f"most nodes' clocks are behind this machine's, by {-middle / 3600:.0f} hours; set the clock "
+        "that is wrong (`timedatectl`)"
+    )
+
+
+def unknown(now: float, jumped: float) -> str:
+    """The same where it shows `now` and nobody can tell; `jumped`: by so much it was set ahead since somebody could."""
+    if jumped:
         return (
-            f"most nodes' clocks are behind this machine's, by {-middle / 3600:.0f} hours; set the clock "
-            "that is wrong (`timedatectl`)"
+            f"this machine's clock was set ahead by {jumped / 3600:.1f} hours, to {moment(now)}, and no node has come "
+            "since that could tell which is right; set it back where it is wrong (`timedatectl`), else let one connect"
         )
-    past = [node.at for node in heard if node.at < now + _RECENT_S]  # else it was this clock that was wrong then
-    newest = max(past, default=now)
-    if newest < now - _SILENT_S:
-        return (
-            f"no node was heard of since {moment(newest)}, and this machine's clock shows {moment(now)}; set it where "
-            "it is wrong (`timedatectl`), or delete the nodes that are no more (`vini node delete`)"
-        )
-    return ""
+    return (
+        f"nothing shows that this machine's clock is right, which says {moment(now)}: since the machine started no "
+        "node has come by which to judge it, and no NTP daemon has told its kernel that it is; let a node connect, "
+        "or start such a daemon (`timedatectl set-ntp true`)"
+    )

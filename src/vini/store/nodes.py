@@ -13,7 +13,6 @@ from sqlalchemy import delete as delete_rows
 
 from vini.model import Conflict, NotFound
 from vini.rules.access import absent
-from vini.rules.doubt import Heard
 from vini.rules.errors import Invalid
 from vini.rules.nouns import BootState, NodeRow, NodeSaid
 from vini.rules.words import MOST, NODE
@@ -167,10 +166,10 @@ def some(
     return [_node(row) for row in rows], more
 
 
-def heard_of(tx: Tx) -> list[Heard]:
-    """Of all that may connect and ever did."""
-    query = select(nodes.c.name, nodes.c.site_id, nodes.c.last_heard).where(nodes.c.last_heard > 0, _MAY_CONNECT)
-    return [Heard(name, site, at) for name, site, at in tx.execute(query)]
+def heard_of(tx: Tx) -> dict[str, int]:
+    """The number of each one's site, of all that may connect and ever did."""
+    query = select(nodes.c.name, nodes.c.site_id).where(nodes.c.last_heard > 0, _MAY_CONNECT)
+    return {name: site for name, site in tx.execute(query)}  # noqa: C416 - rows are no pairs to mypy
 
 
 def connectable(tx: Tx) -> set[str]:

@@ -88,6 +88,7 @@ class Act(Value, frozen=True):
     began: float
     done: float  # the pass that it took
     waited: bool = False  # it was here before it was due
+    linked: float = 0.0  # when the last of its links was as asked; 0: it changed none, or an older agent does not say
 
 
 class Acts(Message, frozen=True):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from pathlib import Path
 
 from msgspec.structs import replace
 
+from vini.boot import boot
 from vini.bus import ShareLoad
 from vini.model import AnyObject, CapacityError, DriverError, Share, ViniError
 from vini.names import digest
@@ -88,7 +88,7 @@ class ShareDriver:
     def _advanced(self, held: Mapping[str, Held], seen: Seen) -> dict[str, Sent]:
         """What each sent by now; of those that are gone for as long as the day lasts."""
         day = int(self._clock()) // _DAY_S
-        epoch = f"{_boot()} {seen.index}"
+        epoch = f"{boot()} {seen.index}"
         now = record.sent(self._place)
         for ns, one in held.items():
             counted, exempt = (c.sent if (c := seen.classes.get(h)) else 0 for h in _handles(one))
@@ -222,7 +222,3 @@ def _free(held: Mapping[str, Held], ns: str) -> int:
         if slot not in used:
             return slot
     raise CapacityError("this node keeps as many slivers apart as it can")
-
-
-def _boot() -> str:
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()

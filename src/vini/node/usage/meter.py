@@ -8,9 +8,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from itertools import groupby
-from pathlib import Path
 
 from vini import bus
+from vini.boot import boot, boottime
 from vini.model import Gretap, SliceSpec, Tunnel, Value, Veth, VethEnd, Vxlan, VxlanXdp, is_sliver
 from vini.node.place import Place
 from vini.node.usage import book, look
@@ -88,7 +88,7 @@ class Meter:
 
     def _count(self, held: Book, slivers: Mapping[str, Metered], parting: bool) -> None:
         seen = self._look({ns: one.tunnels for ns, one in slivers.items()})
-        now = Now(_boot(), time.clock_gettime(time.CLOCK_BOOTTIME), int(self._clock()) // DAY_S)
+        now = Now(boot(), boottime(), int(self._clock()) // DAY_S)
         before = held.turn(now.day)
         there = {ns for ns in before.known if self._place.pin(ns).exists()}
         whose = {ns: one.whose for ns, one in slivers.items()}
@@ -127,7 +127,3 @@ def _rows(days: Iterator[Day], whose: str | None) -> Iterator[SliceUse]:
 def _parts(ns: str) -> tuple[str, str]:
     slice_, _, sliver = ns.partition(".")
     return slice_, sliver
-
-
-def _boot() -> str:
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
