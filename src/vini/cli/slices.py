@@ -15,7 +15,7 @@ from vini.cli.choose import check_named, generated, read_topology, readable, sli
 from vini.cli.out import Ticker, count, dump, json_option, line, note, table
 from vini.cli.seconds import Seconds
 from vini.cli.verdict import head_option, parsed_head, show_verdict
-from vini.client import connect
+from vini.client import Client, connect
 from vini.client.slices import Slices
 from vini.expected import expectations
 from vini.model import Conflict, Link, NotFound, Routing, SliverStatus, Topology, ViniError
@@ -235,7 +235,7 @@ def _print_status(
 
 @click.command("down")
 @slice_option
-@click.option("--all", "all_", is_flag=True, help="All slices of this machine.")
+@click.option("--all", "all_", is_flag=True, help="All slices of this machine; on a testbed, that you are a member of.")
 @json_option
 def down_command(slice_: str | None, all_: bool, as_json: bool) -> None:
     """End a slice.  Nothing of it stays; nothing of others is touched."""
@@ -249,11 +249,12 @@ async def _down(slice_: str | None, all_: bool, as_json: bool) -> None:
     unreadable = client.unreadable()
     named = slice_ or os.environ.get("VINI_SLICE")
     if all_:
-        ends = sorted([*client.topologies(), *unreadable])
+        ends = sorted([*client.own(), *unreadable])
     else:
         ends = [named if named and named in unreadable else the_slice(client, slice_).name]
     if not ends:
-        note("No slice is up; there is nothing to end.")
+        others = "" if isinstance(client, Client) else " of yours"
+        note(f"No slice{others} is up; there is nothing to end.")
     ended: list[dict[str, object]] = []
     for name in ends:
         started = time.monotonic()
