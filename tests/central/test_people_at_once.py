@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from testbed_api import PASSWORD, Api, email, populated
+from testbed_api import KEY, PASSWORD, Api, email, populated
 
 from vini.bus import Report
-from vini.cli import account, slices, vini
+from vini.cli import account, slices, ssh, vini
 from vini.client import login as logins
 from vini.client.login import Login
 from vini.client.remote import RemoteClient
@@ -108,6 +108,8 @@ def test_somebody_changes_his_password_and_stays_logged_in(api: Api, typed: Type
         in typed("", "person password --password-file -", said="another long one\n").stdout
     )
     assert api("", "GET", "/me", Authorization=f"Bearer {secret}").status_code == 401
+    short = typed("", "person password --password-file -", code=2, said="short\n")
+    assert "password: This is to have 10 letters at least." in str(short.exception)
     kept = logins.current()
     assert kept is not None and api(kept.token, "GET", "/me").json()["email"] == email("user")
     body = {"email": email("user"), "password": "another long one"}
@@ -147,3 +149,15 @@ def test_down_all_ends_what_one_is_a_member_of_and_nothing_of_others(
     assert ended == []
     typed("pi", "down --all")  # who made the slices of his class, and may also end that of `user`
     assert ended == ["princeton_lab0", "princeton_lab1"]
+
+
+def test_who_has_no_key_is_told_so_before_ssh_says_that_it_was_not_let_in(
+    typed: Typed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ssh, "connect", account.remote)
+    monkeypatch.setattr(ssh, "the_slice", lambda *_: Topology("princeton_iias"))
+    told = typed("user", "ssh west", code=4).exception
+    assert "knows no SSH key of user@princeton.example: `vini key add`" in str(told)
+    Path("key.pub").write_text(KEY + "\n")
+    typed("user", "key add key.pub")
+    assert "no sliver 'west'" in str(typed("user", "ssh west", code=1).exception)

@@ -489,7 +489,7 @@ def test_who_logs_in_where_nobody_listens_is_asked_whether_a_central_runs_there(
 
 def test_who_names_no_port_is_told_the_usual_one():
     told = str(unreachable("https://central.example", OSError("no"), logged_in=False))
-    assert told.endswith("A central's is 8443 where nobody said otherwise: https://central.example:8443.")
+    assert told.endswith("A central's port is 8443 where nobody said otherwise: https://central.example:8443.")
     assert "8443 where" not in str(unreachable("https://central.example:444", OSError("no"), logged_in=False))
 
 

@@ -106,10 +106,10 @@ def _init(
     from vini.central.ca import Authority
 
     _check_new(directory)
+    admin = admin or _asked_admin()
     if not names:
         names = (_own_name(),)
         note(f"It has this machine's name, {names[0]}; `vini central rename NAME{at(directory)}` gives it another.")
-    admin = admin or _asked_admin()
     wanted = settings.Settings(
         names, port, database, tunnel=_tunnel(tunnel, strangers), strangers=strangers, engine=engine,
         engine_url=engine_url, engine_port=engine_port,

@@ -380,7 +380,7 @@ def unreachable(url: str, error: Exception, *, logged_in: bool = True) -> ViniEr
         return ViniError(f"What answers at {url} is not believed: {disbelief(cause)}")
     why = _ERRNO.sub("", str(error)) or type(error).__name__
     if not logged_in:
-        which = "" if httpx.URL(url).port else f" A central's is 8443 where nobody said otherwise: {url}:8443."
+        which = "" if httpx.URL(url).port else f" A central's port is 8443 where nobody said otherwise: {url}:8443."
         return ViniError(
             f"No central answers at {url} ({why}); is it running there (`vini central run`), and are the address and "
             f"the port right?{which}"
