@@ -139,7 +139,7 @@ def logout_command() -> None:
         try:
             _client(login).call("DELETE", "/sessions/current", type(None))
         except ViniError as e:
-            note(f"note: the central could not be told: {e}")
+            note(f"note: the central could not be told: {str(e).partition('. ')[0]}. There it ends in twelve hours.")
     line("Logged out; commands are about this machine." if logins.forget() else "Nobody was logged in.")
 
 

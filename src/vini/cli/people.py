@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
+from urllib.parse import quote
 
 import click
 from msgspec import structs
@@ -143,12 +144,12 @@ def _do(client: RemoteClient, plan: _Plan, site: str, description: str, url: str
     for entry in plan.accounts:
         line(_csv({"email": entry.email, "password": _made(client, entry, site), "slice": entry.slice}))
     for email in plan.joiners:
-        client.call("POST", f"/persons/{email}/roles", Person, {"role": "user", "site": site})
+        client.call("POST", f"/persons/{quote(email)}/roles", Person, {"role": "user", "site": site})
     for name, members in plan.slices.items():
         wish = {"name": name, "description": description, "url": url, "members": members}
         client.call("POST", "/slices", Slice, wish)
     for name, email in plan.members:
-        client.call("PUT", f"/slices/{name}/members/{email}", Slice)
+        client.call("PUT", f"/slices/{name}/members/{quote(email)}", Slice)
 
 
 def _made(client: RemoteClient, entry: Entry, site: str) -> str:
@@ -158,7 +159,7 @@ def _made(client: RemoteClient, entry: Entry, site: str) -> str:
     try:
         client.call("POST", "/persons", Person, wish)
     except Conflict:  # at a site whose people this caller may not see
-        client.call("POST", f"/persons/{entry.email}/roles", Person, {"role": "user", "site": site})
+        client.call("POST", f"/persons/{quote(entry.email)}/roles", Person, {"role": "user", "site": site})
         return ""
     return "" if entry.password else password
 
@@ -184,7 +185,7 @@ def password_command(email: str | None, password_file: TextIO | None) -> None:
     client = remote()
     who = (email or client.login.email).lower()
     new = _new(password_file)
-    client.call("PATCH", f"/persons/{who}", Person, {"password": new})
+    client.call("PATCH", f"/persons/{quote(who)}", Person, {"password": new})
     if who == client.login.email.lower():
         _stay(client, new)
     line(f"{who} has a new password.")

@@ -31,7 +31,7 @@ def log_in(call: Asked, wish: Annotated[Credentials, Depends(body(Credentials))]
     if not passwords.fits(kept, wish.password):
         wrong = Unauthenticated(
             "There is no such account, its password is another, or it is disabled; try again, or ask an admin for "
-            f"another password (`vini person password {email}`)."
+            "another password (`vini person password EMAIL`)."
         )
         call.note_fault(email, "log in", "person", email, wrong)
         raise wrong
