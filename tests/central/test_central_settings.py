@@ -16,6 +16,18 @@ from vini.model import ViniError
 from vini.rules.oidc import Oidc
 
 
+def test_who_says_no_name_gets_this_machines_and_who_says_no_administrator_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("socket.getfqdn", lambda: "central.example")
+    told = CliRunner().invoke(vini, ["central", "init", "--dir", str(tmp_path / "a")])
+    assert told.exit_code == 2 and "Who administers it? `vini central init --admin EMAIL`." in told.output
+    assert not (tmp_path / "a").exists()
+    told = CliRunner().invoke(vini, ["central", "init", "--dir", str(tmp_path / "a"), "--admin", "ada@example.org"])
+    assert told.exit_code == 0 and "The central https://central.example:8443 is made" in told.output
+    assert f"`vini central rename NAME --dir {tmp_path / 'a'}` gives it another" in told.output
+
+
 def init(directory: Path, *more: str) -> int:
     asked = ["central", "init", "--dir", str(directory), "--name", "central.example", "--admin", "ada@example.org"]
     return CliRunner().invoke(vini, [*asked, *more]).exit_code

@@ -8,11 +8,13 @@ import threading
 import pytest
 from testbed_api import KEY, PASSWORD, ROLES, Api, email, populated
 
+from vini.central import faults
 from vini.central.faults import KINDS
-from vini.model import Netns, SliceSpec, Sliver, Topology
+from vini.model import CapacityError, Netns, SliceSpec, Sliver, Topology
 from vini.rules.access import ACTIONS
 from vini.rules.nouns import NodeSaid
 from vini.store import events, nodes, slices, tokens
+from vini.store.database import DatabaseError
 
 
 @pytest.fixture
@@ -566,3 +568,10 @@ def test_two_who_send_the_same_at_once_get_one_answer(api):
     with api.database.reading() as tx:
         made, _ = events.some(tx, None, 10, what="create slice")
     assert len(made) == 1
+
+
+def test_who_asks_for_too_much_is_no_error_in_the_centrals_log(caplog: pytest.LogCaptureFixture) -> None:
+    assert faults._ours(None, CapacityError("The site is full.")).status_code == 507  # type: ignore[arg-type]
+    assert caplog.records == []
+    faults._ours(None, DatabaseError("The database is away."))  # type: ignore[arg-type]
+    assert [r.levelname for r in caplog.records] == ["ERROR"]

@@ -20,6 +20,8 @@ from click.testing import CliRunner
 
 from vini.cli import account, choose, links, vini
 from vini.client import Client
+from vini.client import login as logins
+from vini.client.remote import unreachable
 from vini.model import BurstLoss, Denied, End, Impairment, Link, NotFound, Topology, TopologyError, ViniError
 from vini.rules.nouns import NodeRow
 
@@ -128,6 +130,7 @@ def test_a_number_that_makes_no_sense_is_a_mistake_of_the_command_line(words):
         ("up net.yaml --no-wait --timeout 5", "--timeout is how long to wait, and --no-wait is not to"),
         ("down --all -s x", "give one of the two"),
         ("program write a t k v --delete", "leave the VALUES away"),
+        ("slice describe home_lab", "Say it by --description, --url, or both."),
     ],
 )
 def test_an_option_that_would_be_ignored_is_refused(words, sentence):
@@ -460,7 +463,7 @@ def test_a_node_is_shown_as_away_where_the_central_says_so_or_heard_nothing_for_
     )  # fmt: skip
     monkeypatch.setattr("vini.cli.testbed.time", SimpleNamespace(time=lambda: now))
     monkeypatch.setattr("vini.cli.testbed.remote", lambda: SimpleNamespace(pages=lambda *_, **__: [row]))
-    assert f"boot   {shown}" in CliRunner().invoke(vini, ["nodes"]).output
+    assert f"enabled  {shown}" in CliRunner().invoke(vini, ["nodes"]).output
 
 
 def test_who_is_not_logged_in_needs_no_logout(monkeypatch, tmp_path):
@@ -482,6 +485,59 @@ def test_who_logs_in_where_nobody_listens_is_asked_whether_a_central_runs_there(
         url = f"https://127.0.0.1:{unheard.getsockname()[1]}"
         error = CliRunner().invoke(vini, ["login", url, "--email", "a@b.example"]).exception
     assert str(error).startswith(f"No central answers at {url} (Connection refused); is it running there")
+
+
+def test_who_names_no_port_is_told_the_usual_one():
+    told = str(unreachable("https://central.example", OSError("no"), logged_in=False))
+    assert told.endswith("A central's port is 8443 where nobody said otherwise: https://central.example:8443.")
+    assert "8443 where" not in str(unreachable("https://central.example:444", OSError("no"), logged_in=False))
+
+
+def test_of_a_class_of_slices_only_some_are_named():
+    up = {f"home_s{i:02}": Topology(f"home_s{i:02}") for i in range(100)}
+    client = SimpleNamespace(unreadable=list, topologies=lambda: up)
+    with pytest.raises(ViniError, match=r"\(home_s00, .*, home_s09, and 90 more\); say which with `--slice NAME`"):
+        choose.the_slice(client, None)
+
+
+def test_who_has_logged_in_and_calls_sudo_is_told_that_root_has_not(monkeypatch, tmp_path):
+    home = tmp_path / "home"
+    monkeypatch.setattr("pwd.getpwnam", lambda _: SimpleNamespace(pw_dir=str(home)))
+    monkeypatch.setenv("SUDO_USER", "ada")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "root"))
+    monkeypatch.delenv("VINI_LOGIN", raising=False)
+    assert "logged in" not in CliRunner().invoke(vini, ["up", "nosuch.yaml"]).output
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(home / ".config"))
+    logins.keep(logins.Login("https://central.example:8443", "ada@example.org", "secret"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "root"))
+    told = CliRunner().invoke(vini, ["up", "nosuch.yaml"]).output
+    assert "with sudo this is about this machine; without, about the testbed https://central.example:8443" in told
+    assert "about this machine" not in CliRunner().invoke(vini, ["schema"]).output, "that is about none"
+    with pytest.raises(Denied, match=r"ada@example.org is logged in .* but with sudo you are root; leave sudo out"):
+        account.remote()
+    logins.keep(logins.Login("https://other.example:8443", "root@example.org", "secret"))
+    assert "about this machine" not in CliRunner().invoke(vini, ["up", "nosuch.yaml"]).output, "root has one, too"
+
+
+def test_a_login_without_an_address_is_to_the_central_of_before(monkeypatch, tmp_path):
+    monkeypatch.setenv("VINI_LOGIN", str(tmp_path / "login.json"))
+    assert "Which central? `vini login https://central.example:8443`." in CliRunner().invoke(vini, ["login"]).output
+    logins.keep(logins.Login("https://central.example:8443", "ada@example.org", "old", "its authority"))
+    asked = []
+
+    class Central:
+        def __init__(self, login):
+            self.login = login
+
+        def call(self, _, path, __, body=None):
+            asked.append((path, body))
+            return SimpleNamespace(secret="new", email="ada@example.org")  # noqa: S106
+
+    monkeypatch.setattr(account, "_client", Central)
+    monkeypatch.setenv("VINI_PASSWORD", "s3cret")
+    assert "You are ada@example.org at" in CliRunner().invoke(vini, ["login"]).output
+    assert asked[0] == ("/sessions", {"email": "ada@example.org", "password": "s3cret"})
+    assert logins.current() == logins.Login("https://central.example:8443", "ada@example.org", "new", "its authority")
 
 
 def test_without_a_terminal_the_password_is_the_line_that_comes(monkeypatch):

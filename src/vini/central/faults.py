@@ -75,7 +75,7 @@ def install(app: FastAPI) -> None:
 def _ours(_: Request, e: Exception) -> Response:
     assert isinstance(e, ViniError)
     status, kind = status_and_kind(e)
-    if status >= 500:
+    if status >= 500 and not isinstance(e, CapacityError):  # who asks for too much is no trouble of the central's
         log.error("%s", e, exc_info=e if status == 500 else None)
     mistakes = e.mistakes if isinstance(e, (TopologyError, Invalid)) else ()
     return answer(status, Fault(kind, str(e), mistakes), {"WWW-Authenticate": "Bearer"} if status == 401 else None)

@@ -76,6 +76,7 @@ _MODULES = {
     "vini.cli.substrate": ("substrate",),
     "vini.cli.central": ("central",),
 }
+_OF_SLICES = ("Slices", "Inside", "Experiments")  # what these commands are about depends on `vini login`
 # What is interrupted in them has changed nothing that would stay.
 _LOOKS = frozenset(
     {
@@ -161,7 +162,8 @@ class Commands(click.Group):
 
 @click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="vini")
-def vini() -> None:
+@click.pass_context
+def vini(ctx: click.Context) -> None:
     """A network of your own, inside the real one.
 
     A slice is one such network.  A sliver is a virtual machine, router or host in it; links join slivers.
@@ -173,6 +175,10 @@ def vini() -> None:
     vini link denver kansas-city --fail silent
     vini down                             leave nothing behind
     """
+    if os.environ.get("SUDO_USER") and any(ctx.invoked_subcommand in _SECTIONS[s] for s in _OF_SLICES):
+        from vini.cli.account import warn_of_sudo
+
+        warn_of_sudo()
 
 
 def main() -> None:

@@ -25,11 +25,22 @@ _LONGEST_S = 1800.0  # that a login through an issuer may take
 def remote() -> RemoteClient:
     """The central that this user has logged in to.  Raises Denied where there is none."""
     login = logins.current()
+    if login is None and (other := logins.of_caller()):
+        raise Denied(f"{other.email} is logged in to {other.url}, but with sudo you are root; leave sudo out.")
     if login is None:
         raise Denied(
             "This is about a testbed, and nobody is logged in to one; `vini login URL`, e.g. https://central:8443."
         )
     return _client(login)
+
+
+def warn_of_sudo() -> None:
+    """A command that could be about a testbed is about this machine, since root has not logged in."""
+    if other := logins.of_caller():
+        note(
+            f"note: with sudo this is about this machine; without, about the testbed {other.url}, where {other.email} "
+            "is logged in."
+        )
 
 
 def _client(login: Login) -> RemoteClient:
@@ -46,18 +57,20 @@ def authority_of(login: Login) -> str:
 
 
 @click.command("login", short_help="Log in to a testbed's central; commands then go there.")
-@click.argument("url")
+@click.argument("url", required=False)
 @click.option("--email", help="Your account; asked for where it is not given.")
 @click.option("--fingerprint", default="", help="Of the central's authority, as its administrator tells it.")
 @click.option("--token", default="", help="An API token, instead of a password.")
 @click.option("--oidc", is_flag=True, help="Through the testbed's OpenID Connect issuer, in any browser.")
-def login_command(url: str, email: str | None, fingerprint: str, token: str, oidc: bool) -> None:
+def login_command(url: str | None, email: str | None, fingerprint: str, token: str, oidc: bool) -> None:
     """Log in to the central at URL.  From then on `vini up`, `status`, `exec` ... are about that testbed.
 
     The password is asked for, or read from VINI_PASSWORD.  `vini logout` brings commands back to this machine.
+    Without URL it is the central of before, and you are who you were: when a login has expired.
 
     \b
     vini login https://central.example:8443 --email ada@example.org
+    vini login
     vini login https://central.example:8443 --oidc     shows a page and a code, and waits
     """
     if oidc and (email or token):
@@ -65,13 +78,19 @@ def login_command(url: str, email: str | None, fingerprint: str, token: str, oid
     from vini.rules.nouns import Person
     from vini.rules.wishes import Secret
 
+    before = logins.current()
+    if url is None:
+        if before is None:
+            raise click.UsageError("Which central? `vini login https://central.example:8443`.")
+        url, email = before.url, email or before.email
     url = _checked(url)
-    ca = _believed(url, fingerprint)
+    known = before if before and before.url == url else None
+    ca = known.ca if known and not fingerprint else _believed(url, fingerprint)
     if oidc:
         token = _confirmed(_client(Login(url, "", "", ca)))
     if not token:
-        email = email or click.prompt("E-mail", err=True)
-        password = os.environ.get("VINI_PASSWORD") or asked_for_password()
+        email = email or str(click.prompt("E-mail", default=known.email if known else None, err=True))
+        password = os.environ.get("VINI_PASSWORD") or asked_for_password(f"Password of {email}")
         stranger = _client(Login(url, "", "", ca))
         token = stranger.call("POST", "/sessions", Secret, {"email": email, "password": password}).secret
     me = _client(Login(url, "", token, ca)).call("GET", "/me", Person)
@@ -79,10 +98,10 @@ def login_command(url: str, email: str | None, fingerprint: str, token: str, oid
     line(f"You are {me.email} at {url}; commands go there until `{called('vini logout')}`.")
 
 
-def asked_for_password() -> str:
+def asked_for_password(of: str = "Password") -> str:
     """Of a person, or the line that another program writes to us."""
     if sys.stdin.isatty():
-        return str(click.prompt("Password", hide_input=True, err=True))
+        return str(click.prompt(of, hide_input=True, err=True))
     if given := sys.stdin.readline().rstrip("\r\n"):
         return given
     raise click.UsageError(
@@ -120,7 +139,7 @@ def logout_command() -> None:
         try:
             _client(login).call("DELETE", "/sessions/current", type(None))
         except ViniError as e:
-            note(f"note: the central could not be told: {e}")
+            note(f"note: the central could not be told: {str(e).partition('. ')[0]}. There it ends in twelve hours.")
     line("Logged out; commands are about this machine." if logins.forget() else "Nobody was logged in.")
 
 

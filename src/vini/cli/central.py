@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import platform
 import re
 import secrets
+import socket
 import sys
 import time
 from contextlib import suppress
@@ -42,7 +44,10 @@ central_command.add_command(webhook_command)
 
 @central_command.command("init")
 @directory_option
-@click.option("--name", "names", multiple=True, required=True, help="A DNS name or address that others reach it by.")
+@click.option(
+    "--name", "names", multiple=True,
+    help="A DNS name or address that others reach it by; may be repeated; default: this machine's name.",
+)  # fmt: skip
 @click.option("--port", type=click.IntRange(1, 65535), default=8443, show_default=True)
 @click.option("--database", default="", help="URL, e.g. postgresql+psycopg:///vini; default: SQLite in --dir.")
 @click.option(
@@ -85,23 +90,31 @@ central_command.add_command(webhook_command)
     metavar="SITE",
     help="Whoever logs in so without an account gets one there, and waits for a PI's approval; default: is refused.",
 )
-@click.option("--admin", required=True, metavar="EMAIL", help="Who administers it.")
+@click.option("--admin", default="", metavar="EMAIL", help="Who administers it; asked for where it is not given.")
 @click.option("--site", default="home", show_default=True, help="The first site.")
 def _init(
     directory: Path, names: tuple[str, ...], port: int, database: str, tunnel: TunnelKind | None, strangers: bool,
     engine: Literal["hub", "nats"], engine_url: str, engine_port: int, admin: str, site: str,
     oidc_issuer: str, oidc_client: str, oidc_secret_file: str, oidc_newcomers: str,
 ) -> None:  # fmt: skip
-    """Make a central: settings, certificates, the database, an administrator and a site."""
+    """Make a central: settings, certificates, the database, an administrator and a site.
+
+    \b
+    sudo vini central init --name central.example --admin ada@example.org
+    """
     from vini.central import settings
     from vini.central.ca import Authority
 
+    _check_new(directory)
+    admin = admin or _asked_admin()
+    if not names:
+        names = (_own_name(),)
+        note(f"It has this machine's name, {names[0]}; `vini central rename NAME{at(directory)}` gives it another.")
     wanted = settings.Settings(
         names, port, database, tunnel=_tunnel(tunnel, strangers), strangers=strangers, engine=engine,
         engine_url=engine_url, engine_port=engine_port,
         oidc=_issuer(oidc_issuer, oidc_client, oidc_secret_file, oidc_newcomers),
     )  # fmt: skip
-    _check_new(directory)
     _check_engine(wanted.engine_url)
     password = secrets.token_urlsafe(12)
     _fill(wanted.database_url(_made(directory)), admin, password, site)
@@ -118,6 +131,18 @@ def _init(
     line(called(f"  vini central run{at(directory)}"))
     line(called(f"  vini login {wanted.url} --email {admin} --fingerprint {authority.fingerprint}"))
     line(called(f"  vini node token --site {site}"))
+
+
+def _own_name() -> str:
+    """By which this machine may be known to others; `localhost` it is to itself alone."""
+    full = socket.getfqdn()
+    return platform.node() if full.partition(".")[0] == "localhost" else full
+
+
+def _asked_admin() -> str:
+    if not sys.stdin.isatty():
+        raise click.UsageError("Who administers it? `vini central init --admin EMAIL`.")
+    return str(click.prompt("E-mail address of its administrator", err=True))
 
 
 def _tunnel(asked: TunnelKind | None, strangers: bool) -> TunnelKind:

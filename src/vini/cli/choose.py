@@ -16,6 +16,7 @@ from vini.edit import nearest
 from vini.model import PROTOCOLS, SPEAKS, Mistake, NotFound, Routing, Topology, TopologyError, ViniError
 from vini.topology import parse
 
+_NAMED = 10  # of a class's hundred slices a sentence names no more
 slice_option = click.option("-s", "--slice", "slice_", help="Which slice; needed when several are up. (VINI_SLICE)")
 
 
@@ -33,7 +34,9 @@ def the_slice(client: Slices, given: str | None) -> Topology:
     if not slices:
         raise NotFound("No slice is up; `vini up FILE` brings one up, for example `vini up examples/abilene.yaml`.")
     if len(slices) > 1:
-        raise ViniError(f"Several slices are up ({', '.join(slices)}); say which with `--slice NAME`.")
+        more = f", and {len(slices) - _NAMED} more" if len(slices) > _NAMED else ""
+        which = ", ".join([*slices][:_NAMED])
+        raise ViniError(f"Several slices are up ({which}{more}); say which with `--slice NAME`.")
     return next(iter(slices.values()))
 
 

@@ -38,8 +38,11 @@ def node_command() -> None:
     """Nodes of a testbed: join, and look after them.
 
     \b
-    vini node token --site home                  on your machine: a token, good once
+    vini node token --site home                       on your machine: a token, good once
     sudo vini node join https://central:8443 TOKEN    on the machine that joins
+    vini nodes                                        which there are, and how
+    vini node drain n1                                before its maintenance; `enable` afterwards
+    vini node disable n1                              when you don't trust it any more
     """
 
 
@@ -48,7 +51,11 @@ def node_command() -> None:
 @click.option("--hours", type=click.FloatRange(0.01, 168), default=1.0, show_default=True, help="How long it is good.")
 @json_option
 def _token(site: str, hours: float, as_json: bool) -> None:
-    """Make a token with which one machine may join, once."""
+    """Make a token with which one machine may join, once.
+
+    \b
+    vini node token --site princeton --hours 24
+    """
     from vini.bus.joining import Token
     from vini.cli.account import authority_of
     from vini.rules.wishes import Secret
@@ -81,7 +88,14 @@ def _join(
     url: str, token: str, name: str | None, address: str, permit_below: tuple[str, ...], permit_commands: bool,
     ssh_port: int,
 ) -> None:  # fmt: skip
-    """Let this machine join the testbed of the central at URL."""
+    """Let this machine join the testbed of the central at URL.  TOKEN is what `vini node token` printed.
+
+    Its agent then keeps a connection to the central; nothing connects to this machine for that.
+
+    \b
+    sudo vini node join https://central.example:8443 vini1.3T3M...
+    sudo vini node join https://central.example:8443 vini1.3T3M... --name n1 --address 192.0.2.7
+    """
     from vini.node.join import join
 
     if os.geteuid() != 0:

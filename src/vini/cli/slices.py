@@ -11,11 +11,12 @@ from datetime import datetime
 import click
 from msgspec import structs
 
+from vini.bus import Report
 from vini.cli.choose import check_named, generated, read_topology, readable, slice_option, the_slice
 from vini.cli.out import Ticker, count, dump, json_option, line, note, table
 from vini.cli.seconds import Seconds
 from vini.cli.verdict import head_option, parsed_head, show_verdict
-from vini.client import connect
+from vini.client import Client, connect
 from vini.client.slices import Slices
 from vini.expected import expectations
 from vini.model import Conflict, Link, NotFound, Routing, SliverStatus, Topology, ViniError
@@ -104,7 +105,7 @@ async def _up(client: Slices, ticker: Ticker, topology: Topology, wait: bool, ti
         dump({"slice": topology.name, "steps": report.ops, "made_s": made_s, "done_s": done_s, "converged": wait})
         return
     size = ", ".join(
-        (count(len(topology.slivers), "sliver"), count(len(topology.links), "link"), count(report.ops, "change"))
+        (count(len(topology.slivers), "sliver"), count(len(topology.links), "link"), _done(client, report, "change"))
     )
     times = f"made in {made_s:.1f} s"
     if wait:
@@ -114,6 +115,11 @@ async def _up(client: Slices, ticker: Ticker, topology: Topology, wait: bool, ti
     first = next(iter(topology.slivers))
     which = f" -s {topology.name}" if len(client.topologies()) > 1 else ""
     note(f"Next: vini status | vini exec{which} {first} -- ip route | vini ping{which} --all | vini down{which}")
+
+
+def _done(client: Slices, report: Report, step: str) -> str:
+    """What a report counts: on one machine steps, on a testbed the nodes that the slice is on."""
+    return count(report.ops, step) if isinstance(client, Client) else f"on {count(report.ops, 'node')}"
 
 
 @click.command("plan")
@@ -235,7 +241,7 @@ def _print_status(
 
 @click.command("down")
 @slice_option
-@click.option("--all", "all_", is_flag=True, help="All slices of this machine.")
+@click.option("--all", "all_", is_flag=True, help="All slices of this machine; on a testbed, that you are a member of.")
 @json_option
 def down_command(slice_: str | None, all_: bool, as_json: bool) -> None:
     """End a slice.  Nothing of it stays; nothing of others is touched."""
@@ -249,11 +255,12 @@ async def _down(slice_: str | None, all_: bool, as_json: bool) -> None:
     unreadable = client.unreadable()
     named = slice_ or os.environ.get("VINI_SLICE")
     if all_:
-        ends = sorted([*client.topologies(), *unreadable])
+        ends = sorted([*client.own(), *unreadable])
     else:
         ends = [named if named and named in unreadable else the_slice(client, slice_).name]
     if not ends:
-        note("No slice is up; there is nothing to end.")
+        others = "" if isinstance(client, Client) else " of yours"
+        note(f"No slice{others} is up; there is nothing to end.")
     ended: list[dict[str, object]] = []
     for name in ends:
         started = time.monotonic()
@@ -266,7 +273,7 @@ async def _down(slice_: str | None, all_: bool, as_json: bool) -> None:
         took_s = time.monotonic() - started
         ended.append({"slice": name, "steps": report.ops, "done_s": took_s})
         if not as_json:
-            line(f"{name} is down: {count(report.ops, 'removal')} in {took_s:.1f} s.")
+            line(f"{name} is down: {_done(client, report, 'removal')} in {took_s:.1f} s.")
     if as_json:
         dump(ended)
 

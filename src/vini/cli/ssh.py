@@ -14,11 +14,14 @@ from pathlib import Path
 
 import click
 
+from vini.cli.account import remote
 from vini.cli.choose import slice_option, the_slice, the_sliver
 from vini.cli.out import count, dump, json_option, line, note
 from vini.client import Slices, SshPlace, connect
 from vini.client import login as logins
-from vini.model import Topology, Unsupported, ViniError
+from vini.model import Denied, Topology, Unsupported, ViniError
+from vini.rules.nouns import Key
+from vini.rules.wishes import Page
 
 _INCLUDE = "Include vini/config"
 _PATIENCE_S = 2.0  # until a node counts as one that can't be reached from here
@@ -43,6 +46,7 @@ def ssh_command(slice_: str | None, through: bool, sliver: str, words: tuple[str
         raise Unsupported("This needs ssh(1); install it with `apt-get install openssh-client`.")
     client = connect()
     topology = the_slice(client, slice_)
+    _check_key()
     at = _place(client, topology, the_sliver(topology, sliver))
     known = logins.path().parent / "known_hosts"
     remember(known, [at])
@@ -54,6 +58,18 @@ def ssh_command(slice_: str | None, through: bool, sliver: str, words: tuple[str
     command += [word for option in options for word in ("-o", option)]
     sys.stdout.flush()
     os.execvp("ssh", [*command, f"{at.user}@{at.host}", *words])
+
+
+def _check_key() -> None:
+    """Raises Denied where a testbed knows no key of this person: OpenSSH would only say that it was not let in."""
+    if logins.current() is None:
+        return
+    central = remote()
+    if not central.call("GET", f"/persons/{central.login.email}/keys", Page[Key]).items:
+        raise Denied(
+            f"The testbed knows no SSH key of {central.login.email}: `vini key add` adds ~/.ssh/id_ed25519.pub, which "
+            "`ssh-keygen -t ed25519` makes."
+        )
 
 
 def _proxies(client: Slices, slice_: str, places: Sequence[SshPlace], through: bool) -> dict[str, str]:

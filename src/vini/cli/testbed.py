@@ -13,7 +13,9 @@ import msgspec
 from msgspec import structs
 
 from vini.cli.account import remote
-from vini.cli.out import dump, json_option, line, note, table
+from vini.cli.each import each
+from vini.cli.out import count, dump, json_option, line, note, table
+from vini.cli.people import import_command, password_command
 from vini.cli.ways import show_ways
 from vini.rules.nouns import Guest, NodeRow, Person, Site, Slice
 from vini.rules.quota import Taken
@@ -22,9 +24,16 @@ from vini.rules.wishes import Page
 _SILENT_S = 30.0  # a node that wasn't heard for so long is away, where the central doesn't say
 
 
+_SAID = {"boot": "enabled", "safeboot": "drained"}  # PlanetLab's words -> those of our commands
+
+
 def _shown(row: NodeRow) -> tuple[str, ...]:
     """With its state by the command's word; the other states are called what they are."""
-    return _node(structs.replace(row, boot_state="drained") if row.boot_state == "safeboot" else row)
+    return _node(structs.replace(row, boot_state=_SAID.get(row.boot_state, row.boot_state)))
+
+
+_emails = click.argument("emails", nargs=-1, required=True, metavar="EMAIL...")
+_slices = click.argument("names", nargs=-1, required=True, metavar="NAME...")
 
 
 def _time(seconds: float) -> str:
@@ -74,7 +83,13 @@ def _node(row: NodeRow) -> tuple[str, ...]:
 @json_option
 @click.pass_context
 def site_command(ctx: click.Context, as_json: bool) -> None:
-    """Sites: list them, or add one."""
+    """Sites: the places that have nodes, people and slices.
+
+    \b
+    vini site add princeton --name "Princeton University"
+    vini site quota princeton                     what its slices take, and may take
+    vini site quota princeton --slices 120        an admin lets it have more
+    """
     if not ctx.invoked_subcommand:
         _show_sites(as_json)
 
@@ -103,6 +118,7 @@ def _show_sites(as_json: bool) -> None:
     type=click.IntRange(0),
     help="How many slivers all its slices may have together; 0: any number, as below.",
 )
+@click.option("--per-slice", "max_slivers", type=click.IntRange(0), help="How many slivers one slice may have.")
 @click.option("--cores", type=click.FloatRange(0), help="How many processors' time they may take.")
 @click.option("--memory-mib", type=click.IntRange(0), help="How much memory.")
 @click.option(
@@ -115,6 +131,9 @@ def _quota(login_base: str, as_json: bool, **asked: float | None) -> None:
     """Set what all slices of a site may take together, as an admin; without options, show it.
 
     What they have already stays, also where it is more.
+
+    \b
+    vini site quota princeton --slices 120 --per-slice 10 --cores 16
     """
     wish = {k: v for k, v in asked.items() if v is not None}
     client, path = remote(), f"/sites/{login_base}"
@@ -122,20 +141,25 @@ def _quota(login_base: str, as_json: bool, **asked: float | None) -> None:
     taken = client.call("GET", f"{path}/taken", Taken)
     quota = {f: (getattr(taken, f), getattr(site, f)) for f in taken.__struct_fields__}
     if as_json:
-        dump({f: {"taken": has, "most": most} for f, (has, most) in quota.items()})
+        one = {"slices": {"most": site.max_slices}, "per_slice": {"most": site.max_slivers}}
+        dump({f: {"taken": has, "most": most} for f, (has, most) in quota.items()} | one)
         return
     table(
         ("OF", "TAKEN", "AT MOST"), [(f, f"{has:g}", f"{most:g}" if most else "-") for f, (has, most) in quota.items()]
     )
-    note(f"It may have {site.max_slices} slices.")
+    each_ = f"each up to {count(site.max_slivers, 'sliver')}" if site.max_slivers else "each with any number of slivers"
+    note(f"It may have {count(site.max_slices, 'slice')}, {each_}.")
 
 
 @site_command.command("add")
 @click.argument("login_base")
 @click.option("--name", default="", help="For people.")
-@click.option("--max-slices", type=int, default=10, show_default=True)
+@click.option("--max-slices", type=click.IntRange(0), default=10, show_default=True, help="How many it may have.")
 def _add_site(login_base: str, name: str, max_slices: int) -> None:
-    """Add a site: `vini site add princeton`."""
+    """Add a site, as an admin: `vini site add princeton`.
+
+    Its name is what the names of its slices begin with: princeton_iias.
+    """
     body = {"login_base": login_base, "name": name, "max_slices": max_slices}
     line(f"Site {remote().call('POST', '/sites', Site, body).login_base} is there.")
 
@@ -144,7 +168,14 @@ def _add_site(login_base: str, name: str, max_slices: int) -> None:
 @json_option
 @click.pass_context
 def person_command(ctx: click.Context, as_json: bool) -> None:
-    """People: list them, add one, or give one a role."""
+    """People: who has an account, and which role where.
+
+    \b
+    vini person add bob@example.org --site home              asks for his first password
+    vini person import class.csv --site home --dry-run       many at once, with slices
+    vini person grant bob@example.org pi --site home         he may add people and make slices there
+    vini person password                                     change your own
+    """
     if ctx.invoked_subcommand:
         return
     rows = remote().pages("/persons", Page[Person])
@@ -152,17 +183,29 @@ def person_command(ctx: click.Context, as_json: bool) -> None:
         dump(msgspec.to_builtins(rows))
         return
     roles = {p.email: ", ".join(f"{h.role} at {h.site}" if h.site else h.role for h in p.roles) for p in rows}
-    table(("E-MAIL", "NAME", "ENABLED", "ROLES"), [(p.email, p.name, str(p.enabled), roles[p.email]) for p in rows])
+    shown = [(p.email, p.name, "yes" if p.enabled else "no", roles[p.email]) for p in rows]
+    table(("E-MAIL", "NAME", "ENABLED", "ROLES"), shown)
+
+
+person_command.add_command(import_command)
+person_command.add_command(password_command)
 
 
 @person_command.command("add")
 @click.argument("email")
-@click.option("--site", required=True)
-@click.option("--role", type=click.Choice(["user", "pi", "tech"]), default="user", show_default=True)
-@click.option("--name", default="")
+@click.option("--site", required=True, help="Where he is.")
+@click.option("--role", type=click.Choice(["user", "pi", "tech"]), default="user", show_default=True, help="There.")
+@click.option("--name", default="", help="For people.")
 @click.option("--password-file", type=click.File(), help="The password is its first line; -: standard input.")
 def _add_person(email: str, site: str, role: str, name: str, password_file: TextIO | None) -> None:
-    """Make an account; the password is asked for, or read from --password-file or VINI_PASSWORD."""
+    """Make an account; the password is asked for, or read from --password-file or VINI_PASSWORD.
+
+    A user works in slices that he is a member of; a PI also adds people and makes slices at the site; a technical
+    contact looks after its nodes.
+
+    \b
+    vini person add bob@example.org --site home --role pi
+    """
     password = _new_password(password_file)
     body = {"email": email, "name": name, "password": password, "site": site, "role": role}
     line(f"{remote().call('POST', '/persons', Person, body).email} has an account.")
@@ -181,7 +224,7 @@ def _new_password(file: TextIO | None) -> str:
 @person_command.command("grant")
 @click.argument("email")
 @click.argument("role", type=click.Choice(["user", "pi", "tech", "admin"]))
-@click.option("--site", default="")
+@click.option("--site", default="", help="Where; of an admin: nowhere.")
 def _grant(email: str, role: str, site: str) -> None:
     """Give somebody a role at a site, or (admin) everywhere."""
     remote().call("POST", f"/persons/{email}/roles", Person, {"role": role, **({"site": site} if site else {})})
@@ -199,34 +242,56 @@ def _revoke(email: str, role: str, site: str) -> None:
 
 
 @person_command.command("enable")
-@click.argument("email")
-def _enable(email: str) -> None:
-    """Let somebody in: who waits for approval, or was disabled."""
-    remote().call("PATCH", f"/persons/{email}", Person, {"enabled": True})
-    line(f"{email} may log in.")
+@_emails
+def _enable(emails: tuple[str, ...]) -> None:
+    """Let people in: who waits for approval, or was disabled."""
+    client = remote()
+
+    def enable(email: str) -> None:
+        client.call("PATCH", f"/persons/{email}", Person, {"enabled": True})
+        line(f"{email} may log in.")
+
+    each(emails, enable)
 
 
 @person_command.command("disable")
-@click.argument("email")
-def _disable(email: str) -> None:
-    """Keep somebody out, at once and until `enable`; slices and keys stay."""
-    remote().call("PATCH", f"/persons/{email}", Person, {"enabled": False})
-    line(f"{email} may not log in any more.")
+@_emails
+def _disable(emails: tuple[str, ...]) -> None:
+    """Keep people out, at once and until `enable`; slices and keys stay."""
+    client = remote()
+
+    def disable(email: str) -> None:
+        client.call("PATCH", f"/persons/{email}", Person, {"enabled": False})
+        line(f"{email} may not log in any more.")
+
+    each(emails, disable)
 
 
 @person_command.command("delete")
-@click.argument("email")
-def _delete_person(email: str) -> None:
-    """Delete an account, with its keys, tokens and memberships."""
-    remote().call("DELETE", f"/persons/{email}", type(None))
-    line(f"The account {email} is deleted.")
+@_emails
+def _delete_person(emails: tuple[str, ...]) -> None:
+    """Delete accounts, with their keys, tokens and memberships."""
+    client = remote()
+
+    def delete(email: str) -> None:
+        client.call("DELETE", f"/persons/{email}", type(None))
+        line(f"The account {email} is deleted.")
+
+    each(emails, delete)
 
 
 @click.group("slice", invoke_without_command=True)
 @json_option
 @click.pass_context
 def slice_command(ctx: click.Context, as_json: bool) -> None:
-    """Slices of the testbed, and who may use them."""
+    """Slices of the testbed, and who may use them.
+
+    \b
+    vini slice create princeton_iias --share bob@example.org
+    vini up examples/abilene.yaml --slice princeton_iias
+    vini slice describe princeton_iias --description "the paper's experiment" --url https://example.org/iias
+    vini slice renew princeton_iias                          it needs both, to live longer than two weeks
+    """
     if ctx.invoked_subcommand:
         return
     rows = remote().pages("/slices", Page[Slice])
@@ -245,7 +310,11 @@ def slice_command(ctx: click.Context, as_json: bool) -> None:
 @click.option("--url", default="", help="Where that is told; needed to renew it.")
 @click.option("--share", multiple=True, metavar="EMAIL", help="Who else may use it.")
 def _create(name: str, description: str, url: str, share: tuple[str, ...]) -> None:
-    """Create a slice, named SITE_NAME; it lives for two weeks, and longer when it is renewed."""
+    """Create a slice, named SITE_NAME; it lives for two weeks, and longer when it is renewed.
+
+    \b
+    vini slice create princeton_iias --share bob@example.org --share eve@example.org
+    """
     body = {"name": name, "description": description, "url": url, **({"members": share} if share else {})}
     made = remote().call("POST", "/slices", Slice, body)
     line(f"Slice {made.name} is there until {_time(made.expires)}; members: {', '.join(made.members)}.")
@@ -253,19 +322,26 @@ def _create(name: str, description: str, url: str, share: tuple[str, ...]) -> No
 
 
 @slice_command.command("renew")
-@click.argument("name")
-def _renew(name: str) -> None:
-    """Let a slice live as long as is allowed: eight weeks from now.  It needs a description and a URL."""
-    line(f"Slice {name} lives until {_time(remote().call('POST', f'/slices/{name}/renewals', Slice, {}).expires)}.")
+@_slices
+def _renew(names: tuple[str, ...]) -> None:
+    """Let slices live as long as is allowed: eight weeks from now.  Each needs a description and a URL."""
+    client = remote()
+
+    def renew(name: str) -> None:
+        line(f"Slice {name} lives until {_time(client.call('POST', f'/slices/{name}/renewals', Slice, {}).expires)}.")
+
+    each(names, renew)
 
 
 @slice_command.command("describe")
 @click.argument("name")
-@click.option("--description")
-@click.option("--url")
+@click.option("--description", help="In words.")
+@click.option("--url", help="Where more is told.")
 def _describe(name: str, description: str | None, url: str | None) -> None:
     """Say what a slice is for."""
     wish = {k: v for k, v in (("description", description), ("url", url)) if v is not None}
+    if not wish:
+        raise click.UsageError("Say it by --description, --url, or both.")
     remote().call("PATCH", f"/slices/{name}", Slice, wish)
     line(f"Slice {name} is described.")
 
@@ -304,8 +380,13 @@ def _guest(guest: Guest) -> str:
 
 
 @slice_command.command("delete")
-@click.argument("name")
-def _delete(name: str) -> None:
-    """End a slice on all its nodes, and forget it."""
-    remote().call("DELETE", f"/slices/{name}", type(None))
-    line(f"Slice {name} is deleted.")
+@_slices
+def _delete(names: tuple[str, ...]) -> None:
+    """End slices on all their nodes, and forget them."""
+    client = remote()
+
+    def delete(name: str) -> None:
+        client.call("DELETE", f"/slices/{name}", type(None))
+        line(f"Slice {name} is deleted.")
+
+    each(names, delete)

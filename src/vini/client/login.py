@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 from pathlib import Path
 
 import msgspec
@@ -36,6 +37,19 @@ def current() -> Login | None:
         return None  # another user's: with `sudo -E` his, who is somebody else here
     except (msgspec.DecodeError, OSError) as e:
         raise ViniError(f"The login {path()} can't be read ({e}); `vini logout` removes it.") from e
+
+
+def of_caller() -> Login | None:
+    """With sudo: the login of the user who called it, where root, whose commands these are, has none."""
+    user = os.environ.get("SUDO_USER", "")
+    if not user or os.environ.get("VINI_LOGIN"):
+        return None
+    try:
+        home = Path(pwd.getpwnam(user).pw_dir)
+        found = msgspec.json.decode((home / ".config" / "vini" / "login.json").read_bytes(), type=Login)
+    except (KeyError, OSError, msgspec.DecodeError):
+        return None
+    return None if path().exists() else found
 
 
 def keep(login: Login) -> None:

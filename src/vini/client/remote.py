@@ -40,8 +40,9 @@ from vini.model import (
 )
 from vini.node.reached import unreachable as disbelief
 from vini.reach import FibEntry
+from vini.rules.errors import Invalid
 from vini.rules.grants import TAG
-from vini.rules.nouns import Holder, Tag, UsageRow
+from vini.rules.nouns import Holder, Slice, Tag, UsageRow
 from vini.rules.usage import UsageAsked
 from vini.rules.wishes import Page
 
@@ -53,9 +54,10 @@ T = TypeVar("T")
 Query = dict[str, str | float | None]
 _PATIENCE_S = 60.0  # for an answer; a change waits that long for its nodes
 _ERRNO = re.compile(r"\[Errno -?\d+\] ")
+_OTHER_AUTHORITY = (18, 19, 20, 21)  # verification codes of OpenSSL
 _TRIES = 20  # of an edit that others overtake
 _ERRORS: dict[str, type[ViniError]] = {
-    e.__name__: e for e in (CapacityError, Conflict, Denied, DriverError, NotFound, Stale, Unsupported)
+    e.__name__: e for e in (CapacityError, Conflict, Denied, DriverError, Invalid, NotFound, Stale, Unsupported)
 }
 
 
@@ -145,6 +147,11 @@ class RemoteClient(Slices):
     def topologies(self) -> dict[str, Topology]:
         """All slices that this caller may see and that are up."""
         return self.call("GET", "/topologies", dict[str, Topology])
+
+    def own(self) -> list[str]:
+        """Of those that are up the ones that this person is a member of: an admin sees everybody's."""
+        mine = {row.name for row in self.pages("/slices", Page[Slice], member=self._login.email)}
+        return [name for name in self.topologies() if name in mine]
 
     def asked(self, slice_: str) -> Topology:
         """The desired state of a slice as it is now."""
@@ -364,13 +371,19 @@ def unreachable(url: str, error: Exception, *, logged_in: bool = True) -> ViniEr
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, ssl.SSLCertVerificationError):
         cause = cause.__cause__ or cause.__context__
+    if cause is not None and cause.verify_code in _OTHER_AUTHORITY:
+        return ViniError(
+            f"What answers at {url} is not believed: it is not the central that you logged in to, its certificate is "
+            f"of another authority. If that was made anew: `vini logout`, then `vini login {url}`."
+        )
     if cause is not None:
         return ViniError(f"What answers at {url} is not believed: {disbelief(cause)}")
     why = _ERRNO.sub("", str(error)) or type(error).__name__
     if not logged_in:
+        which = "" if httpx.URL(url).port else f" A central's port is 8443 where nobody said otherwise: {url}:8443."
         return ViniError(
             f"No central answers at {url} ({why}); is it running there (`vini central run`), and are the address and "
-            "the port right?"
+            f"the port right?{which}"
         )
     return ViniError(
         f"The central {url} doesn't answer ({why}). Slices run on without it; try again, or look at the network. "

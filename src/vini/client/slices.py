@@ -63,6 +63,10 @@ class Slices(ABC):
     def topologies(self) -> dict[str, Topology]:
         """All slices that are asked for and that this caller may see, by name; each as it is now."""
 
+    def own(self) -> list[str]:
+        """The names of the slices that are up and this caller's own."""
+        return list(self.topologies())
+
     @abstractmethod
     def asked(self, slice_: str) -> Topology:
         """The desired state of a slice as it is now, with all changes since its file.  NotFound where there is none."""

@@ -27,6 +27,22 @@ RELATIONS = {
 }
 
 
+_LISTS = {  # kind -> the command that lists what the caller may see
+    "conf file": "vini conffile",
+    "initscript": "vini initscript",
+    "key": "vini key",
+    "lease": "vini lease",
+    "node": "vini nodes",
+    "nodegroup": "vini nodegroup",
+    "person": "vini person",
+    "site": "vini sites",
+    "slice": "vini slice",
+    "substrate link": "vini substrate",
+    "tag": "vini tag",
+    "token": "vini token",
+}
+
+
 class Rule(NamedTuple):
     """Which relations let a caller do it, and which scope his token needs."""
 
@@ -164,7 +180,7 @@ def seen(caller: Caller, target: Target) -> None:
 
 def absent(kind: str, name: str) -> str:
     """What to say of what is not there, or not for him."""
-    return f"There is no {kind} {name!r} that you may see."
+    return f"There is no {kind} {name!r} that you may see; `{_LISTS[kind]}` lists those that there are."
 
 
 def _is(caller: Caller, relation: str, target: Target) -> bool:

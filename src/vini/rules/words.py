@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 from msgspec import Meta
@@ -33,6 +34,7 @@ SAID = {  # what a text should have been that one of these does not fit, as a se
     FILE_PATH: "A file's path begins with /, and has no control characters: /etc/vini/conf.d/motd.",
     SSH_KEY: "A public SSH key is one line, such as ~/.ssh/id_ed25519.pub has.",
 }
+_LENGTH = re.compile(r"`str` of length ([<>]=) (\d+)")  # as msgspec complains
 MOST = 2**31 - 1  # of a whole number in the database
 
 
@@ -42,8 +44,10 @@ def _whole(pattern: str) -> str:
 
 
 def should_be(error: str) -> str | None:
-    """The sentence about the text in which a checker complains of one of our patterns; None: it complains of something
-    else."""
+    """The sentence about the text in which a checker complains of one of our patterns, or of its length; None: it
+    complains of something else."""
+    if long := _LENGTH.search(error):
+        return f"This is to have {long[2]} letters at {'least' if long[1] == '>=' else 'most'}."
     return next((said for pattern, said in SAID.items() if repr(pattern)[1:-1] in error or pattern in error), None)
 
 

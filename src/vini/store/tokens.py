@@ -53,9 +53,9 @@ def whose(tx: Tx, secret: str, now: float) -> Caller:
     """The person that it stands for, with the roles that he has now.  Raises Unauthenticated, saying why."""
     row = tx.execute(_WHOSE, {"of": _hash(secret)}).one_or_none()
     if row is None:
-        raise Unauthenticated("This token is not known here (any more); `vini login` gets one.")
+        raise Unauthenticated("This login or token is not known here (any more); `vini login` gets one.")
     if row.expires <= now:
-        raise Unauthenticated("This token has expired; `vini login` gets a new one.")
+        raise Unauthenticated("This login or token has expired; `vini login` gets a new one.")
     if not row.enabled:
         raise Unauthenticated(f"The account {row.email} is disabled; ask a PI of your site.")
     held = roles.of(tx, [row.id], enabled=True).get(row.id, set())

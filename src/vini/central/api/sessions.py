@@ -29,7 +29,10 @@ def log_in(call: Asked, wish: Annotated[Credentials, Depends(body(Credentials))]
     if tries >= _TRIES:
         raise Denied(f"{tries} wrong passwords were tried; wait for ten minutes, then try again.")
     if not passwords.fits(kept, wish.password):
-        wrong = Unauthenticated("There is no such account, its password is another, or it is disabled.")
+        wrong = Unauthenticated(
+            "There is no such account, its password is another, or it is disabled; try again, or ask an admin for "
+            "another password (`vini person password EMAIL`)."
+        )
         call.note_fault(email, "log in", "person", email, wrong)
         raise wrong
     with call.database.transaction() as tx:

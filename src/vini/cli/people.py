@@ -1,0 +1,209 @@
+"""Many people at once, and their passwords."""
+
+from __future__ import annotations
+
+import csv
+import io
+import secrets
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+from urllib.parse import quote
+
+import click
+from msgspec import structs
+
+from vini.cli import roster
+from vini.cli.account import remote
+from vini.cli.out import count, line, note, table
+from vini.cli.roster import Entry
+from vini.client import login as logins
+from vini.model import CapacityError, Conflict, Denied, Mistake, TopologyError, Value
+from vini.rules import Caller, may, of_site
+from vini.rules.nouns import Person, Site, Slice
+from vini.rules.wishes import Page, Secret
+
+if TYPE_CHECKING:
+    from vini.client.remote import RemoteClient
+
+
+class _Plan(Value, frozen=True):
+    """What of a list is not there yet."""
+
+    accounts: tuple[Entry, ...]
+    joiners: tuple[str, ...]  # who has an account, and no role at the site
+    slices: dict[str, tuple[str, ...]]  # name -> who is to be a member from the first moment
+    members: tuple[tuple[str, str], ...]  # (slice, e-mail address), of slices that are there
+
+    def __str__(self) -> str:
+        return (
+            f"{count(len(self.accounts), 'account')}, {count(len(self.slices), 'slice')}, "
+            f"{count(len(self.joiners), 'role')} and {count(len(self.members), 'membership')}"
+        )
+
+
+@click.command("import")
+@click.argument("file")
+@click.option("--site", required=True, help="Where they are users, and whose the slices are.")
+@click.option("--description", default="", help="What the slices are for; needed to renew them.")
+@click.option("--url", default="", help="Where that is told; needed to renew them.")
+@click.option("--dry-run", is_flag=True, help="Check the file, and show what would be made.")
+def import_command(file: str, site: str, description: str, url: str, dry_run: bool) -> None:
+    """Make accounts, and slices for them, of a CSV file: a class of students.
+
+    Its first line names the columns: `email`, and any of `name`, `password` and `slice`.  Who has no password there
+    gets one; it is printed, once.  Several lines with one slice share it; you are a member of each, too.  What is
+    there already stays as it is: so after an interruption, or with new lines, do it again.
+
+    \b
+    email,name,slice
+    bob@example.org,Bob Brown,home_lab1
+    eve@example.org,Eve Adams,home_lab1
+
+    \b
+    vini person import class.csv --site home --dry-run
+    vini person import class.csv --site home > passwords.csv
+    """
+    entries = roster.read(_text(file), file, site)
+    client = remote()
+    plan = _missing(client, entries, site)
+    if dry_run:
+        _show(entries, plan)
+        return
+    _do(client, plan, site, description, url)
+    note(f"Made: {plan}.")
+
+
+def _text(file: str) -> str:
+    try:
+        raw = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as e:
+        raise TopologyError([Mistake(0, 0, f"{file!r} is not in UTF-8; save it as `CSV UTF-8`.")]) from e
+    except OSError as e:
+        raise TopologyError([Mistake(0, 0, f"{file!r} can't be read: {e.strerror}.")]) from e
+
+
+def _missing(client: RemoteClient, entries: Sequence[Entry], site: str) -> _Plan:
+    """Raises what the central would refuse, before anything is made."""
+    me = client.call("GET", "/me", Person)
+    row = client.call("GET", f"/sites/{site}", Site)
+    may(Caller(me.email, frozenset((held.role, held.site) for held in me.roles)), "add person", of_site(site))
+    people = {p.email: p for p in client.pages("/persons", Page[Person])}
+    there = {s.name: s for s in client.pages("/slices", Page[Slice], site=site)}
+    wanted: dict[str, list[str]] = {}
+    for entry in entries:
+        if entry.slice:
+            wanted.setdefault(entry.slice, []).append(entry.email)
+    plan = _Plan(
+        tuple(e for e in entries if e.email not in people),
+        tuple(e.email for e in entries if e.email in people and not _is_at(people[e.email], site)),
+        {name: tuple(who) for name, who in wanted.items() if name not in there},
+        tuple((e.slice, e.email) for e in entries if e.slice in there and e.email not in there[e.slice].members),
+    )
+    _check_room(row, len(there), len(plan.slices))
+    return plan
+
+
+def _is_at(person: Person, site: str) -> bool:
+    return any(held.site == site for held in person.roles)
+
+
+def _check_room(site: Site, has: int, more: int) -> None:
+    if more and has + more > site.max_slices:
+        raise CapacityError(
+            f"Site {site.login_base!r} may have {site.max_slices} slices and has {has}; this asks for {more} more. "
+            f"An admin lets it have them: `vini site quota {site.login_base} --slices {has + more}`."
+        )
+
+
+def _show(entries: Sequence[Entry], plan: _Plan) -> None:
+    new, joiners = {e.email for e in plan.accounts}, set(plan.joiners)
+    account = {e.email: "new" if e.email in new else "joins" if e.email in joiners else "there" for e in entries}
+    added = {*plan.members, *((name, who) for name, members in plan.slices.items() for who in members)}
+    table(
+        ("LINE", "E-MAIL", "ACCOUNT", "SLICE", "MEMBER"),
+        [(f"{e.line}", e.email, account[e.email], _slice(e, plan), _member(e, added)) for e in entries],
+        right=("LINE",),
+    )
+    note(f"To make: {plan}; nothing was made yet.")
+
+
+def _slice(entry: Entry, plan: _Plan) -> str:
+    return f"{entry.slice} (new)" if entry.slice in plan.slices else entry.slice or "-"
+
+
+def _member(entry: Entry, added: set[tuple[str, str]]) -> str:
+    return "-" if not entry.slice else "new" if (entry.slice, entry.email) in added else "there"
+
+
+def _do(client: RemoteClient, plan: _Plan, site: str, description: str, url: str) -> None:
+    if plan.accounts:
+        line(_csv({"email": "email", "password": "password", "slice": "slice"}))
+    for entry in plan.accounts:
+        line(_csv({"email": entry.email, "password": _made(client, entry, site), "slice": entry.slice}))
+    for email in plan.joiners:
+        client.call("POST", f"/persons/{quote(email)}/roles", Person, {"role": "user", "site": site})
+    for name, members in plan.slices.items():
+        wish = {"name": name, "description": description, "url": url, "members": members}
+        client.call("POST", "/slices", Slice, wish)
+    for name, email in plan.members:
+        client.call("PUT", f"/slices/{name}/members/{quote(email)}", Slice)
+
+
+def _made(client: RemoteClient, entry: Entry, site: str) -> str:
+    """The password that he was given; "": he has one."""
+    password = entry.password or secrets.token_urlsafe(12)
+    wish = {"email": entry.email, "name": entry.name, "password": password, "site": site}
+    try:
+        client.call("POST", "/persons", Person, wish)
+    except Conflict:  # at a site whose people this caller may not see
+        client.call("POST", f"/persons/{quote(entry.email)}/roles", Person, {"role": "user", "site": site})
+        return ""
+    return "" if entry.password else password
+
+
+def _csv(cells: Mapping[str, str]) -> str:
+    out = io.StringIO()
+    csv.writer(out, lineterminator="").writerow(cells.values())
+    return out.getvalue()
+
+
+@click.command("password")
+@click.argument("email", required=False)
+@click.option("--password-file", type=click.File(), help="The new one is its first line; -: standard input.")
+def password_command(email: str | None, password_file: TextIO | None) -> None:
+    """Change a password: your own, or, as an admin, that of EMAIL, who forgot it.
+
+    Whoever is logged in with the old one is logged out, but for yourself here.
+
+    \b
+    vini person password
+    vini person password bob@example.org
+    """
+    client = remote()
+    who = (email or client.login.email).lower()
+    new = _new(password_file)
+    client.call("PATCH", f"/persons/{quote(who)}", Person, {"password": new})
+    if who == client.login.email.lower():
+        _stay(client, new)
+    line(f"{who} has a new password.")
+
+
+def _new(file: TextIO | None) -> str:
+    if file is not None:
+        return file.readline().rstrip("\r\n")
+    if not sys.stdin.isatty():
+        raise click.UsageError("Nobody is here to be asked for the password; give --password-file.")
+    return str(click.prompt("New password", hide_input=True, confirmation_prompt=True, err=True))
+
+
+def _stay(client: RemoteClient, password: str) -> None:
+    """The session of this login has ended with the others; an API token has not."""
+    try:
+        client.call("GET", "/me", Person)
+    except Denied:
+        wish = {"email": client.login.email, "password": password}
+        made = client.call("POST", "/sessions", Secret, wish)
+        logins.keep(structs.replace(client.login, token=made.secret))

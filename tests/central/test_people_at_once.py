@@ -1,0 +1,163 @@
+"""A teacher's first day and last day: the commands against a real central's API."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from testbed_api import KEY, PASSWORD, Api, email, populated
+
+from vini.bus import Report
+from vini.cli import account, slices, ssh, vini
+from vini.client import login as logins
+from vini.client.login import Login
+from vini.client.remote import RemoteClient
+from vini.model import Topology
+from vini.store.database import Database
+
+Typed = Callable[..., Result]
+CLASS = "email,name,slice\n" + "".join(f"s{i}@uni.example,Student {i},princeton_lab{i % 2}\n" for i in range(4))
+
+
+@pytest.fixture
+def api(database: Database) -> Api:
+    return populated(database)
+
+
+@pytest.fixture
+def typed(api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Typed:
+    """A command as one of the testbed's persons types it; whose central is the API of this test."""
+    monkeypatch.setenv("VINI_LOGIN", str(tmp_path / "login.json"))
+    monkeypatch.setattr(
+        account, "_client", lambda login: RemoteClient(login, transport=api.http._transport)  # type: ignore[arg-type]
+    )  # fmt: skip
+    (tmp_path / "class.csv").write_text(CLASS)
+    monkeypatch.chdir(tmp_path)
+
+    def run(who: str, words: str, code: int = 0, said: str = "") -> Result:
+        if who:
+            logins.keep(Login("http://testserver", email(who), api.secrets[who]))
+        done = CliRunner().invoke(vini, words.split(), input=said, standalone_mode=False)
+        if done.exception is not None and not isinstance(done.exception, SystemExit):
+            got = getattr(done.exception, "exit_code", None)
+            assert got == code, (done.output, done.exception)
+        else:
+            assert (done.return_value or 0) == code, done.output
+        return done
+
+    return run
+
+
+def test_a_class_gets_accounts_and_slices_and_doing_it_again_makes_nothing(api: Api, typed: Typed) -> None:
+    shown = typed("pi", "person import class.csv --site princeton --dry-run")
+    assert "s0@uni.example" in shown.stdout and "princeton_lab0 (new)" in shown.stdout
+    assert "4 accounts, 2 slices" in shown.stderr and "nothing was made yet" in shown.stderr
+    assert api("admin", "GET", "/persons/s0@uni.example").status_code == 404
+    made = list(csv.DictReader(io.StringIO(typed("pi", "person import class.csv --site princeton").stdout)))
+    assert [row["email"] for row in made] == [f"s{i}@uni.example" for i in range(4)]
+    for row in made:
+        got = api("", "POST", "/sessions", {"email": row["email"], "password": row["password"]})
+        assert got.status_code == 201
+        assert row["slice"] in api(got.json()["secret"], "GET", "/slices").text
+    assert api("pi", "GET", "/slices/princeton_lab1").json()["members"] == [
+        email("pi"), "s1@uni.example", "s3@uni.example",
+    ]  # fmt: skip
+    again = typed("pi", "person import class.csv --site princeton")
+    assert again.stdout == "" and "0 accounts, 0 slices, 0 roles and 0 memberships" in again.stderr
+
+
+def test_a_longer_list_adds_to_what_is_there_also_who_has_an_account_elsewhere(api: Api, typed: Typed) -> None:
+    typed("pi", "person import class.csv --site princeton")
+    more = CLASS + f"s9?#@uni.example,Late,princeton_lab0\n{email('outsider')},Guest,princeton_lab0\n"
+    Path("class.csv").write_text(more + f"{email('user')},,princeton_lab1\n")
+    made = list(csv.DictReader(io.StringIO(typed("pi", "person import class.csv --site princeton").stdout)))
+    assert [(row["email"], bool(row["password"])) for row in made] == [
+        ("s9?#@uni.example", True), (email("outsider"), False),
+    ]  # fmt: skip
+    assert {"s9?#@uni.example", email("outsider")} <= set(api("pi", "GET", "/slices/princeton_lab0").json()["members"])
+    assert email("user") in api("pi", "GET", "/slices/princeton_lab1").json()["members"]
+    roles = api("admin", "GET", f"/persons/{email('outsider')}").json()["roles"]
+    assert {"role": "user", "site": "princeton"} in roles and {"role": "pi", "site": "mit"} in roles
+
+
+def test_what_the_central_would_refuse_is_told_before_anything_is_made(api: Api, typed: Typed) -> None:
+    Path("class.csv").write_text(CLASS.replace("lab1", "lab7") + "t@uni.example,T,princeton_lab8\n")
+    full = typed("pi", "person import class.csv --site princeton", code=3)
+    assert "`vini site quota princeton --slices 4`" in str(full.exception)
+    assert "a PI of the site or an admin may" in str(
+        typed("user", "person import class.csv --site princeton", code=4).exception
+    )
+    Path("people.csv").write_text("email\nbob@uni.example\n")
+    nowhere = typed("admin", "person import people.csv --site prinston", code=1).exception
+    assert "There is no site 'prinston' that you may see; `vini sites` lists" in str(nowhere)
+    Path("class.csv").write_bytes("email,name\nbob@uni.example,Bj\xf8rn\n".encode("latin-1"))
+    assert "CSV UTF-8" in str(typed("pi", "person import class.csv --site princeton", code=2).exception)
+    assert "can't be read" in str(typed("pi", "person import clas.csv --site princeton", code=2).exception)
+    assert "uni.example" not in api("admin", "GET", "/persons").text
+
+
+def test_somebody_changes_his_password_and_stays_logged_in(api: Api, typed: Typed) -> None:
+    secret = api("", "POST", "/sessions", {"email": email("user"), "password": PASSWORD}).json()["secret"]
+    logins.keep(Login("http://testserver", email("user"), secret))
+    assert (
+        "user@princeton.example has a new password."
+        in typed("", "person password --password-file -", said="another long one\n").stdout
+    )
+    assert api("", "GET", "/me", Authorization=f"Bearer {secret}").status_code == 401
+    short = typed("", "person password --password-file -", code=2, said="short\n")
+    assert "password: This is to have 10 letters at least." in str(short.exception)
+    kept = logins.current()
+    assert kept is not None and api(kept.token, "GET", "/me").json()["email"] == email("user")
+    body = {"email": email("user"), "password": "another long one"}
+    assert api("", "POST", "/sessions", body).status_code == 201
+    typed("admin", f"person password {email('user')} --password-file -", said="given by an admin\n")
+    assert api("", "POST", "/sessions", {**body, "password": "given by an admin"}).status_code == 201
+    typed("user", f"person password {email('pi')} --password-file -", code=1, said="stolen by a user\n")
+    typed("pi", f"person password {email('user')} --password-file -", code=4, said="stolen by a pi 12\n")
+
+
+def test_the_end_of_a_term_is_one_command_and_one_wrong_name_stops_no_other(api: Api, typed: Typed) -> None:
+    typed("pi", "person import class.csv --site princeton")
+    gone = typed("pi", "slice delete princeton_lab0 princeton_lab9 princeton_lab1", code=1)
+    assert gone.stdout.splitlines() == ["Slice princeton_lab0 is deleted.", "Slice princeton_lab1 is deleted."]
+    assert "There is no slice 'princeton_lab9' that you may see; `vini slice` lists" in gone.stderr
+    typed("pi", "person disable s0@uni.example s1@uni.example")
+    typed("admin", "person delete s0@uni.example s1@uni.example s2@uni.example s3@uni.example")
+    assert "uni.example" not in api("admin", "GET", "/persons").text
+    assert "needs a description and a URL" in typed("pi", "slice renew princeton_iias", code=2).stderr
+
+
+def test_down_all_ends_what_one_is_a_member_of_and_nothing_of_others(
+    typed: Typed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    typed("pi", "person import class.csv --site princeton")
+    up = {name: Topology(name) for name in ("princeton_iias", "princeton_lab0", "princeton_lab1")}
+    ended: list[str] = []
+
+    async def down(_: RemoteClient, name: str, *__: object) -> Report:
+        ended.append(name)
+        return Report(())
+
+    monkeypatch.setattr(RemoteClient, "topologies", lambda _: up)
+    monkeypatch.setattr(RemoteClient, "down", down)
+    monkeypatch.setattr(slices, "connect", lambda *_: account.remote())
+    assert "No slice of yours is up" in typed("admin", "down --all").stderr
+    assert ended == []
+    typed("pi", "down --all")  # who made the slices of his class, and may also end that of `user`
+    assert ended == ["princeton_lab0", "princeton_lab1"]
+
+
+def test_who_has_no_key_is_told_so_before_ssh_says_that_it_was_not_let_in(
+    typed: Typed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ssh, "connect", account.remote)
+    monkeypatch.setattr(ssh, "the_slice", lambda *_: Topology("princeton_iias"))
+    told = typed("user", "ssh west", code=4).exception
+    assert "knows no SSH key of user@princeton.example: `vini key add`" in str(told)
+    Path("key.pub").write_text(KEY + "\n")
+    typed("user", "key add key.pub")
+    assert "no sliver 'west'" in str(typed("user", "ssh west", code=1).exception)
