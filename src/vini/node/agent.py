@@ -30,8 +30,9 @@ from vini.node.paths import Paths
 from vini.node.programs import Programs
 from vini.node.trace import Traces
 from vini.node.usage.meter import HERE, Meter, Metered, metered
-from vini.node.widths import lengths
+from vini.node.widths import Widths
 from vini.plan import outcome, plan, status, touched, within
+from vini.rules import narrow
 from vini.rules.words import SLICE
 
 T = TypeVar("T")
@@ -47,14 +48,17 @@ class Agent:
 
     def __init__(
         self, machine: Machine, ledgers: Ledgers, traces: Traces, programs: Programs, paths: Paths | None = None,
-        meter: Meter | None = None,
+        meter: Meter | None = None, widths: Widths | None = None,
     ):  # fmt: skip
         self._paths = paths or Paths()
         self._mirrored: frozenset[Way] = frozenset()  # the failed paths that a pass has been made for
+        self.widths = widths or Widths(changed=self._paths.changed)
+        self._narrowed = self.widths.narrow  # the same of narrow ones
         self._spaces: dict[str, tuple[SliceSpec, set[str]]] = {}
         self._meter = meter  # looks at slivers before they go
         self._metered: dict[str, tuple[SliceSpec, dict[str, Metered]]] = {}
-        self._ways: dict[str, tuple[SliceSpec, dict[Way, int]]] = {}
+        self._ridden: dict[str, tuple[SliceSpec, frozenset[Way]]] = {}
+        self._lengths: dict[str, tuple[SliceSpec, dict[Way, int]]] = {}
         self._machine, self._ledgers, self._traces, self._programs = machine, ledgers, traces, programs
         self._work = ThreadPoolExecutor(1, thread_name_prefix="machine")
         self._acts = ActsTaken()
@@ -109,7 +113,7 @@ class Agent:
 
     def _now(self, spec: SliceSpec) -> frozenset[AnyObject]:
         """What is wanted by it as long as paths are as they are."""
-        return mirror.mirrored(spec, self._paths.failed)
+        return narrow.narrowed(spec, mirror.mirrored(spec, self._paths.failed), self.widths.narrow)
 
     def _traced(self, slice_: str) -> set[str]:
         return {ns for ns in self._traces.namespaces() if ns.startswith(slice_ + ".")}
@@ -328,19 +332,26 @@ class Agent:
 
     def ridden(self) -> frozenset[Way]:
         """The paths that links of now ride on."""
-        specs = self._ledgers.wanted()
-        self._ways = {
-            name: held if (held := self._ways.get(name)) and held[0] is spec else (spec, lengths(spec))
-            for name, spec in specs.items()
-        }
-        return frozenset().union(*(ways for _, ways in self._ways.values()))
+        self._ridden = self._of_each(self._ridden, lambda spec: frozenset(mirror.paths(spec).values()))
+        return frozenset().union(*(ways for _, ways in self._ridden.values()))
 
     def longest(self) -> dict[Way, int]:
-        """The same, and the longest packet on each, in bytes."""
-        found = dict.fromkeys(self.ridden(), 0)
-        for way, length in ((way, length) for _, ways in self._ways.values() for way, length in ways.items()):
-            found[way] = max(found[way], length)
+        """The paths that links of now take, whether or not they fail with them, and the longest packet, in bytes."""
+        self._lengths = self._of_each(self._lengths, narrow.lengths)
+        found: dict[Way, int] = {}
+        for way, length in ((way, length) for _, ways in self._lengths.values() for way, length in ways.items()):
+            found[way] = max(found.get(way, 0), length)
         return found
+
+    def _of_each(
+        self, known: dict[str, tuple[SliceSpec, T]], look: Callable[[SliceSpec], T]
+    ) -> dict[str, tuple[SliceSpec, T]]:
+        """What follows from each spec that is wanted now; it is looked at once."""
+        specs = self._ledgers.wanted()
+        return {
+            name: held if (held := known.get(name)) and held[0] is spec else (spec, look(spec))
+            for name, spec in specs.items()
+        }
 
     async def _mirror(self) -> None:
         """What rides on a path fails and comes back with it, at once; the full look that tells of it follows."""
@@ -352,9 +363,10 @@ class Agent:
             self._woken.set()
 
     def _reflect(self) -> None:
-        failed = self._paths.failed
-        scope = mirror.concerned(self._ledgers.wanted().values(), failed ^ self._mirrored)
-        self._mirrored = failed
+        failed, widths, specs = self._paths.failed, self.widths.narrow, self._ledgers.wanted().values()
+        scope = mirror.concerned(specs, failed ^ self._mirrored)
+        scope |= narrow.concerned(specs, {way for way, _ in widths.items() ^ self._narrowed.items()})
+        self._mirrored, self._narrowed = failed, widths
         if scope:
             self._pass(scope, lambda *_: None)
 
