@@ -9,8 +9,10 @@ import pytest
 from test_admission import ADMIN, CAN, N1, N2, Deaf, line
 from testbed_api import Api, email, populated
 
+from vini import bus
+from vini.central.looks import Looks
 from vini.central.testbed import Testbed as Wishes
-from vini.model import CapacityError, Sliver, Topology
+from vini.model import CapacityError, Sliver, SliverStatus, Topology
 from vini.placement import places
 from vini.rules.nouns import NodeSaid
 from vini.store import events, nodes, slices, specs
@@ -100,6 +102,24 @@ def test_one_lease_after_another(api: Api) -> None:
     assert [e.detail for e in told] == [f"slivers on node {N1} stay until 1970-01-12 16:00 UTC, as its leases say"]
     assert api("pi", "DELETE", f"/leases/{after.json()['id']}").status_code == 204
     assert ends(api, A) == {N1: 100.0}
+
+
+class Answers(Deaf):
+    """Nodes whose slivers are all ready."""
+
+    async def ask(self, node: str, request: bus.Request) -> bus.Reply:
+        assert (node, request) == (N1, bus.AskStatus(A))
+        return bus.Report((SliverStatus(f"{A}.a", "ready"),), 0, 0.0, A, 1 << 40)
+
+
+def test_the_status_says_who_has_to_go_and_when(api: Api) -> None:
+    looks = Looks(api.database, Answers(), lambda: api.now[0])  # type: ignore[arg-type]
+    put(api, on(A, N1))
+    assert asyncio.run(looks.status(ADMIN, A)).slivers[0].leaves == ""
+    lease(api, A, 0, 2)
+    lease(api, B, 2, 4)
+    (row,) = asyncio.run(looks.status(ADMIN, A)).slivers
+    assert row.leaves == f"until 1970-01-12 16:00 UTC: from then on another slice has leased node {N1}"
 
 
 def test_who_may_stay_is_not_driven_away(api: Api) -> None:

@@ -26,7 +26,8 @@ def rounded(start: float, end: float, now: float) -> tuple[int, int]:
     first, last = _up(start), int(end // GRAIN_S) * GRAIN_S
     if last <= first:
         raise Invalid(
-            f"A lease is for whole hours: of the time from {start:.0f} to {end:.0f} none is left. Ask for more."
+            f"A lease is for whole hours: of the time from {moment(start)} to {moment(end)} none is left; ask "
+            f"for at least the hour from {moment(start // GRAIN_S * GRAIN_S)} on."
         )
     if last <= now:
         raise Invalid("A lease can't be for a time that is over; ask for a later one.")
