@@ -138,7 +138,7 @@ def test_what_does_not_fit_on_the_substrate_is_refused(api: Api) -> None:
 
 
 def test_slivers_that_may_be_anywhere_go_around_what_is_full(api: Api) -> None:
-    """And where none of it fits, what was full at first is told."""
+    """And where none of it fits, what is full where they would go first is told."""
     n3 = "n3.princeton.example"
     with api.database.transaction() as tx:
         nodes.join(tx, n3, "princeton", bytes([9]) * 32, NodeSaid(CAN, "192.0.2.3"), api.now[0])
@@ -151,7 +151,7 @@ def test_slivers_that_may_be_anywhere_go_around_what_is_full(api: Api) -> None:
         assert specs.of_slice(tx, B).keys() == {N1, n3}
     api("admin", "POST", "/substrate-links", {**X, "name": "y", "b": n3, "rate_mbit": 10.0})
     put(api, Topology(B))
-    with pytest.raises(CapacityError, match="of the 50 Mbit/s of link 'x' .* other slices have 40, .* 10 fit"):
+    with pytest.raises(CapacityError, match="of the 10 Mbit/s of link 'y' .* this asks for 15, 5 too many; 10 fit"):
         put(api, apart)
 
 
