@@ -77,6 +77,17 @@ def test_where_all_are_leased_the_first_that_is_free_is_told(api: Api) -> None:
         put(api, line(A, 2))
 
 
+def test_a_node_is_called_free_only_from_when_on_one_may_stay(api: Api) -> None:
+    """It is free now, for two hours."""
+    lease(api, B, 2, 4)
+    lease(api, B, 6, 7)
+    with pytest.raises(CapacityError, match="has leased from 1970-01-12 16:00 .* free from 1970-01-12 21:00 UTC on"):
+        put(api, on(A, N1))
+    lease(api, B, 99, 101)
+    with pytest.raises(CapacityError, match="and which is not free again before this slice ends; pin it to another"):
+        put(api, on(A, N1))
+
+
 def test_nobody_new_comes_to_where_he_could_not_stay(api: Api) -> None:
     lease(api, B, 50, 51)
     with pytest.raises(CapacityError, match="lease that one: `vini lease add"):

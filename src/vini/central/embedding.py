@@ -54,7 +54,7 @@ class Embedding:
         quota.check(row.shown, site, others, quota.taken(topology, {}))
         ahead, there = calendar.ahead(tx, at), {n for n, s in held.items() if s.objects}
         ends = calendar.stays(ahead, topology.name, row.expires, at, there)
-        able, below, placed = self._placed(tx, topology, before, placement.places(held), ends, ahead, at)
+        able, below, placed = self._placed(tx, topology, before, placement.places(held), ends, ahead, at, row.expires)
         quota.check(row.shown, site, others, quota.taken(topology, placed))
         quota.check_bounded(site, bandwidth.unbounded(topology, placed))
         crossing = placement.crossing(topology, placed)
@@ -81,6 +81,7 @@ class Embedding:
         ends: Mapping[str, float],
         ahead: Mapping[str, Sequence[Lease]],
         at: float,
+        expires: float,
     ) -> tuple[list[Node], Substrate, dict[str, str]]:
         """Nodes that may be given something, those of the slice among them; what is known of the substrate there; and
         each sliver's node.
@@ -92,7 +93,7 @@ class Embedding:
 
         def among(names: Collection[str] | None) -> tuple[list[Node], Substrate, dict[str, str]]:
             rows = nodes.all(tx) if names is None else nodes.named(tx, names)
-            able = admission.unleased(topology, _able(rows), ends, ahead, at)
+            able = admission.unleased(topology, _able(rows), ends, ahead, at, expires)
             there = {node.name for node in able}
             below = substrate.picture(tx, mesh.one_way(latencies.all(tx, self._clock(), there)))
             used = specs.used(tx, topology.name, names)
