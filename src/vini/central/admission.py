@@ -15,8 +15,8 @@ def unleased(
     topology: Topology, able: Sequence[Node], ends: Mapping[str, float], ahead: Mapping[str, Sequence[Lease]],
     at: float, expires: float,
 ) -> list[Node]:  # fmt: skip
-    """The nodes on which the slice, which expires then, may be at that time: of those that others have leased, `ends` says until when (0:
-    not at all).
+    """The nodes on which the slice, which expires then, may be at that time: of those that others have leased, `ends`
+    says until when (0: not at all).
 
     Raises CapacityError, with the nearest time that fits, where it is pinned to another one, or there is none.
     """
@@ -24,8 +24,8 @@ def unleased(
         if ends.get(sliver.node, 1.0) == 0.0:
             raise CapacityError(
                 f"Sliver {sliver.name!r} is pinned to node {sliver.node!r}, which "
-                f"{_leased(topology, ahead[sliver.node], at, expires)}; pin it to another node, remove `node:`, or lease that "
-                f"one: `vini lease add {sliver.node} --slice {topology.name}`."
+                f"{_leased(topology, ahead[sliver.node], at, expires)}; pin it to another node, remove `node:`, or "
+                f"lease that one: `vini lease add {sliver.node} --slice {topology.name}`."
             )
     left = [node for node in able if ends.get(node.name, 1.0) > 0.0]
     if not left and able:
