@@ -9,8 +9,10 @@ import pytest
 from test_admission import ADMIN, CAN, N1, N2, Deaf, line
 from testbed_api import Api, email, populated
 
+from vini import bus
+from vini.central.looks import Looks
 from vini.central.testbed import Testbed as Wishes
-from vini.model import CapacityError, Sliver, Topology
+from vini.model import CapacityError, Sliver, SliverStatus, Topology
 from vini.placement import places
 from vini.rules.nouns import NodeSaid
 from vini.store import events, nodes, slices, specs
@@ -75,6 +77,17 @@ def test_where_all_are_leased_the_first_that_is_free_is_told(api: Api) -> None:
         put(api, line(A, 2))
 
 
+def test_a_node_is_called_free_only_from_when_on_one_may_stay(api: Api) -> None:
+    """It is free now, for two hours."""
+    lease(api, B, 2, 4)
+    lease(api, B, 6, 7)
+    with pytest.raises(CapacityError, match="has leased from 1970-01-12 16:00 .* free from 1970-01-12 21:00 UTC on"):
+        put(api, on(A, N1))
+    lease(api, B, 99, 101)
+    with pytest.raises(CapacityError, match="and which is not free again before this slice ends; pin it to another"):
+        put(api, on(A, N1))
+
+
 def test_nobody_new_comes_to_where_he_could_not_stay(api: Api) -> None:
     lease(api, B, 50, 51)
     with pytest.raises(CapacityError, match="lease that one: `vini lease add"):
@@ -100,6 +113,24 @@ def test_one_lease_after_another(api: Api) -> None:
     assert [e.detail for e in told] == [f"slivers on node {N1} stay until 1970-01-12 16:00 UTC, as its leases say"]
     assert api("pi", "DELETE", f"/leases/{after.json()['id']}").status_code == 204
     assert ends(api, A) == {N1: 100.0}
+
+
+class Answers(Deaf):
+    """Nodes whose slivers are all ready."""
+
+    async def ask(self, node: str, request: bus.Request) -> bus.Reply:
+        assert (node, request) == (N1, bus.AskStatus(A))
+        return bus.Report((SliverStatus(f"{A}.a", "ready"),), 0, 0.0, A, 1 << 40)
+
+
+def test_the_status_says_who_has_to_go_and_when(api: Api) -> None:
+    looks = Looks(api.database, Answers(), lambda: api.now[0])  # type: ignore[arg-type]
+    put(api, on(A, N1))
+    assert asyncio.run(looks.status(ADMIN, A)).slivers[0].leaves == ""
+    lease(api, A, 0, 2)
+    lease(api, B, 2, 4)
+    (row,) = asyncio.run(looks.status(ADMIN, A)).slivers
+    assert row.leaves == f"until 1970-01-12 16:00 UTC: from then on another slice has leased node {N1}"
 
 
 def test_who_may_stay_is_not_driven_away(api: Api) -> None:

@@ -137,6 +137,24 @@ def test_what_does_not_fit_on_the_substrate_is_refused(api: Api) -> None:
     put(api, line(A, 3, 25.0, **PINS))
 
 
+def test_slivers_that_may_be_anywhere_go_around_what_is_full(api: Api) -> None:
+    """And where none of it fits, what is full where they would go first is told."""
+    n3 = "n3.princeton.example"
+    with api.database.transaction() as tx:
+        nodes.join(tx, n3, "princeton", bytes([9]) * 32, NodeSaid(CAN, "192.0.2.3"), api.now[0])
+    api("admin", "POST", "/substrate-links", {**X, "rate_mbit": 50.0})
+    put(api, line(A, 3, 20.0, **PINS))
+    apart = line(B, 2, 15.0, s0=N1)
+    apart = replace(apart, slivers={n: replace(s, apart="x") for n, s in apart.slivers.items()})
+    put(api, apart)
+    with api.database.reading() as tx:
+        assert specs.of_slice(tx, B).keys() == {N1, n3}
+    api("admin", "POST", "/substrate-links", {**X, "name": "y", "b": n3, "rate_mbit": 10.0})
+    put(api, Topology(B))
+    with pytest.raises(CapacityError, match="of the 10 Mbit/s of link 'y' .* this asks for 15, 5 too many; 10 fit"):
+        put(api, apart)
+
+
 def test_an_older_database_learns_what_rides_where(url: str) -> None:
     database = Database(url)
     database.migrate()

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
-from own_place import run
+from own_place import OwnPlace, run
 from world import World, holding, tunnels_keep_the_contract
 
 from vini.bench.generator import Ends, Flow
 from vini.model import Address, AnyObject, Interface, Netns, Sysctl, VxlanXdp
-from vini.node import carrier
+from vini.node import carrier, rtnl
 from vini.node.carrier import Carrier
+from vini.node.drivers.network import NetworkDriver
 from vini.node.drivers.vxlan_xdp import VxlanXdpDriver
 from vini.node.netlink import Socket
 from vini.plan import in_order
@@ -94,6 +95,34 @@ def assert_nothing_is_left(place: object) -> None:
 
 def outer(world: World, o: VxlanXdp) -> str:
     return VxlanXdpDriver(world.own.place)._outer(carrier.Owner(o.ns, o.dev))
+
+
+@pytest.mark.root
+@pytest.mark.needs("cgroup2", "vxlan-xdp")
+def test_many_are_made_and_seen_by_as_many_looks_as_one(own: OwnPlace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a thousand would cost a million looks at an interface."""
+    looks: list[int] = []
+    dump = rtnl.dump_links
+    monkeypatch.setattr(rtnl, "dump_links", lambda: looks.append(1) or dump())
+    with own.played_machine():
+        run("ip", "address", "add", "192.0.2.1/24", "dev", "eth0")
+        driver, network = VxlanXdpDriver(own.place), NetworkDriver(own.place)
+        assert network.ensure([Netns(A)]) == {}
+        counted = []
+        for first, many in ((10, 1), (20, 8)):
+            some = [
+                VxlanXdp(A, f"v{i}", 70000 + i, f"02:00:00:00:02:{i:02x}", i, "192.0.2.1", "192.0.2.2")
+                for i in range(first, first + many)
+            ]
+            looks.clear()
+            assert driver.ensure(some) == {}
+            made = len(looks)
+            assert {o for o in driver.observe({A}) if isinstance(o, VxlanXdp) and o.whole} >= set(some)
+            counted.append((made, len(looks) - made))
+        assert counted[0] == counted[1]
+        assert driver.remove([o for o in driver.observe({A}) if isinstance(o, VxlanXdp)]) == {}
+        assert network.remove([Netns(A)]) == {}
+        assert_nothing_is_left(own.place)
 
 
 def test_tunnels_at_xdp_keep_the_contract_of_drivers(world: World) -> None:

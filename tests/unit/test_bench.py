@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from vini.bench import daemons, edits, floor, link, mahimahi, ours, setup
+from vini.bench import daemons, edits, floor, link, mahimahi, ours, placing, setup
 from vini.bench.result import Missing, ratios, row
 from vini.embed import embed
 from vini.model import Address, Interface, Netns, Node, Sysctl, Veth
@@ -144,3 +144,12 @@ def test_without_mahimahi_its_figures_are_missing_with_the_reason(monkeypatch: p
 def test_round_trips_are_read_from_ping() -> None:
     lines = [f"64 bytes from 10.0.0.2: icmp_seq={n} ttl=64 time={ms} ms" for n, ms in enumerate(("20.5", "201"), 1)]
     assert mahimahi.median_trip_ms("\n".join(lines)) == pytest.approx(110.75)
+
+
+def test_placement_is_measured_beside_what_is_the_least() -> None:
+    results = placing.measure(True, lambda _: None, placing.Sizes(nodes=40, rows=5, columns=10, requests=1))
+    rows = {r["name"]: r for r in results["rows"]}
+    of_grid = rows["grid 5 by 10: links between nodes, of the least there can be"]
+    assert of_grid["value"] >= 1.0 and of_grid["note"].endswith("the least is 5")
+    assert all(r["value"] >= 1.0 for name, r in rows.items() if r["unit"] == "x")
+    assert all(r["target"] == 5.0 for name, r in rows.items() if r["unit"] == "s") and results["missing"] == []

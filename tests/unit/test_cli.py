@@ -23,7 +23,7 @@ from vini.client import Client
 from vini.client import login as logins
 from vini.client.remote import unreachable
 from vini.model import BurstLoss, Denied, End, Impairment, Link, NotFound, Topology, TopologyError, ViniError
-from vini.rules.nouns import NodeRow
+from vini.rules.nouns import Lease, NodeRow
 
 COMMANDS = vini.list_commands(None)  # type: ignore[arg-type]
 
@@ -574,3 +574,16 @@ def test_a_node_that_gets_no_new_slivers_is_shown_as_the_command_calls_it(monkey
 def test_a_time_that_is_none_is_answered_by_one_that_is():
     done = CliRunner().invoke(vini, ["lease", "add", "n1", "--slice", "home_x", "--from", "tomorrow"])
     assert "'tomorrow' is no date and time; write \"2026-12-01 10:00\"" in done.output and "%" not in done.output
+
+
+def test_a_time_that_a_refusal_names_can_be_asked_for_as_it_is(monkeypatch):
+    asked = []
+
+    def call(_method: str, _path: str, _type: type, wish: dict) -> Lease:
+        asked.append(wish["start"])
+        return Lease(1, "home_x", "n1", round(wish["start"]), round(wish["end"]))
+
+    monkeypatch.setattr("vini.cli.lease.remote", lambda: SimpleNamespace(call=call))
+    for moment in ("2026-12-01 09:00 UTC", "2026-12-01T09:00 UTC"):
+        CliRunner().invoke(vini, ["lease", "add", "n1", "--slice", "home_x", "--from", moment], catch_exceptions=False)
+    assert asked == [1796115600.0] * 2

@@ -262,7 +262,9 @@ class TestQuota:
 
     def test_a_slice_has_its_own_quota_of_slivers_or_its_sites(self):
         quota.check(self.ROW, self.SITE, quota.Taken(), quota.Taken(5))
-        with pytest.raises(CapacityError, match="may have 5 slivers, and this asks for 6"):
+        with pytest.raises(
+            CapacityError, match="may have 5 slivers, and this asks for 6, 1 too many; leave some out, or ask an admin"
+        ):
             quota.check(self.ROW, self.SITE, quota.Taken(), quota.Taken(6))
         more = msgspec.structs.replace(self.ROW, max_slivers=7)
         quota.check(more, self.SITE, quota.Taken(), quota.Taken(7))

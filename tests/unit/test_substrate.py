@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from vini.embed import embed
 from vini.model import CapacityError, End, Impairment, Link, Node, Ride, Shape, SliceSpec, Sliver, Topology
@@ -63,6 +66,50 @@ def test_what_does_not_fit_names_the_link_and_by_how_much() -> None:
     assert "this asks for 90, 50 too many; 40 fit" in str(told.value)
     assert "link 'y' (site:mit -- site:cern) other slices have 0, and this asks for 90, 10 too many" in str(told.value)
     made.check(pair(1000.0), {"a": "n1", "b": "n2"}, others)
+
+
+def test_links_go_where_the_network_still_carries_them() -> None:
+    """Of three sites in a row others fill the first way, so neither end is where that is needed."""
+    made = Substrate([link("x", "site:home", "site:mit", 100.0), link("y", "site:mit", "site:cern", 100.0)], SITES)
+    nodes = [Node(n, frozenset({"vxlan", "element"}), address=f"192.0.2.{n[1]}") for n in ("n1", "n3", "n4")]
+    topology = pair(60.0)
+    topology = replace(topology, slivers={n: replace(s, apart="x") for n, s in topology.slivers.items()})
+    carrying = made.carrying({("n1", "n3"): 50.0})
+    assert set(place(topology, nodes, {}, {}).values()) == {"n1", "n3"}
+    for _ in range(2):
+        placed = place(topology, nodes, {}, {}, carrying=carrying)
+        assert set(placed.values()) == {"n3", "n4"}, "what one slice takes while it is placed is nobody's yet"
+    made.check(topology, placed, {("n1", "n3"): 50.0})
+    with pytest.raises(CapacityError):  # who is somewhere is not moved to make room
+        place(topology, nodes, {}, {"a": "n1", "b": "n3"}, carrying=carrying)
+    with pytest.raises(CapacityError):
+        place(pinned(topology, a="n1", b=""), nodes, {}, {}, carrying=carrying)
+    with pytest.raises(CapacityError):  # it says no rate, and every way has one
+        without = replace(topology, links=(Link((End("a"), End("b"))),))
+        place(without, nodes, {}, {}, carrying=made.carrying({}))
+
+
+def pinned(topology: Topology, **to: str) -> Topology:
+    return replace(topology, slivers={n: replace(s, node=to[n]) for n, s in topology.slivers.items()})
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5), st.integers(1, 60)), min_size=1, max_size=12))
+def test_what_is_placed_by_what_is_carried_fits(asked: list[tuple[int, int, int]]) -> None:
+    """Whatever is moved and changes places on the way."""
+    made = Substrate([link("x", "site:home", "site:mit", 100.0), link("y", "site:mit", "site:cern", 70.0)], SITES)
+    can = frozenset({"vxlan", "element"})
+    nodes = [Node(n, can, address=f"192.0.2.{n[1]}", memory_mib=2) for n in SITES]
+    links = {(min(a, b), max(a, b)): rate for a, b, rate in asked if a != b}
+    topology = Topology(
+        "s", {f"s{i}": Sliver(f"s{i}") for i in range(6)},
+        tuple(Link((End(f"s{a}"), End(f"s{b}")), impairment=Impairment(rate_mbit=r)) for (a, b), r in links.items()),
+    )  # fmt: skip
+    others = {("n1", "n3"): 20.0}
+    try:
+        placed = place(topology, nodes, {}, {}, carrying=made.carrying(others))
+    except CapacityError:
+        return
+    made.check(topology, placed, others)
 
 
 def test_where_a_link_is_bounded_what_rides_on_it_says_how_much_it_takes() -> None:

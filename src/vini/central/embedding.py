@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 
 from msgspec.structs import replace
 
 from vini import bandwidth, placement
+from vini.bandwidth import Pair
 from vini.central import admission
 from vini.embed import embed
 from vini.model import CapacityError, Node, OutsideGrant, SliceSpec, Topology, Unsupported
@@ -52,10 +54,9 @@ class Embedding:
         quota.check(row.shown, site, others, quota.taken(topology, {}))
         ahead, there = calendar.ahead(tx, at), {n for n, s in held.items() if s.objects}
         ends = calendar.stays(ahead, topology.name, row.expires, at, there)
-        able, below, placed = self._placed(tx, topology, before, placement.places(held), ends, ahead, at)
+        able, below, placed = self._placed(tx, topology, before, placement.places(held), ends, ahead, at, row.expires)
         quota.check(row.shown, site, others, quota.taken(topology, placed))
         quota.check_bounded(site, bandwidth.unbounded(topology, placed))
-        below.check(topology, placed, substrate.others(tx, topology.name) if below.links else {})
         crossing = placement.crossing(topology, placed)
         if self._strangers:
             strangers.check_between(crossing, kind_of(topology))
@@ -80,6 +81,7 @@ class Embedding:
         ends: Mapping[str, float],
         ahead: Mapping[str, Sequence[Lease]],
         at: float,
+        expires: float,
     ) -> tuple[list[Node], Substrate, dict[str, str]]:
         """Nodes that may be given something, those of the slice among them; what is known of the substrate there; and
         each sliver's node.
@@ -91,12 +93,21 @@ class Embedding:
 
         def among(names: Collection[str] | None) -> tuple[list[Node], Substrate, dict[str, str]]:
             rows = nodes.all(tx) if names is None else nodes.named(tx, names)
-            able = admission.unleased(topology, _able(rows), ends, ahead, at)
+            able = admission.unleased(topology, _able(rows), ends, ahead, at, expires)
             there = {node.name for node in able}
             below = substrate.picture(tx, mesh.one_way(latencies.all(tx, self._clock(), there)))
             used = specs.used(tx, topology.name, names)
-            placed = placement.place(topology, able, used, held, below.distances(there), settled)
+            place = partial(placement.place, topology, able, used, held, below.distances(there), settled)
+            placed = place()
             below.check_delays(topology, placed, held, settled, there)
+            others = substrate.others(tx, topology.name) if below.links else {}
+            try:
+                below.check(topology, placed, others)
+            except CapacityError as full:
+                if names is not None:
+                    raise
+                placed = _around(place, below, topology, others, full)
+                below.check_delays(topology, placed, held, settled, there)
             return able, below, placed
 
         staying = placement.staying(topology, held)
@@ -106,6 +117,22 @@ class Embedding:
                 if placed == staying:
                     return able, below, placed
         return among(None)
+
+
+def _around(
+    place: Callable[..., dict[str, str]],
+    below: Substrate,
+    topology: Topology,
+    others: Mapping[Pair, float],
+    full: CapacityError,
+) -> dict[str, str]:
+    """Where slivers are if links go only where the network below carries them; `full` says where it does not."""
+    try:
+        placed = place(carrying=below.carrying(others))
+        below.check(topology, placed, others)
+    except (CapacityError, Unsupported) as e:
+        raise full from e  # it names what is full, by how much, and what fits
+    return placed
 
 
 def grant_of(tx: Tx, topology: Topology) -> OutsideGrant | None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from ipaddress import IPv4Address
+
+from msgspec.structs import replace
 
 from vini import bus
 from vini.bus import Bus
@@ -18,7 +20,7 @@ from vini.rules.caller import Caller
 from vini.rules.errors import Invalid
 from vini.rules.leases import moment
 from vini.rules.nouns import Holder
-from vini.store import events, nodes
+from vini.store import events, nodes, slices
 from vini.store.database import Database
 
 
@@ -38,6 +40,7 @@ class Looks:
     async def status(self, caller: Caller, name: str) -> Seen:
         """By a fresh look at each node; of a node that is away its slivers as `configuring`, with the reason."""
         there = await asyncio.to_thread(held, self._database, caller, name, "see slice")
+        ends = await asyncio.to_thread(self._expires, name)
         alive = {n: s for n, s in there.items() if not 0 < s.expires <= self._clock()}
         replies = await every(alive, lambda node: self._bus.ask(node, bus.AskStatus(name)))
         rows: list[SliverStatus] = []
@@ -48,12 +51,16 @@ class Looks:
             rows += waiting(there[node], why)
         for node, reply in replies.items():
             if isinstance(reply, bus.Report) and reply.generation >= alive[node].generation:
-                rows += reply.slivers
+                rows += _leaving(reply.slivers, alive[node], ends)
             else:
                 why = str(reply) if isinstance(reply, ViniError) else f"node {node} has not taken the newest change yet"
                 away[node] = why
                 rows += waiting(alive[node], why)
         return Seen(tuple(sorted(rows, key=lambda r: r.sliver)), away)
+
+    def _expires(self, name: str) -> float:
+        with self._database.reading() as tx:
+            return slices.get(tx, name).expires
 
     async def fibs(self, caller: Caller, name: str) -> dict[str, tuple[FibEntry, ...]]:
         """Sliver -> its main forwarding table; without those whose node is away."""
@@ -130,3 +137,11 @@ def _is_ipv4(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _leaving(rows: Iterable[SliverStatus], spec: SliceSpec, ends: float) -> Iterable[SliverStatus]:
+    """The same rows, with when they go, where that is before their slice ends."""
+    if not 0 < spec.expires < ends:
+        return rows
+    why = f"until {moment(spec.expires)}: from then on another slice has leased node {spec.node}"
+    return [replace(row, leaves=why) for row in rows]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import click
@@ -15,11 +15,13 @@ from vini.rules.wishes import Page
 
 
 class _Moment(click.DateTime):
-    """click's, but a mistake is answered by an example."""
+    """click's, but a mistake is answered by an example, and what refusals say, in UTC, can be written as it is."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """As in `click.ParamType`."""
         try:
+            if isinstance(value, str) and value.endswith(_UTC):
+                return super().convert(value.removesuffix(_UTC), param, ctx).replace(tzinfo=UTC)
             return super().convert(value, param, ctx)
         except click.BadParameter:
             self.fail(
@@ -27,6 +29,7 @@ class _Moment(click.DateTime):
             )
 
 
+_UTC = " UTC"
 _FORMATS = ["%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M", "%Y-%m-%d"]
 
 
@@ -59,7 +62,11 @@ def lease_command(ctx: click.Context, node: str, slice_: str, as_json: bool) -> 
 @click.argument("node")
 @click.option("--slice", "slice_", required=True, help="Whose it is then.")
 @click.option(
-    "--from", "start", type=_Moment(_FORMATS), metavar="TIME", help="Local time; default: the next whole hour."
+    "--from",
+    "start",
+    type=_Moment(_FORMATS),
+    metavar="TIME",
+    help='Local time, or with " UTC" behind it that; default: the next whole hour.',
 )
 @click.option("--hours", type=click.IntRange(1, AHEAD_S // GRAIN_S), default=1, show_default=True, help="How long.")
 @json_option

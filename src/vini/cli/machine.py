@@ -116,7 +116,7 @@ def _stop() -> None:
 @click.command("bench", short_help="Measure VINI on this machine, beside its peers.")
 @click.argument(
     "what",
-    type=click.Choice(["setup", "forward", "link", "fleet", "slivers", "isolation", "audit"]),
+    type=click.Choice(["setup", "forward", "link", "fleet", "slivers", "isolation", "audit", "embed"]),
     default="setup",
 )
 @click.option("--quick", is_flag=True, help="Smaller sizes, about half a minute.")
@@ -124,9 +124,9 @@ def _stop() -> None:
 @json_option
 def bench_command(what: str, quick: bool, engine: Literal["hub", "nats"], as_json: bool) -> None:
     """Measure VINI on this machine, as ratios against peers in the same run (docs/reference/benchmarks.md)."""
-    from vini.bench import audit, forward, isolation, link, setup, slivers
+    from vini.bench import audit, forward, isolation, link, placing, setup, slivers
 
-    if os.geteuid() != 0:
+    if what != "embed" and os.geteuid() != 0:
         raise Denied("Benchmarks make network namespaces, which only root may; run this with sudo.")
 
     def say(text: str) -> None:
@@ -141,6 +141,8 @@ def bench_command(what: str, quick: bool, engine: Literal["hub", "nats"], as_jso
             results = link.measure(quick, say)
         case "audit":
             results = audit.measure(quick, say)
+        case "embed":
+            results = placing.measure(quick, say)
         case "isolation":
             results = isolation.measure(quick, say)
         case "slivers":

@@ -205,6 +205,7 @@ def _status_json(
         "faults": {_title(link): link.fault for link in topology.links if link.fault != "none"},
         "halted": {s.name: s.state for s in topology.slivers.values() if s.state != "running"},
         "slowed": {r.sliver.partition(".")[2]: r.slowed for r in rows if r.slowed},
+        "leaves": {r.sliver.partition(".")[2]: r.leaves for r in rows if r.leaves},
         "substrate": {link: fault for r in rows for link, fault in r.faults.items()},
     }
 
@@ -234,6 +235,9 @@ def _print_status(
     for row in rows:
         if row.slowed:
             line(f"  sliver {row.sliver.partition('.')[2]} is slowed: {row.slowed}")
+    for why in sorted({r.leaves for r in rows if r.leaves}):
+        going = [r.sliver.partition(".")[2] for r in rows if r.leaves == why]
+        line(f"  {', '.join(going[:10])}{', ...' if going[10:] else ''}: only {why}")
     shown = [r for r in rows if verbose or r.state != "ready"]
     if shown:
         table(("SLIVER", "STATE", "WHY"), [(r.sliver.partition(".")[2], r.state, r.why) for r in shown])

@@ -95,3 +95,4 @@ class SliverStatus(Value, frozen=True, forbid_unknown_fields=False):
     faults: dict[str, str] = {}  # link of it -> why that failed, though nobody asked for it
     slowed: str = ""  # why it may send less than it asks for; "": it may send all of that
     falls: dict[str, int] = {}  # link of it -> how often that failed so since the agent started
+    leaves: str = ""  # when and why it ends before its slice does; "": it lives as long

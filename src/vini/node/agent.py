@@ -31,7 +31,9 @@ from vini.node.programs import Programs
 from vini.node.trace import Traces
 from vini.node.usage.meter import Meter, Metered, metered
 from vini.node.wanted import Wanted, slivers_of
+from vini.node.widths import Widths
 from vini.plan import outcome, plan, status, touched, within
+from vini.rules import narrow
 
 T = TypeVar("T")
 log = logging.getLogger("vini.agent")
@@ -47,11 +49,13 @@ class Agent:
 
     def __init__(
         self, machine: Machine, ledgers: Ledgers, traces: Traces, programs: Programs, paths: Paths | None = None,
-        meter: Meter | None = None,
+        meter: Meter | None = None, widths: Widths | None = None,
     ):  # fmt: skip
         self._paths = paths or Paths()
-        self.wanted = Wanted(ledgers, self._paths)
+        self.widths = widths or Widths(changed=self._paths.changed)
+        self.wanted = Wanted(ledgers, self._paths, self.widths)
         self._mirrored: frozenset[Way] = frozenset()  # the failed paths that a pass has been made for
+        self._narrowed = self.widths.narrow  # the same of narrow ones
         self._falls = Falls(self._paths.failed)
         self._look_s = _LEAST_S  # before a moment for which something waits, what is there is looked at
         self._seen: dict[str, list[SliverStatus]] = {}  # the central's slices, by the last full look
@@ -283,10 +287,11 @@ class Agent:
             self._woken.set()
 
     def _reflect(self) -> None:
-        specs, failed = self._ledgers.wanted().values(), self._paths.failed
+        failed, widths, specs = self._paths.failed, self.widths.narrow, self._ledgers.wanted().values()
         self._falls.look(specs, failed)
         scope = mirror.concerned(specs, failed ^ self._mirrored)
-        self._mirrored = failed
+        scope |= narrow.concerned(specs, {way for way, _ in widths.items() ^ self._narrowed.items()})
+        self._mirrored, self._narrowed = failed, widths
         if scope:
             self._pass(scope, lambda *_: None)
 

@@ -75,7 +75,8 @@ def build(place: Place, meter: Meter | None = None) -> Agent:
     ]  # fmt: skip
     traces = Traces(place, processes)
     paths = Paths(place.state / "paths.json", ears=Arrivals(Carried(place).packets))
-    return Agent(Machine(drivers), ledgers, traces, Programs(place), paths, meter)
+    widths = Widths(place.state / "widths.json", paths.changed)
+    return Agent(Machine(drivers), ledgers, traces, Programs(place), paths, meter, widths)
 
 
 async def serve(place: Place) -> None:
@@ -102,7 +103,6 @@ async def serve(place: Place) -> None:
     os.umask(mask)
     log.info("agent %s listens on %s; capabilities: %s", os.getpid(), path, ", ".join(sorted(greeting.capabilities)))
     watch = asyncio.create_task(agent.run())
-    widths = Widths(agent.wanted.longest)
     parts = Parts({
         "The connection to the central": Uplink(agent, answers, place.state).run,
         "The SSH server's care": ssh.run,
@@ -110,10 +110,10 @@ async def serve(place: Place) -> None:
         "The keeping of conf files": files.run,
         "The account of what slivers use": lambda: meter.run(agent.metered),
         "The broker of slivers": Broker(place, agent, lambda: answers.node).run,
-        "The look how long packets to other nodes may be": widths.run,
+        "The look how long packets to other nodes may be": lambda: agent.widths.run(agent.wanted.longest),
     })  # fmt: skip
-    answers.failing = lambda: parts.failing() + widths.told()
-    answers.ailing = lambda: parts.ailing() + widths.told()
+    answers.failing = lambda: parts.failing() + agent.widths.told()
+    answers.ailing = lambda: parts.ailing() + agent.widths.told()
     services = asyncio.create_task(parts.run())
     ends = [asyncio.create_task(stop.wait()), asyncio.create_task(_displaced(path))]
     await asyncio.wait([watch, *ends], return_when=asyncio.FIRST_COMPLETED)

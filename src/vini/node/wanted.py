@@ -15,7 +15,8 @@ from vini.node.ledger import Ended
 from vini.node.ledgers import Asker, Ledgers
 from vini.node.paths import Paths
 from vini.node.usage.meter import HERE
-from vini.node.widths import lengths
+from vini.node.widths import Widths
+from vini.rules import narrow
 from vini.rules.words import SLICE
 
 T = TypeVar("T")
@@ -24,10 +25,11 @@ T = TypeVar("T")
 class Wanted:
     """The ledgers' slices, as far as the paths to other nodes let them be had."""
 
-    def __init__(self, ledgers: Ledgers, paths: Paths):
-        self._ledgers, self._paths = ledgers, paths
+    def __init__(self, ledgers: Ledgers, paths: Paths, widths: Widths):
+        self._ledgers, self._paths, self._widths = ledgers, paths, widths
         self._slivers = _Worked(slivers_of)
-        self._lengths = _Worked(lengths)
+        self._ridden = _Worked(lambda spec: frozenset(mirror.paths(spec).values()))
+        self._lengths = _Worked(narrow.lengths)
 
     def objects(self, slice_: str, asker: Asker) -> frozenset[AnyObject]:
         """What this asker wants of a slice now."""
@@ -42,7 +44,7 @@ class Wanted:
 
     def now(self, spec: SliceSpec) -> frozenset[AnyObject]:
         """What is wanted by it as long as paths are as they are."""
-        return mirror.mirrored(spec, self._paths.failed)
+        return narrow.narrowed(spec, mirror.mirrored(spec, self._paths.failed), self._widths.narrow)
 
     def generations(self, asker: Asker = "here") -> dict[str, int]:
         """The newest accepted generation of each slice that is asked for."""
@@ -97,10 +99,10 @@ class Wanted:
 
     def ridden(self) -> frozenset[Way]:
         """The paths to other nodes that links of now ride on."""
-        return frozenset().union(*self._lengths.of(self._ledgers.wanted()))
+        return frozenset().union(*self._ridden.of(self._ledgers.wanted()))
 
     def longest(self) -> dict[Way, int]:
-        """The same, and the longest packet on each, in bytes."""
+        """The paths that links of now take, whether or not they fail with them, and the longest packet, in bytes."""
         found: dict[Way, int] = {}
         for ways in self._lengths.of(self._ledgers.wanted()):
             for way, length in ways.items():

@@ -1,9 +1,12 @@
-"""Whether the network between nodes carries packets as long as the links over it need.
+"""How long packets may be on the network between nodes, where that is less than links over it need.
 
 The MTU of a tunnel follows from those of the interfaces below, of both nodes.  Where something on the way takes less,
-nobody says so: what is too long is cut in pieces there, or lost.  So each path that links ride on is asked, once in a
-while, with an echo request as long as the longest packet of those links, that nobody may cut (RFC 1191, RFC 8201);
-where only shorter ones are answered, a sentence says how long they may be.
+nobody says so: what is too long is cut in pieces there, or lost.  So each path that links take is asked when the first
+link comes, and then once in a while, with an echo request as long as the longest packet of those links, that nobody may
+cut (RFC 1191, RFC 8201).  Where only shorter ones are answered, links whose packets would be lost get a lower MTU
+(`rules.narrow`), and a sentence says how long packets may be.
+
+What was found is on disk, so an agent that starts takes paths to be as they were.
 """
 
 from __future__ import annotations
@@ -13,19 +16,23 @@ import logging
 import os
 import random
 import socket
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from pathlib import Path
 
-from vini import mirror
-from vini.model import Gretap, Interface, SliceSpec, Tunnel, Vxlan, VxlanXdp, Way, Wireguard
+import msgspec
+
+from vini.model import Value, Way
 from vini.node import echo, underlay
-from vini.plugins.tunnels import STACKS, TunnelKind
 
 log = logging.getLogger("vini.agent")
 _PERIOD_S = 60.0  # between two rounds over all paths
+_LOOK_S = 2.0  # between looks whether there are new ones
 _TRIES = 3  # of one length: a network that loses packets is not narrow
 _MOST_TOLD = 10  # paths
-_PATIENCE_S = 1.0  # for each answer
+_PATIENCE_S = 1.0  # for each answer, where nobody knows how soon they come
+_LEAST_PATIENCE_S, _TIMES = 0.2, 4.0  # else so many times as long as one took, but not less than that
 _LEAST = {4: 576, 6: 1280}  # what every network carries (RFC 791, RFC 8200)
 _HEADERS = {4: 28, 6: 48}  # IP and ICMP
 _DISCOVER = {4: (socket.IPPROTO_IP, 10), 6: (socket.IPPROTO_IPV6, 23)}  # IP_MTU_DISCOVER, IPV6_MTU_DISCOVER
@@ -34,33 +41,48 @@ _SECRET = 8  # bytes, by which an answer is known
 
 
 class Widths:
-    """How long packets may be on the paths of one node.  Found the same in two rounds, it is told."""
+    """What the paths of one node carry that carry less than their links need.
+
+    `narrow` has them, in bytes; it is never changed, but replaced, so any thread may read it.  `changed` is set when it
+    is another.
+    """
 
     def __init__(
-        self, ridden: Callable[[], Mapping[Way, int]],
+        self, file: Path | None = None, changed: asyncio.Event | None = None,
         measure: Callable[[str, str, int], Awaitable[int]] | None = None,
         interface: Callable[[str], tuple[str, int]] = underlay.interface_of,
     ):  # fmt: skip
-        self._ridden, self._measure, self._interface = ridden, measure or measured, interface
-        self._found: dict[Way, int] = {}  # in the last round
+        self._file, self._measure, self._interface = file, measure or measured, interface
+        self.changed = changed or asyncio.Event()
+        self._found: dict[Way, int] = {}  # when it was asked last
         self._sentences: dict[Way, str] = {}
+        self.narrow: Mapping[Way, int] = self._read()
 
-    async def run(self) -> None:
-        """Until cancelled."""
+    async def run(self, ridden: Callable[[], Mapping[Way, int]]) -> None:
+        """Ask those that links take, and how long packets these need, as `ridden` says now; until cancelled."""
+        due = 0.0
         while True:
-            await asyncio.sleep(_PERIOD_S * random.uniform(0.9, 1.0))
-            await self.look()
+            ways = ridden()
+            if time.monotonic() >= due:
+                await self.look(ways)
+                due = time.monotonic() + _PERIOD_S * random.uniform(0.9, 1.0)
+            elif new := ways.keys() - self._found.keys():
+                await self.look(ways, new)
+            await asyncio.sleep(_LOOK_S)
 
-    async def look(self) -> None:
-        """One round over all paths."""
-        ways = dict(self._ridden())
+    async def look(self, ways: Mapping[Way, int], among: frozenset[Way] | set[Way] | None = None) -> None:
+        """One round over all of these paths, or over some; what is known of others is forgotten."""
         for known in (self._found, self._sentences):
             for way in known.keys() - ways:
                 del known[way]
-        for (local, remote), longest in sorted(ways.items()):
+        self._tell({way: width for way, width in self.narrow.items() if way in ways})
+        for local, remote in sorted(ways if among is None else among):
             dev, mtu = self._interface(local)
-            needed = min(mtu, longest)
+            needed = min(mtu, ways[local, remote])
             width = await self._measure(local, remote, needed)
+            if width < needed and width != self._found.get((local, remote)):  # twice the same is no chance
+                self._found[local, remote] = width
+                width = await self._measure(local, remote, needed)
             self._note((local, remote), dev, needed, width)
 
     def _note(self, way: Way, dev: str, needed: int, width: int) -> None:
@@ -68,14 +90,22 @@ class Widths:
         self._found[way] = width
         if width == needed:
             self._sentences.pop(way, None)
+            self._tell({w: known for w, known in self.narrow.items() if w != way})
         elif width == before:
             sentence = (
-                f"From {way[0]} to {way[1]} packets may have {width} bytes on their way, not {needed} as links "
-                f"need: longer ones are lost. `ip link set {dev} mtu {width}` there, then bring slices up anew."
+                f"From {way[0]} to {way[1]} packets may have {width} bytes, not {needed} as links need: those are cut "
+                f"in pieces or get a lower MTU. `ip link set {dev} mtu {width}` there, then bring slices up anew."
             )
             if self._sentences.get(way) != sentence:
                 log.warning("%s", sentence)
             self._sentences[way] = sentence
+            self._tell({**self.narrow, way: width})
+
+    def _tell(self, narrow: Mapping[Way, int]) -> None:
+        if narrow != self.narrow:
+            self.narrow = narrow
+            self.changed.set()
+            self._write()
 
     def told(self) -> tuple[str, ...]:
         """A sentence of each path that carries less than its links need; of many, how many more there are."""
@@ -83,27 +113,30 @@ class Widths:
         more = len(self._sentences) - len(first)
         return (*first, f"{more} more ways from here carry less than their links need.") if more else first
 
+    # --- what is known, on disk -----------------------------------------------------------------
 
-def lengths(spec: SliceSpec) -> dict[Way, int]:
-    """The paths that links ride on, and the longest packet of any of these links there, in bytes."""
-    paths = mirror.paths(spec)
-    kind = _kind(spec) if paths else None
-    if kind is None:
-        return {}
-    inside = {(o.ns, o.dev): o.mtu for o in spec.objects if isinstance(o, Interface)}
-    found: dict[Way, int] = {}
-    for at, way in paths.items():
-        length = inside.get(at, 0) + STACKS[kind].overhead[echo.version_of(way[0])]
-        found[way] = max(length, found.get(way, 0))
-    return found
+    def _read(self) -> dict[Way, int]:
+        try:
+            known = msgspec.json.decode(self._file.read_bytes(), type=list[_Known]) if self._file else []
+        except (FileNotFoundError, msgspec.DecodeError):
+            return {}
+        return {(k.local, k.remote): k.width for k in known}
+
+    def _write(self) -> None:
+        """Best effort: where the disk does not take it, an agent that starts has to learn it anew."""
+        if self._file is None:
+            return
+        known = [_Known(*way, width) for way, width in sorted(self.narrow.items())]
+        with suppress(OSError):
+            new = self._file.with_suffix(".new")
+            new.write_bytes(msgspec.json.encode(known))
+            new.rename(self._file)
 
 
-def _kind(spec: SliceSpec) -> TunnelKind | None:
-    """All tunnels of a slice are of one."""
-    if any(isinstance(o, Wireguard) for o in spec.objects):
-        return "wireguard"
-    kinds: dict[type, TunnelKind] = {Vxlan: "vxlan", VxlanXdp: "vxlan-xdp", Gretap: "gretap"}
-    return next((kinds[type(o)] for o in spec.objects if isinstance(o, Tunnel)), None)
+class _Known(Value, frozen=True):
+    local: str
+    remote: str
+    width: int
 
 
 async def measured(local: str, remote: str, mtu: int) -> int:
@@ -118,7 +151,19 @@ async def measured(local: str, remote: str, mtu: int) -> int:
     with own:
         version = echo.version_of(local)
         own.setsockopt(*_DISCOVER[version], _PROBE)
-        return await widest(mtu, _LEAST[version], lambda size: _passes(own, version, remote, size))
+        patience = _PATIENCE_S
+
+        async def passes(size: int) -> bool:
+            nonlocal patience
+            for _ in range(_TRIES):
+                began = time.monotonic()
+                if await _is_answered(own, version, remote, size, patience):
+                    took = time.monotonic() - began
+                    patience = min(_PATIENCE_S, max(_LEAST_PATIENCE_S, _TIMES * took))
+                    return True
+            return False
+
+        return await widest(mtu, _LEAST[version], passes)
 
 
 async def widest(mtu: int, least: int, passes: Callable[[int], Awaitable[bool]]) -> int:
@@ -135,29 +180,24 @@ async def widest(mtu: int, least: int, passes: Callable[[int], Awaitable[bool]])
             low = middle
         else:
             high = middle
+    if await passes(mtu // 2 * 2):  # it was loss, not length
+        return mtu
     return 2 * low
 
 
-async def _passes(own: socket.socket, version: int, remote: str, size: int) -> bool:
-    """Whether a packet of that length comes back."""
+async def _is_answered(own: socket.socket, version: int, remote: str, size: int, patience: float) -> bool:
+    """Whether a packet of that length comes back, in so many s."""
     secret, identifier = os.urandom(_SECRET), random.randrange(1 << 16)
     body = echo.request(version, identifier, 0, secret, bytes(size - _HEADERS[version] - _SECRET))
-    for _ in range(_TRIES):
-        with suppress(OSError):  # what came back of an earlier one; EMSGSIZE: it does not even leave
-            own.sendto(body, (remote, 0))
-        if await _is_answered(own, version, identifier, secret):
-            return True
-    return False
-
-
-async def _is_answered(own: socket.socket, version: int, identifier: int, secret: bytes) -> bool:
+    with suppress(OSError):  # what came back of an earlier one; EMSGSIZE: it does not even leave
+        own.sendto(body, (remote, 0))
     loop = asyncio.get_running_loop()
     with suppress(TimeoutError):
-        async with asyncio.timeout(_PATIENCE_S):
+        async with asyncio.timeout(patience):
             while True:
                 with suppress(OSError):  # what came back of an earlier one
-                    body = await loop.sock_recv(own, 256)
-                    if echo.answered(body, version, identifier, secret) is not None:
+                    answer = await loop.sock_recv(own, 256)
+                    if echo.answered(answer, version, identifier, secret) is not None:
                         return True
                 await asyncio.sleep(0)  # whatever others send, all else goes on
     return False

@@ -14,6 +14,7 @@ from math import inf
 from vini import bandwidth
 from vini.model import CapacityError, Netns, Node, SliceSpec, Topology, Unsupported, is_sliver
 from vini.placement.board import Board
+from vini.placement.carrying import Carrying
 from vini.placement.choosing import best
 from vini.placement.delays import Distances, as_before, asked_delay, too_far
 from vini.placement.improving import improve
@@ -24,7 +25,7 @@ from vini.placement.uses import Use, cost, use
 from vini.plugins.tunnels import VERSIONS, TunnelKind, kind_of, reach
 
 __all__ = [
-    "Use", "as_before", "asked_delay", "check_own_rates", "check_reserved", "check_reserved_memory", "cost",
+    "Carrying", "Use", "as_before", "asked_delay", "check_own_rates", "check_reserved", "check_reserved_memory", "cost",
     "crossing", "for_slivers", "place", "places", "staying", "too_far", "use",
 ]  # fmt: skip
 
@@ -41,11 +42,13 @@ def place(
     keep: Mapping[str, str],
     distances: Mapping[tuple[str, str], float] | None = None,
     settled: Collection[str] = (),
+    carrying: Carrying | None = None,
 ) -> dict[str, str]:
     """Each sliver's node: the one that it is pinned to, else that in `keep` if it can stay, else the best.
 
     `used` is what other slices take of nodes; `distances` are delays between nodes in ms, in either order; `settled`
-    are links that these don't matter for while their slivers stay (`as_before`).
+    are links that these don't matter for while their slivers stay (`as_before`); with `carrying`, links go only where
+    the network between nodes still carries them.
     CapacityError names what is full, by how much, and what would fit, and says where not all ways were tried;
     Unsupported says what no node can do.
     """
@@ -54,12 +57,12 @@ def place(
     far = Distances(distances or {})
     refusal: CapacityError | Unsupported | None = None
     looks = 0
-    for among, order, most in _ways(topology, nodes, far):
+    for among, order, most in _ways(topology, nodes, far, carrying):
         if refusal is not None and looks > most:
             raise type(refusal)(
                 f"{refusal} Not all ways were tried: with so many slivers and nodes that takes too long."
             )
-        board = Board(topology, nodes, among, used, far, keep, settled)
+        board = Board(topology, nodes, among, used, far, keep, settled, carrying)
         try:
             fixed = fix(board, keep)
             for name in order(board):
@@ -83,10 +86,10 @@ def staying(topology: Topology, keep: Mapping[str, str]) -> dict[str, str] | Non
 
 
 def _ways(
-    topology: Topology, nodes: Sequence[Node], far: Distances
+    topology: Topology, nodes: Sequence[Node], far: Distances, carrying: Carrying | None
 ) -> Iterator[tuple[frozenset[str], Callable[[Board], Iterator[str]], float]]:
     """Where slivers may go, in which order they are placed, and after how many looks that is tried no more."""
-    anywhere, *others = chain(_choices(nodes, kind_of(topology)), _near(topology, nodes, far))
+    anywhere, *others = chain(_choices(nodes, kind_of(topology)), _near(topology, nodes, far, carrying))
     yield anywhere, grown, inf
     yield anywhere, largest_first, inf
     for some in others:
@@ -104,11 +107,14 @@ def _choices(nodes: Sequence[Node], kind: TunnelKind) -> Iterator[frozenset[str]
             yield some
 
 
-def _near(topology: Topology, nodes: Sequence[Node], distances: Distances) -> Iterator[frozenset[str]]:
-    """Only where every delay that a link asks for can be had from one of the nodes: else the first sliver may be where
-    none of its neighbours can join it."""
+def _near(
+    topology: Topology, nodes: Sequence[Node], distances: Distances, carrying: Carrying | None
+) -> Iterator[frozenset[str]]:
+    """Only where every delay that a link asks for can be had from one of the nodes, and where the network from it still
+    carries the least of them: else the first sliver may be where none of its neighbours can join it."""
     least = min((asked_delay(link) for link in topology.links), default=inf)
-    if not distances or least == inf:
+    slowest = min(map(bandwidth.rate, topology.links), default=0.0)
+    if (not distances or least == inf) and not carrying:
         return
     covered: set[str] = set()
     seen: dict[frozenset[str], None] = {}
@@ -116,8 +122,8 @@ def _near(topology: Topology, nodes: Sequence[Node], distances: Distances) -> It
         if len(seen) == _CENTRES:
             break
         if must or centre.name not in covered:  # first those that are near none of before: clusters are all found
-            far = (distances.known(centre.name, n.name) for n in nodes)
-            some = frozenset(n.name for n, delay in zip(nodes, far, strict=True) if delay <= least)
+            near = (n.name for n in nodes if distances.known(centre.name, n.name) <= least)
+            some = frozenset(n for n in near if not carrying or carrying.holds(centre.name, [(n, slowest)]))
             covered |= some
             if len(some) < len(nodes):
                 seen[some] = None

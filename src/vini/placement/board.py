@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
+from vini import bandwidth
 from vini.layout import link_name
 from vini.model import Link, Node, Topology
+from vini.placement.carrying import Carrying
 from vini.placement.delays import Distances, asked_delay
 from vini.placement.needs import lacking
 from vini.placement.room import Room
@@ -26,6 +28,7 @@ class Board:
         distances: Distances,
         keep: Mapping[str, str],
         settled: Collection[str],
+        carrying: Carrying | None = None,
     ):
         self.at: dict[str, str] = {}
         self.looks = 0  # how often it was asked whether a node would do for one that may be anywhere
@@ -45,6 +48,9 @@ class Board:
             self.rest += each
         self._able: dict[tuple[str, frozenset[str]], frozenset[str]] = {}
         self.distances, self._keep, self._settled = distances, keep, settled
+        self._carrying = carrying.copy() if carrying else None
+        rated = self.links.items() if carrying else ()
+        self._rates = {name: [(other, bandwidth.rate(link)) for other, link in links] for name, links in rated}
 
     def lacking(self, name: str, node: str) -> frozenset[str]:
         """What a sliver needs and a node can't do, as words of `vini doctor`."""
@@ -90,7 +96,23 @@ class Board:
         """Whether a sliver can be there."""
         may = self.at_site(name, node) and self.is_apart(name, node)
         able = may and self.rooms[node].holds(self.costs[name]) and not self.lacking(name, node)
-        return able and self.joins(name, node)
+        return able and self.joins(name, node) and self.carries(name, node)
+
+    def carries(self, name: str, node: str) -> bool:
+        """Whether the network below carries what a sliver there and those that are placed would send each other."""
+        if self._carrying is None:
+            return True
+        old, beside = self.at.get(name), self._beside(name)
+        if old is None:
+            return self._carrying.holds(node, beside)
+        self._carrying.take(old, beside, -1)
+        holds = self._carrying.holds(node, beside)
+        self._carrying.take(old, beside)
+        return holds
+
+    def _beside(self, name: str) -> list[tuple[str, float]]:
+        """Where those are that its links lead to, and at what rate (Mbit/s)."""
+        return [(self.at[other], mbit) for other, mbit in self._rates[name] if other in self.at]
 
     def put(self, name: str, node: str) -> None:
         """A sliver comes to a node, from another or from nowhere."""
@@ -108,4 +130,9 @@ class Board:
             if old := self.at.get(name):
                 self._apart[word, old] -= 1
             self._apart[word, node] += 1
+        if self._carrying:
+            beside = self._beside(name)
+            if old := self.at.get(name):
+                self._carrying.take(old, beside, -1)
+            self._carrying.take(node, beside)
         self.at[name] = node

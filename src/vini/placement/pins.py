@@ -42,9 +42,11 @@ def _check_pin(board: Board, name: str, node: str) -> None:
             "pin one to another node, or remove its `node:` or `apart:`."
         )
     if lacking := board.lacking(name, node):
+        other = next((n for n in _emptiest(board) if board.fits(name, n)), None)
+        remedy = f"pin it to node {other!r}, which has that, or remove `node:`" if other else "change the sliver"
         raise Unsupported(
             f"Sliver {name!r} is pinned to node {node!r}, which lacks {listed(lacking)}; look at `vini doctor` "
-            "there, or remove `node:`."
+            f"there, or {remedy}."
         )
     taken = board.costs[name]
     if (short := board.rooms[node].lacks(taken)) != Use():

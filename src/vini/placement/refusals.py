@@ -36,7 +36,8 @@ def refusal(board: Board, name: str) -> CapacityError | Unsupported:
         if why := _apart(board, name, nearest):
             return Unsupported(why)
         if why := _far_apart(board, name, able):
-            return CapacityError(f"{why[:-1]}; {fitting}.")
+            others = "; others may fit than those that were tried" if len(board.slivers) > 2 else ""
+            return CapacityError(f"{why[:-1]}; {fitting}{others}.")
         return CapacityError(
             f"Node {nearest!r} has room for sliver {name!r}, but no links can be made from there to the nodes of "
             f"its neighbours; {fitting}; pin neighbours to one node, or leave some slivers out."

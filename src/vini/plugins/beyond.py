@@ -34,6 +34,12 @@ def place(slice_: str, number: int) -> tuple[str, str, int, str]:
     return _at(slice_, f"tunnel{number}", _TUNNEL | number)
 
 
+def twin(dev: str) -> str:
+    """The end there of the pair that leads to a tunnel, by the tunnel's name; "": a tunnel that nothing leads to has
+    another name."""
+    return f"pair{number}" if (number := dev.removeprefix("tunnel")).isdigit() else ""
+
+
 def pair(slice_: str, vif: Vif, number: int) -> Veth:
     """What leads to it."""
     ends = (

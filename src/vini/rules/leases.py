@@ -26,7 +26,8 @@ def rounded(start: float, end: float, now: float) -> tuple[int, int]:
     first, last = _up(start), int(end // GRAIN_S) * GRAIN_S
     if last <= first:
         raise Invalid(
-            f"A lease is for whole hours: of the time from {start:.0f} to {end:.0f} none is left. Ask for more."
+            f"A lease is for whole hours: of the time from {moment(start)} to {moment(end)} none is left; ask "
+            f"for at least the hour from {moment(start // GRAIN_S * GRAIN_S)} on."
         )
     if last <= now:
         raise Invalid("A lease can't be for a time that is over; ask for a later one.")
@@ -52,9 +53,11 @@ def nearest(start: int, end: int, busy: Sequence[Busy]) -> int:
     return start
 
 
-def opens(at: float, busy: Sequence[Busy]) -> int:
-    """The earliest whole hour, not before that time, in which nothing is."""
-    return nearest(_up(at), _up(at) + GRAIN_S, busy)
+def opens(at: float, until: float, busy: Iterable[Busy]) -> float:
+    """The earliest whole hour, not before `at`, from which on nothing is until then; infinite: there is none."""
+    start = max((b.end for b in busy if b.start < until), default=0.0)
+    start = max(_up(at), _up(start))
+    return start if start < until else inf
 
 
 def refused(node: str, start: int, end: int, busy: Sequence[Busy], elsewhere: str = "") -> Conflict:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Collection, Mapping
+from functools import lru_cache
 from itertools import combinations
 
 from msgspec.structs import replace
@@ -154,6 +155,21 @@ class Substrate:
                 f"Slice {topology.name!r} does not fit on the substrate: {'; '.join(full)}. Ask for a lower `rate:`, "
                 "or pin slivers to nodes that are nearer to each other."
             )
+
+    def carrying(self, others: Mapping[Pair, float]) -> placement.Carrying:
+        """What is left on links with a rate; `others` as in `check`."""
+        bounded = {name for name, link in self.links.items() if link.rate_mbit}
+        taken = self._over(others, bounded)
+
+        @lru_cache(maxsize=1 << 16)
+        def between(here: str, there: str) -> tuple[str, ...]:
+            names = self._all_from(min(here, there)).get(max(here, there), ())
+            return tuple(name for name in names if name in bounded)
+
+        def over(one: str, other: str) -> tuple[str, ...]:
+            return between(self._place(one), self._place(other))
+
+        return placement.Carrying(over, {n: max(0.0, self.links[n].rate_mbit - taken.get(n, 0.0)) for n in bounded})
 
     def _check_rates(self, topology: Topology, placed: Mapping[str, str], bounded: Collection[str]) -> None:
         apart = bandwidth.between(topology, placed)

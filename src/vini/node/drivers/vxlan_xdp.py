@@ -9,8 +9,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from errno import EBUSY, EEXIST, ENODEV, EOPNOTSUPP
+from pathlib import Path
+from socket import if_nametoindex
 
-from vini.model import AnyObject, DriverError, Key, Value, ViniError, VxlanXdp
+from vini.model import AnyObject, DriverError, Key, ViniError, VxlanXdp
 from vini.names import digest
 from vini.node import bpf, libbpf, netns, rtnl, rtnl_addresses, tc, xdp
 from vini.node.carrier import Carrier, Entry, Owner
@@ -28,12 +30,35 @@ _FORWARDING = ("ipv4/conf/{}/forwarding", "ipv6/conf/{}/forwarding")  # else the
 _GONE = frozenset({0, ENODEV})
 
 
-class Home(Value, frozen=True):
-    """The node's own namespace, looked at once."""
+class Home:
+    """What one call knows of the node's own namespace, and of those of slivers: looked at once, and kept true to what
+    the call does.  So a thousand tunnels cost a thousand times as much as one, and no more."""
 
-    links: Mapping[str, SeenLink]
-    programs: Mapping[int, SeenProgram]  # what arrives at an interface goes through first, by its index
-    addresses: Mapping[str, int]  # index of the interface that has it
+    def __init__(self, socket: Socket):
+        self.socket = socket
+        self.links: dict[str, SeenLink] = {}
+        self.programs: dict[int, SeenProgram] = {}  # what arrives at an interface goes through first, by its index
+        for message in socket.dump(rtnl.dump_links()):
+            self._see(message)
+        addresses = rtnl_addresses.addresses(socket)
+        self.addresses = {a.cidr.partition("/")[0]: a.index for a in addresses}  # index of the interface that has it
+        self._within: dict[str, list[SeenLink]] = {}
+
+    def _see(self, message: bytes) -> SeenLink:
+        link = rtnl.seen_link(message)
+        self.links[link.dev], self.programs[link.index] = link, xdp.seen_any(message)
+        return link
+
+    def look_again(self, index: int) -> SeenLink:
+        """At one interface that was made or changed."""
+        return self._see(self.socket.ask(rtnl.get_link(index)))
+
+    def within(self, ns: str, pin: Path) -> list[SeenLink]:
+        """The interfaces of a sliver, as they were when it was first asked for.  OSError where it is gone."""
+        if ns not in self._within:
+            with netns.inside(pin), Socket() as there:
+                self._within[ns] = rtnl.links(there)
+        return self._within[ns]
 
 
 class VxlanXdpDriver:
@@ -53,7 +78,7 @@ class VxlanXdpDriver:
         if not namespaces:
             return frozenset()
         with Socket() as socket:
-            home = _look(socket)
+            home = Home(socket)
             owners = {owner: vni for vni, owner in self._owned(home)}
             here = {owner: vni for owner, vni in owners.items() if owner.ns in namespaces}
             if not here:
@@ -63,7 +88,7 @@ class VxlanXdpDriver:
             out: set[AnyObject] = set()
             for owner, vni in here.items():
                 outer = home.links.get(self._outer(owner))
-                inner = self._inner(owner, outer)
+                inner = self._inner(home, owner, outer)
                 known = leaving.get(outer.index) if outer else None
                 back = arriving.get(vni)
                 local, remote, port = (known.local, known.remote, known.port) if known else ("", "", 0)
@@ -93,13 +118,12 @@ class VxlanXdpDriver:
         """The name of the pair's end in the node's namespace."""
         return f"vini{digest('outer end', self._place.mark, owner.ns, owner.dev) >> 24:010x}"
 
-    def _inner(self, owner: Owner, outer: SeenLink | None) -> SeenLink | None:
+    def _inner(self, home: Home, owner: Owner, outer: SeenLink | None) -> SeenLink | None:
         """The other end; None where it isn't in its sliver, or is not a pair with this one."""
         if outer is None or outer.group != GROUP:
             return None
         try:
-            with netns.inside(self._place.pin(owner.ns)), Socket() as there:
-                found = rtnl.links(there)
+            found = home.within(owner.ns, self._place.pin(owner.ns))
         except OSError:
             return None
         return next((x for x in found if x.dev == owner.dev and _is_pair(x, outer)), None)
@@ -108,30 +132,30 @@ class VxlanXdpDriver:
 
     def ensure(self, objects: Sequence[AnyObject]) -> Failures:
         """Make or change them."""
-        return self._each(objects, self._ensure)
+        with Socket() as socket, netns.back_home():
+            home, owners = Home(socket), self._carrier.owners()
+            failures = self._each(objects, lambda o: self._ensure(home, owners, o))
+            self._tidy(home)
+            return failures
 
-    def _ensure(self, socket: Socket, o: VxlanXdp) -> None:
+    def _ensure(self, home: Home, owners: dict[int, Owner], o: VxlanXdp) -> None:
         with netns.opened(self._place.pin(o.ns)):  # before anything is made that would have to go again
             self._carrier.prepare()
-        home = _look(socket)
         below = home.addresses.get(o.local)
         if below is None:
             raise DriverError(
                 f"No interface of this node has the address {o.local}, by which {o.ns} {o.dev} is to reach {o.remote}; "
                 "give it one, or tell the node its address anew."
             )
-        owner = Owner(o.ns, o.dev)
-        self._own(home, o.vni, owner)
-        self._listen(socket, home, below)
-        outer = self._pair(socket, home, o, owner)
+        self._own(home, owners, o.vni, Owner(o.ns, o.dev))
+        self._listen(home, below)
+        outer = self._pair(home, o)
         entry = Entry(o.local, o.remote, o.vni, o.port, xdp_features(below).takes, below)
         self._carrier.set_leaving(outer.index, entry)
-        self._prepare(socket, outer, owner)
+        self._prepare(home.socket, outer, Owner(o.ns, o.dev))
         self._carrier.set_arriving(o.vni, _back(entry, outer.index))
-        self._tidy(socket)
 
-    def _own(self, home: Home, vni: int, owner: Owner) -> None:
-        owners = self._carrier.owners()
+    def _own(self, home: Home, owners: dict[int, Owner], vni: int, owner: Owner) -> None:
         if (other := owners.get(vni, owner)) != owner and self._outer(other) in home.links:
             raise DriverError(
                 f"This node has another tunnel with the number {vni}, of {other.ns} {other.dev}; bring that slice up "
@@ -140,9 +164,11 @@ class VxlanXdpDriver:
         for old in [number for number, o in owners.items() if o == owner and number != vni]:
             self._carrier.set_arriving(old, None)
             self._carrier.set_owner(old, None)
+            del owners[old]
         self._carrier.set_owner(vni, owner)
+        owners[vni] = owner
 
-    def _listen(self, socket: Socket, home: Home, below: int) -> None:
+    def _listen(self, home: Home, below: int) -> None:
         """Have what arrives from other nodes go through our program first."""
         there, ours = home.programs[below], self._carrier.program_id("arrive")
         if there.id == ours:
@@ -157,40 +183,42 @@ class VxlanXdpDriver:
         try:
             generic = there.generic or not xdp_features(below).runs
             request = xdp.set_program(below, fd, generic=generic, only_new=not there.is_there)
-            (errno,) = socket.transact([request])
+            (errno,) = home.socket.transact([request])
             if errno and not there.is_there and errno not in (EBUSY, EEXIST) and not generic:  # its MTU, its queues
-                (errno,) = socket.transact([xdp.set_program(below, fd, generic=True, only_new=True)])
+                (errno,) = home.socket.transact([xdp.set_program(below, fd, generic=True, only_new=True)])
         finally:
             os.close(fd)
         if errno:
             raise DriverError(f"The kernel refused our program at {dev}, the interface to other nodes: {_said(errno)}.")
+        home.look_again(below)
 
     def _is_ours(self, program: int) -> bool:
         return _name(program) == self._carrier.arrive_name
 
-    def _pair(self, socket: Socket, home: Home, o: VxlanXdp, owner: Owner) -> SeenLink:
+    def _pair(self, home: Home, o: VxlanXdp) -> SeenLink:
         """The end of it in the node's namespace."""
+        owner = Owner(o.ns, o.dev)
         name = self._outer(owner)
         outer = home.links.get(name)
-        inner = self._inner(owner, outer)
+        inner = self._inner(home, owner, outer)
         if outer and inner and (inner.index, inner.mac) == (o.index, o.mac):
             return outer
         pin = self._place.pin(o.ns)
-        with netns.inside(pin), Socket() as there:
-            links = rtnl.links(there)
-            stale = [x.dev for x in links if x.group == GROUP and (x.dev == o.dev or x.index == o.index)]
-            there.transact([rtnl.delete_link(dev) for dev in stale])
+        found = home.within(o.ns, pin)
+        if stale := [x.dev for x in found if x.group == GROUP and (x.dev == o.dev or x.index == o.index)]:
+            with netns.inside(pin), Socket() as there:
+                there.transact([rtnl.delete_link(dev) for dev in stale])
         if outer and outer.group == GROUP:
-            socket.transact([rtnl.delete_link(name)])
+            home.socket.transact([rtnl.delete_link(name)])
         with netns.opened(pin) as inside:
             here = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
             try:
                 mac = "02:" + (digest("outer mac", self._place.mark, o.ns, o.dev) >> 24).to_bytes(5, "big").hex(":")
                 made = rtnl.add_veth((inside, here), (o.dev, name), (o.index, 0), (o.mac, mac))
-                _check(socket.transact([made]), f"making {o.dev} of {o.ns}")
+                _check(home.socket.transact([made]), f"making {o.dev} of {o.ns}")
             finally:
                 os.close(here)
-        return _look(socket).links[name]
+        return home.look_again(if_nametoindex(name))
 
     def _prepare(self, socket: Socket, outer: SeenLink, owner: Owner) -> None:
         """The end here does nothing but run our programs: it has no addresses, and its kernel says nothing there."""
@@ -217,54 +245,66 @@ class VxlanXdpDriver:
 
     def remove(self, objects: Sequence[AnyObject]) -> Failures:
         """Take them away; with the last one, all that they had in common."""
-        return self._each(objects, self._remove)
+        with Socket() as socket, netns.back_home():
+            home, owners = Home(socket), self._carrier.owners()
+            gone: list[int] = []
+            failures = self._each(objects, lambda o: gone.extend(self._take_away(home, owners, Owner(o.ns, o.dev))))
+            self._let_go(home, gone)
+            return failures
 
     def forget(self, namespaces: Collection[str]) -> None:
         """Take all of those away whose namespaces are about to go, or gone: the node's part falls with no namespace."""
         with Socket() as socket:
-            for _, owner in list(self._owned(_look(socket))):
-                if owner.ns in namespaces:
-                    self._take_away(socket, owner)
+            home, owners = Home(socket), self._carrier.owners()
+            gone: list[int] = []
+            try:
+                for _, owner in list(self._owned(home)):
+                    if owner.ns in namespaces:
+                        gone += self._take_away(home, owners, owner)
+            finally:
+                self._let_go(home, gone)
 
-    def _remove(self, socket: Socket, o: VxlanXdp) -> None:
-        self._take_away(socket, Owner(o.ns, o.dev))
-
-    def _take_away(self, socket: Socket, owner: Owner) -> None:
-        numbers = [vni for vni, other in self._carrier.owners().items() if other == owner]
+    def _take_away(self, home: Home, owners: Mapping[int, Owner], owner: Owner) -> list[int]:
+        """The numbers that it had, which are its own until nothing is left of it."""
+        numbers = [vni for vni, other in owners.items() if other == owner]
         for vni in numbers:
             self._carrier.set_arriving(vni, None)
-        outer = _look(socket).links.get(self._outer(owner))
+        outer = home.links.get(self._outer(owner))
         if outer and outer.group == GROUP:
-            _check(socket.transact([rtnl.delete_link(outer.dev)]), f"deleting {owner.dev} of {owner.ns}", _GONE)
+            _check(home.socket.transact([rtnl.delete_link(outer.dev)]), f"deleting {owner.dev} of {owner.ns}", _GONE)
             self._carrier.set_leaving(outer.index, None)
-        self._tidy(socket)
+        return numbers
+
+    def _let_go(self, home: Home, numbers: Collection[int]) -> None:
+        """Of what was taken away nothing is left; where that was all, so of what all had in common."""
+        self._tidy(home)
         if self._carrier.owners().keys() <= set(numbers):
             self._carrier.remove()
         for vni in numbers:
             self._carrier.set_owner(vni, None)
 
-    def _tidy(self, socket: Socket) -> None:
+    def _tidy(self, home: Home) -> None:
         """Forget what is gone; no program of ours stays where no tunnel needs it."""
-        home = _look(socket)
-        indexes = {link.index for link in home.links.values()}
-        for index in self._carrier.leaving().keys() - indexes:
+        now = Home(home.socket)
+        leaving = self._carrier.leaving()
+        indexes = {link.index for link in now.links.values()}
+        for index in leaving.keys() - indexes:
             self._carrier.set_leaving(index, None)
-        needed = {entry.other for entry in self._carrier.leaving().values()}
-        for index, program in home.programs.items():
+        needed = {entry.other for index, entry in leaving.items() if index in indexes}
+        for index, program in now.programs.items():
             if index not in needed and program.is_there and self._is_ours(program.id):
-                socket.transact([xdp.delete_program(index, generic=program.generic)])
+                home.socket.transact([xdp.delete_program(index, generic=program.generic)])
 
-    def _each(self, objects: Sequence[AnyObject], do: Callable[[Socket, VxlanXdp], None]) -> Failures:
+    def _each(self, objects: Sequence[AnyObject], do: Callable[[VxlanXdp], None]) -> Failures:
         failures: dict[Key, str] = {}
-        with Socket() as socket, netns.back_home():
-            for o in objects:
-                assert isinstance(o, VxlanXdp)
-                try:
-                    do(socket, o)
-                except ViniError as e:
-                    failures[o.key] = str(e)
-                except OSError as e:
-                    failures[o.key] = refused(o, e)
+        for o in objects:
+            assert isinstance(o, VxlanXdp)
+            try:
+                do(o)
+            except ViniError as e:
+                failures[o.key] = str(e)
+            except OSError as e:
+                failures[o.key] = refused(o, e)
         return failures
 
 
@@ -288,17 +328,6 @@ def _runs(home: Home, socket: Socket, index: int, wanted: Mapping[str, int]) -> 
     filters = tc.filters(socket, index, tc.INGRESS)
     at_tc = [f.program for f in filters if f.priority == tc.PROGRAM_PRIORITY and f.program]
     return home.programs[index].id == wanted["leave"] and at_tc == [wanted["by_kernel"]]
-
-
-def _look(socket: Socket) -> Home:
-    messages = socket.dump(rtnl.dump_links())
-    links = [rtnl.seen_link(m) for m in messages]
-    addresses = rtnl_addresses.addresses(socket)
-    return Home(
-        {link.dev: link for link in links},
-        {link.index: xdp.seen_any(m) for link, m in zip(links, messages, strict=True)},
-        {a.cidr.partition("/")[0]: a.index for a in addresses},
-    )
 
 
 def _name(program: int) -> str:
