@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -51,6 +52,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.takes(0))
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: LONGEST_FIRST.index(item.path.relative_to(TESTS).parts[0]))
+
+
+def pytest_collection_finish() -> None:
+    """What was collected stays until the end: no search for garbage goes through it again, nor does one in a child that
+    a test forks, which would copy it all."""
+    gc.collect()
+    gc.freeze()
 
 
 def _compile_once() -> None:
