@@ -107,15 +107,12 @@ async def way(client: Client, slice_: str, a: str, b: str, family: int = 4) -> s
 
 
 async def eventually(want: object, look: Callable[[], Awaitable[object]], within_s: float = 60.0) -> None:
-    """Wait until `look` gives what is wanted; the last answer is in the failure.
-
-    A look is at the tables of a whole slice, of ten slices at a time, and daemons need the processor to answer others.
-    """
+    """Wait until `look` gives what is wanted; the last answer is in the failure."""
     found: object = None
     try:
         async with asyncio.timeout(within_s):
             while (found := await look()) != want:
-                await asyncio.sleep(0.3)
+                await asyncio.sleep(0.05)
     except TimeoutError:
         raise AssertionError(f"not {want!r} within {within_s:g} s, but {found!r}") from None
 
