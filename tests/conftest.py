@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -39,8 +40,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Which may take longer than others.  Where several run at a time: the files with the longest tests first, so that
-    short ones fill the end.
+    """Which may take longer than others.  Where several run at a time: machines with other kernels first, then the
+    files with the longest tests, so that short ones fill the end.
 
     With `--no-loadscope-reorder`; else xdist takes the files with the most tests first, and those are the quickest.
     """
@@ -50,7 +51,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         elif config.getoption("--chaos-rounds"):
             item.add_marker(pytest.mark.takes(0))
     if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: LONGEST_FIRST.index(item.path.relative_to(TESTS).parts[0]))
+        items.sort(key=_turn)
+
+
+def _turn(item: pytest.Item) -> int:
+    other_kernel = item.get_closest_marker("other_kernel") is not None
+    return -1 if other_kernel else LONGEST_FIRST.index(item.path.relative_to(TESTS).parts[0])
+
+
+def pytest_collection_finish() -> None:
+    """What was collected stays until the end: no search for garbage goes through it again, nor does one in a child that
+    a test forks, which would copy it all."""
+    gc.collect()
+    gc.freeze()
 
 
 def _compile_once() -> None:

@@ -296,7 +296,8 @@ class FakeNode:
         self.ledgers = Ledgers.below(self.state, self._clock)
         self.agent = agent_over(self.driver, self.ledgers)
         greeting = bus.Greeting("test", os.getpid(), "local", frozenset({"netem"}), {})
-        self.files = ConfFileService(Place("t", self.state / "run", self.state), lambda: self.agent.wanted.owner)
+        place = Place("t", self.state / "run", self.state)
+        self.files = ConfFileService(place, lambda: self.agent.wanted.owner, look_s=0.5)
         self.answers = Answers(
             self.agent, greeting, _as_it_is, asyncio.Event(), self._clock, lambda: KEY, files=self.files,
             **self._answers,

@@ -56,7 +56,7 @@ MACHINES = {  # by the time that a boot takes
     "qemu": frozenset(FEATURES),
 }
 NOT_NEEDED = ("anyio", "hypothesispytest", "xdist", "xdist.looponfail")  # plugins that take a slow machine seconds
-OUTCOMES = pytest.StashKey[list[str]]()  # "MACHINE: TEST OUTCOME", of tests that ran in a machine
+OUTCOME = "in a machine"  # a property of the test that boots one: "MACHINE: TEST OUTCOME", of each that ran in it
 
 
 @cache
@@ -111,8 +111,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip(f"this kernel lacks {lacks}: tests/kernel/test_in_*.py, in {machine_for(features)}")
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    if lines := config.stash.get(OUTCOMES, []):
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    calls = [r for of in terminalreporter.stats.values() for r in of if getattr(r, "when", "") == "call"]
+    if lines := [str(value) for r in calls for name, value in r.user_properties if name == OUTCOME]:
         terminalreporter.section("tests on other kernels")
         for line in lines:
             terminalreporter.write_line(line)
@@ -133,7 +134,9 @@ def modules(machine: str) -> list[str]:
     return [*always, *(module for feature in sorted(MACHINES[machine]) for module in FEATURES[feature].modules)]
 
 
-def run_in(machine: str, boot: Callable[[Sequence[str]], tuple[int, str]], config: pytest.Config) -> None:
+def run_in(
+    machine: str, boot: Callable[[Sequence[str]], tuple[int, str]], record: Callable[[str, object], None]
+) -> None:
     """Boot it for all tests made for it, tell how each ended, and fail when one failed or none passed."""
     lacked = sorted(MACHINES[machine] - here())
     if not lacked:
@@ -148,7 +151,8 @@ def run_in(machine: str, boot: Callable[[Sequence[str]], tuple[int, str]], confi
         pytest.skip(f"no test for {machine} needs any of {', '.join(lacked)}")
     told = output.replace("\r", "")
     ended = re.findall(r"^(tests/\S+::.*?) ((?:PASSED|FAILED|ERROR|SKIPPED).*?) *\[", told, re.MULTILINE)
-    config.stash.setdefault(OUTCOMES, []).extend(f"{machine}: {test} {outcome}" for test, outcome in ended)
+    for test, outcome in ended:
+        record(OUTCOME, f"{machine}: {test} {outcome}")
     assert status == 0, output
     assert "PASSED" in {outcome for _, outcome in ended}, output
 

@@ -20,7 +20,7 @@ from vini.experiment.record import changed
 from vini.experiment.runner import run
 from vini.experiment.timeline import Event, Experiment
 
-pytestmark = [pytest.mark.alone, pytest.mark.root, pytest.mark.needs("frr", "iperf3")]
+pytestmark = [pytest.mark.alone, pytest.mark.waits, pytest.mark.root, pytest.mark.needs("frr", "iperf3")]
 EXAMPLE = Path(__file__).parents[2] / "examples/abilene-failure.yaml"
 NORTH = ["washington", "new-york", "chicago", "indianapolis", "kansas-city", "denver", "seattle"]
 SOUTH = ["washington", "atlanta", "houston", "los-angeles", "sunnyvale", "seattle"]

@@ -25,7 +25,7 @@ SAYS = {
     "delay_sweep.py": r"(\d+ ms one way: left -> right: [\d.]+ Mbit/s .*\n){4}(.*\n)*.*delay_ms(.*\n)*.*mbit",
 }
 NEEDS = {"triangle.py": ["bird"], "abilene_failure.py": ["frr"], "delay_sweep.py": ["iperf3"]}
-MEASURES = {"delay_sweep.py"}
+MEASURES, ALONE = {"delay_sweep.py"}, (pytest.mark.alone, pytest.mark.waits)
 
 
 def test_every_example_is_tested():
@@ -35,10 +35,7 @@ def test_every_example_is_tested():
 @pytest.mark.root
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(n, marks=[pytest.mark.needs(*NEEDS[n]), *([pytest.mark.alone] if n in MEASURES else [])])
-        for n in SAYS
-    ],
+    [pytest.param(n, marks=[pytest.mark.needs(*NEEDS[n]), *(ALONE if n in MEASURES else [])]) for n in SAYS],
 )
 def test_example(name, own):
     argv = [sys.executable, str(FOLDER / name)]

@@ -15,7 +15,8 @@ import pytest
 from own_place import eventually, unspoilt
 from testbed import Host, Testbed, testbed
 
-pytestmark = [pytest.mark.root, pytest.mark.alone, pytest.mark.needs("cgroup2", "vxlan", "ping", "bird")]
+pytestmark = [pytest.mark.root, pytest.mark.needs("cgroup2", "vxlan", "ping", "bird")]
+pytestmark += [pytest.mark.alone, pytest.mark.waits]
 
 SLICE, TOGETHER_MS = "home_run", 10.0
 AHEAD_S = {"n1": 3600.0, "n2": -42.0}  # the clocks of the nodes' agents

@@ -16,7 +16,8 @@ from vini.model import Impairment, Topology
 from vini.topology import parse
 from vini.truth import Check
 
-pytestmark = [pytest.mark.alone, pytest.mark.root, pytest.mark.needs("cgroup2", "vxlan", "ping", "element")]
+pytestmark = [pytest.mark.alone, pytest.mark.waits, pytest.mark.root]
+pytestmark += [pytest.mark.needs("cgroup2", "vxlan", "ping", "element")]
 
 SLICE = "home_truth"
 LINE = f"""

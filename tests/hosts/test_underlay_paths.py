@@ -65,6 +65,14 @@ def both_ends(bed: Testbed, up: bool, slice_: str = MIRROR) -> Callable[[], bool
     return lambda: [link_is_up(bed, *end, slice_=slice_) for end in ENDS] == [up, up]
 
 
+def stays(bed: Testbed, up: bool, seconds: float) -> None:
+    """For so long; a look takes two processes, which is not to be all that the machine does."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        assert both_ends(bed, up)()
+        time.sleep(0.1)
+
+
 def deaf(host: Host, to: Host) -> None:
     """It receives nothing any more from that one."""
     host_nft(host, f"add table inet cut_{to.name}")
@@ -247,9 +255,7 @@ def test_a_dead_agent_fails_no_link(bed: Testbed) -> None:
     try:
         for _ in range(2):
             n2.kill()
-            deadline = time.monotonic() + 3.0
-            while time.monotonic() < deadline:
-                assert both_ends(bed, up=True)()
+            stays(bed, up=True, seconds=3.0)
             n2.start()
             eventually(n2.is_connected)
             assert both_ends(bed, up=True)()
@@ -265,9 +271,7 @@ def test_an_agent_that_starts_while_a_path_is_down_leaves_its_links_down(bed: Te
         eventually(both_ends(bed, up=False))
         n1.kill()
         n1.start()
-        deadline = time.monotonic() + 5.0
-        while time.monotonic() < deadline:
-            assert both_ends(bed, up=False)()
+        stays(bed, up=False, seconds=5.0)
         eventually(n1.is_connected)
         eventually(lambda: status(bed)["substrate"] == {"a--b": WHY})
     mended(bed)
@@ -283,9 +287,7 @@ def test_while_packets_arrive_no_link_fails_though_all_probes_are_lost(bed: Test
     try:
         eventually(lambda: flow.answers())
         with probes_lost(n1, n2):
-            deadline = time.monotonic() + 5.0
-            while time.monotonic() < deadline:
-                assert both_ends(bed, up=True)()
+            stays(bed, up=True, seconds=5.0)
             flow.end()
             eventually(both_ends(bed, up=False))
     finally:

@@ -283,27 +283,23 @@ def _left_of_fleet() -> list[Path]:
     return [p for p in (ours.PLACE.state, ours.PLACE.run, Path("/dev/shm/vbench-fleet")) if p.exists()]
 
 
-@pytest.mark.parametrize("postgres", [True, False])
-def test_every_figure_of_a_fleet_is_there_and_nothing_is_left(monkeypatch: pytest.MonkeyPatch, postgres: bool) -> None:
+@pytest.mark.parametrize(("postgres", "engine"), [(True, ""), (False, "nats")])
+def test_every_figure_of_a_fleet_is_there_and_nothing_is_left(
+    monkeypatch: pytest.MonkeyPatch, postgres: bool, engine: str
+) -> None:
     if not postgres:
         monkeypatch.setattr(fleet_postgres, "programs", lambda: None)
     elif fleet_postgres.programs() is None:
         pytest.skip("PostgreSQL is not installed")
-    results = fleet.measure(quick=True, say=lambda _: None, sizes=FEW)
-    names = [r["name"] for r in msgspec.json.decode(msgspec.json.encode(results))["rows"]]
-    for figure in ("accepted", "every agent holds its spec", "the node holds it", "a page of 100", "memory of a real"):
-        assert any(figure in name for name in names), figure
-    assert [m["name"] for m in results["missing"]] == ([] if postgres else ["PostgreSQL"])
-    assert {r["name"] for r in results["rows"] if r["target"] is not None} <= {n for n in names if "real agent" in n}
-    assert _left_of_fleet() == []
-
-
-@pytest.mark.skipif(not shutil.which("nats-server"), reason="nats-server is not installed")
-def test_what_a_fleets_engine_costs_is_told_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fleet_postgres, "programs", lambda: None)
-    results = fleet.measure(quick=True, say=lambda _: None, sizes=structs.replace(FEW, engine="nats"))
+    if engine and not shutil.which("nats-server"):
+        pytest.skip("nats-server is not installed")
+    results = fleet.measure(quick=True, say=lambda _: None, sizes=structs.replace(FEW, engine=engine or FEW.engine))
     figures = {r["name"]: r["value"] for r in msgspec.json.decode(msgspec.json.encode(results))["rows"]}
-    assert figures["memory of nats-server"] > 1
+    for figure in ("accepted", "every agent holds its spec", "the node holds it", "a page of 100", "memory of a real"):
+        assert any(figure in name for name in figures), figure
+    assert not engine or figures["memory of nats-server"] > 1
+    assert [m["name"] for m in results["missing"]] == ([] if postgres else ["PostgreSQL"])
+    assert {r["name"] for r in results["rows"] if r["target"] is not None} <= {n for n in figures if "real agent" in n}
     assert _left_of_fleet() == []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -114,6 +115,28 @@ def test_a_volume_that_is_to_hold_less_than_is_in_it_stays_as_it_is_and_says_why
             assert set(ran) == programs
     volumes.ensure(own.place, large)
     assert there.is_mount()
+    assert (there / "big").stat().st_size == 10 << 20
+    volumes.release(own.place, NS)
+    volumes.remove(own.place, NS, "data")
+
+
+@pytest.mark.skipif(not filesystems.are_there(), reason="this machine can make no disks")
+def test_so_does_one_that_is_still_mounted_for_a_process_that_copied_all_mounts_meanwhile(own):
+    """So until that ends, the kernel does not write into its file how much is in it."""
+    large = Volume(NS, "data", 24)
+    volumes.ensure(own.place, large)
+    there = own.place.state / "volumes" / NS / "data"
+    (there / "big").write_bytes(bytes(range(256)) * (10 << 12))
+    with subprocess.Popen(["unshare", "--mount", "sh", "-c", "echo; exec sleep 1000"], stdout=subprocess.PIPE) as other:
+        try:
+            assert other.stdout is not None and other.stdout.readline() == b"\n"
+            volumes.release(own.place, NS)
+            with pytest.raises(OSError, match="11 MB are in it.* 8 MB; .*ask for more"):
+                volumes.ensure(own.place, replace(large, mb=8))
+            assert not any(there.iterdir())
+        finally:
+            other.kill()
+    volumes.ensure(own.place, large)
     assert (there / "big").stat().st_size == 10 << 20
     volumes.release(own.place, NS)
     volumes.remove(own.place, NS, "data")

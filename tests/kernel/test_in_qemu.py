@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,5 +12,5 @@ from qemu import boot, needed
 pytestmark = [*needed, pytest.mark.other_kernel]
 
 
-def test_in_qemu(tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    run_in("qemu", lambda command: boot(tmp_path, modules("qemu"), command), request.config)
+def test_in_qemu(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
+    run_in("qemu", lambda command: boot(tmp_path, modules("qemu"), command), record_property)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from vini.dataplane import probe
 pytestmark = [*needed, pytest.mark.other_kernel]
 
 
-def test_in_user_mode_linux(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_in_user_mode_linux(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
     probe.built()  # in there, all but /run is read-only
     files = module_files(*modules("user-mode-linux"))
-    run_in("user-mode-linux", lambda command: boot(tmp_path, files, command), request.config)
+    run_in("user-mode-linux", lambda command: boot(tmp_path, files, command), record_property)

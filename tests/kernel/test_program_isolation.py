@@ -16,6 +16,7 @@ from vini.node import netns
 
 pytestmark = [
     pytest.mark.alone,
+    pytest.mark.waits,
     pytest.mark.root,
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
     pytest.mark.needs("programs"),

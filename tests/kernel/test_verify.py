@@ -21,6 +21,7 @@ from vini.model import ViniError
 
 pytestmark = [
     pytest.mark.alone,
+    pytest.mark.waits,
     pytest.mark.root,
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
     pytest.mark.needs("element"),

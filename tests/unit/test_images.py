@@ -16,7 +16,6 @@ import sys
 import tarfile
 import threading
 import tracemalloc
-from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -183,13 +182,11 @@ def test_a_link_to_no_name_is_refused(root: Path) -> None:
 
 
 @pytest.fixture
-def young() -> Iterator[None]:
+def young() -> None:
     """Garbage in cycles goes soon, however much others left in this process: the collector asks what part is new."""
     gc.collect()
     gc.freeze()
     gc.collect()
-    yield
-    gc.unfreeze()
 
 
 @pytest.mark.usefixtures("young")

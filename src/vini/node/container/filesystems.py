@@ -197,13 +197,23 @@ def _make_patiently(of: FileSystem, o: Asked, clock: Callable[[], float]) -> Non
 def _check_fits(of: FileSystem, o: Asked) -> None:
     """Raises OSError, and it stays as it is, where one as asked could not hold what is in it."""
     try:
-        inside = held(of)
+        inside = _held_by_now(of)
     except (OSError, struct.error):  # half of one: what it was made of is in its directory yet
         return
     if inside.bytes > o.mb * _MB:
         raise _full(o, f"{-(-inside.bytes // _MB)} MB are in it")
     if o.inodes and inside.files > o.inodes:
         raise _full(o, f"{inside.files} files are in it")
+
+
+def _held_by_now(of: FileSystem) -> Held:
+    """As `held`; where any process's mounts, copied meanwhile, keep it mounted, its file does not tell yet."""
+    if of.there.is_mount() or not _mounted_by_device(of.image, of.there):
+        return held(of)
+    try:
+        return held(of)
+    finally:
+        unmount(of)
 
 
 def _full(o: Asked, what: str) -> _Full:
