@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,11 +12,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from vini import durable
-from vini.central import passwords, settings
+from vini.central import backup, passwords, settings
 from vini.central.ca import Authority
 from vini.cli import central as command
 from vini.cli import vini
-from vini.model import Conflict, NotFound
+from vini.model import Conflict, NotFound, ViniError
 from vini.store import events, persons, tokens
 from vini.store.database import Database
 
@@ -118,6 +119,45 @@ def test_another_centrals_database_is_left_alone(tmp_path: Path, theirs: str) ->
         assert not (tmp_path / "c").exists()
     assert there() == before
     database.close()
+
+
+def test_a_central_whose_database_is_lost_does_not_begin_with_an_empty_one(tmp_path: Path) -> None:
+    """As where a disk is not mounted: its nodes' slices would be none of its any more."""
+    assert init(tmp_path / "c").exit_code == 0
+    database = tmp_path / "c" / "central.db"
+    content = database.read_bytes()
+    for left in (None, b""):
+        for path in tmp_path.glob("c/central.db*"):
+            path.unlink()
+        if left is not None:
+            database.write_bytes(left)
+        said = CliRunner().invoke(vini, ["central", "run", "--dir", str(tmp_path / "c")])
+        assert said.exit_code == 1 and "is not there, or empty: is its disk mounted" in str(said.exception)
+        assert not database.exists() or database.read_bytes() == b""
+    database.unlink()
+    with pytest.raises(ViniError, match="can't be read: .*see that it is there"):
+        backup.save(tmp_path / "c", tmp_path / "b.tar.gz")
+    database.write_bytes(content)
+    assert backup.save(tmp_path / "c", tmp_path / "b.tar.gz") > 0
+
+
+@pytest.mark.root
+def test_a_backup_is_made_of_a_disk_that_may_only_be_read(tmp_path: Path) -> None:
+    """As its kernel makes it when it fails: then one is wanted most."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "none", disk], check=True)
+    try:
+        assert init(disk / "c").exit_code == 0
+        subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+        assert backup.save(disk / "c", tmp_path / "b.tar.gz") > 0
+        database = Database(f"sqlite:///{disk}/c/central.db")
+        with pytest.raises(ViniError, match="its disk is not mounted to be read only"):
+            database.migrate()
+        database.close()
+    finally:
+        subprocess.run(["umount", disk], check=True)
+    assert backup.restore(tmp_path / "b.tar.gz", tmp_path / "d").settings.names == ("central.example",)
 
 
 def test_a_database_that_is_away_leaves_no_directory(tmp_path: Path) -> None:

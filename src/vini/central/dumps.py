@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from urllib.parse import quote
 
 from sqlalchemy.engine import make_url
 
@@ -29,15 +31,35 @@ def dump(url: str, directory: Path) -> Path:
     use when it is needed."""
     out = directory / name_of(url)
     if _kind(url) == "sqlite":
-        with (
-            closing(sqlite3.connect(f"file:{make_url(url).database}?mode=ro", uri=True)) as live,
-            closing(sqlite3.connect(out)) as copy,
-        ):
+        with closing(_opened(Path(str(make_url(url).database)))) as live, closing(sqlite3.connect(out)) as copy:
             live.backup(copy)  # https://www.sqlite.org/backup.html: consistent beside writers
             _check(copy, url)
     else:
         _program("pg_dump", "--format=custom", f"--file={out}", f"--dbname={_libpq(url)}")
     return out
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    """To be read; also where its disk may only be read, and nobody else has it open."""
+    way = f"file:{quote(str(path))}?mode=ro"
+    try:
+        with suppress(sqlite3.OperationalError):
+            return _readable(way)
+        is_whole = not path.with_name(path.name + "-wal").exists()
+        return _readable(f"{way}&immutable=1" if is_whole and not os.access(path, os.W_OK) else way)
+    except sqlite3.OperationalError as e:
+        raise ViniError(f"The database {path} can't be read: {e}; see that it is there, and its disk sound.") from e
+
+
+def _readable(way: str) -> sqlite3.Connection:
+    """Raises OperationalError where it is not."""
+    live = sqlite3.connect(way, uri=True)
+    try:
+        live.execute("PRAGMA schema_version")
+    except sqlite3.Error:
+        live.close()
+        raise
+    return live
 
 
 def _check(copy: sqlite3.Connection, url: str) -> None:

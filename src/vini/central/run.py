@@ -260,10 +260,15 @@ def run(directory: Path, listen: str, say: Callable[[str], None]) -> None:
     """Serve until told to stop (SIGTERM, Ctrl-C); at that address, "": at all of this machine, IPv4 and IPv6."""
     process.prepare()
     settings = settings_file.read(directory)
+    database = Database(settings.database_url(directory))
+    if database.is_empty():  # a new one would know nobody, and make slices of these names end on nodes
+        raise ViniError(
+            f'The database {database} is not there, or empty: is its disk mounted, and does "database" in '
+            "settings.json name the right one?  If it is lost, `vini central restore` of a backup into another --dir."
+        )
     every = ["0.0.0.0", "::"] if _has_ipv6() else ["0.0.0.0"]
     bound = _bound([listen] if listen else every, settings.port)
     listen = listen or every[-1]  # nats-server takes "::" as both
-    database = Database(settings.database_url(directory))
     database.migrate()
     authority = Authority(directory / "ca")
     ending = authority.check()

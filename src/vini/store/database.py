@@ -203,7 +203,10 @@ def _remedy(e: DBAPIError) -> str:
     if "readonly" in text or "read-only" in text or "permission" in text:
         return "Let the central's user write there."
     if "unable to open" in text:
-        return "See that the directory is there, and that the central's user may write in it."
+        return (
+            "See that its directory is there, that the central's user may write in it, and that its disk is not mounted "
+            "to be read only (`mount`)."
+        )
     if "full" in text or "no space" in text:
         return "Make room on its disk and try again."
     return "See that it runs and that its URL is right, then try again."
