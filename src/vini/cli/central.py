@@ -166,8 +166,8 @@ def _check_new(directory: Path) -> None:
     if (directory / "settings.json").exists():
         raise Conflict(
             f"There is a central in {directory} already; `vini central run{at(directory)}` starts it, and "
-            f"`vini central password EMAIL{at(directory)}` lets an administrator in who has no password.  Another --dir "
-            "makes another one."
+            f"`vini central password EMAIL{at(directory)}` makes a new password for its administrator.  "
+            "Another --dir makes another central."
         )
 
 
