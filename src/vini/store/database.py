@@ -204,8 +204,8 @@ def _remedy(e: DBAPIError) -> str:
         return "Let the central's user write there."
     if "unable to open" in text:
         return (
-            "See that its directory is there, that the central's user may write in it, and that its disk is not mounted "
-            "to be read only (`mount`)."
+            "See that its directory is there, that the central's user may write in it, and that its disk is not "
+            "mounted to be read only (`mount`)."
         )
     if "full" in text or "no space" in text:
         return "Make room on its disk and try again."
