@@ -276,7 +276,7 @@ def _restore(directory: Path, file: Path, database: str, names: tuple[str, ...],
         note(
             f"It is as it was at {datetime.fromtimestamp(made.at):%Y-%m-%d %H:%M}, and knows nothing of what came "
             "later: a slice made since then ends on its nodes when they come here; a node that joined has to join "
-            "again; who was disabled, or lost a key or a token, has it again.  See that nobody starts the central of before."
+            "again; who was disabled, or lost a key or a token, has it again.  See that the one before does not run."
         )
     _say_next(directory, made.settings, moved=bool(names) and not beside)
 
