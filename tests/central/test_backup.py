@@ -6,9 +6,13 @@ import io
 import subprocess
 import tarfile
 import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import postgres
 import pytest
+from msgspec import structs
+from sqlalchemy import text
 
 from vini.central import backup, settings
 from vini.central.ca import Authority
@@ -32,6 +36,10 @@ def made(directory: Path) -> settings.Settings:
     return wanted
 
 
+def restored(file: Path, directory: Path) -> settings.Settings:
+    return backup.restore(file, directory).settings
+
+
 def names(directory: Path) -> list[str]:
     database = Database(settings.read(directory).database_url(directory))
     try:
@@ -47,7 +55,7 @@ def test_a_central_is_the_same_elsewhere(tmp_path: Path) -> None:
     made(here)
     assert backup.save(here, file) == file.stat().st_size > 0
     assert file.stat().st_mode & 0o077 == 0
-    assert backup.restore(file, there) == settings.read(here) == settings.read(there)
+    assert restored(file, there) == settings.read(here) == settings.read(there)
     assert names(there) == ["home"]
     assert Authority(there / "ca").fingerprint == Authority(here / "ca").fingerprint
     assert all(p.stat().st_mode & 0o077 == 0 for p in (there / "ca").iterdir() if p.suffix == ".key")
@@ -61,7 +69,7 @@ def test_what_is_numbered_after_a_restoring_is_above_what_was_numbered_after_the
     backup.save(here, file)
     before = add(Database(wanted.database_url(here)), "home_b", changes=30)
     for there in (tmp_path / "one", tmp_path / "two"):
-        database = Database(backup.restore(file, there).database_url(there))
+        database = Database(restored(file, there).database_url(there))
         with database.transaction() as tx:
             assert slices.get(tx, "home_a").generation == slices.next_generation(tx, "home_a") - 1 > before
             held = specs.spec(tx, "home_a", "n1")
@@ -80,7 +88,7 @@ def test_nor_do_two_lives_after_one_backup_number_alike(tmp_path: Path, monkeypa
     lives = []
     for there, now in (("one", 2e9), ("two", 2e9 + 5)):
         monkeypatch.setattr("vini.central.backup.time.time", lambda now=now: now)
-        database = Database(backup.restore(tmp_path / "b.tar.gz", tmp_path / there).database_url(tmp_path / there))
+        database = Database(restored(tmp_path / "b.tar.gz", tmp_path / there).database_url(tmp_path / there))
         with database.transaction() as tx:
             first = slices.next_generation(tx, "home_a")
         lives.append((first, add(database, "home_b", changes=30)))
@@ -195,3 +203,173 @@ def test_a_disk_without_room_for_it_is_told_and_nothing_is_left(tmp_path: Path) 
         assert list((tmp_path / "small").iterdir()) == []
     finally:
         subprocess.run(["umount", tmp_path / "small"], check=True)
+
+
+# --- what is not whole -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def whole(tmp_path: Path) -> bytes:
+    """A backup's content."""
+    made(tmp_path / "here")
+    backup.save(tmp_path / "here", tmp_path / "b.tar.gz")
+    return (tmp_path / "b.tar.gz").read_bytes()
+
+
+@pytest.mark.parametrize("part", [0.0, 0.001, 0.3, 0.7, 0.999])
+def test_one_that_is_cut_off_is_told_and_nothing_is_made(tmp_path: Path, whole: bytes, part: float) -> None:
+    (tmp_path / "cut.tar.gz").write_bytes(whole[: int(len(whole) * part)])
+    with pytest.raises(ViniError, match="no backup of a central, or not all of one, or damaged: .*; take another copy"):
+        backup.restore(tmp_path / "cut.tar.gz", tmp_path / "there")
+    assert not (tmp_path / "there").exists()
+
+
+def test_each_byte_of_it_counts(tmp_path: Path, whole: bytes) -> None:
+    """Also where what is unpacked looks like a backup: the sum over all of it stands at its end."""
+    file = tmp_path / "bad.tar.gz"
+    for at in range(64, len(whole), len(whole) // 60):  # before that is the name that gzip writes down
+        file.write_bytes(whole[:at] + bytes([whole[at] ^ 0x10]) + whole[at + 1 :])
+        with pytest.raises(ViniError, match="take another copy"):
+            backup.restore(file, tmp_path / "there")
+        assert not (tmp_path / "there").exists()
+
+
+def test_one_of_a_newer_version_leaves_nothing_either(tmp_path: Path) -> None:
+    here, there, file = tmp_path / "here", tmp_path / "there", tmp_path / "b.tar.gz"
+    ahead(Database(made(here).database_url(here)))
+    backup.save(here, file)
+    with pytest.raises(ViniError, match="was written by a newer VINI"):
+        backup.restore(file, there)
+    assert not there.exists()
+    there.mkdir()
+    with pytest.raises(ViniError, match="was written by a newer VINI"):
+        backup.restore(file, there)
+    assert list(there.iterdir()) == []
+
+
+def ahead(database: Database) -> None:
+    """As one that a version to come has migrated."""
+    with database.transaction() as tx:
+        tx.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    database.close()
+
+
+@pytest.mark.parametrize("last", range(7))
+def test_who_was_killed_while_restoring_does_it_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: int
+) -> None:
+    """After so many of its writes: what is left is no central, and the next attempt makes one."""
+    here, there, file = tmp_path / "here", tmp_path / "there", tmp_path / "b.tar.gz"
+    made(here)
+    backup.save(here, file)
+    steps = iter(range(last))
+
+    def mortal(act: Callable[..., None]) -> Callable[..., None]:
+        def step(*given: object) -> None:
+            if next(steps, None) is None:
+                raise _Killed
+            act(*given)
+
+        return step
+
+    with pytest.raises(_Killed), monkeypatch.context() as patch:
+        for module, name in ((backup.durable, "write"), (backup, "_leap"), (backup.settings_file, "write")):
+            patch.setattr(module, name, mortal(getattr(module, name)))
+        patch.setattr(Path, "unlink", lambda *_, **__: None)  # it has no last words
+        backup.restore(file, there)
+        raise AssertionError(f"it has no more than {last} steps")
+    assert not (there / "settings.json").exists()
+    restored(file, there)
+    assert names(there) == ["home"]
+    assert Authority(there / "ca").fingerprint == Authority(here / "ca").fingerprint
+
+
+class _Killed(BaseException):
+    pass
+
+
+def test_a_database_that_is_damaged_is_told_when_it_is_saved_and_not_when_it_is_needed(tmp_path: Path) -> None:
+    here, file = tmp_path / "here", tmp_path / "b.tar.gz"
+    made(here)
+    path = here / "central.db"
+    content = bytearray(path.read_bytes())
+    content[4096 * 3 : 4096 * 5] = b"\xa5" * 8192
+    path.write_bytes(content)
+    with pytest.raises(ViniError, match="is damaged .*keep the backups that you have"):
+        backup.save(here, file)
+    assert [p.name for p in tmp_path.iterdir()] == ["here"]
+
+
+def test_a_database_elsewhere_is_never_written_over(tmp_path: Path) -> None:
+    """As that of the central that runs, where somebody tries on its machine whether its backup is good."""
+    here, there, file = tmp_path / "here", tmp_path / "there", tmp_path / "b.tar.gz"
+    wanted = made(here)
+    elsewhere = tmp_path / "elsewhere.db"
+    (here / "central.db").rename(elsewhere)
+    settings.change(here, structs.replace(wanted, database=f"sqlite:///{elsewhere}"))
+    backup.save(here, file)
+    before = elsewhere.read_bytes()
+    with pytest.raises(Conflict, match="There is a database .*elsewhere.db already; move it away, or give --database"):
+        backup.restore(file, there)
+    assert elsewhere.read_bytes() == before and not there.exists()
+    backup.restore(file, there, f"sqlite:///{tmp_path}/copy.db")
+    assert names(there) == ["home"]
+
+
+# --- PostgreSQL ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def empty(cluster: postgres.Cluster) -> Iterator[str]:
+    """URL of a database without tables."""
+    yield cluster.create("backup")
+    cluster.drop("backup")
+
+
+def test_one_more_central_beside_the_first_and_one_that_takes_its_place(tmp_path: Path, empty: str) -> None:
+    here, file = tmp_path / "here", tmp_path / "b.tar.gz"
+    wanted = structs.replace(made(here), database=empty)
+    settings.change(here, wanted)
+    database = Database(empty)
+    database.migrate()
+    add_site(database, "home")
+    backup.save(here, file)
+    with pytest.raises(Conflict, match="is not empty.  For one more central .*--beside"):
+        backup.restore(file, tmp_path / "b")
+    assert not (tmp_path / "b").exists() and names(here) == ["home"]
+
+    add_site(database, "later")
+    both = backup.restore(file, tmp_path / "b", beside=True, names=("b.example",))
+    assert (both.settings.names, both.settings.database, both.at) == (("b.example",), empty, 0.0)
+    assert names(tmp_path / "b") == ["home", "later"]
+    assert Authority(tmp_path / "b" / "ca").fingerprint == Authority(here / "ca").fingerprint
+
+    ahead(database)
+    with pytest.raises(ViniError, match="newer VINI"):
+        backup.restore(file, tmp_path / "c", beside=True)
+    assert not (tmp_path / "c").exists()
+    database.clear()
+    assert backup.restore(file, tmp_path / "c").at > 0
+    assert names(tmp_path / "c") == ["home"]
+
+    ahead(database)
+    (tmp_path / "b.tar.gz").unlink()
+    backup.save(tmp_path / "c", file)
+    database.clear()
+    with pytest.raises(ViniError, match="newer VINI"):
+        backup.restore(file, tmp_path / "d")
+    assert database.is_empty() and not (tmp_path / "d").exists()
+    database.close()
+
+
+def test_a_database_of_sqlite_has_one_central(tmp_path: Path) -> None:
+    made(tmp_path / "here")
+    backup.save(tmp_path / "here", tmp_path / "b.tar.gz")
+    with pytest.raises(Conflict, match="SQLite has one central"):
+        backup.restore(tmp_path / "b.tar.gz", tmp_path / "there", beside=True)
+    assert not (tmp_path / "there").exists()
+
+
+def add_site(database: Database, name: str) -> None:
+    with database.transaction() as tx:
+        sites.add(tx, NewSite(name))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import os
+import re
 import socket
 import ssl
 import time
@@ -20,7 +22,7 @@ from vini.client import Login
 from vini.client.remote import RemoteClient
 from vini.model import Conflict, Denied, ViniError
 from vini.node import identity as identities
-from vini.node.join import join
+from vini.node.join import join as joined_with
 from vini.node.reached import trusting
 
 SECRET = "a-secret-of-24-characters"
@@ -57,6 +59,11 @@ async def c(tmp_path, registry):
         yield it
 
 
+async def join(url, token, name, said=lambda asked: asked):
+    """With a key of its own each time."""
+    return await joined_with(url, token, name, os.urandom(32), said)
+
+
 def token(c: Central, secret: str = SECRET) -> str:
     return str(Token(secret, c.authority.fingerprint))
 
@@ -79,8 +86,8 @@ async def test_a_machine_that_joins_is_a_node(c, registry, tmp_path):
 
 async def test_a_token_is_good_once_but_a_lost_answer_may_be_asked_for_again(c):
     key = b"k" * 32
-    first = await join(c.url, token(c), "one", key=key)
-    assert await join(c.url, token(c), "one", key=key) == first
+    first = await joined_with(c.url, token(c), "one", key)
+    assert await joined_with(c.url, token(c), "one", key) == first
     with pytest.raises(Denied, match="used already; make another"):
         await join(c.url, token(c), "two")
 
@@ -278,12 +285,15 @@ def test_the_servers_certificate_is_made_anew_when_it_must_be(tmp_path):
 def test_a_clock_at_which_the_authority_is_not_good_is_told_of(tmp_path):
     now = 1.8e9
     authority = Authority(tmp_path, clock=lambda: now)
-    authority.check()
+    assert authority.check() == ""
     for now in (0.0, 1.8e9 - 7200, 1.8e9 + 3651 * 86400):  # noqa: B007
-        with pytest.raises(ViniError, match=r"this machine's clock shows .*set the clock"):
+        with pytest.raises(ViniError, match=r"this machine's clock shows .*set the clock") as told:
             authority.check()
-    now = 1.8e9 + 3649 * 86400
-    authority.check()
+        assert ("if the clock is right, move" in str(told.value)) == (now > 1.8e9)
+    now = 1.8e9 + 3284 * 86400
+    assert authority.check() == ""
+    now += 2 * 86400
+    assert re.search(r"ends on 20\d\d-.*before that, move .* every node has to join again", authority.check())
 
 
 async def test_a_server_that_runs_shows_its_new_certificate(c, tmp_path):

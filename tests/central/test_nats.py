@@ -399,7 +399,7 @@ def test_a_central_over_nats_is_made_whole_and_its_backup_has_the_seed(tmp_path)
     done = subprocess.run(["nats-server", "-t", "-c", directory / "engine" / "nats-server.conf"], capture_output=True)
     assert done.returncode == 0, done.stderr
     backup.save(directory, tmp_path / "b.tar.gz")
-    assert backup.restore(tmp_path / "b.tar.gz", tmp_path / "d") == found
+    assert backup.restore(tmp_path / "b.tar.gz", tmp_path / "d").settings == found
     assert rights.read(tmp_path / "d").account == rights.read(directory).account
 
 

@@ -145,8 +145,48 @@ def test_a_database_that_is_full_says_so_and_keeps_what_it_has(tmp_path):
 
 def test_a_file_that_is_no_database_is_told(tmp_path):
     (tmp_path / "central.db").write_text("hello " * 1000)
-    with pytest.raises(DatabaseError, match="not a database"):
+    with pytest.raises(DatabaseError, match="not a database.*restore a backup"):
         Database(f"sqlite:///{tmp_path}/central.db").migrate()
+
+
+def test_one_that_is_damaged_is_told(tmp_path, migrated_file):
+    content = bytearray(migrated_file.read_bytes())
+    for page in range(3, len(content) // 4096 - 1):
+        content[4096 * page : 4096 * page + 4096] = b"\xa5" * 4096
+    (tmp_path / "central.db").write_bytes(content)
+    database = Database(f"sqlite:///{tmp_path}/central.db")
+    with pytest.raises(DatabaseError, match="malformed.*restore a backup"), database.transaction() as tx:
+        for i in range(100):
+            sites.add(tx, NewSite(f"site{i}"))
+    database.close()
+
+
+def test_one_that_another_program_holds_is_told_and_is_good_when_that_ends(tmp_path, monkeypatch):
+    monkeypatch.setattr("vini.store.database._PATIENCE_S", 0.1)
+    database = Database(f"sqlite:///{tmp_path}/central.db")
+    database.migrate()
+    other = sqlite3.connect(tmp_path / "central.db", isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(DatabaseError, match="Another program holds it: see which .*fuser"), database.transaction():
+        raise AssertionError("nobody else may write")
+    other.execute("ROLLBACK")
+    other.close()
+    with database.transaction() as tx:
+        sites.add(tx, NewSite("princeton"))
+    database.close()
+
+
+def test_what_is_in_it_is_taken_out(database):
+    assert not database.is_empty()
+    database.clear()
+    assert database.is_empty()
+
+
+def test_one_of_postgresql_that_is_not_there_is_told(cluster):
+    url = cluster.create("there").replace("/there?", "/elsewhere?")
+    with pytest.raises(DatabaseError, match="Make it .`createdb`., or mend its name"):
+        Database(url).migrate()
+    cluster.drop("there")
 
 
 def test_sqlite_is_in_wal_mode_with_foreign_keys(tmp_path):

@@ -14,6 +14,7 @@ from test_desired import N1, N2, PAIR, Nodes
 from testbed_api import Api, populated
 
 from vini import bus
+from vini.central.desk import StoredDesk
 from vini.central.testbed import Testbed as Wishes
 from vini.model import Impairment, SliverStatus, Topology
 from vini.rules.nouns import NodeSaid
@@ -140,3 +141,42 @@ def test_a_newer_one_that_is_on_disk_and_not_for_later_is_waited_for(api: Api) -
             say(api, node, 3)
 
     assert {row.state for row in first_of_two(api, then).slivers} == {"ready"}
+
+
+FULL = "The ledger can't be written: No space left on device; nothing was changed."
+
+
+@pytest.mark.parametrize("held", [0, 1], ids=["new there", "older there"])
+def test_why_a_node_does_not_take_it_is_told_by_whoever_looks(api: Api, held: int) -> None:
+    """Also of a slice of which it has nothing yet: then what it says is of no generation."""
+
+    class Refusing(Slow):
+        has = held
+
+        async def ask(self, node: str, request: bus.Request, progress: object = None) -> bus.Reply:
+            if node == N1 and isinstance(request, bus.AskStatus):
+                return bus.Report((), slice=A, generation=self.has, accepted=self.has)
+            return await super().ask(node, request, progress)
+
+    async def tried() -> tuple[str, dict[str, str], str, dict[str, str]]:
+        fleet, desk = Refusing(), StoredDesk(api.database)
+        wishes = Wishes(api.database, fleet, lambda: api.now[0])  # type: ignore[arg-type]
+        for wanted in (PAIR, CHANGED)[: held + 1]:
+            await wishes.put(ADMIN, wanted, "put")
+            say(api, N2, held + 1)
+            if held and wanted is PAIR:
+                say(api, N1, 1)
+        before = (await wishes.looks.status(ADMIN, A)).away
+        await asyncio.to_thread(
+            desk.reported, [(N1, bus.Report((), slice=A, generation=held, accepted=held, refused=FULL))]
+        )
+        told = {row.sliver: row.why for row in wishes._uptake.last_heard(A)}[f"{A}.a"]
+        seen = (await wishes.looks.status(ADMIN, A)).away
+        say(api, N1, held + 1)
+        fleet.has = held + 1
+        return before[N1], seen, told, (await wishes.looks.status(ADMIN, A)).away
+
+    before, seen, told, after = asyncio.run(tried())
+    assert before == f"node {N1} has not taken the newest change yet"
+    assert seen == {N1: f"node {N1} refuses: {FULL}"} and told == seen[N1]
+    assert after == {}

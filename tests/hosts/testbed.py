@@ -136,10 +136,10 @@ class Host:
         """The command line that runs it in its namespace."""
         return ["nsenter", f"--net={self.path}", "--", *argv]
 
-    def vini(self, *argv: str, check: bool = True) -> str:
-        """A command that root types on it; he has logged in to no central."""
+    def vini(self, *argv: str, check: bool = True, python: Sequence[str] = ("-m", "vini.cli")) -> str:
+        """A command that root types on it; he has logged in to no central.  By another `python` it may break off."""
         environment = {**_environment(), **self.own.environment, "VINI_LOGIN": str(self.state / "nobody")}
-        return _vini(self.inside(sys.executable, "-m", "vini.cli", *argv), environment, check)
+        return _vini(self.inside(sys.executable, *python, *argv), environment, check)
 
     def start(self, *python: str) -> None:
         """Its agent; with `python`, by this command line instead of the usual one."""
@@ -301,13 +301,16 @@ class Testbed:
         return self.client()._call("PUT", f"/slices/{topology.name}/topology", bus.Report, topology, headers, query)
 
     def another_central(self) -> Central:
-        """The same authority, database and engine, as `vini central backup` and `restore` make one."""
-        made = Central(self.directory / "other", self.central.ip, self.central.port + 1)
-        shutil.copytree(self.central.directory, made.directory)
-        (made.directory / "settings.json").unlink()
-        own = settings.read(self.central.directory)
+        """One more with the same authority, database and engine."""
+        made, file = (
+            Central(self.directory / "other", self.central.ip, self.central.port + 1),
+            self.directory / "backup",
+        )
+        self.vini("central", "backup", "--dir", str(self.central.directory), str(file))
+        self.vini("central", "restore", "--dir", str(made.directory), "--beside", str(file))
+        own = settings.read(made.directory)
         ports = {"port": made.port, "engine_port": own.engine_port + 1}
-        settings.write(made.directory, msgspec.structs.replace(own, **ports))
+        settings.change(made.directory, msgspec.structs.replace(own, **ports))
         return made
 
     def token(self) -> str:

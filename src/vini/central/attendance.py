@@ -10,12 +10,15 @@ import random
 import time
 from collections.abc import Callable
 
+from msgspec.structs import replace
+
 from vini import bus
 from vini.bus import frames
 from vini.central.clock import ClockFilter
 from vini.central.conf_files import Configuring
 from vini.central.connection import Connection, Misbehaves
 from vini.central.delivery import Ailing, Delivery, Desks, Identity, Rhythm, asked, calm
+from vini.central.doubles import QUIET_S
 from vini.central.logins import LoginsHeard
 from vini.model import ViniError
 from vini.rules import mesh
@@ -43,12 +46,19 @@ class Attendance:
         self._configuring = Configuring(connection, greeting, desk, rhythm)
         self.delivery.other_files = self._configuring.look
         self._logins = LoginsHeard(connection, desk, rhythm)
+        self.pid = greeting.pid
+        self.host = ""  # the address that it comes from
+        self.doubt = ""  # what the central finds wrong with it, for as long as it goes on
 
     async def run(self, reading: asyncio.Task[None]) -> None:
         """Until it is over; `reading` gives out what the node says, and ends when it has hung up."""
         await self.connection.send(frames.UNASKED, bus.Welcome())
-        await self.delivery.tell(self._greeting)
+        await self.delivery.tell(replace(self._greeting, failing=self._failing(self._greeting.failing)))
         await self._until_over(reading)
+
+    def _failing(self, said: tuple[str, ...]) -> tuple[str, ...]:
+        """What its agent says, and what we say of it."""
+        return (self.doubt, *said) if self.doubt else said
 
     async def _until_over(self, reading: asyncio.Task[None]) -> None:
         connection, delivery = self.connection, self.delivery
@@ -88,7 +98,8 @@ class Attendance:
 
     async def _beat(self) -> None:
         """Measure the node's clock, and hear how its agent is; one that does not answer has gone."""
-        told, told_at, ailed = bus.Offset(0.0, math.inf), -math.inf, self._greeting.failing
+        told, told_at, began = bus.Offset(0.0, math.inf), -math.inf, time.monotonic()
+        ailed = self._failing(self._greeting.failing)
         clock = ClockFilter()
         for measured in itertools.count(1):
             try:
@@ -99,10 +110,12 @@ class Attendance:
                 return
             self._configuring.changed(said.conf_files)
             self._logins.changed(said.logins)
-            if said.failing != ailed:
-                ailed = said.failing
-                await self.delivery.tell(Ailing(ailed))
             now = time.monotonic()
+            if now - began > QUIET_S:
+                self.doubt = ""
+            if self._failing(said.failing) != ailed:
+                ailed = self._failing(said.failing)
+                await self.delivery.tell(Ailing(ailed))
             offset = clock.add(offset, now)
             if now - told_at >= self._rhythm.review or _is_news(told, offset):
                 told, told_at = offset, now

@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
+import gzip
 import os
-import shutil
 import sqlite3
-import subprocess
 import tarfile
 import tempfile
 import time
-from contextlib import closing, suppress
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
-from sqlalchemy.engine import make_url
 
 from vini import durable
+from vini.central import dumps
 from vini.central import settings as settings_file
 from vini.central.settings import Settings
-from vini.model import Conflict, Unsupported, ViniError
+from vini.model import Conflict, Value, ViniError
 from vini.store import slices
 from vini.store.database import Database
 
-_DATABASE = {"sqlite": "central.db", "postgresql": "central.pgdump"}
 _PLAIN = ("settings.json", "ca/ca.pem", "ca/ca.key", "ca/server.pem", "ca/server.key", "ca/engine.seed")
 _LARGEST = 1 << 40  # bytes of one member
+
+
+class Restored(Value, frozen=True):
+    """A central that is there now."""
+
+    settings: Settings
+    at: float  # of which moment its database is (Unix time, s); 0: of now, since others have it too
 
 
 def save(directory: Path, file: Path) -> int:
@@ -38,13 +45,17 @@ def save(directory: Path, file: Path) -> int:
         if file.exists():
             raise Conflict(f"{file} is there already; choose another name.")
         with tempfile.TemporaryDirectory(dir=file.parent) as scratch:
-            dump = _dumped(settings, directory, Path(scratch))
-            fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(fd, "wb") as out, tarfile.open(fileobj=out, mode="w:gz") as tar:
-                for name in _PLAIN:
-                    if (directory / name).exists():
-                        tar.add(directory / name, name)
-                tar.add(dump, dump.name)
+            dump = dumps.dump(settings.database_url(directory), Path(scratch))
+            new.unlink(missing_ok=True)  # one that a crash left
+            fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(fd, "wb") as out:
+                with tarfile.open(fileobj=out, mode="w:gz") as tar:
+                    for name in _PLAIN:
+                        if (directory / name).exists():
+                            tar.add(directory / name, name)
+                    tar.add(dump, dump.name)
+                out.flush()
+                os.fsync(out.fileno())
         new.rename(file)
     except OSError as e:
         raise ViniError(f"The backup {file} can't be written: {e.strerror or e}; choose another place.") from e
@@ -56,38 +67,76 @@ def save(directory: Path, file: Path) -> int:
     return file.stat().st_size
 
 
-def restore(file: Path, directory: Path, database: str = "", names: tuple[str, ...] = ()) -> Settings:
+def restore(
+    file: Path, directory: Path, database: str = "", names: tuple[str, ...] = (), beside: bool = False
+) -> Restored:
     """Make a central of a backup; with `database` in that one, which is to be empty, instead of the one it was in; with
-    `names` reached by these instead of those that it had.
+    `names` reached by these instead of those that it had.  `beside`: one more of those that have its database, which
+    is not touched.
 
-    Raises Conflict where there is a central already.
+    Raises Conflict where there is a central already, or a database that is not empty.  Nothing is left of what fails.
     """
     if (directory / "settings.json").exists():
         raise Conflict(f"There is a central in {directory} already; choose another --dir, or move it away.")
-    try:
-        with tarfile.open(file, "r:gz") as tar:
-            members = {m.name: _content(tar, m) for m in tar if m.isfile()}
-    except (OSError, tarfile.TarError) as e:
-        raise ViniError(f"{file} is no backup of a central, or not all of one: {e}.") from e
+    members, at = _members(file)
     settings = _settings(members, file)
     if database:
         settings = msgspec.structs.replace(settings, database=database)
     if names:
         settings = settings_file.renamed(settings, names)
-    (directory / "ca").mkdir(parents=True, exist_ok=True, mode=0o700)
-    directory.chmod(0o700)
-    for name in _PLAIN[1:]:
-        if name in members:
-            durable.write(directory / name, members[name])
-    _load(settings, directory, members, file)
-    _leap(settings.database_url(directory))
-    settings_file.write(directory, settings)  # last: so a central that is there is whole
-    return settings
+    url = settings.database_url(directory)
+    content = b"" if beside else _database(members, url, file)
+    with _wholly(directory):
+        for name in _PLAIN[1:]:
+            if name in members:
+                durable.write(directory / name, members[name])
+        with _shared(url) if beside else dumps.loaded(url, content, own=not settings.database):
+            if not beside:
+                _leap(url)
+            settings_file.write(directory, settings)  # last: so a central that is there is whole
+    return Restored(settings, 0.0 if beside else at)
+
+
+@contextmanager
+def _wholly(directory: Path) -> Iterator[None]:
+    """What is made there is all made, or goes again; where this is killed, the next one writes over what it left."""
+    new = not directory.exists()
+    try:
+        (directory / "ca").mkdir(parents=True, exist_ok=True, mode=0o700)
+        directory.chmod(0o700)
+        yield
+    except BaseException as e:
+        for name in _PLAIN[1:]:
+            (directory / name).unlink(missing_ok=True)
+        with suppress(OSError):
+            (directory / "ca").rmdir()
+            if new:
+                directory.rmdir()
+        if isinstance(e, OSError):
+            raise ViniError(f"The central can't be made in {directory}: {e.strerror}; choose another --dir.") from e
+        raise
+
+
+def _members(file: Path) -> tuple[dict[str, bytes], float]:
+    """What is in it, and of which moment."""
+    try:
+        with gzip.open(file) as whole, tarfile.open(fileobj=whole, mode="r:") as tar:
+            found = {m.name: (_content(tar, m), m.mtime) for m in tar if m.isfile()}
+            while whole.read(1 << 20):  # to its end: there is the sum that tells whether it is as it was written
+                pass
+    except FileNotFoundError as e:
+        raise ViniError(f"There is no backup {file}; `vini central backup` writes one.") from e
+    except (OSError, EOFError, zlib.error, tarfile.TarError) as e:
+        raise ViniError(
+            f"{file} is no backup of a central, or not all of one, or damaged: {e}; take another copy of it."
+        ) from e
+    moments = [at for name, (_, at) in found.items() if name in dumps.NAMES.values()]
+    return {name: content for name, (content, _) in found.items()}, max(moments, default=0.0)
 
 
 def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     """Of one of ours; names are looked up, never followed, so that none leads elsewhere."""
-    known = {*_PLAIN, *_DATABASE.values()}
+    known = {*_PLAIN, *dumps.NAMES.values()}
     reader = tar.extractfile(member) if member.name in known and member.size < _LARGEST else None
     if reader is None:
         raise tarfile.ReadError(f"it holds {member.name!r}, which no backup has")
@@ -101,48 +150,32 @@ def _settings(members: dict[str, bytes], file: Path) -> Settings:
     try:
         return msgspec.json.decode(members["settings.json"], type=Settings)
     except msgspec.DecodeError as e:
-        raise ViniError(f"The settings in {file} can't be read: {e}; it is of another version.") from e
+        raise ViniError(
+            f"The settings in {file} can't be read: {e}; it is of another version: restore it by that one."
+        ) from e
 
 
-# --- databases ----------------------------------------------------------------------------------
-
-
-def _kind(url: str) -> str:
-    return make_url(url).get_backend_name()
-
-
-def _dumped(settings: Settings, directory: Path, scratch: Path) -> Path:
-    """The database at one moment, in a file."""
-    url = settings.database_url(directory)
-    out = scratch / _DATABASE[_kind(url)]
-    if _kind(url) == "sqlite":
-        with (
-            closing(sqlite3.connect(f"file:{make_url(url).database}?mode=ro", uri=True)) as live,
-            closing(sqlite3.connect(out)) as copy,
-        ):
-            live.backup(copy)  # https://www.sqlite.org/backup.html: consistent beside writers
-    else:
-        _program("pg_dump", "--format=custom", f"--file={out}", f"--dbname={_libpq(url)}")
-    return out
-
-
-def _load(settings: Settings, directory: Path, members: dict[str, bytes], file: Path) -> None:
-    url = settings.database_url(directory)
-    name = _DATABASE[_kind(url)]
+def _database(members: dict[str, bytes], url: str, file: Path) -> bytes:
+    name = dumps.name_of(url)
     if name not in members:
         raise ViniError(
-            f"The database in {file} is of another kind than {_kind(url)!r}; give --database of the kind that it was."
+            f"The database in {file} is of another kind than {url.partition(':')[0]}; give --database of the kind that "
+            "it was."
         )
-    if _kind(url) == "sqlite":
-        path = Path(str(make_url(url).database))
-        for of_another in ("-wal", "-shm"):  # SQLite would put what is in it into ours
-            path.with_name(path.name + of_another).unlink(missing_ok=True)
-        durable.write(path, members[name])
-        return
-    with tempfile.NamedTemporaryFile() as dump:
-        dump.write(members[name])
-        dump.flush()
-        _program("pg_restore", "--single-transaction", "--no-owner", f"--dbname={_libpq(url)}", dump.name)
+    return members[name]
+
+
+@contextmanager
+def _shared(url: str) -> Iterator[None]:
+    """Others have it, and it is as this version knows it."""
+    database = Database(url)
+    try:
+        if database.is_sqlite:
+            raise Conflict("A database of SQLite has one central; for several of them, keep it in PostgreSQL.")
+        database.check()
+        yield
+    finally:
+        database.close()
 
 
 def _leap(url: str) -> None:
@@ -154,16 +187,3 @@ def _leap(url: str) -> None:
             slices.leap(tx, time.time())
     finally:
         database.close()
-
-
-def _libpq(url: str) -> str:
-    """As PostgreSQL's own programs take it."""
-    return make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
-
-
-def _program(name: str, *arguments: str) -> None:
-    if shutil.which(name) is None:
-        raise Unsupported(f"Backups of PostgreSQL need {name}; install it with `apt-get install postgresql-client`.")
-    done = subprocess.run([name, *arguments], capture_output=True, text=True)
-    if done.returncode:
-        raise ViniError(f"{name} failed: {done.stderr.strip()}")

@@ -32,6 +32,7 @@ from vini.model import Value, ViniError
 log = logging.getLogger("vini.central")
 _EARLIER = timedelta(hours=1)  # clocks of machines that join may be a little behind
 _AUTHORITY, _SERVER, _RENEWED = timedelta(days=3650), timedelta(days=365), timedelta(days=30)
+_LAST_YEAR = timedelta(days=365)  # of the authority: its end is told of
 _LOOK_S = 60.0  # between looks whether the server's certificate is to be made anew: also when the clock was set
 
 
@@ -79,16 +80,25 @@ class Authority:
         """SHA-256 of the certificate, in hexadecimal digits."""
         return fingerprint(self.pem)
 
-    def check(self) -> None:
-        """Raises ViniError where nobody would believe it, by the clock."""
+    def check(self) -> str:
+        """A sentence where it ends within a year, else "".  Raises ViniError where nobody would believe it, by the
+        clock."""
         begins, ends = self._certificate.not_valid_before_utc, self._certificate.not_valid_after_utc
         now = _moment(self._clock())
+        another = (
+            f"move {self._directory} away and start the central: it makes another one, by which every node has to join "
+            "again (`vini node reinstall` and `vini node token` here, `vini node leave` and `vini node join` there)"
+        )
         if not begins <= now <= ends:
+            more = f"; if the clock is right, {another}" if now > ends else ""
             raise ViniError(
                 f"The central's authority in {self._directory} is good from {begins:%Y-%m-%d %H:%M} to "
                 f"{ends:%Y-%m-%d %H:%M} UTC, and this machine's clock shows {now:%Y-%m-%d %H:%M}, so no node would "
-                "believe it; set the clock (`timedatectl`), and start the central again."
+                f"believe it; set the clock (`timedatectl`), and start the central again{more}."
             )
+        if ends - now < _LAST_YEAR:
+            return f"The central's authority ends on {ends:%Y-%m-%d}, and the testbed with it; before that, {another}."
+        return ""
 
     def serve(self, names: Sequence[str]) -> Served:
         """The server's certificate for these names and addresses, made (anew) where that is needed."""

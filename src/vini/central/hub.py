@@ -16,6 +16,7 @@ from vini.central.attendance import CUT, Attendance, away
 from vini.central.connection import Connection
 from vini.central.delivery import Desk, Desks, Identity, Rhythm
 from vini.central.door import Door
+from vini.central.doubles import Doubles, sentence
 
 __all__ = ["Desk", "Hub", "Identity", "Rhythm"]
 log = logging.getLogger("vini.hub")
@@ -29,6 +30,7 @@ class Hub(Asking):
         self._desk, self._clock, self._rhythm = Desks(desk), clock, rhythm or Rhythm()
         self._lines: dict[str, Attendance] = {}
         self._heard: dict[str, float] = {}  # node -> when its connection ended
+        self._doubles = Doubles()
         self._loop: asyncio.AbstractEventLoop | None = None
 
     # --- Bus ------------------------------------------------------------------------------------
@@ -82,12 +84,17 @@ class Hub(Asking):
         entered = await Door(self._desk.identities, self._rhythm.patience).let_in(socket)
         if entered:
             connection, proof, identity = entered
-            await self._attend(Attendance(connection, proof.greeting, identity, self._desk, self._rhythm, self._clock))
+            line = Attendance(connection, proof.greeting, identity, self._desk, self._rhythm, self._clock)
+            line.host = socket.client.host if socket.client else ""
+            await self._attend(line)
 
     async def _attend(self, line: Attendance) -> None:
         node = line.connection.node
         if older := self._lines.get(node):
             older.connection.end("A newer connection of this node took its place.", frames.DISPLACED)
+            if self._doubles.displaced(node, older.pid, line.pid):
+                line.doubt = sentence(*sorted((older.host, line.host)))
+                log.warning("node %s: %s", node, line.doubt)
         self._lines[node] = line
         log.info("node %s is connected", node)
         reading = asyncio.create_task(line.connection.read(line.delivery.tell))

@@ -12,7 +12,7 @@ from vini import bus
 from vini.bus import Bus
 from vini.central.asking import every
 from vini.central.slice_rows import held
-from vini.central.uptake import waiting
+from vini.central.uptake import reported, waiting
 from vini.model import Netns, Shape, SliceSpec, SliverStatus, Value, ViniError, is_sliver
 from vini.reach import FibEntry
 from vini.rules import access
@@ -20,7 +20,7 @@ from vini.rules.caller import Caller
 from vini.rules.errors import Invalid
 from vini.rules.leases import moment
 from vini.rules.nouns import Holder
-from vini.store import events, nodes, slices
+from vini.store import events, nodes, slices, specs
 from vini.store.database import Database
 
 
@@ -49,18 +49,31 @@ class Looks:
             over = moment(there[node].expires)
             why = f"its time on node {node} was over at {over}; where its slice lives on, `vini up` finds another place"
             rows += waiting(there[node], why)
+        behind: list[str] = []
         for node, reply in replies.items():
-            if isinstance(reply, bus.Report) and reply.generation >= alive[node].generation:
+            if isinstance(reply, ViniError):
+                away[node] = str(reply)
+            elif isinstance(reply, bus.Report) and reply.generation >= alive[node].generation:
                 rows += _leaving(reply.slivers, alive[node], ends)
             else:
-                why = str(reply) if isinstance(reply, ViniError) else f"node {node} has not taken the newest change yet"
-                away[node] = why
-                rows += waiting(alive[node], why)
+                behind.append(node)
+        refused = await asyncio.to_thread(self._refused, name) if behind else {}
+        for node in behind:
+            yet = f"node {node} has not taken the newest change yet"
+            away[node] = f"node {node} refuses: {refused[node]}" if node in refused else yet
+        for node, why in away.items():
+            rows += waiting(alive[node], why)
         return Seen(tuple(sorted(rows, key=lambda r: r.sliver)), away)
 
     def _expires(self, name: str) -> float:
         with self._database.reading() as tx:
             return slices.get(tx, name).expires
+
+    def _refused(self, name: str) -> dict[str, str]:
+        """Why nodes do not take what is asked of them, as they said last."""
+        with self._database.reading() as tx:
+            said = {a.node: reported(a.report) for a in specs.answers(tx, name) if not a.is_of_newest}
+        return {node: report.refused for node, report in said.items() if report and report.refused}
 
     async def fibs(self, caller: Caller, name: str) -> dict[str, tuple[FibEntry, ...]]:
         """Sliver -> its main forwarding table; without those whose node is away."""

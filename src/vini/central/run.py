@@ -127,11 +127,14 @@ class Central:
             disk_mb=asked.disk_mb,
         )  # fmt: skip
         with self._database.transaction() as tx:
-            site = tokens.use_join(tx, asked.secret, now)
+            known = nodes.identities(tx, [asked.name]).get(asked.name)
+            again = known is not None and known[0] == asked.key  # it was told so, and has not heard it
+            site = tokens.use_join(tx, asked.secret, now, again)
             row = nodes.join(tx, asked.name, site, asked.key, said, now)
-            events.add(
-                tx, at=now, who=f"node {row.name}", what="join", kind="node", target=row.name, source=asked.address
-            )
+            if not again:
+                events.add(
+                    tx, at=now, who=f"node {row.name}", what="join", kind="node", target=row.name, source=asked.address
+                )
         return Joined(row.name, row.site)
 
     # --- from time to time --------------------------------------------------------------------
@@ -262,13 +265,18 @@ def run(directory: Path, listen: str, say: Callable[[str], None]) -> None:
     """Serve until told to stop (SIGTERM, Ctrl-C); at that address, "": at all of this machine, IPv4 and IPv6."""
     process.prepare()
     settings = settings_file.read(directory)
+    database = Database(settings.database_url(directory))
+    if database.is_empty():  # a new one would know nobody, and make slices of these names end on nodes
+        raise ViniError(
+            f'The database {database} is not there, or empty: is its disk mounted, and does "database" in '
+            "settings.json name the right one?  If it is lost, `vini central restore` of a backup into another --dir."
+        )
     every = ["0.0.0.0", "::"] if _has_ipv6() else ["0.0.0.0"]
     bound = _bound([listen] if listen else every, settings.port)
     listen = listen or every[-1]  # nats-server takes "::" as both
-    database = Database(settings.database_url(directory))
     database.migrate()
     authority = Authority(directory / "ca")
-    authority.check()
+    ending = authority.check()
     served = authority.serve(settings.names)
     central, server = _made(directory, settings, database, authority, listen)
     config = uvicorn.Config(
@@ -276,6 +284,8 @@ def run(directory: Path, listen: str, say: Callable[[str], None]) -> None:
         log_level="warning", ws=Sockets, ws_max_size=1 << 24, timeout_graceful_shutdown=2,
     )  # fmt: skip
     say(f"The central answers at {settings.url}; its database is {database}.")
+    if ending:
+        say(ending)
     if settings.strangers and settings.tunnel not in TUNNELS:
         say(
             f"Links between nodes are refused in slices that don't say `tunnel: {TUNNELS[0]}`, since strangers use "

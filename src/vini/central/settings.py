@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from vini import durable
-from vini.model import Conflict, NotFound, Value, ViniError
+from vini.model import Conflict, Denied, NotFound, Value, ViniError
 from vini.plugins.tunnels import TunnelKind
 from vini.rules.errors import Invalid
 from vini.rules.notices import Mail, Webhook
@@ -65,10 +65,12 @@ def _path(directory: Path) -> Path:
 
 
 def read(directory: Path) -> Settings:
-    """Raises NotFound where there is no central."""
+    """Raises NotFound where there is no central, Denied where it is somebody else's."""
     path = _path(directory)
     try:
         return msgspec.json.decode(path.read_bytes(), type=Settings)
+    except PermissionError as e:
+        raise Denied(f"The central in {directory} is not yours to use; run this with sudo, or as whose it is.") from e
     except FileNotFoundError as e:
         raise NotFound(
             f"There is no central in {directory}; `vini central init` makes one, `--dir` names another place."

@@ -66,7 +66,7 @@ class Uptake:
             answers = specs.answers(tx, name)
         rows: list[SliverStatus] = []
         for answer in answers:
-            report = _reported(answer.report)
+            report = reported(answer.report)
             if answer.is_of_newest and report:
                 rows += report.slivers
             else:
@@ -80,8 +80,8 @@ class Uptake:
         return f"node {node} refuses: {refused}" if refused else f"node {node} has not taken it yet"
 
 
-def _reported(body: bytes) -> bus.Report | None:
-    """None where the node said nothing, or what another version wrote down."""
+def reported(body: bytes) -> bus.Report | None:
+    """What a node said last, as it is stored; None where the node said nothing, or what another version wrote down."""
     try:
         return msgspec.json.decode(body, type=bus.Report) if body else None
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -90,7 +90,7 @@ def _reported(body: bytes) -> bus.Report | None:
 
 def _aware(tx: Tx, name: str, due: Mapping[str, int]) -> set[str]:
     """Those that have told that they have it, or a newer one, on disk."""
-    said = {n: _reported(body) for n, (_, body, _) in specs.reports(tx, name).items() if n in due} if due else {}
+    said = {n: reported(body) for n, (_, body, _) in specs.reports(tx, name).items() if n in due} if due else {}
     return {n for n, report in said.items() if report and report.accepted >= due[n]}
 
 

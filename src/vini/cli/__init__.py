@@ -15,7 +15,7 @@ import click
 
 from vini import __version__
 from vini.cli.out import complain
-from vini.model import ViniError
+from vini.model import Denied, ViniError
 
 _SECTIONS = {
     "Slices": ("up", "plan", "status", "link", "sliver", "program", "outside", "grant", "down", "log"),
@@ -208,13 +208,24 @@ def main() -> None:
         complain(str(e))
         sys.exit(e.exit_code)
     except OSError as e:
-        if e.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if e.errno not in _MACHINES:
             _unforeseen(e)
         _write_no_more()
-        complain(f"{_where(e)} can't be written: its disk is full. Make room there and try again.")
-        sys.exit(1)
+        complain(f"{_where(e)} {_MACHINES[e.errno]}")
+        sys.exit(Denied.exit_code if e.errno in (errno.EACCES, errno.EPERM) else 1)
     except Exception as e:  # the request boundary: whoever sits there can't act on a traceback
         _unforeseen(e)
+
+
+_FULL = "can't be written: its disk is full. Make room there and try again."
+_FORBIDDEN = "may not be used by you: run this with sudo, or as whose it is."
+_MACHINES: dict[int | None, str] = {  # what is no mistake in VINI
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: _FULL,
+    errno.EROFS: "can't be written: its disk may only be read now; see `mount` and `dmesg`, mend that and try again.",
+    errno.EACCES: _FORBIDDEN,
+    errno.EPERM: _FORBIDDEN,
+}
 
 
 def _unforeseen(e: Exception) -> NoReturn:

@@ -9,6 +9,7 @@ import socket
 import sys
 import time
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -17,6 +18,7 @@ import click
 from vini.cli.at import at, directory_option
 from vini.cli.notices import mail_command, webhook_command
 from vini.cli.out import called, json_option, line, note
+from vini.cli.password import password_command
 from vini.cli.verdict import head_option, parsed_head, show_verdict
 from vini.model import Denied, ViniError
 
@@ -40,6 +42,7 @@ def central_command() -> None:
 
 central_command.add_command(mail_command)
 central_command.add_command(webhook_command)
+central_command.add_command(password_command)
 
 
 @central_command.command("init")
@@ -115,10 +118,14 @@ def _init(
         engine_url=engine_url, engine_port=engine_port,
         oidc=_issuer(oidc_issuer, oidc_client, oidc_secret_file, oidc_newcomers),
     )  # fmt: skip
+    settings.renamed(wanted, names)  # raises where one is no name
     _check_engine(wanted.engine_url)
     password = secrets.token_urlsafe(12)
-    _fill(wanted.database_url(_made(directory)), admin, password, site)
-    authority = Authority(directory / "ca")
+    url = wanted.database_url(directory)
+    _check_empty(url, directory)
+    _made(directory)
+    authority = Authority(directory / "ca")  # before the database: so an `init` that broke off is known by it
+    _fill(url, admin, password, site)
     served = authority.serve(names)
     if engine == "nats":
         from vini.central import natsserver, rights
@@ -183,19 +190,39 @@ def _check_new(directory: Path) -> None:
 
     if (directory / "settings.json").exists():
         raise Conflict(
-            f"There is a central in {directory} already; `vini central run{at(directory)}` starts it. "
-            "Another --dir makes another one."
+            f"There is a central in {directory} already; `vini central run{at(directory)}` starts it, and "
+            f"`vini central password EMAIL{at(directory)}` makes a new password for its administrator.  "
+            "Another --dir makes another central."
         )
 
 
-def _made(directory: Path) -> Path:
+def _check_empty(url: str, directory: Path) -> None:
+    """Raises Conflict where the database is another central's: by another authority no node would know this one.  An
+    `init` that broke off may have begun it, and has made its authority before."""
+    from vini.model import Conflict
+    from vini.store.database import Database
+
+    if (directory / "ca" / "ca.pem").exists():
+        return
+    database = Database(url)
+    try:
+        if database.is_empty():
+            return
+    finally:
+        database.close()
+    raise Conflict(
+        f"The database {database} is not empty.  One more central beside those that have it is made of a backup: `vini "
+        "central backup` there, `vini central restore --beside` here.  A new central takes an empty one: --database."
+    )
+
+
+def _made(directory: Path) -> None:
     try:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     except PermissionError as e:
         raise Denied(f"The directory {directory} can't be made; run this with sudo, or choose another --dir.") from e
     except OSError as e:
         raise ViniError(f"The directory {directory} can't be made: {e.strerror}; choose another --dir.") from e
-    return directory
 
 
 def _fill(url: str, admin: str, password: str, site: str) -> None:
@@ -260,16 +287,23 @@ def _backup(directory: Path, file: Path) -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--database", default="", help="Into this empty database, instead of the one that it was in.")
 @click.option("--name", "names", multiple=True, help="Others reach it by this now, instead of the names that it had.")
-def _restore(directory: Path, file: Path, database: str, names: tuple[str, ...]) -> None:
+@click.option("--beside", is_flag=True, help="One more central on its database, beside those that serve it now.")
+def _restore(directory: Path, file: Path, database: str, names: tuple[str, ...], beside: bool) -> None:
     """Make a central of a backup, on this machine.
 
     Nodes find it again by themselves where it has the name that it had, and `vini node follow URL` on them where not.
     """
     from vini.central.backup import restore
 
-    settings = restore(file, directory, database, names)
-    line(f"The central {settings.url} is in {directory}.")
-    _say_next(directory, settings, moved=bool(names))
+    made = restore(file, directory, database, names, beside)
+    line(f"The central {made.settings.url} is in {directory}.")
+    if made.at:
+        note(
+            f"It is as it was at {datetime.fromtimestamp(made.at):%Y-%m-%d %H:%M}, and knows nothing of what came "
+            "later: a slice made since then ends on its nodes when they come here; a node that joined has to join "
+            "again; who was disabled, or lost a key or a token, has it again.  See that the one before does not run."
+        )
+    _say_next(directory, made.settings, moved=bool(names) and not beside)
 
 
 @central_command.command("rename")
@@ -289,9 +323,12 @@ def _rename(directory: Path, names: tuple[str, ...]) -> None:
 
 
 def _say_next(directory: Path, settings: Settings, moved: bool) -> None:
+    from vini.central.ca import Authority
+
     line(called(f"Next: vini central run{at(directory)}"))
     if moved:
-        line(called(f"Then, on each node: sudo vini node follow {settings.url}; and people: vini login {settings.url}"))
+        login = f"vini login {settings.url} --fingerprint {Authority(directory / 'ca').fingerprint}"
+        line(called(f"Then, on each node: sudo vini node follow {settings.url}; and people: {login}"))
 
 
 @central_command.command("audit")

@@ -22,7 +22,7 @@ from vini.cli.permit import named_below, permit_command, permit_files, sentence,
 from vini.client import Client
 from vini.model import Denied, NotFound, ViniError
 from vini.names import slug
-from vini.node import identity, probe, service
+from vini.node import attempt, identity, probe, service
 from vini.node.files import permit
 from vini.node.place import from_environment
 from vini.node.version import digest
@@ -103,6 +103,7 @@ def _join(
     named = named_below(permit_below)  # before the token is spent
     place = from_environment()
     place.state.mkdir(parents=True, exist_ok=True)
+    attempt.may(place.state, token)
     address = address or _own_address(url)
 
     def said(asked: object) -> object:
@@ -114,11 +115,13 @@ def _join(
             disk_mb=shutil.disk_usage(place.state).free // 10**6,
         )  # type: ignore[type-var]  # fmt: skip
 
-    made = asyncio.run(join(url, token, name or slug(platform.node()), said))  # type: ignore[arg-type]
+    key = attempt.key_for(place.state, token)
+    made = asyncio.run(join(url, token, name or slug(platform.node()), key, said))  # type: ignore[arg-type]
     made = structs.replace(made, ssh_port=ssh_port)
     permitted = permit_files(place.state, made.owner, named, permit_commands or None)  # before the central may ask
     identity.write(place.state, made)
     greeting = asyncio.run(Client(say=note).greeting())
+    attempt.over(place.state)
     line(f"This machine is node {made.node} of site {made.site} now; its agent runs as process {greeting.pid}.")
     note(f"{sentence(permitted)}  `vini node permit` says otherwise.")
     warn(permitted.below)

@@ -21,6 +21,7 @@ from vini.rules.nouns import Guest, NodeRow, Person, Site, Slice
 from vini.rules.quota import Taken
 from vini.rules.wishes import Page
 
+_WRONG_S = 2.0  # by which no clock is off that something keeps right
 _SILENT_S = 30.0  # a node that wasn't heard for so long is away, where the central doesn't say
 
 
@@ -60,10 +61,30 @@ def nodes_command(site: str, rtt: bool, as_json: bool) -> None:
         return
     table(("NODE", "SITE", "STATE", "HEARD", "ADDRESS", "CORES", "MEMORY", "CLOCK"), [_shown(row) for row in rows])
     for row in rows:
-        for sentence in row.failing:
+        for sentence in (*_clock(row), *row.failing):
             note(f"{row.name}: {sentence}")
     if not rows:
         note("No machine has joined; `vini node token --site SITE` makes a token for one.")
+
+
+def _clock(row: NodeRow) -> list[str]:
+    """What follows from a clock that is wrong."""
+    off = row.clock_offset_s
+    if abs(off) < _WRONG_S:
+        return []
+    ends = "end earlier" if off > 0 else "end later"
+    way = "ahead of" if off > 0 else "behind"
+    return [
+        f"its clock is {_long(abs(off))} {way} the central's, so slices {ends} there; set the one that is wrong: "
+        "`timedatectl set-ntp true`."
+    ]
+
+
+def _long(seconds: float) -> str:
+    for length, word in ((86400.0, "days"), (3600.0, "hours"), (60.0, "minutes")):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {word}"
+    return f"{seconds:.0f} seconds"
 
 
 def _fields(row: NodeRow) -> dict[str, object]:

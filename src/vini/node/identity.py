@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from hashlib import sha256
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import msgspec
 
 from vini import durable
 from vini.bus.frames import statement
-from vini.model import Value, ViniError
+from vini.model import Denied, Value, ViniError
 from vini.node.stamp import stamp
 
 
@@ -33,6 +34,11 @@ class Identity(Value, frozen=True):
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
         return Ed25519PrivateKey.from_private_bytes(self.key).sign(statement(nonce, self.node))
+
+
+def authority(identity: Identity) -> str:
+    """SHA-256 of its central's authority's certificate, as join tokens tell it."""
+    return sha256(ssl.PEM_cert_to_DER_cert(identity.ca)).hexdigest()
 
 
 def public_half(key: bytes) -> bytes:
@@ -63,6 +69,8 @@ def read(state: Path) -> Identity | None:
         return msgspec.json.decode(path.read_bytes(), type=Identity)
     except FileNotFoundError:
         return None
+    except PermissionError as e:
+        raise Denied(f"The node's identity {path} is root's alone; run this with sudo.") from e
     except (OSError, msgspec.DecodeError) as e:
         raise ViniError(f"The node's identity {path} can't be read ({e}); `vini node join` makes a new one.") from e
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import http.client
-import os
 import ssl
 from collections.abc import Callable
 from hashlib import sha256
@@ -28,19 +27,18 @@ async def join(
     url: str,
     token: str,
     name: str,
+    key: bytes,
     said: Callable[[JoinAsked], JoinAsked] = lambda asked: asked,
-    key: bytes | None = None,
 ) -> Identity:
     """Who this machine is from now on; the caller writes it down.  `said` adds what the machine says of itself.
 
-    With the `key` of an attempt whose answer was lost, it may be asked again.
+    With the `key` of an attempt whose answer was lost (`attempt.key_for`), it may be asked again.
 
     Raises ViniError with a next step; Denied where the token is not good, Conflict where the name is taken.
     """
     address = _address(url)
     given = parse_token(token)
     _checked_name(name)
-    key = key or os.urandom(32)
     asked = said(JoinAsked(given.secret, name, public_half(key)))
     ca, joined = await asyncio.to_thread(_join, address, given, asked)
     return Identity(joined.node, joined.site, _plain(address), key, ca)

@@ -8,9 +8,10 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy import Connection, Engine, MetaData, create_engine, event, inspect, make_url
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -115,6 +116,20 @@ class Database:
         with self.reading() as tx:
             migrations.check(tx, str(self))
 
+    def is_empty(self) -> bool:
+        """Whether there is no table in it, of whomever."""
+        if self.is_sqlite and not Path(str(self._url.database)).exists():
+            return True
+        with self.reading() as tx:
+            return not inspect(tx).get_table_names()
+
+    def clear(self) -> None:
+        """Take all tables out of it."""
+        with self.transaction() as tx:
+            tables = MetaData()
+            tables.reflect(tx)
+            tables.drop_all(tx)
+
     def close(self) -> None:
         """Hang up; afterwards it opens again when it is used."""
         self._writer.dispose()
@@ -175,12 +190,23 @@ def _first_line(e: BaseException) -> str:
 
 def _remedy(e: DBAPIError) -> str:
     text = str(e.orig).lower()
+    if "database" in text and "does not exist" in text:
+        return "Make it (`createdb`), or mend its name in the URL."
     if "no such table" in text or "does not exist" in text:
         return "`vini central init` makes its tables, if it is the right one."
+    if "locked" in text:
+        return "Another program holds it: see which (`fuser` with its file), end that, and try again."
+    if "malformed" in text or "not a database" in text:
+        return "It is damaged, or none of VINI's: see that its disk is sound, then restore a backup into another --dir."
+    if "disk i/o" in text:
+        return "Its disk fails, or is gone: see what the kernel says (`dmesg`)."
     if "readonly" in text or "read-only" in text or "permission" in text:
         return "Let the central's user write there."
     if "unable to open" in text:
-        return "See that the directory is there, and that the central's user may write in it."
+        return (
+            "See that its directory is there, that the central's user may write in it, and that its disk is not "
+            "mounted to be read only (`mount`)."
+        )
     if "full" in text or "no space" in text:
         return "Make room on its disk and try again."
     return "See that it runs and that its URL is right, then try again."

@@ -235,7 +235,8 @@ def strays(tx: Tx, node: str, held: Mapping[str, int]) -> list[SliceSpec]:
 
 
 def acknowledge(tx: Tx, slice_: str, node: str, generation: int, report: bytes, at: float) -> None:
-    """The node has made a pass at this generation; what it said of an older one, or of what isn't its, is dropped."""
+    """The node has made a pass at this generation (0: none, it says why); what it said of an older one, or of what
+    isn't its, is dropped."""
     acknowledge_all(tx, [(slice_, node, generation, report)], at)
 
 
@@ -249,7 +250,7 @@ def acknowledge_all(tx: Tx, reports: Iterable[tuple[str, str, int, bytes]], at: 
     rows = [
         {"of": slice_, "node": numbers[node], "done": generation, "said": report, "at": at}
         for slice_, node, generation, report in sorted(reports, key=lambda r: (r[1], r[0], r[2]))
-        if node in numbers and 0 < generation < 1 << 63
+        if node in numbers and 0 <= generation < 1 << 63
     ]
     if not rows:
         return

@@ -105,14 +105,17 @@ def issue_join(tx: Tx, site: str, lifetime_s: float, now: float) -> str:
     return secret
 
 
-def use_join(tx: Tx, secret: str, now: float) -> str:
-    """The site that it is for; nobody can use it again.  Raises Denied: it is wrong, used, or has expired."""
+def use_join(tx: Tx, secret: str, now: float, again: bool = False) -> str:
+    """The site that it is for; nobody can use it again, but `again` whoever is a node by it.  Raises Denied: it is
+    wrong, used, or has expired."""
     mine = join_tokens.c.secret == _hash(secret)
     good = update(join_tokens).where(mine, join_tokens.c.used.is_(None), join_tokens.c.expires > now)
     site = tx.execute(good.values(used=now).returning(join_tokens.c.site_id)).scalar_one_or_none()
+    row = None if site else tx.execute(select(join_tokens.c.used, join_tokens.c.site_id).where(mine)).one_or_none()
+    if row is not None and row.used is not None and again:
+        site = row.site_id
     if site is not None:
         return str(tx.scalar(select(sites_table.c.login_base).where(sites_table.c.id == site)))
-    row = tx.execute(select(join_tokens.c.used).where(mine)).one_or_none()
     ask = "Ask for a new one: `vini node token --site SITE`."
     if row is None:
         raise Denied(f"This join token is wrong: was all of it copied? {ask}")

@@ -37,8 +37,9 @@ def upgrade(tx: Connection, name: str) -> None:
 
 def check(tx: Connection, name: str) -> None:
     """Raises DatabaseError unless the tables are of this version."""
-    if _known(tx, name) != newest():
-        raise DatabaseError(f"The database {name} is not ready for this version; `vini central init` makes it so.")
+    if (at := _known(tx, name)) != newest():
+        how = "`vini central run` brings it up to date" if at else "`vini central init` makes it so"
+        raise DatabaseError(f"The database {name} is not ready for this version; {how}.")
 
 
 def newest() -> str:
