@@ -15,6 +15,7 @@ from msgspec import structs
 from vini.cli.account import remote
 from vini.cli.out import dump, json_option, line, note, table
 from vini.cli.ways import show_ways
+from vini.rules.expiry import DAY_S, REMIND_S
 from vini.rules.nouns import Guest, NodeRow, Person, Site, Slice
 from vini.rules.quota import Taken
 from vini.rules.wishes import Page
@@ -74,7 +75,7 @@ def _node(row: NodeRow) -> tuple[str, ...]:
 @json_option
 @click.pass_context
 def site_command(ctx: click.Context, as_json: bool) -> None:
-    """Sites: list them, or add one."""
+    """Sites: list them, add one, or set what it may have."""
     if not ctx.invoked_subcommand:
         _show_sites(as_json)
 
@@ -138,6 +139,30 @@ def _add_site(login_base: str, name: str, max_slices: int) -> None:
     """Add a site: `vini site add princeton`."""
     body = {"login_base": login_base, "name": name, "max_slices": max_slices}
     line(f"Site {remote().call('POST', '/sites', Site, body).login_base} is there.")
+
+
+@site_command.command("enable")
+@click.argument("login_base")
+def _enable_site(login_base: str) -> None:
+    """Let a site's people use their roles there again, as an admin."""
+    remote().call("PATCH", f"/sites/{login_base}", Site, {"enabled": True})
+    line(f"Site {login_base} is enabled.")
+
+
+@site_command.command("disable")
+@click.argument("login_base")
+def _disable_site(login_base: str) -> None:
+    """Make roles at a site worth nothing, as an admin: its slices go on until their time is over."""
+    remote().call("PATCH", f"/sites/{login_base}", Site, {"enabled": False})
+    line(f"Site {login_base} is disabled: no slice of it is made or renewed, and roles there are worth nothing.")
+
+
+@site_command.command("delete")
+@click.argument("login_base")
+def _delete_site(login_base: str) -> None:
+    """Delete a site without nodes and slices, as an admin."""
+    remote().call("DELETE", f"/sites/{login_base}", type(None))
+    line(f"Site {login_base} is deleted.")
 
 
 @click.group("person", invoke_without_command=True)
@@ -235,6 +260,9 @@ def slice_command(ctx: click.Context, as_json: bool) -> None:
         return
     table(("SLICE", "EXPIRES", "GENERATION", "MEMBERS"), [
         (s.name, _time(s.expires), f"{s.generation}", ", ".join(s.members)) for s in rows])  # fmt: skip
+    for s in rows:
+        if 0 < (left := s.expires - time.time()) < max(REMIND_S):
+            note(f"{s.name} ends in {left / DAY_S:.1f} days; `vini slice renew {s.name}` prolongs it.")
     if not rows:
         note("There is no slice that you may see; `vini slice create SITE_NAME` makes one.")
 

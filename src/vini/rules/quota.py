@@ -50,7 +50,10 @@ def check(row: Slice, site: Site, others: Taken, asked: Taken) -> None:
     """Raises CapacityError, with each quota that is exceeded and by how much; `others` are the site's other slices."""
     most = most_slivers(row, site)
     if 0 < most < asked.slivers:
-        raise CapacityError(f"Slice {row.name!r} may have {most} slivers, and this asks for {asked.slivers}.")
+        raise CapacityError(
+            f"Slice {row.name!r} may have {most} slivers, and this asks for {asked.slivers}; ask for less, or an admin "
+            "for more."
+        )
     full = [text for field, unit in _UNITS if (text := _excess(field, unit, site, others, asked))]
     if full:
         raise CapacityError(
