@@ -443,6 +443,18 @@ class TestEvents:
             events.forget(tx, api.now[0] + 1)
         assert "ended" not in api("user", "GET", SLICE).json()["sentence"]
 
+    def test_the_stream_has_also_what_becomes_visible_after_a_later_one(self, api, another):
+        if api.database.is_sqlite:
+            pytest.skip("SQLite has one writer")
+        begin = api("admin", "GET", "/events").json()["items"]
+        assert not begin
+        with another().transaction() as tx:
+            first = events.add(tx, at=api.now[0] - 3600.0, who="x", what="late", kind="slice", target="princeton_iias")
+            api("user", "PATCH", SLICE, {"description": "x"})
+            (line,) = _ids(api("admin", "GET", "/events/stream?for_s=0", Last_Event_ID="0").text)
+        assert line == first + 1
+        assert _ids(api("admin", "GET", "/events/stream?for_s=0", Last_Event_ID=str(line)).text) == [first]
+
     def test_a_filter_that_is_misspelt_does_not_list_all(self, api):
         for path, knows in (("/events?traget=x", "limit, cursor, who, what, kind, target"), ("/me?x", "none")):
             said = api("user", "GET", path)
@@ -454,6 +466,10 @@ class TestEvents:
         with api.database.transaction() as tx:
             assert events.forget(tx, api.now[0] + 1) == 1
             assert events.some(tx, None, 1)[0] == []
+
+
+def _ids(stream: str) -> list[int]:
+    return [int(line.removeprefix("id: ")) for line in stream.splitlines() if line.startswith("id: ")]
 
 
 class TestBadInput:

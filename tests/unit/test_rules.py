@@ -27,7 +27,7 @@ from vini.rules import (
     seen,
 )
 from vini.rules import leases as lease_rules
-from vini.rules.access import may_enable
+from vini.rules.access import may_at_all_sites
 from vini.rules.nouns import ConfFile, Held, NodeGroup, Person, Site, Slice, Tag
 from vini.rules.tags import conf_files_of, effective, nodegroups_of
 from vini.rules.words import SLICE, Email, SliceName, SshKey, site_of
@@ -114,10 +114,10 @@ def test_a_pi_has_no_say_over_an_admin_of_his_site():
 def test_who_makes_somebody_a_user_of_his_own_site_can_not_keep_him_out():
     other = Person(1, "you@x.example", "", True, (Held("pi", THERE), Held("user", HERE)))
     with pytest.raises(Denied, match=f"also has a role at {THERE}; an admin may"):
-        may_enable(caller("pi"), other)
-    may_enable(Caller(ME, frozenset({("pi", HERE), ("pi", THERE)})), other)
-    may_enable(caller("admin", EVERYWHERE), other)
-    may_enable(caller("pi"), msgspec.structs.replace(other, roles=other.roles[1:]))
+        may_at_all_sites(caller("pi"), "enable person", other)
+    may_at_all_sites(Caller(ME, frozenset({("pi", HERE), ("pi", THERE)})), "enable person", other)
+    may_at_all_sites(caller("admin", EVERYWHERE), "enable person", other)
+    may_at_all_sites(caller("pi"), "enable person", msgspec.structs.replace(other, roles=other.roles[1:]))
 
 
 class TestExpiry:

@@ -156,15 +156,15 @@ def may(caller: Caller, action: str, target: Target) -> None:
     raise Denied(f"{caller.email} may not {_sentence(action, target)}; {who} may.")
 
 
-def may_enable(caller: Caller, person: Person) -> None:
-    """The same for letting somebody in and keeping him out: whoever makes him a user of his own site, too, is no PI of
-    the others."""
-    may(caller, "enable person", of_person(person))
+def may_at_all_sites(caller: Caller, action: str, person: Person) -> None:
+    """The same for who is PI of all sites of a person: whoever makes him a user of his own, too, is none of the
+    others."""
+    may(caller, action, of_person(person))
     others = sorted({held.site for held in person.roles} - caller.sites("pi"))
     if others and not caller.is_admin:
         raise Denied(
-            f"{caller.email} may not enable or disable {person.email}, who also has a role at {', '.join(others)}; "
-            "an admin may, or a PI of all of his sites."
+            f"{caller.email} may not {action} {person.email!r}, who also has a role at {', '.join(others)}; an admin "
+            "may, or a PI of all of his sites."
         )
 
 

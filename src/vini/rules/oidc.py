@@ -10,9 +10,8 @@ from urllib.parse import urlsplit
 
 from vini.model import Denied, Value
 from vini.rules.errors import Invalid, Unauthenticated
-from vini.rules.words import EMAIL
 
-_EMAIL = re.compile(EMAIL)
+_EMAIL = re.compile(r"[^\s@/?#%\x00-\x1f\x7f]{1,64}@[^\s@/?#%\x00-\x1f\x7f]{1,189}")
 _NAME = 254  # characters
 
 
