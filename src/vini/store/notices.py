@@ -105,12 +105,13 @@ def queue(
         oldest = now - OLD_S
         found = events.since(tx, seen - 1 if seen else begin, limit=_AT_ONCE, at_least=oldest if sure else -inf)
         if any(event.at < oldest for event in found.events):
+            before = 0  # it begins there the next time
             continue
         counters.add(tx, topic.counter, found.until + 1 - seen)
         new = [(event.id, to) for event in found.events for to in of(topic, event)]
         if excess := _add(tx, topic.lane, new, now):
             lost[topic.lane] = lost.get(topic.lane, 0) + excess
-    if before:
+    if before:  # each topic of ours has a counter of its own now
         counters.add(tx, _ALL, -before)
     return lost
 
