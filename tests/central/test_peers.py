@@ -9,16 +9,13 @@ from typing import Any, get_args
 
 import msgspec
 import pytest
-from msgspec.structs import replace
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from vini import bus
 from vini.central import peers
 from vini.central.ca import Authority
-from vini.central.notices import Channels
 from vini.central.peers import Peers, Question
-from vini.rules.notices import Mail, Webhook
 from vini.store import centrals
 from vini.store.centrals import CentralRow
 from vini.store.database import Database
@@ -58,24 +55,6 @@ def test_each_knows_the_nodes_of_the_other(both: tuple[Peers, Peers]) -> None:
     assert one._holder("n1") is None, "a central asks its own nodes itself, whoever else claims to have them"
     holder = one._holder("n2")
     assert holder and holder.url == "https://other.example"
-
-
-def test_one_that_tells_others_than_this_one_does_is_warned_of_once(
-    database: Database, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    mail, hook = Mail("x.example", "vini@x.example", password="a"), Webhook("https://x.example/", "a secret")
-    one = Channels(mail, (hook,))
-    same = Channels(replace(mail, password="b"), (replace(hook, secret="b"),), "https://other.example")
-    ca = Authority(tmp_path / "ca").pem
-    some = [one.digest, same.digest, Channels(mail).digest, ""]
-    made = [Peers(FakeHub(), database, f"https://{i}.example", ca, d) for i, d in enumerate(some)]  # type: ignore[arg-type]
-    for _ in range(4):
-        for each in made:
-            each._announced = -1e9  # a beat later
-            each._look(frozenset())
-    said = [str(r.args) for r in caplog.records if "other webhooks" in r.getMessage()]
-    expected = ["2", "2", "0", "1"] + ["0", "1", "2"]  # the last is of a version that does not say: it hears of all
-    assert sorted(said) == sorted(f"('https://{i}.example',)" for i in expected)
 
 
 def test_whose_beat_stands_still_is_dead_whatever_clocks_say(both, database: Database, monkeypatch) -> None:

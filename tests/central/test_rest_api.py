@@ -6,6 +6,7 @@ import re
 import threading
 
 import pytest
+from sqlalchemy import select
 from testbed_api import KEY, PASSWORD, ROLES, Api, email, populated
 
 from vini.central import faults
@@ -13,7 +14,7 @@ from vini.central.faults import KINDS
 from vini.model import CapacityError, Netns, SliceSpec, Sliver, Topology
 from vini.rules.access import ACTIONS
 from vini.rules.nouns import NodeSaid
-from vini.store import events, nodes, slices, tokens
+from vini.store import events, last_members, nodes, slices, tables, tokens
 from vini.store.database import DatabaseError
 
 
@@ -277,10 +278,18 @@ class TestChangingTogether:
         again = api("pi", "POST", "/slices", {"name": "princeton_new"}, Idempotency_Key="a")
         assert (first.status_code, first.content) == (again.status_code, again.content)
         assert first.status_code == 201
+        assert first.headers["ETag"] == again.headers["ETag"]
         other = api("pi", "POST", "/slices", {"name": "princeton_more"}, Idempotency_Key="a")
         assert (other.status_code, other.json()["error"]) == (400, "Invalid")
         assert api("pi", "POST", "/slices", {"name": "princeton_new"}, Idempotency_Key="b").status_code == 409
         assert api("admin", "POST", "/slices", {"name": "princeton_more"}, Idempotency_Key="a").status_code == 201
+
+    def test_a_secret_that_may_be_asked_for_again_is_not_in_the_database(self, api):
+        first = api("pi", "POST", "/tokens", {}, Idempotency_Key="a")
+        assert api("pi", "POST", "/tokens", {}, Idempotency_Key="a").json() == first.json()
+        with api.database.reading() as tx:
+            (row,) = tx.execute(select(tables.idempotency)).all()
+        assert b"vini_" not in row.body and row.key != "a"
 
     def test_what_failed_may_be_tried_again_under_the_same_key(self, api):
         assert api("pi", "POST", f"{SLICE}/renewals", {}, Idempotency_Key="k").status_code == 400
@@ -418,11 +427,51 @@ class TestEvents:
         later.join()
         assert text.count("id: ") == 1
 
+    def test_who_was_in_a_slice_sees_that_it_has_ended(self, api):
+        with api.database.transaction() as tx:
+            slices.delete(tx, "princeton_iias")
+            end = events.add(tx, at=api.now[0], who="central", what="expire", kind="slice", target="princeton_iias")
+            last_members.note(tx, end, [email("user")])
+        for path in (SLICE, f"{SLICE}/nodes/n1.princeton.example/tags"):
+            said = api("user", "GET", path)
+            assert said.status_code == 404
+            assert "of which you were a member, ended at 1970-01-12 13:46 UTC" in said.json()["sentence"], path
+        assert (
+            api("outsider", "GET", SLICE).json()["sentence"] == "There is no slice 'princeton_iias' that you may see."
+        )
+        seen = {who: [e["what"] for e in api(who, "GET", "/events").json()["items"]] for who in ("user", "outsider")}
+        assert seen == {"user": ["expire"], "outsider": []}
+        with api.database.transaction() as tx:
+            events.forget(tx, api.now[0] + 1)
+        assert "ended" not in api("user", "GET", SLICE).json()["sentence"]
+
+    def test_the_stream_has_also_what_becomes_visible_after_a_later_one(self, api, another):
+        if api.database.is_sqlite:
+            pytest.skip("SQLite has one writer")
+        begin = api("admin", "GET", "/events").json()["items"]
+        assert not begin
+        with another().transaction() as tx:
+            first = events.add(tx, at=api.now[0] - 3600.0, who="x", what="late", kind="slice", target="princeton_iias")
+            api("user", "PATCH", SLICE, {"description": "x"})
+            (line,) = _ids(api("admin", "GET", "/events/stream?for_s=0", Last_Event_ID="0").text)
+        assert line == first + 1
+        assert _ids(api("admin", "GET", "/events/stream?for_s=0", Last_Event_ID=str(line)).text) == [first]
+
+    def test_a_filter_that_is_misspelt_does_not_list_all(self, api):
+        for path, knows in (("/events?traget=x", "limit, cursor, who, what, kind, target"), ("/me?x", "none")):
+            said = api("user", "GET", path)
+            assert (said.status_code, said.json()["error"]) == (400, "Invalid")
+            assert f"it knows {knows}." in said.json()["sentence"]
+
     def test_they_are_forgotten_when_asked(self, api):
         api("user", "PATCH", SLICE, {"description": "x"})
         with api.database.transaction() as tx:
             assert events.forget(tx, api.now[0] + 1) == 1
-            assert events.newest(tx) == 0
+            assert events.some(tx, None, 1)[0] == []
+
+
+def _ids(stream: str) -> list[int]:
+    return [int(line.removeprefix("id: ")) for line in stream.splitlines() if line.startswith("id: ")]
 
 
 class TestBadInput:

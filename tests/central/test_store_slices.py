@@ -261,7 +261,7 @@ def test_a_site_has_as_many_slices_as_it_may(db):
         with pytest.raises(Conflict):
             slices.add(tx, "princeton_iias", "a@b.c", 0.0)
         slices.add(tx, "princeton_two", "a@b.c", 0.0)
-        with pytest.raises(Denied, match="has 2 slices, and may have 2"):
+        with pytest.raises(Denied, match="may have 2 slices, and has 2"):
             slices.add(tx, "princeton_three", "a@b.c", 0.0)
         sites.change(tx, "princeton", {"max_slices": 0})
         with pytest.raises(Denied, match="max_slices is 0"):

@@ -242,6 +242,20 @@ def test_nodes_measure_how_far_they_are_from_each_other(bed: Testbed) -> None:
     assert head.split() == ["RTT,", "ms", "n1", "n2"] and first.split()[:2] == ["n1", "-"]
 
 
+def test_a_site_is_disabled_enabled_and_deleted(bed: Testbed) -> None:
+    bed.vini("site", "add", "lab")
+    assert "roles there are worth nothing" in bed.vini("site", "disable", "lab")
+    assert "Site 'lab' is disabled" in bed.vini("slice", "create", "lab_x", check=False)
+    bed.vini("site", "enable", "lab")
+    bed.vini("slice", "create", "lab_x", "--description", "x", "--url", "https://x.example")
+    bed.vini("site", "disable", "lab")
+    assert "can't be renewed: its site is disabled" in bed.vini("slice", "renew", "lab_x", check=False)
+    assert "Site 'lab' has a slice; delete it first." in bed.vini("site", "delete", "lab", check=False)
+    bed.vini("slice", "delete", "lab_x")
+    bed.vini("site", "delete", "lab")
+    assert "lab" not in bed.vini("sites")
+
+
 def test_a_script_makes_an_account(bed: Testbed) -> None:
     file = bed.directory / "password"
     file.write_text("a long and secret one\nnot this\n")

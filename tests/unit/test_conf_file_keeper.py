@@ -21,6 +21,7 @@ from msgspec.structs import replace
 
 from vini import bus, durable
 from vini.bus import NodeFile
+from vini.node import cgroup
 from vini.node.files import command, permit, record
 from vini.node.files.decide import outside
 from vini.node.files.keeper import Keeper
@@ -31,7 +32,13 @@ from vini.node.files.service import ConfFileService
 from vini.node.place import Place
 from vini.rules.conf_files import MOST_BYTES, FileThere
 
+needs_root = pytest.mark.root  # to make a cgroup
 ME, US = pwd.getpwuid(os.getuid()).pw_name, grp.getgrgid(os.getgid()).gr_name
+
+
+def group() -> Path:
+    """The cgroup of this process's commands."""
+    return cgroup.mount() / f"vt{os.getpid()}-conf-files"
 
 
 class Machine:
@@ -43,6 +50,10 @@ class Machine:
         self.said = Permit((str(self.conf),), commands=True)
         self.ran = tmp / "ran"
 
+    def keeper(self) -> Keeper:
+        """Of an agent that has just begun."""
+        return Keeper(Record(self.state), [self.state], group)
+
     def file(self, text: str = "one\n", name: str = "a.conf", **more: Any) -> NodeFile:
         made = NodeFile(str(self.conf / name), text, "", 0o640, ME, US)
         made = replace(made, **more)
@@ -50,7 +61,7 @@ class Machine:
 
     def keep(self, *files: NodeFile, said: Permit | None = None) -> list[FileThere]:
         """One pass of an agent that has just begun."""
-        keeper = Keeper(Record(self.state), [self.state])
+        keeper = self.keeper()
 
         async def once() -> list[FileThere]:
             return [await keeper.keep(file, lambda: said or self.said) for file in files]
@@ -58,7 +69,7 @@ class Machine:
         return asyncio.run(once())
 
     def let_go(self, name: str = "a.conf", said: Permit | None = None) -> FileThere | None:
-        keeper = Keeper(Record(self.state), [self.state])
+        keeper = self.keeper()
         return asyncio.run(keeper.let_go(str(self.conf / name), lambda: said or self.said))
 
     def runs(self) -> list[str]:
@@ -214,6 +225,7 @@ def test_a_file_that_is_larger_than_any_of_ours_is_somebody_elses(machine: Machi
 # --- commands ---------------------------------------------------------------------------------------
 
 
+@needs_root
 def test_commands_run_around_the_writing_and_only_then(machine: Machine) -> None:
     there = machine.conf / "a.conf"
     file = machine.file(
@@ -229,6 +241,7 @@ def test_commands_run_around_the_writing_and_only_then(machine: Machine) -> None
     assert machine.runs() == ["before", "one"]
 
 
+@needs_root
 def test_a_preinstall_command_that_fails_keeps_the_file_from_being_written(machine: Machine) -> None:
     file = machine.file(preinstall_cmd="echo no room >&2; exit 3", error_cmd=machine.says("error"))
     (row,) = machine.keep(file)
@@ -237,6 +250,7 @@ def test_a_preinstall_command_that_fails_keeps_the_file_from_being_written(machi
     assert states(machine.keep(replace(file, ignore_cmd_errors=True))) == ["written"]
 
 
+@needs_root
 def test_a_postinstall_command_that_failed_is_run_again_until_it_succeeds(machine: Machine) -> None:
     switch = machine.state.parent / "switch"
     file = machine.file(postinstall_cmd=f"{machine.says('try')}; test -e {switch}")
@@ -267,31 +281,49 @@ def free(lock: Path) -> bool:
         return True
 
 
+@needs_root
 def test_a_command_has_an_end_with_all_that_it_started(tmp_path: Path) -> None:
     pid = tmp_path / "pid"
-    why = asyncio.run(command.run(f"sleep 1000 & echo $! > {pid}; wait", "/x", tmp_path / "lock", patience_s=0.5))
+    why = asyncio.run(
+        command.run(f"sleep 1000 & echo $! > {pid}; wait", "/x", tmp_path / "lock", group(), patience_s=0.5)
+    )
     assert "had not ended" in why
     asyncio.run(until(lambda: gone(pid)))
 
 
+@needs_root
 def test_what_a_command_leaves_in_the_background_is_ended_with_it(tmp_path: Path) -> None:
     pid = tmp_path / "pid"
-    assert asyncio.run(command.run(f"sleep 1000 & echo $! > {pid}", "/x", tmp_path / "lock")) == ""
+    assert asyncio.run(command.run(f"sleep 1000 & echo $! > {pid}", "/x", tmp_path / "lock", group())) == ""
     asyncio.run(until(lambda: gone(pid)))
 
 
+@needs_root
+@pytest.mark.parametrize("how", ["", "; exec sleep 1000", "; exit 3"])
+def test_what_leaves_its_process_group_is_ended_with_it(tmp_path: Path, how: str) -> None:
+    pid, nested = tmp_path / "pid", group() / "nested"
+    left = f"setsid sh -c 'mkdir {nested}; echo 0 > {nested}/cgroup.procs; echo $$ > {pid}; exec sleep 1000' &"
+    said = f"{left} while ! test -s {pid}; do sleep 0.02; done{how}"
+    why = asyncio.run(command.run(said, "/x", tmp_path / "lock", group(), patience_s=5.0 if "sleep 1" in how else 60.0))
+    assert gone(pid) and not group().exists()
+    assert {"": not why, "; exit 3": why == "exit code 3"}.get(how, "had not ended" in why), why
+
+
+@needs_root
 def test_of_what_a_command_says_only_the_last_words_are_kept_anywhere(tmp_path: Path) -> None:
     many = "head -c 50000000 /dev/zero | tr '\\0' a; echo ' last words'; exit 3"
-    why = asyncio.run(command.run(many, "/x", tmp_path / "lock"))
+    why = asyncio.run(command.run(many, "/x", tmp_path / "lock", group()))
     assert why.startswith("exit code 3: aaa") and why.endswith(" last words") and len(why) < 400
 
 
+@needs_root
 def test_a_command_that_outlived_its_agent_is_not_run_beside_itself(tmp_path: Path) -> None:
     """The agent was killed; what it ran, `timeout`, has the lock as its standard input."""
     lock, ready = tmp_path / "lock", tmp_path / "ready"
+    left = "setsid sleep 1000 &"
     script = (
         f"import asyncio, os; from pathlib import Path; from vini.node.files import command; "
-        f"asyncio.run(command.run('touch {ready}; exec sleep 1000', '/x', Path('{lock}')))"
+        f"asyncio.run(command.run('{left} touch {ready}; exec sleep 1000', '/x', Path('{lock}'), Path('{group()}')))"
     )
     agent = subprocess.Popen([sys.executable, "-c", script])
     asyncio.run(until(ready.exists))
@@ -299,17 +331,21 @@ def test_a_command_that_outlived_its_agent_is_not_run_beside_itself(tmp_path: Pa
     agent.kill()
     agent.wait()
     try:
-        assert "still runs" in asyncio.run(command.run("true", "/x", lock))
+        assert "still runs" in asyncio.run(command.run("true", "/x", lock, group()))
+        assert not command.tidied(lock, group()) and cgroup.populated(group())
     finally:
         for child in children:
             os.killpg(int(child), 9)
     asyncio.run(until(lambda: free(lock)))
-    assert asyncio.run(command.run("true", "/x", lock)) == ""
+    assert cgroup.populated(group()), "what left its process group is still there"
+    assert command.tidied(lock, group()) and not group().exists()
+    assert asyncio.run(command.run("true", "/x", lock, group())) == ""
 
 
+@needs_root
 def test_a_command_ends_when_it_is_not_permitted_any_more(machine: Machine) -> None:
     begun = machine.state.parent / "begun"
-    keeper, said = Keeper(Record(machine.state), [machine.state]), [machine.said]
+    keeper, said = machine.keeper(), [machine.said]
     file = machine.file(preinstall_cmd=f"touch {begun}; exec sleep 1000", ignore_cmd_errors=True)
 
     async def life() -> FileThere:
@@ -322,15 +358,17 @@ def test_a_command_ends_when_it_is_not_permitted_any_more(machine: Machine) -> N
     assert row.state == "refused" and "vini node permit --commands" in row.why and not machine.conf.exists()
 
 
+@needs_root
 def test_a_command_is_broken_off_for_that_and_not_for_its_time(tmp_path: Path) -> None:
     begun = tmp_path / "begun"
     long = f"touch {begun}; exec sleep 1000"
-    why = asyncio.run(command.run(long, "/x", tmp_path / "lock", 20.0, lambda: not begun.exists()))
+    why = asyncio.run(command.run(long, "/x", tmp_path / "lock", group(), 20.0, lambda: not begun.exists()))
     assert "does not permit it any more" in why
 
 
+@needs_root
 def test_what_is_not_permitted_any_more_after_a_command_is_not_written(machine: Machine) -> None:
-    keeper, done = Keeper(Record(machine.state), [machine.state]), machine.state.parent / "done"
+    keeper, done = machine.keeper(), machine.state.parent / "done"
     file = machine.file(preinstall_cmd=f"touch {done}", postinstall_cmd=machine.says("post"))
     row = asyncio.run(keeper.keep(file, lambda: Permit(()) if done.exists() else machine.said))
     assert row.state == "refused" and not machine.conf.exists() and machine.runs() == []
@@ -353,6 +391,7 @@ def test_what_no_machine_can_have_is_refused_alone(machine: Machine, wrong: dict
     assert states(machine.keep(replace(machine.file(), **wrong), machine.file(name="b"))) == ["refused", "written"]
 
 
+@needs_root
 def test_a_file_with_the_same_text_that_we_never_wrote_stays_somebody_elses(machine: Machine) -> None:
     there = machine.conf / "a.conf"
     machine.conf.mkdir()
@@ -362,6 +401,7 @@ def test_a_file_with_the_same_text_that_we_never_wrote_stays_somebody_elses(mach
     assert there.stat().st_mode & 0o7777 == 0o600 and machine.runs() == [] and Record(machine.state).book == {}
 
 
+@needs_root
 def test_a_file_of_ours_whose_mode_somebody_changed_is_his(machine: Machine) -> None:
     file = machine.file(postinstall_cmd=machine.says("ran"))
     machine.keep(file)
@@ -371,6 +411,7 @@ def test_a_file_of_ours_whose_mode_somebody_changed_is_his(machine: Machine) -> 
     assert row is not None and row.state == "left" and (machine.conf / "a.conf").exists()
 
 
+@needs_root
 def test_a_file_that_is_changed_while_a_command_runs_is_somebody_elses(machine: Machine) -> None:
     there = machine.conf / "a.conf"
     machine.conf.mkdir()
@@ -405,6 +446,7 @@ def dying(monkeypatch: pytest.MonkeyPatch, at: int) -> Iterator[int]:
     return steps
 
 
+@needs_root
 @pytest.mark.parametrize("always_update", [False, True])
 @pytest.mark.parametrize("at", range(30))
 def test_whenever_the_agent_is_killed_the_next_one_goes_on(
@@ -560,6 +602,7 @@ def test_what_is_permitted_later_is_done_then(machine: Machine) -> None:
     agent.during(life)
 
 
+@needs_root
 def test_what_failed_rests_and_is_tried_again(machine: Machine) -> None:
     agent = Agent(machine)
     file = machine.file(postinstall_cmd=f"{machine.says('try')}; false")
@@ -587,6 +630,7 @@ def test_what_is_permitted_to_one_central_is_not_to_another(machine: Machine) ->
     assert states(list(told.files)) == ["written"]
 
 
+@needs_root
 def test_a_pass_that_is_under_way_stops_where_the_central_is_left(machine: Machine) -> None:
     agent, begun = Agent(machine), machine.state.parent / "begun"
     files = (machine.file(name="a", preinstall_cmd=f"touch {begun}; exec sleep 1000"), machine.file(name="b"))

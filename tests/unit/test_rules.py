@@ -27,6 +27,7 @@ from vini.rules import (
     seen,
 )
 from vini.rules import leases as lease_rules
+from vini.rules.access import may_at_all_sites
 from vini.rules.nouns import ConfFile, Held, NodeGroup, Person, Site, Slice, Tag
 from vini.rules.tags import conf_files_of, effective, nodegroups_of
 from vini.rules.words import SLICE, Email, SliceName, SshKey, site_of
@@ -110,9 +111,22 @@ def test_a_pi_has_no_say_over_an_admin_of_his_site():
     assert allows(caller("pi"), "enable person", of_person(msgspec.structs.replace(both, roles=both.roles[1:])))
 
 
+def test_who_makes_somebody_a_user_of_his_own_site_can_not_keep_him_out():
+    other = Person(1, "you@x.example", "", True, (Held("pi", THERE), Held("user", HERE)))
+    with pytest.raises(Denied, match=f"also has a role at {THERE}; an admin may"):
+        may_at_all_sites(caller("pi"), "enable person", other)
+    may_at_all_sites(Caller(ME, frozenset({("pi", HERE), ("pi", THERE)})), "enable person", other)
+    may_at_all_sites(caller("admin", EVERYWHERE), "enable person", other)
+    may_at_all_sites(caller("pi"), "enable person", msgspec.structs.replace(other, roles=other.roles[1:]))
+
+
 class TestExpiry:
-    def renewed(self, until, now=100 * DAY, expires=110 * DAY, description="x", url="https://x", max_slices=1):
-        return expiry.renewed("s", now, expires, until, description=description, url=url, max_slices=max_slices)
+    def renewed(
+        self, until, now=100 * DAY, expires=110 * DAY, description="x", url="https://x", max_slices=1, enabled=True
+    ):
+        return expiry.renewed(
+            "s", now, expires, until, description=description, url=url, max_slices=max_slices, enabled=enabled
+        )
 
     def test_a_new_one_lives_two_weeks(self):
         assert expiry.first(100 * DAY) == 114 * DAY
@@ -132,6 +146,10 @@ class TestExpiry:
         with pytest.raises(Invalid, match=says):
             self.renewed(120 * DAY, **missing)
 
+    def test_a_site_that_is_disabled_is_blocked(self):
+        with pytest.raises(Denied, match="its site is disabled"):
+            self.renewed(120 * DAY, enabled=False)
+
     def test_a_site_with_no_slices_is_blocked(self):
         with pytest.raises(Denied, match="max_slices is 0"):
             self.renewed(120 * DAY, max_slices=0)
@@ -140,7 +158,7 @@ class TestExpiry:
 
     def test_a_site_has_as_many_as_it_may(self):
         expiry.may_add("princeton", 9, 10)
-        with pytest.raises(Denied, match="has 10 slices, and may have 10"):
+        with pytest.raises(Denied, match="may have 10 slices, and has 10"):
             expiry.may_add("princeton", 10, 10)
 
     def test_reminders(self):

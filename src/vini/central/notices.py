@@ -1,26 +1,25 @@
 """Sends notices: mails to members of slices, webhooks to programs elsewhere.
 
-What waits is in the database, so a central that dies, or a server that is away, loses none; one may come twice.
+What waits is in the database, so a central that dies, or a server that is away, loses none; one may come twice.  Of
+several centrals on it each tells what its settings say; what more than one may tell, one of them does.
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import time
-from collections.abc import Callable, Iterator
-
-import msgspec
+from collections.abc import Callable, Collection, Mapping
 
 from vini.central import hooks, mailing
 from vini.central.mailing import Unsent
 from vini.model import Value
 from vini.rules import notices as rules
 from vini.rules.nouns import Event
-from vini.store import events
+from vini.store import events, last_members
 from vini.store import notices as store
 from vini.store.database import Database, Tx
-from vini.store.notices import Lane
+from vini.store.database import clock as clock_of_database
+from vini.store.notices import Lane, Topic
 
 log = logging.getLogger("vini.central")
 _CLAIM_S = 300.0  # whoever claimed some has sent them by then, or has died
@@ -35,59 +34,61 @@ class Channels(Value, frozen=True):
     url: str = ""  # the central's, for mails
 
     @property
-    def lanes(self) -> list[Lane]:
-        """One for all mails, one for each webhook: what is stuck in one holds up no other."""
-        return [Lane("mail")] * bool(self.mail) + [Lane("webhook", url) for url in {h.url: h for h in self.webhooks}]
+    def lanes(self) -> dict[Lane, tuple[str, ...]]:
+        """One for all mails, one for each webhook, with what it tells of: what is stuck in one holds up no other."""
+        found = {Lane("mail"): self.mail.what} if self.mail else {}
+        for hook in self.webhooks:
+            lane = Lane("webhook", hook.url)
+            found[lane] = (*found.get(lane, ()), *hook.what)
+        return found
 
-    @property
-    def digest(self) -> str:
-        """By which another central sees whether it tells the same people of the same; secrets are not in it."""
-        mail = [self.mail.server, self.mail.sender, *sorted(self.mail.what)] if self.mail else []
-        hooks = sorted([hook.url, *sorted(hook.what)] for hook in self.webhooks)
-        return hashlib.sha256(msgspec.json.encode([mail, hooks])).hexdigest()
+    def hooks(self, url: str, event: Event) -> list[rules.Webhook]:
+        """Those with that URL that tell of it; where another central asked for that, what we have."""
+        known = [hook for hook in self.webhooks if hook.url == url]
+        return [hook for hook in known if rules.chosen_by(event, hook.what)] or known[:1]
 
 
 class Notifier:
-    """Looks from time to time what is to be told, and tells it."""
+    """Looks from time to time what is to be told, and tells it.  When that is due the database's clock says (`now`): a
+    central whose own is wrong would take what another one is sending."""
 
-    def __init__(self, database: Database, channels: Channels, clock: Callable[[], float] = time.time):
-        self._database, self._channels, self._clock = database, channels, clock
+    def __init__(
+        self, database: Database, channels: Channels, clock: Callable[[], float] = time.time,
+        now: Callable[[Tx], float] = clock_of_database,
+    ):  # fmt: skip
+        self._database, self._channels, self._clock, self._now = database, channels, clock, now
 
-    def step(self) -> int:
-        """Queue what is new, and send what is due; how many were sent.  Waits for servers, so call it in a thread."""
-        if not self._channels.lanes:
+    def step(self, sure: bool = True) -> int:
+        """Queue what is new, and send what is due; how many were sent.  Waits for servers, so call it in a thread.
+
+        While it is not `sure` what time it is, nothing is given up or passed over for its age.
+        """
+        lanes = self._channels.lanes
+        if not lanes:
             return 0
+        topics = [Topic(lane, pattern) for lane, what in lanes.items() for pattern in sorted(set(what))]
+        with self._database.looking() as tx:
+            behind = store.behind(tx, topics)
+        if behind:
+            self._queue(behind, lanes, sure)
+        return sum(self._round(lane, sure) for lane in lanes)
+
+    def _queue(self, topics: Collection[Topic], lanes: Mapping[Lane, Collection[str]], sure: bool) -> None:
         with self._database.transaction() as tx:
-            lost = store.queue(tx, self._clock(), lambda event: list(self._addresses(tx, event)))
+
+            def of(topic: Topic, event: Event) -> list[str]:
+                is_ours = rules.chosen_by(event, lanes[topic.lane]) == topic.pattern
+                return _addresses(tx, topic.lane, event) if is_ours else []
+
+            lost = store.queue(tx, topics, self._now(tx), of, sure)
         for lane, number in lost.items():
             log.warning("%d notices were dropped: %d others wait for %s already", number, store.MOST, lane)
-        return sum(self._round(lane) for lane in self._channels.lanes)
 
-    def last_words(self, tx: Tx, number: int, what: str, members: list[str]) -> None:
-        """Have those told of that event who were members of the slice, which is no more when others are told of it."""
-        mail = self._channels.mail
-        if mail is not None and rules.is_chosen(what, mail.what):
-            store.add(tx, [(number, "mail", email) for email in members], self._clock())
-
-    def _addresses(self, tx: Tx, event: Event) -> Iterator[tuple[str, str]]:
-        mail = self._channels.mail
-        # Who was in a slice that expired has his last words already; another may have its name by now.
-        if (
-            mail is not None
-            and event.kind == "slice"
-            and event.what != rules.EXPIRE
-            and rules.concerns(event, mail.what)
-        ):
-            yield from (("mail", email) for email in store.members(tx, event.target))
-        yield from (("webhook", url) for url in {h.url: h for h in self._hooks(event)})
-
-    def _hooks(self, event: Event) -> list[rules.Webhook]:
-        return [hook for hook in self._channels.webhooks if rules.concerns(event, hook.what)]
-
-    def _round(self, lane: Lane) -> int:
+    def _round(self, lane: Lane, sure: bool) -> int:
         """One after another, until one fails for a reason that the others would fail for too; how many were sent."""
-        now, began = self._clock(), time.monotonic()
+        began = time.monotonic()
         with self._database.transaction() as tx:
+            now = self._now(tx)
             waiting = store.claim(tx, lane, now, now + _CLAIM_S, now + _CLAIM_S + rules.LONGEST_S)
         sent = 0
         for place, notice in enumerate(waiting):
@@ -95,7 +96,7 @@ class Notifier:
                 self._send(notice)
                 sent += 1
             except Unsent as e:
-                self._failed(notice, e)
+                self._failed(notice, e, sure)
                 if not e.alone:
                     self._put_back(waiting[place + 1 :], rules.FIRST_S)
                     break
@@ -114,29 +115,38 @@ class Notifier:
     def _tell(self, channel: str, address: str, event: Event) -> None:
         if channel == "mail" and self._channels.mail is not None:
             mailing.send(self._channels.mail, address, event, self._channels.url)
-        for hook in self._hooks(event) if channel == "webhook" else ():
-            if hook.url == address:
-                hooks.post(hook, event, self._clock())
+        for hook in self._channels.hooks(address, event) if channel == "webhook" else ():
+            hooks.post(hook, event, self._clock())
 
     def _put_back(self, untried: list[store.Waiting], wait_s: float) -> None:
         if untried:
             with self._database.transaction() as tx:
-                store.put_back(tx, [notice.id for notice in untried], self._clock() + wait_s)
+                store.put_back(tx, [notice.id for notice in untried], self._now(tx) + wait_s)
 
-    def _failed(self, notice: store.Waiting, error: Unsent) -> None:
-        now = self._clock()
+    def _failed(self, notice: store.Waiting, error: Unsent, sure: bool) -> None:
         log.warning("%s to %s was not delivered (try %d): %s", notice.channel, _shown(notice), notice.tries, error)
-        age = now - notice.event.at if notice.event else 0.0
         with self._database.transaction() as tx:
-            if not (error.for_good or rules.is_hopeless(notice.tries, age)):
+            now = self._now(tx)
+            age = now - notice.event.at if notice.event else 0.0
+            if not (error.for_good or (sure and rules.is_hopeless(notice.tries, age))):
                 store.again(tx, notice.id, now + rules.pause(notice.tries))
                 return
             store.done(tx, notice.id)
             tried = f"{notice.tries} tries" if notice.tries > 1 else "one try"
             events.add(
-                tx, at=now, who="central", what="notify", kind=notice.channel, target=_shown(notice),
+                tx, at=self._clock(), who="central", what="notify", kind=notice.channel, target=_shown(notice),
                 result="ViniError", detail=f"given up after {tried}: {error}",
             )  # fmt: skip
+
+
+def _addresses(tx: Tx, lane: Lane, event: Event) -> list[str]:
+    """Who in that lane is told of it."""
+    if lane.address:
+        return [lane.address]
+    if event.kind != "slice":
+        return []
+    # Another slice may have the name by now of one that has ended.
+    return last_members.of(tx, event.id) if event.what == rules.EXPIRE else store.members(tx, event.target)
 
 
 def _shown(notice: store.Waiting) -> str:

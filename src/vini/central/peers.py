@@ -70,14 +70,13 @@ class Peers:
     """A `bus.seam.Bus` over the nodes of all centrals on one database: this one's by its hub, or what its engine
     reaches, the others' by theirs."""
 
-    def __init__(self, hub: bus.Bus, database: Database, url: str, ca: str, channels: str = ""):
+    def __init__(self, hub: bus.Bus, database: Database, url: str, ca: str):
         self._hub, self._database = hub, database
-        self._me = CentralRow(secrets.token_hex(8), url, secrets.token_urlsafe(32), 0, frozenset(), channels)
+        self._me = CentralRow(secrets.token_hex(8), url, secrets.token_urlsafe(32), 0, frozenset())
         self._trusted = ssl.create_default_context(cadata=ca)
         self._others: list[CentralRow] = []
         self._seen: dict[str, tuple[int, float]] = {}  # central -> its beat, and when that was new
         self._announced = 0.0
-        self._compared: set[str] = set()  # centrals of which it was said that they tell others than this one does
 
     # --- Bus ------------------------------------------------------------------------------------
 
@@ -180,22 +179,11 @@ class Peers:
                     "another central on this database says that it is %s, as this one does, so neither asks the "
                     "other's nodes; give each an address of its own, as `internal` in its settings.json", row.url
                 )  # fmt: skip
-            if before and before[0] != row.beat:
-                self._compare(row)
         quiet = {row.id: now - self._seen[row.id][1] for row in rows}
         self._seen = {i: seen for i, seen in self._seen.items() if i in quiet}
         self._others = self._alive([row for row in rows if quiet[row.id] < _DEAD_S])
         if gone := [i for i, seconds in quiet.items() if seconds > _GONE_S]:
             self._withdraw(gone)
-
-    def _compare(self, other: CentralRow) -> None:
-        """With one that lives: what is left of our own last life may have had other settings."""
-        if other.channels and other.channels != self._me.channels and other.id not in self._compared:
-            self._compared.add(other.id)
-            log.warning(
-                "the central %s on this database tells people by another mail server or other webhooks than this one, "
-                "so some are not told: set the same on each (`vini central mail`, `vini central webhook`)", other.url
-            )  # fmt: skip
 
     def _alive(self, rows: list[CentralRow]) -> list[CentralRow]:
         """Without what is left of those that were killed just now, and answer by the same URL in another life."""

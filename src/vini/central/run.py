@@ -50,9 +50,9 @@ from vini.store import (
     events,
     guests,
     idempotency,
+    last_members,
     logins,
     nodes,
-    notices,
     reminders,
     slices,
     specs,
@@ -99,14 +99,13 @@ class Central:
         self._doubt_said = -math.inf  # when it was said why the clock is not believed
         self._may_notify = False  # by what was known of the clock when it was looked last
         self._accounted = 0  # the day on which what is too old was forgotten last
-        said = channels or Channels()
-        self._notifier = Notifier(database, said, clock)
+        self._notifier = Notifier(database, channels or Channels(), clock)
         self._desk = StoredDesk(database, clock, self._clocks)
         self.engine = engine(self._desk) if engine else None
         hub = Hub(self._desk, clock=clock, rhythm=rhythm)
         self.hub = self.engine or hub
         # Also where each central has an engine of its own; and SQLite has only one central.
-        self._peers = None if database.is_sqlite else Peers(self.hub, database, url, authority.pem, said.digest)
+        self._peers = None if database.is_sqlite else Peers(self.hub, database, url, authority.pem)
         self.testbed = Testbed(database, self._peers or self.hub, clock, tunnel, strangers)
         self.app: FastAPI = make_app(
             database,
@@ -203,10 +202,9 @@ class Central:
         return (found.why if found else "") or "An administrator has deleted it."
 
     async def _notify(self) -> None:
-        """Not by a clock that can't be right, nor where that may soon be told: what seems to have waited too long is
-        given up."""
-        if self._may_notify and not self._clocks.was_set():
-            await asyncio.to_thread(self._notifier.step)
+        """Also by a clock that may be wrong, as of a central to which no node comes; but then none is given up."""
+        sure = self._may_notify and not self._clocks.was_set()
+        await asyncio.to_thread(self._notifier.step, sure)
 
     async def _tidy(self) -> None:
         ended = await asyncio.to_thread(self._end_expired)
@@ -237,10 +235,10 @@ class Central:
         locked = slices.locked(tx, slices.expired(tx, now))
         over = sorted({*slices.expired(tx, now)} & {*locked})  # one may have been renewed before it was ours
         for name in over:
-            members = notices.members(tx, name)
+            members = slices.get(tx, name).members
             slices.delete(tx, name)
             number = events.add(tx, at=now, who="central", what=EXPIRE, kind="slice", target=name)
-            self._notifier.last_words(tx, number, EXPIRE, members)
+            last_members.note(tx, number, members)
         return over
 
     def _believes(self, tx: Tx, now: float) -> bool:

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from vini.model import SliceSpec, Topology, ViniError
+from vini.model import NotFound, SliceSpec, Topology, ViniError
 from vini.rules import access
 from vini.rules.caller import Caller
+from vini.rules.leases import moment
 from vini.rules.nouns import SliceRow
-from vini.store import slices, specs
+from vini.store import last_members, slices, specs
 from vini.store.database import Database, Tx
 
 
 def seen(tx: Tx, caller: Caller, name: str, lock: bool = False) -> SliceRow:
     """Raises NotFound where it is not there, or he may not know that it is."""
-    row = slices.get(tx, name, lock)
-    access.seen(caller, access.of_slice(row))
+    try:
+        row = slices.get(tx, name, lock)
+        access.seen(caller, access.of_slice(row))
+    except NotFound as e:
+        ended = last_members.ended(tx, name, caller.email)
+        if ended is None:
+            raise
+        raise NotFound(
+            f"Slice {name!r}, of which you were a member, ended at {moment(ended)}: its time was over, and nobody had "
+            "renewed it. A PI of its site may create it anew."
+        ) from e
     return row
 
 

@@ -210,7 +210,7 @@ def _change(directory: Path, wanted: Settings) -> None:
     settings.change(directory, settings.checked(wanted))
     if wanted.database:
         line(
-            called("Set the same on each central of its database: what only one is set to tell may be told to nobody.")
+            called("Of several centrals on one database each tells what it is set to; this is the setting of this one.")
         )
 
 

@@ -17,6 +17,7 @@ from vini.cli.each import each
 from vini.cli.out import count, dump, json_option, line, note, table
 from vini.cli.people import import_command, password_command
 from vini.cli.ways import show_ways
+from vini.rules.expiry import DAY_S, REMIND_S
 from vini.rules.nouns import Guest, NodeRow, Person, Site, Slice
 from vini.rules.quota import Taken
 from vini.rules.wishes import Page
@@ -185,6 +186,30 @@ def _add_site(login_base: str, name: str, max_slices: int) -> None:
     line(f"Site {remote().call('POST', '/sites', Site, body).login_base} is there.")
 
 
+@site_command.command("enable")
+@click.argument("login_base")
+def _enable_site(login_base: str) -> None:
+    """Let a site's people use their roles there again, as an admin."""
+    remote().call("PATCH", f"/sites/{login_base}", Site, {"enabled": True})
+    line(f"Site {login_base} is enabled.")
+
+
+@site_command.command("disable")
+@click.argument("login_base")
+def _disable_site(login_base: str) -> None:
+    """Make roles at a site worth nothing, as an admin: its slices go on until their time is over."""
+    remote().call("PATCH", f"/sites/{login_base}", Site, {"enabled": False})
+    line(f"Site {login_base} is disabled: no slice of it is made or renewed, and roles there are worth nothing.")
+
+
+@site_command.command("delete")
+@click.argument("login_base")
+def _delete_site(login_base: str) -> None:
+    """Delete a site without nodes and slices, as an admin."""
+    remote().call("DELETE", f"/sites/{login_base}", type(None))
+    line(f"Site {login_base} is deleted.")
+
+
 @click.group("person", invoke_without_command=True)
 @json_option
 @click.pass_context
@@ -321,6 +346,9 @@ def slice_command(ctx: click.Context, as_json: bool) -> None:
         return
     table(("SLICE", "EXPIRES", "GENERATION", "MEMBERS"), [
         (s.name, _time(s.expires), f"{s.generation}", ", ".join(s.members)) for s in rows])  # fmt: skip
+    for s in rows:
+        if 0 < (left := s.expires - time.time()) < max(REMIND_S):
+            note(f"{s.name} ends in {left / DAY_S:.1f} days; `vini slice renew {s.name}` prolongs it.")
     if not rows:
         note("There is no slice that you may see; `vini slice create SITE_NAME` makes one.")
 

@@ -172,6 +172,18 @@ def may(caller: Caller, action: str, target: Target) -> None:
     raise Denied(f"{caller.email} may not {_sentence(action, target)}; {who} may.")
 
 
+def may_at_all_sites(caller: Caller, action: str, person: Person) -> None:
+    """The same for who is PI of all sites of a person: whoever makes him a user of his own, too, is none of the
+    others."""
+    may(caller, action, of_person(person))
+    others = sorted({held.site for held in person.roles} - caller.sites("pi"))
+    if others and not caller.is_admin:
+        raise Denied(
+            f"{caller.email} may not {action} {person.email!r}, who also has a role at {', '.join(others)}; an admin "
+            "may, or a PI of all of his sites."
+        )
+
+
 def seen(caller: Caller, target: Target) -> None:
     """Raises NotFound where he may not even know that it is there: in the words for what isn't."""
     if not allows(caller, f"see {target.kind}", target):

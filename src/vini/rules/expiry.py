@@ -17,9 +17,12 @@ def first(now: float) -> float:
 
 
 def renewed(
-    slice_: str, now: float, expires: float, until: float, *, description: str, url: str, max_slices: int
-) -> float:
+    slice_: str, now: float, expires: float, until: float, *, description: str, url: str, max_slices: int,
+    enabled: bool = True,
+) -> float:  # fmt: skip
     """When it ends from now on.  Raises Denied where its site is blocked, Invalid where the wish can't be met."""
+    if not enabled:
+        raise Denied(f"Slice {slice_!r} can't be renewed: its site is disabled. Ask an admin why.")
     if max_slices == 0:
         raise Denied(
             f"Slice {slice_!r} can't be renewed: its site may have no slices (max_slices is 0). Ask an admin why."
@@ -43,7 +46,8 @@ def may_add(site: str, has: int, max_slices: int) -> None:
         raise Denied(f"Site {site!r} may have no slices (max_slices is 0). Ask an admin why.")
     if has >= max_slices:
         raise Denied(
-            f"Site {site!r} has {has} slices, and may have {max_slices}; delete one, or ask an admin for more."
+            f"Site {site!r} may have {max_slices} slice{'s' * (max_slices != 1)}, and has {has}; delete one, or ask an "
+            "admin for more."
         )
 
 

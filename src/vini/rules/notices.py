@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Collection
 from fnmatch import fnmatchcase
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -15,8 +16,8 @@ from vini.model import Value
 from vini.rules.nouns import Event
 from vini.rules.words import EMAIL
 
-EXPIRE = "expire"
-CHOSEN = ("remind of the end", EXPIRE, "stay", "slowed", "path failed", "path back")  # where nobody chose
+REMIND, EXPIRE = "remind of the end", "expire"
+CHOSEN = (REMIND, EXPIRE, "stay", "slowed", "path failed", "path back")  # where nobody chose
 MAILED = CHOSEN[:4]  # likewise, by mail
 FIRST_S, LONGEST_S = 30.0, 6 * 3600.0  # before what failed is tried again; each time twice as long
 TRIES, OLD_S = 10, 5 * 86400.0  # what was tried so often and is so old is given up (RFC 5321, 4.5.4.1)
@@ -62,14 +63,11 @@ def shown(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 
-def concerns(event: Event, what: tuple[str, ...]) -> bool:
-    """Whether it is one of those that were chosen, and happened."""
-    return event.result == "ok" and is_chosen(event.what, what)
-
-
-def is_chosen(name: str, what: tuple[str, ...]) -> bool:
-    """Whether events of that name are among those that were chosen."""
-    return any(fnmatchcase(name, pattern) for pattern in what)
+def chosen_by(event: Event, what: Collection[str]) -> str:
+    """Of the patterns that were chosen the first, in their own order, that speaks of it; "": none, or it failed."""
+    if event.result != "ok":
+        return ""
+    return next((pattern for pattern in sorted(what) if fnmatchcase(event.what, pattern)), "")
 
 
 def pause(tries: int) -> float:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from vini.model import Denied, Value
 from vini.rules.errors import Invalid, Unauthenticated
 
-_EMAIL = re.compile(r"[^\s@\x00-\x1f\x7f]{1,64}@[^\s@\x00-\x1f\x7f]{1,189}")
+_EMAIL = re.compile(r"[^\s@/?#%\x00-\x1f\x7f]{1,64}@[^\s@/?#%\x00-\x1f\x7f]{1,189}")
 _NAME = 254  # characters
 
 

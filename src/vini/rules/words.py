@@ -14,7 +14,7 @@ PLACE = r"^(site:[a-z0-9]{1,20}|[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?)$"  # of a 
 WORD = r"^[A-Za-z0-9_.-]{1,64}$"
 LINE = r"^[^\x00-\x1f\x7f]*$"
 TEXT = r"^[^\x00]*$"  # PostgreSQL can't store NUL
-EMAIL = r"^[^@\s\x00-\x1f\x7f]{1,64}@[A-Za-z0-9.-]{1,190}$"
+EMAIL = r"^[^@\s/?#%\x00-\x1f\x7f]{1,64}@[A-Za-z0-9.-]{1,190}$"  # it is part of URLs, whoever writes them
 URL = r"^(https?://[^\s\x00-\x1f\x7f]{1,2000})?$"
 FILE_PATH = r"^/[^\x00-\x1f\x7f]{1,1000}$"
 SSH_KEY = (
@@ -29,7 +29,7 @@ SAID = {  # what a text should have been that one of these does not fit, as a se
     WORD: "A word has 1 to 64 letters, digits, '_', '.' and '-'.",
     LINE: "This is to be one line, without control characters.",
     TEXT: "A text has no NUL character in it.",
-    EMAIL: "An e-mail address looks like ada@example.org.",
+    EMAIL: "An e-mail address looks like ada@example.org; '/', '?', '#' and '%' may not be in it.",
     URL: "A URL begins with https:// or http://.",
     FILE_PATH: "A file's path begins with /, and has no control characters: /etc/vini/conf.d/motd.",
     SSH_KEY: "A public SSH key is one line, such as ~/.ssh/id_ed25519.pub has.",

@@ -21,13 +21,11 @@ class CentralRow(Value, frozen=True):
     secret: str
     beat: int
     nodes: frozenset[str]
-    channels: str = ""  # by what it tells people, as a digest; "": it does not say
 
 
 def announce(tx: Tx, row: CentralRow) -> None:
     """It lives, and reaches these nodes."""
     values = {"url": row.url, "secret": row.secret, "beat": row.beat, "nodes": " ".join(sorted(row.nodes))}
-    values["channels"] = row.channels
     if not tx.execute(update(centrals).where(centrals.c.id == row.id).values(values)).rowcount:
         tx.execute(insert(centrals).values({"id": row.id, **values}))
 
@@ -40,4 +38,4 @@ def withdraw(tx: Tx, ids: Collection[str]) -> None:
 def others(tx: Tx, but: str) -> list[CentralRow]:
     """All but that one."""
     rows = tx.execute(_OTHERS, {"but": but})
-    return [CentralRow(r.id, r.url, r.secret, r.beat, frozenset(r.nodes.split()), r.channels) for r in rows]
+    return [CentralRow(r.id, r.url, r.secret, r.beat, frozenset(r.nodes.split())) for r in rows]

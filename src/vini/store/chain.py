@@ -16,9 +16,9 @@ from vini.store.database import Tx
 from vini.store.hashchain import START, Head, Kept, Link, Verdict, follow, linked, links
 from vini.store.tables import event_chain, events
 
-__all__ = ["START", "Head", "Verdict", "check", "forget", "linked", "seal"]
+__all__ = ["LENGTH", "START", "Head", "Verdict", "check", "forget", "length", "linked", "place", "seal"]
 
-_LENGTH, _FORGOTTEN = "event chain", "event chain forgotten"  # counters: places given, and places no longer kept
+LENGTH, _FORGOTTEN = "event chain", "event chain forgotten"  # counters: places given, and places no longer kept
 _PAGE = 5000
 _HASH = select(event_chain.c.hash).where(event_chain.c.place == bindparam("at"))
 _LINK = insert(event_chain)
@@ -27,9 +27,23 @@ _LINK = insert(event_chain)
 def seal(tx: Tx, new: Sequence[Sequence[Any]]) -> None:
     """Put new events of this transaction, each its columns in their order, at the chain's end; from here to its commit
     nobody else adds one."""
-    place = counters.add(tx, _LENGTH, len(new)) - len(new)
+    place = counters.add(tx, LENGTH, len(new)) - len(new)
     made = links(new, _head(tx, place))
     tx.execute(_LINK, [{"place": at, "event_id": number, "hash": digest} for at, number, digest in made])
+
+
+def length(tx: Tx) -> int:
+    """The last place that was given by a transaction that has ended: later ones only give higher places."""
+    return counters.value(tx, LENGTH)
+
+
+def place(tx: Tx, event_id: int) -> int:
+    """Of an event; of a number that none has (any more), the place before those that are numbered higher."""
+    found = tx.scalar(select(event_chain.c.place).where(event_chain.c.event_id == event_id))
+    if found is None:
+        higher = tx.scalar(select(func.min(event_chain.c.place)).where(event_chain.c.event_id > event_id))
+        found = length(tx) if higher is None else higher - 1
+    return int(found)
 
 
 def forget(tx: Tx, before: float) -> int:
@@ -40,7 +54,7 @@ def forget(tx: Tx, before: float) -> int:
     done = counters.add(tx, _FORGOTTEN, 0)  # ours until we commit
     kept = select(func.min(event_chain.c.place)).join(events, events.c.id == event_chain.c.event_id)
     first = tx.scalar(kept.where(events.c.at >= before))
-    last = first - 1 if first else counters.value(tx, _LENGTH)
+    last = first - 1 if first else counters.value(tx, LENGTH)
     if last <= done:
         return 0
     gone = select(event_chain.c.event_id).where(event_chain.c.place <= last)
@@ -54,7 +68,7 @@ def check(tx: Tx, once: Head | None = None) -> Verdict:
     """Follow the whole chain; with `once` also whether what was its head once is still in it."""
     forgotten = counters.value(tx, _FORGOTTEN)
     alien = tx.scalar(select(func.min(events.c.id)).where(events.c.id.not_in(select(event_chain.c.event_id))))
-    return follow(Kept(_head(tx, forgotten), _pages(tx, forgotten), counters.value(tx, _LENGTH), alien), once)
+    return follow(Kept(_head(tx, forgotten), _pages(tx, forgotten), counters.value(tx, LENGTH), alien), once)
 
 
 def _head(tx: Tx, place: int) -> Head:

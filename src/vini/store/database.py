@@ -6,6 +6,7 @@ All of the dialects' differences that are not SQL live here.
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +35,13 @@ def at_last(tx: Tx, act: Callable[[Tx, list[Any]], None], item: object) -> None:
     another one meanwhile.
     """
     tx.info.setdefault(_AT_LAST, {}).setdefault(act, []).append(item)
+
+
+def clock(tx: Tx) -> float:
+    """What time it is (Unix time, s), the same for all centrals: PostgreSQL's; SQLite has none but this machine's."""
+    if tx.dialect.name == "sqlite":
+        return time.time()
+    return float(tx.exec_driver_sql("SELECT extract(epoch FROM clock_timestamp())").scalar_one())
 
 
 class DatabaseError(ViniError):

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from math import inf
+from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Select, func, insert, select
 
 from vini.rules.caller import Caller
+from vini.rules.notices import REMIND
 from vini.rules.nouns import Event
-from vini.store import chain, slices
+from vini.store import chain, last_members, slices
 from vini.store.database import Tx, at_last
 from vini.store.page import MOST, matches, page
-from vini.store.tables import events
+from vini.store.tables import event_chain, events
 
 __all__ = [
     "MOST",
@@ -23,16 +24,15 @@ __all__ = [
     "add",
     "failures",
     "forget",
-    "newest",
     "of_slice",
-    "settled",
+    "place",
     "since",
     "some",
 ]
 
 PATH_FAILED, PATH_BACK = "path failed", "path back"  # what nodes say of links that mirror a path
 SLOWED, UNSLOWED = "slowed", "slowed no more"  # and of slivers that sent what they may in a day
-_HAPPENED = (PATH_FAILED, PATH_BACK, SLOWED, UNSLOWED)
+_HAPPENED = (PATH_FAILED, PATH_BACK, SLOWED, UNSLOWED, REMIND)
 
 
 _ADD = insert(events).returning(events.c.id)
@@ -87,23 +87,32 @@ def of_slice(tx: Tx, name: str, limit: int, caller: Caller) -> list[Event]:
     return [Event(**row._mapping) for row in rows]
 
 
-def since(tx: Tx, number: int, caller: Caller | None = None, limit: int = 1000) -> Sequence[Event]:
-    """Those after that number, the oldest first.
+class Since(NamedTuple):
+    """Events after a place of the chain, and the place that comes after them."""
 
-    Two transactions may end in another order than they were numbered: who follows looks a little further back.
+    events: list[Event]
+    until: int
+
+
+def since(tx: Tx, place: int, caller: Caller | None = None, limit: int = MOST, at_least: float = -inf) -> Since:
+    """Those after that place of the chain, in its order, and not older than that (Unix time, s).
+
+    Places are given as transactions end, so whoever goes on from `until` misses none, whatever clocks say.
     """
-    rows, _ = page(tx, _wanted("", "", "", "", caller), events.c.id, number, limit)
-    return [Event(**row._mapping) for row in rows]
+    until = chain.length(tx)  # first: what has a place up to here can be seen by all that is asked from now on
+    if until <= place:
+        return Since([], until)
+    query = _wanted("", "", "", "", caller).join(event_chain, event_chain.c.event_id == events.c.id)
+    query = query.where(event_chain.c.place > place, event_chain.c.place <= until, events.c.at >= at_least)
+    rows = tx.execute(query.add_columns(event_chain.c.place).order_by(event_chain.c.place).limit(limit)).all()
+    if len(rows) == limit:
+        until = rows[-1].place
+    return Since([Event(*(getattr(row, f) for f in Event.__struct_fields__)) for row in rows], until)
 
 
-def newest(tx: Tx) -> int:
-    """The number of the newest; 0: there is none."""
-    return tx.scalar(select(func.max(events.c.id))) or 0
-
-
-def settled(tx: Tx, before: float) -> int:
-    """The highest number of those that are older than that: nothing can come in below it any more."""
-    return tx.scalar(select(func.max(events.c.id)).where(events.c.at < before)) or 0
+def place(tx: Tx, number: int | None) -> int:
+    """Of the event with that number in the chain, or where it would be; None: of the newest."""
+    return chain.length(tx) if number is None else chain.place(tx, number)
 
 
 def failures(tx: Tx, who: str, source: str, what: str, since_: float) -> int:
@@ -127,5 +136,7 @@ def _wanted(who: str, what: str, kind: str, target: str, caller: Caller | None) 
 
 
 def _seen_by(caller: Caller) -> ColumnElement[bool]:
-    """His own, and those of slices that he may see."""
-    return (events.c.who == caller.email) | ((events.c.kind == "slice") & events.c.target.in_(slices.visible(caller)))
+    """His own, those of slices that he may see, and the ends of those that he was a member of."""
+    ends = last_members.ends(caller.email)
+    visible = (events.c.kind == "slice") & events.c.target.in_(slices.visible(caller))
+    return (events.c.who == caller.email) | visible | events.c.id.in_(ends)

@@ -1,10 +1,16 @@
-"""Idempotency keys: a request that is sent again gets the answer that it had, and does nothing again."""
+"""Idempotency keys: a request that is sent again gets the answer that it had, and does nothing again.
+
+Answers may have secrets in them, of which nothing but a hash is kept: so they are sealed by the key that came with the
+request, of which the database has the hash, too.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import os
 from typing import NamedTuple
 
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from sqlalchemy import delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
@@ -27,23 +33,40 @@ def begin(tx: Tx, key: str, who: str, request: bytes, at: float) -> Answer | Non
 
     Raises Invalid where the key was for something else.
     """
-    digest = hashlib.sha256(request).hexdigest()
+    digest, name = hashlib.sha256(request).hexdigest(), _name(key)
     insert = (sqlite if tx.dialect.name == "sqlite" else postgresql).insert
-    new = insert(idempotency).values(key=key, who=who, request=digest, status=0, body=b"", at=at)
+    new = insert(idempotency).values(key=name, who=who, request=digest, status=0, body=b"", at=at)
     if tx.execute(new.on_conflict_do_nothing().returning(idempotency.c.key)).first():
         return None
-    row = tx.execute(select(idempotency).where(idempotency.c.key == key, idempotency.c.who == who)).one()
+    row = tx.execute(select(idempotency).where(idempotency.c.key == name, idempotency.c.who == who)).one()
     if row.request != digest:
         raise Invalid("This Idempotency-Key was used for another request; take a new one for each.")
-    return Answer(row.status, row.body)
+    return Answer(row.status, _opened(key, row.body))
 
 
 def keep(tx: Tx, key: str, who: str, answer: Answer) -> None:
     """In the transaction in which it began."""
-    mine = (idempotency.c.key == key) & (idempotency.c.who == who)
-    tx.execute(update(idempotency).where(mine).values(status=answer.status, body=answer.body))
+    mine = (idempotency.c.key == _name(key)) & (idempotency.c.who == who)
+    tx.execute(update(idempotency).where(mine).values(status=answer.status, body=_sealed(key, answer.body)))
 
 
 def forget(tx: Tx, before: float) -> None:
     """Those of before that time."""
     tx.execute(delete(idempotency).where(idempotency.c.at < before))
+
+
+def _name(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+def _cipher(key: str) -> AESGCM:
+    return AESGCM(hashlib.blake2b(key.encode(), digest_size=32, person=b"vini answer").digest())
+
+
+def _sealed(key: str, body: bytes) -> bytes:
+    nonce = os.urandom(12)
+    return nonce + _cipher(key).encrypt(nonce, body, None)
+
+
+def _opened(key: str, sealed: bytes) -> bytes:
+    return _cipher(key).decrypt(sealed[:12], sealed[12:], None)

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+import hashlib
+from collections.abc import Callable, Collection, Iterable
+from math import inf
 from typing import NamedTuple
 
 from sqlalchemy import delete, func, insert, select, update
 
-from vini.rules.notices import shown
+from vini.rules.notices import OLD_S, shown
 from vini.rules.nouns import Event
-from vini.store import counters, events
+from vini.store import chain, counters, events
 from vini.store.database import Tx
 from vini.store.tables import events as events_table
 from vini.store.tables import notices, persons, slice_members, slices
 
-SETTLE_S = 10.0  # events of the last seconds may still come in out of order
 MOST = 10_000  # that wait in one lane; what comes when there are more is sent to nobody
 _AT_ONCE = 1000
 _KEPT_S = 30 * 86400.0  # what nobody has claimed for so long is of a lane that is no more
-_SEEN = "notices"  # a counter: 1 and the number of the newest event that was looked at; 0: none was ever
+_ALL = (
+    "notices"  # a counter: its row is whose turn it is; versions before had there 1 and the number of the event up to
+)
+# which all was looked at
 
 
 class Lane(NamedTuple):
@@ -29,6 +33,19 @@ class Lane(NamedTuple):
 
     def __str__(self) -> str:
         return shown(self.address) if self.address else "the mail server"
+
+
+class Topic(NamedTuple):
+    """What a lane tells of: events of which a pattern speaks.  Each central has its own, by its settings; of those that
+    have the same one, one looks at each event."""
+
+    lane: Lane
+    pattern: str
+
+    @property
+    def counter(self) -> str:
+        """1 and the place in the chain of events up to which was looked; 0: it never was."""
+        return f"notices {hashlib.sha256(chr(0).join((*self.lane, self.pattern)).encode()).hexdigest()[:32]}"
 
 
 class Waiting(NamedTuple):
@@ -63,41 +80,49 @@ def held(tx: Tx) -> dict[Lane, Held]:
     return out
 
 
-def queue(tx: Tx, now: float, of: Callable[[Event], Iterable[tuple[str, str]]]) -> dict[Lane, int]:
-    """Have those told whom `of` names (channel and address) of events since the last call; for how many in each lane
-    there was no room.
+def behind(tx: Tx, topics: Collection[Topic]) -> list[Topic]:
+    """Those for which there are events that nobody has looked at."""
+    length, *seen = counters.values(tx, chain.LENGTH, *(topic.counter for topic in topics))
+    return [topic for topic, n in zip(topics, seen, strict=True) if n != length + 1]
 
-    The first call ever only begins: nobody is told of what happened long ago.
+
+def queue(
+    tx: Tx, topics: Collection[Topic], now: float, of: Callable[[Topic, Event], Iterable[str]], sure: bool = True
+) -> dict[Lane, int]:
+    """Have those told whom `of` names (addresses) of events since each topic was looked at last, but of none that is
+    older than what waits may get; for how many in each lane there was no room.  While nobody is `sure` what time it is,
+    a topic waits that has events which seem as old.
+
+    Who looks at a topic for the first time only begins: nobody is told of what happened long ago.
     """
-    seen = counters.add(tx, _SEEN, 0)  # ours until we commit: of two centrals one queues
-    until = events.settled(tx, now - SETTLE_S)
-    if seen == 0:
-        counters.add(tx, _SEEN, until + 1)
-        return {}
-    some = [e for e in events.since(tx, seen - 1, limit=_AT_ONCE) if e.id <= until]
-    if not some:
-        return {}
-    counters.add(tx, _SEEN, some[-1].id + 1 - seen)
-    tx.execute(delete(notices).where(notices.c.due < now - _KEPT_S))
-    room = {lane: MOST - n.waiting for lane, n in held(tx).items()}
+    before = counters.add(tx, _ALL, 0)  # ours until we commit: of two centrals one queues
+    if sure:
+        tx.execute(delete(notices).where(notices.c.due < now - _KEPT_S))
+    begin = events.place(tx, before - 1) if before else chain.length(tx)
     lost: dict[Lane, int] = {}
-    new = []
-    for event, (channel, address) in ((e, to) for e in some for to in of(e)):
-        lane = _lane(channel, address)
-        room[lane] = room.get(lane, MOST) - 1
-        if room[lane] < 0:
-            lost[lane] = -room[lane]
-        else:
-            new.append((event.id, channel, address))
-    add(tx, new, now)
+    for topic in topics:
+        seen = counters.value(tx, topic.counter)
+        oldest = now - OLD_S
+        found = events.since(tx, seen - 1 if seen else begin, limit=_AT_ONCE, at_least=oldest if sure else -inf)
+        if any(event.at < oldest for event in found.events):
+            before = 0  # it begins there the next time
+            continue
+        counters.add(tx, topic.counter, found.until + 1 - seen)
+        new = [(event.id, to) for event in found.events for to in of(topic, event)]
+        if excess := _add(tx, topic.lane, new, now):
+            lost[topic.lane] = lost.get(topic.lane, 0) + excess
+    if before:  # each topic of ours has a counter of its own now
+        counters.add(tx, _ALL, -before)
     return lost
 
 
-def add(tx: Tx, new: Sequence[tuple[int, str, str]], due: float) -> None:
-    """Of each the event's number, the channel and the address."""
-    rows = [{"event_id": e, "channel": c, "address": a, "tries": 0, "due": due} for e, c, a in new]
+def _add(tx: Tx, lane: Lane, new: list[tuple[int, str]], now: float) -> int:
+    """Of each the event's number and the address; how many had no room."""
+    room = max(0, MOST - held(tx).get(lane, Held()).waiting) if new else 0
+    rows = [{"event_id": e, "channel": lane.channel, "address": a, "tries": 0, "due": now} for e, a in new[:room]]
     if rows:
         tx.execute(insert(notices), rows)
+    return len(new) - len(rows)
 
 
 def members(tx: Tx, slice_: str) -> list[str]:

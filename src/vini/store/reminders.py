@@ -8,12 +8,11 @@ from sqlalchemy import select
 
 from vini.rules import expiry
 from vini.rules.leases import moment
+from vini.rules.notices import REMIND
 from vini.store import counters, events
 from vini.store.database import Tx
 from vini.store.tables import events as events_table
 from vini.store.tables import slices
-
-WHAT = "remind of the end"
 
 
 class Reminder(NamedTuple):
@@ -37,12 +36,12 @@ def remind(tx: Tx, now: float) -> list[Reminder]:
             f"It ends in {(r.expires - now) / expiry.DAY_S:.1f} days, at {moment(r.expires)}; "
             f"`vini slice renew {r.slice}` prolongs it."
         )
-        events.add(tx, at=now, who="central", what=WHAT, kind="slice", target=r.slice, detail=detail)
+        events.add(tx, at=now, who="central", what=REMIND, kind="slice", target=r.slice, detail=detail)
     return new
 
 
 def _said(tx: Tx, r: Reminder) -> bool:
-    mine = (events_table.c.kind == "slice") & (events_table.c.target == r.slice) & (events_table.c.what == WHAT)
+    mine = (events_table.c.kind == "slice") & (events_table.c.target == r.slice) & (events_table.c.what == REMIND)
     return (
         tx.scalar(select(events_table.c.id).where(mine, events_table.c.at >= r.expires - r.before_s).limit(1))
         is not None

@@ -60,9 +60,10 @@ def change(tx: Tx, login_base: str, values: dict[str, Any]) -> Site:
 def delete(tx: Tx, login_base: str) -> None:
     """Raises Conflict while it has nodes or slices."""
     site = get(tx, login_base, lock=True)
-    for table, what in ((nodes, "nodes"), (slices, "slices")):
+    for table, what in ((nodes, "node"), (slices, "slice")):
         if count := tx.scalar(select(func.count()).select_from(table).where(table.c.site_id == site.id)):
-            raise Conflict(f"Site {login_base!r} has {count} {what}; delete them first.")
+            which = f"a {what}; delete it first" if count == 1 else f"{count} {what}s; delete them first"
+            raise Conflict(f"Site {login_base!r} has {which}.")
     tx.execute(delete_rows(sites).where(sites.c.id == site.id))
 
 

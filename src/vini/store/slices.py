@@ -135,8 +135,9 @@ def renew(tx: Tx, name: str, now: float, until: float) -> SliceRow:
     row = get(tx, name, lock=True)
     site = sites.get(tx, row.site)
     until = expiry.renewed(
-        name, now, row.expires, until, description=row.description, url=row.url, max_slices=site.max_slices
-    )
+        name, now, row.expires, until, description=row.description, url=row.url, max_slices=site.max_slices,
+        enabled=site.enabled,
+    )  # fmt: skip
     ends = calendar.stays(calendar.ahead(tx, now), name, until, now, specs.of_slice(tx, name))
     amend(tx, name, lambda spec: replace(spec, expires=ends.get(spec.node, until) or spec.expires))
     return change(tx, name, {"expires": until})

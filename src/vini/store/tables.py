@@ -477,6 +477,13 @@ notices = Table(  # that wait to be sent
     Column("due", Double, nullable=False, index=True),  # when it is tried (again)
 )
 
+last_members = Table(  # who was in a slice when its time was over
+    "last_members",
+    metadata,
+    Column("event_id", BigInteger, ForeignKey("events.id", ondelete="CASCADE"), primary_key=True),  # which ended it
+    Column("email", Text, primary_key=True, index=True),
+)
+
 idempotency = Table(
     "idempotency",
     metadata,
@@ -496,5 +503,5 @@ centrals = Table(
     Column("secret", Text, nullable=False),  # what they have to know; who reads this database may do all anyway
     Column("beat", BigInteger, nullable=False),  # counts on as long as it lives: whose clock is right does not matter
     Column("nodes", Text, nullable=False),  # those that are connected to it, sorted, with a space between two
-    _text("channels"),  # a digest of those by which it tells people; "": an older version, which does not say
+    _text("channels"),  # which the version of the day before writes, and nobody reads
 )

@@ -42,6 +42,7 @@ class Call:
         self.now = self.clock()
         self.source = request.client.host if request.client else ""
         self._started = time.monotonic()
+        _check_known(request)
 
     @property
     def secret(self) -> str:
@@ -90,7 +91,7 @@ class Call:
             with self.database.transaction() as tx:
                 caller = tokens.whose(tx, secret, self.now)
                 if before := self._before(tx, caller.email):
-                    return _response(before.status, before.body)
+                    return _response(before.status, before.body, {"ETag": _tag(before.body)} if before.body else None)
                 value = do(tx, caller)
                 response = shown(value, status)
                 self._note(tx, caller.email, what, kind, target)
@@ -144,6 +145,15 @@ class Call:
             idempotency.keep(tx, self._key, who, idempotency.Answer(response.status_code, bytes(response.body)))
 
 
+def _check_known(request: Request) -> None:
+    """Raises Invalid for a parameter that the route does not have: by a misspelt filter all would be listed."""
+    known = [p.alias for p in request.scope["route"].dependant.query_params]
+    unknown = sorted(set(request.query_params) - set(known))
+    if unknown:
+        may = f"it knows {', '.join(known)}" if known else "it knows none"
+        raise Invalid(f"{request.url.path} knows no query parameter {unknown[0]!r}; {may}.")
+
+
 def shown(value: Any, status: int = 200) -> Response:
     """A value as JSON, a single one with its ETag."""
     if value is None:
@@ -156,7 +166,11 @@ def etag(value: Any) -> str:
     """Changes with what is shown; of a node not with its heartbeat, and how its agent is."""
     if isinstance(value, NodeRow):
         value = replace(value, last_heard=0.0, clock_offset_s=0.0, clock_error_s=0.0, failing=(), connected=None)
-    return f'"{hashlib.sha256(_encoder.encode(value)).hexdigest()[:24]}"'
+    return _tag(_encoder.encode(value))
+
+
+def _tag(content: bytes) -> str:
+    return f'"{hashlib.sha256(content).hexdigest()[:24]}"'
 
 
 def paged(found: tuple[list[Any], bool], by: str) -> Page[Any]:

@@ -23,7 +23,6 @@ from vini.store.database import Tx
 router = routes("events")
 _LOOK_S = 0.25
 _QUIET_S = 15.0  # then a line of comment goes out, so that nobody on the way takes the connection for dead
-_SETTLED_S = 40.0  # no transaction is open for longer: an event that is older than this is the last of its time
 
 
 @route(router, "GET", "/events", gives=Page[Event])
@@ -61,42 +60,25 @@ async def stream_events(
 
 
 class _Follow:
-    """Where one stream is.
-
-    Transactions may end in another order than their events were numbered, so each look goes back to where nothing can
-    come in any more, and leaves out what was sent.
-    """
+    """Where one stream is, as a place of the chain of events: nothing comes in below it any more."""
 
     def __init__(self, call: Call, after: int | None):
         self._call, self._after = call, after
-        self._floor = 0
-        self._sent: set[int] = set()
+        self._place = 0
 
     def begin(self) -> None:
         """Raises Unauthenticated or Denied."""
         with self._call.database.reading() as tx:
             caller = tokens.whose(tx, self._call.secret, self._call.now)
             may(caller, "see event", Target("event", "any"))
-            if self._after is not None:
-                self._floor = self._after
-                return
-            self._floor = events.settled(tx, self._call.clock() - _SETTLED_S)
-            self._sent = {e.id for e in events.since(tx, self._floor, caller)}
+            self._place = events.place(tx, self._after)
 
     def look(self) -> list[Event]:
         """What is new.  Raises Unauthenticated as soon as the token is worth nothing any more."""
-        now = self._call.clock()
         with self._call.database.reading() as tx:
-            caller = tokens.whose(tx, self._call.secret, now)
-            new = [e for e in events.since(tx, self._floor, caller) if e.id not in self._sent]
-            floor = events.settled(tx, now - _SETTLED_S)
-        self._sent.update(e.id for e in new)
-        if len(new) < events.MOST:
-            self._floor = max(self._floor, floor)
-        elif new:
-            self._floor = max(self._floor, min(floor, new[-1].id))
-        self._sent = {i for i in self._sent if i > self._floor}
-        return new
+            caller = tokens.whose(tx, self._call.secret, self._call.clock())
+            found, self._place = events.since(tx, self._place, caller)
+        return found
 
 
 async def _lines(follow: _Follow, for_s: float) -> AsyncIterator[str]:

@@ -8,7 +8,7 @@ from fastapi import Depends, Query, Response
 
 from vini.central.api.call import Asked, Cursor, Like, Limit, Number, number, paged
 from vini.central.api.describe import body, route, routes
-from vini.central.api.slices import seen_slice
+from vini.central.slice_rows import seen
 from vini.rules import Caller, Target, may, of_slice
 from vini.rules import leases as rules
 from vini.rules.nouns import Lease
@@ -43,7 +43,7 @@ def add_lease(call: Asked, wish: Annotated[NewLease, Depends(body(NewLease))]) -
     """A node for a slice, and for no other; the start is rounded up to a whole hour, the end down."""
 
     def do(tx: Tx, caller: Caller) -> Lease:
-        may(caller, "lease node", of_slice(seen_slice(tx, caller, wish.slice)))
+        may(caller, "lease node", of_slice(seen(tx, caller, wish.slice)))
         lease = leases.add(tx, wish.slice, wish.node, wish.start, wish.end, call.now)
         _settle(tx, call.now, caller, wish.node)
         return lease

@@ -12,6 +12,7 @@ from vini.central.api.call import Asked, Cursor, Like, Limit, PersonName, paged
 from vini.central.api.describe import body, route, routes
 from vini.model import Conflict
 from vini.rules import EVERYWHERE, Caller, Target, may, of_person, of_site, seen
+from vini.rules.access import may_at_all_sites
 from vini.rules.caller import Role
 from vini.rules.nouns import Person
 from vini.rules.wishes import ChangePerson, Grant, NewPerson, Page
@@ -79,7 +80,7 @@ def change_person(
         if values or wish.enabled is UNSET:
             may(caller, "change person", of_person(person))
         if wish.enabled is not UNSET:
-            may(caller, "enable person", of_person(person))
+            may_at_all_sites(caller, "enable person", person)
             values["enabled"] = wish.enabled
         call.same(person)
         changed = persons.change(tx, email, values)

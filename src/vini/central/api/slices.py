@@ -10,8 +10,9 @@ from msgspec.structs import asdict
 
 from vini.central.api.call import Asked, Cursor, Like, Limit, PersonName, SliceName, paged
 from vini.central.api.describe import body, route, routes
-from vini.rules import Caller, Invalid, expiry, may, of_site, of_slice, seen
-from vini.rules.nouns import Guest, Slice, SliceRow
+from vini.central.slice_rows import seen
+from vini.rules import Caller, Invalid, expiry, may, of_site, of_slice
+from vini.rules.nouns import Guest, Slice
 from vini.rules.wishes import ChangeSlice, Invitation, NewSlice, Page, Renewal
 from vini.rules.words import site_of
 from vini.store import guests, members, sites, slices, takings
@@ -35,7 +36,7 @@ def list_slices(
 @route(router, "GET", "/slices/{name}", gives=Slice)
 def get_slice(call: Asked, name: SliceName) -> Response:
     """One slice."""
-    return call.read(lambda tx, caller: seen_slice(tx, caller, name).shown)
+    return call.read(lambda tx, caller: seen(tx, caller, name).shown)
 
 
 @route(router, "POST", "/slices", takes=NewSlice, gives=Slice, status=201)
@@ -60,7 +61,7 @@ def change_slice(call: Asked, name: SliceName, wish: Annotated[ChangeSlice, Depe
     """Change what is named of a slice; how many slivers it may have only as an admin."""
 
     def do(tx: Tx, caller: Caller) -> Slice:
-        row = seen_slice(tx, caller, name, lock=True)
+        row = seen(tx, caller, name, lock=True)
         may(caller, "change slice" if wish.max_slivers is UNSET else "set quota of slice", of_slice(row))
         call.same(row.shown)
         return slices.change(tx, name, {k: v for k, v in asdict(wish).items() if v is not UNSET}).shown
@@ -74,7 +75,7 @@ def renew_slice(call: Asked, name: SliceName, wish: Annotated[Renewal, Depends(b
 
     def do(tx: Tx, caller: Caller) -> Slice:
         takings.turn(tx)
-        row = seen_slice(tx, caller, name, lock=True)
+        row = seen(tx, caller, name, lock=True)
         may(caller, "renew slice", of_slice(row))
         until = call.now + expiry.AHEAD_S if wish.expires is UNSET else float(wish.expires)
         return slices.renew(tx, name, call.now, until).shown
@@ -87,7 +88,7 @@ def delete_slice(call: Asked, name: SliceName) -> Response:
     """End a slice on all its nodes, and forget it."""
 
     def do(tx: Tx, caller: Caller) -> None:
-        row = seen_slice(tx, caller, name, lock=True)
+        row = seen(tx, caller, name, lock=True)
         may(caller, "delete slice", of_slice(row))
         call.same(row.shown)
         slices.delete(tx, name)
@@ -100,7 +101,7 @@ def add_member(call: Asked, name: SliceName, email: PersonName) -> Response:
     """Let somebody use a slice."""
 
     def do(tx: Tx, caller: Caller) -> Slice:
-        row = seen_slice(tx, caller, name, lock=True)
+        row = seen(tx, caller, name, lock=True)
         may(caller, "change members of slice", of_slice(row))
         members.add(tx, row.id, email)
         return slices.get(tx, name).shown
@@ -113,7 +114,7 @@ def remove_member(call: Asked, name: SliceName, email: PersonName) -> Response:
     """Somebody may not use a slice any more."""
 
     def do(tx: Tx, caller: Caller) -> Slice:
-        row = seen_slice(tx, caller, name, lock=True)
+        row = seen(tx, caller, name, lock=True)
         may(caller, "change members of slice", of_slice(row))
         call.same(row.shown)
         members.remove(tx, row.id, email)
@@ -129,7 +130,7 @@ def invite_guest(
     """Let somebody into a slice's slivers, or some of them, for a time: by SSH and commands, not to change it."""
 
     def do(tx: Tx, caller: Caller) -> Slice:
-        row = seen_slice(tx, caller, name, lock=True)
+        row = seen(tx, caller, name, lock=True)
         may(caller, "invite to slice", of_slice(row))
         until = 0.0 if wish.until is UNSET else float(wish.until)
         if until and until <= call.now:
@@ -145,17 +146,10 @@ def remove_guest(call: Asked, name: SliceName, email: PersonName) -> Response:
     """A guest may not come in any more, and is put out."""
 
     def do(tx: Tx, caller: Caller) -> Slice:
-        row = seen_slice(tx, caller, name, lock=True)
+        row = seen(tx, caller, name, lock=True)
         may(caller, "invite to slice", of_slice(row))
         call.same(row.shown)
         guests.remove(tx, row.id, email)
         return slices.get(tx, name).shown
 
     return call.write("remove guest", "slice", name, do)
-
-
-def seen_slice(tx: Tx, caller: Caller, name: str, lock: bool = False) -> SliceRow:
-    """Raises NotFound where there is none that he may know of."""
-    row = slices.get(tx, name, lock)
-    seen(caller, of_slice(row))
-    return row

@@ -9,7 +9,7 @@ from msgspec import UNSET
 
 from vini.central.api.call import Asked, Cursor, Like, Limit, NodeName, Number, SliceName, number, paged
 from vini.central.api.describe import body, route, routes
-from vini.central.api.slices import seen_slice
+from vini.central.slice_rows import seen
 from vini.model import NotFound
 from vini.rules import Caller, Target, allows, may, of_node, of_slice
 from vini.rules.access import absent
@@ -76,7 +76,7 @@ def get_sliver_tags(call: Asked, name: SliceName, node: NodeName) -> Response:
     slice's."""
 
     def ask(tx: Tx, caller: Caller) -> dict[str, str]:
-        seen_slice(tx, caller, name)
+        seen(tx, caller, name)
         nodes.get(tx, node)
         return tags.of_sliver(tx, name, node)
 
@@ -85,6 +85,6 @@ def get_sliver_tags(call: Asked, name: SliceName, node: NodeName) -> Response:
 
 def _may_tag(tx: Tx, caller: Caller, slice_: str, node: str) -> None:
     if slice_:
-        may(caller, "tag slice", of_slice(seen_slice(tx, caller, slice_)))
+        may(caller, "tag slice", of_slice(seen(tx, caller, slice_)))
     elif node:
         may(caller, "tag node", of_node(nodes.get(tx, node)))

@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from vini.bus import NodeFile
-from vini.model import ViniError
+from vini.model import Unsupported, ViniError
 from vini.node.files import command
 from vini.node.files.decide import Step, outside, refusal, step
 from vini.node.files.permit import Said
@@ -33,10 +33,20 @@ _LEFT = "It is not asked for any more, but somebody on the machine has changed i
 
 class Keeper:
     """One place's.  What is permitted is asked again before each step.  `never`: directories where no conf file may be,
-    whatever is permitted."""
+    whatever is permitted.  `group`: the cgroup that commands run in; Unsupported where this machine can have none."""
 
-    def __init__(self, record: Record, never: Collection[Path], patience_s: float = command.PATIENCE_S):
-        self._record, self._never, self._patience_s = record, never, patience_s
+    def __init__(
+        self, record: Record, never: Collection[Path], group: Callable[[], Path],
+        patience_s: float = command.PATIENCE_S,
+    ):  # fmt: skip
+        self._record, self._never, self._group, self._patience_s = record, never, group, patience_s
+
+    def tidied(self) -> bool:
+        """Whether nothing is left of what commands of an agent before us started."""
+        try:
+            return command.tidied(self._record.lock, self._group())
+        except Unsupported:
+            return True
 
     async def keep(self, asked: NodeFile, permit: Said) -> FileThere:
         """Bring one file to what is asked of it; what there is of it then."""
@@ -101,8 +111,9 @@ class Keeper:
     async def _ran(self, asked: NodeFile, what: str, permit: Said) -> str:
         _check(asked, permit)
         why = await command.run(
-            what, asked.path, self._record.lock, self._patience_s, lambda: not refusal(asked, permit())
-        )
+            what, asked.path, self._record.lock, self._group(), self._patience_s,
+            lambda: not refusal(asked, permit()),
+        )  # fmt: skip
         _check(asked, permit)
         return why
 

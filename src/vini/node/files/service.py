@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from vini import bus
+from vini.node import cgroup
 from vini.node.files import permit
 from vini.node.files.keeper import Keeper
 from vini.node.files.permit import NOTHING, Permit
@@ -15,6 +16,7 @@ from vini.node.files.record import Asked, Record
 from vini.node.place import Place
 from vini.rules.conf_files import FileThere
 
+_GROUP = "conf-files"  # no sliver is called so: they have a dot in their names
 _LOOK_S = 10.0  # between looks whether all is as asked, where there is anything
 _ANSWER_S = 5.0  # a central waits so long to hear what became of what it asked
 _FIRST_S, _LONGEST_S = 10.0, 600.0  # before what failed is tried again: twice as long each time
@@ -34,7 +36,7 @@ class ConfFileService:
     def __init__(self, place: Place, owner: Callable[[], str], look_s: float = _LOOK_S):
         self._place, self._owner, self._look_s = place, owner, look_s
         self._record = Record(place.state)
-        self._keeper = Keeper(self._record, (place.state, place.run))
+        self._keeper = Keeper(self._record, (place.state, place.run), lambda: cgroup.of(place, _GROUP))
         self._woken, self._over = asyncio.Event(), asyncio.Condition()
         self._begun = self._ended = 0  # passes
         self._there: tuple[FileThere, ...] = ()
@@ -74,7 +76,8 @@ class ConfFileService:
             async with self._over:
                 self._ended = self._begun
                 self._over.notify_all()
-            idle = not self._record.book and not self.version()
+            tidied = await asyncio.to_thread(self._keeper.tidied)
+            idle = tidied and not self._record.book and not self.version()
             with suppress(TimeoutError):
                 async with asyncio.timeout(None if idle else self._look_s):
                     await self._woken.wait()
