@@ -105,7 +105,7 @@ def _wholly(directory: Path) -> Iterator[None]:
         (directory / "ca").mkdir(parents=True, exist_ok=True, mode=0o700)
         directory.chmod(0o700)
         yield
-    except BaseException as e:
+    except BaseException as e:  # also Ctrl-C: half a central must not stay
         for name in _PLAIN[1:]:
             (directory / name).unlink(missing_ok=True)
         with suppress(OSError):

@@ -86,7 +86,7 @@ def loaded(url: str, content: bytes, own: bool) -> Iterator[None]:
         _load(database, url, content, own)
         try:
             yield
-        except BaseException:
+        except BaseException:  # also Ctrl-C: it was empty, and is to be so again
             _take_away(database, url)
             raise
     finally:
