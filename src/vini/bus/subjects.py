@@ -8,6 +8,7 @@ Nobody answers to the reply subject of a message: a node could name another's th
 from __future__ import annotations
 
 import os
+import re
 
 CENTRALS = "centrals"  # the queue group: one of them hears a greeting
 CALL = "vini.call"  # of a central: say that you are there, and see who has gone
@@ -19,6 +20,12 @@ _ME = "{{subject()}}"  # the server puts the user's key here
 def epoch() -> str:
     """A new one."""
     return os.urandom(8).hex()
+
+
+def is_epoch(said: str) -> bool:
+    """Whether a node may have made it: a server hangs up on whoever says a subject of more than 4 KiB, or one that is
+    none, so a central would be cut off for what a node calls itself."""
+    return re.fullmatch(r"[0-9A-Za-z]{1,64}", said) is not None
 
 
 def to_node(key: str, epoch: str, central: str) -> str:
@@ -41,11 +48,11 @@ def here(key: str) -> str:
     return f"vini.here.{key}"
 
 
-def may_publish() -> list[str]:
-    """What a node may say, in the words of a scoped signing key's template."""
-    return [to_central(_ME, "*", "*"), greet(_ME), here(_ME)]
+def may_publish(*keys: str) -> list[str]:
+    """What these nodes may say; without any, what each may, in the words of a scoped signing key's template."""
+    return [subject for key in keys or (_ME,) for subject in (to_central(key, "*", "*"), greet(key), here(key))]
 
 
-def may_hear() -> list[str]:
-    """What a node may hear."""
-    return [to_node(_ME, "*", "*"), CALL]
+def may_hear(*keys: str) -> list[str]:
+    """What they may hear."""
+    return [*(to_node(key, "*", "*") for key in keys or (_ME,)), CALL]

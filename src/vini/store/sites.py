@@ -13,7 +13,7 @@ from vini.rules.nouns import Site
 from vini.rules.wishes import NewSite
 from vini.store.database import Tx
 from vini.store.page import AnyRow, matches, page
-from vini.store.tables import nodes, sites, slices
+from vini.store.tables import engine_servers, nodes, sites, slices
 
 _FOUND = select(sites).where(sites.c.login_base == bindparam("of"))
 _LOCKED = _FOUND.with_for_update()
@@ -58,9 +58,9 @@ def change(tx: Tx, login_base: str, values: dict[str, Any]) -> Site:
 
 
 def delete(tx: Tx, login_base: str) -> None:
-    """Raises Conflict while it has nodes or slices."""
+    """Raises Conflict while it has nodes, slices, or servers of the engine."""
     site = get(tx, login_base, lock=True)
-    for table, what in ((nodes, "nodes"), (slices, "slices")):
+    for table, what in ((nodes, "nodes"), (slices, "slices"), (engine_servers, "servers of the engine")):
         if count := tx.scalar(select(func.count()).select_from(table).where(table.c.site_id == site.id)):
             raise Conflict(f"Site {login_base!r} has {count} {what}; delete them first.")
     tx.execute(delete_rows(sites).where(sites.c.id == site.id))
