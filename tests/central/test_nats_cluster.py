@@ -179,8 +179,8 @@ async def test_a_stolen_server_of_a_site_reaches_the_nodes_of_that_site_only(tmp
         await eventually(lambda: c.hub.connected() == {"other"}, 60)
         visit = next(iter(c.hub._visits.values()))
         (number,) = [s.number for s in c.testbed.added().servers if s.site]
-        key = c.rights._of("user", f"site {number}")
-        jwt = (c.far.place / "testbed.creds").read_text().splitlines()[1]
+        key = c.rights._of("user", f"server {number}")
+        jwt = (c.far.place / "site.creds").read_text().splitlines()[1]
         thief = Leaf(c, key, jwt)
         await thief.dial()
         await eventually(lambda: b"PONG" in thief.heard)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from vini.bus.nkeys import nkey
+from vini.central.rights import Site
 from vini.model import Value
 from vini.rules.engine import EngineServer
 
@@ -17,9 +19,20 @@ class Added(Value, frozen=True):
         """Those that are at no site."""
         return tuple(server for server in self.servers if not server.site)
 
-    def at_site(self, public_key: bytes) -> tuple[str, ...]:
-        """Where the node with that key dials, if its site has servers."""
-        return tuple(s.url for s in self.servers if s.site and public_key in self.nodes.get(s.number, ()))
+    def at_site(self, public_key: bytes) -> frozenset[int]:
+        """The numbers of servers for the node with that key."""
+        return frozenset(number for number, keys in self.nodes.items() if public_key in keys)
+
+    def sites(self, revoked: frozenset[str]) -> dict[str, Site]:
+        """Of each site that has servers what is at it, without nodes whose keys (as NATS writes them) are revoked."""
+        out: dict[str, Site] = {}
+        for server in self.servers:
+            if server.site:
+                before = out.get(server.site, Site())
+                keys = (nkey("user", key) for key in self.nodes.get(server.number, ()))
+                nodes = tuple(key for key in keys if key not in revoked)
+                out[server.site] = Site((*before.servers, server.number), nodes)
+        return out
 
 
 NONE = Added()

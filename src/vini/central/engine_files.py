@@ -15,7 +15,7 @@ from pathlib import Path
 from vini import durable
 from vini.central.ca import Authority, Served
 from vini.central.natsserver import PROGRAM, Ports, clustered, configuration
-from vini.central.rights import Rights
+from vini.central.rights import Rights, Site
 from vini.model import Conflict, Value, ViniError
 from vini.rules.engine import LEAVES, EngineServer
 
@@ -39,8 +39,13 @@ LimitNOFILE=65536
 [Install]
 WantedBy=multi-user.target
 """
+_CREDENTIALS = "site.creds"
 _REMOTE = """\
-  {{ urls: [{urls}], account: {account}, credentials: "{credentials}", tls {{ ca_file: "ca.pem", timeout: 10 }} }}
+leafnodes {{
+  remotes: [
+    {{ urls: [{urls}], account: {account}, credentials: "{credentials}", tls {{ ca_file: "ca.pem", timeout: 10 }} }}
+  ]
+}}
 """
 _SERVED = Served(Path("server.pem"), Path("server.key"))
 
@@ -95,25 +100,25 @@ class Files:
     def _texts(self, server: EngineServer, members: Sequence[EngineServer]) -> dict[str, str]:
         """File -> what is in it."""
         rights, at = self._rights, Ports("::" if ":" in server.name else "0.0.0.0", server.port)
-        known = [(rights.system, rights.system_jwt())]
         files = {"ca.pem": self._authority.pem, UNIT: _UNIT}
         if server.site:
-            known.append((rights.account, rights.account_jwt({})))
-            files["testbed.creds"], files["system.creds"] = rights.site_credentials(server.number)
-            more = self._remotes(members)
+            files[_CREDENTIALS] = rights.site_credentials(server.number, server.site)
+            account = rights.site_account(server.site)
+            claims = rights.site_jwt(server.site, Site((server.number,)), {}, fixed=True)
+            base = configuration(rights, at, _SERVED, None, [(rights.system, rights.system_jwt()), (account, claims)])
+            more = self._remote(account, members)
         else:
+            base = configuration(rights, at, _SERVED, Path("accounts"), [(rights.system, rights.system_jwt())])
             more = clustered(server, members, rights, at, _SERVED, Path("ca.pem"))
-        return files | {CONFIGURATION: configuration(rights, at, _SERVED, Path("accounts"), known) + more}
+        return files | {CONFIGURATION: base + more}
 
-    def _remotes(self, members: Sequence[EngineServer]) -> str:
+    def _remote(self, account: str, members: Sequence[EngineServer]) -> str:
         if not members:
             raise Conflict(
                 "The engine has no server that one at a site could dial; `vini central engine server ADDRESS` adds one."
             )
         urls = ", ".join(f'"tls://{member.at(LEAVES)}"' for member in members)
-        accounts = ((self._rights.account, "testbed.creds"), (self._rights.system, "system.creds"))
-        remotes = "".join(_REMOTE.format(urls=urls, account=a, credentials=creds) for a, creds in accounts)
-        return f"leafnodes {{ remotes: [\n{remotes}] }}\n"
+        return _REMOTE.format(urls=urls, account=account, credentials=_CREDENTIALS)
 
 
 def _contents(directory: Path) -> dict[str, bytes]:

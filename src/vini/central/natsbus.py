@@ -26,7 +26,7 @@ from vini.central.attendance import CUT, away
 from vini.central.connection import Connection
 from vini.central.delivery import Desk, Desks, Rhythm
 from vini.central.door import Door, check_version, unfit
-from vini.central.rights import CENTRAL, Rights
+from vini.central.rights import CENTRAL, Rights, Site
 from vini.central.visit import NatsCarrier, Visit
 from vini.model import ViniError
 
@@ -52,6 +52,7 @@ class NatsBus(Asking):
         self._desk, self._rights, self._url, self._trusted = Desks(desk), rights, url, trusted
         self._read_added, self._changed = added, changed
         self._added: Added | None = None  # None: not read yet
+        self._had_servers: set[str] = set()  # sites
         self._look = asyncio.Event()
         self._clock, self._rhythm = clock, rhythm or Rhythm()
         self._visits: dict[str, Visit] = {}  # by the node's key
@@ -109,11 +110,9 @@ class NatsBus(Asking):
         entered = await Door(self._desk.identities, self._rhythm.patience).let_in(socket)
         if entered:
             connection, proof, identity = entered
-            jwt = self._rights.node_jwt(proof.node, identity.public_key)
             self.readmit([identity.public_key])
-            first, *more = self._urls_for(identity.public_key)
             with suppress(ConnectionError):
-                await connection.send(frames.UNASKED, bus.Elsewhere(first, jwt, tuple(more)))
+                await connection.send(frames.UNASKED, self._elsewhere(proof.node, identity.public_key))
             connection.end("The engine is elsewhere.")
             await connection.ended(self._rhythm.patience)
 
@@ -160,9 +159,12 @@ class NatsBus(Asking):
         more = self._added.cluster if self._added else ()
         return tuple(dict.fromkeys((*self._url.split(","), *(server.url for server in more))))
 
-    def _urls_for(self, public_key: bytes) -> tuple[str, ...]:
-        """Where that node dials: the servers of its site, where it has some."""
-        return (self._added.at_site(public_key) if self._added else ()) or self._urls
+    def _elsewhere(self, node: str, public_key: bytes) -> bus.Elsewhere:
+        """Where a node dials, and as whom: the servers of its site, where it has some."""
+        here = [s for s in (self._added or NONE).servers if s.number in (self._added or NONE).at_site(public_key)]
+        first, *more = [server.url for server in here] or self._urls
+        jwt = self._rights.node_jwt(node, public_key, here[0].site if here else "")
+        return bus.Elsewhere(first, jwt, tuple(more))
 
     async def _learn(self) -> None:
         """Which were added.  Raises ViniError where the database does not say, and never did."""
@@ -185,10 +187,8 @@ class NatsBus(Asking):
     async def _tell_where(self, visit: Visit) -> None:
         """A node keeps the addresses of servers, and dials another where the one that it is at is not among them."""
         assert visit.identity
-        first, *more = self._urls_for(visit.identity.public_key)
-        jwt = self._rights.node_jwt(visit.node, visit.identity.public_key)
         with suppress(ConnectionError):
-            await visit.connection.send(frames.UNASKED, bus.Elsewhere(first, jwt, tuple(more)))
+            await visit.connection.send(frames.UNASKED, self._elsewhere(visit.node, visit.identity.public_key))
 
     async def _learning(self) -> None:
         while True:
@@ -251,9 +251,8 @@ class NatsBus(Asking):
             await self._hang_up()
 
     async def _listen(self, line: engine.Line, system: engine.Line) -> None:
-        await system.hear(f"$SYS.ACCOUNT.{self._rights.account}.DISCONNECT", self._left)
-        for account in (self._rights.account, self._rights.system):
-            await system.hear(f"$SYS.ACCOUNT.{account}.SERVER.CONNS", self._counted)
+        await system.hear("$SYS.ACCOUNT.*.DISCONNECT", self._left)
+        await system.hear("$SYS.ACCOUNT.*.SERVER.CONNS", self._counted)
         await system.settle()
         await line.hear(subjects.to_central("*", "*", self._epoch), self._frame)
         await line.hear(subjects.WAKE, lambda _, body, __: self._woken(body))
@@ -318,9 +317,17 @@ class NatsBus(Asking):
             raise ViniError(f"it says something of this testbed's rights that is none ({found[:300]!r}).") from e
 
     async def _push_claims(self, system: engine.Line) -> None:
-        at_sites = self._added.nodes if self._added else {}
-        for jwt in (self._rights.system_jwt(at_sites), self._rights.account_jwt(self._revoked, at_sites)):
+        sites = self._sites()
+        jwts = [self._rights.site_jwt(name, site, self._revoked) for name, site in sites.items()]
+        for jwt in (*jwts, self._rights.account_jwt(self._revoked, sites)):
             await self._push(system, jwt)
+
+    def _sites(self) -> dict[str, Site]:
+        """Those that have servers, or had some since we began: what these were let into is taken back."""
+        now = (self._added or NONE).sites(frozenset(self._revoked))
+        gone = dict.fromkeys(self._had_servers - now.keys(), Site())
+        self._had_servers |= now.keys()
+        return {**gone, **now}
 
     async def _push(self, system: engine.Line, jwt: str) -> None:
         said = await system.ask("$SYS.REQ.CLAIMS.UPDATE", jwt.encode(), self._rhythm.patience)

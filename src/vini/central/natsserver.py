@@ -37,7 +37,7 @@ tls {{
 }}
 operator: {operator}
 system_account: {system}
-resolver {{ type: full, dir: "{accounts}", allow_delete: false }}
+resolver: {resolver}
 resolver_preload {{
 {preload}
 }}
@@ -81,11 +81,15 @@ class Ports(Value, frozen=True):
         return f"[{self.listen}]" if ":" in self.listen else self.listen
 
 
-def configuration(rights: Rights, at: Ports, served: Served, accounts: Path, known: Sequence[tuple[str, str]]) -> str:
-    """What every server of the engine has; `known`: accounts and their claims, of which it knows from the start."""
+def configuration(
+    rights: Rights, at: Ports, served: Served, accounts: Path | None, known: Sequence[tuple[str, str]]
+) -> str:
+    """What every server of the engine has; `known`: accounts and their claims, of which it knows from the start;
+    `accounts`: where it keeps what it learns of others, None: it learns of none."""
+    keeps = f'{{ type: full, dir: "{accounts}", allow_delete: false }}'
     return _CONFIGURATION.format(
         listen=at.host, port=at.port, largest=subjects.LARGEST, certificate=served.certificate, key=served.key,
-        operator=rights.operator_jwt(), system=rights.system, accounts=accounts,
+        operator=rights.operator_jwt(), system=rights.system, resolver=keeps if accounts else "MEMORY",
         preload="\n".join(f"  {account}: {jwt}" for account, jwt in known),
     )  # fmt: skip
 

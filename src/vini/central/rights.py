@@ -4,8 +4,9 @@ The operator vouches for two accounts: the server's own, and the testbed's.  In 
 what those may do stands in the account, by the node's own key, and not in what a node is given.  So rights change for
 all at once, and whoever steals the signing key still makes nothing but nodes.
 
-A server at a site has a scoped signing key of its own in either account, and what may pass through it stands there too:
-what the nodes of that site say and hear, and claims.  Who is not named there any more is cut off.
+A site that has servers of the engine has an account of its own, in which these servers and its nodes are.  Between it and
+the testbed's goes only what the nodes of that site say and hear: each is named in both accounts.  Rights of a leaf node's
+user would not do, since a nats-server leaves it to the leaf node to keep to what it may say (seen with 2.9.10).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +23,22 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from vini.bus import subjects
 from vini.bus.nkeys import Key, Kind, nkey
-from vini.model import NotFound, ViniError
+from vini.model import NotFound, Value, ViniError
 
 CENTRAL = "a central"  # what its JWT calls it, and none of a node's: that is no name of one
 _SEED = "engine.seed"
 _NODE_SUBJECTS = 8  # subscriptions that one node may have
 _LONG_AGO = 1.0
 _P256 = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551  # its order (SEC 2, 2.4.2)
-_CLAIMS = "$SYS.REQ.CLAIMS.UPDATE"
-_NOTHING = {"deny": [">"]}  # an empty `allow` would mean all
 _NO_LIMITS = {"subs": -1, "data": -1, "payload": -1}
-_ACCOUNT_LIMITS = {**_NO_LIMITS, "imports": 0, "exports": 0, "wildcards": False, "conn": -1, "leaf": -1}
+_ACCOUNT_LIMITS = {**_NO_LIMITS, "imports": -1, "exports": -1, "wildcards": True, "conn": -1, "leaf": -1}
+
+
+class Site(Value, frozen=True):
+    """What is at a site: the numbers of its servers of the engine, and its nodes' keys, as NATS writes them."""
+
+    servers: tuple[int, ...] = ()
+    nodes: tuple[str, ...] = ()
 
 
 class Rights:
@@ -60,57 +66,67 @@ class Rights:
         nats = {"type": "operator", "system_account": self.system}
         return self._operator.claim(self._operator.name, "vini", nats, _LONG_AGO)
 
-    def system_jwt(self, sites: Collection[int] | None = None) -> str:
-        """With the numbers of servers at sites, which hear of claims.  None: for the configuration of a server, so old
-        that it takes the place of none that a central brought."""
-        scopes = [self._scope(number, "system", _NOTHING, {"allow": [_CLAIMS]}) for number in sorted(sites or ())]
-        nats = {"type": "account", "limits": _ACCOUNT_LIMITS, "signing_keys": scopes}
-        return self._operator.claim(self.system, "system", nats, self._at(sites))
+    def system_jwt(self) -> str:
+        """For the server's configuration."""
+        nats = {"type": "account", "limits": {**_ACCOUNT_LIMITS, "leaf": 0}}
+        return self._operator.claim(self.system, "system", nats, _LONG_AGO)
 
-    def account_jwt(self, revoked: Mapping[str, int], sites: Mapping[int, Collection[bytes]] | None = None) -> str:
-        """What nodes may do; whose identities, made until those Unix times (s), are good no more; and by the number of
-        each server at a site the keys of the nodes there.  None: as with `system_jwt`."""
+    def account_jwt(self, revoked: Mapping[str, int], sites: Mapping[str, Site] | None = None) -> str:
+        """What nodes may do; whose identities, made until those Unix times (s), are good no more; and what is heard of
+        the sites that have servers."""
+        heard = [
+            _stream(subject, subject, self.site_account(name))
+            for name, site in sorted((sites or {}).items())
+            for subject in (subjects.may_publish(*site.nodes) if site.nodes else ())
+        ]
+        nats = {
+            "type": "account", "limits": {**_ACCOUNT_LIMITS, "leaf": 0}, "imports": heard,
+            "exports": [_stream(s, s) for s in (subjects.to_node("*", "*", "*"), subjects.CALL)],
+            "signing_keys": [self._nodes_scope(self._signing)], "revocations": {**revoked},
+        }  # fmt: skip
+        return self._operator.claim(self.account, "vini", nats, self._clock())
+
+    def site_jwt(self, name: str, site: Site, revoked: Mapping[str, int], fixed: bool = False) -> str:
+        """A site's account; without servers, nobody may be in it.  `fixed`: for the configuration of a server there."""
+        servers = [self._server_scope(number) for number in sorted(site.servers)]
+        heard = [*subjects.may_hear(*site.nodes)] if site.nodes else []
+        nats = {
+            "type": "account", "limits": _ACCOUNT_LIMITS, "imports": [_stream(s, s, self.account) for s in heard],
+            "exports": [_stream(s, s) for s in subjects.may_publish("*")],
+            "signing_keys": [self._nodes_scope(self._of("account", f"nodes of {name}")), *servers] if servers else [],
+            "revocations": {**revoked},
+        }  # fmt: skip
+        return self._operator.claim(self.site_account(name), f"site {name}", nats, _LONG_AGO if fixed else self._clock())
+
+    def site_account(self, name: str) -> str:
+        """As the server names it."""
+        return self._of("account", f"site {name}").name
+
+    def _nodes_scope(self, signing: Key) -> dict[str, Any]:
         template = {
             "pub": {"allow": subjects.may_publish()}, "sub": {"allow": subjects.may_hear()},
             **_NO_LIMITS, "subs": _NODE_SUBJECTS, "allowed_connection_types": ["STANDARD"],
         }  # fmt: skip
-        scope = {"kind": "user_scope", "key": self._signing.name, "role": "node", "template": template}
-        at_sites = [self._site_scope(number, keys) for number, keys in sorted((sites or {}).items())]
-        nats = {
-            "type": "account", "limits": _ACCOUNT_LIMITS, "signing_keys": [scope, *at_sites],
-            "revocations": {**revoked},
-        }  # fmt: skip
-        return self._operator.claim(self.account, "vini", nats, self._at(sites))
+        return {"kind": "user_scope", "key": signing.name, "role": "node", "template": template}
 
-    def _site_scope(self, number: int, keys: Collection[bytes]) -> dict[str, Any]:
-        names = [nkey("user", key) for key in keys]
-        says = {"allow": subjects.may_publish(*names)} if names else _NOTHING
-        hears = {"allow": subjects.may_hear(*names) if names else [subjects.CALL]}
-        return self._scope(number, "account", says, hears)
+    def _server_scope(self, number: int) -> dict[str, Any]:
+        key = self._of("account", f"server {number}").name
+        template = {**_NO_LIMITS, "allowed_connection_types": ["LEAFNODE"]}
+        return {"kind": "user_scope", "key": key, "role": f"server {number}", "template": template}
 
-    def _scope(self, number: int, account: str, says: Mapping[str, Any], hears: Mapping[str, Any]) -> dict[str, Any]:
-        template = {"pub": says, "sub": hears, **_NO_LIMITS, "allowed_connection_types": ["LEAFNODE"]}
-        key = self._of("account", f"site {number} in {account}").name
-        return {"kind": "user_scope", "key": key, "role": f"site {number}", "template": template}
-
-    def site_credentials(self, number: int) -> tuple[str, str]:
-        """Of a server at a site: for the testbed's account, and for the server's own; in the form in which nats-server
-        reads them from files."""
-        user = self._of("user", f"site {number}")
-        out = []
-        for account, name in (("account", self.account), ("system", self.system)):
-            nats = {"type": "user", "issuer_account": name}
-            signing = self._of("account", f"site {number} in {account}")
-            jwt = signing.claim(user.name, f"site {number}", nats, _LONG_AGO)
-            out.append(
-                f"-----BEGIN NATS USER JWT-----\n{jwt}\n------END NATS USER JWT------\n\n"
-                f"-----BEGIN USER NKEY SEED-----\n{user.seed()}\n------END USER NKEY SEED------\n"
-            )
-        return out[0], out[1]
+    def site_credentials(self, number: int, site: str) -> str:
+        """Of a server at a site, in the form in which nats-server reads them from a file."""
+        user, signing = self._of("user", f"server {number}"), self._of("account", f"server {number}")
+        nats = {"type": "user", "issuer_account": self.site_account(site)}
+        jwt = signing.claim(user.name, f"server {number}", nats, _LONG_AGO)
+        return (
+            f"-----BEGIN NATS USER JWT-----\n{jwt}\n------END NATS USER JWT------\n\n"
+            f"-----BEGIN USER NKEY SEED-----\n{user.seed()}\n------END USER NKEY SEED------\n"
+        )
 
     def tls_key(self, number: int) -> ec.EllipticCurvePrivateKey:
         """Of an added server; 0: of those that centrals run."""
-        found = int.from_bytes(_derived(self._seed, f"server {number}"))
+        found = int.from_bytes(_derived(self._seed, f"TLS of server {number}"))
         return ec.derive_private_key(found % (_P256 - 1) + 1, ec.SECP256R1())
 
     def pin(self, number: int) -> str:
@@ -118,16 +134,14 @@ class Rights:
         public = self.tls_key(number).public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         return hashlib.sha256(public).hexdigest()
 
-    def _at(self, sites: object) -> float:
-        return _LONG_AGO if sites is None else self._clock()
-
     def _of(self, kind: Kind, what: str) -> Key:
         return Key(kind, _derived(self._seed, what))
 
-    def node_jwt(self, name: str, public_key: bytes) -> str:
-        """Makes whoever has that key a node on the engine."""
-        nats = {"type": "user", "issuer_account": self.account}
-        return self._signing.claim(nkey("user", public_key), name, nats, self._clock())
+    def node_jwt(self, name: str, public_key: bytes, site: str = "") -> str:
+        """Makes whoever has that key a node on the engine; `site`: its own, where that has servers."""
+        nats = {"type": "user", "issuer_account": self.site_account(site) if site else self.account}
+        signing = self._of("account", f"nodes of {site}") if site else self._signing
+        return signing.claim(nkey("user", public_key), name, nats, self._clock())
 
     def central(self) -> tuple[Key, str]:
         """A key and JWT for a central's own connection, which may say and hear everything in the account."""
@@ -169,6 +183,11 @@ def read(directory: Path) -> Rights:
     if len(seed) != 32:
         raise ViniError(f"The engine's seed {path} is damaged; restore it from a backup.")
     return Rights(seed)
+
+
+def _stream(name: str, subject: str, account: str = "") -> dict[str, str]:
+    """What an account gives out; with another account, what it takes from that."""
+    return {"name": name, "subject": subject, "type": "stream", **({"account": account} if account else {})}
 
 
 def _derived(seed: bytes, what: str) -> bytes:

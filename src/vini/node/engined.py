@@ -14,7 +14,7 @@ import msgspec
 
 from vini import bus
 from vini.bus import engine, frames, subjects
-from vini.bus.nkeys import Key
+from vini.bus.nkeys import Key, claimed
 from vini.model import Denied, Value, ViniError
 from vini.node import identity as identities
 from vini.node.answers import Answers
@@ -146,11 +146,11 @@ class Engined:
 
     def _follow(self, at: bus.Elsewhere) -> None:
         """The engine has these servers now."""
-        there = {at.url, *at.more}
-        if there != {self._at.url, *self._at.more}:
+        there, another = {at.url, *at.more}, _account(at.jwt) != _account(self._at.jwt)
+        if another or there != {self._at.url, *self._at.more}:
             self._at = at
             self._moved(at)
-        if self._line.url not in there:
+        if another or self._line.url not in there:
             self._end(ViniError(f"its engine has moved from {self._line.url} to {at.url}"))
 
     def _talk(self, central: str) -> Talk:
@@ -202,6 +202,14 @@ class Engined:
         self._ending.discard(task)
         if not task.cancelled() and (error := task.exception()):
             self._end(ViniError(f"its engine broke: {error}"))
+
+
+def _account(jwt: str) -> str:
+    """In which it makes us a node.  Raises Foreign where it is no JWT."""
+    try:
+        return str(claimed(jwt)["nats"]["issuer_account"])
+    except (ValueError, KeyError, TypeError) as e:
+        raise bus.Foreign("The central said something as whom we are on its engine that is none.") from e
 
 
 # --- where it is, on disk: so that a node finds it with its central away ------------------------------

@@ -23,6 +23,7 @@ _ALL = (
 _KEYS = (
     select(engine_servers.c.number, nodes_table.c.public_key)
     .join(nodes_table, nodes_table.c.site_id == engine_servers.c.site_id)
+    .where(nodes_table.c.boot_state.in_(nodes.CONNECTABLE))
     .order_by(nodes_table.c.id)
 )
 
@@ -62,7 +63,7 @@ def all(tx: Tx) -> tuple[EngineServer, ...]:
 
 
 def nodes_at(tx: Tx) -> dict[int, tuple[bytes, ...]]:
-    """Number of each server at a site -> the public keys of that site's nodes."""
+    """Number of each server at a site -> the public keys of that site's nodes that may connect."""
     found: dict[int, list[bytes]] = {server.number: [] for server in all(tx) if server.site}
     for number, key in tx.execute(_KEYS):
         found[number].append(key)
