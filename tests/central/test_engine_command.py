@@ -54,7 +54,9 @@ def test_one_more_of_the_cluster_changes_the_files_of_all(made: EngineBed) -> No
     made.engine("server", "127.0.0.1")
     said = made.engine("server", "nats2.example")
     assert said.count("Next, for") == 2
-    one, two = (files(made, n).joinpath("nats-server.conf").read_text() for n in ("127.0.0.1-4222", "nats2.example-4222"))
+    one, two = (
+        files(made, n).joinpath("nats-server.conf").read_text() for n in ("127.0.0.1-4222", "nats2.example-4222")
+    )
     assert "nats-route://nats2.example:6222" in one and "nats-route://127.0.0.1:6222" in two
     said = made.engine("remove", "nats2.example")
     assert said.count("Next, for") == 1 and not files(made, "nats2.example-4222").exists()
@@ -71,7 +73,7 @@ def test_who_is_added_again_has_other_keys(made: EngineBed) -> None:
     made.engine("leaf", "home", "nats.home.example")
     after = {p.name: p.read_bytes() for p in files(made, "nats.home.example-4222").iterdir()}
     same = {name for name, content in before.items() if after[name] == content}
-    assert same == {"ca.pem", "nats-server.conf", "vini-engine.service"}
+    assert same == {"ca.pem", "vini-engine.service"}
 
 
 def test_another_central_of_the_testbed_writes_the_same(made: EngineBed, tmp_path: Path) -> None:
@@ -98,7 +100,9 @@ def test_a_certificate_that_ends_within_a_month_is_made_anew(made: EngineBed) ->
 
 def test_what_can_not_be_is_refused_with_a_sentence_and_nothing_is_made(made: EngineBed) -> None:
     def there() -> set[str]:
-        return {p.name for p in (made.directory / "engine").glob("*")} if (made.directory / "engine").exists() else set()
+        return (
+            {p.name for p in (made.directory / "engine").glob("*")} if (made.directory / "engine").exists() else set()
+        )
 
     with pytest.raises(Conflict, match="no server that one at a site could dial; `vini central engine server ADDRESS`"):
         made.engine("leaf", "home", "nats.home.example")
@@ -108,7 +112,9 @@ def test_what_can_not_be_is_refused_with_a_sentence_and_nothing_is_made(made: En
         made.engine("leaf", "princetown", "nats.example")
     with pytest.raises(Conflict, match=r"127\.0\.0\.1:4222 is one of the cluster already; .* remove"):
         made.engine("leaf", "home", "127.0.0.1:4222")
-    with pytest.raises(NotFound, match=r"no server nats9\.example:4222 that was added to it; there are: 127\.0\.0\.1:4222"):
+    with pytest.raises(
+        NotFound, match=r"no server nats9\.example:4222 that was added to it; there are: 127\.0\.0\.1:4222"
+    ):
         made.engine("remove", "nats9.example")
     assert there() == before and len(made.added().servers) == 1
     made.engine("leaf", "home", "nats.home.example")
@@ -118,7 +124,9 @@ def test_what_can_not_be_is_refused_with_a_sentence_and_nothing_is_made(made: En
     with made.database.transaction() as tx, pytest.raises(Conflict, match="1 servers of the engine"):
         sites.delete(tx, "home")
     (made.directory / "ca" / "engine.seed").unlink()
-    with pytest.raises(NotFound, match=r"engine\.seed can't be read: No such file or directory; restore it from a backup"):
+    with pytest.raises(
+        NotFound, match=r"engine\.seed can't be read: No such file or directory; restore it from a backup"
+    ):
         made.engine("server", "nats2.example")
 
 
@@ -148,7 +156,9 @@ def test_an_address_is_always_written_the_same_way(said: str, meant: str) -> Non
     assert server.at(engine.ROUTES).endswith(f":{server.port + 2000}") and "[" not in server.name
 
 
-@pytest.mark.parametrize("said", ["", ":4222", "a b", "tls://a", "a:0", "a:63000", "a:x", "1.2.3", "a/b", "-a", "[::1", "a\n"])
+@pytest.mark.parametrize(
+    "said", ["", ":4222", "a b", "tls://a", "a:0", "a:63000", "a:x", "1.2.3", "a/b", "-a", "[::1", "a\n"]
+)
 def test_what_is_no_address_of_a_server_is_told(said: str) -> None:
     with pytest.raises(Invalid, match="looks like nats1.example"):
         engine.address(said)

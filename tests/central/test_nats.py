@@ -146,7 +146,9 @@ async def test_what_a_node_calls_itself_cuts_no_central_off(tmp_path):
 async def test_an_engine_that_takes_too_little_is_told_with_what_to_do(tmp_path, line, says):
     it = Central(tmp_path, engine="nats")
     text = it.engine.configuration.read_text()
-    it.engine.configuration.write_text("\n".join(x for x in text.splitlines() if "max_payload" not in x) + f"\n{line}\n")
+    it.engine.configuration.write_text(
+        "\n".join(x for x in text.splitlines() if "max_payload" not in x) + f"\n{line}\n"
+    )
     if "max_payload" not in line:
         it.engine.configuration.write_text(f"{text}{line}\n")
     it.engine.start()

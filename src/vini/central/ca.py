@@ -124,9 +124,7 @@ class Authority:
         ours = certificate.issuer == self._certificate.subject and _is_signed_by(certificate, self._certificate)
         return same_key and ours and begun and ends and list(held) == _alternatives(names)
 
-    def _issue(
-        self, served: Served, names: Sequence[str], key: ec.EllipticCurvePrivateKey | None, dials: bool
-    ) -> None:
+    def _issue(self, served: Served, names: Sequence[str], key: ec.EllipticCurvePrivateKey | None, dials: bool) -> None:
         key = key or ec.generate_private_key(ec.SECP256R1())
         made = _begun(_name(names[0]), self._certificate.subject, key, _moment(self._clock()), _SERVER)
         made = made.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)

@@ -1,7 +1,7 @@
 """What the machines of added servers of the engine are given: for each a directory with all that its nats-server needs.
 
-It follows from the database, the engine's seed and the authority: so any central of the testbed may write it, at any time.
-Paths in it are relative: nats-server is started in the directory, wherever that was copied to.
+It follows from the database, the engine's seed and the authority: so any central of the testbed may write it, at any
+time.  Paths in it are relative: nats-server is started in the directory, wherever that was copied to.
 """
 
 from __future__ import annotations
@@ -138,4 +138,6 @@ def _check(directory: Path) -> None:
         done = subprocess.run([PROGRAM, "-t", "-c", CONFIGURATION], cwd=copy, capture_output=True, text=True)
     if done.returncode:
         said = (done.stderr.strip() or done.stdout.strip()).splitlines()
-        raise ViniError(f"nats-server does not take {directory / CONFIGURATION}: {said[-1] if said else 'it says nothing'}")
+        raise ViniError(
+            f"nats-server does not take {directory / CONFIGURATION}: {said[-1] if said else 'it says nothing'}"
+        )

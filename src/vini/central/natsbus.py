@@ -332,8 +332,10 @@ class NatsBus(Asking):
     async def _push(self, system: engine.Line, jwt: str) -> None:
         said = await system.ask("$SYS.REQ.CLAIMS.UPDATE", jwt.encode(), self._rhythm.patience)
         if b'"error"' in said:
-            raise ViniError(f"it does not take this testbed's rights ({said.decode(errors='replace')[:300]}); "
-                            "was it started with the files that `vini central engine server ADDRESS` writes?")  # fmt: skip
+            raise ViniError(
+                f"it does not take this testbed's rights ({said.decode(errors='replace')[:300]}); was it started with "
+                "the files that `vini central engine server ADDRESS` writes?"
+            )
 
     async def _claims(self, system: engine.Line) -> None:
         while True:

@@ -111,7 +111,9 @@ def clustered(
 class Own:
     """The configuration of the nats-server that a central runs itself, below its directory."""
 
-    def __init__(self, directory: Path, rights: Rights, authority: Authority, names: Sequence[str], url: str, at: Ports):
+    def __init__(
+        self, directory: Path, rights: Rights, authority: Authority, names: Sequence[str], url: str, at: Ports
+    ):
         self._authority, self._names, self._rights, self._at = authority, names, rights, at
         self._directory = directory / "engine"
         self.path = self._directory / "nats-server.conf"

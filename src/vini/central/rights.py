@@ -4,9 +4,9 @@ The operator vouches for two accounts: the server's own, and the testbed's.  In 
 what those may do stands in the account, by the node's own key, and not in what a node is given.  So rights change for
 all at once, and whoever steals the signing key still makes nothing but nodes.
 
-A site that has servers of the engine has an account of its own, in which these servers and its nodes are.  Between it and
-the testbed's goes only what the nodes of that site say and hear: each is named in both accounts.  Rights of a leaf node's
-user would not do, since a nats-server leaves it to the leaf node to keep to what it may say (seen with 2.9.10).
+A site that has servers of the engine has an account of its own, in which these servers and its nodes are.  Between it
+and the testbed's goes only what the nodes of that site say and hear: each is named in both accounts.  Rights of a leaf
+node's user would not do, since a nats-server leaves it to the leaf node to keep to what it may say (seen with 2.9.10).
 """
 
 from __future__ import annotations
@@ -74,6 +74,11 @@ class Rights:
     def account_jwt(self, revoked: Mapping[str, int], sites: Mapping[str, Site] | None = None) -> str:
         """What nodes may do; whose identities, made until those Unix times (s), are good no more; and what is heard of
         the sites that have servers."""
+        template = {
+            "pub": {"allow": subjects.may_publish()}, "sub": {"allow": subjects.may_hear()},
+            **_NO_LIMITS, "subs": _NODE_SUBJECTS,
+        }  # fmt: skip
+        scope = {"kind": "user_scope", "key": self._signing.name, "role": "node", "template": template}
         heard = [
             _stream(subject, subject, self.site_account(name))
             for name, site in sorted((sites or {}).items())
@@ -82,42 +87,35 @@ class Rights:
         nats = {
             "type": "account", "limits": {**_ACCOUNT_LIMITS, "leaf": 0}, "imports": heard,
             "exports": [_stream(s, s) for s in (subjects.to_node("*", "*", "*"), subjects.CALL)],
-            "signing_keys": [self._nodes_scope(self._signing)], "revocations": {**revoked},
+            "signing_keys": [scope], "revocations": {**revoked},
         }  # fmt: skip
         return self._operator.claim(self.account, "vini", nats, self._clock())
 
     def site_jwt(self, name: str, site: Site, revoked: Mapping[str, int], fixed: bool = False) -> str:
         """A site's account; without servers, nobody may be in it.  `fixed`: for the configuration of a server there."""
-        servers = [self._server_scope(number) for number in sorted(site.servers)]
+        makers = [f"nodes of {name}", *(f"server {number}" for number in sorted(site.servers))] if site.servers else []
         heard = [*subjects.may_hear(*site.nodes)] if site.nodes else []
         nats = {
             "type": "account", "limits": _ACCOUNT_LIMITS, "imports": [_stream(s, s, self.account) for s in heard],
             "exports": [_stream(s, s) for s in subjects.may_publish("*")],
-            "signing_keys": [self._nodes_scope(self._of("account", f"nodes of {name}")), *servers] if servers else [],
+            "signing_keys": [self._of("account", maker).name for maker in makers],
             "revocations": {**revoked},
         }  # fmt: skip
-        return self._operator.claim(self.site_account(name), f"site {name}", nats, _LONG_AGO if fixed else self._clock())
+        return self._operator.claim(
+            self.site_account(name), f"site {name}", nats, _LONG_AGO if fixed else self._clock()
+        )
 
     def site_account(self, name: str) -> str:
         """As the server names it."""
         return self._of("account", f"site {name}").name
 
-    def _nodes_scope(self, signing: Key) -> dict[str, Any]:
-        template = {
-            "pub": {"allow": subjects.may_publish()}, "sub": {"allow": subjects.may_hear()},
-            **_NO_LIMITS, "subs": _NODE_SUBJECTS, "allowed_connection_types": ["STANDARD"],
-        }  # fmt: skip
-        return {"kind": "user_scope", "key": signing.name, "role": "node", "template": template}
-
-    def _server_scope(self, number: int) -> dict[str, Any]:
-        key = self._of("account", f"server {number}").name
-        template = {**_NO_LIMITS, "allowed_connection_types": ["LEAFNODE"]}
-        return {"kind": "user_scope", "key": key, "role": f"server {number}", "template": template}
-
     def site_credentials(self, number: int, site: str) -> str:
         """Of a server at a site, in the form in which nats-server reads them from a file."""
-        user, signing = self._of("user", f"server {number}"), self._of("account", f"server {number}")
-        nats = {"type": "user", "issuer_account": self.site_account(site)}
+        user, signing = self._of("user", f"user of server {number}"), self._of("account", f"server {number}")
+        nats = {
+            "type": "user", "issuer_account": self.site_account(site), **_NO_LIMITS,
+            "allowed_connection_types": ["LEAFNODE"],
+        }  # fmt: skip
         jwt = signing.claim(user.name, f"server {number}", nats, _LONG_AGO)
         return (
             f"-----BEGIN NATS USER JWT-----\n{jwt}\n------END NATS USER JWT------\n\n"
@@ -138,10 +136,19 @@ class Rights:
         return Key(kind, _derived(self._seed, what))
 
     def node_jwt(self, name: str, public_key: bytes, site: str = "") -> str:
-        """Makes whoever has that key a node on the engine; `site`: its own, where that has servers."""
-        nats = {"type": "user", "issuer_account": self.site_account(site) if site else self.account}
-        signing = self._of("account", f"nodes of {site}") if site else self._signing
-        return signing.claim(nkey("user", public_key), name, nats, self._clock())
+        """Makes whoever has that key a node on the engine; `site`: its own, where that has servers.
+
+        There its rights are in what it is given: only so is it no leaf node, which could say what others of the site
+        say (nats-server 2.9.10 passes over the kinds of connections that a signing key's template names)."""
+        key = nkey("user", public_key)
+        if not site:
+            return self._signing.claim(key, name, {"type": "user", "issuer_account": self.account}, self._clock())
+        nats = {
+            "type": "user", "issuer_account": self.site_account(site), "pub": {"allow": subjects.may_publish(key)},
+            "sub": {"allow": subjects.may_hear(key)}, **_NO_LIMITS, "subs": _NODE_SUBJECTS,
+            "allowed_connection_types": ["STANDARD"],
+        }  # fmt: skip
+        return self._of("account", f"nodes of {site}").claim(key, name, nats, self._clock())
 
     def central(self) -> tuple[Key, str]:
         """A key and JWT for a central's own connection, which may say and hear everything in the account."""

@@ -341,7 +341,12 @@ def _made(
         server = natsserver.Server(own)
     central = made(
         engine=lambda desk: NatsBus(
-            desk, rights, settings.nats_url, trusted, rhythm=rhythm, added=lambda: _added(database),
+            desk,
+            rights,
+            settings.nats_url,
+            trusted,
+            rhythm=rhythm,
+            added=lambda: _added(database),
             changed=lambda added: server.follow(added.servers) if server else None,
         )
     )

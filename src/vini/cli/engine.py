@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vini.cli.at import at, directory_option, hand_on
-from vini.cli.out import called, dump, json_option, line, note, table
+from vini.cli.at import directory_option, hand_on
+from vini.cli.out import dump, json_option, line, note, table
 from vini.model import Unsupported
 from vini.rules.engine import LEAVES, PORT, ROUTES, address
 
@@ -55,16 +55,18 @@ def engine_command(ctx: click.Context, directory: Path, as_json: bool) -> None:
 @directory_option
 @click.argument("wanted", metavar="ADDRESS")
 def _server(directory: Path, wanted: str) -> None:
-    """Write what one more server of the cluster needs; ADDRESS: NAME or NAME:PORT, by which centrals and nodes reach it.
+    """Write what one more server of the cluster needs; ADDRESS: NAME or NAME:PORT.
 
-    Centrals and nodes learn of it by themselves.
+    Centrals and nodes reach it there, and learn of it by themselves.
     """
     from vini.store import engine_servers
 
     found = address(wanted)
     _, written = _change(directory, lambda tx: engine_servers.add(tx, found), "add engine server")
-    line(f"{found} is a server of the engine's cluster. Centrals and nodes must reach its port {_port(found)}, its other "
-         f"servers {_port(found) + ROUTES}, and servers at sites {_port(found) + LEAVES}.")  # fmt: skip
+    line(
+        f"{found} is a server of the engine's cluster. Centrals and nodes must reach its port {_port(found)}, its other "
+        f"servers {_port(found) + ROUTES}, and servers at sites {_port(found) + LEAVES}."
+    )
     _say_written(directory, written)
 
 
@@ -83,7 +85,7 @@ def _leaf(directory: Path, site: str, wanted: str) -> None:
     found = address(wanted)
     _, written = _change(directory, lambda tx: engine_servers.add(tx, found, site), "add engine server")
     line(f"{found} is the engine's server at site {site}. The site's nodes must reach its port {_port(found)}, and it "
-         f"port {PORT + LEAVES} of the cluster's servers ({LEAVES} above theirs where that is not {PORT}).")  # fmt: skip
+         f"port {PORT + LEAVES} of the cluster's servers (where theirs is not {PORT}, {LEAVES} above it).")  # fmt: skip
     _say_written(directory, written)
 
 
@@ -135,7 +137,8 @@ def _open(directory: Path) -> Iterator[tuple[Settings, Files, Tx]]:
     if found.engine != "nats":
         raise Unsupported(
             f'This central reaches its nodes by its own hub, which has no servers. Set "engine": "nats" in '
-            f"{directory / 'settings.json'} and start the central again, or make one with `vini central init --engine nats`."
+            f"{directory / 'settings.json'} and start the central again, or make one with `vini central init --engine "
+            "nats`."
         )
     own = None if found.engine_url else EngineServer(0, found.nats_url.removeprefix("tls://"), "")
     files = Files(directory, rights.read(directory), Authority(directory / "ca"), own)

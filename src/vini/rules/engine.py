@@ -50,8 +50,8 @@ def address(said: str) -> str:
     host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     if not (port.isascii() and port.isdigit() and 0 < int(port) <= _MOST):
         raise Invalid(
-            f"{said[:80]!r} names no port from 1 to {_MOST} (the engine takes two more, {ROUTES} and {LEAVES} above it); "
-            f"it looks like nats1.example or nats1.example:{PORT}."
+            f"{said[:80]!r} names no port from 1 to {_MOST} (it takes two more, {ROUTES} and {LEAVES} above it);"
+            f" it looks like nats1.example or nats1.example:{PORT}."
         )
     try:
         found = ip_address(host)

@@ -34,7 +34,9 @@ def add(tx: Tx, address: str, site: str = "") -> EngineServer:
     counters.add(tx, nodes.COUNTER)  # first: whoever adds the same at this moment waits
     if old := find(tx, address):
         what = f"the one of site {old.site}" if old.site else "one of the cluster"
-        raise Conflict(f"The engine's server {address} is {what} already; `vini central engine remove {address}` first.")
+        raise Conflict(
+            f"The engine's server {address} is {what} already; `vini central engine remove {address}` first."
+        )
     number = secrets.randbits(48)  # not counted: a restored backup would count some anew
     site_id = sites.number(tx, site) if site else None
     tx.execute(insert(engine_servers).values(number=number, address=address, site_id=site_id))

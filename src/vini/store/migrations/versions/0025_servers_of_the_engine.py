@@ -17,9 +17,7 @@ def upgrade() -> None:
         sa.Column("number", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("address", sa.Text(), nullable=False),
         sa.Column("site_id", sa.Integer(), nullable=True),
-        sa.ForeignKeyConstraint(
-            ["site_id"], ["sites.id"], name="fk_engine_servers_site_id_sites", ondelete="CASCADE"
-        ),
+        sa.ForeignKeyConstraint(["site_id"], ["sites.id"], name="fk_engine_servers_site_id_sites", ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("number", name="pk_engine_servers"),
         sa.UniqueConstraint("address", name="uq_engine_servers_address"),
     )
