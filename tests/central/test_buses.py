@@ -269,7 +269,7 @@ async def test_a_transfer_ends_with_the_identity_of_its_node(central, tmp_path):
         c.hub.drop("one")
         with pytest.raises(bus.NodeAway):
             await under_way
-        assert not c.hub.connected()
+        await eventually(lambda: not c.hub.connected())
         await eventually(lambda: not Path(f"/proc/{pids[0]}").exists())
 
 

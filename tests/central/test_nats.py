@@ -141,7 +141,7 @@ async def test_what_a_node_calls_itself_cuts_no_central_off(tmp_path):
 @pytest.mark.parametrize(
     ("line", "says"),
     [("max_payload: 1048576", "takes no messages of more than 1048576 bytes; set `max_payload: 17825792`"),
-     ("max_connections: 1", "as many connections as it takes; raise its `max_connections`")],
+     ("max_connections: 1", "as many connections as it takes; its log says so, then raise its `max_connections`")],
 )  # fmt: skip
 async def test_an_engine_that_takes_too_little_is_told_with_what_to_do(tmp_path, line, says):
     it = Central(tmp_path, engine="nats")

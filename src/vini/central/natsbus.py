@@ -509,6 +509,11 @@ def _why(error: Exception) -> str:
                 f"its certificate is none of this central's authority, or not for this name ({error.verify_message}); "
                 "run nats-server with the files that `vini central engine server ADDRESS` writes."
             )
+        case ssl.SSLError() | ConnectionResetError():
+            return (
+                "it hangs up before TLS begins, as nats-server does when it has as many connections as it takes; its log "
+                "says so, then raise its `max_connections`."
+            )
         case ConnectionRefusedError():
             return "nobody listens there; is nats-server running?"
         case TimeoutError():

@@ -64,8 +64,8 @@ def _server(directory: Path, wanted: str) -> None:
     found = address(wanted)
     _, written = _change(directory, lambda tx: engine_servers.add(tx, found), "add engine server")
     line(
-        f"{found} is a server of the engine's cluster. Centrals and nodes must reach its port {_port(found)}, its other "
-        f"servers {_port(found) + ROUTES}, and servers at sites {_port(found) + LEAVES}."
+        f"{found} is a server of the engine's cluster. Centrals and nodes must reach its port {_port(found)}, its "
+        f"other servers {_port(found) + ROUTES}, and servers at sites {_port(found) + LEAVES}."
     )
     _say_written(directory, written)
 
