@@ -18,13 +18,13 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "central"))
 import postgres
 
 pytestmark = pytest.mark.root
-_CUT = "add table ip cut; add chain ip cut all { type filter hook input priority 0; policy drop; }"
+_CUT = "add table ip cut; add chain ip cut hear { type filter hook input priority 0; policy drop; }"
 _RELAY = """
 import socket, sys, threading
 def pump(a, b):
     while data := a.recv(65536):
         b.sendall(data)
-listening = socket.create_server(("192.0.2.2", 5432))
+listening = socket.create_server(("198.18.77.2", 5432))
 print("ready", flush=True)
 while True:
     one, _ = listening.accept()
@@ -57,9 +57,9 @@ def far() -> Iterator[Far]:
     relay = None
     try:
         run("ip", "link", "add", wire, "type", "veth", "peer", "name", "eth0", "netns", name)
-        run("ip", "address", "add", "192.0.2.1/30", "dev", wire)
+        run("ip", "address", "add", "198.18.77.1/30", "dev", wire)
         run("ip", "link", "set", wire, "up")
-        for command in ("address add 192.0.2.2/30 dev eth0", "link set eth0 up", "link set lo up"):
+        for command in ("address add 198.18.77.2/30 dev eth0", "link set eth0 up", "link set lo up"):
             run("ip", "-n", name, *command.split())
         cluster.create("far")
         relay = subprocess.Popen(
@@ -67,7 +67,7 @@ def far() -> Iterator[Far]:
             stdout=subprocess.PIPE,
         )
         assert relay.stdout and relay.stdout.readline() == b"ready\n"
-        yield Far(name, wire, "postgresql://vini@192.0.2.2/far")
+        yield Far(name, wire, "postgresql://vini@198.18.77.2/far")
     finally:
         if relay:
             relay.kill()

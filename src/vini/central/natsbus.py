@@ -511,8 +511,8 @@ def _why(error: Exception) -> str:
             )
         case ssl.SSLError() | ConnectionResetError():
             return (
-                "it hangs up before TLS begins, as nats-server does when it has as many connections as it takes; its log "
-                "says so, then raise its `max_connections`."
+                "it hangs up before TLS begins, as nats-server does when it has as many connections as it takes; its "
+                "log says so, then raise its `max_connections`."
             )
         case ConnectionRefusedError():
             return "nobody listens there; is nats-server running?"
