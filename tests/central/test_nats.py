@@ -123,21 +123,6 @@ async def test_a_stolen_identity_reads_and_writes_nothing_but_its_own(tmp_path):
         assert c.desk.last("victim", "secret").generation == 1
 
 
-async def test_what_a_node_calls_itself_cuts_no_central_off(tmp_path):
-    """The server hangs up on who says a subject of more than 4 KiB."""
-    async with central(tmp_path, engine="nats") as c:
-        thief = Thief(c, "thief")
-        client = await thief.dial()
-        line = c.hub._line
-        for epoch in ("e" * 5000, "a.b", "*", ">", "", "a b", "\u00e9"):
-            here = bus.Here("thief", epoch, bus.Greeting("", 1, "thief", frozenset(), {}))
-            await client.publish(subjects.greet(thief.key.name), msgspec.msgpack.encode(here))
-        await thief.introduce(client)
-        await eventually(lambda: c.hub.connected() == {"thief"})
-        assert c.hub._line is line
-        await client.close()
-
-
 @pytest.mark.parametrize(
     ("line", "says"),
     [("max_payload: 1048576", "takes no messages of more than 1048576 bytes; set `max_payload: 17825792`"),

@@ -8,7 +8,6 @@ Nobody answers to the reply subject of a message: a node could name another's th
 from __future__ import annotations
 
 import os
-import re
 
 CENTRALS = "centrals"  # the queue group: one of them hears a greeting
 CALL = "vini.call"  # of a central: say that you are there, and see who has gone
@@ -20,12 +19,6 @@ _ME = "{{subject()}}"  # the server puts the user's key here
 def epoch() -> str:
     """A new one."""
     return os.urandom(8).hex()
-
-
-def is_epoch(said: str) -> bool:
-    """Whether a node may have made it: a server hangs up on whoever says a subject of more than 4 KiB, or one that is
-    none, so a central would be cut off for what a node calls itself."""
-    return re.fullmatch(r"[0-9A-Za-z]{1,64}", said) is not None
 
 
 def to_node(key: str, epoch: str, central: str) -> str:

@@ -409,7 +409,7 @@ class NatsBus(Asking):
             here = _HERE.decode(body) if not unheard and len(body) <= frames.STRANGER else None
         except msgspec.DecodeError:
             here = None
-        if here is None or not subjects.is_epoch(here.epoch):
+        if here is None or not here.epoch.isalnum():
             return
         visit = self._visits.get(key)
         if visit and visit.epoch == here.epoch:
