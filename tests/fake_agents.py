@@ -161,8 +161,10 @@ class Engine:
             free.bind(("127.0.0.1", 0))
             self.port: int = free.getsockname()[1]
         self.rights = rights.make(directory)
-        served = authority.serve(["127.0.0.1", "localhost"])
-        self.configuration = natsserver.configure(directory, self.rights, served, "127.0.0.1", self.port)
+        ports = natsserver.Ports("127.0.0.1", self.port)
+        self.own = natsserver.Own(directory, self.rights, authority, ["127.0.0.1", "localhost"], self.url, ports)
+        self.own.write()
+        self.configuration = self.own.path
         self._process: subprocess.Popen[bytes] | None = None
 
     @property

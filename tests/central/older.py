@@ -8,6 +8,7 @@ from vini.store import migrations
 from vini.store.database import Tx
 
 _UNDO = {
+    "0025": ("DROP TABLE engine_servers",),
     "0024": ("DROP TABLE last_members",),
     "0023": ("ALTER TABLE centrals DROP COLUMN channels",),
     "0022": ("DROP TABLE logins_told",),

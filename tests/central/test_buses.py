@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
@@ -242,6 +242,35 @@ async def test_a_node_that_is_dropped_is_cut_off_at_once_and_does_not_come_back(
         await eventually(lambda: "Node one is disabled by root." in n.answers.uplink)
         c.desk.nodes["one"] = replace(c.desk.nodes["one"], allowed=True)
         await eventually(c.hub.connected)
+
+
+async def test_a_transfer_ends_with_the_identity_of_its_node(central, tmp_path):
+    """Megabytes are under way to the central and to the node at that moment."""
+    async with central(tmp_path / "c") as c, node(tmp_path / "n", c.admit("one")):
+        c.desk.put("one", spec("s", 1, "a"))
+        await eventually(lambda: c.desk.holds("one", "s", 1))
+        got = 0
+
+        async def zeros() -> AsyncIterator[bus.Typed]:
+            while True:
+                yield bus.Input(bytes(1 << 15))
+
+        async def transfer() -> None:
+            nonlocal got
+            async for message in c.hub.run("one", bus.Run("s.a", ("sh", "-c", "echo $$; exec cat")), zeros()):
+                if got == 0:
+                    pids.append(int(message.data.split(b"\n")[0]))
+                got += len(message.data)
+
+        pids: list[int] = []
+        under_way = asyncio.create_task(transfer())
+        await eventually(lambda: got > 1 << 22)
+        c.desk.nodes["one"] = replace(c.desk.nodes["one"], allowed=False)
+        c.hub.drop("one")
+        with pytest.raises(bus.NodeAway):
+            await under_way
+        await eventually(lambda: not c.hub.connected())
+        await eventually(lambda: not Path(f"/proc/{pids[0]}").exists())
 
 
 async def test_a_node_that_another_central_disabled_is_noticed(central, tmp_path):

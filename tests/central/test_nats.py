@@ -14,12 +14,12 @@ from typing import Any
 
 import msgspec
 import pytest
-from fake_agents import QUICK, Central, Engine, central, eventually, no_engine, node, once_there, spec, typed
+from fake_agents import QUICK, Central, Engine, FakeDesk, central, eventually, no_engine, node, once_there, spec, typed
 
 from vini import bus
 from vini.bus import engine, frames, subjects
 from vini.bus.nkeys import Key, claimed, nkey, public_key
-from vini.central import backup, natsserver, rights, settings
+from vini.central import backup, natsbus, natsserver, rights, settings
 from vini.central.ca import Authority
 from vini.central.natsbus import NatsBus
 from vini.central.rights import Rights
@@ -31,10 +31,10 @@ pytestmark = pytest.mark.skipif(bool(no_engine()), reason=no_engine() or "-")
 
 
 @asynccontextmanager
-async def another(c: Central) -> AsyncIterator[NatsBus]:
+async def another(c: Central, desk: FakeDesk | None = None) -> AsyncIterator[NatsBus]:
     """A second central on the same database and engine."""
     assert c.engine
-    made = NatsBus(c.desk, c.engine.rights, c.engine.url, trusting(c.authority.pem), rhythm=QUICK)
+    made = NatsBus(desk or c.desk, c.engine.rights, c.engine.url, trusting(c.authority.pem), rhythm=QUICK)
     serving = asyncio.create_task(made.serve())
     try:
         yield made
@@ -121,6 +121,28 @@ async def test_a_stolen_identity_reads_and_writes_nothing_but_its_own(tmp_path):
         await eventually(lambda: client.is_closed)  # and who tries that is out
         assert c.hub.connected() == {"victim"} and victim.slivers() == {"secret.a"}
         assert c.desk.last("victim", "secret").generation == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [("max_payload: 1048576", "takes no messages of more than 1048576 bytes; set `max_payload: 17825792`"),
+     ("max_connections: 1", "as many connections as it takes; its log says so, then raise its `max_connections`")],
+)  # fmt: skip
+async def test_an_engine_that_takes_too_little_is_told_with_what_to_do(tmp_path, line, says):
+    it = Central(tmp_path, engine="nats")
+    text = it.engine.configuration.read_text()
+    it.engine.configuration.write_text(
+        "\n".join(x for x in text.splitlines() if "max_payload" not in x) + f"\n{line}\n"
+    )
+    if "max_payload" not in line:
+        it.engine.configuration.write_text(f"{text}{line}\n")
+    it.engine.start()
+    try:
+        await it.start()
+        await eventually(lambda: says in it.hub._told, 30)
+    finally:
+        await it.stop()
+        it.engine.kill()
 
 
 async def test_the_same_client_may_do_what_a_node_may(tmp_path):
@@ -233,6 +255,27 @@ async def test_a_central_that_dies_is_followed_by_another_and_its_commands_end(t
             assert n.slivers() == {"s.a", "s.b"}
 
 
+async def test_a_central_that_is_cut_from_its_database_leaves_nodes_to_others(tmp_path, monkeypatch):
+    monkeypatch.setattr(natsbus, "_BLIND_S", 0.5)
+    monkeypatch.setattr(natsbus, "_SIGHT_S", 0.1)
+    async with central(tmp_path / "c", engine="nats") as c, node(tmp_path / "n", c.admit("one")):
+        await eventually(c.hub.connected)
+        desk = FakeDesk()
+        desk.__dict__ |= {name: what for name, what in vars(c.desk).items() if name not in ("broken", "asked")}
+        async with another(c, desk) as other:
+            await eventually(other.connected)
+            assert next(iter(c.hub._visits.values())).attendance
+            c.hub.others = lambda: True
+            c.desk.broken = True
+            desk.put("one", spec("s", 1, "a"))
+            other.wake(["one"])
+            await eventually(lambda: desk.holds("one", "s", 1), 60)
+            assert not c.hub.connected() and "the disk is full" in c.hub._told
+            c.desk.broken = False
+            await eventually(c.hub.connected, 60)
+            assert (await c.hub.ask("one", bus.Hello())).node == "one"
+
+
 async def test_an_engine_that_is_killed_loses_nothing(tmp_path):
     async with central(tmp_path / "c", engine="nats") as c, node(tmp_path / "n", c.admit("one")) as n:
         c.desk.put("one", spec("s", 1, "a"))
@@ -329,7 +372,7 @@ def test_what_a_node_may_do_stands_in_the_account_and_not_in_what_it_is_given():
 
 async def test_a_server_that_ends_is_started_again_and_ends_with_its_central(tmp_path):
     made = central_engine(tmp_path)
-    server = natsserver.Server(made.configuration)
+    server = natsserver.Server(made.own)
     running = asyncio.create_task(server.run())
     first = await eventually(lambda: server.pid)
     os.kill(first, signal.SIGKILL)

@@ -1,157 +1,98 @@
-"""An engine of several nats-servers: two in a cluster, and a third at a site, a leaf node of theirs."""
+"""An engine of several nats-servers, with what `vini central engine` writes: two in a cluster, a third at a site."""
 
 from __future__ import annotations
 
-import base64
-import binascii
-import socket
-import subprocess
-import time
+import asyncio
+import json
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
-from fake_agents import Central, eventually, no_engine, node, once_there, spec
+from engine_machines import EngineBed, Machine, free_port
+from fake_agents import QUICK, QUICK_UPLINK, Central, eventually, no_engine, node, once_there, spec
 from msgspec.structs import replace
 
 from vini import bus
-from vini.bus.nkeys import Key
-from vini.central import natsserver, rights
+from vini.bus import frames, subjects
+from vini.bus.nkeys import Key, nkey
+from vini.central import rights
+from vini.central.natsbus import NatsBus
 from vini.node import engined
+from vini.node.identity import Identity
+from vini.node.reached import trusting
+from vini.rules.engine import LEAVES, ROUTES
+from vini.rules.wishes import NewSite
+from vini.store import sites
 
 pytestmark = pytest.mark.skipif(bool(no_engine()), reason=no_engine() or "-")
 
 
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
+class Cluster(Central):
+    """A central over an engine of three machines; `far` is the one at the site princeton."""
 
+    def __init__(self, directory: Path):
+        ports = [free_port() for _ in range(3)]
+        self.testbed = EngineBed(directory / "central", *ports[:2])
+        with self.testbed.database.transaction() as tx:
+            sites.add(tx, NewSite("princeton"))
+        for port in ports[:2]:
+            self.testbed.engine("server", f"127.0.0.1:{port}")
+        self.told = self.testbed.engine("leaf", "princeton", f"127.0.0.1:{ports[2]}")
+        self.servers = [Machine(self.testbed, port, directory / name) for port, name in zip(ports, "ab", strict=False)]
+        self.far = Machine(self.testbed, ports[2], directory / "far")
+        super().__init__(self.testbed.directory)
+        self.rights = rights.read(self.testbed.directory)
 
-def credentials(path: Path, key: Key, jwt: str) -> Path:
-    """As nats-server reads those of a leaf node: a JWT, and the key's seed."""
-    user = 20 << 3  # the seed of one: S, then U (https://github.com/nats-io/nkeys)
-    raw = bytes([18 << 3 | user >> 5, (user & 31) << 3]) + key._private.private_bytes_raw()
-    seed = base64.b32encode(raw + binascii.crc_hqx(raw, 0).to_bytes(2, "little")).decode().rstrip("=")
-    path.write_text(f"-----BEGIN NATS USER JWT-----\n{jwt}\n------END NATS USER JWT------\n\n"
-                    f"-----BEGIN USER NKEY SEED-----\n{seed}\n------END USER NKEY SEED------\n")  # fmt: skip
-    path.chmod(0o600)
-    return path
+    def _bus(self) -> NatsBus:
+        made = NatsBus(
+            self.desk, self.rights, self.testbed.url, trusting(self.authority.pem), rhythm=QUICK,
+            added=self.testbed.added,
+        )  # fmt: skip
+        self._over_engine = asyncio.create_task(made.serve())
+        return made
 
-
-class Server:
-    """One nats-server, with the configuration that a central writes and some more."""
-
-    def __init__(self, directory: Path, c: Central, of: rights.Rights, port: int, more: str):
-        self.url = f"tls://127.0.0.1:{port}"
-        served = c.authority.serve(["127.0.0.1", "localhost"])
-        self._configuration = natsserver.configure(directory, of, served, "127.0.0.1", port)
-        with self._configuration.open("a") as f:
-            f.write(f"server_name: {directory.name}\n{more}\n")
-        self._port = port
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        log = self._configuration.with_suffix(".log")
-        with log.open("ab") as out:
-            self._process = subprocess.Popen(
-                [natsserver.PROGRAM, "-c", str(self._configuration)], stdin=subprocess.DEVNULL, stdout=out, stderr=out
-            )
-        while not self._listens():
-            assert self._process.poll() is None, log.read_text()
-            time.sleep(0.05)
-
-    def _listens(self) -> bool:
-        with socket.socket() as dialled:
-            return dialled.connect_ex(("127.0.0.1", self._port)) == 0
-
-    def knows_rights(self) -> bool:
-        """It has been told who may do what: until then it refuses everybody."""
-        return len(list((self._configuration.parent / "accounts").glob("**/*.jwt"))) > 1
-
-    def kill(self) -> None:
-        """SIGKILL."""
-        if self._process:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-
-
-class Cluster:
-    """Of a central's engine: `url` names both servers."""
-
-    def __init__(self, c: Central, directory: Path):
-        self.rights = rights.make(directory)
-        one, two, routes_one, routes_two, leaves_one, leaves_two, port = free_ports(7)
-        routes = ", ".join(f'"nats://127.0.0.1:{p}"' for p in (routes_one, routes_two))
-        self.servers = [
-            Server(
-                directory / name, c, self.rights, port,
-                f'cluster {{ name: vini, listen: "127.0.0.1:{route}", routes: [{routes}] }}\n'
-                f'leafnodes {{ listen: "127.0.0.1:{leaves}" }}',
-            )
-            for name, port, route, leaves in (
-                ("one", one, routes_one, leaves_one), ("two", two, routes_two, leaves_two),
-            )
-        ]  # fmt: skip
-        urls = ", ".join(f'"nats-leaf://127.0.0.1:{p}"' for p in (leaves_one, leaves_two))
-        accounts = ((self.rights.account, self.rights.central()), (self.rights.system, self.rights.administrator()))
-        remotes = ", ".join(
-            f'{{ urls: [{urls}], account: {account}, credentials: "{credentials(directory / account, *who)}" }}'
-            for account, who in accounts
-        )
-        self.leaf = Server(directory / "leaf", c, self.rights, port, f"leafnodes {{ remotes: [{remotes}] }}")
-        self.url = ",".join(s.url for s in self.servers)
-
-    def start(self) -> None:
-        """The leaf node begins when the testbed's rights are known to the others."""
-        for server in self.servers:
-            server.start()
-
-    def kill(self) -> None:
-        for server in (self.leaf, *self.servers):
-            server.kill()
+    def join(self, name: str, site: str) -> Identity:
+        """The database knows it, too."""
+        made = self.admit(name)
+        self.testbed.join(name, site, self.desk.nodes[name].public_key)
+        return made
 
 
 @asynccontextmanager
-async def clustered(directory: Path) -> AsyncIterator[tuple[Central, Cluster]]:
-    it = Central(directory)
-    it.engine = made = Cluster(it, directory)  # type: ignore[assignment]
+async def clustered(directory: Path) -> AsyncIterator[Cluster]:
+    it = Cluster(directory)
+    machines = [*it.servers, it.far]
     try:
-        made.start()
+        for machine in machines:
+            machine.start()
         await it.start()
         await eventually(lambda: it.hub._line, 30)
-        made.leaf.start()
-        await eventually(made.leaf.knows_rights, 60)
-        yield it, made
+        yield it
     finally:
         await it.stop()
-        made.kill()
+        for machine in machines:
+            machine.kill()
+        it.testbed.database.close()
 
 
 async def test_one_of_two_servers_is_killed_and_nothing_is_lost(tmp_path, monkeypatch):
-    """One of the nodes is at a leaf node, as at a site of its own."""
-    async with clustered(tmp_path / "c") as (c, cluster), AsyncExitStack() as stack:
+    """One of the nodes is at a server of its site: it finds that by itself."""
+    async with clustered(tmp_path / "e") as c, AsyncExitStack() as stack:
         names = ["a", "b", "c", "far"]
-        identities = {name: c.admit(name) for name in names}
-        far = identities["far"]
-        (tmp_path / "far" / "uplink").mkdir(parents=True)
-        jwt = cluster.rights.node_jwt("far", c.desk.nodes["far"].public_key)
-        engined.write(tmp_path / "far", far, bus.Elsewhere(cluster.leaf.url, jwt))
+        identities = {name: c.join(name, "princeton" if name == "far" else "home") for name in names}
+        c.hub.look()
         held = {n: await stack.enter_async_context(node(tmp_path / n, me)) for n, me in identities.items()}
-        await eventually(lambda: c.hub.connected() == set(names), 30)
+        await eventually(lambda: c.hub.connected() == set(names), 60)
         known = engined.read(tmp_path / "a", identities["a"])
-        assert known and {known.url, *known.more} == set(cluster.url.split(","))
-        assert cluster.leaf.url in held["far"].answers.uplink
+        assert known and {known.url, *known.more} == set(c.testbed.url.split(","))
+        assert c.far.url in held["far"].answers.uplink
 
         calls, call = [], c.hub._call_site
         monkeypatch.setattr(c.hub, "_call_site", lambda: calls.append(call()))
-        for generation, server in enumerate(cluster.servers, 1):
+        for generation, server in enumerate(c.servers, 1):
             server.kill()
             for name in names:  # some are not connected at this moment
                 c.desk.put(name, spec("s", generation, "a", f"b{generation}"))
@@ -163,7 +104,141 @@ async def test_one_of_two_servers_is_killed_and_nothing_is_lost(tmp_path, monkey
                 assert (await once_there(lambda n=name: c.hub.ask(n, bus.Hello()))).node == name
             server.start()
 
-        await eventually(lambda: calls)  # the leaf node's server was among them: it came to another one
+        await eventually(lambda: calls)  # the site's server was connected to one of them: it came to the other
         c.desk.nodes["far"] = replace(c.desk.nodes["far"], allowed=False, why="It was stolen.")
         c.hub.drop("far", "It was stolen.")
         await eventually(lambda: "far" not in c.hub.connected() and "It was stolen." in held["far"].answers.uplink, 60)
+
+
+async def test_a_server_at_a_site_is_removed_and_added_while_nodes_are_at_it(tmp_path):
+    async with clustered(tmp_path / "e") as c, AsyncExitStack() as stack:
+        me = c.join("far", "princeton")
+        c.hub.look()
+        far = await stack.enter_async_context(node(tmp_path / "n", me, rhythm=replace(QUICK_UPLINK, alone=1.0)))
+        await eventually(lambda: c.far.url in far.answers.uplink, 60)
+        assert "is cut off" in c.testbed.engine("remove", f"127.0.0.1:{c.far.port}")
+        c.hub.look()
+        await eventually(lambda: "connected to" in far.answers.uplink and c.far.url not in far.answers.uplink, 60)
+        await eventually(lambda: c.hub.connected() == {"far"})
+        await eventually(lambda: "Authorization Violation" in c.far.said(), 60)
+
+        c.testbed.engine("leaf", "princeton", f"127.0.0.1:{c.far.port}")  # with keys of its own
+        c.hub.look()
+        c.far.kill()
+        c.far.start()
+        await eventually(lambda: c.far.url in far.answers.uplink, 90)
+        c.desk.put("far", spec("s", 1, "a"))
+        c.hub.wake(["far"])
+        await eventually(lambda: c.desk.holds("far", "s", 1), 60)
+
+
+class Leaf:
+    """Speaks as nats-server does that is a leaf node, and tries what it likes.
+
+    The protocol is https://docs.nats.io/reference/reference-protocols/leafnodes-protocol.
+    """
+
+    def __init__(self, c: Cluster, key: Key, jwt: str):
+        self._c, self._key, self._jwt = c, key, jwt
+        self.heard = b""
+        self.ended = False
+
+    async def dial(self) -> None:
+        port, ca = self._c.servers[0].port + LEAVES, self._c.authority.pem
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        info = json.loads((await reader.readline()).removeprefix(b"INFO "))
+        assert info["tls_required"], info
+        await writer.start_tls(trusting(ca), server_hostname="127.0.0.1")
+        connect = {"jwt": self._jwt, "sig": self._key.signed(info["nonce"].encode()).decode(), "name": "thief",
+                   "tls_required": True, "cluster": "", "headers": True}  # fmt: skip
+        self.say, self._reader = writer, reader
+        await self.tell(b"CONNECT " + json.dumps(connect).encode() + b"\r\nPING\r\n")
+        self.reading = asyncio.create_task(self._read())
+
+    async def _read(self) -> None:
+        try:
+            while more := await self._reader.read(65536):
+                self.heard += more
+                if more.endswith(b"PING\r\n"):
+                    await self.tell(b"PONG\r\n")
+        except (ConnectionError, ssl.SSLError):
+            pass
+        self.ended = True
+
+    async def tell(self, what: bytes) -> None:
+        self.say.write(what)
+        await self.say.drain()
+
+
+async def test_a_stolen_server_of_a_site_reaches_the_nodes_of_that_site_only(tmp_path):
+    async with clustered(tmp_path / "e") as c, AsyncExitStack() as stack:
+        c.far.kill()  # the thief has its disk
+        mine, other = c.join("mine", "princeton"), c.join("other", "home")
+        c.hub.look()
+        victim = await stack.enter_async_context(node(tmp_path / "other", other))
+        await eventually(lambda: c.hub.connected() == {"other"}, 60)
+        visit = next(iter(c.hub._visits.values()))
+        (number,) = [s.number for s in c.testbed.added().servers if s.site]
+        key = c.rights._of("user", f"user of server {number}")
+        jwt = (c.far.place / "site.creds").read_text().splitlines()[1]
+        thief = Leaf(c, key, jwt)
+        await thief.dial()
+        await eventually(lambda: b"PONG" in thief.heard)
+        theirs, mine_key = nkey("user", c.desk.nodes["other"].public_key), Key("user", mine.key).name
+
+        for subject in (">", "vini.>", "vini.to.*.*.*", subjects.to_node(theirs, "*", "*"), subjects.here("*"),
+                        subjects.greet("*"), subjects.to_central("*", "*", "*")):  # fmt: skip
+            await thief.tell(f"LS+ {subject}\r\n".encode())
+        await thief.tell(f"LS+ {subjects.to_node(mine_key, 'e1', '*')}\r\nPING\r\n".encode())
+        over = frames.encode(frames.UNASKED, bus.Over(1000, "A lie."))
+        for subject in (
+            subjects.to_node(theirs, visit.epoch, c.hub._epoch), subjects.to_central(theirs, visit.epoch, c.hub._epoch),
+            subjects.WAKE, subjects.CALL,
+        ):  # fmt: skip
+            await thief.tell(f"LMSG {subject} {len(over)}\r\n".encode() + over + b"\r\n")
+        # what it may: a node of its own site
+        here = msgspec.msgpack.encode(bus.Here("mine", "e1", bus.Greeting("", 1, "mine", frozenset(), {})))
+        await thief.tell(
+            f"LMSG {subjects.greet(mine_key)} | {subjects.CENTRALS} {len(here)}\r\n".encode() + here + b"\r\n"
+        )
+        await eventually(lambda: "mine" in c.hub.connected(), 60)
+        await eventually(lambda: mine_key.encode() in thief.heard, 60)
+
+        c.desk.put("other", spec("s", 1, "a"))
+        c.hub.wake(["other"])
+        await eventually(lambda: c.desk.holds("other", "s", 1), 60)
+        assert "connected to" in victim.answers.uplink and visit.epoch in {v.epoch for v in c.hub._visits.values()}
+        assert theirs.encode() not in thief.heard.replace(b"LS+", b""), thief.heard
+        thief.reading.cancel()
+
+
+async def test_a_stolen_node_is_no_leaf_and_no_route(tmp_path):
+    async with clustered(tmp_path / "e") as c:
+        for site, says in (
+            ("home", b"maximum account active connections exceeded"),
+            ("princeton", b"Authorization Violation"),
+        ):
+            me = c.join(f"thief-{site}", site)
+            c.hub.look()
+            of = "" if site == "home" else site
+            jwt = c.rights.node_jwt(me.node, c.desk.nodes[me.node].public_key, of)
+            thief = Leaf(c, Key("user", me.key), jwt)
+            await thief.dial()
+            await eventually(lambda t=thief: t.ended, 60)
+            assert says in thief.heard
+        context = trusting(c.authority.pem)  # a route needs a certificate, by a key that the others know
+        for certificate in (None, c.testbed.directory / "ca" / "server", c.far.place / "server"):
+            if certificate:
+                context.load_cert_chain(f"{certificate}.pem", f"{certificate}.key")
+            with pytest.raises((ssl.SSLError, ConnectionError, asyncio.IncompleteReadError, AssertionError)):
+                await _route(c.servers[0].port + ROUTES, context)
+
+
+async def _route(port: int, context: ssl.SSLContext) -> None:
+    """Raises where it is not let in."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    await reader.readline()
+    await writer.start_tls(context, server_hostname="127.0.0.1")
+    writer.write(b'CONNECT {"name":"x","lang":"go","version":"2.9.10"}\r\nPING\r\n')
+    await writer.drain()
+    assert await reader.read(4096)

@@ -105,17 +105,18 @@ class Central:
 
 
 class Engine:
-    """A nats-server as a process, with the configuration that `vini central init` wrote."""
+    """A nats-server as a process, with the files that `vini central engine server` wrote."""
 
     def __init__(self, central: Central):
-        self._configuration = central.directory / "engine" / "nats-server.conf"
+        self._directory = central.directory / "engine" / f"{central.ip}-4222"
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        with self._configuration.with_suffix(".log").open("ab") as log:
+        with (self._directory / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                ["nats-server", "-c", str(self._configuration)], stdin=subprocess.DEVNULL, stdout=log, stderr=log
-            )
+                ["nats-server", "-c", "nats-server.conf"], cwd=self._directory, stdin=subprocess.DEVNULL, stdout=log,
+                stderr=log,
+            )  # fmt: skip
 
     def kill(self) -> None:
         if self._process is not None:
@@ -280,6 +281,8 @@ class Testbed:
             "central", "init", "--dir", str(self.central.directory), "--name", self.central.ip, "--admin", ADMIN,
             "--port", str(self.central.port), "--site", SITE, *more,
         )  # fmt: skip
+        if nats:
+            self.vini("central", "engine", "--dir", str(self.central.directory), "server", self.central.ip)
 
     def login(self) -> None:
         self.vini("login", self.central.url, "--email", ADMIN, "--fingerprint", self.fingerprint)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from vini.bus import subjects
 from vini.bus.nkeys import Key
 from vini.model import Denied, ViniError
 
@@ -34,8 +35,8 @@ Heard = Callable[[str, bytes, bool], None]  # subject, body, and whether it only
 class Line:
     """A connection that the server has accepted."""
 
-    def __init__(self, client: Client, gone: asyncio.Future[str]):
-        self._client, self._gone = client, gone
+    def __init__(self, client: Client, gone: asyncio.Future[str], url: str):
+        self._client, self._gone, self.url = client, gone, url
         self._heard: list[Subscription] = []
 
     async def hear(self, subject: str, heard: Heard, queue: str = "") -> None:
@@ -147,7 +148,7 @@ async def _dial(url: str, trusted: ssl.SSLContext, key: Key, jwt: str, name: str
         if isinstance(e, Error) and not isinstance(e, TimeoutError):
             raise _error(str(e)) from e
         raise
-    return Line(client, gone)
+    return Line(client, gone, url)
 
 
 def _is_news(record: logging.LogRecord) -> bool:
@@ -163,15 +164,26 @@ async def _close(client: Client) -> None:
 
 
 def _insist(client: Any) -> None:
-    """On TLS: the server asks for it in the clear, so whoever is in between could leave that out."""
-    if not client._server_info.get("tls_required"):
+    """On TLS: the server asks for it in the clear, so whoever is in between could leave that out.  And that it is one
+    over which all that is to be said can be said."""
+    said = client._server_info
+    if not said.get("tls_required"):
         raise ViniError("what answers there does not speak TLS as the engine does.")
+    if not said.get("headers"):  # by these it says that nobody hears a message
+        raise ViniError(f"nats-server {said.get('version', '')} there is too old; 2.11 or newer is needed.")
+    if said.get("max_payload", 0) < subjects.LARGEST:
+        raise ViniError(
+            f"nats-server there takes no messages of more than {said.get('max_payload', 0)} bytes; set `max_payload: "
+            f"{subjects.LARGEST}` in its configuration, as the files have it that `vini central engine server` writes."
+        )
 
 
 def _error(said: str) -> ViniError:
     words = said.lower()
     if any(refusal in words for refusal in _REFUSED):
         return Denied("the engine refuses this identity.")
+    if "maximum" in words and "connections exceeded" in words:
+        return ViniError("nats-server there has as many connections as it takes; raise its `max_connections`.")
     return ViniError(f"the connection to the engine broke ({said.removeprefix('nats: ')}).")
 
 

@@ -15,12 +15,16 @@ import msgspec
 
 Kind = Literal["operator", "account", "user"]
 _PREFIX: dict[Kind, int] = {"operator": 14 << 3, "account": 0, "user": 20 << 3}  # they show as O, A and U
+_SEED = 18 << 3
 _HEADER = {"typ": "JWT", "alg": "ed25519-nkey"}
 
 
 def nkey(kind: Kind, public: bytes) -> str:
     """A public key of 32 bytes, as NATS writes it: 56 letters and digits, the first of which tells its kind."""
-    body = bytes([_PREFIX[kind]]) + public
+    return _base32(bytes([_PREFIX[kind]]) + public)
+
+
+def _base32(body: bytes) -> str:
     return base64.b32encode(body + binascii.crc_hqx(body, 0).to_bytes(2, "little")).decode().rstrip("=")
 
 
@@ -38,8 +42,14 @@ class Key:
     def __init__(self, kind: Kind, seed: bytes):
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-        self._private = Ed25519PrivateKey.from_private_bytes(seed)
+        self._private, self._kind = Ed25519PrivateKey.from_private_bytes(seed), kind
         self.name = nkey(kind, self._private.public_key().public_bytes_raw())
+
+    def seed(self) -> str:
+        """The private half, as NATS writes it: S, then the letter of its kind."""
+        prefix = _PREFIX[self._kind]
+        body = bytes([_SEED | prefix >> 5, (prefix & 31) << 3]) + self._private.private_bytes_raw()
+        return _base32(body)
 
     def signed(self, nonce: bytes) -> bytes:
         """A server's challenge, in the form in which it wants that."""

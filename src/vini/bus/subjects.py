@@ -41,11 +41,11 @@ def here(key: str) -> str:
     return f"vini.here.{key}"
 
 
-def may_publish() -> list[str]:
-    """What a node may say, in the words of a scoped signing key's template."""
-    return [to_central(_ME, "*", "*"), greet(_ME), here(_ME)]
+def may_publish(*keys: str) -> list[str]:
+    """What these nodes may say; without any, what each may, in the words of a scoped signing key's template."""
+    return [subject for key in keys or (_ME,) for subject in (to_central(key, "*", "*"), greet(key), here(key))]
 
 
-def may_hear() -> list[str]:
-    """What a node may hear."""
-    return [to_node(_ME, "*", "*"), CALL]
+def may_hear(*keys: str) -> list[str]:
+    """What they may hear."""
+    return [*(to_node(key, "*", "*") for key in keys or (_ME,)), CALL]

@@ -71,6 +71,11 @@ class Authority:
         _write(self._at, made.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM), 0o644)
 
     @property
+    def path(self) -> Path:
+        """Of the file that holds what nodes trust."""
+        return self._at
+
+    @property
     def pem(self) -> str:
         """What nodes trust."""
         return self._certificate.public_bytes(Encoding.PEM).decode()
@@ -102,32 +107,40 @@ class Authority:
 
     def serve(self, names: Sequence[str]) -> Served:
         """The server's certificate for these names and addresses, made (anew) where that is needed."""
-        if not self._is_good(self._served, names):
-            self._issue(self._served, names)
-        return self._served
+        return self.issue(self._served, names)
+
+    def issue(
+        self, served: Served, names: Sequence[str], key: ec.EllipticCurvePrivateKey | None = None, dials: bool = False
+    ) -> Served:
+        """One of any server's, with this key where one is given; `dials`: it shows it also to those that it dials."""
+        if not self._is_good(served, names, key):
+            self._issue(served, names, key, dials)
+        return served
 
     @property
     def _served(self) -> Served:
         return Served(self._directory / "server.pem", self._directory / "server.key")
 
-    def _is_good(self, served: Served, names: Sequence[str]) -> bool:
+    def _is_good(self, served: Served, names: Sequence[str], key: ec.EllipticCurvePrivateKey | None = None) -> bool:
         try:
             certificate = x509.load_pem_x509_certificate(served.certificate.read_bytes())
-            same_key = certificate.public_key() == _read_key(served.key).public_key()
+            kept = _read_key(served.key).public_key()
         except (OSError, ValueError):
             return False
+        same_key = certificate.public_key() == kept == (key.public_key() if key else kept)
         held = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         now = _moment(self._clock())
         begun, ends = certificate.not_valid_before_utc <= now, certificate.not_valid_after_utc - _RENEWED > now
         ours = certificate.issuer == self._certificate.subject and _is_signed_by(certificate, self._certificate)
         return same_key and ours and begun and ends and list(held) == _alternatives(names)
 
-    def _issue(self, served: Served, names: Sequence[str]) -> None:
-        key = ec.generate_private_key(ec.SECP256R1())
+    def _issue(self, served: Served, names: Sequence[str], key: ec.EllipticCurvePrivateKey | None, dials: bool) -> None:
+        key = key or ec.generate_private_key(ec.SECP256R1())
         made = _begun(_name(names[0]), self._certificate.subject, key, _moment(self._clock()), _SERVER)
         made = made.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         made = made.add_extension(x509.SubjectAlternativeName(_alternatives(names)), critical=False)
-        made = made.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        uses = [ExtendedKeyUsageOID.SERVER_AUTH, *([ExtendedKeyUsageOID.CLIENT_AUTH] if dials else [])]
+        made = made.add_extension(x509.ExtendedKeyUsage(uses), critical=False)
         authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
         made = made.add_extension(authority, critical=False)
         _write(served.key, _private(key), 0o600)

@@ -20,12 +20,13 @@ from starlette.websockets import WebSocket
 from vini import bus
 from vini.bus import engine, frames, subjects
 from vini.bus.nkeys import claimed, nkey, public_key
+from vini.central.added import NONE, Added
 from vini.central.asking import Asking
 from vini.central.attendance import CUT, away
 from vini.central.connection import Connection
 from vini.central.delivery import Desk, Desks, Rhythm
 from vini.central.door import Door, check_version, unfit
-from vini.central.rights import CENTRAL, Rights
+from vini.central.rights import CENTRAL, Rights, Site
 from vini.central.visit import NatsCarrier, Visit
 from vini.model import ViniError
 
@@ -33,6 +34,7 @@ log = logging.getLogger("vini.engine")
 _HERE: msgspec.msgpack.Decoder[bus.Here] = msgspec.msgpack.Decoder(bus.Here)
 _NAMES: msgspec.msgpack.Decoder[list[str]] = msgspec.msgpack.Decoder(list[str])
 _SITE_S = (0.1, 0.5, 2.0, 5.0)  # between calls of a leaf node's nodes
+_SIGHT_S, _BLIND_S = 2.0, 10.0  # between looks whether the database answers; how long a central does without it
 _SILENT = 90.0  # s without a word after which a node is taken to be gone; it says one every 20 s
 
 
@@ -43,10 +45,15 @@ class NatsBus(Asking):
     def __init__(
         self, desk: Desk, rights: Rights, url: str, trusted: ssl.SSLContext, *,
         clock: Callable[[], float] = time.time, rhythm: Rhythm | None = None,
+        added: Callable[[], Added] = lambda: NONE, changed: Callable[[Added], None] = lambda _: None,
     ):  # fmt: skip
-        """`url` names all servers of a cluster, with commas between them."""
+        """`url` names all servers of a cluster, with commas between them; `added` reads, in a thread, which were added
+        to it, and `changed` is told when these are others."""
         self._desk, self._rights, self._url, self._trusted = Desks(desk), rights, url, trusted
-        self._urls = tuple(url.split(","))
+        self._read_added, self._changed = added, changed
+        self._added: Added | None = None  # None: not read yet
+        self._had_servers: set[str] = set()  # sites
+        self._look = asyncio.Event()
         self._clock, self._rhythm = clock, rhythm or Rhythm()
         self._visits: dict[str, Visit] = {}  # by the node's key
         self._of: dict[str, Visit] = {}  # by the node's name
@@ -58,6 +65,7 @@ class NatsBus(Asking):
         self._line: engine.Line | None = None
         self._system: engine.Line | None = None
         self._claims_changed = asyncio.Event()
+        self.others: Callable[[], bool] = lambda: False  # whether other centrals serve, too
         self._epoch = ""
         self._tasks: set[asyncio.Task[None]] = set()
         self._told = ""
@@ -106,10 +114,9 @@ class NatsBus(Asking):
         entered = await Door(self._desk.identities, self._rhythm.patience).let_in(socket)
         if entered:
             connection, proof, identity = entered
-            jwt = self._rights.node_jwt(proof.node, identity.public_key)
             self.readmit([identity.public_key])
             with suppress(ConnectionError):
-                await connection.send(frames.UNASKED, bus.Elsewhere(self._urls[0], jwt, self._urls[1:]))
+                await connection.send(frames.UNASKED, self._elsewhere(proof.node, identity.public_key))
             connection.end("The engine is elsewhere.")
             await connection.ended(self._rhythm.patience)
 
@@ -144,6 +151,68 @@ class NatsBus(Asking):
             with suppress(RuntimeError):  # the loop has ended, and all connections with it
                 self._loop.call_soon_threadsafe(act)
 
+    # --- servers that were added ----------------------------------------------------------------
+
+    def look(self) -> None:
+        """Others may have been added, or nodes have come to their sites.  Any thread may say so."""
+        self._soon(self._look.set)
+
+    @property
+    def _urls(self) -> tuple[str, ...]:
+        """Of the cluster."""
+        more = self._added.cluster if self._added else ()
+        return tuple(dict.fromkeys((*self._url.split(","), *(server.url for server in more))))
+
+    def _elsewhere(self, node: str, public_key: bytes) -> bus.Elsewhere:
+        """Where a node dials, and as whom: the servers of its site, where it has some."""
+        here = [s for s in (self._added or NONE).servers if s.number in (self._added or NONE).at_site(public_key)]
+        first, *more = [server.url for server in here] or self._urls
+        jwt = self._rights.node_jwt(node, public_key, here[0].site if here else "")
+        return bus.Elsewhere(first, jwt, tuple(more))
+
+    async def _learn(self) -> None:
+        """Which were added.  Raises ViniError where the database does not say, and never did."""
+        try:
+            found = await asyncio.to_thread(self._read_added)
+        except ViniError as e:
+            if self._added is None:
+                raise
+            log.warning("the central's database can't be asked: %s", e)
+            return
+        before, self._added = self._added, found
+        if (before or NONE).servers != found.servers:
+            self._changed(found)
+            for visit in list(self._visits.values()):
+                if visit.attendance:
+                    await self._tell_where(visit)
+        if before is not None and before != found:  # last: who is at a server that was removed has heard where to go
+            self._claims_changed.set()
+
+    async def _tell_where(self, visit: Visit) -> None:
+        """A node keeps the addresses of servers, and dials another where the one that it is at is not among them."""
+        assert visit.identity
+        with suppress(ConnectionError):
+            await visit.connection.send(frames.UNASKED, self._elsewhere(visit.node, visit.identity.public_key))
+
+    async def _learning(self) -> None:
+        while True:
+            await self._look.wait()
+            self._look.clear()
+            await self._learn()
+
+    async def _sighted(self) -> ViniError:
+        """Returns when the database has been away for so long that nodes have more of another central: whoever attends
+        to them without it tells them nothing new."""
+        seen = time.monotonic()
+        while True:
+            try:
+                await self._desk.identities.ask("")
+                seen = time.monotonic()
+            except ViniError as e:
+                if time.monotonic() - seen > _BLIND_S and self.others():
+                    return ViniError(f"this central's database is away, so it leaves the nodes to others ({e})")
+            await asyncio.sleep(_SIGHT_S)
+
     # --- the engine -----------------------------------------------------------------------------
 
     async def serve(self) -> None:
@@ -168,6 +237,9 @@ class NatsBus(Asking):
         """Raises when it is over."""
         self._epoch = subjects.epoch()
         patience = self._rhythm.patience
+        if self.others():
+            await self._desk.identities.ask("")  # of nobody: whether the database answers
+        await self._learn()
         try:
             self._system = await engine.dial(
                 self._urls, self._trusted, *self._rights.administrator(), self._epoch, patience
@@ -183,9 +255,8 @@ class NatsBus(Asking):
             await self._hang_up()
 
     async def _listen(self, line: engine.Line, system: engine.Line) -> None:
-        await system.hear(f"$SYS.ACCOUNT.{self._rights.account}.DISCONNECT", self._left)
-        for account in (self._rights.account, self._rights.system):
-            await system.hear(f"$SYS.ACCOUNT.{account}.SERVER.CONNS", self._counted)
+        await system.hear("$SYS.ACCOUNT.*.DISCONNECT", self._left)
+        await system.hear("$SYS.ACCOUNT.*.SERVER.CONNS", self._counted)
         await system.settle()
         await line.hear(subjects.to_central("*", "*", self._epoch), self._frame)
         await line.hear(subjects.WAKE, lambda _, body, __: self._woken(body))
@@ -198,6 +269,7 @@ class NatsBus(Asking):
         tasks: list[asyncio.Task[Any]] = [
             asyncio.create_task(line.over()), asyncio.create_task(system.over()),
             asyncio.create_task(self._claims(system)), asyncio.create_task(self._sweep()),
+            asyncio.create_task(self._learning()), asyncio.create_task(self._sighted()),
         ]  # fmt: skip
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -249,12 +321,25 @@ class NatsBus(Asking):
             raise ViniError(f"it says something of this testbed's rights that is none ({found[:300]!r}).") from e
 
     async def _push_claims(self, system: engine.Line) -> None:
-        said = await system.ask(
-            "$SYS.REQ.CLAIMS.UPDATE", self._rights.account_jwt(self._revoked).encode(), self._rhythm.patience
-        )
+        sites = self._sites()
+        jwts = [self._rights.site_jwt(name, site, self._revoked) for name, site in sites.items()]
+        for jwt in (*jwts, self._rights.account_jwt(self._revoked, sites)):
+            await self._push(system, jwt)
+
+    def _sites(self) -> dict[str, Site]:
+        """Those that have servers, or had some since we began: what these were let into is taken back."""
+        now = (self._added or NONE).sites(frozenset(self._revoked))
+        gone = dict.fromkeys(self._had_servers - now.keys(), Site())
+        self._had_servers |= now.keys()
+        return {**gone, **now}
+
+    async def _push(self, system: engine.Line, jwt: str) -> None:
+        said = await system.ask("$SYS.REQ.CLAIMS.UPDATE", jwt.encode(), self._rhythm.patience)
         if b'"error"' in said:
-            raise ViniError(f"it does not take this testbed's rights ({said.decode(errors='replace')[:300]}); "
-                            "was it started with the configuration that `vini central init` wrote?")  # fmt: skip
+            raise ViniError(
+                f"it does not take this testbed's rights ({said.decode(errors='replace')[:300]}); was it started with "
+                "the files that `vini central engine server ADDRESS` writes?"
+            )
 
     async def _claims(self, system: engine.Line) -> None:
         while True:
@@ -373,6 +458,8 @@ class NatsBus(Asking):
             visit.identity = identity
             if here.greeting:
                 visit.attend(here.greeting)
+                if self._added != NONE:
+                    await self._tell_where(visit)
 
     async def _begin(self, key: str, here: bus.Here, older: Visit | None) -> Visit:
         for before in {v.key: v for v in (older, self._of.get(here.node)) if v}.values():
@@ -424,7 +511,12 @@ def _why(error: Exception) -> str:
         case ssl.SSLCertVerificationError():
             return (
                 f"its certificate is none of this central's authority, or not for this name ({error.verify_message}); "
-                "run nats-server by the engine/nats-server.conf that `vini central init` wrote, with ca/server.pem."
+                "run nats-server with the files that `vini central engine server ADDRESS` writes."
+            )
+        case ssl.SSLError() | ConnectionResetError():
+            return (
+                "it hangs up before TLS begins, as nats-server does when it has as many connections as it takes; its "
+                "log says so, then raise its `max_connections`."
             )
         case ConnectionRefusedError():
             return "nobody listens there; is nats-server running?"

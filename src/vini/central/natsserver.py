@@ -8,20 +8,23 @@ import re
 import shutil
 import signal
 from asyncio.subprocess import DEVNULL, PIPE
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from vini import durable
 from vini.bus import subjects
-from vini.central.ca import Served
+from vini.central.ca import Authority, Served
 from vini.central.rights import Rights
-from vini.model import Unsupported, ViniError
+from vini.model import Unsupported, Value, ViniError
+from vini.rules.engine import LEAVES, ROUTES, EngineServer
 
 log = logging.getLogger("vini.engine")
 PROGRAM = "nats-server"
 _SOUND = (2, 11)  # older ones have vulnerabilities that are known
 _FIRST_S, _LONGEST_S = 0.2, 5.0  # before one that ended is started again
 _CONFIGURATION = """\
-# Written by VINI at each start; a nats-server that you run yourself is started with a copy of it.
+# Written by VINI.
 listen: "{listen}:{port}"
 max_payload: {largest}
 ping_interval: "10s"
@@ -34,26 +37,111 @@ tls {{
 }}
 operator: {operator}
 system_account: {system}
-resolver {{ type: full, dir: "{directory}/accounts", allow_delete: false }}
-resolver_preload {{ {system}: {system_jwt} }}
+resolver: {resolver}
+resolver_preload {{
+{preload}
+}}
+"""
+_CLUSTER = """\
+cluster {{
+  name: vini
+  listen: "{listen}:{routes_port}"
+  advertise: "{routes_at}"
+  routes: [{routes}]
+  tls {{
+    cert_file: "{certificate}"
+    key_file: "{key}"
+    ca_file: "{authority}"
+    verify: true
+    pinned_certs: [{pins}]
+    timeout: 10
+  }}
+}}
+leafnodes {{
+  listen: "{listen}:{leaves_port}"
+  advertise: "{leaves_at}"
+  tls {{
+    cert_file: "{certificate}"
+    key_file: "{key}"
+    timeout: 10
+  }}
+}}
 """
 
 
-def configure(directory: Path, rights: Rights, served: Served, listen: str, port: int) -> Path:
-    """Write its configuration below a central's directory; where it is.  Raises ViniError."""
-    own = directory / "engine"
-    path = own / "nats-server.conf"
-    text = _CONFIGURATION.format(
-        listen=f"[{listen}]" if ":" in listen else listen, port=port, largest=subjects.LARGEST,
-        certificate=served.certificate, key=served.key, directory=own, operator=rights.operator_jwt(),
-        system=rights.system, system_jwt=rights.system_jwt(),
+class Ports(Value, frozen=True):
+    """Where a server listens: at an address, at three ports that follow from one."""
+
+    listen: str
+    port: int
+
+    @property
+    def host(self) -> str:
+        """As nats-server writes it."""
+        return f"[{self.listen}]" if ":" in self.listen else self.listen
+
+
+def configuration(
+    rights: Rights, at: Ports, served: Served, accounts: Path | None, known: Sequence[tuple[str, str]]
+) -> str:
+    """What every server of the engine has; `known`: accounts and their claims, of which it knows from the start;
+    `accounts`: where it keeps what it learns of others, None: it learns of none."""
+    keeps = f'{{ type: full, dir: "{accounts}", allow_delete: false }}'
+    return _CONFIGURATION.format(
+        listen=at.host, port=at.port, largest=subjects.LARGEST, certificate=served.certificate, key=served.key,
+        operator=rights.operator_jwt(), system=rights.system, resolver=keeps if accounts else "MEMORY",
+        preload="\n".join(f"  {account}: {jwt}" for account, jwt in known),
     )  # fmt: skip
-    try:
-        own.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path.write_text(text)
-    except OSError as e:
-        raise ViniError(f"{path} can't be written: {e.strerror}; check the disk and whose directory it is.") from e
-    return path
+
+
+def clustered(
+    own: EngineServer, members: Sequence[EngineServer], rights: Rights, at: Ports, served: Served, authority: Path
+) -> str:
+    """What those of a cluster have besides.  Others of it are let in by their keys, which are all named here."""
+    others = [member for member in members if member.number != own.number]
+    return _CLUSTER.format(
+        listen=at.host, routes_port=at.port + ROUTES, leaves_port=at.port + LEAVES,
+        routes_at=own.at(ROUTES), leaves_at=own.at(LEAVES),  # else others are told its IP addresses: none's certificate
+        routes=", ".join(f'"nats-route://{member.at(ROUTES)}"' for member in others),
+        pins=", ".join(f'"{rights.pin(member.number)}"' for member in (own, *others)),
+        certificate=served.certificate, key=served.key, authority=authority,
+    )  # fmt: skip
+
+
+class Own:
+    """The configuration of the nats-server that a central runs itself, below its directory."""
+
+    def __init__(
+        self, directory: Path, rights: Rights, authority: Authority, names: Sequence[str], url: str, at: Ports
+    ):
+        self._authority, self._names, self._rights, self._at = authority, names, rights, at
+        self._directory = directory / "engine"
+        self.path = self._directory / "nats-server.conf"
+        self.server = EngineServer(0, url.removeprefix("tls://"), "")
+
+    def write(self, servers: Sequence[EngineServer] = ()) -> bool:
+        """With those others, if there are any, it makes a cluster; whether it was written anew.  Raises ViniError."""
+        rights, served = self._rights, self._authority.serve(self._names)
+        text = configuration(
+            rights, self._at, served, self._directory / "accounts", [(rights.system, rights.system_jwt())]
+        )
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if servers:
+                text += self._clustered([s for s in servers if not s.site])
+            if self.path.exists() and self.path.read_text() == text:
+                return False
+            durable.write(self.path, text.encode())
+        except OSError as e:
+            raise ViniError(
+                f"{self.path} can't be written: {e.strerror}; check the disk and whose directory it is."
+            ) from e
+        return True
+
+    def _clustered(self, members: Sequence[EngineServer]) -> str:
+        at = Served(self._directory / "routes.pem", self._directory / "routes.key")
+        served = self._authority.issue(at, self._names, self._rights.tls_key(0), dials=True)
+        return clustered(self.server, members, self._rights, self._at, served, self._authority.path)
 
 
 async def check() -> None:
@@ -74,9 +162,10 @@ async def check() -> None:
 class Server:
     """A nats-server that is started again whenever it ends, and ends with us."""
 
-    def __init__(self, configuration: Path):
-        self._configuration = configuration
+    def __init__(self, own: Own):
+        self._own = own
         self._process: asyncio.subprocess.Process | None = None
+        self._anew = False
 
     @property
     def pid(self) -> int | None:
@@ -89,20 +178,24 @@ class Server:
         while True:
             started = asyncio.get_running_loop().time()
             await self._once()
+            if self._anew:
+                self._anew, waits = False, _FIRST_S
+                continue
             waits = _FIRST_S if asyncio.get_running_loop().time() - started > 10 else min(2 * waits, _LONGEST_S)
             await asyncio.sleep(waits)
 
     async def _once(self) -> None:
-        log_path = self._configuration.with_suffix(".log")
+        log_path = self._own.path.with_suffix(".log")
         with log_path.open("ab") as out:
             # setpriv: when we are killed, it is told to end by the kernel
             process = self._process = await asyncio.create_subprocess_exec(
-                "setpriv", "--pdeathsig", "TERM", PROGRAM, "-c", str(self._configuration),
+                "setpriv", "--pdeathsig", "TERM", PROGRAM, "-c", str(self._own.path),
                 stdin=DEVNULL, stdout=out, stderr=out, start_new_session=True,
             )  # fmt: skip
         try:
             code = await process.wait()
-            log.warning("nats-server ended with code %d and is started again; its log is %s", code, log_path)
+            if not self._anew:
+                log.warning("nats-server ended with code %d and is started again; its log is %s", code, log_path)
         finally:
             if process.returncode is None:
                 process.terminate()
@@ -113,3 +206,16 @@ class Server:
         if self._process and self._process.returncode is None:
             with suppress(ProcessLookupError):
                 self._process.send_signal(signal.SIGHUP)
+
+    def follow(self, servers: Sequence[EngineServer]) -> None:
+        """These others were added.  It is started anew where that changes anything: where it listens, nats-server does
+        not read again while it runs."""
+        try:
+            changed = self._own.write(servers)
+        except ViniError as e:
+            log.warning("The engine's other servers are not known to this central's own until it starts again: %s", e)
+            return
+        if changed and self._process and self._process.returncode is None:
+            self._anew = True
+            with suppress(ProcessLookupError):
+                self._process.terminate()

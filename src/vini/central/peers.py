@@ -148,6 +148,10 @@ class Peers:
 
     # --- who the others are ---------------------------------------------------------------------
 
+    def has_others(self) -> bool:
+        """Whether there were any when it was looked last."""
+        return bool(self._others)
+
     async def tend(self) -> None:
         """Tell the others of us, and look for them; until cancelled, then we withdraw."""
         try:

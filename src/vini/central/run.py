@@ -21,6 +21,7 @@ from starlette.routing import WebSocketRoute
 from vini.bus.joining import JoinAsked, Joined
 from vini.central import natsserver, process
 from vini.central import settings as settings_file
+from vini.central.added import Added
 from vini.central.api.desired import desired_router
 from vini.central.app import make_app
 from vini.central.ca import Authority
@@ -47,6 +48,7 @@ from vini.store import (
     authorized,
     conf_files,
     counters,
+    engine_servers,
     events,
     guests,
     idempotency,
@@ -106,6 +108,8 @@ class Central:
         self.hub = self.engine or hub
         # Also where each central has an engine of its own; and SQLite has only one central.
         self._peers = None if database.is_sqlite else Peers(self.hub, database, url, authority.pem)
+        if self.engine and self._peers:
+            self.engine.others = self._peers.has_others
         self.testbed = Testbed(database, self._peers or self.hub, clock, tunnel, strangers)
         self.app: FastAPI = make_app(
             database,
@@ -166,6 +170,8 @@ class Central:
             now, concerned, allowed = await asyncio.to_thread(self._changed, seen)
             if now == seen:
                 return
+            if self.engine and now.nodes != seen.nodes:
+                self.engine.look()
             if (now.admitted, now.files) == (seen.admitted, seen.files):  # `admitted` counts nodegroups, too
                 self.hub.wake(concerned, now.specs)
             else:
@@ -341,11 +347,30 @@ def _made(
         return made(), None
     rights = read_rights(directory)
     trusted = ssl.create_default_context(cadata=authority.pem)
-    configuration = natsserver.configure(
-        directory, rights, authority.serve(settings.names), listen, settings.engine_port
+    server = None
+    if not settings.engine_url:
+        ports = natsserver.Ports(listen, settings.engine_port)
+        own = natsserver.Own(directory, rights, authority, settings.names, settings.nats_url, ports)
+        own.write(_added(database).servers)
+        server = natsserver.Server(own)
+    central = made(
+        engine=lambda desk: NatsBus(
+            desk,
+            rights,
+            settings.nats_url,
+            trusted,
+            rhythm=rhythm,
+            added=lambda: _added(database),
+            changed=lambda added: server.follow(added.servers) if server else None,
+        )
     )
-    central = made(engine=lambda desk: NatsBus(desk, rights, settings.nats_url, trusted, rhythm=rhythm))
-    return central, None if settings.engine_url else natsserver.Server(configuration)
+    return central, server
+
+
+def _added(database: Database) -> Added:
+    """The engine's servers that operators added."""
+    with database.reading() as tx:
+        return Added(engine_servers.all(tx), engine_servers.nodes_at(tx))
 
 
 async def _serve(

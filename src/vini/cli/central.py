@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from vini.cli.at import at, directory_option
+from vini.cli.engine import engine_command
 from vini.cli.notices import mail_command, webhook_command
 from vini.cli.out import called, json_option, line, note
 from vini.cli.password import password_command
@@ -40,6 +41,7 @@ def central_command() -> None:
     """
 
 
+central_command.add_command(engine_command)
 central_command.add_command(mail_command)
 central_command.add_command(webhook_command)
 central_command.add_command(password_command)
@@ -126,15 +128,20 @@ def _init(
     _made(directory)
     authority = Authority(directory / "ca")  # before the database: so an `init` that broke off is known by it
     _fill(url, admin, password, site)
-    served = authority.serve(names)
+    authority.serve(names)
     if engine == "nats":
         from vini.central import natsserver, rights
 
-        natsserver.configure(directory, rights.make(directory), served, "0.0.0.0", engine_port)
+        made = rights.make(directory)
+        if not engine_url:
+            ports = natsserver.Ports("0.0.0.0", engine_port)
+            natsserver.Own(directory, made, authority, names, wanted.nats_url, ports).write()
     settings.write(directory, wanted)  # last: so a central that is there is whole
     line(f"The central {wanted.url} is made in {directory}.")
     line(f"Administrator: {admin}, password: {password}")
     line("The password is shown once. Next:")
+    for url in engine_url.split(",") if engine_url else ():
+        line(called(f"  vini central engine{at(directory)} server {url.removeprefix('tls://')}"))
     line(called(f"  vini central run{at(directory)}"))
     line(called(f"  vini login {wanted.url} --email {admin} --fingerprint {authority.fingerprint}"))
     line(called(f"  vini node token --site {site}"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from pathlib import Path
@@ -13,7 +14,7 @@ import msgspec
 
 from vini import bus
 from vini.bus import engine, frames, subjects
-from vini.bus.nkeys import Key
+from vini.bus.nkeys import Key, claimed
 from vini.model import Denied, Value, ViniError
 from vini.node import identity as identities
 from vini.node.answers import Answers
@@ -35,10 +36,11 @@ class Engined:
 
     def __init__(
         self, identity: Identity, at: bus.Elsewhere, answers: Answers, reports: Reports,
-        attended: Callable[[bool], None], rhythm: Rhythm,
+        attended: Callable[[bool], None], moved: Callable[[bus.Elsewhere], None], rhythm: Rhythm,
     ):  # fmt: skip
         self._identity, self._at, self._answers, self._reports = identity, at, answers, reports
         self._attended, self._rhythm = attended, rhythm  # told when a central attends to us, and when none does
+        self._moved = moved  # told where the engine's servers are, when these are others
         self._key, self._epoch = Key("user", identity.key), subjects.epoch()
         self._talks: dict[str, Talk] = {}  # central -> what it asks
         self._home = ""  # the central that attends to us
@@ -92,9 +94,14 @@ class Engined:
         await self._line.hear(subjects.to_node(me, epoch, "*"), self._hear)
         await self._line.hear(subjects.CALL, lambda *_: self._alone.set())
         await self._line.settle()
+        alone_since = time.monotonic()
         while True:
             self._alone.clear()
-            if not self._home:
+            if self._home:
+                alone_since = time.monotonic()
+            elif time.monotonic() - alone_since > self._rhythm.alone:
+                raise ViniError(f"its engine {self._line.url} answers, but no central does there")
+            else:
                 await self._say(subjects.greet(me), self._here(greet=True), _NOBODY)
             await self._say(subjects.here(me), self._here(greet=False))
             for central in list(self._talks):
@@ -124,6 +131,8 @@ class Engined:
             match word:
                 case bus.Welcome():
                     self._settle(central)
+                case bus.Elsewhere() as at:
+                    self._follow(at)
                 case bus.Refusal() as refusal:
                     self._end(bus.refused(refusal))
                 case bus.Over(code, why) if central == self._home or code == frames.REFUSED:
@@ -134,6 +143,15 @@ class Engined:
                     self._talk(central).take(body)
         except bus.Foreign as e:
             self._end(e)
+
+    def _follow(self, at: bus.Elsewhere) -> None:
+        """The engine has these servers now."""
+        there, another = {at.url, *at.more}, _account(at.jwt) != _account(self._at.jwt)
+        if another or there != {self._at.url, *self._at.more}:
+            self._at = at
+            self._moved(at)
+        if another or self._line.url not in there:
+            self._end(ViniError(f"its engine has moved from {self._line.url} to {at.url}"))
 
     def _talk(self, central: str) -> Talk:
         async def say(body: bytes) -> None:
@@ -184,6 +202,14 @@ class Engined:
         self._ending.discard(task)
         if not task.cancelled() and (error := task.exception()):
             self._end(ViniError(f"its engine broke: {error}"))
+
+
+def _account(jwt: str) -> str:
+    """In which it makes us a node.  Raises Foreign where it is no JWT."""
+    try:
+        return str(claimed(jwt)["nats"]["issuer_account"])
+    except (ValueError, KeyError, TypeError) as e:
+        raise bus.Foreign("The central said something as whom we are on its engine that is none.") from e
 
 
 # --- where it is, on disk: so that a node finds it with its central away ------------------------------

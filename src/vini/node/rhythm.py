@@ -16,3 +16,4 @@ class Rhythm(Value, frozen=True):
     lasting: float = 10.0  # a connection that lasted for so long was a good one
     interfaces: float = 60.0  # between looks whether the machine's network interfaces are others now
     beat: float = 20.0  # over an engine: between two words that this node is there, that nobody has called for
+    alone: float = 30.0  # at a server of an engine where no central is heard; then the central is asked for another

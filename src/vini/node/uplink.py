@@ -146,10 +146,12 @@ class Uplink:
                 self._say(f"not connected to {identity.central}: its engine {engine.url} answers, but no central does; "
                           "is one running (`vini central run`)?")  # fmt: skip
 
+        def moved(to: bus.Elsewhere) -> None:
+            engined.write(self._state, identity, to)
+
+        over = engined.Engined(identity, engine, self._answers, self._reports, attended, moved, self._rhythm)
         try:
-            await self._until_over(
-                engined.Engined(identity, engine, self._answers, self._reports, attended, self._rhythm).run(), identity
-            )
+            await self._until_over(over.run(), identity)
         except (OSError, TimeoutError) as e:
             raise ViniError(f"its engine {engine.url} can't be reached: {unreachable(e)}") from e
 

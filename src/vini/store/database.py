@@ -25,6 +25,10 @@ _PATIENCE_S = 30  # how long a writer waits for its turn
 _READERS = 8
 _LEAST_SQLITE = (3, 35)  # for RETURNING
 _AT_LAST = "vini at last"
+_PROBE = {  # of libpq: a server that the network hides is given up within 10 to 20 s, not after a quarter of an hour
+    "connect_timeout": 10, "keepalives_idle": 5, "keepalives_interval": 5, "keepalives_count": 2,
+    "tcp_user_timeout": 10_000,
+}  # fmt: skip
 _RETRIABLE = ("40001", "40P01")  # PostgreSQL: serialization failure, deadlock detected
 
 
@@ -81,10 +85,14 @@ class Database:
         return writer, reader, reader
 
     def _postgresql(self) -> tuple[Engine, Engine, Engine]:
+        probe = {name: value for name, value in _PROBE.items() if name not in self._url.query}
         writer = create_engine(
-            self._url, pool_size=5, max_overflow=2 * _READERS, pool_timeout=_PATIENCE_S, pool_pre_ping=True
+            self._url, pool_size=5, max_overflow=2 * _READERS, pool_timeout=_PATIENCE_S, pool_pre_ping=True,
+            connect_args=probe,
+        )  # fmt: skip
+        looker = create_engine(
+            self._url, pool_size=2, max_overflow=_READERS, isolation_level="AUTOCOMMIT", connect_args=probe
         )
-        looker = create_engine(self._url, pool_size=2, max_overflow=_READERS, isolation_level="AUTOCOMMIT")
         reader = writer.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         return writer, reader, looker
 
@@ -209,12 +217,14 @@ def _remedy(e: DBAPIError) -> str:
     if "disk i/o" in text:
         return "Its disk fails, or is gone: see what the kernel says (`dmesg`)."
     if "readonly" in text or "read-only" in text or "permission" in text:
-        return "Let the central's user write there."
+        return "Let the central's user write there; a standby takes no writes until it is promoted."
     if "unable to open" in text:
         return (
             "See that its directory is there, that the central's user may write in it, and that its disk is not "
             "mounted to be read only (`mount`)."
         )
+    if "too many clients" in text or "connection slots" in text or "too many connections" in text:
+        return "Raise max_connections there, or end what else is connected."
     if "full" in text or "no space" in text:
         return "Make room on its disk and try again."
     return "See that it runs and that its URL is right, then try again."

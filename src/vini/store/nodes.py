@@ -35,7 +35,8 @@ _NAMED = _ALL.where(_OF)
 _NUMBERS = select(nodes.c.id, nodes.c.name)
 _SOME_NUMBERS = _NUMBERS.where(_OF)
 _ADDRESSES = select(nodes.c.address).where(nodes.c.address != "").order_by(nodes.c.address)
-_MAY_CONNECT = nodes.c.boot_state.in_(("boot", "safeboot"))
+CONNECTABLE = ("boot", "safeboot")
+_MAY_CONNECT = nodes.c.boot_state.in_(CONNECTABLE)
 _IDENTITIES = select(nodes.c.name, nodes.c.public_key, nodes.c.boot_state).where(_OF)
 
 

@@ -13,7 +13,7 @@ from vini.rules.nouns import Site
 from vini.rules.wishes import NewSite
 from vini.store.database import Tx
 from vini.store.page import AnyRow, matches, page
-from vini.store.tables import nodes, sites, slices
+from vini.store.tables import engine_servers, nodes, sites, slices
 
 _FOUND = select(sites).where(sites.c.login_base == bindparam("of"))
 _LOCKED = _FOUND.with_for_update()
@@ -58,11 +58,11 @@ def change(tx: Tx, login_base: str, values: dict[str, Any]) -> Site:
 
 
 def delete(tx: Tx, login_base: str) -> None:
-    """Raises Conflict while it has nodes or slices."""
+    """Raises Conflict while it has nodes, slices, or servers of the engine."""
     site = get(tx, login_base, lock=True)
-    for table, what in ((nodes, "node"), (slices, "slice")):
+    for table, what in ((nodes, "node"), (slices, "slice"), (engine_servers, "engine server")):
         if count := tx.scalar(select(func.count()).select_from(table).where(table.c.site_id == site.id)):
-            which = f"a {what}; delete it first" if count == 1 else f"{count} {what}s; delete them first"
+            which = f"{"an" if what[0] == "e" else "a"} {what}; delete it first" if count == 1 else f"{count} {what}s; delete them first"
             raise Conflict(f"Site {login_base!r} has {which}.")
     tx.execute(delete_rows(sites).where(sites.c.id == site.id))
 

@@ -495,6 +495,14 @@ idempotency = Table(
     Column("at", Double, nullable=False, index=True),
 )
 
+engine_servers = Table(
+    "engine_servers",
+    metadata,
+    Column("number", BigInteger, primary_key=True, autoincrement=False),  # its keys and certificates follow from it
+    Column("address", Text, nullable=False, unique=True),  # NAME:PORT
+    _of("site_id", "sites", optional=True),  # NULL: it is one of the cluster
+)
+
 centrals = Table(
     "centrals",
     metadata,
