@@ -121,7 +121,7 @@ def test_what_can_not_be_is_refused_with_a_sentence_and_nothing_is_made(made: En
     with pytest.raises(Conflict, match="no server that one at a site could dial"):
         made.engine("remove", "127.0.0.1")
     assert len(made.added().servers) == 2 and files(made, "127.0.0.1-4222").exists()
-    with made.database.transaction() as tx, pytest.raises(Conflict, match="an engine server; delete it first"):
+    with made.database.transaction() as tx, pytest.raises(Conflict, match="1 engine server; delete it first"):
         sites.delete(tx, "home")
     (made.directory / "ca" / "engine.seed").unlink()
     with pytest.raises(

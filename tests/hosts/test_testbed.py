@@ -250,7 +250,7 @@ def test_a_site_is_disabled_enabled_and_deleted(bed: Testbed) -> None:
     bed.vini("slice", "create", "lab_x", "--description", "x", "--url", "https://x.example")
     bed.vini("site", "disable", "lab")
     assert "can't be renewed: its site is disabled" in bed.vini("slice", "renew", "lab_x", check=False)
-    assert "Site 'lab' has a slice; delete it first." in bed.vini("site", "delete", "lab", check=False)
+    assert "Site 'lab' has 1 slice; delete it first." in bed.vini("site", "delete", "lab", check=False)
     bed.vini("slice", "delete", "lab_x")
     bed.vini("site", "delete", "lab")
     assert "lab" not in bed.vini("sites")

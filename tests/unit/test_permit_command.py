@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import ssl
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
+from vini.bus.joining import Token
 from vini.cli.node import node_command
 from vini.cli.permit import named_below
 from vini.client import Client
@@ -21,7 +24,8 @@ class Machine:
     """One that joins centrals, without any."""
 
     def __init__(self, state: Path, monkeypatch: pytest.MonkeyPatch):
-        self.state, self.spent, self.ca = state, 0, "A"
+        self.state, self.spent = state, 0
+        self.meets(b"A")
         monkeypatch.setattr(os, "geteuid", lambda: 0)
         monkeypatch.setattr(join, "join", self._join)
         monkeypatch.setattr(Client, "greeting", self._greeting)
@@ -38,11 +42,16 @@ class Machine:
 
         return Greeting()
 
+    def meets(self, central: bytes) -> None:
+        """From now on it joins this one."""
+        self.ca = ssl.DER_cert_to_PEM_cert(central)
+        self._token = str(Token("x" * 20, sha256(central).hexdigest()))
+
     def vini(self, *words: str) -> Result:
         return CliRunner().invoke(node_command, words)
 
     def join(self, *words: str) -> Result:
-        return self.vini("join", "https://127.0.0.1:1", "TOKEN", "--address", "127.0.0.1", *words)
+        return self.vini("join", "https://127.0.0.1:1", self._token, "--address", "127.0.0.1", *words)
 
     def permitted(self) -> Permit:
         now = identity.read(self.state)
@@ -73,7 +82,9 @@ def test_joining_tells_what_is_in_force_and_leaving_takes_it_back(machine: Machi
 
 def test_what_one_central_may_another_may_not_also_where_nobody_left(machine: Machine) -> None:
     machine.join("--permit-below", "/srv/conf", "--permit-commands")
-    machine.ca = "B"
+    machine.meets(b"B")
+    assert "`vini node leave` first" in str(machine.join().exception)
+    (identity.directory(machine.state) / "identity.json").unlink()  # as a disk loses it
     assert "below /etc/vini/conf.d, without commands" in machine.join().output
     assert machine.permitted().below == ("/etc/vini/conf.d",) and not machine.permitted().commands
 
@@ -82,7 +93,8 @@ def test_what_is_said_before_joining_is_for_the_central_that_is_joined_then(mach
     machine.vini("permit", "--below", "none")
     assert "nowhere, without commands" in machine.join().output
     assert machine.permitted().owner == identity.read(machine.state).owner  # type: ignore[union-attr]
-    machine.ca = "B"
+    machine.vini("leave")
+    machine.meets(b"B")
     machine.join()
     assert machine.permitted().below == ("/etc/vini/conf.d",)
 

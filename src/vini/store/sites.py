@@ -62,7 +62,7 @@ def delete(tx: Tx, login_base: str) -> None:
     site = get(tx, login_base, lock=True)
     for table, what in ((nodes, "node"), (slices, "slice"), (engine_servers, "engine server")):
         if count := tx.scalar(select(func.count()).select_from(table).where(table.c.site_id == site.id)):
-            which = f"{"an" if what[0] == "e" else "a"} {what}; delete it first" if count == 1 else f"{count} {what}s; delete them first"
+            which = f"1 {what}; delete it first" if count == 1 else f"{count} {what}s; delete them first"
             raise Conflict(f"Site {login_base!r} has {which}.")
     tx.execute(delete_rows(sites).where(sites.c.id == site.id))
 
