@@ -52,7 +52,7 @@ class World:
     def kept(self) -> tuple[int, int]:
         """How many slices and events there are."""
         with self.api.database.reading() as tx:
-            return len(slices.all(tx)), len(events.since(tx, 0))
+            return len(slices.all(tx)), len(events.since(tx, 0).events)
 
 
 @pytest.fixture

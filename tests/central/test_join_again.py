@@ -51,7 +51,7 @@ def secret(api: Api) -> str:
 
 def joins(api: Api) -> int:
     with api.database.reading() as tx:
-        return sum(e.what == "join" for e in events.since(tx, 0))
+        return sum(e.what == "join" for e in events.since(tx, 0).events)
 
 
 def test_whose_answer_was_lost_asks_again(api: Api, machine: Machine) -> None:

@@ -565,7 +565,8 @@ def test_who_was_in_a_slice_is_told_by_the_central_that_can_whichever_ends_it(
 ) -> None:
     taken, port = sink
     made = notifier(api, port)
-    other = Central(another(), Authority(tmp_path), lambda: api.now[0])
+    clocks = Clocks(lambda: api.now[0], synchronised=lambda: True)
+    other = Central(another(), Authority(tmp_path), lambda: api.now[0], clocks=clocks)
     with api.database.transaction() as tx:
         api.now[0] = slices.get(tx, A).expires + 1
     assert A in other._end_expired()

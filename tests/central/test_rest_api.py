@@ -436,9 +436,8 @@ class TestEvents:
             said = api("user", "GET", path)
             assert said.status_code == 404
             assert "of which you were a member, ended at 1970-01-12 13:46 UTC" in said.json()["sentence"], path
-        assert (
-            api("outsider", "GET", SLICE).json()["sentence"] == "There is no slice 'princeton_iias' that you may see."
-        )
+        said = api("outsider", "GET", SLICE).json()["sentence"]
+        assert said == "There is no slice 'princeton_iias' that you may see; `vini slice` lists those that there are."
         seen = {who: [e["what"] for e in api(who, "GET", "/events").json()["items"]] for who in ("user", "outsider")}
         assert seen == {"user": ["expire"], "outsider": []}
         with api.database.transaction() as tx:
@@ -624,3 +623,28 @@ def test_who_asks_for_too_much_is_no_error_in_the_centrals_log(caplog: pytest.Lo
     assert caplog.records == []
     faults._ours(None, DatabaseError("The database is away."))  # type: ignore[arg-type]
     assert [r.levelname for r in caplog.records] == ["ERROR"]
+
+
+def test_every_list_comes_in_pages(api):
+    """Also one that is short: who asks for pages need not know which are."""
+    described = api.app.openapi()
+    lists = 0
+    for path, ways in described["paths"].items():
+        answer = ways.get("get", {}).get("responses", {}).get("200", {}).get("content", {}).get("application/json", {})
+        if "Page" in str(answer.get("schema", {})):
+            lists += 1
+            assert {"limit", "cursor"} <= {p["name"] for p in ways["get"]["parameters"] if p["in"] == "query"}, path
+    assert lists >= 15
+
+
+def test_the_pages_of_a_short_list_have_each_item_once(api):
+    for name in ("c", "a", "b", "d", "e"):
+        assert api("admin", "POST", "/initscripts", {"name": name, "script": "#!/bin/sh\n"}).status_code == 200
+    names, cursor = [], ""
+    while True:
+        page = api("admin", "GET", f"/initscripts?limit=2&cursor={cursor}").json()
+        assert len(page["items"]) <= 2
+        names += [item["name"] for item in page["items"]]
+        if not (cursor := page["next"]):
+            break
+    assert names == ["a", "b", "c", "d", "e"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Annotated, Any
 
@@ -179,6 +179,18 @@ def paged(found: tuple[list[Any], bool], by: str) -> Page[Any]:
     return Page(items, str(getattr(items[-1], by)) if more else "")
 
 
+def part(items: Iterable[Any], by: str, cursor: str, limit: int) -> Page[Any]:
+    """One page of a list that is short enough to be read whole; `by` is the field that orders it, "": the items do."""
+
+    def key(item: Any) -> Any:
+        return getattr(item, by) if by else item
+
+    after = number(cursor) if by == "id" else cursor
+    rest = sorted((x for x in items if not cursor or key(x) > after), key=key)
+    more = len(rest) > limit
+    return Page(rest[:limit], str(key(rest[limit - 1])) if more else "")
+
+
 def number(cursor: str) -> int | None:
     """A cursor of a list that is ordered by number; None: from the beginning."""
     if not cursor:
@@ -194,7 +206,7 @@ def _response(status: int, content: bytes, headers: dict[str, str] | None = None
 
 Asked = Annotated[Call, Depends(Call)]
 Limit = Annotated[int, Query(ge=1, le=1000, description="The most that one page has.")]
-Cursor = Annotated[str, Query(pattern=r"^[^\x00]{0,300}$", description="`next` of the page before.")]
+Cursor = Annotated[str, Query(pattern=r"^[^\x00]{0,4000}$", description="`next` of the page before.")]
 Like = Annotated[str, Query(pattern=r"^[^\x00]{0,300}$", description='Only these; "*" stands for any text.')]
 SiteName = Annotated[str, Path(pattern=LOGIN_BASE)]
 PersonName = Annotated[str, Path(pattern=r"^[^\x00/]{1,255}$")]

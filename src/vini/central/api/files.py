@@ -8,7 +8,7 @@ from fastapi import Depends, Response
 from msgspec import UNSET
 from msgspec.structs import asdict
 
-from vini.central.api.call import Asked, NodeName, Number, WordName
+from vini.central.api.call import Asked, Cursor, Limit, NodeName, Number, WordName, part
 from vini.central.api.describe import body, route, routes
 from vini.central.conf_files import there
 from vini.rules import Caller, Target, may
@@ -21,12 +21,12 @@ router = routes("files")
 
 
 @route(router, "GET", "/initscripts", gives=Page[InitScript])
-def list_initscripts(call: Asked) -> Response:
+def list_initscripts(call: Asked, limit: Limit = 100, cursor: Cursor = "") -> Response:
     """All, by name."""
 
     def ask(tx: Tx, caller: Caller) -> Page[InitScript]:
         may(caller, "see initscript", Target("initscript", "any"))
-        return Page(initscripts.all(tx))
+        return part(initscripts.all(tx), "name", cursor, limit)
 
     return call.read(ask)
 
@@ -55,34 +55,35 @@ def delete_initscript(call: Asked, name: WordName) -> Response:
 
 
 @route(router, "GET", "/conf-files", gives=Page[ConfFile])
-def list_conf_files(call: Asked) -> Response:
+def list_conf_files(call: Asked, limit: Limit = 100, cursor: Cursor = "") -> Response:
     """All, in the order in which they came."""
 
     def ask(tx: Tx, caller: Caller) -> Page[ConfFile]:
         may(caller, "see conf file", Target("conf file", "any"))
-        return Page(conf_files.all(tx))
+        return part(conf_files.all(tx), "id", cursor, limit)
 
     return call.read(ask)
 
 
 @route(router, "GET", "/nodes/{name}/conf-files", gives=Page[ConfFile])
-def list_conf_files_of_node(call: Asked, name: NodeName) -> Response:
+def list_conf_files_of_node(call: Asked, name: NodeName, limit: Limit = 100, cursor: Cursor = "") -> Response:
     """Those that hold for a node, by path: its own go before its nodegroup's, and those before what is for all."""
 
     def ask(tx: Tx, caller: Caller) -> Page[ConfFile]:
         may(caller, "see conf file", _of_node(tx, name))
-        return Page(conf_files.of_node(tx, name))
+        return part(conf_files.of_node(tx, name), "path", cursor, limit)
 
     return call.read(ask)
 
 
 @route(router, "GET", "/nodes/{name}/conf-files-there", gives=Page[ConfFileThere])
-def list_conf_files_there(call: Asked, name: NodeName) -> Response:
+def list_conf_files_there(call: Asked, name: NodeName, limit: Limit = 100, cursor: Cursor = "") -> Response:
     """What a node has of those that hold for it, and of those that did, by path."""
 
     def ask(tx: Tx, caller: Caller) -> Page[ConfFileThere]:
         may(caller, "see conf file", _of_node(tx, name))
-        return Page(there(conf_files.of_node(tx, name), conf_files_there.of_node(tx, name)))
+        found = there(conf_files.of_node(tx, name), conf_files_there.of_node(tx, name))
+        return part(found, "path", cursor, limit)
 
     return call.read(ask)
 

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import Depends, Response
 from msgspec.structs import replace
 
-from vini.central.api.call import Asked, Number, PersonName
+from vini.central.api.call import Asked, Cursor, Limit, Number, PersonName, part
 from vini.central.api.describe import body, route, routes
 from vini.rules import Caller, Target, may, of_person, seen
 from vini.rules.nouns import Key
@@ -19,13 +19,13 @@ router = routes("keys")
 
 
 @route(router, "GET", "/persons/{email}/keys", gives=Page[Key])
-def list_keys(call: Asked, email: PersonName) -> Response:
+def list_keys(call: Asked, email: PersonName, limit: Limit = 100, cursor: Cursor = "") -> Response:
     """Somebody's keys, the oldest first."""
 
     def ask(tx: Tx, caller: Caller) -> Page[Key]:
         person = persons.get(tx, email)
         seen(caller, of_person(person))
-        return Page(keys.of(tx, [person.email]))
+        return part(keys.of(tx, [person.email]), "id", cursor, limit)
 
     return call.read(ask)
 
@@ -59,12 +59,12 @@ def delete_key(call: Asked, number: Number) -> Response:
 
 
 @route(router, "GET", "/key-blacklist", gives=Page[str])
-def list_blacklist(call: Asked) -> Response:
+def list_blacklist(call: Asked, limit: Limit = 100, cursor: Cursor = "") -> Response:
     """The keys that nobody may have."""
 
     def ask(tx: Tx, caller: Caller) -> Page[str]:
         may(caller, "blacklist key", Target("key", "any"))
-        return Page(list(keys.blacklisted(tx)))
+        return part(keys.blacklisted(tx), "", cursor, limit)
 
     return call.read(ask)
 

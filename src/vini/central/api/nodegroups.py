@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import Depends, Response
 
-from vini.central.api.call import Asked, WordName
+from vini.central.api.call import Asked, Cursor, Limit, WordName, part
 from vini.central.api.describe import body, route, routes
 from vini.rules import Caller, Target, may
 from vini.rules.nouns import NodeGroup
@@ -18,12 +18,12 @@ router = routes("nodegroups")
 
 
 @route(router, "GET", "/nodegroups", gives=Page[NodeGroup])
-def list_nodegroups(call: Asked) -> Response:
+def list_nodegroups(call: Asked, limit: Limit = 100, cursor: Cursor = "") -> Response:
     """All nodegroups with the nodes that are in them now, by name."""
 
     def ask(tx: Tx, caller: Caller) -> Page[NodeGroup]:
         may(caller, "see nodegroup", Target("nodegroup", "any"))
-        return Page(nodegroups.all(tx))
+        return part(nodegroups.all(tx), "name", cursor, limit)
 
     return call.read(ask)
 

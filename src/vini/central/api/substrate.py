@@ -8,7 +8,7 @@ from fastapi import Depends, Response
 from msgspec import UNSET
 from msgspec.structs import asdict
 
-from vini.central.api.call import Asked, WordName
+from vini.central.api.call import Asked, Cursor, Limit, WordName, part
 from vini.central.api.describe import body, route, routes
 from vini.rules import Caller, Target, may
 from vini.rules.nouns import SubstrateLink
@@ -22,12 +22,12 @@ _KIND = "substrate link"
 
 
 @route(router, "GET", "/substrate-links", gives=Page[SubstrateLink])
-def list_substrate_links(call: Asked) -> Response:
+def list_substrate_links(call: Asked, limit: Limit = 100, cursor: Cursor = "") -> Response:
     """All, by name."""
 
     def ask(tx: Tx, caller: Caller) -> Page[SubstrateLink]:
         may(caller, "see substrate link", Target(_KIND, "any"))
-        return Page(substrate.all(tx))
+        return part(substrate.all(tx), "name", cursor, limit)
 
     return call.read(ask)
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import Depends, Response
 
-from vini.central.api.call import Asked, Number
+from vini.central.api.call import Asked, Cursor, Limit, Number, part
 from vini.central.api.describe import body, route, routes
 from vini.model import Denied
 from vini.rules import Caller, Target, may, of_site, seen
@@ -19,9 +19,9 @@ router = routes("tokens")
 
 
 @route(router, "GET", "/tokens", gives=Page[Token])
-def list_tokens(call: Asked) -> Response:
+def list_tokens(call: Asked, limit: Limit = 100, cursor: Cursor = "") -> Response:
     """One's own tokens and sessions, without their secrets."""
-    return call.read(lambda tx, caller: Page(tokens.some(tx, caller.email)))
+    return call.read(lambda tx, caller: part(tokens.some(tx, caller.email), "id", cursor, limit))
 
 
 @route(router, "POST", "/tokens", takes=NewToken, gives=Secret, status=201)
