@@ -13,11 +13,12 @@ from click.testing import CliRunner, Result
 from testbed_api import KEY, PASSWORD, Api, email, populated
 
 from vini.bus import Report
-from vini.cli import account, people, slices, ssh, vini
+from vini.cli import account, people, slices, ssh, testbed, vini
 from vini.client import login as logins
 from vini.client.login import Login
 from vini.client.remote import RemoteClient
 from vini.model import Topology
+from vini.rules.errors import Unauthenticated
 from vini.store.database import Database
 
 Typed = Callable[..., Result]
@@ -200,3 +201,30 @@ def test_who_has_no_key_is_told_so_before_ssh_says_that_it_was_not_let_in(
     Path("key.pub").write_text(KEY + "\n")
     typed("user", "key add key.pub")
     assert "no sliver 'west'" in str(typed("user", "ssh west", code=1).exception)
+
+
+def test_one_name_with_a_mistake_in_it_stops_no_other_and_is_named(typed: Typed) -> None:
+    typed("pi", "person import class.csv --site princeton")
+    gone = typed("pi", "slice delete princeton_lab0 princeton_Lab9 princeton_lab1", code=2)
+    assert gone.stdout.splitlines() == ["Slice princeton_lab0 is deleted.", "Slice princeton_lab1 is deleted."]
+    assert gone.stderr.startswith("error: princeton_Lab9: ")
+
+
+def test_a_login_that_is_over_is_told_once(api: Api, typed: Typed) -> None:
+    api.secrets["pi"] = "no-such-token"
+    over = typed("pi", "slice delete princeton_lab0 princeton_lab1", code=4)
+    assert isinstance(over.exception, Unauthenticated) and over.stderr == ""
+
+
+def test_of_slices_that_end_soon_only_members_are_reminded_and_of_many_at_once(
+    api: Api, typed: Typed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(testbed, "time", SimpleNamespace(time=lambda: api.now[0] + 13 * 86400.0))
+    assert "`vini slice renew princeton_iias` prolongs it." in typed("user", "slice").stderr
+    for who in ("admin", "pi", "tech"):
+        assert typed(who, "slice").stderr == ""
+    api("admin", "PATCH", "/sites/princeton", {"max_slices": 20})
+    for i in range(11):
+        assert api("pi", "POST", "/slices", {"name": f"princeton_s{i}"}).status_code == 201
+    told = typed("pi", "slice").stderr
+    assert told == "11 slices of yours end, the first in 1.0 days; `vini slice renew NAME...` prolongs them.\n"

@@ -444,6 +444,15 @@ class TestEvents:
             events.forget(tx, api.now[0] + 1)
         assert "ended" not in api("user", "GET", SLICE).json()["sentence"]
 
+    def test_who_was_in_a_slice_that_ended_is_told_nothing_else_of_another_of_its_name(self, api):
+        with api.database.transaction() as tx:
+            slices.delete(tx, "princeton_iias")
+            end = events.add(tx, at=api.now[0], who="central", what="expire", kind="slice", target="princeton_iias")
+            last_members.note(tx, end, [email("user")])
+        assert api("pi", "POST", "/slices", {"name": "princeton_iias"}).status_code == 201
+        said = api("user", "GET", SLICE).json()["sentence"]
+        assert said == "There is no slice 'princeton_iias' that you may see; `vini slice` lists those that there are."
+
     def test_the_stream_has_also_what_becomes_visible_after_a_later_one(self, api, another):
         if api.database.is_sqlite:
             pytest.skip("SQLite has one writer")
@@ -648,3 +657,16 @@ def test_the_pages_of_a_short_list_have_each_item_once(api):
         if not (cursor := page["next"]):
             break
     assert names == ["a", "b", "c", "d", "e"]
+
+
+def test_who_has_no_role_gets_the_first_from_an_admin_so_no_pi_can_take_a_say_over_him(api):
+    eve = "/persons/eve@x.example"
+    assert api("admin", "POST", "/persons", {"email": "eve@x.example"}).status_code == 201
+    assert api("pi", "PUT", f"{SLICE}/members/eve@x.example").is_success
+    said = api("outsider", "POST", f"{eve}/roles", {"role": "user", "site": "mit"})
+    assert said.status_code == 403 and "an admin gives the first" in said.json()["sentence"]
+    assert api("outsider", "PATCH", eve, {"enabled": False}).status_code == 404
+    assert api("admin", "POST", f"{eve}/roles", {"role": "user", "site": "princeton"}).is_success
+    assert api("outsider", "POST", f"{eve}/roles", {"role": "user", "site": "mit"}).is_success
+    said = api("pi", "PATCH", eve, {"enabled": False})
+    assert said.status_code == 403 and "may not disable 'eve@x.example', who also has a role at mit" in said.text
