@@ -7,14 +7,14 @@ import threading
 
 import pytest
 from sqlalchemy import select
-from testbed_api import KEY, PASSWORD, ROLES, Api, email, populated
+from testbed_api import HASH, KEY, PASSWORD, ROLES, Api, email, populated
 
 from vini.central import faults
 from vini.central.faults import KINDS
 from vini.model import CapacityError, Netns, SliceSpec, Sliver, Topology
 from vini.rules.access import ACTIONS
 from vini.rules.nouns import NodeSaid
-from vini.store import events, last_members, nodes, slices, tables, tokens
+from vini.store import events, last_members, nodes, persons, slices, tables, tokens
 from vini.store.database import DatabaseError
 
 
@@ -670,3 +670,14 @@ def test_who_has_no_role_gets_the_first_from_an_admin_so_no_pi_can_take_a_say_ov
     assert api("outsider", "POST", f"{eve}/roles", {"role": "user", "site": "mit"}).is_success
     said = api("pi", "PATCH", eve, {"enabled": False})
     assert said.status_code == 403 and "may not disable 'eve@x.example', who also has a role at mit" in said.text
+
+
+def test_who_has_an_address_that_no_new_account_may_have_still_logs_in(api):
+    older = "a/b?c#d%e@x.example"
+    assert api("admin", "POST", "/persons", {"email": older, "password": PASSWORD}).status_code == 400
+    with api.database.transaction() as tx:
+        persons.add(tx, older, password_hash=HASH)
+    made = api("", "POST", "/sessions", {"email": older, "password": PASSWORD})
+    assert made.status_code == 201
+    assert api(made.json()["secret"], "GET", "/me").json()["email"] == older
+    assert api("", "POST", "/sessions", {"email": "ada", "password": PASSWORD}).status_code == 400
