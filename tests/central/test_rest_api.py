@@ -6,7 +6,7 @@ import re
 import threading
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 from testbed_api import HASH, KEY, PASSWORD, ROLES, Api, email, populated
 
 from vini.central import faults
@@ -290,6 +290,14 @@ class TestChangingTogether:
         with api.database.reading() as tx:
             (row,) = tx.execute(select(tables.idempotency)).all()
         assert b"vini_" not in row.body and row.key != "a"
+
+    def test_what_the_version_before_answered_is_not_done_again(self, api):
+        first = api("pi", "POST", "/tokens", {}, Idempotency_Key="a")
+        with api.database.transaction() as tx:
+            tx.execute(update(tables.idempotency).values(key="a", body=first.content))  # as that one kept it
+        for _ in range(2):
+            assert api("pi", "POST", "/tokens", {}, Idempotency_Key="a").json() == first.json()
+        assert api("pi", "POST", "/slices", {"name": "princeton_new"}, Idempotency_Key="a").status_code == 400
 
     def test_what_failed_may_be_tried_again_under_the_same_key(self, api):
         assert api("pi", "POST", f"{SLICE}/renewals", {}, Idempotency_Key="k").status_code == 400
