@@ -17,6 +17,7 @@ from vini.central.ca import Authority
 from vini.cli import central as command
 from vini.cli import vini
 from vini.model import Conflict, NotFound, ViniError
+from vini.rules.errors import Invalid
 from vini.store import events, persons, tokens
 from vini.store.database import Database
 
@@ -75,6 +76,22 @@ def test_one_that_was_killed_is_repeated(tmp_path: Path, monkeypatch: pytest.Mon
     again = init(tmp_path / "c")
     assert again.exit_code == 1 and isinstance(again.exception, Conflict)
     assert f"`vini central password EMAIL --dir {tmp_path / 'c'}`" in str(again.exception)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (("--admin", "ada"), "'ada' is not good here: An e-mail address looks like ada@example.org"),
+        (("--admin", "ada%x@example.org"), "'%' may not be in it"),
+        (("--site", "Home"), "'Home' is not good here: A site's name has 1 to 20 small letters"),
+    ],
+)
+def test_an_administrator_who_could_not_log_in_is_refused_before_anything_is_made(
+    tmp_path: Path, more: tuple[str, ...], said: str
+) -> None:
+    done = init(tmp_path / "c", *more)
+    assert isinstance(done.exception, Invalid) and said in str(done.exception)
+    assert not (tmp_path / "c").exists()
 
 
 def test_a_password_that_nobody_read_is_replaced_and_sessions_end(tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ from vini.store import counters, events, nodes, reminders, slices
 from vini.store import notices as store
 from vini.store.database import Database
 from vini.store.notices import Lane
+from vini.store.tables import notices as notices_table
 
 controller = pytest.importorskip("aiosmtpd.controller", reason="pip install aiosmtpd")
 AuthResult = pytest.importorskip("aiosmtpd.smtp").AuthResult
@@ -400,6 +401,27 @@ def test_a_clock_that_was_wrong_for_a_while_holds_up_no_notice(api: Api, sink: t
     taken.broken = False
     api.now[0] -= 4 * expiry.DAY_S - 60
     assert made.step() == 1 and len(taken.mails) == 1
+
+
+@pytest.mark.parametrize("apart", [31 * expiry.DAY_S, -6 * expiry.DAY_S, 6 * expiry.DAY_S])
+def test_where_the_databases_clock_is_another_none_is_thrown_away(
+    api: Api, sink: tuple[Sink, int], apart: float
+) -> None:
+    """Ahead, behind, or right beside a central whose own is late (the last one)."""
+    taken, port = sink
+    made = notifier(api, port)
+    taken.broken = True
+    happens(api, "slowed")
+    made.step()
+    made._now = lambda _: api.now[0] + apart  # type: ignore[method-assign]
+    happens(api, "stay")
+    for _ in range(TRIES + 2):
+        assert made.step() == 0
+        api.now[0] += 60.0
+        with api.database.transaction() as tx:  # due at once
+            tx.execute(notices_table.update().values(due=made._now(tx)))
+    taken.broken = False
+    assert made.step() == 2 and len(taken.mails) == 2
 
 
 def test_a_webhook_is_told_with_a_signature(api: Api, hook: Hook) -> None:

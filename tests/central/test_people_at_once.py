@@ -6,17 +6,19 @@ import csv
 import io
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner, Result
 from testbed_api import KEY, PASSWORD, Api, email, populated
 
 from vini.bus import Report
-from vini.cli import account, slices, ssh, vini
+from vini.cli import account, people, slices, ssh, testbed, vini
 from vini.client import login as logins
 from vini.client.login import Login
 from vini.client.remote import RemoteClient
 from vini.model import Topology
+from vini.rules.errors import Unauthenticated
 from vini.store.database import Database
 
 Typed = Callable[..., Result]
@@ -40,7 +42,7 @@ def typed(api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Typed:
 
     def run(who: str, words: str, code: int = 0, said: str = "") -> Result:
         if who:
-            logins.keep(Login("http://testserver", email(who), api.secrets[who]))
+            login_of(api, who, words)
         done = CliRunner().invoke(vini, words.split(), input=said, standalone_mode=False)
         if done.exception is not None and not isinstance(done.exception, SystemExit):
             got = getattr(done.exception, "exit_code", None)
@@ -50,6 +52,12 @@ def typed(api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Typed:
         return done
 
     return run
+
+
+def login_of(api: Api, who: str, words: str) -> list[str]:
+    """The words of a command of his."""
+    logins.keep(Login("http://testserver", email(who), api.secrets[who]))
+    return words.split()
 
 
 def test_a_class_gets_accounts_and_slices_and_doing_it_again_makes_nothing(api: Api, typed: Typed) -> None:
@@ -76,7 +84,7 @@ def test_a_longer_list_adds_to_what_is_there_also_who_has_an_account_elsewhere(a
     Path("class.csv").write_text(more + f"{email('user')},,princeton_lab1\n")
     made = list(csv.DictReader(io.StringIO(typed("pi", "person import class.csv --site princeton").stdout)))
     assert [(row["email"], bool(row["password"])) for row in made] == [
-        ("s9+x@uni.example", True), (email("outsider"), False),
+        ("s9+x@uni.example", True), (email("outsider"), True), (email("outsider"), False),
     ]  # fmt: skip
     assert {"s9+x@uni.example", email("outsider")} <= set(api("pi", "GET", "/slices/princeton_lab0").json()["members"])
     assert email("user") in api("pi", "GET", "/slices/princeton_lab1").json()["members"]
@@ -97,7 +105,39 @@ def test_what_the_central_would_refuse_is_told_before_anything_is_made(api: Api,
     Path("class.csv").write_bytes("email,name\nbob@uni.example,Bj\xf8rn\n".encode("latin-1"))
     assert "CSV UTF-8" in str(typed("pi", "person import class.csv --site princeton", code=2).exception)
     assert "can't be read" in str(typed("pi", "person import clas.csv --site princeton", code=2).exception)
+    Path("class.csv").write_text(CLASS)
+    wrong = typed("pi", "person import class.csv --site princeton --url uni.example/n101 --dry-run", code=2).exception
+    assert str(wrong) == "--url: A URL begins with https:// or http://."
+    api("admin", "PATCH", "/sites/princeton", {"enabled": False})
+    shut = typed("admin", "person import class.csv --site princeton", code=2).exception
+    assert "Site 'princeton' is disabled" in str(shut) and "`vini site enable princeton`" in str(shut)
     assert "uni.example" not in api("admin", "GET", "/persons").text
+
+
+def test_a_password_is_shown_before_somebody_has_it_and_a_second_run_adds_to_the_file(
+    api: Api, typed: Typed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = RemoteClient.call
+
+    def dies(self: RemoteClient, method: str, path: str, *more: object) -> object:
+        call(self, method, path, *more)  # type: ignore[arg-type]
+        raise KeyboardInterrupt  # it is done, and nobody hears so
+
+    def killed(self: RemoteClient, method: str, path: str, *more: object, **query: object) -> object:
+        return (dies if path == "/persons" and method == "POST" else call)(self, method, path, *more, **query)  # type: ignore[operator]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RemoteClient, "call", killed)
+        done = CliRunner().invoke(vini, login_of(api, "pi", "person import class.csv --site princeton"))
+    (row,) = csv.DictReader(io.StringIO(done.stdout))
+    body = {"email": "s0@uni.example", "password": row["password"]}
+    assert api("", "POST", "/sessions", body).status_code == 201
+    with Path("passwords.csv").open("w+") as file:
+        file.write(done.stdout)
+        file.flush()
+        monkeypatch.setattr(people, "sys", SimpleNamespace(stdout=file))
+        added = typed("pi", "person import class.csv --site princeton").stdout
+    assert [line.partition(",")[0] for line in added.splitlines()] == [f"s{i}@uni.example" for i in (1, 2, 3)]
 
 
 def test_somebody_changes_his_password_and_stays_logged_in(api: Api, typed: Typed) -> None:
@@ -161,3 +201,30 @@ def test_who_has_no_key_is_told_so_before_ssh_says_that_it_was_not_let_in(
     Path("key.pub").write_text(KEY + "\n")
     typed("user", "key add key.pub")
     assert "no sliver 'west'" in str(typed("user", "ssh west", code=1).exception)
+
+
+def test_one_name_with_a_mistake_in_it_stops_no_other_and_is_named(typed: Typed) -> None:
+    typed("pi", "person import class.csv --site princeton")
+    gone = typed("pi", "slice delete princeton_lab0 princeton_Lab9 princeton_lab1", code=2)
+    assert gone.stdout.splitlines() == ["Slice princeton_lab0 is deleted.", "Slice princeton_lab1 is deleted."]
+    assert gone.stderr.startswith("error: princeton_Lab9: ")
+
+
+def test_a_login_that_is_over_is_told_once(api: Api, typed: Typed) -> None:
+    api.secrets["pi"] = "no-such-token"
+    over = typed("pi", "slice delete princeton_lab0 princeton_lab1", code=4)
+    assert isinstance(over.exception, Unauthenticated) and over.stderr == ""
+
+
+def test_of_slices_that_end_soon_only_members_are_reminded_and_of_many_at_once(
+    api: Api, typed: Typed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(testbed, "time", SimpleNamespace(time=lambda: api.now[0] + 13 * 86400.0))
+    assert "`vini slice renew princeton_iias` prolongs it." in typed("user", "slice").stderr
+    for who in ("admin", "pi", "tech"):
+        assert typed(who, "slice").stderr == ""
+    api("admin", "PATCH", "/sites/princeton", {"max_slices": 20})
+    for i in range(11):
+        assert api("pi", "POST", "/slices", {"name": f"princeton_s{i}"}).status_code == 201
+    told = typed("pi", "slice").stderr
+    assert told == "11 slices of yours end, the first in 1.0 days; `vini slice renew NAME...` prolongs them.\n"

@@ -6,15 +6,15 @@ import re
 import threading
 
 import pytest
-from sqlalchemy import select
-from testbed_api import KEY, PASSWORD, ROLES, Api, email, populated
+from sqlalchemy import select, update
+from testbed_api import HASH, KEY, PASSWORD, ROLES, Api, email, populated
 
 from vini.central import faults
 from vini.central.faults import KINDS
 from vini.model import CapacityError, Netns, SliceSpec, Sliver, Topology
 from vini.rules.access import ACTIONS
 from vini.rules.nouns import NodeSaid
-from vini.store import events, last_members, nodes, slices, tables, tokens
+from vini.store import events, last_members, nodes, persons, slices, tables, tokens
 from vini.store.database import DatabaseError
 
 
@@ -291,6 +291,14 @@ class TestChangingTogether:
             (row,) = tx.execute(select(tables.idempotency)).all()
         assert b"vini_" not in row.body and row.key != "a"
 
+    def test_what_the_version_before_answered_is_not_done_again(self, api):
+        first = api("pi", "POST", "/tokens", {}, Idempotency_Key="a")
+        with api.database.transaction() as tx:
+            tx.execute(update(tables.idempotency).values(key="a", body=first.content))  # as that one kept it
+        for _ in range(2):
+            assert api("pi", "POST", "/tokens", {}, Idempotency_Key="a").json() == first.json()
+        assert api("pi", "POST", "/slices", {"name": "princeton_new"}, Idempotency_Key="a").status_code == 400
+
     def test_what_failed_may_be_tried_again_under_the_same_key(self, api):
         assert api("pi", "POST", f"{SLICE}/renewals", {}, Idempotency_Key="k").status_code == 400
         api("pi", "PATCH", SLICE, {"description": "BGP", "url": "https://x.example"})
@@ -443,6 +451,15 @@ class TestEvents:
         with api.database.transaction() as tx:
             events.forget(tx, api.now[0] + 1)
         assert "ended" not in api("user", "GET", SLICE).json()["sentence"]
+
+    def test_who_was_in_a_slice_that_ended_is_told_nothing_else_of_another_of_its_name(self, api):
+        with api.database.transaction() as tx:
+            slices.delete(tx, "princeton_iias")
+            end = events.add(tx, at=api.now[0], who="central", what="expire", kind="slice", target="princeton_iias")
+            last_members.note(tx, end, [email("user")])
+        assert api("pi", "POST", "/slices", {"name": "princeton_iias"}).status_code == 201
+        said = api("user", "GET", SLICE).json()["sentence"]
+        assert said == "There is no slice 'princeton_iias' that you may see; `vini slice` lists those that there are."
 
     def test_the_stream_has_also_what_becomes_visible_after_a_later_one(self, api, another):
         if api.database.is_sqlite:
@@ -648,3 +665,27 @@ def test_the_pages_of_a_short_list_have_each_item_once(api):
         if not (cursor := page["next"]):
             break
     assert names == ["a", "b", "c", "d", "e"]
+
+
+def test_who_has_no_role_gets_the_first_from_an_admin_so_no_pi_can_take_a_say_over_him(api):
+    eve = "/persons/eve@x.example"
+    assert api("admin", "POST", "/persons", {"email": "eve@x.example"}).status_code == 201
+    assert api("pi", "PUT", f"{SLICE}/members/eve@x.example").is_success
+    said = api("outsider", "POST", f"{eve}/roles", {"role": "user", "site": "mit"})
+    assert said.status_code == 403 and "an admin gives the first" in said.json()["sentence"]
+    assert api("outsider", "PATCH", eve, {"enabled": False}).status_code == 404
+    assert api("admin", "POST", f"{eve}/roles", {"role": "user", "site": "princeton"}).is_success
+    assert api("outsider", "POST", f"{eve}/roles", {"role": "user", "site": "mit"}).is_success
+    said = api("pi", "PATCH", eve, {"enabled": False})
+    assert said.status_code == 403 and "may not disable 'eve@x.example', who also has a role at mit" in said.text
+
+
+def test_who_has_an_address_that_no_new_account_may_have_still_logs_in(api):
+    older = "a/b?c#d%e@x.example"
+    assert api("admin", "POST", "/persons", {"email": older, "password": PASSWORD}).status_code == 400
+    with api.database.transaction() as tx:
+        persons.add(tx, older, password_hash=HASH)
+    made = api("", "POST", "/sessions", {"email": older, "password": PASSWORD})
+    assert made.status_code == 201
+    assert api(made.json()["secret"], "GET", "/me").json()["email"] == older
+    assert api("", "POST", "/sessions", {"email": "ada", "password": PASSWORD}).status_code == 400

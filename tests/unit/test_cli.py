@@ -155,6 +155,7 @@ def test_ctrl_c_before_all_is_imported_is_a_word_and_no_traceback(tmp_path):
     [
         ("schema", "Interrupted."),
         ("up", "Interrupted; what was done so far stays. `vini status` shows it."),
+        ("person", "Interrupted; what was done so far stays."),
     ],
 )
 def test_only_who_changes_something_says_on_ctrl_c_that_it_stays(command, said):

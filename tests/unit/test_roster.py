@@ -30,14 +30,18 @@ def test_all_mistakes_come_at_once_with_line_and_cell() -> None:
         "eve@uni.example,Eve,short,mit_lab1\n"
         "ann@uni.example,Ann,,Uni_Lab\n"
         "EVE@uni.example,Eve,,,more\n"
+        f"long@uni.example,{'x' * 255},,uni_{'y' * 37}\n"
     )
     with pytest.raises(TopologyError) as e:
         roster.read(text, "class.csv", "uni")
-    assert [(m.line, m.column) for m in e.value.mistakes] == [(2, 1), (3, 3), (3, 4), (4, 4), (5, 1), (5, 5)]
+    assert [(m.line, m.column) for m in e.value.mistakes] == [
+        (2, 1), (3, 3), (3, 4), (4, 4), (5, 1), (5, 5), (6, 2), (6, 4),
+    ]  # fmt: skip
     told = str(e.value).splitlines()
     assert told[0].startswith("class.csv: line 2, column 1: 'bob' is not good here: An e-mail address looks like")
     assert "10 to 256 letters" in told[1] and "would begin with uni_" in told[2] and "small letters" in told[3]
     assert "eve@uni.example is in line 3 already" in told[4] and "5 cells, the first 4" in told[5]
+    assert "A name here has 254 letters at most; this one has 255." in told[6] and "has 40 letters at most" in told[7]
 
 
 @pytest.mark.parametrize(

@@ -113,11 +113,12 @@ def test_a_pi_has_no_say_over_an_admin_of_his_site():
 
 def test_who_makes_somebody_a_user_of_his_own_site_can_not_keep_him_out():
     other = Person(1, "you@x.example", "", True, (Held("pi", THERE), Held("user", HERE)))
-    with pytest.raises(Denied, match=f"also has a role at {THERE}; an admin may"):
-        may_at_all_sites(caller("pi"), "enable person", other)
-    may_at_all_sites(Caller(ME, frozenset({("pi", HERE), ("pi", THERE)})), "enable person", other)
-    may_at_all_sites(caller("admin", EVERYWHERE), "enable person", other)
-    may_at_all_sites(caller("pi"), "enable person", msgspec.structs.replace(other, roles=other.roles[1:]))
+    with pytest.raises(Denied, match=f"may not disable 'you@x.example', who also has a role at {THERE}; an admin may"):
+        may_at_all_sites(caller("pi"), "enable person", other, "disable")
+    may_at_all_sites(Caller(ME, frozenset({("pi", HERE), ("pi", THERE)})), "enable person", other, "disable")
+    may_at_all_sites(caller("admin", EVERYWHERE), "enable person", other, "disable")
+    at_one = msgspec.structs.replace(other, roles=other.roles[1:])
+    may_at_all_sites(caller("pi"), "enable person", at_one, "disable")
 
 
 class TestExpiry:

@@ -50,7 +50,8 @@ class Channels(Value, frozen=True):
 
 class Notifier:
     """Looks from time to time what is to be told, and tells it.  When that is due the database's clock says (`now`): a
-    central whose own is wrong would take what another one is sending."""
+    central whose own is wrong would take what another one is sending.  How old it is says the earlier of that and the
+    central's `clock`, by which events have their times: nobody asks nodes about the database's."""
 
     def __init__(
         self, database: Database, channels: Channels, clock: Callable[[], float] = time.time,
@@ -80,9 +81,12 @@ class Notifier:
                 is_ours = rules.chosen_by(event, lanes[topic.lane]) == topic.pattern
                 return _addresses(tx, topic.lane, event) if is_ours else []
 
-            lost = store.queue(tx, topics, self._now(tx), of, sure)
+            lost = store.queue(tx, topics, self._now(tx), self._at_least(tx), of, sure)
         for lane, number in lost.items():
             log.warning("%d notices were dropped: %d others wait for %s already", number, store.MOST, lane)
+
+    def _at_least(self, tx: Tx) -> float:
+        return min(self._now(tx), self._clock())
 
     def _round(self, lane: Lane, sure: bool) -> int:
         """One after another, until one fails for a reason that the others would fail for too; how many were sent."""
@@ -127,7 +131,7 @@ class Notifier:
         log.warning("%s to %s was not delivered (try %d): %s", notice.channel, _shown(notice), notice.tries, error)
         with self._database.transaction() as tx:
             now = self._now(tx)
-            age = now - notice.event.at if notice.event else 0.0
+            age = self._at_least(tx) - notice.event.at if notice.event else 0.0
             if not (error.for_good or (sure and rules.is_hopeless(notice.tries, age))):
                 store.again(tx, notice.id, now + rules.pause(notice.tries))
                 return

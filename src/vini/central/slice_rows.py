@@ -15,7 +15,6 @@ def seen(tx: Tx, caller: Caller, name: str, lock: bool = False) -> SliceRow:
     """Raises NotFound where it is not there, or he may not know that it is."""
     try:
         row = slices.get(tx, name, lock)
-        access.seen(caller, access.of_slice(row))
     except NotFound as e:
         ended = last_members.ended(tx, name, caller.email)
         if ended is None:
@@ -24,6 +23,7 @@ def seen(tx: Tx, caller: Caller, name: str, lock: bool = False) -> SliceRow:
             f"Slice {name!r}, of which you were a member, ended at {moment(ended)}: its time was over, and nobody had "
             "renewed it. A PI of its site may create it anew."
         ) from e
+    access.seen(caller, access.of_slice(row))  # also where he was a member of one before that had its name
     return row
 
 

@@ -149,8 +149,7 @@ class Commands(click.Group):
         except BrokenPipeError as e:
             raise _ReaderGone from e
         except (KeyboardInterrupt, asyncio.CancelledError, click.exceptions.Abort) as e:
-            stays = "" if ctx.invoked_subcommand in _LOOKS else "; what was done so far stays. `vini status` shows it"
-            raise _Interrupted(f"Interrupted{stays}.") from e
+            raise _Interrupted(f"Interrupted{_what_stays(ctx.invoked_subcommand or '')}.") from e
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """By section."""
@@ -158,6 +157,13 @@ class Commands(click.Group):
             found = [(name, self.get_command(ctx, name)) for name in names]
             with formatter.section(section):
                 formatter.write_dl([(name, command.get_short_help_str(80)) for name, command in found if command])
+
+
+def _what_stays(command: str) -> str:
+    if command in _LOOKS:
+        return ""
+    shown = any(command in _SECTIONS[section] for section in _OF_SLICES)
+    return "; what was done so far stays" + (". `vini status` shows it" if shown else "")
 
 
 @click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

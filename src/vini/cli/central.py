@@ -112,6 +112,7 @@ def _init(
 
     _check_new(directory)
     admin = admin or _asked_admin()
+    _check_words(admin, site)
     if not names:
         names = (_own_name(),)
         note(f"It has this machine's name, {names[0]}; `vini central rename NAME{at(directory)}` gives it another.")
@@ -157,6 +158,16 @@ def _asked_admin() -> str:
     if not sys.stdin.isatty():
         raise click.UsageError("Who administers it? `vini central init --admin EMAIL`.")
     return str(click.prompt("E-mail address of its administrator", err=True))
+
+
+def _check_words(admin: str, site: str) -> None:
+    """Raises Invalid: by what the API does not take nobody could log in, or name the site."""
+    from vini.rules.errors import Invalid
+    from vini.rules.words import EMAIL, LOGIN_BASE, SAID
+
+    for text, shape in ((admin, EMAIL), (site, LOGIN_BASE)):
+        if not re.fullmatch(shape, text):
+            raise Invalid(f"{text!r} is not good here: {SAID[shape]}")
 
 
 def _tunnel(asked: TunnelKind | None, strangers: bool) -> TunnelKind:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
+import os
+import re
 import secrets
+import stat
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 from urllib.parse import quote
@@ -21,8 +24,10 @@ from vini.cli.roster import Entry
 from vini.client import login as logins
 from vini.model import CapacityError, Conflict, Denied, Mistake, TopologyError, Value
 from vini.rules import Caller, may, of_site
+from vini.rules.errors import Invalid
 from vini.rules.nouns import Person, Site, Slice
 from vini.rules.wishes import Page, Secret
+from vini.rules.words import SAID, TEXT, URL
 
 if TYPE_CHECKING:
     from vini.client.remote import RemoteClient
@@ -53,8 +58,9 @@ def import_command(file: str, site: str, description: str, url: str, dry_run: bo
     """Make accounts, and slices for them, of a CSV file: a class of students.
 
     Its first line names the columns: `email`, and any of `name`, `password` and `slice`.  Who has no password there
-    gets one; it is printed, once.  Several lines with one slice share it; you are a member of each, too.  What is
-    there already stays as it is: so after an interruption, or with new lines, do it again.
+    gets one; it is printed, once: add it to what was printed before (>>), and of two lines about one person the last
+    counts.  Several lines with one slice share it; you are a member of each, too.  What is there already stays as it
+    is: so after an interruption, or with new lines, do it again.
 
     \b
     email,name,slice
@@ -63,8 +69,11 @@ def import_command(file: str, site: str, description: str, url: str, dry_run: bo
 
     \b
     vini person import class.csv --site home --dry-run
-    vini person import class.csv --site home > passwords.csv
+    vini person import class.csv --site home >> passwords.csv
     """
+    for option, text, shape in (("--url", url, URL), ("--description", description, TEXT)):
+        if not re.fullmatch(shape, text):
+            raise Invalid(f"{option}: {SAID[shape]}")
     entries = roster.read(_text(file), file, site)
     client = remote()
     plan = _missing(client, entries, site)
@@ -96,6 +105,8 @@ def _missing(client: RemoteClient, entries: Sequence[Entry], site: str) -> _Plan
     for entry in entries:
         if entry.slice:
             wanted.setdefault(entry.slice, []).append(entry.email)
+    if not row.enabled:
+        raise Invalid(f"Site {site!r} is disabled; an admin lets its people work again: `vini site enable {site}`.")
     plan = _Plan(
         tuple(e for e in entries if e.email not in people),
         tuple(e.email for e in entries if e.email in people and not _is_at(people[e.email], site)),
@@ -139,10 +150,10 @@ def _member(entry: Entry, added: set[tuple[str, str]]) -> str:
 
 
 def _do(client: RemoteClient, plan: _Plan, site: str, description: str, url: str) -> None:
-    if plan.accounts:
-        line(_csv({"email": "email", "password": "password", "slice": "slice"}))
+    if plan.accounts and not _goes_on():
+        line(_csv("email", "password", "slice"))
     for entry in plan.accounts:
-        line(_csv({"email": entry.email, "password": _made(client, entry, site), "slice": entry.slice}))
+        _make(client, entry, site)
     for email in plan.joiners:
         client.call("POST", f"/persons/{quote(email)}/roles", Person, {"role": "user", "site": site})
     for name, members in plan.slices.items():
@@ -152,21 +163,31 @@ def _do(client: RemoteClient, plan: _Plan, site: str, description: str, url: str
         client.call("PUT", f"/slices/{name}/members/{quote(email)}", Slice)
 
 
-def _made(client: RemoteClient, entry: Entry, site: str) -> str:
-    """The password that he was given; "": he has one."""
+def _goes_on() -> bool:
+    """Whether what is printed is added to a file that has lines already, the first of which names the columns."""
+    try:
+        found = os.fstat(sys.stdout.fileno())
+    except OSError:  # it has no such number
+        return False
+    return stat.S_ISREG(found.st_mode) and found.st_size > 0
+
+
+def _make(client: RemoteClient, entry: Entry, site: str) -> None:
+    """His line comes first: whenever this ends, nobody has a password that was never shown."""
     password = entry.password or secrets.token_urlsafe(12)
+    line(_csv(entry.email, "" if entry.password else password, entry.slice))
     wish = {"email": entry.email, "name": entry.name, "password": password, "site": site}
     try:
         client.call("POST", "/persons", Person, wish)
     except Conflict:  # at a site whose people this caller may not see
         client.call("POST", f"/persons/{quote(entry.email)}/roles", Person, {"role": "user", "site": site})
-        return ""
-    return "" if entry.password else password
+        line(_csv(entry.email, "", entry.slice))
+        note(f"{entry.email} had an account already, with a password of his own; the one above is nobody's.")
 
 
-def _csv(cells: Mapping[str, str]) -> str:
+def _csv(*cells: str) -> str:
     out = io.StringIO()
-    csv.writer(out, lineterminator="").writerow(cells.values())
+    csv.writer(out, lineterminator="").writerow(cells)
     return out.getvalue()
 
 

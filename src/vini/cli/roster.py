@@ -14,6 +14,7 @@ from vini.rules.words import EMAIL, LINE, SAID, SLICE, site_of
 COLUMNS = ("email", "name", "password", "slice")
 _SHAPES = {"email": EMAIL, "name": LINE, "slice": SLICE}
 _SHORTEST, _LONGEST = 10, 256  # letters of a password, as the central takes them
+_MOST = {"name": 254, "slice": 40}  # letters, likewise
 
 
 class Entry(Value, frozen=True):
@@ -82,6 +83,8 @@ def _mistakes_of(line: int, head: Sequence[str], said: dict[str, str], site: str
         text, shape = said.setdefault(word, ""), _SHAPES.get(word)
         if shape and (text or word == "email") and not re.fullmatch(shape, text):
             yield Mistake(line, column, f"{text!r} is not good here: {SAID[shape]}")
+        elif len(text) > (most := _MOST.get(word, len(text))):
+            yield Mistake(line, column, f"A {word} here has {most} letters at most; this one has {len(text)}.")
         elif word == "slice" and text and site_of(text) != site:
             yield Mistake(line, column, f"Slice {text!r} is not of site {site!r}: its name would begin with {site}_.")
         elif word == "password" and text and not _SHORTEST <= len(text) <= _LONGEST:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Sequence
 from datetime import datetime
 from typing import TextIO
 
@@ -23,6 +24,7 @@ from vini.rules.quota import Taken
 from vini.rules.wishes import Page
 
 _WRONG_S = 2.0  # by which no clock is off that something keeps right
+_MOST_REMINDERS = 10  # of slices that end soon, one by one
 _SILENT_S = 30.0  # a node that wasn't heard for so long is away, where the central doesn't say
 
 
@@ -340,17 +342,29 @@ def slice_command(ctx: click.Context, as_json: bool) -> None:
     """
     if ctx.invoked_subcommand:
         return
-    rows = remote().pages("/slices", Page[Slice])
+    client = remote()
+    rows = client.pages("/slices", Page[Slice])
     if as_json:
         dump(msgspec.to_builtins(rows))
         return
     table(("SLICE", "EXPIRES", "GENERATION", "MEMBERS"), [
         (s.name, _time(s.expires), f"{s.generation}", ", ".join(s.members)) for s in rows])  # fmt: skip
-    for s in rows:
-        if 0 < (left := s.expires - time.time()) < max(REMIND_S):
-            note(f"{s.name} ends in {left / DAY_S:.1f} days; `vini slice renew {s.name}` prolongs it.")
+    _remind([s for s in rows if client.login.email.lower() in s.members], time.time())
     if not rows:
         note("There is no slice that you may see; `vini slice create SITE_NAME` makes one.")
+
+
+def _remind(mine: Sequence[Slice], now: float) -> None:
+    """Of those that end soon; of many at once."""
+    soon = [(s.name, left) for s in mine if 0 < (left := s.expires - now) < max(REMIND_S)]
+    if len(soon) > _MOST_REMINDERS:
+        first = min(left for _, left in soon) / DAY_S
+        note(
+            f"{len(soon)} slices of yours end, the first in {first:.1f} days; `vini slice renew NAME...` prolongs them."
+        )
+        return
+    for name, left in soon:
+        note(f"{name} ends in {left / DAY_S:.1f} days; `vini slice renew {name}` prolongs it.")
 
 
 @slice_command.command("create")

@@ -40,7 +40,7 @@ from vini.model import (
 )
 from vini.node.reached import unreachable as disbelief
 from vini.reach import FibEntry
-from vini.rules.errors import Invalid
+from vini.rules.errors import Invalid, Unauthenticated
 from vini.rules.grants import TAG
 from vini.rules.nouns import Holder, Slice, Tag, UsageRow
 from vini.rules.usage import UsageAsked
@@ -397,6 +397,8 @@ def refusal(status: int, body: bytes) -> ViniError:
         told = msgspec.json.decode(body, type=Told)
     except msgspec.DecodeError:
         return ViniError(f"The answer is no central's (HTTP status {status}); is the URL right? `vini login URL`.")
+    if status == 401:
+        return Unauthenticated(told.sentence)
     if told.mistakes:
         return TopologyError(told.mistakes)
     return _ERRORS.get(told.error, ViniError)(told.sentence)

@@ -172,15 +172,25 @@ def may(caller: Caller, action: str, target: Target) -> None:
     raise Denied(f"{caller.email} may not {_sentence(action, target)}; {who} may.")
 
 
-def may_at_all_sites(caller: Caller, action: str, person: Person) -> None:
+def may_at_all_sites(caller: Caller, action: str, person: Person, verb: str) -> None:
     """The same for who is PI of all sites of a person: whoever makes him a user of his own, too, is none of the
-    others."""
+    others.  The verb says what he wants, such as disable."""
     may(caller, action, of_person(person))
     others = sorted({held.site for held in person.roles} - caller.sites("pi"))
     if others and not caller.is_admin:
         raise Denied(
-            f"{caller.email} may not {action} {person.email!r}, who also has a role at {', '.join(others)}; an admin "
-            "may, or a PI of all of his sites."
+            f"{caller.email} may not {verb} {person.email!r}, who also has a role at "
+            f"{', '.join(others)}; an admin may, or a PI of all of his sites."
+        )
+
+
+def may_begin(caller: Caller, person: Person) -> None:
+    """Raises Denied where somebody has no role anywhere, but by an admin: whoever gave him the first one could disable
+    him."""
+    if not person.roles and not caller.is_admin:
+        raise Denied(
+            f"{caller.email} may not grant {person.email!r} a role, who has none anywhere: an admin gives the first "
+            f"(`vini person grant {person.email} user --site SITE`)."
         )
 
 

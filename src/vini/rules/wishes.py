@@ -19,6 +19,7 @@ from vini.rules.words import (
     LoginBase,
     Longitude,
     NodeName,
+    OlderEmail,
     Password,
     PlaceName,
     SliceName,
@@ -50,7 +51,7 @@ class Fault(Struct, frozen=True):
 class Credentials(Value, frozen=True):
     """To log in."""
 
-    email: Email
+    email: OlderEmail
     password: Annotated[str, Meta(max_length=256)]
 
 

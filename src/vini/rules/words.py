@@ -15,6 +15,7 @@ WORD = r"^[A-Za-z0-9_.-]{1,64}$"
 LINE = r"^[^\x00-\x1f\x7f]*$"
 TEXT = r"^[^\x00]*$"  # PostgreSQL can't store NUL
 EMAIL = r"^[^@\s/?#%\x00-\x1f\x7f]{1,64}@[A-Za-z0-9.-]{1,190}$"  # it is part of URLs, whoever writes them
+OLDER_EMAIL = r"^[^@\s\x00-\x1f\x7f]{1,64}@[A-Za-z0-9.-]{1,190}$"  # some that have an account look like this
 URL = r"^(https?://[^\s\x00-\x1f\x7f]{1,2000})?$"
 FILE_PATH = r"^/[^\x00-\x1f\x7f]{1,1000}$"
 SSH_KEY = (
@@ -30,6 +31,7 @@ SAID = {  # what a text should have been that one of these does not fit, as a se
     LINE: "This is to be one line, without control characters.",
     TEXT: "A text has no NUL character in it.",
     EMAIL: "An e-mail address looks like ada@example.org; '/', '?', '#' and '%' may not be in it.",
+    OLDER_EMAIL: "An e-mail address looks like ada@example.org.",
     URL: "A URL begins with https:// or http://.",
     FILE_PATH: "A file's path begins with /, and has no control characters: /etc/vini/conf.d/motd.",
     SSH_KEY: "A public SSH key is one line, such as ~/.ssh/id_ed25519.pub has.",
@@ -58,6 +60,7 @@ PlaceName = Annotated[str, Meta(pattern=_whole(PLACE))]
 Word = Annotated[str, Meta(pattern=_whole(WORD))]
 Line = Annotated[str, Meta(pattern=_whole(LINE), max_length=254)]
 Email = Annotated[str, Meta(pattern=_whole(EMAIL))]
+OlderEmail = Annotated[str, Meta(pattern=_whole(OLDER_EMAIL))]
 Url = Annotated[str, Meta(pattern=_whole(URL))]
 Text = Annotated[str, Meta(pattern=_whole(TEXT), max_length=65_536)]
 FilePath = Annotated[str, Meta(pattern=_whole(FILE_PATH))]

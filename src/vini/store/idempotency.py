@@ -1,7 +1,8 @@
 """Idempotency keys: a request that is sent again gets the answer that it had, and does nothing again.
 
 Answers may have secrets in them, of which nothing but a hash is kept: so they are sealed by the key that came with the
-request, of which the database has the hash, too.
+request, of which the database has the hash, too.  The version before kept them by the key itself and unsealed: those
+are still answers, for the day that they stay.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from vini.rules.errors import Invalid
 from vini.store.database import Tx
+from vini.store.page import AnyRow
 from vini.store.tables import idempotency
 
 KEPT_S = 86_400.0
@@ -34,14 +36,22 @@ def begin(tx: Tx, key: str, who: str, request: bytes, at: float) -> Answer | Non
     Raises Invalid where the key was for something else.
     """
     digest, name = hashlib.sha256(request).hexdigest(), _name(key)
+    if before := _row(tx, key, who, digest):  # of the version before, which may run beside us
+        return Answer(before.status, before.body)
     insert = (sqlite if tx.dialect.name == "sqlite" else postgresql).insert
     new = insert(idempotency).values(key=name, who=who, request=digest, status=0, body=b"", at=at)
     if tx.execute(new.on_conflict_do_nothing().returning(idempotency.c.key)).first():
         return None
-    row = tx.execute(select(idempotency).where(idempotency.c.key == name, idempotency.c.who == who)).one()
-    if row.request != digest:
+    row = _row(tx, name, who, digest)
+    return Answer(row.status, _opened(key, row.body)) if row else None
+
+
+def _row(tx: Tx, name: str, who: str, digest: str) -> AnyRow | None:
+    """What is kept by that name.  Raises Invalid where it is of another request."""
+    row = tx.execute(select(idempotency).where(idempotency.c.key == name, idempotency.c.who == who)).one_or_none()
+    if row is not None and row.request != digest:
         raise Invalid("This Idempotency-Key was used for another request; take a new one for each.")
-    return Answer(row.status, _opened(key, row.body))
+    return row
 
 
 def keep(tx: Tx, key: str, who: str, answer: Answer) -> None:

@@ -87,22 +87,28 @@ def behind(tx: Tx, topics: Collection[Topic]) -> list[Topic]:
 
 
 def queue(
-    tx: Tx, topics: Collection[Topic], now: float, of: Callable[[Topic, Event], Iterable[str]], sure: bool = True
+    tx: Tx,
+    topics: Collection[Topic],
+    now: float,
+    at_least: float,
+    of: Callable[[Topic, Event], Iterable[str]],
+    sure: bool = True,
 ) -> dict[Lane, int]:
     """Have those told whom `of` names (addresses) of events since each topic was looked at last, but of none that is
-    older than what waits may get; for how many in each lane there was no room.  While nobody is `sure` what time it is,
-    a topic waits that has events which seem as old.
+    older than what waits may get; for how many in each lane there was no room.  What is due is so by the clock that
+    says `now`; how old it is counts from `at_least`, which is the time at least, whose clock ever is wrong.  While
+    nobody is `sure` of that, a topic waits that has events which seem as old.
 
     Who looks at a topic for the first time only begins: nobody is told of what happened long ago.
     """
     before = counters.add(tx, _ALL, 0)  # ours until we commit: of two centrals one queues
     if sure:
-        tx.execute(delete(notices).where(notices.c.due < now - _KEPT_S))
+        tx.execute(delete(notices).where(notices.c.due < at_least - _KEPT_S))
     begin = events.place(tx, before - 1) if before else chain.length(tx)
     lost: dict[Lane, int] = {}
     for topic in topics:
         seen = counters.value(tx, topic.counter)
-        oldest = now - OLD_S
+        oldest = at_least - OLD_S
         found = events.since(tx, seen - 1 if seen else begin, limit=_AT_ONCE, at_least=oldest if sure else -inf)
         if any(event.at < oldest for event in found.events):
             before = 0  # it begins there the next time

@@ -12,7 +12,7 @@ from vini.central.api.call import Asked, Cursor, Like, Limit, PersonName, paged
 from vini.central.api.describe import body, route, routes
 from vini.model import Conflict
 from vini.rules import EVERYWHERE, Caller, Target, may, of_person, of_site, seen
-from vini.rules.access import may_at_all_sites
+from vini.rules.access import may_at_all_sites, may_begin
 from vini.rules.caller import Role
 from vini.rules.nouns import Person
 from vini.rules.wishes import ChangePerson, Grant, NewPerson, Page
@@ -80,7 +80,7 @@ def change_person(
         if values or wish.enabled is UNSET:
             may(caller, "change person", of_person(person))
         if wish.enabled is not UNSET:
-            may_at_all_sites(caller, "enable person", person)
+            may_at_all_sites(caller, "enable person", person, "enable" if wish.enabled else "disable")
             values["enabled"] = wish.enabled
         call.same(person)
         changed = persons.change(tx, email, values)
@@ -115,7 +115,9 @@ def grant_role(call: Asked, email: PersonName, wish: Annotated[Grant, Depends(bo
         if site:
             sites.get(tx, site)
         may(caller, f"grant {wish.role}", of_site(site) if site else Target("site", "everywhere"))
-        roles.grant(tx, persons.number(tx, email), wish.role, site)
+        person = persons.get(tx, email, lock=True)
+        may_begin(caller, person)
+        roles.grant(tx, person.id, wish.role, site)
         return persons.get(tx, email)
 
     return call.write(f"grant {wish.role}", "person", email.lower(), do)
