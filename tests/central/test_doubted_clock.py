@@ -32,7 +32,8 @@ class World:
     def __init__(self, api: Api, directory: Path, synchronised: bool = False, since_boot: float = 5000.0):
         self.api, self.since_boot = api, since_boot
         clock = lambda: api.now[0]  # noqa: E731
-        clocks = Clocks(clock, directory / "clock.json", lambda: self.since_boot, lambda: synchronised)
+        told = lambda: "" if synchronised else "no `timedatectl` has set one up"  # noqa: E731
+        clocks = Clocks(clock, directory / "clock.json", lambda: self.since_boot, told)
         self.central = Central(api.database, Authority(directory), clock, clocks=clocks)
         self.central.hub.attended = lambda: frozenset(self.there)  # type: ignore[method-assign]
         self.there: set[str] = set()
@@ -74,7 +75,7 @@ def test_a_clock_that_jumps_ends_nothing(world: World, caplog: pytest.LogCapture
     world.measured(-FIVE_YEARS)
     assert world.central._end_expired() == [] and world.kept() == before
     (said,) = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
-    assert said.startswith("No slice is ended, and no event forgotten: most nodes' clocks are behind")
+    assert said.startswith("No slice is ended, and no event forgotten: nodes' clocks are behind")
     world.central._doubt_said -= 3601.0
     for _ in range(3):
         assert world.central._end_expired() == []
@@ -144,7 +145,7 @@ def test_slices_end_on_time_though_no_node_is_there(world: World, tmp_path: Path
         slices.change(tx, "princeton_iias", {"expires": world.api.now[0] + 30})
     later = World(world.api, tmp_path, by == "a daemon", world.since_boot)
     assert later.central._end_expired() == []
-    later.go(60.0)
+    later.go(60.0 if by == "nodes" else 601.0)  # nodes may come first, and tell
     assert later.central._end_expired() == ["princeton_iias"]
 
 
