@@ -10,6 +10,7 @@ import pytest
 from testbed_api import Api, email, populated
 
 from vini import bus
+from vini.boot import boot
 from vini.central.ca import Authority
 from vini.central.clocks import Clocks
 from vini.central.run import Central
@@ -154,3 +155,36 @@ def test_what_is_not_over_is_not_said_to_be_kept(world: World, caplog: pytest.Lo
         world.go(601.0)
         assert world.central._end_expired() == []
     assert not [r for r in caplog.records if r.levelno == logging.WARNING]
+
+
+@pytest.mark.parametrize("of_n1", [boot(), "another"])
+def test_by_a_node_on_this_machine_alone_no_slice_is_ended(world: World, of_n1: str) -> None:
+    """Its clock was set with the central's; and one that says so little as a virtual machine does is one of two."""
+
+    def measured(n2: float) -> list[str]:
+        world.greet()
+        said = [(NODES[0], bus.Offset(0.0, 0.01, of_n1)), (NODES[1], bus.Offset(n2, 0.01, "another"))]
+        world.central._desk.reported(said)
+        return world.central._end_expired()
+
+    with world.api.database.transaction() as tx:
+        slices.change(tx, "princeton_iias", {"expires": world.api.now[0] + 86400.0})
+    assert measured(0.0) == []
+    world.api.now[0] += LATER
+    assert world.central._end_expired() == []
+    world.go(60.0)
+    assert measured(-LATER) == []
+    world.go(60.0)
+    assert measured(0.0) == ["princeton_iias"]
+
+
+def test_a_testbed_of_one_machine_ends_slices_on_time(world: World) -> None:
+    """No daemon runs, and its only node has the central's clock."""
+    with world.api.database.transaction() as tx:
+        nodes.delete(tx, NODES[1])
+        slices.change(tx, "princeton_iias", {"expires": world.api.now[0] + 30.0})
+    world.there = {NODES[0]}
+    world.central._desk.reported([(NODES[0], bus.Offset(0.0, 0.01, boot()))])
+    assert world.central._end_expired() == []
+    world.go(60.0)
+    assert world.central._end_expired() == ["princeton_iias"]
