@@ -362,7 +362,7 @@ class Agent:
         over = {new.slice for _, new in changes if new.objects and new.slice not in wanted}  # before they were due
         if changes != foreseen or over:
             scope = self._scope(changes)
-            ops, have = self._plan(scope)
+            ops, have = self._plan(scope) if scope else ([], have)
             made = Made(ops)
         self._apply(ops, have, scope, made)
         made.end(self._failures)
