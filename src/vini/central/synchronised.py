@@ -33,7 +33,7 @@ def why_unsynchronised() -> str:
         )
     if seen.status & _UNSYNC:
         return (
-            "no NTP daemon has told the kernel that it is: `timedatectl set-ntp true` starts one; chrony says so only "
-            "with `rtcsync` in its configuration, systemd-timesyncd only with `timedatectl set-local-rtc 0`"
+            "no NTP daemon has told its kernel that it is right (`timedatectl set-ntp true` starts one; chrony needs "
+            "`rtcsync` to tell it, systemd-timesyncd `timedatectl set-local-rtc 0`)"
         )
     return ""

@@ -45,16 +45,16 @@ def unknown(now: float, jumped: float, kernel: str, alone: bool) -> str:
     if jumped:
         found = (
             f"this machine's clock shows {moment(now)}, {_long(jumped)} ahead of what nodes or an NTP daemon showed to "
-            "be right before; if it is right, "
+            "be right before; set it back where it is wrong (`timedatectl`), else "
         )
         return found + (
-            f"start the machine anew, or have an NTP daemon on it ({kernel}); else set it back (`timedatectl`)"
+            f"start the machine anew; an NTP daemon could tell, too, but {kernel}"
             if alone
-            else "let a node on another machine connect; else set it back (`timedatectl`)"
+            else "let a node on another machine connect"
         )
     return (
         f"nothing shows that this machine's clock is right, which says {moment(now)}: since the machine started no "
-        f"node on another machine has come by which to judge it, and {kernel}; let such a node connect, or mend that"
+        f"node on another machine has come by which to judge it, and {kernel}"
     )
 
 
