@@ -16,6 +16,7 @@ from fake_agents import central as central_with
 from msgspec.structs import replace
 
 from vini import bus
+from vini.boot import boot
 from vini.central.delivery import Ailing
 from vini.central.hub import Hub, Identity
 from vini.model import Conflict, NotFound
@@ -366,6 +367,7 @@ async def test_a_node_that_dials_while_the_database_is_away_tries_again(central,
 async def test_how_far_a_nodes_clock_is_off(central, tmp_path, ahead):
     async with central(tmp_path) as c, node(tmp_path / "n", c.admit("one"), clock=lambda: time.time() + ahead):
         offset = (await eventually(lambda: c.desk.said("one", bus.Offset)))[0]
+        assert offset.boot == boot()
         assert offset.ahead_s == pytest.approx(ahead, abs=0.5 * offset.rtt_s + 0.01)
 
 

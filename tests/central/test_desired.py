@@ -90,7 +90,8 @@ class Nodes:
             flow = bus.Flow("princeton_iias", "a", "tcp", own, seen, to, 1.0, 2.0, "ended", 1, 2, 3, 4)
             return bus.Flows((flow,) if node == N1 else ())
         if isinstance(request, bus.AskActs):
-            return bus.Acts((bus.Act(request.after + 1, 5.0, 5.25, 5.5),))
+            act = bus.Act(request.after + 1, 5.0, 5.25, 5.5)
+            return bus.Acts((replace(act, linked=5.375) if request.linked else act,))
         return bus.Fibs({"a" if node == N1 else "b": ()})
 
     async def run(self, node: str, command: bus.Run, typed: AsyncIterator[bus.Typed]) -> AsyncIterator[bus.Said]:
@@ -588,6 +589,14 @@ def test_a_change_that_took_time_says_so(api: Api) -> None:
     assert 0 < event["duration_s"] < 60
 
 
+def test_a_moment_after_the_slices_end_is_refused(api: Api, database) -> None:
+    with database.reading() as tx:
+        over = slices.get(tx, "princeton_iias").expires
+    found = api("user", "PUT", f"{AT}?at={over}", body(PAIR))
+    assert found.status_code == 400 and "vini slice renew princeton_iias" in found.text
+    assert api("user", "PUT", f"{AT}?at={over - 1}", body(PAIR)).status_code == 200
+
+
 def test_the_nodes_of_a_slice_their_clocks_loads_and_acts(api: Api, fleet: Nodes, database) -> None:
     put(api, PAIR)
     with database.transaction() as tx:
@@ -603,7 +612,9 @@ def test_the_nodes_of_a_slice_their_clocks_loads_and_acts(api: Api, fleet: Nodes
     assert msgspec.convert(loads, dict[str, bus.SliverLoad]) == {"a": LOAD}, "of a node that is away nothing is known"
     assert api("user", "GET", f"{at}/acts?after=3").json() == {
         N1: [{"generation": 4, "due": 5.0, "began": 5.25, "done": 5.5}]
-    }
+    }, "as older clients take it"
+    (act,) = api("user", "GET", f"{at}/acts?after=3&linked=true").json()[N1]
+    assert act["linked"] == 5.375
     for path in ("nodes", "loads", "acts"):
         assert api("outsider", "GET", f"{at}/{path}").status_code == 404
     told = api("user", "GET", "/clock").json()

@@ -180,7 +180,7 @@ def test_members_of_a_slice_are_reminded_of_its_end_by_mail(api: Api, sink: tupl
 def test_who_was_a_member_is_told_that_the_slice_has_ended(api: Api, sink: tuple[Sink, int], tmp_path: Path) -> None:
     taken, port = sink
     made = notifier(api, port)
-    clocks = Clocks(lambda: api.now[0], synchronised=lambda: True)
+    clocks = Clocks(lambda: api.now[0], unsynchronised=lambda: "")
     central = Central(api.database, Authority(tmp_path), lambda: api.now[0], made._channels, clocks=clocks)
     with api.database.transaction() as tx:
         api.now[0] = slices.get(tx, A).expires + 1
@@ -213,7 +213,7 @@ def test_by_a_clock_that_is_doubted_no_notice_is_given_up(api: Api, sink: tuple[
     def measured(ahead: float) -> None:
         central._clocks._looked()
         central._clocks._counts_from = 0.0  # nothing is on its way
-        central._clocks.note({"n1.princeton.example": ahead})
+        central._clocks.note({"n1.princeton.example": ahead}, {})
         asyncio.run(central._tidy())
 
     def waiting() -> int:
@@ -587,7 +587,7 @@ def test_who_was_in_a_slice_is_told_by_the_central_that_can_whichever_ends_it(
 ) -> None:
     taken, port = sink
     made = notifier(api, port)
-    clocks = Clocks(lambda: api.now[0], synchronised=lambda: True)
+    clocks = Clocks(lambda: api.now[0], unsynchronised=lambda: "")
     other = Central(another(), Authority(tmp_path), lambda: api.now[0], clocks=clocks)
     with api.database.transaction() as tx:
         api.now[0] = slices.get(tx, A).expires + 1

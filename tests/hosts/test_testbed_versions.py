@@ -34,6 +34,7 @@ SAID = [
     (bus.Proof("n1", b"s", bus.Greeting("1.0", 4, "n1", frozenset(), {})), bus.ToCentral),
     (bus.Challenge(b"nonce"), bus.ToNode),
     (bus.Clock(1.0, 2.0), bus.ToCentral),
+    (bus.Acts(()), bus.ToCentral),
 ]
 each = pytest.mark.parametrize(
     "message, of", SAID, ids=lambda x: type(x).__name__ if isinstance(x, bus.Message) else ""
@@ -43,6 +44,11 @@ each = pytest.mark.parametrize(
 def test_an_interface_with_more_than_this_version_knows_is_understood() -> None:
     said = wire(SAID[0][0]) | {"interfaces": [{"name": "eth0", "mtu": 1500, "colour": "blue"}]}
     assert heard(said, bus.ToCentral).interfaces == (NodeInterface("eth0", mtu=1500),)
+
+
+def test_an_act_with_more_than_this_version_knows_is_understood() -> None:
+    said = {"message": "acts", "acts": [{"generation": 1, "due": 1.0, "began": 1.0, "done": 2.0, "mood": "calm"}]}
+    assert heard(said, bus.ToCentral) == bus.Acts((bus.Act(1, 1.0, 1.0, 2.0),))
 
 
 @each

@@ -88,7 +88,8 @@ async def test_what_is_there_is_looked_at_before_a_moment_and_only_acted_on_in_i
 
 async def test_where_another_thing_is_due_than_was_foreseen_it_is_looked_anew(tmp_path: Path) -> None:
     """As where a slice's time is over in that moment."""
-    agent = agent_over(FakeDriver(), Ledgers.below(tmp_path))
+    driver = FakeDriver()
+    agent = agent_over(driver, Ledgers.below(tmp_path))
     spec = made(*star())["n1"]
     at = time.time() + 0.05
     await agent.accept(replace(spec, generation=1, expires=at), lambda *_: None, "central")
@@ -96,7 +97,77 @@ async def test_where_another_thing_is_due_than_was_foreseen_it_is_looked_anew(tm
     other = replace(spec, slice="t", generation=1, objects=frozenset({Netns("t.x")}), expires=at)
     await agent.accept(other, lambda *_: None, "central")
     await agent.work(agent._advance)
+    slivers = {ns for o in driver.have.values() for ns in o.slivers}
+    assert "t.x" not in slivers and "s.h" in slivers and File("s.r3", "x", "2").key in driver.have
+    agent.close()
+
+
+async def test_a_slice_that_is_over_is_not_built_again_by_what_was_to_come_later(tmp_path: Path) -> None:
+    driver = FakeDriver()
+    agent = agent_over(driver, Ledgers.below(tmp_path))
+    spec = made(*star())["n1"]
+    over = time.time() + 0.05
+    at = over + 0.1
+    await agent.accept(replace(spec, generation=1, expires=over), lambda *_: None, "central")
+    await agent.accept(replace(with_a_file(spec, 2, at), expires=over), lambda *_: None, "central")
+    assert driver.have
+    time.sleep(max(0.0, over - time.time()))
     await agent.work(agent._full_pass)
-    assert {row.sliver for row in (await agent.status("s", "central")).slivers} == {"s.h", "s.r3"}
-    assert (await agent.status("t", "central")).slivers == ()
+    assert not driver.have
+    time.sleep(max(0.0, at - 0.05 - time.time()))
+    await agent.work(agent._advance)
+    assert time.time() >= at and agent._ledgers.moment() > 1 and not driver.have
+    assert (await agent.acts("s", 1, "central")).acts == (), "it was not made"
+    agent.close()
+
+
+class Linking(Watched):
+    """Links take their time, or are refused."""
+
+    refuses = slow = False
+
+    def ensure(self, objects: Sequence[AnyObject]) -> Failures:
+        links = isinstance(objects[0], Interface)
+        if links and self.refuses:
+            return {o.key: "the kernel refused" for o in objects}
+        failures = super().ensure(objects)
+        if links and self.slow:
+            time.sleep(0.05)
+        return failures
+
+
+def with_a_link_down(spec: SliceSpec, at: float) -> SliceSpec:
+    fallen = next(o for o in spec.objects if isinstance(o, Interface) and o.ns == "s.h" and o.up)
+    return replace(spec, generation=2, objects=spec.objects - {fallen} | {replace(fallen, up=False)}, not_before=at)
+
+
+async def test_a_link_that_was_refused_is_not_told_as_made(tmp_path: Path) -> None:
+    driver = Linking()
+    agent = agent_over(driver, Ledgers.below(tmp_path))
+    spec = made(*star())["n1"]
+    await agent.accept(replace(spec, generation=1), lambda *_: None, "central")
+    await agent.accept(with_a_link_down(spec, time.time() + 0.05), lambda *_: None, "central")
+    driver.refuses = True
+    await agent.work(agent._advance)
+    (act,) = (await agent.acts("s", 1, "central")).acts
+    assert (act.linked, act.failed) == (0.0, "the kernel refused") and act.waited
+    agent.close()
+
+
+async def test_each_slice_is_told_of_its_own_links(tmp_path: Path) -> None:
+    """Not of another's in the same moment; and who does not ask is told of none."""
+    driver = Linking()
+    agent = agent_over(driver, Ledgers.below(tmp_path))
+    spec, other = made(*star())["n1"], SliceSpec("t", "n1", 1, frozenset({Netns("t.x")}))
+    at = time.time() + 0.09
+    await agent.accept(replace(spec, generation=1), lambda *_: None, "central")
+    await agent.accept(other, lambda *_: None, "central")
+    await agent.accept(with_a_link_down(spec, at), lambda *_: None, "central")
+    more = frozenset({Netns("t.x"), Netns("t.y")})
+    await agent.accept(replace(other, generation=2, objects=more, not_before=at), lambda *_: None, "central")
+    driver.slow = True
+    await agent.work(agent._advance)
+    (mine,), (its,) = [(await agent.acts(slice_, 1, "central")).acts for slice_ in ("s", "t")]
+    assert mine.linked >= at + 0.05 and its.linked == 0.0 and its.waited
+    assert [a.linked for a in (await agent.acts("s", 1, "central", linked=False)).acts] == [0.0]
     agent.close()

@@ -78,6 +78,19 @@ def test_a_clock_that_was_taken_for_another_one_is_told(set_by: float, words: st
     assert told.spread_ms == pytest.approx(abs(set_by) * 1000)
 
 
+def test_an_event_is_as_late_as_links_changed_where_any_did() -> None:
+    """Others have nothing to do, and are done at once."""
+    linked = {n: replace(act(n, 0.0), linked=1000.008 + AHEAD[n]) for n in AHEAD}
+    clocks = CLOCKS | {"n3": Clock(0.0, 0.002)}
+    told = judged(SENT, linked | {"n3": Act(7, 1000.0, 1000.0001, 1000.0002, True)}, clocks, [])
+    assert (told.began, told.spread_ms) == (pytest.approx(1000.008), pytest.approx(0.0, abs=0.001))
+
+
+def test_a_link_that_failed_is_told() -> None:
+    told = judged(SENT, {"n1": act("n1", 0.0), "n2": replace(act("n2", 0.0), failed="refused")}, CLOCKS, [])
+    assert told.outcome == "failed on node n2: refused"
+
+
 class Nodes(FakeNetwork):
     """A testbed of two nodes; a change takes `delivery_s` to them, and those in `late` take it so much late."""
 
@@ -278,3 +291,18 @@ def test_the_quickest_answer_tells_a_clock_best(monkeypatch: pytest.MonkeyPatch)
 
     found = measured(ask)
     assert (found.ahead_s, found.error_s) == (pytest.approx(99.999), pytest.approx(0.002))
+
+
+@pytest.mark.parametrize("for_s", [3.0, 60.0])
+def test_nodes_are_asked_again_what_they_did_where_the_central_was_away(tmp_path: Path, for_s: float) -> None:
+    class Away(Nodes):
+        async def acts(self, slice_: str, after: int = 0) -> dict[str, tuple[Act, ...]]:
+            if self.sent and 0.0 < asyncio.get_running_loop().time() - self.sent[0][0] - 1.0 < for_s:
+                raise ViniError("The central can't be reached.")
+            return await super().acts(slice_, after)
+
+    found = played(tmp_path, Away(), timeline=(Event(Fail(("north", "east"), "carrier"), at_s=0.5),))
+    (event,) = [e for e in found["events"] if e["action"] == "fail"]
+    left = "" if for_s < 10 else "was asked for; what the nodes did could not be heard: The central can't be reached."
+    assert event["outcome"] == left and not found["trustworthy"]
+    assert event["late_ms"] == (0.0 if for_s < 10 else None)

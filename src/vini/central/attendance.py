@@ -116,7 +116,7 @@ class Attendance:
             if self._failing(said.failing) != ailed:
                 ailed = self._failing(said.failing)
                 await self.delivery.tell(Ailing(ailed))
-            offset = clock.add(offset, now)
+            offset = replace(clock.add(offset, now), boot=said.boot)
             if now - told_at >= self._rhythm.review or _is_news(told, offset):
                 told, told_at = offset, now
                 await self.delivery.tell(offset)

@@ -4,6 +4,9 @@ It is believed from when somebody vouches for it: most of the nodes that this pr
 behind it, or, where nobody did since the machine started, its kernel, as an NTP daemon has told that.  From then on it
 is believed for as long as it goes on as it did then, by the clock that counts from the machine's start and that nobody
 sets: so nodes may all be away, and this process may be another one.  Behind that it may be: what ends late is not gone.
+
+A node on this machine has the same clock, so it can't tell, and is not asked.  Only where all nodes that there are run
+here nobody else could: then it may vouch for the clock first, and the kernel also for one that was set.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ import msgspec
 
 from vini import durable
 from vini.boot import boot, boottime
-from vini.central.synchronised import is_synchronised
+from vini.central.synchronised import why_unsynchronised
 from vini.model import Value
 from vini.rules import doubt
 
@@ -30,7 +33,7 @@ _EARLY_S = 600.0  # after a start, or a clock's being set: nodes may still come
 
 
 class Kept(Value, frozen=True):
-    """On disk while the clock is believed: by how much it is ahead of the one that counts from that boot on, in s."""
+    """On disk: by how much a clock that is right is ahead of the one that counts from that boot on, in s."""
 
     boot: str
     ahead_s: float
@@ -49,36 +52,44 @@ class Clocks:
 
     def __init__(
         self, clock: Callable[[], float] = time.time, file: Path | None = None,
-        since_boot: Callable[[], float] = boottime, synchronised: Callable[[], bool] = is_synchronised,
+        since_boot: Callable[[], float] = boottime, unsynchronised: Callable[[], str] = why_unsynchronised,
     ):  # fmt: skip
-        self._clock, self._file, self._since_boot, self._synchronised = clock, file, since_boot, synchronised
+        self._clock, self._file, self._since_boot, self._unsynchronised = clock, file, since_boot, unsynchronised
         self._lock = threading.Lock()
         self._ahead = clock() - since_boot()
         self._since = self._counts_from = since_boot()
         self._was_set = False  # since it was looked at last
         self._measured: dict[str, tuple[float, float]] = {}  # node -> when since the boot, and by how much it was ahead
+        self._here: set[str] = set()  # of these, those that run on this machine
         self._written = self._read()
-        self._vouched = self._written.ahead_s if self._written else None  # it was so much ahead when it was believed
+        self._vouched = self._written.ahead_s if self._written else None  # one that is right is so much ahead
 
-    def note(self, ahead: Mapping[str, float]) -> None:
-        """The clocks of these are ahead of this one by so many seconds, as measured just now."""
+    def note(self, ahead: Mapping[str, float], boots: Mapping[str, str]) -> None:
+        """The clocks of these are ahead of this one by so many seconds, as measured just now; `boots`: which start of
+        which machine each said it runs on, "": it did not say."""
+        own = boot()
         with self._lock:
             now = self._looked()
             self._measured.update({node: (now, s) for node, s in ahead.items() if isfinite(s)})
+            self._here = self._here - ahead.keys() | {node for node in ahead if boots.get(node) == own}
 
     def look(self, site_of: Mapping[str, int], attended: Collection[str]) -> Verdict:
         """By the nodes that there are, and those of them that this process measures."""
         with self._lock:
             now, self._was_set = self._looked(), False
-            known = {n: (at, s) for n, (at, s) in self._measured.items() if at >= self._counts_from}
-            middle = doubt.middle(site_of, {n: s for n, (_, s) in known.items()})
+            elsewhere = {n: site for n, site in site_of.items() if n not in self._here}
+            known = {n: at_s for n, at_s in self._measured.items() if at_s[0] >= self._counts_from and n in elsewhere}
+            was_set = self._vouched is not None and not self._goes_on()
+            middle = doubt.middle(elsewhere, {n: s for n, (_, s) in known.items()}, least=was_set)
             behind = doubt.behind(middle)
             recent = {n for n, (at, _) in known.items() if at >= now - _RECENT_S}
-            if behind:
-                self._vouched = None if self._goes_on() else self._vouched
-            elif 2 * len(recent.intersection(attended)) > len(attended):
+            if behind and not was_set:
+                self._vouched = self._ahead + middle  # so it would be right: also for the next process
+            elif behind:
+                pass
+            elif 2 * len(recent.intersection(attended)) > len(elsewhere.keys() & attended):
                 self._vouched = self._ahead + max(0.0, middle)  # where ours is late, it may be put right
-            elif self._is_told_first():
+            elif self._is_told(now, bool(elsewhere)) or (site_of and not elsewhere and self._may_be_right()):
                 self._vouched = self._ahead
             elif self._vouched is not None and abs(self._ahead - self._vouched) <= _SET_S:
                 self._vouched = self._ahead  # clocks part by seconds a day
@@ -88,7 +99,8 @@ class Clocks:
             if self._goes_on():
                 return Verdict()
             jumped = self._ahead - self._vouched if self._vouched is not None else 0.0
-            return Verdict(doubt.unknown(self._clock(), jumped), early=now - self._since < _EARLY_S)
+            why = doubt.unknown(self._clock(), jumped, self._unsynchronised(), alone=not elsewhere)
+            return Verdict(why, early=now - self._since < _EARLY_S)
 
     def was_set(self) -> bool:
         """Since the last `look`."""
@@ -105,10 +117,15 @@ class Clocks:
         self._ahead = ahead
         return now
 
-    def _is_told_first(self) -> bool:
-        """By the kernel.  Not where it went on otherwise since somebody vouched for it: whoever sets a clock does so
-        under the eyes of a daemon that goes on saying that all is well."""
-        return self._vouched is None and self._synchronised()
+    def _is_told(self, now: float, others: bool) -> bool:
+        """By the kernel.  Not before nodes on other machines could speak, nor where the clock went on otherwise since
+        somebody vouched for it: a daemon may go on saying that all is well by a clock that it corrects slowly."""
+        may = self._vouched is None and now - self._since >= _EARLY_S if others else not self._goes_on()
+        return may and not self._unsynchronised()
+
+    def _may_be_right(self) -> bool:
+        """As far as by nodes' clocks, too."""
+        return self._vouched is None or self._ahead - self._vouched <= doubt.BEHIND_S
 
     def _goes_on(self) -> bool:
         """As it did when somebody vouched for it, or behind that."""
@@ -126,16 +143,11 @@ class Clocks:
 
     def _keep(self) -> None:
         """Best effort: where the disk does not take it, somebody has to vouch for it anew when a process starts."""
-        now = None if self._vouched is None else Kept(boot(), self._vouched)
-        if self._file is None or _is_as(now, self._written):
+        if self._file is None or self._vouched is None:
             return
+        if self._written and abs(self._written.ahead_s - self._vouched) < 1.0:
+            return
+        now = Kept(boot(), self._vouched)
         with suppress(OSError):
-            if now:
-                durable.write(self._file, msgspec.json.encode(now))
-            else:
-                self._file.unlink(missing_ok=True)
+            durable.write(self._file, msgspec.json.encode(now))
             self._written = now
-
-
-def _is_as(one: Kept | None, other: Kept | None) -> bool:
-    return one is other if one is None or other is None else abs(one.ahead_s - other.ahead_s) < 1.0

@@ -196,7 +196,7 @@ class StoredDesk:
                 latencies.note(tx, learned, now)
             if used := [(n, row) for n, m in words if isinstance(m, bus.Usage) for row in m.rows]:
                 usage.note(tx, used, now)
-        self._clocks.note({n: m.ahead_s for n, m in offsets.items()})
+        self._clocks.note({n: m.ahead_s for n, m in offsets.items()}, {n: m.boot for n, m in offsets.items()})
         return [None] * len(words)
 
 

@@ -93,9 +93,10 @@ class Looks:
                 found |= reply.slivers
         return found
 
-    async def acts(self, caller: Caller, name: str, after: int) -> dict[str, tuple[bus.Act, ...]]:
-        """Node -> when it put what generations above `after` in force; without those that are away."""
-        replies = await self._replies(caller, name, bus.AskActs(name, after))
+    async def acts(self, caller: Caller, name: str, after: int, linked: bool) -> dict[str, tuple[bus.Act, ...]]:
+        """Node -> when it put what generations above `after` in force; without those that are away.  `linked`: with
+        how their links came about."""
+        replies = await self._replies(caller, name, bus.AskActs(name, after, linked))
         return {node: reply.acts for node, reply in replies.items() if isinstance(reply, bus.Acts)}
 
     async def _replies(self, caller: Caller, name: str, question: bus.Request) -> dict[str, bus.Reply | ViniError]:

@@ -99,7 +99,7 @@ class Central:
         self._database, self._clock = database, clock
         self._clocks = clocks or Clocks(clock)
         self._doubt_said = -math.inf  # when it was said why the clock is not believed
-        self._may_notify = False  # by what was known of the clock when it was looked last
+        self._may_give_up = False  # by what was known of the clock when it was looked last
         self._accounted = 0  # the day on which what is too old was forgotten last
         self._notifier = Notifier(database, channels or Channels(), clock)
         self._desk = StoredDesk(database, clock, self._clocks)
@@ -208,8 +208,8 @@ class Central:
         return (found.why if found else "") or "An administrator has deleted it."
 
     async def _notify(self) -> None:
-        """Also by a clock that may be wrong, as of a central to which no node comes; but then none is given up."""
-        sure = self._may_notify and not self._clocks.was_set()
+        """Also by a clock that may be wrong; but then none is given up."""
+        sure = self._may_give_up and not self._clocks.was_set()
         await asyncio.to_thread(self._notifier.step, sure)
 
     async def _tidy(self) -> None:
@@ -251,7 +251,7 @@ class Central:
         """What keeps us from it is said where something is over by this clock, or nodes say that it is wrong."""
         site_of = nodes.heard_of(tx)
         found = self._clocks.look(site_of, self.hub.attended())
-        self._may_notify = not (found.refuted or (found.early and site_of))
+        self._may_give_up = not found.why
         if found.refuted or (found.why and not found.early and slices.expired(tx, now)):
             self._say(found)
         elif not found.why and self._doubt_said > -math.inf:

@@ -23,6 +23,8 @@ from vini.plugins.tunnels import TunnelKind
 from vini.reach import is_renamed
 from vini.rules import access, outside
 from vini.rules.caller import Caller
+from vini.rules.errors import Invalid
+from vini.rules.leases import moment
 from vini.rules.nouns import NodeRow
 from vini.store import events, nodes, slices, specs, takings
 from vini.store.database import Database
@@ -98,6 +100,11 @@ class Testbed:
             access.may(caller, "use slice", access.of_slice(row))
             if after is not None and after != row.generation:
                 raise Conflict(f"Slice {name!r} is at generation {row.generation}, not {after}; look, and try again.")
+            if at and 0 < row.expires <= at:
+                raise Invalid(
+                    f"Slice {name!r} ends at {moment(row.expires)}, before nodes would act; `vini slice renew {name}` "
+                    "prolongs it."
+                )
             before = asked_before(row)
             topology = lived_on(before, self._embedding.settled(topology))
             generation = slices.after(tx, row)

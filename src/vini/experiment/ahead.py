@@ -9,7 +9,7 @@ from vini.bus import Act, Report
 from vini.client.times import Ahead as Clock
 from vini.client.times import NodeClock
 from vini.experiment.network import Network
-from vini.model import Topology, Value
+from vini.model import NotFound, Topology, Value, ViniError
 
 REHEARSALS = 3
 MOST_S = 30.0  # ahead; what takes longer is late, and told of
@@ -32,7 +32,7 @@ class Acted(Value, frozen=True):
 
     began: float  # Unix time by this machine's clock: on the first node; where links changed, when they had
     done: float  # on the last
-    spread_ms: float  # between the first and the last node, as far as their clocks are known
+    spread_ms: float  # between the first and the last of these, as far as their clocks are known
     late_ms: float  # of the latest, by its own clock
     outcome: str = ""  # what went wrong
 
@@ -75,11 +75,21 @@ class Ahead:
         self._took(loop.time() - began)
         return Sent(report.generation if isinstance(report, Report) else 0, at, wanted[-1])
 
-    async def acted(self, sent: Sent, clocks: Mapping[str, NodeClock]) -> Acted:
-        """What the nodes tell of it, once its moment is over."""
+    async def acted(
+        self, sent: Sent, clocks: Mapping[str, NodeClock], unheard: Callable[[ViniError], None] = lambda _: None
+    ) -> Acted:
+        """What the nodes tell of it, once its moment is over.  A central that is away is waited for."""
         deadline = asyncio.get_running_loop().time() + _PATIENCE_S
         while True:
-            told = await self._network.acts(self._slice, sent.generation - 1)
+            try:
+                told = await self._network.acts(self._slice, sent.generation - 1)
+            except NotFound:
+                raise
+            except ViniError as e:
+                unheard(e)
+                await asyncio.sleep(_LOOK_S)
+                deadline = asyncio.get_running_loop().time() + _PATIENCE_S
+                continue
             first = {n: acts[0] for n, acts in told.items() if n in clocks and acts}
             missing = sorted(clocks.keys() - first)
             if not missing or asyncio.get_running_loop().time() > deadline:
@@ -91,16 +101,19 @@ def judged(sent: Sent, first: Mapping[str, Act], clocks: Mapping[str, Clock], mi
     """How an edit was made, from what each node did first at its generation or a later one.  Pure."""
     began = {n: (act.linked or act.began) - clocks[n].ahead_s for n, act in first.items()}
     late = {n: max(0.0, ((act.linked or act.began) - act.due) * 1000) if act.due else 0.0 for n, act in first.items()}
-    spread = (max(began.values()) - min(began.values())) * 1000 if began else 0.0
+    changed = [began[n] for n, act in first.items() if act.linked] or list(began.values())
+    spread = (max(changed) - min(changed)) * 1000 if changed else 0.0
     wrong = [_wrong(n, act, late[n], (began[n] - sent.at) * 1000, clocks[n]) for n, act in first.items()]
     wrong += [f"was not made by node {n}, as far as it tells" for n in missing]
     done = max((act.done - clocks[n].ahead_s for n, act in first.items()), default=sent.at)
     told = "; ".join(w for w in wrong if w)
-    return Acted(min(began.values(), default=sent.at), done, spread, max(late.values(), default=0.0), told)
+    return Acted(min(changed, default=sent.at), done, spread, max(late.values(), default=0.0), told)
 
 
 def _wrong(node: str, act: Act, late_ms: float, off_ms: float, clock: Clock) -> str:
     """`late_ms`: after the moment by the node's own clock; `off_ms`: by this machine's, as that one is known now."""
+    if act.failed:
+        return f"failed on node {node}: {act.failed}"
     if not act.due:
         return ""
     if not act.waited:

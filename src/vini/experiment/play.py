@@ -185,9 +185,13 @@ class Play:
         try:
             yield
         except ViniError as e:
-            if str(e) not in map(str, self.failures):
-                self.failures.append(e)
-                self.say(f"t = {self.loop.time() - self.zero:.2f} s: {e}")
+            self._failed(e)
+
+    def _failed(self, why: ViniError) -> None:
+        """It goes on."""
+        if str(why) not in map(str, self.failures):
+            self.failures.append(why)
+            self.say(f"t = {self.loop.time() - self.zero:.2f} s: {why}")
 
     async def _look_at_others(self) -> None:
         """What they asked for is the network that is measured from now on."""
@@ -276,7 +280,12 @@ class Play:
         self._tell_topology()
         self.happened[occasion.number].set()
         row["outcome"] = "was asked for; the run ended before the nodes told of it"
-        acted = await ahead.acted(sent, self.clocks.now)
+
+        def unheard(why: ViniError) -> None:
+            self._failed(why)
+            row["outcome"] = f"was asked for; what the nodes did could not be heard: {why}"
+
+        acted = await ahead.acted(sent, self.clocks.now, unheard)
         began = acted.began - self.zero_wall
         row |= {
             "t": began, "wall": acted.began, "monotonic": self.zero + began, "done_s": acted.done - self.zero_wall,

@@ -26,6 +26,7 @@ from vini.node.guard import Guard
 from vini.node.ledger import Change
 from vini.node.ledgers import ASKERS, Asker, Ledgers
 from vini.node.machine import Machine, Progress
+from vini.node.made import Made
 from vini.node.paths import Paths
 from vini.node.programs import Programs
 from vini.node.trace import Traces
@@ -113,8 +114,11 @@ class Agent:
         log.info("slice %s generation %d: %d steps", spec.slice, spec.generation, ops)
         return ops, own, within(now, own), self._traces.being_told(own)
 
-    def _acted(self, spec: SliceSpec, began: float, waited: bool = False, linked: float = 0.0) -> None:
-        self._acts.add(spec.slice, Act(spec.generation, spec.not_before, began, time.time(), waited, linked))
+    def _acted(self, spec: SliceSpec, began: float, made: Made | None = None) -> None:
+        """`made`: the pass that followed its moment."""
+        of_links = (made.linked.get(spec.slice, 0.0), made.failed.get(spec.slice, "")) if made else (0.0, "")
+        waited = made is not None
+        self._acts.add(spec.slice, Act(spec.generation, spec.not_before, began, time.time(), waited, *of_links))
 
     def _traced(self, slice_: str) -> set[str]:
         return {ns for ns in self._traces.namespaces() if ns.startswith(slice_ + ".")}
@@ -195,10 +199,11 @@ class Agent:
         told = {ns: replace(found[ns], program=(s.passed, s.dropped)) for ns, s in spent.items()}
         return {ns.partition(".")[2]: load for ns, load in (found | told).items()}
 
-    async def acts(self, slice_: str, after: int, asker: Asker = "here") -> Acts:
-        """When desired states of a slice with higher generations were put in force."""
+    async def acts(self, slice_: str, after: int, asker: Asker = "here", linked: bool = True) -> Acts:
+        """When desired states of a slice with higher generations were put in force, with how their links came about."""
         mine = self._ledgers.of(asker).accepted(slice_) > 0
-        return Acts(self._acts.after(slice_, after) if mine else ())
+        acts = self._acts.after(slice_, after) if mine else ()
+        return Acts(acts if linked else tuple(replace(act, linked=0.0, failed="") for act in acts))
 
     # --- what slivers use ---------------------------------------------------------------------
 
@@ -347,17 +352,23 @@ class Agent:
         scope = self._scope(foreseen)
         started = time.monotonic()
         ops, have = self._foreseen(foreseen, scope)
+        made = Made(ops)
         self._look_s = min(_SOON_S, max(_LEAST_S, 2 * (time.monotonic() - started)))
         while 0.0 < (left := self._ledgers.moment()) <= _SOON_S:  # by another clock than the one that sleeps
             time.sleep(left)
-        began, made = time.time(), _Made()
+        began = time.time()
         changes = self._advanced()
-        if changes == foreseen:
-            self._apply(ops, have, scope, made)
-        elif scope := self._scope(changes):
-            self._pass(scope, made)
+        wanted = self._ledgers.wanted()
+        over = {new.slice for _, new in changes if new.objects and new.slice not in wanted}  # before they were due
+        if changes != foreseen or over:
+            scope = self._scope(changes)
+            ops, have = self._plan(scope) if scope else ([], have)
+            made = Made(ops)
+        self._apply(ops, have, scope, made)
+        made.end(self._failures)
         for _, new in changes:
-            self._acted(new, began, waited=True, linked=made.linked)
+            if new.slice not in over:
+                self._acted(new, began, made)
         self._settle()
 
     def _scope(self, changes: Iterable[Change]) -> set[str]:
@@ -437,10 +448,14 @@ class Agent:
         return {ns for ns in self._traces.namespaces() if ns.partition(".")[0] not in self._ledgers.unreadable}
 
     def _pass(self, scope: Collection[str], progress: Progress) -> tuple[int, frozenset[AnyObject]]:
+        ops, have = self._plan(scope)
+        return self._apply(ops, have, scope, progress)
+
+    def _plan(self, scope: Collection[str]) -> tuple[list[Op], frozenset[AnyObject]]:
+        """For what is wanted now, and what is there."""
         want = within(self.wanted.all(_slices(scope)), scope)
         have = self._observe(want, scope)
-        ops = plan(want, have)
-        return self._apply(ops, have, scope, progress)
+        return plan(want, have), have
 
     def _apply(
         self, ops: list[Op], have: frozenset[AnyObject], scope: Collection[str], progress: Progress
@@ -471,18 +486,6 @@ class Agent:
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._work, work)
-
-
-class _Made:
-    """Follows a pass; `linked` is when the last of what makes up links was done, 0 where nothing was."""
-
-    def __init__(self) -> None:
-        self.linked, self._links = 0.0, False
-
-    def __call__(self, _: int, __: int, what: str) -> None:
-        if self._links:
-            self.linked = time.time()
-        self._links = what.rpartition(" ")[2] in ("interface", "shape", "gate")
 
 
 def _slices(namespaces: Iterable[str]) -> set[str]:

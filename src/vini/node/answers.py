@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from msgspec.structs import replace
 
 from vini import bus
+from vini.boot import boot
 from vini.bus.streams import Channel
 from vini.model import Denied, NotFound, Unsupported, ViniError, is_sliver
 from vini.node import rtt, running
@@ -147,8 +148,8 @@ class Answers:
                 return await agent.fibs(slice_, asker)
             case bus.AskLoads(slice_):
                 return await agent.loads(slice_, asker)
-            case bus.AskActs(slice_, after):
-                return await agent.acts(slice_, after, asker)
+            case bus.AskActs(slice_, after, linked):
+                return await agent.acts(slice_, after, asker, linked)
             case bus.AskFlows():
                 return await asyncio.to_thread(self._who, request, lambda slice_: agent.wanted.may_see(slice_, asker))
             case bus.AskUsage():
@@ -167,7 +168,7 @@ class Answers:
                     self._files.changes if self._files else 0,
                     self._ssh.newest_login() if self._ssh else 0,
                 )
-                return bus.Clock(received, self._clock(), self.ailing(), changes, logins)
+                return bus.Clock(received, self._clock(), self.ailing(), changes, logins, boot())
             case bus.Configure() | bus.AskConfFiles():
                 return await self._configured(request, asker)
             case bus.Stop(pid):

@@ -62,6 +62,7 @@ class Clock(Message, frozen=True):
     failing: tuple[str, ...] = ()  # a sentence of all that is wrong there, the same as long as that is so
     conf_files: int = 0  # another number whenever it has something else of its conf files; 0: it has none
     logins: int = 0  # the number of its newest `Login`; 0: there is none
+    boot: str = ""  # another one after each start of each machine; "": it does not say
 
 
 class Offset(Message, frozen=True):
@@ -69,6 +70,7 @@ class Offset(Message, frozen=True):
 
     ahead_s: float
     rtt_s: float
+    boot: str = ""  # as its `Clock` says
 
 
 class AskRtts(Message, frozen=True):

@@ -78,9 +78,10 @@ class AskActs(Message, frozen=True):
 
     slice: str
     after: int = 0  # only of generations above this one
+    linked: bool = False  # tell of links, too: older askers take no `Act` that does
 
 
-class Act(Value, frozen=True):
+class Act(Value, frozen=True, forbid_unknown_fields=False):
     """A desired state was put in force: Unix times by the node's clock, s."""
 
     generation: int
@@ -88,7 +89,8 @@ class Act(Value, frozen=True):
     began: float
     done: float  # the pass that it took
     waited: bool = False  # it was here before it was due
-    linked: float = 0.0  # when the last of its links was as asked; 0: it changed none, or an older agent does not say
+    linked: float = 0.0  # when the last of its links was as asked; 0: it changed none, one failed, or it does not say
+    failed: str = ""  # why one of its links is not as asked
 
 
 class Acts(Message, frozen=True):

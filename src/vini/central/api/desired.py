@@ -222,9 +222,12 @@ def _observed(router: APIRouter, testbed: Testbed) -> None:
         return shown(await testbed.looks.loads(await asyncio.to_thread(call.who), name))
 
     @route(router, "GET", "/slices/{name}/acts", gives=dict[str, tuple[bus.Act, ...]])
-    async def get_acts(call: Asked, name: SliceName, after: Annotated[int, Query(ge=0)] = 0) -> Response:
-        """When each node put which generations above `after` in force, by its own clock."""
-        return shown(await testbed.looks.acts(await asyncio.to_thread(call.who), name, after))
+    async def get_acts(
+        call: Asked, name: SliceName, after: Annotated[int, Query(ge=0)] = 0, linked: bool = False
+    ) -> Response:
+        """When each node put which generations above `after` in force, by its own clock; with `linked`, also when their
+        links were as asked, or why not."""
+        return shown(await testbed.looks.acts(await asyncio.to_thread(call.who), name, after, linked))
 
     @route(router, "GET", "/slices/{name}/nodes", gives=dict[str, Holder])
     def get_holders(call: Asked, name: SliceName) -> Response:
