@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from click.testing import CliRunner, Result
 from vini import durable
 from vini.central import backup, passwords, settings
 from vini.central.ca import Authority
+from vini.central.making import Making
 from vini.cli import central as command
 from vini.cli import vini
 from vini.model import Conflict, NotFound, ViniError
@@ -58,12 +60,13 @@ def mortal(act: Callable[..., object], steps: Iterator[int]) -> Callable[..., ob
     return step
 
 
-@pytest.mark.parametrize("last", range(6))
+@pytest.mark.parametrize("last", range(7))
 def test_one_that_was_killed_is_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: int) -> None:
     steps = iter(range(last))
     with monkeypatch.context() as patch:
         for owner, name in ((durable, "write"), (command, "_fill"), (settings, "write")):
             patch.setattr(owner, name, mortal(getattr(owner, name), steps))
+        patch.setattr(Making, "undo", lambda _: None)  # it has no last words
         with pytest.raises(_Killed):
             CliRunner().invoke(vini, ["central", "init", "--dir", str(tmp_path / "c"), "--name", "central.example",
                                       "--admin", ADMIN], catch_exceptions=False)  # fmt: skip
@@ -77,6 +80,26 @@ def test_one_that_was_killed_is_repeated(tmp_path: Path, monkeypatch: pytest.Mon
     assert f"`vini central password EMAIL --dir {tmp_path / 'c'}`" in str(again.exception)
 
 
+def test_one_that_is_killed_while_it_writes_its_last_file_is_repeated(tmp_path: Path) -> None:
+    die = (
+        "import os, sys\n"
+        "real = os.fdopen\n"
+        "def fdopen(fd, *more, **named):\n"
+        "    if 'settings.json' in os.readlink(f'/proc/self/fd/{fd}'): os.kill(os.getpid(), 9)\n"
+        "    return real(fd, *more, **named)\n"
+        "os.fdopen = fdopen\n"
+        "from vini.cli import main\n"
+        "main()"
+    )
+    asked = ["central", "init", "--dir", str(tmp_path / "c"), "--name", "central.example", "--admin", ADMIN]
+    done = subprocess.run([sys.executable, "-c", die, *asked], capture_output=True, check=False)
+    assert done.returncode == -9, done.stderr
+    assert not (tmp_path / "c" / "settings.json").exists()
+    again = init(tmp_path / "c")
+    assert again.exit_code == 0, again.exception
+    assert fits(tmp_path / "c", password(again.output))
+
+
 def test_a_password_that_nobody_read_is_replaced_and_sessions_end(tmp_path: Path) -> None:
     first = password(init(tmp_path / "c").output)
     database = Database(settings.read(tmp_path / "c").database_url(tmp_path / "c"))
@@ -86,7 +109,7 @@ def test_a_password_that_nobody_read_is_replaced_and_sessions_end(tmp_path: Path
     assert said.exit_code == 0, said.output
     assert fits(tmp_path / "c", password(said.output)) and not fits(tmp_path / "c", first)
     with database.reading() as tx:
-        assert events.since(tx, 0)[-1].what == "set password"
+        assert events.since(tx, 0).events[-1].what == "set password"
         with pytest.raises(Exception, match="not known here"):
             tokens.whose(tx, session, 1e9)
     database.close()
@@ -109,9 +132,12 @@ def test_another_centrals_database_is_left_alone(tmp_path: Path, theirs: str) ->
 
     def there() -> tuple[str, int]:
         with database.reading() as tx:
-            return persons.password_hash(tx, ADMIN), events.newest(tx)
+            return persons.password_hash(tx, ADMIN), events.place(tx, None)
 
     before = there()
+    Authority(tmp_path / "left" / "ca")  # of an `init` with another database, which broke off
+    refused = init(tmp_path / "left", "--database", theirs)
+    assert refused.exit_code == 1 and "is not empty" in str(refused.exception)
     for _ in range(2):
         refused = init(tmp_path / "c", "--database", theirs)
         assert refused.exit_code == 1 and isinstance(refused.exception, Conflict)

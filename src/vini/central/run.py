@@ -32,6 +32,7 @@ from vini.central.hub import Hub
 from vini.central.issuer import Issuer
 from vini.central.issuer import read as read_issuer
 from vini.central.join import join_router
+from vini.central.making import finish, refuse_unfinished
 from vini.central.natsbus import NatsBus
 from vini.central.notices import Channels, Notifier
 from vini.central.peers import Peers
@@ -275,6 +276,8 @@ def run(directory: Path, listen: str, say: Callable[[str], None]) -> None:
             f'The database {database} is not there, or empty: is its disk mounted, and does "database" in '
             "settings.json name the right one?  If it is lost, `vini central restore` of a backup into another --dir."
         )
+    finish(directory, database)
+    refuse_unfinished(database)
     every = ["0.0.0.0", "::"] if _has_ipv6() else ["0.0.0.0"]
     bound = _bound([listen] if listen else every, settings.port)
     listen = listen or every[-1]  # nats-server takes "::" as both
