@@ -5,15 +5,17 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import postgres
 import pytest
 from click.testing import CliRunner, Result
+from sqlalchemy.engine import make_url
 
 from vini import durable
-from vini.central import backup, passwords, settings
+from vini.central import backup, passwords, rights, settings
 from vini.central.ca import Authority
 from vini.central.making import Making
 from vini.cli import central as command
@@ -157,8 +159,9 @@ def test_a_central_whose_database_is_lost_does_not_begin_with_an_empty_one(tmp_p
             path.unlink()
         if left is not None:
             database.write_bytes(left)
-        said = CliRunner().invoke(vini, ["central", "run", "--dir", str(tmp_path / "c")])
-        assert said.exit_code == 1 and "is not there, or empty: is its disk mounted" in str(said.exception)
+        for asked in (["run"], ["password", ADMIN], ["audit"]):
+            said = CliRunner().invoke(vini, ["central", *asked, "--dir", str(tmp_path / "c")])
+            assert said.exit_code == 1 and "is not there, or empty: is its disk mounted" in str(said.exception)
         assert not database.exists() or database.read_bytes() == b""
     database.unlink()
     with pytest.raises(ViniError, match="can't be read: .*see that it is there"):
@@ -189,6 +192,27 @@ def test_a_backup_is_made_of_a_disk_that_may_only_be_read(tmp_path: Path) -> Non
 def test_a_database_that_is_away_leaves_no_directory(tmp_path: Path) -> None:
     refused = init(tmp_path / "c", "--database", f"postgresql://nobody@/none?host={tmp_path}")
     assert refused.exit_code == 1 and not (tmp_path / "c").exists()
+
+
+def test_an_authority_that_ends_is_replaced_as_told_and_the_engine_stays(tmp_path: Path) -> None:
+    assert init(tmp_path / "c", "--engine", "nats").exit_code == 0
+    ca = tmp_path / "c" / "ca"
+    before, account = Authority(ca).fingerprint, rights.read(tmp_path / "c").account
+    told = re.search(
+        r"move (.*) in .* away and start", Authority(ca, lambda: time.time() + 9.5 * 365 * 86400.0).check()
+    )
+    assert told
+    for name in re.split(", | and ", told[1]):
+        (ca / name).rename(tmp_path / name)
+    assert Authority(ca).fingerprint != before and rights.read(tmp_path / "c").account == account
+
+
+def test_a_role_that_postgresql_has_not_is_made_there(tmp_path: Path, cluster: postgres.Cluster) -> None:
+    """As of root, where the URL names nobody."""
+    url = make_url(cluster.create("roles")).set(username="nobodyhere").render_as_string(hide_password=False)
+    refused = init(tmp_path / "c", "--database", url)
+    cluster.drop("roles")
+    assert "Make it (`createuser`)" in str(refused.exception) and "central init" not in str(refused.exception)
 
 
 @pytest.mark.parametrize("name", ["https://central.example", "central example", "-x", ""])

@@ -277,12 +277,7 @@ def _backup(directory: Path, file: Path) -> None:
 @directory_option
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--database", default="", help="Into this empty database, instead of the one that it was in.")
-@click.option(
-    "--name",
-    "names",
-    multiple=True,
-    help="Others reach it by this now, instead of the names that it had (--beside: besides them).",
-)
+@click.option("--name", "names", multiple=True, help="Others reach it by this, not by its old names ; --beside: both.")
 @click.option("--beside", is_flag=True, help="One more central on its database, beside those that serve it now.")
 def _restore(directory: Path, file: Path, database: str, names: tuple[str, ...], beside: bool) -> None:
     """Make a central of a backup, on this machine.
@@ -343,6 +338,7 @@ def _audit(directory: Path, head: str, as_json: bool) -> None:
 
     database = Database(settings.read(directory).database_url(directory))
     try:
+        database.check_filled()
         database.check()
         with database.reading() as tx:
             found = chain.check(tx, parsed_head(head))
