@@ -310,6 +310,10 @@ def test_one_that_was_killed_when_all_was_there_is_a_central(tmp_path: Path, mon
     assert names(there) == ["home"]
 
 
+def no_room(*_: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
 def kill(*_: object) -> None:
     raise _Killed
 
@@ -464,6 +468,10 @@ def test_one_into_postgresql_that_was_killed_is_done_again_and_nobody_goes_besid
             backup.restore(file, directory, beside=beside)
     with pytest.raises(ViniError, match="has begun a central, and not ended"):
         run(here, "", print)
+    with monkeypatch.context() as patch, pytest.raises(ViniError, match="No space left"):
+        patch.setattr(Making, "fill", no_room)  # again, and it fails: then nothing is left of the first one either
+        backup.restore(file, there)
+    assert database.is_empty() and not (there / "unfinished.json").exists()
     backup.restore(file, there)
     with database.reading() as tx:
         assert slices.get(tx, "home_a").generation > 1

@@ -115,7 +115,7 @@ def test_what_two_write_at_once_and_excludes_each_other_is_a_conflict(database, 
         ("mysql://root@localhost/vini", "SQLite or PostgreSQL"),
         ("sqlite://", "gone with the central"),
         ("postgresql:///?host=/nonexistent&connect_timeout=1", "See that it runs"),
-        ("sqlite:////nonexistent/directory/central.db", "See that its directory is there, .* may write"),
+        ("sqlite:////nonexistent/directory/central.db", "See that its directory is there, that .* may write"),
     ],
 )
 def test_a_wrong_url_is_told_in_a_sentence(wrong, says):

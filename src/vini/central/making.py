@@ -64,7 +64,7 @@ class Making:
         self.url = settings.database_url(directory)
         self._begun = _read(directory) or _Begun(secrets.token_hex(16))
         self._has_begun = False
-        self._filled: Database | None = None
+        self._filled: Database | None = None  # in which nothing is but what we began, or will
 
     def begin(self, files: Mapping[str, bytes]) -> None:
         """These are to be in the directory, and more of the authority's may come.  Raises Conflict where others are in
@@ -89,6 +89,7 @@ class Making:
     def look(self, database: Database, otherwise: str) -> None:
         """Raises Conflict where it is somebody else's, with that sentence where it is whole.  Nothing is changed."""
         if unfinished.is_free(database, self._begun.token):
+            self._filled = database
             return
         refuse_unfinished(database)
         raise Conflict(otherwise)
@@ -97,7 +98,6 @@ class Making:
         """It holds nothing but the mark, and then what `load`, given the token, puts into it; a file is made by `load`
         with the mark in it."""
         self.look(database, f"The database {database} is not empty any more; see who else uses it.")
-        self._filled = database
         self._empty(database)
         if not (load and database.is_sqlite):
             with database.transaction() as tx:
@@ -136,10 +136,10 @@ class Making:
 def refuse_unfinished(database: Database) -> None:
     """Raises Conflict where somebody has begun a central in it that is not whole."""
     if unfinished.is_marked(database):
+        how = "move its file away" if database.is_sqlite else "empty it (`dropdb`, `createdb`)"
         raise Conflict(
             f"In the database {database} another `vini central init` or `restore` has begun a central, and not ended: "
-            "wait for its end; where it was killed, do it again with the --dir that it had, or empty the database "
-            "(`dropdb`, `createdb`)."
+            f"wait for its end; where it was killed, do it again with the --dir that it had, or {how}."
         )
 
 
