@@ -82,26 +82,6 @@ def test_one_that_was_killed_is_repeated(tmp_path: Path, monkeypatch: pytest.Mon
     assert f"`vini central password EMAIL --dir {tmp_path / 'c'}`" in str(again.exception)
 
 
-def test_one_that_is_killed_while_it_writes_its_last_file_is_repeated(tmp_path: Path) -> None:
-    die = (
-        "import os, sys\n"
-        "real = os.fdopen\n"
-        "def fdopen(fd, *more, **named):\n"
-        "    if 'settings.json' in os.readlink(f'/proc/self/fd/{fd}'): os.kill(os.getpid(), 9)\n"
-        "    return real(fd, *more, **named)\n"
-        "os.fdopen = fdopen\n"
-        "from vini.cli import main\n"
-        "main()"
-    )
-    asked = ["central", "init", "--dir", str(tmp_path / "c"), "--name", "central.example", "--admin", ADMIN]
-    done = subprocess.run([sys.executable, "-c", die, *asked], capture_output=True, check=False)
-    assert done.returncode == -9, done.stderr
-    assert not (tmp_path / "c" / "settings.json").exists()
-    again = init(tmp_path / "c")
-    assert again.exit_code == 0, again.exception
-    assert fits(tmp_path / "c", password(again.output))
-
-
 def test_a_password_that_nobody_read_is_replaced_and_sessions_end(tmp_path: Path) -> None:
     first = password(init(tmp_path / "c").output)
     database = Database(settings.read(tmp_path / "c").database_url(tmp_path / "c"))
@@ -192,6 +172,26 @@ def test_a_backup_is_made_of_a_disk_that_may_only_be_read(tmp_path: Path) -> Non
 def test_a_database_that_is_away_leaves_no_directory(tmp_path: Path) -> None:
     refused = init(tmp_path / "c", "--database", f"postgresql://nobody@/none?host={tmp_path}")
     assert refused.exit_code == 1 and not (tmp_path / "c").exists()
+
+
+def test_one_that_is_killed_while_it_writes_its_last_file_is_repeated(tmp_path: Path) -> None:
+    die = (
+        "import os, sys\n"
+        "real = os.fdopen\n"
+        "def fdopen(fd, *more, **named):\n"
+        "    if 'settings.json' in os.readlink(f'/proc/self/fd/{fd}'): os.kill(os.getpid(), 9)\n"
+        "    return real(fd, *more, **named)\n"
+        "os.fdopen = fdopen\n"
+        "from vini.cli import main\n"
+        "main()"
+    )
+    asked = ["central", "init", "--dir", str(tmp_path / "c"), "--name", "central.example", "--admin", ADMIN]
+    done = subprocess.run([sys.executable, "-c", die, *asked], capture_output=True, check=False)
+    assert done.returncode == -9, done.stderr
+    assert not (tmp_path / "c" / "settings.json").exists()
+    again = init(tmp_path / "c")
+    assert again.exit_code == 0, again.exception
+    assert fits(tmp_path / "c", password(again.output))
 
 
 def test_an_authority_that_ends_is_replaced_as_told_and_the_engine_stays(tmp_path: Path) -> None:
