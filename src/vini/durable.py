@@ -29,3 +29,13 @@ def _replace(new: Path, path: Path, content: bytes, mode: int) -> None:
     except OSError:
         new.unlink(missing_ok=True)
         raise
+
+
+def rename(old: Path, new: Path) -> None:
+    """Within a directory, of a file whose content is on the disk; its new name is, too, when this returns."""
+    directory = os.open(new.parent, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        old.rename(new)
+        os.fsync(directory)
+    finally:
+        os.close(directory)

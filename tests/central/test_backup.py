@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 import subprocess
 import tarfile
 import threading
@@ -14,12 +16,15 @@ import pytest
 from msgspec import structs
 from sqlalchemy import text
 
+from vini import durable
 from vini.central import backup, settings
 from vini.central.ca import Authority
+from vini.central.making import Making, finish
+from vini.central.run import run
 from vini.model import Conflict, Netns, SliceSpec, Sliver, Topology, ViniError
 from vini.rules.nouns import NodeSaid
 from vini.rules.wishes import NewSite
-from vini.store import nodes, sites, slices, specs
+from vini.store import nodes, sites, slices, specs, unfinished
 from vini.store.database import Database
 
 
@@ -120,7 +125,8 @@ def test_what_an_earlier_central_left_in_the_place_is_no_part_of_it(tmp_path: Pa
     logs = {p: p.read_bytes() for p in there.glob("central.db-*")}
     assert sum(map(len, logs.values()))
     old.close()
-    (there / "settings.json").unlink()
+    for left in ("settings.json", "central.db", "ca/ca.pem", "ca/ca.key", "ca/server.pem", "ca/server.key"):
+        (there / left).unlink()
     for path, content in logs.items():
         path.write_bytes(content)
     backup.restore(file, there)
@@ -254,7 +260,7 @@ def ahead(database: Database) -> None:
     database.close()
 
 
-@pytest.mark.parametrize("last", range(7))
+@pytest.mark.parametrize("last", range(8))
 def test_who_was_killed_while_restoring_does_it_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: int
 ) -> None:
@@ -273,15 +279,95 @@ def test_who_was_killed_while_restoring_does_it_again(
         return step
 
     with pytest.raises(_Killed), monkeypatch.context() as patch:
-        for module, name in ((backup.durable, "write"), (backup, "_leap"), (backup.settings_file, "write")):
+        for module, name in ((durable, "write"), (backup, "_leap"), (backup.settings_file, "write")):
             patch.setattr(module, name, mortal(getattr(module, name)))
-        patch.setattr(Path, "unlink", lambda *_, **__: None)  # it has no last words
+        patch.setattr(Making, "undo", lambda _: None)  # it has no last words
         backup.restore(file, there)
         raise AssertionError(f"it has no more than {last} steps")
     assert not (there / "settings.json").exists()
     restored(file, there)
     assert names(there) == ["home"]
     assert Authority(there / "ca").fingerprint == Authority(here / "ca").fingerprint
+    assert sorted(p.name for p in there.iterdir()) == ["ca", "central.db", "settings.json"]
+    assert not unfinished.is_marked(Database(settings.read(there).database_url(there)))
+
+
+def test_one_that_was_killed_when_all_was_there_is_a_central(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here, there, file = tmp_path / "here", tmp_path / "there", tmp_path / "b.tar.gz"
+    made(here)
+    backup.save(here, file)
+    with monkeypatch.context() as patch, pytest.raises(_Killed):
+        patch.setattr(Making, "undo", lambda _: None)
+        patch.setattr(unfinished, "over", kill)
+        restored(file, there)
+    database = Database(settings.read(there).database_url(there))
+    assert unfinished.is_marked(database)
+    backup.save(there, tmp_path / "c.tar.gz")
+    copy = Database(restored(tmp_path / "c.tar.gz", tmp_path / "copy").database_url(tmp_path / "copy"))
+    assert not unfinished.is_marked(copy)  # it is in no backup
+    finish(there, database)
+    assert not unfinished.is_marked(database) and not (there / "unfinished.json").exists()
+    assert names(there) == ["home"]
+
+
+def no_room(*_: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def kill(*_: object) -> None:
+    raise _Killed
+
+
+def test_of_two_at_once_one_makes_it_and_the_other_touches_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there, file = tmp_path / "here", tmp_path / "there", tmp_path / "b.tar.gz"
+    made(here)
+    backup.save(here, file)
+    leap, refused = backup._leap, []
+
+    def meanwhile(database: Database) -> None:
+        with pytest.raises(Conflict, match="Another `vini central init` or `restore` is at work"):
+            restored(file, there)
+        refused.append(True)
+        leap(database)
+
+    monkeypatch.setattr(backup, "_leap", meanwhile)
+    restored(file, there)
+    assert refused and names(there) == ["home"]
+    assert (there / "ca" / "ca.key").read_bytes() == (here / "ca" / "ca.key").read_bytes()
+
+
+@pytest.mark.parametrize("lost", [("settings.json",), ("settings.json", "central.db")])
+def test_a_central_that_has_lost_its_settings_is_not_written_over(tmp_path: Path, lost: tuple[str, ...]) -> None:
+    here, there, file = tmp_path / "here", tmp_path / "there", tmp_path / "b.tar.gz"
+    made(here)
+    backup.save(here, file)
+    made(there)
+    for name in lost:
+        (there / name).rename(tmp_path / name)
+    before = {p: p.read_bytes() for p in there.rglob("*") if p.is_file()}
+    with pytest.raises(Conflict, match="move it away"):
+        restored(file, there)
+    assert {p: p.read_bytes() for p in there.rglob("*") if p.is_file()} == before
+
+
+def test_a_disk_that_is_full_at_the_last_file_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here, there, file = tmp_path / "here", tmp_path / "there", tmp_path / "b.tar.gz"
+    made(here)
+    backup.save(here, file)
+    real = os.fsync
+
+    def full(fd: int) -> None:
+        if "settings.json" in str(Path(f"/proc/self/fd/{fd}").readlink()):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(fd)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(ViniError, match="can't be written: No space left"):
+            restored(file, there)
+    assert not there.exists()
 
 
 class _Killed(BaseException):
@@ -340,7 +426,7 @@ def test_one_more_central_beside_the_first_and_one_that_takes_its_place(tmp_path
 
     add_site(database, "later")
     both = backup.restore(file, tmp_path / "b", beside=True, names=("b.example",))
-    assert (both.settings.names, both.settings.database, both.at) == (("b.example",), empty, 0.0)
+    assert (both.settings.names, both.settings.database, both.at) == (("b.example", "central.example"), empty, 0.0)
     assert names(tmp_path / "b") == ["home", "later"]
     assert Authority(tmp_path / "b" / "ca").fingerprint == Authority(here / "ca").fingerprint
 
@@ -359,6 +445,48 @@ def test_one_more_central_beside_the_first_and_one_that_takes_its_place(tmp_path
     with pytest.raises(ViniError, match="newer VINI"):
         backup.restore(file, tmp_path / "d")
     assert database.is_empty() and not (tmp_path / "d").exists()
+    database.close()
+
+
+def test_one_into_postgresql_that_was_killed_is_done_again_and_nobody_goes_beside_it(
+    tmp_path: Path, empty: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there, file = tmp_path / "here", tmp_path / "there", tmp_path / "b.tar.gz"
+    settings.change(here, structs.replace(made(here), database=empty))
+    database = Database(empty)
+    database.migrate()
+    add_site(database, "home")
+    add(database, "home_a")
+    backup.save(here, file)
+    database.clear()
+    with monkeypatch.context() as patch, pytest.raises(_Killed):
+        patch.setattr(Making, "undo", lambda _: None)
+        patch.setattr(backup, "_leap", kill)
+        backup.restore(file, there)
+    for directory, beside in ((there, True), (tmp_path / "other", True), (tmp_path / "other", False)):
+        with pytest.raises(Conflict, match="has begun a central, and not ended"):
+            backup.restore(file, directory, beside=beside)
+    with pytest.raises(ViniError, match="has begun a central, and not ended"):
+        run(here, "", print)
+    with monkeypatch.context() as patch, pytest.raises(ViniError, match="No space left"):
+        patch.setattr(Making, "fill", no_room)  # again, and it fails: then nothing is left of the first one either
+        backup.restore(file, there)
+    assert database.is_empty() and not (there / "unfinished.json").exists()
+    backup.restore(file, there)
+    with database.reading() as tx:
+        assert slices.get(tx, "home_a").generation > 1
+    backup.restore(file, tmp_path / "other", beside=True)
+
+    with monkeypatch.context() as patch, pytest.raises(_Killed):  # a mark here, of a database that is another's now
+        patch.setattr(Making, "undo", lambda _: None)
+        patch.setattr(backup, "_leap", kill)
+        database.clear()
+        backup.restore(file, tmp_path / "late")
+    database.clear()
+    backup.restore(file, tmp_path / "new")
+    with pytest.raises(Conflict, match="is not empty"):
+        backup.restore(file, tmp_path / "late")
+    assert names(tmp_path / "new") == ["home"]
     database.close()
 
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import postgres
 import pytest
 from click.testing import CliRunner, Result
+from sqlalchemy.engine import make_url
 
 from vini import durable
-from vini.central import backup, passwords, settings
+from vini.central import backup, passwords, rights, settings
 from vini.central.ca import Authority
+from vini.central.making import Making
 from vini.cli import central as command
 from vini.cli import vini
 from vini.model import Conflict, NotFound, ViniError
@@ -59,12 +63,13 @@ def mortal(act: Callable[..., object], steps: Iterator[int]) -> Callable[..., ob
     return step
 
 
-@pytest.mark.parametrize("last", range(6))
+@pytest.mark.parametrize("last", range(7))
 def test_one_that_was_killed_is_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: int) -> None:
     steps = iter(range(last))
     with monkeypatch.context() as patch:
         for owner, name in ((durable, "write"), (command, "_fill"), (settings, "write")):
             patch.setattr(owner, name, mortal(getattr(owner, name), steps))
+        patch.setattr(Making, "undo", lambda _: None)  # it has no last words
         with pytest.raises(_Killed):
             CliRunner().invoke(vini, ["central", "init", "--dir", str(tmp_path / "c"), "--name", "central.example",
                                       "--admin", ADMIN], catch_exceptions=False)  # fmt: skip
@@ -129,6 +134,9 @@ def test_another_centrals_database_is_left_alone(tmp_path: Path, theirs: str) ->
             return persons.password_hash(tx, ADMIN), events.place(tx, None)
 
     before = there()
+    Authority(tmp_path / "left" / "ca")  # of an `init` with another database, which broke off
+    refused = init(tmp_path / "left", "--database", theirs)
+    assert refused.exit_code == 1 and "is not empty" in str(refused.exception)
     for _ in range(2):
         refused = init(tmp_path / "c", "--database", theirs)
         assert refused.exit_code == 1 and isinstance(refused.exception, Conflict)
@@ -148,8 +156,9 @@ def test_a_central_whose_database_is_lost_does_not_begin_with_an_empty_one(tmp_p
             path.unlink()
         if left is not None:
             database.write_bytes(left)
-        said = CliRunner().invoke(vini, ["central", "run", "--dir", str(tmp_path / "c")])
-        assert said.exit_code == 1 and "is not there, or empty: is its disk mounted" in str(said.exception)
+        for asked in (["run"], ["password", ADMIN], ["audit"]):
+            said = CliRunner().invoke(vini, ["central", *asked, "--dir", str(tmp_path / "c")])
+            assert said.exit_code == 1 and "is not there, or empty: is its disk mounted" in str(said.exception)
         assert not database.exists() or database.read_bytes() == b""
     database.unlink()
     with pytest.raises(ViniError, match="can't be read: .*see that it is there"):
@@ -180,6 +189,47 @@ def test_a_backup_is_made_of_a_disk_that_may_only_be_read(tmp_path: Path) -> Non
 def test_a_database_that_is_away_leaves_no_directory(tmp_path: Path) -> None:
     refused = init(tmp_path / "c", "--database", f"postgresql://nobody@/none?host={tmp_path}")
     assert refused.exit_code == 1 and not (tmp_path / "c").exists()
+
+
+def test_one_that_is_killed_while_it_writes_its_last_file_is_repeated(tmp_path: Path) -> None:
+    die = (
+        "import os, sys\n"
+        "real = os.fdopen\n"
+        "def fdopen(fd, *more, **named):\n"
+        "    if 'settings.json' in os.readlink(f'/proc/self/fd/{fd}'): os.kill(os.getpid(), 9)\n"
+        "    return real(fd, *more, **named)\n"
+        "os.fdopen = fdopen\n"
+        "from vini.cli import main\n"
+        "main()"
+    )
+    asked = ["central", "init", "--dir", str(tmp_path / "c"), "--name", "central.example", "--admin", ADMIN]
+    done = subprocess.run([sys.executable, "-c", die, *asked], capture_output=True, check=False)
+    assert done.returncode == -9, done.stderr
+    assert not (tmp_path / "c" / "settings.json").exists()
+    again = init(tmp_path / "c")
+    assert again.exit_code == 0, again.exception
+    assert fits(tmp_path / "c", password(again.output))
+
+
+def test_an_authority_that_ends_is_replaced_as_told_and_the_engine_stays(tmp_path: Path) -> None:
+    assert init(tmp_path / "c", "--engine", "nats").exit_code == 0
+    ca = tmp_path / "c" / "ca"
+    before, account = Authority(ca).fingerprint, rights.read(tmp_path / "c").account
+    told = re.search(
+        r"move (.*) in .* away and start", Authority(ca, lambda: time.time() + 9.5 * 365 * 86400.0).check()
+    )
+    assert told
+    for name in re.split(", | and ", told[1]):
+        (ca / name).rename(tmp_path / name)
+    assert Authority(ca).fingerprint != before and rights.read(tmp_path / "c").account == account
+
+
+def test_a_role_that_postgresql_has_not_is_made_there(tmp_path: Path, cluster: postgres.Cluster) -> None:
+    """As of root, where the URL names nobody."""
+    url = make_url(cluster.create("roles")).set(username="nobodyhere").render_as_string(hide_password=False)
+    refused = init(tmp_path / "c", "--database", url)
+    cluster.drop("roles")
+    assert "Make it (`createuser`)" in str(refused.exception) and "central init" not in str(refused.exception)
 
 
 @pytest.mark.parametrize("name", ["https://central.example", "central example", "-x", ""])

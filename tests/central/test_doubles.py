@@ -33,6 +33,8 @@ async def test_the_administrator_is_told_and_told_when_it_is_over(
                 b.answers._greeting = replace(b.answers._greeting, pid=a.answers._greeting.pid + 1)
                 await eventually(lambda: "two machines are this node in turn" in str(failing(c.desk)))
                 await eventually(lambda: "does a second machine use a copy" in a.answers.uplink + b.answers.uplink)
+                first = a.answers._greeting.pid  # it stays, and has been found to be one of two
+                await eventually(lambda: any(line.pid == first and line.doubt for line in c.hub._lines.values()))
             await eventually(lambda: failing(c.desk)[-1] == ())
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from base64 import b64encode
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -14,6 +16,7 @@ from vini.central.ca import Authority
 from vini.central.run import Central
 from vini.model import Conflict, ViniError
 from vini.node import attempt, identity
+from vini.rules.nouns import BootState
 from vini.store import events, nodes, tokens
 from vini.store.database import Database
 
@@ -80,6 +83,44 @@ def test_nor_does_it_bring_back_a_node_that_was_deleted(api: Api, machine: Machi
     with api.database.transaction() as tx:
         nodes.delete(tx, "n9.princeton.example")
     assert "was used already" in machine.asks(mine).json()["sentence"]
+
+
+@pytest.mark.parametrize("state", ["disabled", "reinstall"])
+def test_nor_is_it_a_node_again_that_was_shut_out_since(api: Api, machine: Machine, state: BootState) -> None:
+    mine = secret(api)
+    machine.asks(mine)
+    with api.database.transaction() as tx:
+        nodes.set_state(tx, "n9.princeton.example", state)
+    refused = machine.asks(mine)
+    assert refused.status_code == 403 and "Ask for a new one" in refused.json()["sentence"]
+    if state == "reinstall":
+        assert machine.asks(secret(api)).status_code == 200
+
+
+def test_who_asks_again_while_the_first_request_is_under_way_is_the_same_node(
+    api: Api, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the database had stalled: the second waits for the first."""
+    mine, real = secret(api), nodes.join
+    first_is_in, go_on = threading.Event(), threading.Event()
+    said: list[int] = []
+
+    def slow(*given: Any) -> Any:
+        if not first_is_in.is_set():
+            first_is_in.set()
+            assert go_on.wait(20)
+        return real(*given)
+
+    monkeypatch.setattr(nodes, "join", slow)
+    threads = [threading.Thread(target=lambda: said.append(machine.asks(mine).status_code)) for _ in range(2)]
+    threads[0].start()
+    assert first_is_in.wait(20)
+    threads[1].start()
+    threads[1].join(1.0)  # it waits by now; where it has not come so far, it finds the first one done
+    go_on.set()
+    for thread in threads:
+        thread.join()
+    assert said == [200, 200] and joins(api) == 1
 
 
 def test_another_token_is_another_attempt_with_another_key(tmp_path: Path) -> None:

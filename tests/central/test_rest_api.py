@@ -172,7 +172,7 @@ class TestJoinTokens:
     def test_one_is_good_once(self, api):
         secret = api("tech", "POST", "/join-tokens", {"site": "princeton"}).json()["secret"]
         with api.database.transaction() as tx:
-            assert tokens.use_join(tx, secret, api.now[0] + 5) == "princeton"
+            assert tokens.use_join(tx, secret, api.now[0] + 5) == ("princeton", True)
         said = [self._refused(api, s, 6.0) for s in (secret, secret + "x")]
         late = api("tech", "POST", "/join-tokens", {"site": "princeton"}).json()["secret"]
         said.append(self._refused(api, late, 3600.0))

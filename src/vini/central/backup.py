@@ -9,21 +9,20 @@ import tarfile
 import tempfile
 import time
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import msgspec
 
-from vini import durable
 from vini.central import dumps
 from vini.central import settings as settings_file
+from vini.central.making import AUTHORITY, making, refuse_unfinished
 from vini.central.settings import Settings
 from vini.model import Conflict, Value, ViniError
 from vini.store import slices
 from vini.store.database import Database
 
-_PLAIN = ("settings.json", "ca/ca.pem", "ca/ca.key", "ca/server.pem", "ca/server.key", "ca/engine.seed")
+_PLAIN = ("settings.json", *AUTHORITY)
 _LARGEST = 1 << 40  # bytes of one member
 
 
@@ -72,49 +71,39 @@ def restore(
 ) -> Restored:
     """Make a central of a backup; with `database` in that one, which is to be empty, instead of the one it was in; with
     `names` reached by these instead of those that it had.  `beside`: one more of those that have its database, which
-    is not touched.
+    is not touched; it is reached by these names besides those that it had, since nodes dial those.
 
-    Raises Conflict where there is a central already, or a database that is not empty.  Nothing is left of what fails.
+    Raises Conflict where there is a central already, or a database that is not empty.  What is left of one that fails
+    or is killed, `vini.central.making` tells: nothing that keeps it from being done again.
     """
-    if (directory / "settings.json").exists():
-        raise Conflict(f"There is a central in {directory} already; choose another --dir, or move it away.")
     members, at = _members(file)
     settings = _settings(members, file)
     if database:
         settings = msgspec.structs.replace(settings, database=database)
     if names:
-        settings = settings_file.renamed(settings, names)
-    url = settings.database_url(directory)
-    content = b"" if beside else _database(members, url, file)
-    with _wholly(directory):
-        for name in _PLAIN[1:]:
-            if name in members:
-                durable.write(directory / name, members[name])
-        with _shared(url) if beside else dumps.loaded(url, content, own=not settings.database):
-            if not beside:
-                _leap(url)
-            settings_file.write(directory, settings)  # last: so a central that is there is whole
+        settings = settings_file.renamed(settings, (*names, *(n for n in settings.names if beside and n not in names)))
+    taken = f"There is a central in {directory} already; choose another --dir, or move it away."
+    with making(directory, settings, taken) as made, closing(Database(made.url)) as into:
+        content = b"" if beside else _database(members, made.url, file)
+        if beside:
+            _check_shared(into)
+        else:
+            made.look(into, _not_empty(into))
+        made.begin({name: members[name] for name in AUTHORITY if name in members})
+        if not beside:
+            made.fill(into, lambda token: dumps.load(made.url, content, token))
+            _leap(into)
+        made.done()
     return Restored(settings, 0.0 if beside else at)
 
 
-@contextmanager
-def _wholly(directory: Path) -> Iterator[None]:
-    """What is made there is all made, or goes again; where this is killed, the next one writes over what it left."""
-    new = not directory.exists()
-    try:
-        (directory / "ca").mkdir(parents=True, exist_ok=True, mode=0o700)
-        directory.chmod(0o700)
-        yield
-    except BaseException as e:  # also Ctrl-C: half a central must not stay
-        for name in _PLAIN[1:]:
-            (directory / name).unlink(missing_ok=True)
-        with suppress(OSError):
-            (directory / "ca").rmdir()
-            if new:
-                directory.rmdir()
-        if isinstance(e, OSError):
-            raise ViniError(f"The central can't be made in {directory}: {e.strerror}; choose another --dir.") from e
-        raise
+def _not_empty(database: Database) -> str:
+    if database.is_sqlite:
+        return f"There is a database {database} already; move it away, or give --database."
+    return (
+        f"The database {database} is not empty.  For one more central beside those that have it: --beside.  To "
+        "have it as it is in the backup, empty it first (`dropdb`, `createdb`), or give another one: --database."
+    )
 
 
 def _members(file: Path) -> tuple[dict[str, bytes], float]:
@@ -165,25 +154,16 @@ def _database(members: dict[str, bytes], url: str, file: Path) -> bytes:
     return members[name]
 
 
-@contextmanager
-def _shared(url: str) -> Iterator[None]:
+def _check_shared(database: Database) -> None:
     """Others have it, and it is as this version knows it."""
-    database = Database(url)
-    try:
-        if database.is_sqlite:
-            raise Conflict("A database of SQLite has one central; for several of them, keep it in PostgreSQL.")
-        database.check()
-        yield
-    finally:
-        database.close()
+    if database.is_sqlite:
+        raise Conflict("A database of SQLite has one central; for several of them, keep it in PostgreSQL.")
+    refuse_unfinished(database)
+    database.check()
 
 
-def _leap(url: str) -> None:
+def _leap(database: Database) -> None:
     """Nodes may hold what was asked of them after the backup was made."""
-    database = Database(url)
-    try:
-        database.migrate()
-        with database.transaction() as tx:
-            slices.leap(tx, time.time())
-    finally:
-        database.close()
+    database.migrate()
+    with database.transaction() as tx:
+        slices.leap(tx, time.time())

@@ -90,9 +90,11 @@ class Authority:
         clock."""
         begins, ends = self._certificate.not_valid_before_utc, self._certificate.not_valid_after_utc
         now = _moment(self._clock())
-        another = (
-            f"move {self._directory} away and start the central: it makes another one, by which every node has to join "
-            "again (`vini node reinstall` and `vini node token` here, `vini node leave` and `vini node join` there)"
+        another = (  # engine.seed stays: by it nats-servers know the centrals
+            f"move ca.pem, ca.key, server.pem and server.key in {self._directory} away and start the central: it makes "
+            "others, by which every node has to join again (`vini node reinstall` and `vini node token` here, `vini "
+            "node leave` and `vini node join` there), and people log in by the new fingerprint; of several centrals "
+            "end all, start one, and copy its ca.pem and ca.key over those of the others before they start"
         )
         if not begins <= now <= ends:
             more = f"; if the clock is right, {another}" if now > ends else ""

@@ -7,15 +7,15 @@ import shutil
 import sqlite3
 import subprocess
 import tempfile
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from urllib.parse import quote
 
 from sqlalchemy.engine import make_url
 
 from vini import durable
-from vini.model import Conflict, Unsupported, ViniError
+from vini.model import Unsupported, ViniError
+from vini.store import unfinished
 from vini.store.database import Database
 
 NAMES = {"sqlite": "central.db", "postgresql": "central.pgdump"}
@@ -34,8 +34,10 @@ def dump(url: str, directory: Path) -> Path:
         with closing(_opened(Path(str(make_url(url).database)))) as live, closing(sqlite3.connect(out)) as copy:
             live.backup(copy)  # https://www.sqlite.org/backup.html: consistent beside writers
             _check(copy, url)
+            copy.execute(f"DROP TABLE IF EXISTS {unfinished.TABLE}")
     else:
-        _program("pg_dump", "--format=custom", f"--file={out}", f"--dbname={_libpq(url)}")
+        mark = f"--exclude-table={unfinished.TABLE}"
+        _program("pg_dump", "--format=custom", mark, f"--file={out}", f"--dbname={_libpq(url)}")
     return out
 
 
@@ -74,52 +76,35 @@ def _check(copy: sqlite3.Connection, url: str) -> None:
         )
 
 
-@contextmanager
-def loaded(url: str, content: bytes, own: bool) -> Iterator[None]:
-    """It is there while what follows is done, and afterwards; not where that fails.  `own`: its place is the central's
-    own directory, in which there is none yet.
-
-    Raises Conflict where there is a database that may be somebody's.
-    """
-    database = Database(url)
-    try:
-        _load(database, url, content, own)
-        try:
-            yield
-        except BaseException:  # also Ctrl-C: it was empty, and is to be so again
-            _take_away(database, url)
-            raise
-    finally:
-        database.close()
-
-
-def _load(database: Database, url: str, content: bytes, own: bool) -> None:
-    if database.is_sqlite:
-        path = Path(str(make_url(url).database))
-        if not own and path.exists():
-            raise Conflict(f"There is a database {path} already; move it away, or give --database.")
-        _remove(path)  # SQLite would put what is in logs of another one into ours
-        durable.write(path, content)
+def load(url: str, content: bytes, token: str) -> None:
+    """Put it into a database that is empty but for the mark with that token; a file is made, with the mark in it."""
+    if _kind(url) == "sqlite":
+        _put(Path(str(make_url(url).database)), content, token)
         return
-    if not database.is_empty():
-        raise Conflict(
-            f"The database {database} is not empty.  For one more central beside those that have it: --beside.  To "
-            "have it as it is in the backup, empty it first (`dropdb`, `createdb`), or give another one: --database."
-        )
     with tempfile.NamedTemporaryFile() as file:
         file.write(content)
         file.flush()
         _program("pg_restore", "--single-transaction", "--no-owner", f"--dbname={_libpq(url)}", file.name)
 
 
-def _take_away(database: Database, url: str) -> None:
-    if database.is_sqlite:
-        _remove(Path(str(make_url(url).database)))
-    else:
-        database.clear()
+def _put(path: Path, content: bytes, token: str) -> None:
+    """Under its name it has the mark from the first."""
+    new = path.with_name(path.name + ".new")
+    remove(new)  # one that a crash left
+    database = Database(f"sqlite:///{new}")
+    try:
+        durable.write(new, content)
+        with database.transaction() as tx:
+            unfinished.mark(tx, token)
+        database.close()  # what is in its log is in the file then
+        durable.rename(new, path)
+    finally:
+        database.close()
+        remove(new)
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """A database of SQLite, with its logs."""
     for more in ("", "-wal", "-shm"):
         path.with_name(path.name + more).unlink(missing_ok=True)
 

@@ -32,6 +32,7 @@ from vini.central.hub import Hub
 from vini.central.issuer import Issuer
 from vini.central.issuer import read as read_issuer
 from vini.central.join import join_router
+from vini.central.making import finish, refuse_unfinished
 from vini.central.natsbus import NatsBus
 from vini.central.notices import Channels, Notifier
 from vini.central.peers import Peers
@@ -83,6 +84,12 @@ class _Seen(Value, frozen=True):
     files: int = 0
 
 
+def _is_node(tx: Tx, asked: JoinAsked) -> bool:
+    """It was told so, and may not have heard it; nobody has shut it out since."""
+    key, state = nodes.identities(tx, [asked.name]).get(asked.name, (b"", ""))
+    return key == asked.key and state in nodes.CONNECTABLE
+
+
 def _seen(tx: Tx) -> _Seen:
     return _Seen(*counters.values(tx, specs.COUNTER, authorized.COUNTER, nodes.COUNTER, conf_files.COUNTER))
 
@@ -130,11 +137,9 @@ class Central:
             disk_mb=asked.disk_mb,
         )  # fmt: skip
         with self._database.transaction() as tx:
-            known = nodes.identities(tx, [asked.name]).get(asked.name)
-            again = known is not None and known[0] == asked.key  # it was told so, and has not heard it
-            site = tokens.use_join(tx, asked.secret, now, again)
+            site, is_first = tokens.use_join(tx, asked.secret, now, lambda: _is_node(tx, asked))
             row = nodes.join(tx, asked.name, site, asked.key, said, now)
-            if not again:
+            if is_first:
                 events.add(
                     tx, at=now, who=f"node {row.name}", what="join", kind="node", target=row.name, source=asked.address
                 )
@@ -270,11 +275,9 @@ def run(directory: Path, listen: str, say: Callable[[str], None]) -> None:
     process.prepare()
     settings = settings_file.read(directory)
     database = Database(settings.database_url(directory))
-    if database.is_empty():  # a new one would know nobody, and make slices of these names end on nodes
-        raise ViniError(
-            f'The database {database} is not there, or empty: is its disk mounted, and does "database" in '
-            "settings.json name the right one?  If it is lost, `vini central restore` of a backup into another --dir."
-        )
+    database.check_filled()
+    finish(directory, database)
+    refuse_unfinished(database)
     every = ["0.0.0.0", "::"] if _has_ipv6() else ["0.0.0.0"]
     bound = _bound([listen] if listen else every, settings.port)
     listen = listen or every[-1]  # nats-server takes "::" as both

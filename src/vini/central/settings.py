@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import Literal
@@ -116,15 +115,13 @@ def _text(settings: Settings) -> bytes:
 
 
 def write(directory: Path, settings: Settings) -> None:
-    """Raises Conflict where there is a central already."""
+    """Of a new central, which whoever calls this makes alone (`vini.central.making`): all of them are on the disk, or
+    none.  Raises Conflict where there is a central already."""
     path = _path(directory)
     try:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as f:
-            f.write(_text(settings))
-            f.flush()
-            os.fsync(f.fileno())
-    except FileExistsError as e:
-        raise Conflict(f"There is a central in {directory} already; `vini central run` starts it.") from e
+        if path.exists():
+            raise Conflict(f"There is a central in {directory} already; `vini central run` starts it.")
+        durable.write(path, _text(settings))
     except OSError as e:
         raise ViniError(f"The central's settings {path} can't be written: {e.strerror}; choose another --dir.") from e

@@ -21,12 +21,13 @@ from vini.cli.notices import mail_command, webhook_command
 from vini.cli.out import called, json_option, line, note
 from vini.cli.password import password_command
 from vini.cli.verdict import head_option, parsed_head, show_verdict
-from vini.model import Denied, ViniError
+from vini.model import ViniError
 
 if TYPE_CHECKING:
     from vini.central.settings import Settings
     from vini.plugins.tunnels import TunnelKind
     from vini.rules.oidc import Oidc
+    from vini.store.database import Database
 
 
 @click.group("central")
@@ -108,9 +109,8 @@ def _init(
     sudo vini central init --name central.example --admin ada@example.org
     """
     from vini.central import settings
-    from vini.central.ca import Authority
 
-    _check_new(directory)
+    taken = _check_new(directory)
     admin = admin or _asked_admin()
     _check_words(admin, site)
     if not names:
@@ -124,28 +124,45 @@ def _init(
     settings.renamed(wanted, names)  # raises where one is no name
     _check_engine(wanted.engine_url)
     password = secrets.token_urlsafe(12)
-    url = wanted.database_url(directory)
-    _check_empty(url, directory)
-    _made(directory)
-    authority = Authority(directory / "ca")  # before the database: so an `init` that broke off is known by it
-    _fill(url, admin, password, site)
-    authority.serve(names)
-    if engine == "nats":
-        from vini.central import natsserver, rights
-
-        made = rights.make(directory)
-        if not engine_url:
-            ports = natsserver.Ports("0.0.0.0", engine_port)
-            natsserver.Own(directory, made, authority, names, wanted.nats_url, ports).write()
-    settings.write(directory, wanted)  # last: so a central that is there is whole
+    fingerprint = _make(directory, wanted, taken, admin, password, site)
     line(f"The central {wanted.url} is made in {directory}.")
     line(f"Administrator: {admin}, password: {password}")
     line("The password is shown once. Next:")
     for url in engine_url.split(",") if engine_url else ():
         line(called(f"  vini central engine{at(directory)} server {url.removeprefix('tls://')}"))
     line(called(f"  vini central run{at(directory)}"))
-    line(called(f"  vini login {wanted.url} --email {admin} --fingerprint {authority.fingerprint}"))
+    line(called(f"  vini login {wanted.url} --email {admin} --fingerprint {fingerprint}"))
     line(called(f"  vini node token --site {site}"))
+
+
+def _make(directory: Path, wanted: Settings, taken: str, admin: str, password: str, site: str) -> str:
+    """All of it; its authority's fingerprint."""
+    from contextlib import closing
+
+    from vini.central import natsserver, rights
+    from vini.central.ca import Authority
+    from vini.central.making import making
+    from vini.store.database import Database
+
+    with making(directory, wanted, taken) as made, closing(Database(made.url)) as database:
+        made.look(
+            database,
+            f"The database {database} is not empty.  One more central beside those that have it is made of a backup: "
+            "`vini central backup` there, `vini central restore --beside` here.  A new central takes an empty one: "
+            "--database.",
+        )
+        made.begin({})
+        made.fill(database)
+        authority = Authority(directory / "ca")
+        _fill(database, admin, password, site)
+        authority.serve(wanted.names)
+        if wanted.engine == "nats":
+            seed = rights.make(directory)
+            if not wanted.engine_url:
+                ports = natsserver.Ports("0.0.0.0", wanted.engine_port)
+                natsserver.Own(directory, seed, authority, wanted.names, wanted.nats_url, ports).write()
+        made.done()
+    return authority.fingerprint
 
 
 def _own_name() -> str:
@@ -203,67 +220,34 @@ def _check_engine(urls: str) -> None:
         raise ViniError(f"{url!r} is no address of an engine; it looks like tls://nats.example:4222.")
 
 
-def _check_new(directory: Path) -> None:
+def _check_new(directory: Path) -> str:
+    """The sentence for whoever makes one where one is; raises Conflict with it where that is so now."""
     from vini.model import Conflict
 
-    if (directory / "settings.json").exists():
-        raise Conflict(
-            f"There is a central in {directory} already; `vini central run{at(directory)}` starts it, and "
-            f"`vini central password EMAIL{at(directory)}` makes a new password for its administrator.  "
-            "Another --dir makes another central."
-        )
-
-
-def _check_empty(url: str, directory: Path) -> None:
-    """Raises Conflict where the database is another central's: by another authority no node would know this one.  An
-    `init` that broke off may have begun it, and has made its authority before."""
-    from vini.model import Conflict
-    from vini.store.database import Database
-
-    if (directory / "ca" / "ca.pem").exists():
-        return
-    database = Database(url)
-    try:
-        if database.is_empty():
-            return
-    finally:
-        database.close()
-    raise Conflict(
-        f"The database {database} is not empty.  One more central beside those that have it is made of a backup: `vini "
-        "central backup` there, `vini central restore --beside` here.  A new central takes an empty one: --database."
+    taken = (
+        f"There is a central in {directory} already; `vini central run{at(directory)}` starts it, and "
+        f"`vini central password EMAIL{at(directory)}` makes a new password for its administrator.  "
+        "Another --dir makes another central."
     )
+    if (directory / "settings.json").exists():
+        raise Conflict(taken)
+    return taken
 
 
-def _made(directory: Path) -> None:
-    try:
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except PermissionError as e:
-        raise Denied(f"The directory {directory} can't be made; run this with sudo, or choose another --dir.") from e
-    except OSError as e:
-        raise ViniError(f"The directory {directory} can't be made: {e.strerror}; choose another --dir.") from e
-
-
-def _fill(url: str, admin: str, password: str, site: str) -> None:
-    """A database that has an administrator keeps it: so `init` may be repeated after a crash, and only then."""
+def _fill(database: Database, admin: str, password: str, site: str) -> None:
+    """One without tables of ours."""
     from vini.central.passwords import hashed
     from vini.rules.wishes import NewSite
     from vini.store import events, persons, roles, sites
-    from vini.store.database import Database
 
-    database = Database(url)
     database.migrate()
     kept = hashed(password)
     with database.transaction() as tx:
-        if site not in {s.login_base for s in sites.all(tx)}:
-            sites.add(tx, NewSite(site))
-        try:
-            person = persons.change(tx, admin, {"password": kept})
-        except ViniError:
-            person = persons.add(tx, admin, password_hash=kept)
+        sites.add(tx, NewSite(site))
+        person = persons.add(tx, admin, password_hash=kept)
         roles.grant(tx, person.id, "admin")
         roles.grant(tx, person.id, "pi", site)
         events.add(tx, at=time.time(), who=person.email, what="init", kind="central", target="")
-    database.close()
 
 
 @central_command.command("run")
@@ -304,7 +288,7 @@ def _backup(directory: Path, file: Path) -> None:
 @directory_option
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--database", default="", help="Into this empty database, instead of the one that it was in.")
-@click.option("--name", "names", multiple=True, help="Others reach it by this now, instead of the names that it had.")
+@click.option("--name", "names", multiple=True, help="Others reach it by this, not by its old names ; --beside: both.")
 @click.option("--beside", is_flag=True, help="One more central on its database, beside those that serve it now.")
 def _restore(directory: Path, file: Path, database: str, names: tuple[str, ...], beside: bool) -> None:
     """Make a central of a backup, on this machine.
@@ -365,6 +349,7 @@ def _audit(directory: Path, head: str, as_json: bool) -> None:
 
     database = Database(settings.read(directory).database_url(directory))
     try:
+        database.check_filled()
         database.check()
         with database.reading() as tx:
             found = chain.check(tx, parsed_head(head))

@@ -28,6 +28,7 @@ def password_command(directory: Path, email: str) -> None:
     password = secrets.token_urlsafe(12)
     database = Database(settings.read(directory).database_url(directory))
     try:
+        database.check_filled()
         database.check()
         with database.transaction() as tx:
             person = persons.change(tx, email, {"password": hashed(password)})

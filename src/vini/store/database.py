@@ -139,6 +139,15 @@ class Database:
         with self.reading() as tx:
             return not inspect(tx).get_table_names()
 
+    def check_filled(self) -> None:
+        """Raises DatabaseError where a central that is there has lost it: a new one would know nobody, and make slices
+        of these names end on nodes."""
+        if self.is_empty():
+            raise DatabaseError(
+                f'The database {self} is not there, or empty: is its disk mounted, and does "database" in '
+                "settings.json name the right one?  If it is lost, `vini central restore` a backup into another --dir."
+            )
+
     def clear(self) -> None:
         """Take all tables out of it."""
         with self.transaction() as tx:
@@ -208,6 +217,8 @@ def _remedy(e: DBAPIError) -> str:
     text = str(e.orig).lower()
     if "database" in text and "does not exist" in text:
         return "Make it (`createdb`), or mend its name in the URL."
+    if "role" in text and "does not exist" in text:
+        return "Make it (`createuser`), or name another one in the URL."
     if "no such table" in text or "does not exist" in text:
         return "`vini central init` makes its tables, if it is the right one."
     if "locked" in text:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 from sqlalchemy import Select, bindparam, insert, select, update
@@ -105,17 +105,18 @@ def issue_join(tx: Tx, site: str, lifetime_s: float, now: float) -> str:
     return secret
 
 
-def use_join(tx: Tx, secret: str, now: float, again: bool = False) -> str:
-    """The site that it is for; nobody can use it again, but `again` whoever is a node by it.  Raises Denied: it is
-    wrong, used, or has expired."""
+def use_join(tx: Tx, secret: str, now: float, again: Callable[[], bool] = lambda: False) -> tuple[str, bool]:
+    """The site that it is for, and whether it was used now; where it was before, `again` tells whether by who asks: it
+    is called then, since that may have been while this waited.  Raises Denied: it is wrong, used, or has expired."""
     mine = join_tokens.c.secret == _hash(secret)
     good = update(join_tokens).where(mine, join_tokens.c.used.is_(None), join_tokens.c.expires > now)
     site = tx.execute(good.values(used=now).returning(join_tokens.c.site_id)).scalar_one_or_none()
     row = None if site else tx.execute(select(join_tokens.c.used, join_tokens.c.site_id).where(mine)).one_or_none()
-    if row is not None and row.used is not None and again:
+    is_first = site is not None
+    if row is not None and row.used is not None and again():
         site = row.site_id
     if site is not None:
-        return str(tx.scalar(select(sites_table.c.login_base).where(sites_table.c.id == site)))
+        return str(tx.scalar(select(sites_table.c.login_base).where(sites_table.c.id == site))), is_first
     ask = "Ask for a new one: `vini node token --site SITE`."
     if row is None:
         raise Denied(f"This join token is wrong: was all of it copied? {ask}")
