@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import io
 import os
 import subprocess
 import tarfile
 import threading
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -234,10 +236,20 @@ def test_each_byte_of_it_counts(tmp_path: Path, whole: bytes) -> None:
     """Also where what is unpacked looks like a backup: the sum over all of it stands at its end."""
     file = tmp_path / "bad.tar.gz"
     for at in range(64, len(whole), len(whole) // 60):  # before that is the name that gzip writes down
-        file.write_bytes(whole[:at] + bytes([whole[at] ^ 0x10]) + whole[at + 1 :])
+        changed = whole[:at] + bytes([whole[at] ^ 0x10]) + whole[at + 1 :]
+        if _unpacked(changed) == _unpacked(whole):  # a bit that only fills up a byte between two blocks (RFC 1951)
+            continue
+        file.write_bytes(changed)
         with pytest.raises(ViniError, match="take another copy"):
             backup.restore(file, tmp_path / "there")
         assert not (tmp_path / "there").exists()
+
+
+def _unpacked(packed: bytes) -> bytes | None:
+    try:
+        return gzip.decompress(packed)
+    except (OSError, EOFError, zlib.error):
+        return None
 
 
 def test_one_of_a_newer_version_leaves_nothing_either(tmp_path: Path) -> None:
