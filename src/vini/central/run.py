@@ -383,7 +383,7 @@ async def _serve(
     assert server.config.ssl is not None
     tending = [
         asyncio.create_task(central.tend()),
-        asyncio.create_task(authority.keep(server.config.ssl, names, engine.reload if engine else lambda: None)),
+        asyncio.create_task(authority.keep(server.config.ssl, names, engine.keep if engine else lambda _: None)),
     ]
     if engine:
         tending.append(asyncio.create_task(engine.run()))
