@@ -101,7 +101,7 @@ def test_the_own_server_is_not_given_what_it_could_not_begin_with(tmp_path: Path
 def test_what_is_said_to_copy_does_it_as_a_user_who_may_not_read_that_directory_types_it(tmp_path: Path) -> None:
     made = EngineBed(tmp_path / "a b", 4222)
     said = made.engine("server", "127.0.0.1")
-    (copying,) = [text for text in said.splitlines() if "tar" in text]
+    (copying,) = [text for text in said.splitlines() if "sudo tar" in text]
     place = tmp_path / "there"
     copying = copying.replace(engine_files.PLACE, str(place)).replace("sudo ", "")
     copying = copying.replace("ssh root@127.0.0.1", "sh -c")
@@ -139,6 +139,8 @@ def test_a_certificate_that_would_end_before_the_second_half_year_is_made_anew(m
     later = Authority(made.directory / "ca", clock=lambda: time.time() + 181 * 86400)
     its = engine_files.Files(made.directory, rights.read(made.directory), later, None)
     before = files(made, "127.0.0.1-4222").joinpath("server.pem").read_bytes()
+    assert not engine_files.ending(made.directory, time.time() + 300 * 86400)
+    assert "127.0.0.1-4222 ends on" in engine_files.ending(made.directory, time.time() + 320 * 86400)[0]
     assert [w.changed for w in its.write(made.added().servers)] == [True]
     assert files(made, "127.0.0.1-4222").joinpath("server.pem").read_bytes() != before
 

@@ -283,7 +283,8 @@ async def test_centrals_that_are_all_cut_from_the_database_keep_their_nodes(tmp_
     monkeypatch.setattr(natsbus, "_BLIND_S", 0.5)
     monkeypatch.setattr(natsbus, "_SIGHT_S", 0.1)
     async with central(tmp_path / "c", engine="nats") as c, node(tmp_path / "n", c.admit("one")):
-        await eventually(c.hub.connected)
+        c.desk.put("one", spec("s", 1, "a"))
+        await eventually(lambda: c.desk.holds("one", "s", 1))
         async with another(c) as other:
             await eventually(other.connected)
             c.hub.others = other.others = lambda: True  # as it was when they looked last
@@ -438,7 +439,7 @@ async def test_a_server_that_runs_is_not_given_what_it_could_not_begin_with(tmp_
     with socket.create_server(("127.0.0.1", made.port + LEAVES)):
         server.follow(servers)
     assert made.own.path.read_text() == before and f"at port {made.port + LEAVES}, too" in caplog.text
-    server.follow([EngineServer(1, "127.0.0.1:4000", ""), EngineServer(2, '"', "")])
+    server.follow([EngineServer(1, "127.0.0.1:4000", ""), EngineServer(2, '":4000', "")])
     assert made.own.path.read_text() == before and "does not take what" in caplog.text
     server.follow(servers)
     assert "cluster {" in made.own.path.read_text()

@@ -72,6 +72,8 @@ async def clustered(directory: Path) -> AsyncIterator[Cluster]:
     try:
         for machine in machines:
             machine.start()
+        # else what is said to one of them, the other hears some minutes later
+        await eventually(lambda: all("Route connection created" in server.said() for server in it.servers), 60)
         await it.start()
         await eventually(lambda: it.hub._line, 30)
         yield it

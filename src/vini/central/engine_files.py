@@ -6,10 +6,16 @@ time.  Paths in it are relative: nats-server is started in the directory, wherev
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import shutil
+import tempfile
+import time
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
+
+from cryptography import x509
 
 from vini import durable
 from vini.central.ca import Authority, Served
@@ -18,6 +24,7 @@ from vini.central.rights import Rights, Site
 from vini.model import Conflict, Value, ViniError
 from vini.rules.engine import LEAVES, ROUTES, EngineServer
 
+log = logging.getLogger("vini.engine")
 CONFIGURATION = "nats-server.conf"
 UNIT = "vini-engine.service"
 PLACE = "/var/lib/vini-engine"  # where they are on their machines, as the unit says
@@ -46,6 +53,7 @@ leafnodes {{
   ]
 }}
 """
+_WARNED = timedelta(days=60)  # before its end
 _RENEWED = timedelta(days=200)  # before its end: whoever writes each half year never has one that ended
 _SERVED = Served(Path("server.pem"), Path("server.key"))
 
@@ -141,11 +149,38 @@ def _contents(directory: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in directory.iterdir() if path.is_file()}
 
 
+async def watch(directory: Path) -> None:
+    """Warn each day of files below a central's directory whose certificate ends soon; until cancelled."""
+    while True:
+        for sentence in await asyncio.to_thread(ending, directory, time.time()):
+            log.warning("%s", sentence)
+        await asyncio.sleep(86400)
+
+
+def ending(directory: Path, now: float) -> list[str]:
+    """A sentence for each server whose certificate, as it was written here last, ends within two months."""
+    out = []
+    for path in sorted((directory / "engine").glob(f"*/{_SERVED.certificate}")):
+        try:
+            ends = x509.load_pem_x509_certificate(path.read_bytes()).not_valid_after_utc
+        except (OSError, ValueError):
+            continue  # `write` makes it anew
+        if ends.timestamp() - now < _WARNED.total_seconds():
+            out.append(
+                f"The certificate of the engine's server in {path.parent} ends on {ends:%Y-%m-%d}, and nobody is let "
+                "in there any more; `vini central engine write` makes another one, and says what to copy."
+            )
+    return out
+
+
 def can_check() -> bool:
     """Whether this machine has a nats-server that could look at what is written."""
     return shutil.which(PROGRAM) is not None
 
 
 def _check(directory: Path) -> None:
-    if refused := refusal(directory, CONFIGURATION):
+    with tempfile.TemporaryDirectory() as copy:  # it makes directories also where it only looks
+        shutil.copytree(directory, copy, dirs_exist_ok=True)
+        refused = refusal(Path(CONFIGURATION), Path(copy))
+    if refused:
         raise ViniError(f"nats-server does not take {directory / CONFIGURATION}: {refused}")

@@ -35,6 +35,7 @@ log = logging.getLogger("vini.engine")
 _HERE: msgspec.msgpack.Decoder[bus.Here] = msgspec.msgpack.Decoder(bus.Here)
 _NAMES: msgspec.msgpack.Decoder[list[str]] = msgspec.msgpack.Decoder(list[str])
 _SITE_S = (0.1, 0.5, 2.0, 5.0)  # between calls of a leaf node's nodes
+_LIST_S = 150.0  # between looks which accounts a server knows: what it missed, others tell it within 120 s
 _SITE_AGAIN_S = 10.0  # from the last of these calls to the first of the next: all nodes answer to each
 _SIGHT_S, _BLIND_S = 2.0, 10.0  # between looks whether the database answers; how long a central does without it
 _AGAIN_S = 2.0  # before the database is asked once more which servers there are
@@ -55,7 +56,8 @@ class NatsBus(Asking):
         self._desk, self._rights, self._url, self._trusted = Desks(desk), rights, url, trusted
         self._read_added, self._changed = added, changed
         self._added: Added | None = None  # None: not read yet
-        self._site_accounts: set[str] = set()  # all that the engine knows, also of sites without servers now
+        self._site_accounts: set[str] = set()  # to which somebody may be let in
+        self._ended_accounts: set[str] = set()  # those that we took back
         self._look = asyncio.Event()
         self._clock, self._rhythm = clock, rhythm or Rhythm()
         self._visits: dict[str, Visit] = {}  # by the node's key
@@ -208,7 +210,7 @@ class NatsBus(Asking):
             self._look.clear()
             await self._learn()
 
-    async def _sighted(self) -> ViniError:
+    async def _sighted(self) -> _Blind:
         """Returns when the database has been away for so long that nodes have more of another central, which says that
         it has it: whoever attends to them without it tells them nothing new."""
         seen = time.monotonic()
@@ -333,16 +335,10 @@ class NatsBus(Asking):
     # --- claims ---------------------------------------------------------------------------------
 
     async def _look_up_claims(self, system: engine.Line) -> None:
-        """Whom the server keeps out stays out: another central may know why.  And of all accounts that it knows, the
-        sites' that have no servers any more are to be taken back, whoever ran when these were removed."""
+        """Whom the server keeps out stays out: another central may know why."""
         account, patience = self._rights.account, self._rhythm.patience
-        listed = await system.ask("$SYS.REQ.CLAIMS.LIST", b"", patience)
-        try:
-            known = set(msgspec.json.decode(listed, type=_Listed).data)
-        except msgspec.DecodeError as e:
-            raise ViniError(f"it does not say whose rights it knows ({listed[:300]!r}).") from e
-        self._site_accounts |= known - {account, self._rights.system}
-        if account not in known:
+        self._ended_accounts.clear()
+        if account not in await self._list_accounts(system):
             return  # then it would not answer
         found = await system.ask(f"$SYS.REQ.ACCOUNT.{account}.CLAIMS.LOOKUP", b"", patience)
         try:
@@ -350,14 +346,27 @@ class NatsBus(Asking):
         except (ValueError, KeyError) as e:
             raise ViniError(f"it says something of this testbed's rights that is none ({found[:300]!r}).") from e
 
+    async def _list_accounts(self, system: engine.Line) -> set[str]:
+        """All that the server knows.  Those of sites that have no servers any more are to be taken back, whoever ran
+        when these were removed."""
+        listed = await system.ask("$SYS.REQ.CLAIMS.LIST", b"", self._rhythm.patience)
+        try:
+            known = set(msgspec.json.decode(listed, type=_Listed).data)
+        except msgspec.DecodeError as e:
+            raise ViniError(f"it does not say whose rights it knows ({listed[:300]!r}).") from e
+        self._site_accounts |= known - {self._rights.account, self._rights.system} - self._ended_accounts
+        return known
+
     async def _push_claims(self, system: engine.Line) -> None:
         sites = (self._added or NONE).sites(frozenset(self._revoked))
         now = {self._rights.site_account(name) for name in sites}
-        jwts = [self._rights.ended_jwt(account) for account in sorted(self._site_accounts - now)]
+        gone = self._site_accounts - now
+        jwts = [self._rights.ended_jwt(account) for account in sorted(gone)]
         jwts += [self._rights.site_jwt(name, site, self._revoked) for name, site in sites.items()]
         for jwt in (*jwts, self._rights.account_jwt(self._revoked, sites)):
             await self._push(system, jwt)
-        self._site_accounts = now  # what was taken back stays so
+        self._site_accounts = now
+        self._ended_accounts = (self._ended_accounts | gone) - now
 
     async def _push(self, system: engine.Line, jwt: str) -> None:
         said = await system.ask("$SYS.REQ.CLAIMS.UPDATE", jwt.encode(), self._rhythm.patience)
@@ -369,7 +378,14 @@ class NatsBus(Asking):
 
     async def _claims(self, system: engine.Line) -> None:
         while True:
-            await self._claims_changed.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LIST_S):
+                    await self._claims_changed.wait()
+            if not self._claims_changed.is_set():
+                before = set(self._site_accounts)
+                await self._list_accounts(system)
+                if self._site_accounts == before:
+                    continue
             self._claims_changed.clear()
             await self._push_claims(system)
 
@@ -520,7 +536,7 @@ class _Client(msgspec.Struct):
     name_tag: str = ""  # what its JWT calls it
 
 
-class _Blind(ViniError):
+class _Blind(Exception):
     def __init__(self, error: ViniError):
         super().__init__(f"This central's database is away, so it leaves the nodes to other centrals: {error}")
 

@@ -157,7 +157,11 @@ class Own:
                     f"with other servers it listens at port {port}, too, and can't ({e}); see what else does there, or "
                     'choose another "engine_port" in settings.json, then start the central again.'
                 ) from e
-        if refused := refusal(self._directory, self.path.name, text):
+        with tempfile.TemporaryDirectory() as there:
+            path = Path(there, self.path.name)
+            path.write_text(text)
+            refused = refusal(path)
+        if refused:
             raise ViniError(f"nats-server does not take what {self.path} would be: {refused}")
 
     @property
@@ -180,16 +184,12 @@ class Own:
         return self._routes().certificate.read_bytes() != before
 
 
-def refusal(directory: Path, name: str, text: str = "") -> str:
-    """What nats-server has against that configuration in a directory, with this text if it is given; "": nothing, or
-    there is none on this machine."""
+def refusal(configuration: Path, directory: Path | None = None) -> str:
+    """What nats-server has against it, started in that directory, by default in ours; "": nothing, or there is none on
+    this machine."""
     if shutil.which(PROGRAM) is None:
         return ""
-    with tempfile.TemporaryDirectory() as copy:  # it makes directories also where it only looks
-        shutil.copytree(directory, copy, dirs_exist_ok=True, ignore=shutil.ignore_patterns("accounts"))
-        if text:
-            (Path(copy) / name).write_text(text)
-        done = subprocess.run([PROGRAM, "-t", "-c", name], cwd=copy, capture_output=True, text=True)
+    done = subprocess.run([PROGRAM, "-t", "-c", configuration], cwd=directory, capture_output=True, text=True)
     said = (done.stderr.strip() or done.stdout.strip()).splitlines()
     return (said[-1] if said else "it says nothing") if done.returncode else ""
 
