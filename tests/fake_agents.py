@@ -45,7 +45,7 @@ from vini.store.database import DatabaseError
 T = TypeVar("T")
 QUICK = Rhythm(beat=0.2, review=0.0, patience=5.0, first=0.05, longest=0.2)
 QUICK_UPLINK = UplinkRhythm(
-    first=0.02, longest=0.2, patience=5.0, look=0.05, push=0.01, lasting=0.5, beat=30.0
+    first=0.02, longest=0.2, patience=5.0, look=0.05, push=0.01, lasting=0.5, beat=30.0, nearer=0.5
 )  # fmt: skip
 
 

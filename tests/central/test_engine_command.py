@@ -6,13 +6,16 @@ import json
 import shutil
 import stat
 import subprocess
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from engine_machines import EngineBed, vini_central
 from fake_agents import no_engine
+from msgspec.structs import replace
 
-from vini.central import engine_files, rights
+from vini.central import engine_files, rights, settings
 from vini.central.ca import Authority
 from vini.model import Conflict, NotFound, Unsupported, ViniError
 from vini.rules import engine
@@ -44,7 +47,8 @@ def test_each_server_has_all_that_it_needs_and_nothing_of_the_authority(made: En
         if not no_engine():
             copy = shutil.copytree(files(made, name), made.directory / f"copy of {name}")
             assert subprocess.run(["nats-server", "-t", "-c", "nats-server.conf"], cwd=copy).returncode == 0
-    assert made.engine("write") == "No server's files change.\n"
+    assert made.engine("write").startswith("No server's files change.\n") and "Next, for" not in made.engine("write")
+    assert made.engine("write", "--all").count("Next, for") == 2
     assert {(s["address"], s["site"]) for s in json.loads(made.engine("--json"))} == {
         ("127.0.0.1:4222", ""), ("nats.home.example:5000", "home")
     }  # fmt: skip
@@ -63,6 +67,47 @@ def test_one_more_of_the_cluster_changes_the_files_of_all(made: EngineBed) -> No
     assert "nats2" not in files(made, "127.0.0.1-4222").joinpath("nats-server.conf").read_text()
     with made.database.reading() as tx:
         assert [s.address for s in engine_servers.all(tx)] == ["127.0.0.1:4222"]
+
+
+def test_what_engine_url_names_is_dialled_until_it_is_taken_out_there(tmp_path: Path, capsys: Any) -> None:
+    made = EngineBed(tmp_path / "c", 4222, 5222)
+    made.engine("server", "127.0.0.1:4222")
+    made.engine("server", "127.0.0.1:5222")
+    said = made.engine("remove", "127.0.0.1:5222")
+    assert f"take it out of `engine_url` in {made.directory / 'settings.json'}" in said
+    capsys.readouterr()
+    made.engine("write")
+    assert "adds it, or it is taken out there" in capsys.readouterr().err
+    found = settings.read(made.directory)
+    settings.change(made.directory, replace(found, engine_url="tls://LOCALHOST:4222"))
+    made.engine("server", "localhost")
+    capsys.readouterr()
+    made.engine("write")
+    assert "none of this cluster" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("port", "says"), [("63000", "no ports above 65535"), ("4222", "this central runs itself")])
+def test_the_own_server_is_not_given_what_it_could_not_begin_with(tmp_path: Path, port: str, says: str) -> None:
+    where = ("--dir", tmp_path / "c")
+    who = ("--name", "127.0.0.1", "--admin", "ada@example.org")
+    vini_central("init", *where, *who, "--engine", "nats", "--engine-port", port)
+    with pytest.raises(Conflict, match=says):
+        vini_central("engine", *where, "server", "127.0.0.1")
+    assert json.loads(vini_central("engine", *where, "--json")) == [
+        {"address": f"127.0.0.1:{port}", "site": "", "files": None}
+    ]
+
+
+def test_what_is_said_to_copy_does_it_as_a_user_who_may_not_read_that_directory_types_it(tmp_path: Path) -> None:
+    made = EngineBed(tmp_path / "a b", 4222)
+    said = made.engine("server", "127.0.0.1")
+    (copying,) = [text for text in said.splitlines() if "sudo tar" in text]
+    place = tmp_path / "there"
+    copying = copying.replace(engine_files.PLACE, str(place)).replace("sudo ", "")
+    copying = copying.replace("ssh root@127.0.0.1", "sh -c")
+    assert subprocess.run(["sh", "-c", copying], check=False).returncode == 0
+    assert {p.name for p in place.iterdir()} == {p.name for p in files(made, "127.0.0.1-4222").iterdir()}
+    assert stat.S_IMODE(place.stat().st_mode) == 0o700
 
 
 def test_who_is_added_again_has_other_keys(made: EngineBed) -> None:
@@ -89,11 +134,13 @@ def test_another_central_of_the_testbed_writes_the_same(made: EngineBed, tmp_pat
                 assert path.read_bytes() == (tmp_path / "d" / "engine" / name / path.name).read_bytes(), path.name
 
 
-def test_a_certificate_that_ends_within_a_month_is_made_anew(made: EngineBed) -> None:
+def test_a_certificate_that_would_end_before_the_second_half_year_is_made_anew(made: EngineBed) -> None:
     made.engine("server", "127.0.0.1")
-    later = Authority(made.directory / "ca", clock=lambda: __import__("time").time() + 340 * 86400)
+    later = Authority(made.directory / "ca", clock=lambda: time.time() + 181 * 86400)
     its = engine_files.Files(made.directory, rights.read(made.directory), later, None)
     before = files(made, "127.0.0.1-4222").joinpath("server.pem").read_bytes()
+    assert not engine_files.ending(made.directory, time.time() + 300 * 86400)
+    assert "127.0.0.1-4222 ends on" in engine_files.ending(made.directory, time.time() + 320 * 86400)[0]
     assert [w.changed for w in its.write(made.added().servers)] == [True]
     assert files(made, "127.0.0.1-4222").joinpath("server.pem").read_bytes() != before
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import AsyncIterator
@@ -26,6 +27,7 @@ from vini.central.rights import Rights
 from vini.cli.central import central_command
 from vini.model import Denied, NotFound, Unsupported, ViniError
 from vini.node.reached import trusting
+from vini.rules.engine import LEAVES, EngineServer
 
 pytestmark = pytest.mark.skipif(bool(no_engine()), reason=no_engine() or "-")
 
@@ -271,9 +273,28 @@ async def test_a_central_that_is_cut_from_its_database_leaves_nodes_to_others(tm
             other.wake(["one"])
             await eventually(lambda: desk.holds("one", "s", 1), 60)
             assert not c.hub.connected() and "the disk is full" in c.hub._told
+            assert "database is away" in c.hub._told and "engine" not in c.hub._told
             c.desk.broken = False
             await eventually(c.hub.connected, 60)
             assert (await c.hub.ask("one", bus.Hello())).node == "one"
+
+
+async def test_centrals_that_are_all_cut_from_the_database_keep_their_nodes(tmp_path, monkeypatch):
+    monkeypatch.setattr(natsbus, "_BLIND_S", 0.5)
+    monkeypatch.setattr(natsbus, "_SIGHT_S", 0.1)
+    async with central(tmp_path / "c", engine="nats") as c, node(tmp_path / "n", c.admit("one")):
+        c.desk.put("one", spec("s", 1, "a"))
+        await eventually(lambda: c.desk.holds("one", "s", 1))
+        async with another(c) as other:
+            await eventually(other.connected)
+            c.hub.others = other.others = lambda: True  # as it was when they looked last
+            said = c.hub.run("one", bus.Run("s.a", ("sh", "-c", "echo hi; exec sleep 1000")), typed())
+            assert isinstance(await anext(said), bus.Output)
+            lines, c.desk.broken = (c.hub._line, other._line), True
+            asked = c.desk.asked
+            await eventually(lambda: c.desk.asked > asked + 30)  # both looked for longer than they do without it
+            assert lines == (c.hub._line, other._line) and c.hub.connected() == other.connected() == {"one"}
+            await said.aclose()
 
 
 async def test_an_engine_that_is_killed_loses_nothing(tmp_path):
@@ -394,6 +415,34 @@ async def test_a_server_that_ends_is_started_again_and_ends_with_its_central(tmp
 
 def central_engine(directory: Path) -> Engine:
     return Engine(directory, Authority(directory / "ca"))
+
+
+async def test_the_certificate_for_other_servers_is_made_anew_while_the_central_runs(tmp_path):
+    made, now = central_engine(tmp_path), [time.time()]
+    server = natsserver.Server(made.own)
+    made.own._authority._clock = lambda: now[0]
+    made.own.write([EngineServer(1, "127.0.0.1:4000", "princeton")])
+    at, reloads = tmp_path / "engine" / "routes.pem", []
+    server.reload = lambda: reloads.append(1)
+    before = at.read_bytes()
+    server.keep(False)
+    assert at.read_bytes() == before and not reloads
+    now[0] += 340 * 86400
+    server.keep(False)
+    assert at.read_bytes() != before and reloads
+
+
+async def test_a_server_that_runs_is_not_given_what_it_could_not_begin_with(tmp_path, caplog):
+    made = central_engine(tmp_path)
+    server, servers = natsserver.Server(made.own), [EngineServer(1, "127.0.0.1:4000", "princeton")]
+    before = made.own.path.read_text()
+    with socket.create_server(("127.0.0.1", made.port + LEAVES)):
+        server.follow(servers)
+    assert made.own.path.read_text() == before and f"at port {made.port + LEAVES}, too" in caplog.text
+    server.follow([EngineServer(1, "127.0.0.1:4000", ""), EngineServer(2, '":4000', "")])
+    assert made.own.path.read_text() == before and "does not take what" in caplog.text
+    server.follow(servers)
+    assert "cluster {" in made.own.path.read_text()
 
 
 async def test_a_machine_without_nats_server_is_told_what_to_do(monkeypatch):

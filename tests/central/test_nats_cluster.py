@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import ssl
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -18,8 +20,10 @@ from msgspec.structs import replace
 from vini import bus
 from vini.bus import frames, subjects
 from vini.bus.nkeys import Key, nkey
-from vini.central import rights
+from vini.central import natsbus, rights
+from vini.central.added import Added
 from vini.central.natsbus import NatsBus
+from vini.model import ViniError
 from vini.node import engined
 from vini.node.identity import Identity
 from vini.node.reached import trusting
@@ -68,6 +72,8 @@ async def clustered(directory: Path) -> AsyncIterator[Cluster]:
     try:
         for machine in machines:
             machine.start()
+        # else what is said to one of them, the other hears some minutes later
+        await eventually(lambda: all("Route connection created" in server.said() for server in it.servers), 60)
         await it.start()
         await eventually(lambda: it.hub._line, 30)
         yield it
@@ -90,8 +96,8 @@ async def test_one_of_two_servers_is_killed_and_nothing_is_lost(tmp_path, monkey
         assert known and {known.url, *known.more} == set(c.testbed.url.split(","))
         assert c.far.url in held["far"].answers.uplink
 
-        calls, call = [], c.hub._call_site
-        monkeypatch.setattr(c.hub, "_call_site", lambda: calls.append(call()))
+        calls, came = [], c.hub._site_came.set
+        monkeypatch.setattr(c.hub._site_came, "set", lambda: calls.append(came()))
         for generation, server in enumerate(c.servers, 1):
             server.kill()
             for name in names:  # some are not connected at this moment
@@ -114,9 +120,10 @@ async def test_a_server_at_a_site_is_removed_and_added_while_nodes_are_at_it(tmp
     async with clustered(tmp_path / "e") as c, AsyncExitStack() as stack:
         me = c.join("far", "princeton")
         c.hub.look()
-        far = await stack.enter_async_context(node(tmp_path / "n", me, rhythm=replace(QUICK_UPLINK, alone=1.0)))
+        rhythm = replace(QUICK_UPLINK, alone=1.0, deaf=3.0)  # the old server of its site hears no central
+        far = await stack.enter_async_context(node(tmp_path / "n", me, rhythm=rhythm))
         await eventually(lambda: c.far.url in far.answers.uplink, 60)
-        assert "is cut off" in c.testbed.engine("remove", f"127.0.0.1:{c.far.port}")
+        assert "is cut off as soon as" in c.testbed.engine("remove", f"127.0.0.1:{c.far.port}")
         c.hub.look()
         await eventually(lambda: "connected to" in far.answers.uplink and c.far.url not in far.answers.uplink, 60)
         await eventually(lambda: c.hub.connected() == {"far"})
@@ -130,6 +137,134 @@ async def test_a_server_at_a_site_is_removed_and_added_while_nodes_are_at_it(tmp
         c.desk.put("far", spec("s", 1, "a"))
         c.hub.wake(["far"])
         await eventually(lambda: c.desk.holds("far", "s", 1), 60)
+
+
+async def test_nodes_of_a_site_are_in_the_cluster_until_its_server_is_there_and_while_it_is_away(tmp_path):
+    async with clustered(tmp_path / "e") as c, AsyncExitStack() as stack:
+        me, port = c.join("h", "home"), free_port()
+        c.hub.look()
+        n = await stack.enter_async_context(node(tmp_path / "n", me))
+        await eventually(lambda: c.hub.connected() == {"h"}, 60)
+        c.testbed.engine("leaf", "home", f"127.0.0.1:{port}")
+        c.hub.look()
+        await eventually(lambda: (known := engined.read(tmp_path / "n", me)) and known.near == 1, 60)
+        c.desk.put("h", spec("s", 1, "a"))
+        c.hub.wake(["h"])
+        await eventually(lambda: c.desk.holds("h", "s", 1), 60)
+        site = Machine(c.testbed, port, tmp_path / "site")
+        for generation in (2, 3):
+            site.start()
+            stack.callback(site.kill)
+            await eventually(lambda: f"over {site.url}" in n.answers.uplink, 90)
+            site.kill()
+            c.desk.put("h", spec("s", generation, "a", f"b{generation}"))
+            c.hub.wake(["h"])
+            await eventually(lambda g=generation: c.desk.holds("h", "s", g), 60)
+            assert site.url not in n.answers.uplink
+
+
+async def test_a_server_at_a_site_that_reaches_no_cluster_is_left(tmp_path):
+    async with clustered(tmp_path / "e") as c, AsyncExitStack() as stack:
+        c.far.kill()
+        conf = c.far._from / "nats-server.conf"
+        conf.write_text(re.sub(r"urls: \[.*?\]", 'urls: ["tls://127.0.0.1:9"]', conf.read_text()))
+        c.far.start()
+        me = c.join("far", "princeton")
+        c.hub.look()
+        far = await stack.enter_async_context(node(tmp_path / "n", me, rhythm=replace(QUICK_UPLINK, alone=1.0)))
+        await eventually(lambda: c.hub.connected() == {"far"} and c.far.url not in far.answers.uplink, 60)
+        assert c.far.url in far.uplink._deaf
+
+
+async def test_a_node_that_no_server_lets_in_yet_says_so_and_tries_on(tmp_path, monkeypatch):
+    async with clustered(tmp_path / "e") as c, AsyncExitStack() as stack:
+        run = engined.Engined.run
+
+        async def refused(_: engined.Engined) -> None:
+            raise engined.Unknown("the engine refuses this identity.")
+
+        monkeypatch.setattr(engined.Engined, "run", refused)
+        me = c.join("h", "home")
+        n = await stack.enter_async_context(node(tmp_path / "n", me))
+        await eventually(lambda: "does not let it in yet" in n.answers.uplink, 60)
+        monkeypatch.setattr(engined.Engined, "run", run)
+        await eventually(lambda: "connected to" in n.answers.uplink and "not connected" not in n.answers.uplink, 60)
+
+
+async def test_a_server_of_a_site_that_was_removed_while_no_central_ran_is_out(tmp_path):
+    async with clustered(tmp_path / "e") as c:
+        c.join("far", "princeton")
+        c.hub.look()
+        c.far.kill()  # the thief has its disk
+        (number,) = [s.number for s in c.testbed.added().servers if s.site]
+        key = c.rights._of("user", f"user of server {number}")
+        jwt = (c.far.place / "site.creds").read_text().splitlines()[1]
+        inside = Leaf(c, key, jwt)
+        await inside.dial()
+        await eventually(lambda: b"PONG" in inside.heard, 60)
+        await c.stop()
+        assert "as soon as a central runs" in c.testbed.engine("remove", f"127.0.0.1:{c.far.port}")
+        await c.start()
+        await eventually(lambda: inside.ended, 60)
+        again = Leaf(c, key, jwt)
+        await again.dial()
+        await eventually(lambda: again.ended, 60)
+        assert b"Authorization Violation" in again.heard
+
+
+async def test_which_servers_there_are_is_asked_again_where_the_database_did_not_say(tmp_path, monkeypatch):
+    monkeypatch.setattr(natsbus, "_AGAIN_S", 0.2)
+    async with clustered(tmp_path / "e") as c:
+        read, asked = c.hub._read_added, []
+
+        def fails_once() -> Added:
+            asked.append(1)
+            if len(asked) == 1:
+                raise ViniError("The database is away.")
+            return read()
+
+        c.hub._read_added = fails_once
+        c.testbed.engine("remove", f"127.0.0.1:{c.far.port}")
+        c.hub.look()
+        await eventually(lambda: not any(s.site for s in c.hub._added.servers), 30)
+        await eventually(lambda: "Authorization Violation" in c.far.said(), 60)
+
+
+async def test_both_lines_of_a_central_are_at_one_server(tmp_path):
+    """Also where servers don't know each other yet: claims that go over one of them hold for who is on the other."""
+    async with clustered(tmp_path / "e") as c:
+        for _ in range(8):  # each server is one by chance
+            await c.stop()
+            await c.start()
+            await eventually(lambda: c.hub._line and c.hub._system, 30)
+            assert c.hub._line.url == c.hub._system.url
+
+
+async def test_a_leaf_that_comes_and_goes_has_nodes_called_a_few_times_only(tmp_path, monkeypatch):
+    monkeypatch.setattr(natsbus, "_SITE_S", (0.1, 0.2))
+    async with clustered(tmp_path / "e") as c:
+        c.far.kill()
+        (number,) = [s.number for s in c.testbed.added().servers if s.site]
+        key = c.rights._of("user", f"user of server {number}")
+        jwt = (c.far.place / "site.creds").read_text().splitlines()[1]
+        calls, came, say, come = [], [], c.hub._say, c.hub._site_came.set
+
+        async def said(subject: str, body: bytes, unheard: str = "") -> None:
+            if subject == subjects.CALL:
+                calls.append(time.monotonic())
+            await say(subject, body, unheard)
+
+        monkeypatch.setattr(c.hub, "_say", said)
+        monkeypatch.setattr(c.hub._site_came, "set", lambda: came.append(come()))
+        while len(came) < 10:
+            thief = Leaf(c, key, jwt)
+            await thief.dial()
+            await eventually(lambda t=thief: b"PONG" in t.heard or t.ended, 10)
+            thief.say.close()
+            thief.reading.cancel()
+        await eventually(lambda: len(calls) >= 2, 30)
+        rounds = 1 + (calls[-1] - calls[0]) / natsbus._SITE_AGAIN_S
+        assert len(calls) <= 2 * rounds + 2, "two each, not two for each of ten"
 
 
 class Leaf:

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import random
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -89,20 +89,22 @@ class Line:
                 heard._wait_for_msgs_task.cancel()
 
 
-async def dial(urls: Sequence[str], trusted: ssl.SSLContext, key: Key, jwt: str, name: str, patience_s: float) -> Line:
-    """To any of these servers of one cluster, in an order of chance, so that all have as many.
+async def dial(
+    urls: Sequence[str], trusted: ssl.SSLContext, key: Key, jwt: str, name: str, patience_s: float,
+    first: Collection[str] = (),
+) -> Line:  # fmt: skip
+    """To any of these servers of one cluster, in an order of chance, so that all have as many; those in `first` before
+    the others.
 
-    Raises Denied where one refuses who we are; OSError, TimeoutError or ViniError where all are away: the first's.
+    Raises Denied where all refuse who we are; OSError, TimeoutError or ViniError where they are away: the first's.
     """
     errors: list[Exception] = []
-    for url in random.sample(urls, len(urls)):
+    for url in sorted(random.sample(urls, len(urls)), key=lambda url: url not in first):
         try:
             return await _dial(url, trusted, key, jwt, name, patience_s)
-        except Denied:
-            raise
-        except (OSError, TimeoutError, ViniError) as e:
+        except (OSError, TimeoutError, ViniError) as e:  # also Denied: a new server may not know us yet
             errors.append(e)
-    raise errors[0]
+    raise next((e for e in errors if not isinstance(e, Denied)), errors[0])
 
 
 async def _dial(url: str, trusted: ssl.SSLContext, key: Key, jwt: str, name: str, patience_s: float) -> Line:

@@ -12,6 +12,7 @@ import os
 CENTRALS = "centrals"  # the queue group: one of them hears a greeting
 CALL = "vini.call"  # of a central: say that you are there, and see who has gone
 WAKE = "vini.wake"  # between centrals: names of nodes for which something was written
+SIGHT = "vini.sight"  # between centrals: the database answers me
 LARGEST = 17 << 20  # bytes of a message: one of our frames and what is around it
 _ME = "{{subject()}}"  # the server puts the user's key here
 

@@ -112,10 +112,12 @@ class Authority:
         return self.issue(self._served, names)
 
     def issue(
-        self, served: Served, names: Sequence[str], key: ec.EllipticCurvePrivateKey | None = None, dials: bool = False
-    ) -> Served:
-        """One of any server's, with this key where one is given; `dials`: it shows it also to those that it dials."""
-        if not self._is_good(served, names, key):
+        self, served: Served, names: Sequence[str], key: ec.EllipticCurvePrivateKey | None = None, dials: bool = False,
+        early: timedelta = _RENEWED,
+    ) -> Served:  # fmt: skip
+        """One of any server's, with this key where one is given; `dials`: it shows it also to those that it dials;
+        `early`: so long before its end it is made anew."""
+        if not self._is_good(served, names, key, early):
             self._issue(served, names, key, dials)
         return served
 
@@ -123,7 +125,10 @@ class Authority:
     def _served(self) -> Served:
         return Served(self._directory / "server.pem", self._directory / "server.key")
 
-    def _is_good(self, served: Served, names: Sequence[str], key: ec.EllipticCurvePrivateKey | None = None) -> bool:
+    def _is_good(
+        self, served: Served, names: Sequence[str], key: ec.EllipticCurvePrivateKey | None = None,
+        early: timedelta = _RENEWED,
+    ) -> bool:  # fmt: skip
         try:
             certificate = x509.load_pem_x509_certificate(served.certificate.read_bytes())
             kept = _read_key(served.key).public_key()
@@ -132,7 +137,7 @@ class Authority:
         same_key = certificate.public_key() == kept == (key.public_key() if key else kept)
         held = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         now = _moment(self._clock())
-        begun, ends = certificate.not_valid_before_utc <= now, certificate.not_valid_after_utc - _RENEWED > now
+        begun, ends = certificate.not_valid_before_utc <= now, certificate.not_valid_after_utc - early > now
         ours = certificate.issuer == self._certificate.subject and _is_signed_by(certificate, self._certificate)
         return same_key and ours and begun and ends and list(held) == _alternatives(names)
 
@@ -150,13 +155,13 @@ class Authority:
         _write(served.certificate, text, 0o644)
 
     async def keep(
-        self, context: ssl.SSLContext, names: Sequence[str], also: Callable[[], None] = lambda: None
+        self, context: ssl.SSLContext, names: Sequence[str], also: Callable[[bool], None] = lambda _: None
     ) -> None:
-        """Have a server that runs, and `also` another, use a new certificate in time; until cancelled."""
+        """Have a server that runs use a new certificate in time, and tell `also` at each look whether it is a new one;
+        until cancelled."""
         while True:
             await asyncio.sleep(_LOOK_S)
-            if self.renew(context, names):
-                also()
+            also(self.renew(context, names))
 
     def renew(self, context: ssl.SSLContext, names: Sequence[str]) -> bool:
         """One look: connections that begin from now on see a certificate that is good; whether it is a new one."""

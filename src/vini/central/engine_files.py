@@ -6,19 +6,25 @@ time.  Paths in it are relative: nats-server is started in the directory, wherev
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import shutil
-import subprocess
 import tempfile
+import time
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
+
+from cryptography import x509
 
 from vini import durable
 from vini.central.ca import Authority, Served
-from vini.central.natsserver import PROGRAM, Ports, clustered, configuration
+from vini.central.natsserver import PROGRAM, Ports, clustered, configuration, refusal
 from vini.central.rights import Rights, Site
 from vini.model import Conflict, Value, ViniError
-from vini.rules.engine import LEAVES, EngineServer
+from vini.rules.engine import LEAVES, ROUTES, EngineServer
 
+log = logging.getLogger("vini.engine")
 CONFIGURATION = "nats-server.conf"
 UNIT = "vini-engine.service"
 PLACE = "/var/lib/vini-engine"  # where they are on their machines, as the unit says
@@ -47,6 +53,8 @@ leafnodes {{
   ]
 }}
 """
+_WARNED = timedelta(days=60)  # before its end
+_RENEWED = timedelta(days=200)  # before its end: whoever writes each half year never has one that ended
 _SERVED = Served(Path("server.pem"), Path("server.key"))
 
 
@@ -72,6 +80,8 @@ class Files:
     def write(self, servers: Sequence[EngineServer]) -> list[Written]:
         """Those of all; of others nothing is left.  Raises ViniError where they can't be written, or nats-server would
         not take them."""
+        if self._own and servers:
+            _check_own(self._own, servers)
         members = [*([self._own] if self._own else []), *(s for s in servers if not s.site)]
         written = [self._write(server, members) for server in servers]
         kept = {one.directory for one in written}
@@ -87,7 +97,7 @@ class Files:
             before = _contents(at)
             self._authority.issue(
                 Served(at / _SERVED.certificate, at / _SERVED.key), [server.name], self._rights.tls_key(server.number),
-                dials=not server.site,
+                dials=not server.site, early=_RENEWED,
             )  # fmt: skip
             for name, text in self._texts(server, members).items():
                 if before.get(name) != text.encode():
@@ -121,8 +131,46 @@ class Files:
         return _REMOTE.format(urls=urls, account=account, credentials=_CREDENTIALS)
 
 
+def _check_own(own: EngineServer, servers: Sequence[EngineServer]) -> None:
+    """Raises Conflict where these can't be added to the one that this central runs itself."""
+    if own.port > 65535 - LEAVES:
+        raise Conflict(
+            f"With other servers the one that this central runs itself listens {ROUTES} and {LEAVES} above its port "
+            f'{own.port}, too, and there are no ports above 65535; choose a lower "engine_port" in settings.json, and '
+            "start the central again."
+        )
+    if any((server.name, server.port) == (own.name.lower(), own.port) for server in servers):
+        raise Conflict(
+            f"{own.address} is the server that this central runs itself; it belongs to the cluster without being added."
+        )
+
+
 def _contents(directory: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in directory.iterdir() if path.is_file()}
+
+
+async def watch(directory: Path) -> None:
+    """Warn each day of files below a central's directory whose certificate ends soon; until cancelled."""
+    while True:
+        for sentence in await asyncio.to_thread(ending, directory, time.time()):
+            log.warning("%s", sentence)
+        await asyncio.sleep(86400)
+
+
+def ending(directory: Path, now: float) -> list[str]:
+    """A sentence for each server whose certificate, as it was written here last, ends within two months."""
+    out = []
+    for path in sorted((directory / "engine").glob(f"*/{_SERVED.certificate}")):
+        try:
+            ends = x509.load_pem_x509_certificate(path.read_bytes()).not_valid_after_utc
+        except (OSError, ValueError):
+            continue  # `write` makes it anew
+        if ends.timestamp() - now < _WARNED.total_seconds():
+            out.append(
+                f"The certificate of the engine's server in {path.parent} ends on {ends:%Y-%m-%d}, and nobody is let "
+                "in there any more; `vini central engine write` makes another one, and says what to copy."
+            )
+    return out
 
 
 def can_check() -> bool:
@@ -131,13 +179,8 @@ def can_check() -> bool:
 
 
 def _check(directory: Path) -> None:
-    if not can_check():
-        return
     with tempfile.TemporaryDirectory() as copy:  # it makes directories also where it only looks
         shutil.copytree(directory, copy, dirs_exist_ok=True)
-        done = subprocess.run([PROGRAM, "-t", "-c", CONFIGURATION], cwd=copy, capture_output=True, text=True)
-    if done.returncode:
-        said = (done.stderr.strip() or done.stdout.strip()).splitlines()
-        raise ViniError(
-            f"nats-server does not take {directory / CONFIGURATION}: {said[-1] if said else 'it says nothing'}"
-        )
+        refused = refusal(Path(CONFIGURATION), Path(copy))
+    if refused:
+        raise ViniError(f"nats-server does not take {directory / CONFIGURATION}: {refused}")

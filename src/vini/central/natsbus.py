@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import ssl
 import time
 from collections.abc import Callable, Collection, Coroutine
@@ -26,7 +27,7 @@ from vini.central.attendance import CUT, away
 from vini.central.connection import Connection
 from vini.central.delivery import Desk, Desks, Rhythm
 from vini.central.door import Door, check_version, unfit
-from vini.central.rights import CENTRAL, Rights, Site
+from vini.central.rights import CENTRAL, Rights
 from vini.central.visit import NatsCarrier, Visit
 from vini.model import ViniError
 
@@ -34,7 +35,10 @@ log = logging.getLogger("vini.engine")
 _HERE: msgspec.msgpack.Decoder[bus.Here] = msgspec.msgpack.Decoder(bus.Here)
 _NAMES: msgspec.msgpack.Decoder[list[str]] = msgspec.msgpack.Decoder(list[str])
 _SITE_S = (0.1, 0.5, 2.0, 5.0)  # between calls of a leaf node's nodes
+_LIST_S = 150.0  # between looks which accounts a server knows: what it missed, others tell it within 120 s
+_SITE_AGAIN_S = 10.0  # from the last of these calls to the first of the next: all nodes answer to each
 _SIGHT_S, _BLIND_S = 2.0, 10.0  # between looks whether the database answers; how long a central does without it
+_AGAIN_S = 2.0  # before the database is asked once more which servers there are
 _SILENT = 90.0  # s without a word after which a node is taken to be gone; it says one every 20 s
 
 
@@ -52,13 +56,16 @@ class NatsBus(Asking):
         self._desk, self._rights, self._url, self._trusted = Desks(desk), rights, url, trusted
         self._read_added, self._changed = added, changed
         self._added: Added | None = None  # None: not read yet
-        self._had_servers: set[str] = set()  # sites
+        self._site_accounts: set[str] = set()  # to which somebody may be let in
+        self._ended_accounts: set[str] = set()  # those that we took back
         self._look = asyncio.Event()
         self._clock, self._rhythm = clock, rhythm or Rhythm()
         self._visits: dict[str, Visit] = {}  # by the node's key
         self._of: dict[str, Visit] = {}  # by the node's name
         self._heard: dict[str, float] = {}  # node -> when it was there last
         self._leaves: dict[tuple[str, str], int] = {}  # account's subject, server -> how many leaf nodes it has there
+        self._site_came = asyncio.Event()
+        self._others_saw = -math.inf  # when another central said last that the database answers it
         self._introducing: dict[str, bus.Here] = {}  # key -> the last word of a node that is being looked up
         self._revoked: dict[str, int] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -164,20 +171,23 @@ class NatsBus(Asking):
         return tuple(dict.fromkeys((*self._url.split(","), *(server.url for server in more))))
 
     def _elsewhere(self, node: str, public_key: bytes) -> bus.Elsewhere:
-        """Where a node dials, and as whom: the servers of its site, where it has some."""
+        """Where a node dials, and as whom: the servers of its site, where it has some, and others while these are
+        away."""
         here = [s for s in (self._added or NONE).servers if s.number in (self._added or NONE).at_site(public_key)]
-        first, *more = [server.url for server in here] or self._urls
+        first, *more = dict.fromkeys((*(server.url for server in here), *self._urls))
         jwt = self._rights.node_jwt(node, public_key, here[0].site if here else "")
-        return bus.Elsewhere(first, jwt, tuple(more))
+        return bus.Elsewhere(first, jwt, tuple(more), len(here))
 
     async def _learn(self) -> None:
-        """Which were added.  Raises ViniError where the database does not say, and never did."""
+        """Which were added; where the database does not say, it is asked once more.  Raises ViniError where it never
+        did."""
         try:
             found = await asyncio.to_thread(self._read_added)
         except ViniError as e:
             if self._added is None:
                 raise
             log.warning("the central's database can't be asked: %s", e)
+            asyncio.get_running_loop().call_later(_AGAIN_S, self._look.set)
             return
         before, self._added = self._added, found
         if (before or NONE).servers != found.servers:
@@ -200,18 +210,24 @@ class NatsBus(Asking):
             self._look.clear()
             await self._learn()
 
-    async def _sighted(self) -> ViniError:
-        """Returns when the database has been away for so long that nodes have more of another central: whoever attends
-        to them without it tells them nothing new."""
+    async def _sighted(self) -> _Blind:
+        """Returns when the database has been away for so long that nodes have more of another central, which says that
+        it has it: whoever attends to them without it tells them nothing new."""
         seen = time.monotonic()
         while True:
             try:
                 await self._desk.identities.ask("")
                 seen = time.monotonic()
+                self._spawn(self._say(subjects.SIGHT, self._epoch.encode()))
             except ViniError as e:
-                if time.monotonic() - seen > _BLIND_S and self.others():
-                    return ViniError(f"this central's database is away, so it leaves the nodes to others ({e})")
+                now = time.monotonic()
+                if now - seen > _BLIND_S and now - self._others_saw < 3 * _SIGHT_S:
+                    return _Blind(e)
             await asyncio.sleep(_SIGHT_S)
+
+    def _seen_by(self, central: bytes) -> None:
+        if central != self._epoch.encode():
+            self._others_saw = time.monotonic()
 
     # --- the engine -----------------------------------------------------------------------------
 
@@ -223,6 +239,8 @@ class NatsBus(Asking):
             started = time.monotonic()
             try:
                 await self._connected()
+            except _Blind as e:
+                self._tell(str(e))
             except (OSError, TimeoutError, ViniError) as e:
                 self._tell(f"The engine {self._url} can't be used: {_why(e)}")
             waits = self._rhythm.first if time.monotonic() - started > 10 else min(2 * waits, 4.0)
@@ -238,7 +256,10 @@ class NatsBus(Asking):
         self._epoch = subjects.epoch()
         patience = self._rhythm.patience
         if self.others():
-            await self._desk.identities.ask("")  # of nobody: whether the database answers
+            try:
+                await self._desk.identities.ask("")  # of nobody: whether the database answers
+            except ViniError as e:
+                raise _Blind(e) from e
         await self._learn()
         try:
             self._system = await engine.dial(
@@ -246,7 +267,10 @@ class NatsBus(Asking):
             )
             await self._look_up_claims(self._system)
             await self._push_claims(self._system)
-            self._line = await engine.dial(self._urls, self._trusted, *self._rights.central(), self._epoch, patience)
+            # the same server, which knows the claims that go over the first: of others some may not, for a while
+            self._line = await engine.dial(
+                [self._system.url], self._trusted, *self._rights.central(), self._epoch, patience
+            )
             await self._listen(self._line, self._system)
             log.info("connected to the engine %s", self._url)
             self._told = ""
@@ -260,6 +284,7 @@ class NatsBus(Asking):
         await system.settle()
         await line.hear(subjects.to_central("*", "*", self._epoch), self._frame)
         await line.hear(subjects.WAKE, lambda _, body, __: self._woken(body))
+        await line.hear(subjects.SIGHT, lambda _, body, __: self._seen_by(body))
         await line.hear(subjects.here("*"), self._here)
         await line.hear(subjects.greet("*"), self._here, subjects.CENTRALS)
         await line.settle()
@@ -270,6 +295,7 @@ class NatsBus(Asking):
             asyncio.create_task(line.over()), asyncio.create_task(system.over()),
             asyncio.create_task(self._claims(system)), asyncio.create_task(self._sweep()),
             asyncio.create_task(self._learning()), asyncio.create_task(self._sighted()),
+            asyncio.create_task(self._calling_sites()),
         ]  # fmt: skip
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -311,8 +337,8 @@ class NatsBus(Asking):
     async def _look_up_claims(self, system: engine.Line) -> None:
         """Whom the server keeps out stays out: another central may know why."""
         account, patience = self._rights.account, self._rhythm.patience
-        known = await system.ask("$SYS.REQ.CLAIMS.LIST", b"", patience)
-        if account.encode() not in known:
+        self._ended_accounts.clear()
+        if account not in await self._list_accounts(system):
             return  # then it would not answer
         found = await system.ask(f"$SYS.REQ.ACCOUNT.{account}.CLAIMS.LOOKUP", b"", patience)
         try:
@@ -320,30 +346,46 @@ class NatsBus(Asking):
         except (ValueError, KeyError) as e:
             raise ViniError(f"it says something of this testbed's rights that is none ({found[:300]!r}).") from e
 
+    async def _list_accounts(self, system: engine.Line) -> set[str]:
+        """All that the server knows.  Those of sites that have no servers any more are to be taken back, whoever ran
+        when these were removed."""
+        listed = await system.ask("$SYS.REQ.CLAIMS.LIST", b"", self._rhythm.patience)
+        try:
+            known = set(msgspec.json.decode(listed, type=_Listed).data)
+        except msgspec.DecodeError as e:
+            raise ViniError(f"it does not say whose rights it knows ({listed[:300]!r}).") from e
+        self._site_accounts |= known - {self._rights.account, self._rights.system} - self._ended_accounts
+        return known
+
     async def _push_claims(self, system: engine.Line) -> None:
-        sites = self._sites()
-        jwts = [self._rights.site_jwt(name, site, self._revoked) for name, site in sites.items()]
+        sites = (self._added or NONE).sites(frozenset(self._revoked))
+        now = {self._rights.site_account(name) for name in sites}
+        gone = self._site_accounts - now
+        jwts = [self._rights.ended_jwt(account) for account in sorted(gone)]
+        jwts += [self._rights.site_jwt(name, site, self._revoked) for name, site in sites.items()]
         for jwt in (*jwts, self._rights.account_jwt(self._revoked, sites)):
             await self._push(system, jwt)
-
-    def _sites(self) -> dict[str, Site]:
-        """Those that have servers, or had some since we began: what these were let into is taken back."""
-        now = (self._added or NONE).sites(frozenset(self._revoked))
-        gone = dict.fromkeys(self._had_servers - now.keys(), Site())
-        self._had_servers |= now.keys()
-        return {**gone, **now}
+        self._site_accounts = now
+        self._ended_accounts = (self._ended_accounts | gone) - now
 
     async def _push(self, system: engine.Line, jwt: str) -> None:
         said = await system.ask("$SYS.REQ.CLAIMS.UPDATE", jwt.encode(), self._rhythm.patience)
         if b'"error"' in said:
             raise ViniError(
                 f"it does not take this testbed's rights ({said.decode(errors='replace')[:300]}); was it started with "
-                "the files that `vini central engine server ADDRESS` writes?"
+                "the files that `vini central engine server ADDRESS` writes, and `vini central engine write` again?"
             )
 
     async def _claims(self, system: engine.Line) -> None:
         while True:
-            await self._claims_changed.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LIST_S):
+                    await self._claims_changed.wait()
+            if not self._claims_changed.is_set():
+                before = set(self._site_accounts)
+                await self._list_accounts(system)
+                if self._site_accounts == before:
+                    continue
             self._claims_changed.clear()
             await self._push_claims(system)
 
@@ -370,21 +412,23 @@ class NatsBus(Asking):
             there = msgspec.json.decode(body, type=_Counts)
             of = (subject, there.server.id)
             if there.leafnodes > self._leaves.get(of, 0):
-                self._call_site()
+                self._site_came.set()
             self._leaves[of] = there.leafnodes
 
-    def _call_site(self) -> None:
+    async def _calling_sites(self) -> None:
         """A leaf node has come back.  What its nodes listen to is known in the cluster a moment later, and nobody says
         when: so they are called some times.  And it is told each time who may do what: what changed while it was away
-        it would learn of the others minutes later, and let in meanwhile who was disabled."""
+        it would learn of the others minutes later, and let in meanwhile who was disabled.
 
-        async def call() -> None:
+        However often one comes and goes, all nodes are called some times in each `_SITE_AGAIN_S` at most."""
+        while True:
+            await self._site_came.wait()
+            self._site_came.clear()
             for waits_s in _SITE_S:
                 await asyncio.sleep(waits_s)
                 self._claims_changed.set()
                 await self._say(subjects.CALL, b"")
-
-        self._spawn(call())
+            await asyncio.sleep(_SITE_AGAIN_S)
 
     async def _sweep(self) -> None:
         """For what no server could tell us of."""
@@ -492,6 +536,15 @@ class _Client(msgspec.Struct):
     name_tag: str = ""  # what its JWT calls it
 
 
+class _Blind(Exception):
+    def __init__(self, error: ViniError):
+        super().__init__(f"This central's database is away, so it leaves the nodes to other centrals: {error}")
+
+
+class _Listed(msgspec.Struct):
+    data: list[str] = []
+
+
 class _Server(msgspec.Struct):
     id: str
 
@@ -508,10 +561,16 @@ class _Left(msgspec.Struct):
 def _why(error: Exception) -> str:
     """For who can mend it."""
     match error:
+        case ssl.SSLCertVerificationError() if "expired" in error.verify_message:
+            return (
+                "its certificate has expired; `vini central engine write` makes another one, and says what to copy "
+                "(if its files are new, look at the clock of both machines)."
+            )
         case ssl.SSLCertVerificationError():
             return (
                 f"its certificate is none of this central's authority, or not for this name ({error.verify_message}); "
-                "run nats-server with the files that `vini central engine server ADDRESS` writes."
+                "run nats-server with the files that `vini central engine server ADDRESS` writes, and "
+                "`vini central engine write` again."
             )
         case ssl.SSLError() | ConnectionResetError():
             return (

@@ -7,6 +7,9 @@ import logging
 import re
 import shutil
 import signal
+import socket
+import subprocess
+import tempfile
 from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import Sequence
 from contextlib import suppress
@@ -119,8 +122,9 @@ class Own:
         self.path = self._directory / "nats-server.conf"
         self.server = EngineServer(0, url.removeprefix("tls://"), "")
 
-    def write(self, servers: Sequence[EngineServer] = ()) -> bool:
-        """With those others, if there are any, it makes a cluster; whether it was written anew.  Raises ViniError."""
+    def write(self, servers: Sequence[EngineServer] = (), running: bool = False) -> bool:
+        """With those others, if there are any, it makes a cluster; whether it was written anew.  `running`: by what is
+        there already a nats-server works, so what it could not begin with is refused.  Raises ViniError."""
         rights, served = self._rights, self._authority.serve(self._names)
         text = configuration(
             rights, self._at, served, self._directory / "accounts", [(rights.system, rights.system_jwt())]
@@ -129,8 +133,11 @@ class Own:
             self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             if servers:
                 text += self._clustered([s for s in servers if not s.site])
-            if self.path.exists() and self.path.read_text() == text:
+            before = self.path.read_text() if self.path.exists() else ""
+            if before == text:
                 return False
+            if running:
+                self._try(text, more=() if not servers or "cluster {" in before else (ROUTES, LEAVES))
             durable.write(self.path, text.encode())
         except OSError as e:
             raise ViniError(
@@ -138,10 +145,53 @@ class Own:
             ) from e
         return True
 
+    def _try(self, text: str, more: Sequence[int]) -> None:
+        """`more`: above its port, others where it shall listen now and did not.  Raises ViniError."""
+        for offset in more:
+            port = self._at.port + offset
+            try:
+                with socket.create_server((self._at.listen, port), family=self._family):
+                    pass
+            except (OSError, OverflowError) as e:
+                raise ViniError(
+                    f"with other servers it listens at port {port}, too, and can't ({e}); see what else does there, or "
+                    'choose another "engine_port" in settings.json, then start the central again.'
+                ) from e
+        with tempfile.TemporaryDirectory() as there:
+            path = Path(there, self.path.name)
+            path.write_text(text)
+            refused = refusal(path)
+        if refused:
+            raise ViniError(f"nats-server does not take what {self.path} would be: {refused}")
+
+    @property
+    def _family(self) -> socket.AddressFamily:
+        return socket.AF_INET6 if ":" in self._at.listen else socket.AF_INET
+
     def _clustered(self, members: Sequence[EngineServer]) -> str:
+        return clustered(self.server, members, self._rights, self._at, self._routes(), self._authority.path)
+
+    def _routes(self) -> Served:
         at = Served(self._directory / "routes.pem", self._directory / "routes.key")
-        served = self._authority.issue(at, self._names, self._rights.tls_key(0), dials=True)
-        return clustered(self.server, members, self._rights, self._at, served, self._authority.path)
+        return self._authority.issue(at, self._names, self._rights.tls_key(0), dials=True)
+
+    def renew(self) -> bool:
+        """The certificate for others of a cluster, where it is in one; whether it is a new one.  Raises ViniError."""
+        at = self._directory / "routes.pem"
+        if not at.exists():
+            return False
+        before = at.read_bytes()
+        return self._routes().certificate.read_bytes() != before
+
+
+def refusal(configuration: Path, directory: Path | None = None) -> str:
+    """What nats-server has against it, started in that directory, by default in ours; "": nothing, or there is none on
+    this machine."""
+    if shutil.which(PROGRAM) is None:
+        return ""
+    done = subprocess.run([PROGRAM, "-t", "-c", configuration], cwd=directory, capture_output=True, text=True)
+    said = (done.stderr.strip() or done.stdout.strip()).splitlines()
+    return (said[-1] if said else "it says nothing") if done.returncode else ""
 
 
 async def check() -> None:
@@ -201,6 +251,15 @@ class Server:
                 process.terminate()
                 await process.wait()
 
+    def keep(self, renewed: bool) -> None:
+        """Have its certificates be good: the one that the central has, too, which may be `renewed`, and its own."""
+        try:
+            renewed = self._own.renew() or renewed
+        except (OSError, ViniError) as e:
+            log.warning("The engine's certificate can't be made anew: %s", e)
+        if renewed:
+            self.reload()
+
     def reload(self) -> None:
         """Have it read its certificate anew."""
         if self._process and self._process.returncode is None:
@@ -211,9 +270,9 @@ class Server:
         """These others were added.  It is started anew where that changes anything: where it listens, nats-server does
         not read again while it runs."""
         try:
-            changed = self._own.write(servers)
+            changed = self._own.write(servers, running=True)
         except ViniError as e:
-            log.warning("The engine's other servers are not known to this central's own until it starts again: %s", e)
+            log.warning("The engine's other servers are not known to this central's own: %s", e)
             return
         if changed and self._process and self._process.returncode is None:
             self._anew = True

@@ -105,6 +105,11 @@ class Rights:
             self.site_account(name), f"site {name}", nats, _LONG_AGO if fixed else self._clock()
         )
 
+    def ended_jwt(self, account: str) -> str:
+        """The account of a site without servers, by its key: nobody is in it, and nothing is heard there."""
+        nats = {"type": "account", "limits": {**_ACCOUNT_LIMITS, "conn": 0, "leaf": 0}}
+        return self._operator.claim(account, "no site", nats, self._clock())
+
     def site_account(self, name: str) -> str:
         """As the server names it."""
         return self._of("account", f"site {name}").name

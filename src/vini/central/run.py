@@ -19,7 +19,7 @@ from fastapi import FastAPI
 from starlette.routing import WebSocketRoute
 
 from vini.bus.joining import JoinAsked, Joined
-from vini.central import natsserver, process
+from vini.central import engine_files, natsserver, process
 from vini.central import settings as settings_file
 from vini.central.added import Added
 from vini.central.api.desired import desired_router
@@ -300,7 +300,7 @@ def run(directory: Path, listen: str, say: Callable[[str], None]) -> None:
         )
     if settings.engine == "nats":
         say(f"Nodes are reached over the engine {settings.nats_url}.")
-    asyncio.run(_serve(uvicorn.Server(config), bound, central, authority, settings.names, server))
+    asyncio.run(_serve(uvicorn.Server(config), bound, central, authority, settings.names, server, directory))
 
 
 def _has_ipv6() -> bool:
@@ -378,7 +378,7 @@ def _added(database: Database) -> Added:
 
 async def _serve(
     server: uvicorn.Server, bound: list[socket.socket], central: Central, authority: Authority, names: tuple[str, ...],
-    engine: natsserver.Server | None,
+    engine: natsserver.Server | None, directory: Path,
 ) -> None:  # fmt: skip
     if engine:
         await natsserver.check()
@@ -386,7 +386,8 @@ async def _serve(
     assert server.config.ssl is not None
     tending = [
         asyncio.create_task(central.tend()),
-        asyncio.create_task(authority.keep(server.config.ssl, names, engine.reload if engine else lambda: None)),
+        asyncio.create_task(engine_files.watch(directory)),
+        asyncio.create_task(authority.keep(server.config.ssl, names, engine.keep if engine else lambda _: None)),
     ]
     if engine:
         tending.append(asyncio.create_task(engine.run()))

@@ -330,6 +330,9 @@ def _say_next(directory: Path, settings: Settings, moved: bool) -> None:
     line(called(f"Next: vini central run{at(directory)}"))
     if moved:
         login = f"vini login {settings.url} --fingerprint {Authority(directory / 'ca').fingerprint}"
+        if settings.engine == "nats" and not settings.engine_url:
+            line(called(f"Where the engine has more servers, these dial the old name until they have new files: "
+                        f"vini central engine{at(directory)} write"))  # fmt: skip
         line(called(f"Then, on each node: sudo vini node follow {settings.url}; and people: {login}"))
 
 

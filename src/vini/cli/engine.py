@@ -6,14 +6,16 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 import click
 
-from vini.cli.at import directory_option, hand_on
-from vini.cli.out import dump, json_option, line, note, table
+from vini.cli.at import at, directory_option, hand_on
+from vini.cli.out import called, dump, json_option, line, note, table
 from vini.model import Unsupported
 from vini.rules.engine import LEAVES, PORT, ROUTES, address
+from vini.rules.errors import Invalid
 
 if TYPE_CHECKING:
     from vini.central.engine_files import Files, Written
@@ -95,29 +97,36 @@ def _leaf(directory: Path, site: str, wanted: str) -> None:
 def _remove(directory: Path, wanted: str) -> None:
     """Have the server at ADDRESS belong to the engine no more.
 
-    One at a site is cut off at once.  One of the cluster is when the others have their new files.
+    One at a site is cut off at once, if a central runs.  One of the cluster is when the others have their new files.
     """
+    from vini.central import settings
     from vini.store import engine_servers
 
     found = address(wanted)
     removed, written = _change(directory, lambda tx: engine_servers.remove(tx, found), "remove engine server")
     if removed.site:
-        line(f"{found} is cut off; nodes of site {removed.site} dial the cluster, or another server there.")
+        line(f"{found} is cut off as soon as a central runs; nodes of site {removed.site} dial the cluster, or another "
+             "server there. If somebody else may have it, have these nodes join again: who plays the central to them "
+             "is believed until then.")  # fmt: skip
     else:
         line(f"{found} is no server of the cluster any more. Stop it; until the others have their new files they would "
              "let in who has its key.")  # fmt: skip
+        if found in _named(settings.read(directory)):
+            line("Centrals and nodes still dial it: take it out of `engine_url` in "
+                 f"{directory / 'settings.json'}, on each central, and start that again.")  # fmt: skip
     _say_written(directory, written)
 
 
 @engine_command.command("write")
 @directory_option
-def _again(directory: Path) -> None:
-    """Write the files of all servers again: those whose certificate ends within a month get a new one."""
+@click.option("--all", "every", is_flag=True, help="Say of all of them what to copy, not only of those that change.")
+def _again(directory: Path, every: bool) -> None:
+    """Write the files of all servers again: those whose certificate ends within 200 days get a new one."""
     from vini.store import engine_servers
 
     with _open(directory) as (_, files, tx):
         written = files.write(engine_servers.all(tx))
-    _say_written(directory, written)
+    _say_written(directory, written, every)
 
 
 def _port(address: str) -> int:
@@ -163,16 +172,18 @@ def _change(directory: Path, change: Callable[[Tx], EngineServer], what: str) ->
     return changed, written
 
 
-def _say_written(directory: Path, written: Sequence[Written]) -> None:
+def _say_written(directory: Path, written: Sequence[Written], every: bool = False) -> None:
     """What is to be done with files that are others now."""
     from vini.central import settings
     from vini.central.engine_files import can_check
 
     for one in written:
-        if one.changed:
+        if one.changed or every:
             _say_next(one)
     if not any(one.changed for one in written):
         line("No server's files change.")
+        if written and not every:
+            line(called(f"Say once more what to copy: vini central engine{at(directory)} write --all"))
     elif not can_check():
         note("There is no nats-server on this machine: whether one takes these files was not checked.")
     _warn_of_strangers(settings.read(directory), [one.server for one in written])
@@ -183,19 +194,32 @@ def _say_next(one: Written) -> None:
 
     host = one.server.name
     line(f"Next, for {one.server.address}, which needs nats-server 2.11 or newer:")
-    line(f"  ssh root@{host} mkdir -p -m 700 {PLACE}")
-    line(f"  scp -p {one.directory}/* root@{f'[{host}]' if ':' in host else host}:{PLACE}/")
+    # not by scp: whoever may not read that directory has no names of files for it
+    line(f"  sudo tar -C {quote(str(one.directory))} -c . | "
+         f"ssh root@{host} 'mkdir -p -m 700 {PLACE} && tar -C {PLACE} -x'")  # fmt: skip
     line(f"  ssh root@{host} 'cp {PLACE}/{UNIT} /etc/systemd/system/ && systemctl daemon-reload && "
          f"systemctl enable {UNIT} && systemctl restart {UNIT}'")  # fmt: skip
 
 
 def _warn_of_strangers(settings: Settings, servers: Sequence[EngineServer]) -> None:
-    ours = {server.url for server in servers if not server.site}
-    if not ours and not any(s.site for s in servers):
-        return
-    for url in settings.engine_url.split(",") if settings.engine_url else ():
-        if url not in ours:
+    ours = {server.address for server in servers if not server.site}
+    for found in _named(settings) if servers else ():
+        if found not in ours:
             note(
-                f"{url}, which `engine_url` in settings.json names, is none of this cluster: "
-                f"`vini central engine server {url.removeprefix('tls://')}` adds it."
+                f"{found}, which `engine_url` in settings.json names, is none of this cluster: either "
+                f"`vini central engine server {found}` adds it, or it is taken out there, on each central, and that is "
+                "started again."
             )
+
+
+def _named(settings: Settings) -> list[str]:
+    """The addresses that `engine_url` names."""
+    urls = settings.engine_url.split(",") if settings.engine_url else []
+    return [_written(url.removeprefix("tls://")) for url in urls]
+
+
+def _written(said: str) -> str:
+    try:
+        return address(said)
+    except Invalid:  # a name that none of ours can have, but that centrals and nodes may find
+        return said

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -37,33 +37,36 @@ class Engined:
     def __init__(
         self, identity: Identity, at: bus.Elsewhere, answers: Answers, reports: Reports,
         attended: Callable[[bool], None], moved: Callable[[bus.Elsewhere], None], rhythm: Rhythm,
+        deaf: dict[str, float],
     ):  # fmt: skip
+        """`deaf`: servers where we heard no central, and when that was; kept from one connection to the next."""
         self._identity, self._at, self._answers, self._reports = identity, at, answers, reports
         self._attended, self._rhythm = attended, rhythm  # told when a central attends to us, and when none does
+        self._deaf = deaf
         self._moved = moved  # told where the engine's servers are, when these are others
         self._key, self._epoch = Key("user", identity.key), subjects.epoch()
         self._talks: dict[str, Talk] = {}  # central -> what it asks
         self._home = ""  # the central that attends to us
+        self._alone_since = time.monotonic()
         self._pushing: asyncio.Task[None] | None = None
         self._alone = asyncio.Event()
         self._ending: set[asyncio.Task[None]] = set()
 
+    @property
+    def url(self) -> str:
+        """Of the server that we are at."""
+        return self._line.url
+
     async def run(self) -> None:
         """Raises ViniError when it is over, Unknown, or OSError and TimeoutError where the engine is away."""
         try:
-            self._line = await engine.dial(
-                (self._at.url, *self._at.more),
-                trusting(self._identity.ca),
-                self._key,
-                self._at.jwt,
-                self._epoch,
-                self._rhythm.patience,
-            )
+            self._line = await self._dial(self._at.urls, self._epoch)
         except Denied as e:
             raise Unknown(str(e)) from e
         self._over: asyncio.Future[ViniError] = asyncio.get_running_loop().create_future()
         beating = asyncio.create_task(self._beat())
         breaking = asyncio.create_task(self._line.over())
+        returning = asyncio.create_task(self._return())
         try:
             waiting: set[asyncio.Future[Any]] = {beating, breaking, self._over}
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
@@ -71,7 +74,7 @@ class Engined:
                 self._over.set_result(breaking.result())
             error = self._over.result() if self._over.done() else beating.exception()
         finally:
-            await self._clear(beating, breaking)
+            await self._clear(beating, breaking, returning)
         raise error if isinstance(error, ViniError) else ViniError(f"its engine broke: {error}")
 
     async def _clear(self, *tasks: asyncio.Task[Any]) -> None:
@@ -82,6 +85,32 @@ class Engined:
         self._talks = {}
         await asyncio.gather(*tasks, *(talk.close() for talk in talks), *self._ending, return_exceptions=True)
         await self._line.close()
+
+    # --- at which server ------------------------------------------------------------------------
+
+    async def _dial(self, urls: Sequence[str], epoch: str) -> engine.Line:
+        at, trusted = self._at, trusting(self._identity.ca)
+        first = self._near() or self._not_deaf(urls)
+        return await engine.dial(urls, trusted, self._key, at.jwt, epoch, self._rhythm.patience, first)
+
+    def _near(self) -> list[str]:
+        """Servers of our site that may be of use."""
+        return self._not_deaf(self._at.urls[: self._at.near])
+
+    def _not_deaf(self, urls: Sequence[str]) -> list[str]:
+        since = time.monotonic() - self._rhythm.deaf
+        return [url for url in urls if self._deaf.get(url, since) <= since]
+
+    async def _return(self) -> None:
+        """To a server of our site, when one can be reached again and nothing is under way."""
+        while True:
+            await asyncio.sleep(self._rhythm.nearer)
+            near = self._near()
+            if not near or self._line.url in near or any(talk.busy() for talk in self._talks.values()):
+                continue
+            with suppress(OSError, TimeoutError, ViniError):
+                await (await self._dial(near, subjects.epoch())).close()
+                self._end(ViniError(f"its engine's server at its site can be reached ({', '.join(near)})"))
 
     # --- that we are there ----------------------------------------------------------------------
 
@@ -94,14 +123,13 @@ class Engined:
         await self._line.hear(subjects.to_node(me, epoch, "*"), self._hear)
         await self._line.hear(subjects.CALL, lambda *_: self._alone.set())
         await self._line.settle()
-        alone_since = time.monotonic()
+        self._alone_since = time.monotonic()
         while True:
             self._alone.clear()
-            if self._home:
-                alone_since = time.monotonic()
-            elif time.monotonic() - alone_since > self._rhythm.alone:
-                raise ViniError(f"its engine {self._line.url} answers, but no central does there")
-            else:
+            if not self._home:
+                if time.monotonic() - self._alone_since > self._rhythm.alone:
+                    self._deaf[self._line.url] = time.monotonic()
+                    raise ViniError(f"its engine {self._line.url} answers, but no central does there")
                 await self._say(subjects.greet(me), self._here(greet=True), _NOBODY)
             await self._say(subjects.here(me), self._here(greet=False))
             for central in list(self._talks):
@@ -146,11 +174,11 @@ class Engined:
 
     def _follow(self, at: bus.Elsewhere) -> None:
         """The engine has these servers now."""
-        there, another = {at.url, *at.more}, _account(at.jwt) != _account(self._at.jwt)
-        if another or there != {self._at.url, *self._at.more}:
+        another = _account(at.jwt) != _account(self._at.jwt)
+        if another or (at.urls, at.near) != (self._at.urls, self._at.near):
             self._at = at
             self._moved(at)
-        if another or self._line.url not in there:
+        if another or self._line.url not in at.urls:
             self._end(ViniError(f"its engine has moved from {self._line.url} to {at.url}"))
 
     def _talk(self, central: str) -> Talk:
@@ -188,6 +216,8 @@ class Engined:
             self._spawn(talk.close())
 
     def _leave_home(self) -> None:
+        if self._home:
+            self._alone_since = time.monotonic()
         self._home = ""
         if self._pushing:
             self._pushing.cancel()
@@ -220,6 +250,7 @@ class _Known(Value, frozen=True):
     url: str
     jwt: str
     more: tuple[str, ...] = ()
+    near: int = 0
 
 
 def _path(state: Path) -> Path:
@@ -232,7 +263,8 @@ def read(state: Path, identity: Identity) -> bus.Elsewhere | None:
         known = msgspec.json.decode(_path(state).read_bytes(), type=_Known)
     except (OSError, msgspec.DecodeError):
         return None
-    return bus.Elsewhere(known.url, known.jwt, known.more) if known.key == Key("user", identity.key).name else None
+    ours = known.key == Key("user", identity.key).name
+    return bus.Elsewhere(known.url, known.jwt, known.more, known.near) if ours else None
 
 
 def forget(state: Path) -> None:
@@ -244,6 +276,7 @@ def write(state: Path, identity: Identity, engine: bus.Elsewhere) -> None:
     """One that can't be written is asked for again."""
     new = _path(state).with_suffix(".new")
     with suppress(OSError), os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as f:
-        f.write(msgspec.json.encode(_Known(Key("user", identity.key).name, engine.url, engine.jwt, engine.more)))
+        known = _Known(Key("user", identity.key).name, engine.url, engine.jwt, engine.more, engine.near)
+        f.write(msgspec.json.encode(known))
     with suppress(OSError):
         new.rename(_path(state))

@@ -17,3 +17,5 @@ class Rhythm(Value, frozen=True):
     interfaces: float = 60.0  # between looks whether the machine's network interfaces are others now
     beat: float = 20.0  # over an engine: between two words that this node is there, that nobody has called for
     alone: float = 30.0  # at a server of an engine where no central is heard; then the central is asked for another
+    deaf: float = 600.0  # for so long such a server is dialled last
+    nearer: float = 60.0  # at a server of the cluster: between looks whether one of the node's site can be reached

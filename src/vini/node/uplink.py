@@ -50,6 +50,7 @@ class Uplink:
         self._reports = Reports(self._rhythm.push)
         self._via_hub = False  # the engine failed us: the central is asked whether it is elsewhere now
         self._told = ""
+        self._deaf: dict[str, float] = {}  # servers of the engine where no central was heard -> when that was
         self._owner: str | None = None  # whose the slices of the central's ledger are
 
     async def run(self) -> None:
@@ -132,7 +133,13 @@ class Uplink:
         self._via_hub = False
         engine = await self._over_hub(identity)
         engined.write(self._state, identity, engine)
-        await self._over_engine(engine, identity)
+        try:
+            await self._over_engine(engine, identity)
+        except engined.Unknown as e:
+            raise ViniError(
+                f"its engine {engine.url} does not let it in yet ({e}); if that lasts, look whether the engine's "
+                "servers have the files that `vini central engine write` names."
+            ) from e
 
     async def _over_engine(self, engine: bus.Elsewhere, identity: Identity) -> None:
         """Raises a ViniError when it is over; `Unknown` where the engine does not let us in."""
@@ -140,16 +147,18 @@ class Uplink:
         def attended(by_a_central: bool) -> None:
             if by_a_central:
                 self._via_hub = False
-                self._say(f"connected to {identity.central} as {identity.node}, over {engine.url}")
+                self._say(f"connected to {identity.central} as {identity.node}, over {over.url}")
                 self._agent.listener = self._reports.hear
             else:
-                self._say(f"not connected to {identity.central}: its engine {engine.url} answers, but no central does; "
+                self._say(f"not connected to {identity.central}: its engine {over.url} answers, but no central does; "
                           "is one running (`vini central run`)?")  # fmt: skip
 
         def moved(to: bus.Elsewhere) -> None:
             engined.write(self._state, identity, to)
 
-        over = engined.Engined(identity, engine, self._answers, self._reports, attended, moved, self._rhythm)
+        over = engined.Engined(
+            identity, engine, self._answers, self._reports, attended, moved, self._rhythm, self._deaf
+        )
         try:
             await self._until_over(over.run(), identity)
         except (OSError, TimeoutError) as e:

@@ -35,7 +35,8 @@ def add(tx: Tx, address: str, site: str = "") -> EngineServer:
     if old := find(tx, address):
         what = f"the one of site {old.site}" if old.site else "one of the cluster"
         raise Conflict(
-            f"The engine's server {address} is {what} already; `vini central engine remove {address}` first."
+            f"The engine's server {address} is {what} already; `vini central engine write --all` says what to copy "
+            f"there, and before another one takes its place, `vini central engine remove {address}`."
         )
     number = secrets.randbits(48)  # not counted: a restored backup would count some anew
     site_id = sites.number(tx, site) if site else None

@@ -32,6 +32,12 @@ class Elsewhere(Message, frozen=True):
     url: str  # of a NATS server, tls://name:port; its certificate is of the central's authority
     jwt: str  # what the node shows to it, with a signature by its own key
     more: tuple[str, ...] = ()  # other servers of the same cluster
+    near: int = 0  # how many of these, from the first, are of the node's site: the others are for while they are away
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """Of all servers, those of the node's site first."""
+        return (self.url, *self.more)
 
 
 class Here(Message, frozen=True):
