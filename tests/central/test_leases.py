@@ -77,6 +77,16 @@ def test_where_all_are_leased_the_first_that_is_free_is_told(api: Api) -> None:
         put(api, line(A, 2))
 
 
+def test_where_none_is_free_before_the_slice_ends_no_time_is_told(api: Api) -> None:
+    for node in (N1, N2):
+        lease(api, B, 99, 101, node)
+    with pytest.raises(CapacityError) as told:
+        put(api, line(A, 2))
+    assert "are leased, and none is free again before this slice ends (1970-01-16 18:00 UTC)" in str(told.value)
+    assert f"renew it (`vini slice renew {A}`), or lease a node" in str(told.value)
+    assert "try then" not in str(told.value)
+
+
 def test_a_node_is_called_free_only_from_when_on_one_may_stay(api: Api) -> None:
     """It is free now, for two hours."""
     lease(api, B, 2, 4)

@@ -16,6 +16,7 @@ from testbed_api import Api, populated
 
 from vini.central.testbed import Testbed as Wishes
 from vini.model import CapacityError, Topology
+from vini.placement import places
 from vini.rules.nouns import NodeSaid
 from vini.store import nodes, slices, specs, substrate
 from vini.store.database import Database
@@ -153,6 +154,29 @@ def test_slivers_that_may_be_anywhere_go_around_what_is_full(api: Api) -> None:
     put(api, Topology(B))
     with pytest.raises(CapacityError, match="of the 10 Mbit/s of link 'y' .* this asks for 15, 5 too many; 10 fit"):
         put(api, apart)
+
+
+def test_who_is_somewhere_is_not_moved_to_make_room(api: Api) -> None:
+    """What runs would be lost; a third node, from which there is room, is no reason."""
+    n3 = "n3.princeton.example"
+    with api.database.transaction() as tx:
+        nodes.join(tx, n3, "princeton", bytes([9]) * 32, NodeSaid(CAN, "192.0.2.3"), api.now[0])
+    api("admin", "POST", "/substrate-links", {**X, "rate_mbit": 50.0})
+    put(api, line(A, 3, 10.0, **PINS))
+    put(api, line(B, 2, 10.0, s0=N1, s1=N2))
+    held = {"s0": N1, "s1": N2}
+    put(api, line(B, 2, 20.0))
+    assert at(api, B) == held
+    with pytest.raises(CapacityError, match="other slices have 20, and this asks for 40, 10 too many; 30 fit"):
+        put(api, line(B, 2, 40.0))
+    assert at(api, B) == held
+    put(api, line(B, 2, 40.0, s1=n3))
+    assert at(api, B) == {"s0": N1, "s1": n3}, "who asks for it is moved"
+
+
+def at(api: Api, slice_: str) -> dict[str, str]:
+    with api.database.reading() as tx:
+        return places(specs.of_slice(tx, slice_))
 
 
 def test_an_older_database_learns_what_rides_where(url: str) -> None:

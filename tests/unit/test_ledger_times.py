@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import math
+import os
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -153,6 +156,26 @@ def test_what_comes_in_force_is_not_held_up_by_the_disk(tmp_path, ledger, clock,
     clock.now = 1020.0
     assert [new.generation for _, new in again.advance()] == [3]
     assert Ledger(tmp_path, clock).accepted("s") == 3
+
+
+def test_an_end_that_a_read_only_disk_takes_no_note_of_is_tried_again(tmp_path, ledger, clock, monkeypatch):
+    """Such a disk refuses to remove what is not there, too."""
+    ledger.accept(one(1, "a"))
+    ledger.accept(one(2, not_before=1010.0))
+
+    def refuses(*_, **__):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    clock.now = 1010.0
+    ledger.advance()
+    with monkeypatch.context() as broken:
+        broken.setattr(Path, "unlink", refuses)
+        with pytest.raises(DriverError, match=r"The ledger .* can't be removed: Read-only file system"):
+            ledger.settle()
+    assert ledger.wanted() == {}
+    ledger.settle()
+    again = Ledger(tmp_path, clock)
+    assert (again.advance(), again.wanted(), again.later) == ([], {}, {})
 
 
 def test_what_has_expired_takes_no_more_room_for_ever(tmp_path, ledger, clock):

@@ -13,6 +13,7 @@ from vini.model import AnyObject, End, Interface, Link, Node, Route, Routing, Sl
 from vini.placement import crossing
 from vini.plan import plan
 from vini.rules import narrow
+from vini.topology import parse
 
 CAN = frozenset({"root", "vxlan", "vxlan-xdp", "gretap", "wireguard", "containers"})
 FOUR, SIX = ("192.0.2.1", "192.0.2.2"), ("2001:db8::1", "2001:db8::2")
@@ -61,6 +62,37 @@ def test_of_a_container_all_that_leads_to_its_tunnel_fits() -> None:
     led = [now[at] for at in (("s.a", "to-b"), ("s._tunnels", "tunnel7"), ("s._tunnels", "pair7"))]
     assert led == [1358] * 3 and now["s.a", "to-c"] == 1500
     assert narrow.concerned([spec], {FOUR}) == {"s.a", "s._tunnels"}
+
+
+LAN = """
+name: s
+tunnel: {}
+routing: {{protocols: static}}
+slivers:
+  sw1: {{mode: switch, node: n1}}
+  sw2: {{mode: switch, node: n1}}
+  h1: {{node: n1}}
+  h2: {{node: n2}}
+  h3: {{node: n1}}
+  h4: {{node: n1}}
+links: [h1 -- sw1, h2 -- sw1, sw1 -- sw2, h3 -- sw2, h3 -- h4]
+"""
+
+
+@pytest.mark.parametrize("tunnel", ["vxlan-xdp", "gretap"])
+def test_of_a_lan_all_that_is_here_fits(tunnel: str) -> None:
+    """Switches tell no sender that a frame was too long; what is no part of the LAN stays."""
+    topology = parse(LAN.format(tunnel))
+    nodes = [Node(f"n{i}", CAN | {"netem"}, address=a) for i, a in enumerate(FOUR, 1)]
+    placed = {name: sliver.node for name, sliver in topology.slivers.items()}
+    spec = embed(topology, nodes, placed=placed, vnis=dict.fromkeys(crossing(topology, placed), 7))["n1"]
+    before, now = mtus(spec.objects), mtus(narrow.narrowed(spec, spec.objects, {FOUR: 1400}))
+    beside = {("s.h3", "to-h4"), ("s.h4", "to-h3")}
+    assert len(before) == 9 and {at for at in before if now[at] == before[at]} == beside
+    takes = 50 if tunnel == "vxlan-xdp" else 42
+    assert {now[at] for at in now.keys() - beside} == {1400 - takes}
+    assert narrow.concerned([spec], {FOUR}) == {"s.h1", "s.h3", "s.sw1", "s.sw2"}
+    assert narrow.lengths(spec) == {FOUR: 1500}
 
 
 def test_ipv6_keeps_the_least_that_it_needs() -> None:

@@ -29,7 +29,14 @@ def unleased(
             )
     left = [node for node in able if ends.get(node.name, 1.0) > 0.0]
     if not left and able:
-        first = min((n.name for n in able), key=lambda n: (_opens(topology, ahead[n], at, expires), n))
+        opens = {n.name: _opens(topology, ahead[n.name], at, expires) for n in able}
+        first = min(opens, key=lambda n: (opens[n], n))
+        if opens[first] == inf:
+            raise CapacityError(
+                f"All nodes that may be given slivers are leased, and none is free again before this slice ends "
+                f"({rules.moment(expires)}); renew it (`vini slice renew {topology.name}`), or lease a node: "
+                f"`vini lease add NODE --slice {topology.name}`."
+            )
         raise CapacityError(
             f"All nodes that may be given slivers are leased: the first that is free is {first!r}, which "
             f"{_leased(topology, ahead[first], at, expires)}; try then, or lease a node: "

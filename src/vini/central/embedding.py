@@ -106,7 +106,8 @@ class Embedding:
             except CapacityError as full:
                 if names is not None:
                     raise
-                placed = _around(place, below, topology, others, full)
+                stays = {name: node for name, node in held.items() if placed.get(name) == node}
+                placed = _around(place, below, topology, others, full, stays)
                 below.check_delays(topology, placed, held, settled, there)
             return able, below, placed
 
@@ -125,13 +126,19 @@ def _around(
     topology: Topology,
     others: Mapping[Pair, float],
     full: CapacityError,
+    stays: Mapping[str, str],
 ) -> dict[str, str]:
-    """Where slivers are if links go only where the network below carries them; `full` says where it does not."""
+    """Where slivers are if links go only where the network below carries them; `full` says where it does not.
+
+    Those in `stays` run where they can go on: they are not moved, since what is in them would be lost.
+    """
     try:
         placed = place(carrying=below.carrying(others))
         below.check(topology, placed, others)
     except (CapacityError, Unsupported) as e:
         raise full from e  # it names what is full, by how much, and what fits
+    if not stays.items() <= placed.items():
+        raise full
     return placed
 
 

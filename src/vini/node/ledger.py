@@ -199,7 +199,7 @@ class Ledger:
             self._write(path.name, tuple(specs))
             self.later[slice_] = tuple(specs)
         else:
-            path.unlink(missing_ok=True)
+            _remove(path)
             self.later.pop(slice_, None)
 
     def _hold(self, spec: SliceSpec) -> None:
@@ -207,9 +207,9 @@ class Ledger:
         if spec.objects:
             self._write(f"{spec.slice}.json", spec)
             self.specs[spec.slice] = spec
-            bad.unlink(missing_ok=True)
+            _remove(bad)
         else:
-            bad.unlink(missing_ok=True)  # first: with neither file the slice isn't wanted, as is asked here
+            _remove(bad)  # first: with neither file the slice isn't wanted, as is asked here
             self._end(spec)
         self.unreadable.discard(spec.slice)
         waiting = self.later.get(spec.slice, ())
@@ -236,7 +236,7 @@ class Ledger:
         self.specs.pop(spec.slice, None)
         for path in self._directory.glob("*.json"):  # also what a crash or an earlier version left of others
             if path.stem not in self.specs:
-                path.unlink(missing_ok=True)
+                _remove(path)
 
     def _write(self, name: str, value: SliceSpec | Ended | tuple[SliceSpec, ...]) -> None:
         path = self._directory / name
@@ -244,6 +244,14 @@ class Ledger:
             durable.write(path, msgspec.json.encode(value))
         except OSError as e:
             raise DriverError(f"The ledger {path} can't be written: {e.strerror}; nothing was changed.") from e
+
+
+def _remove(path: Path) -> None:
+    """Where it is there.  A disk that takes nothing says so of what is not there, too."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as e:
+        raise DriverError(f"The ledger {path} can't be removed: {e.strerror}; it will be tried again.") from e
 
 
 def _is_in_force(spec: SliceSpec, old: SliceSpec) -> bool:

@@ -69,7 +69,14 @@ class Parts:
             except Exception as e:  # a mistake of ours; slices, and the other parts, go on without it
                 before, now = self._failures.get(name), self._clock()
                 times = before.times + 1 if before and now - before.at < _WELL_S else 1
-                self._failures[name] = Failure(times, now, f"{type(e).__name__}: {e}" if str(e) else type(e).__name__)
+                self._failures[name] = Failure(times, now, _why(e))
                 pause = min(_LONGEST_S, _FIRST_S * 2 ** (times - 1))
                 log.error("%s failed; it is begun again in %g s", name, pause, exc_info=e)
             await asyncio.sleep(pause)
+
+
+def _why(e: BaseException) -> str:
+    """In a line; of several that failed together, the first."""
+    while isinstance(e, BaseExceptionGroup):
+        e = e.exceptions[0]
+    return f"{type(e).__name__}: {e}" if str(e) else type(e).__name__

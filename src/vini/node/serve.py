@@ -75,7 +75,7 @@ def build(place: Place, meter: Meter | None = None) -> Agent:
     ]  # fmt: skip
     traces = Traces(place, processes)
     paths = Paths(place.state / "paths.json", ears=Arrivals(Carried(place).packets))
-    widths = Widths(place.state / "widths.json", paths.changed)
+    widths = Widths(place.state / "widths.json", paths.changed, silent=lambda: paths.failed)
     return Agent(Machine(drivers), ledgers, traces, Programs(place), paths, meter, widths)
 
 

@@ -4,9 +4,11 @@ The MTU of a tunnel follows from those of the interfaces below, of both nodes.  
 nobody says so: what is too long is cut in pieces there, or lost.  So each path that links take is asked when the first
 link comes, and then once in a while, with an echo request as long as the longest packet of those links, that nobody may
 cut (RFC 1191, RFC 8201).  Where only shorter ones are answered, links whose packets would be lost get a lower MTU
-(`rules.narrow`), and a sentence says how long packets may be.
+(`rules.narrow`) for as long as they need more, and a sentence says how long packets may be, for as long as the
+interface below says more.
 
-What was found is on disk, so an agent that starts takes paths to be as they were.
+**Silence says nothing.**  A path that answers not even what every network carries is taken to be as it was.  What was
+found is on disk, so that is true of an agent that starts, too, whatever is away at that moment.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import os
 import random
 import socket
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -31,6 +33,7 @@ _PERIOD_S = 60.0  # between two rounds over all paths
 _LOOK_S = 2.0  # between looks whether there are new ones
 _TRIES = 3  # of one length: a network that loses packets is not narrow
 _MOST_TOLD = 10  # paths
+_AT_ONCE = 10  # are asked: silent ones take six seconds each
 _PATIENCE_S = 1.0  # for each answer, where nobody knows how soon they come
 _LEAST_PATIENCE_S, _TIMES = 0.2, 4.0  # else so many times as long as one took, but not less than that
 _LEAST = {4: 576, 6: 1280}  # what every network carries (RFC 791, RFC 8200)
@@ -44,54 +47,75 @@ class Widths:
     """What the paths of one node carry that carry less than their links need.
 
     `narrow` has them, in bytes; it is never changed, but replaced, so any thread may read it.  `changed` is set when it
-    is another.
+    is another.  `silent` says which paths are known to answer nothing now: these are asked once they do.
     """
 
     def __init__(
         self, file: Path | None = None, changed: asyncio.Event | None = None,
-        measure: Callable[[str, str, int], Awaitable[int]] | None = None,
+        measure: Callable[[str, str, int], Awaitable[int | None]] | None = None,
         interface: Callable[[str], tuple[str, int]] = underlay.interface_of,
+        silent: Callable[[], Collection[Way]] = frozenset,
     ):  # fmt: skip
-        self._file, self._measure, self._interface = file, measure or measured, interface
+        self._file, self._measure, self._interface, self._silent = file, measure or measured, interface, silent
         self.changed = changed or asyncio.Event()
-        self._found: dict[Way, int] = {}  # when it was asked last
+        self._asked: dict[Way, int] = {}  # for packets of how many bytes
         self._sentences: dict[Way, str] = {}
         self.narrow: Mapping[Way, int] = self._read()
 
     async def run(self, ridden: Callable[[], Mapping[Way, int]]) -> None:
         """Ask those that links take, and how long packets these need, as `ridden` says now; until cancelled."""
-        due = 0.0
+        async with asyncio.TaskGroup() as both:
+            both.create_task(self._all(ridden))
+            both.create_task(self._new(ridden))
+
+    async def _all(self, ridden: Callable[[], Mapping[Way, int]]) -> None:
         while True:
-            ways = ridden()
-            if time.monotonic() >= due:
-                await self.look(ways)
-                due = time.monotonic() + _PERIOD_S * random.uniform(0.9, 1.0)
-            elif new := ways.keys() - self._found.keys():
+            await self.look(ridden())
+            await asyncio.sleep(_PERIOD_S * random.uniform(0.9, 1.0))
+
+    async def _new(self, ridden: Callable[[], Mapping[Way, int]]) -> None:
+        """Those that were never asked, or not for such long packets, wait for no round to be over."""
+        while True:
+            ways, silent = ridden(), self._silent()
+            new = {way for way, longest in ways.items() if longest > self._asked.get(way, 0) and way not in silent}
+            if new:
                 await self.look(ways, new)
             await asyncio.sleep(_LOOK_S)
 
-    async def look(self, ways: Mapping[Way, int], among: frozenset[Way] | set[Way] | None = None) -> None:
+    async def look(self, ways: Mapping[Way, int], among: Collection[Way] | None = None) -> None:
         """One round over all of these paths, or over some; what is known of others is forgotten."""
-        for known in (self._found, self._sentences):
-            for way in known.keys() - ways:
-                del known[way]
-        self._tell({way: width for way, width in self.narrow.items() if way in ways})
-        for local, remote in sorted(ways if among is None else among):
-            dev, mtu = self._interface(local)
-            needed = min(mtu, ways[local, remote])
-            width = await self._measure(local, remote, needed)
-            if width < needed and width != self._found.get((local, remote)):  # twice the same is no chance
-                self._found[local, remote] = width
-                width = await self._measure(local, remote, needed)
-            self._note((local, remote), dev, needed, width)
+        silent, some = self._silent(), ways if among is None else among
+        self._asked = {w: asked for w, asked in self._asked.items() if w in ways and w not in silent}
+        self._sentences = {w: sentence for w, sentence in self._sentences.items() if w in ways}
+        self._tell({w: width for w, width in self.narrow.items() if w in ways})
+        answering = sorted(way for way in some if way not in silent)
+        self._asked |= {way: ways[way] for way in answering}
+        below = {local: self._interface(local) for local in {local for local, _ in answering}}
+        turns = asyncio.Semaphore(_AT_ONCE)
 
-    def _note(self, way: Way, dev: str, needed: int, width: int) -> None:
-        before = self._found.get(way)
-        self._found[way] = width
-        if width == needed:
-            self._sentences.pop(way, None)
-            self._tell({w: known for w, known in self.narrow.items() if w != way})
-        elif width == before:
+        async def ask(way: Way) -> None:
+            async with turns:
+                dev, mtu = below[way[0]]
+                width = await self._width(way, min(mtu, ways[way]))
+            if width is not None:
+                self._note(way, dev, mtu, ways[way], width)
+
+        async with asyncio.TaskGroup() as round_:
+            for way in answering:
+                round_.create_task(ask(way))
+
+    async def _width(self, way: Way, needed: int) -> int | None:
+        """How long packets may be, up to what is needed; None: nobody can say for sure now."""
+        width = await self._measure(*way, needed)
+        if width is None or width in (needed, self.narrow.get(way)):
+            return width
+        again = await self._measure(*way, needed)
+        return again if again in (needed, width) else None  # twice the same is no chance
+
+    def _note(self, way: Way, dev: str, mtu: int, longest: int, width: int) -> None:
+        """What was found of a path whose interface takes `mtu`, and whose links need `longest`."""
+        needed = min(mtu, longest)
+        if width < needed:
             sentence = (
                 f"From {way[0]} to {way[1]} packets may have {width} bytes, not {needed} as links need: those are cut "
                 f"in pieces or get a lower MTU. `ip link set {dev} mtu {width}` there, then bring slices up anew."
@@ -99,7 +123,10 @@ class Widths:
             if self._sentences.get(way) != sentence:
                 log.warning("%s", sentence)
             self._sentences[way] = sentence
-            self._tell({**self.narrow, way: width})
+        else:
+            self._sentences.pop(way, None)
+        narrow = {w: known for w, known in self.narrow.items() if w != way}
+        self._tell({**narrow, way: width} if width < longest else narrow)
 
     def _tell(self, narrow: Mapping[Way, int]) -> None:
         if narrow != self.narrow:
@@ -139,15 +166,15 @@ class _Known(Value, frozen=True):
     width: int
 
 
-async def measured(local: str, remote: str, mtu: int) -> int:
-    """The longest packet that is answered, of `mtu` bytes at most; that, too, where nothing is answered at all.
+async def measured(local: str, remote: str, mtu: int) -> int | None:
+    """The longest packet that is answered, of `mtu` bytes at most; None where nothing is answered at all.
 
     Takes a round trip; where packets are lost, up to half a minute, in no thread: an agent that ends waits for those.
     """
     try:
         own = echo.opened(local)
-    except OSError:  # nothing has that address any more
-        return mtu
+    except OSError:  # nothing has that address now
+        return None
     with own:
         version = echo.version_of(local)
         own.setsockopt(*_DISCOVER[version], _PROBE)
@@ -166,14 +193,16 @@ async def measured(local: str, remote: str, mtu: int) -> int:
         return await widest(mtu, _LEAST[version], passes)
 
 
-async def widest(mtu: int, least: int, passes: Callable[[int], Awaitable[bool]]) -> int:
-    """The most that passes, of `mtu` at most; `mtu` where not even `least` does: then it is not for the length.
+async def widest(mtu: int, least: int, passes: Callable[[int], Awaitable[bool]]) -> int | None:
+    """The most that passes, of `mtu` at most; None where not even `least` does: then it is not for the length.
 
     Lengths are even, as echo requests are made here.
     """
     low, high = least // 2, mtu // 2
-    if low >= high or await passes(2 * high) or not await passes(2 * low):
+    if low >= high or await passes(2 * high):
         return mtu
+    if not await passes(2 * low):
+        return None
     while high - low > 1:
         middle = (low + high) // 2
         if await passes(2 * middle):

@@ -2,7 +2,8 @@
 
 What a path carries is found by asking (`node.widths`).  Where longer packets are lost on it, its links have a lower MTU
 at both ends for as long as that is so: then slivers' own kernels tell senders, cut what may be cut, and lower what TCP
-announces, as on any link.
+announces, as on any link.  Of a LAN all vifs on this node have it: a switch drops in silence what is longer than the
+MTU of the port that it is to leave by, so hosts must not send it.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ _CUT = ("vxlan", 4)
 
 
 class _Led(Value, frozen=True):
-    """What one link consists of here: the path that it takes, and the interfaces that its packets go through."""
+    """What one link consists of here: the path that it takes, and the interfaces that its packets go through; of a LAN,
+    all that it has here."""
 
     way: Way
     vifs: tuple[_Vif, ...]
@@ -87,11 +89,34 @@ def _led(spec: SliceSpec, kind: TunnelKind) -> Iterator[_Led]:
     packets are too long for is cut on the way as well."""
     if kind == "wireguard":
         return
-    pairs = {(e.ns, e.dev): o.ends for o in spec.objects if isinstance(o, Veth) for e in o.ends}
+    beside = _beside(spec)
     for o in spec.objects:
         if isinstance(o, Tunnel):
-            pair = pairs.get((o.ns, beyond.twin(o.dev)), ())
-            yield _Led((o.local, o.remote), ((o.ns, o.dev), *((e.ns, e.dev) for e in pair)))
+            vifs = _reached({(o.ns, o.dev), (o.ns, beyond.twin(o.dev))}, beside)
+            yield _Led((o.local, o.remote), tuple(sorted(vif for vif in vifs if vif[1])))
+
+
+def _beside(spec: SliceSpec) -> dict[_Vif, set[_Vif]]:
+    """Vif -> where its frames are on the same Ethernet: the other end of its pair, and other ports of its switch."""
+    ports: dict[tuple[str, str], set[_Vif]] = {}
+    for o in spec.objects:
+        if isinstance(o, Interface) and o.master:
+            ports.setdefault((o.ns, o.master), set()).add((o.ns, o.dev))
+    beside: dict[_Vif, set[_Vif]] = {vif: set(some) for some in ports.values() for vif in some}
+    for o in spec.objects:
+        if isinstance(o, Veth):
+            a, b = ((e.ns, e.dev) for e in o.ends)
+            beside.setdefault(a, set()).add(b)
+            beside.setdefault(b, set()).add(a)
+    return beside
+
+
+def _reached(vifs: set[_Vif], beside: Mapping[_Vif, set[_Vif]]) -> set[_Vif]:
+    found, new = set(vifs), vifs
+    while new:
+        new = set().union(*(beside.get(vif, ()) for vif in new)) - found
+        found |= new
+    return found
 
 
 def _most(spec: SliceSpec, widths: Mapping[Way, int]) -> dict[_Vif, int]:
@@ -108,7 +133,7 @@ def _most(spec: SliceSpec, widths: Mapping[Way, int]) -> dict[_Vif, int]:
             room = width - STACKS[kind].overhead[version]
             if six.intersection(led.vifs):
                 room = max(room, LEAST_MTU_V6)
-            found |= dict.fromkeys(led.vifs, room)
+            found |= {vif: min(room, found.get(vif, room)) for vif in led.vifs}
     return found
 
 
