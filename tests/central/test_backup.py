@@ -426,7 +426,7 @@ def empty(cluster: postgres.Cluster) -> Iterator[str]:
 
 def test_one_more_central_beside_the_first_and_one_that_takes_its_place(tmp_path: Path, empty: str) -> None:
     here, file = tmp_path / "here", tmp_path / "b.tar.gz"
-    wanted = structs.replace(made(here), database=empty)
+    wanted = structs.replace(made(here), database=empty, internal="https://central.example:8443")
     settings.change(here, wanted)
     database = Database(empty)
     database.migrate()
@@ -439,6 +439,7 @@ def test_one_more_central_beside_the_first_and_one_that_takes_its_place(tmp_path
     add_site(database, "later")
     both = backup.restore(file, tmp_path / "b", beside=True, names=("b.example",))
     assert (both.settings.names, both.settings.database, both.at) == (("b.example", "central.example"), empty, 0.0)
+    assert both.settings.internal == "", "by that the first one is reached"
     assert names(tmp_path / "b") == ["home", "later"]
     assert Authority(tmp_path / "b" / "ca").fingerprint == Authority(here / "ca").fingerprint
 

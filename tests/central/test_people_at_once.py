@@ -19,6 +19,7 @@ from vini.client.login import Login
 from vini.client.remote import RemoteClient
 from vini.model import Topology
 from vini.rules.errors import Unauthenticated
+from vini.store import persons
 from vini.store.database import Database
 
 Typed = Callable[..., Result]
@@ -228,3 +229,15 @@ def test_of_slices_that_end_soon_only_members_are_reminded_and_of_many_at_once(
         assert api("pi", "POST", "/slices", {"name": f"princeton_s{i}"}).status_code == 201
     told = typed("pi", "slice").stderr
     assert told == "11 slices of yours end, the first in 1.0 days; `vini slice renew NAME...` prolongs them.\n"
+
+
+def test_who_has_no_role_anywhere_is_left_out_and_stops_nobody(api: Api, typed: Typed) -> None:
+    """His first one is an admin's to give."""
+    with api.database.transaction() as tx:
+        persons.add(tx, "roleless@uni.example", "Role Less", "x")
+    Path("class.csv").write_text("email,slice\nroleless@uni.example,princeton_l1\nnext@uni.example,princeton_l1\n")
+    done = typed("pi", "person import class.csv --site princeton", code=4)
+    assert "roleless@uni.example was left out: " in done.stderr
+    last = {row["email"]: row for row in csv.DictReader(io.StringIO(done.stdout))}
+    assert last["roleless@uni.example"]["password"] == "" and last["next@uni.example"]["password"]
+    assert api("pi", "GET", "/slices/princeton_l1").json()["members"] == sorted(["next@uni.example", email("pi")])

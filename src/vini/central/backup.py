@@ -81,7 +81,9 @@ def restore(
     if database:
         settings = msgspec.structs.replace(settings, database=database)
     if names:
-        settings = settings_file.renamed(settings, (*names, *(n for n in settings.names if beside and n not in names)))
+        before = settings.names if beside else ()
+        settings = settings_file.renamed(settings, names)  # by others' names the first one is reached, not this one
+        settings = msgspec.structs.replace(settings, names=(*names, *(n for n in before if n not in names)))
     taken = f"There is a central in {directory} already; choose another --dir, or move it away."
     with making(directory, settings, taken) as made, closing(Database(made.url)) as into:
         content = b"" if beside else _database(members, made.url, file)

@@ -89,7 +89,7 @@ class Clocks:
                 pass
             elif 2 * len(recent.intersection(attended)) > len(elsewhere.keys() & attended):
                 self._vouched = self._ahead + max(0.0, middle)  # where ours is late, it may be put right
-            elif self._is_told(now, bool(elsewhere)) or (site_of and not elsewhere and self._may_be_right()):
+            elif self._is_told(now, bool(elsewhere)) or (site_of and not elsewhere and self._may_be_right(now)):
                 self._vouched = self._ahead
             elif self._vouched is not None and abs(self._ahead - self._vouched) <= _SET_S:
                 self._vouched = self._ahead  # clocks part by seconds a day
@@ -123,9 +123,11 @@ class Clocks:
         may = self._vouched is None and now - self._since >= _EARLY_S if others else not self._goes_on()
         return may and not self._unsynchronised()
 
-    def _may_be_right(self) -> bool:
-        """As far as by nodes' clocks, too."""
-        return self._vouched is None or self._ahead - self._vouched <= doubt.BEHIND_S
+    def _may_be_right(self, now: float) -> bool:
+        """As far as by nodes' clocks, too; where nobody vouched yet, once a daemon had time to put it right."""
+        if self._vouched is None:
+            return now >= _EARLY_S
+        return self._ahead - self._vouched <= doubt.BEHIND_S
 
     def _goes_on(self) -> bool:
         """As it did when somebody vouched for it, or behind that."""

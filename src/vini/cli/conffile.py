@@ -52,7 +52,7 @@ def conffile_command(ctx: click.Context, as_json: bool) -> None:
 
 
 def _all() -> list[ConfFile]:
-    return remote().call("GET", "/conf-files", Page[ConfFile]).items
+    return remote().pages("/conf-files", Page[ConfFile])
 
 
 def _of(f: ConfFile) -> str:

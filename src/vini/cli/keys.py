@@ -25,7 +25,7 @@ def key_command(ctx: click.Context, email: str | None, as_json: bool) -> None:
     if ctx.invoked_subcommand:
         return
     client = remote()
-    rows = client.call("GET", f"/persons/{email or client.login.email}/keys", Page[Key]).items
+    rows = client.pages(f"/persons/{email or client.login.email}/keys", Page[Key])
     if as_json:
         dump([{f: getattr(row, f) for f in row.__struct_fields__} for row in rows])
         return

@@ -204,7 +204,7 @@ def _conf_files(node: str, as_json: bool) -> None:
     from vini.rules.nouns import ConfFileThere
     from vini.rules.wishes import Page
 
-    rows = remote().call("GET", f"/nodes/{node}/conf-files-there", Page[ConfFileThere]).items
+    rows = remote().pages(f"/nodes/{node}/conf-files-there", Page[ConfFileThere])
     if as_json:
         dump([structs.asdict(row) for row in rows])
         return

@@ -19,12 +19,12 @@ from msgspec import structs
 
 from vini.cli import roster
 from vini.cli.account import remote
-from vini.cli.out import count, line, note, table
+from vini.cli.out import complain, count, line, note, table
 from vini.cli.roster import Entry
 from vini.client import login as logins
 from vini.model import CapacityError, Conflict, Denied, Mistake, TopologyError, Value
 from vini.rules import Caller, may, of_site
-from vini.rules.errors import Invalid
+from vini.rules.errors import Invalid, Unauthenticated
 from vini.rules.nouns import Person, Site, Slice
 from vini.rules.wishes import Page, Secret
 from vini.rules.words import SAID, TEXT, URL
@@ -80,8 +80,12 @@ def import_command(file: str, site: str, description: str, url: str, dry_run: bo
     if dry_run:
         _show(entries, plan)
         return
-    _do(client, plan, site, description, url)
+    left_out = _do(client, plan, site, description, url)
     note(f"Made: {plan}.")
+    for email, why in left_out.items():
+        complain(f"{email} was left out: {why}")
+    if left_out:
+        raise click.exceptions.Exit(Denied.exit_code)
 
 
 def _text(file: str) -> str:
@@ -149,18 +153,28 @@ def _member(entry: Entry, added: set[tuple[str, str]]) -> str:
     return "-" if not entry.slice else "new" if (entry.slice, entry.email) in added else "there"
 
 
-def _do(client: RemoteClient, plan: _Plan, site: str, description: str, url: str) -> None:
+def _do(client: RemoteClient, plan: _Plan, site: str, description: str, url: str) -> dict[str, str]:
+    """Who was left out, and why: what is refused for one stops nobody after him."""
+    left_out: dict[str, str] = {}
     if plan.accounts and not _goes_on():
         line(_csv("email", "password", "slice"))
     for entry in plan.accounts:
-        _make(client, entry, site)
+        try:
+            _make(client, entry, site)
+        except Unauthenticated:
+            raise
+        except Denied as e:
+            line(_csv(entry.email, "", ""))
+            left_out[entry.email] = str(e)
     for email in plan.joiners:
         client.call("POST", f"/persons/{quote(email)}/roles", Person, {"role": "user", "site": site})
     for name, members in plan.slices.items():
-        wish = {"name": name, "description": description, "url": url, "members": members}
-        client.call("POST", "/slices", Slice, wish)
+        wish = {"name": name, "description": description, "url": url}
+        client.call("POST", "/slices", Slice, wish | {"members": [m for m in members if m not in left_out]})
     for name, email in plan.members:
-        client.call("PUT", f"/slices/{name}/members/{quote(email)}", Slice)
+        if email not in left_out:
+            client.call("PUT", f"/slices/{name}/members/{quote(email)}", Slice)
+    return left_out
 
 
 def _goes_on() -> bool:

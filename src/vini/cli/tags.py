@@ -78,7 +78,7 @@ def nodegroup_command(ctx: click.Context, as_json: bool) -> None:
     """Groups of nodes: those whose tag has some value, at any moment."""
     if ctx.invoked_subcommand:
         return
-    rows = remote().call("GET", "/nodegroups", Page[NodeGroup]).items
+    rows = remote().pages("/nodegroups", Page[NodeGroup])
     if as_json:
         dump([{f: getattr(row, f) for f in row.__struct_fields__} for row in rows])
         return

@@ -25,7 +25,7 @@ def token_command(ctx: click.Context, as_json: bool) -> None:
     """
     if ctx.invoked_subcommand:
         return
-    rows = remote().call("GET", "/tokens", Page[Token]).items
+    rows = remote().pages("/tokens", Page[Token])
     if as_json:
         dump([{f: getattr(row, f) for f in row.__struct_fields__} for row in rows])
         return

@@ -283,9 +283,11 @@ class RemoteClient(Slices):
 
     async def acts(self, slice_: str, after: int = 0) -> dict[str, tuple[bus.Act, ...]]:
         """Node -> when it put generations above `after` in force; without those that are away."""
-        return await self._ask(
-            "GET", f"/slices/{slice_}/acts", dict[str, tuple[bus.Act, ...]], after=after, linked="true"
-        )
+        path, type_ = f"/slices/{slice_}/acts", dict[str, tuple[bus.Act, ...]]
+        try:
+            return await self._ask("GET", path, type_, after=after, linked="true")
+        except Invalid:  # a central of the version before knows no `linked`
+            return await self._ask("GET", path, type_, after=after)
 
     async def maps(self, slice_: str, sliver: str, names: Sequence[str] | None = None) -> bus.Maps:
         """What the maps of a sliver's program hold; these ones, or all."""

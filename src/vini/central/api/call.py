@@ -206,7 +206,7 @@ def _response(status: int, content: bytes, headers: dict[str, str] | None = None
 
 Asked = Annotated[Call, Depends(Call)]
 Limit = Annotated[int, Query(ge=1, le=1000, description="The most that one page has.")]
-Cursor = Annotated[str, Query(pattern=r"^[^\x00]{0,4000}$", description="`next` of the page before.")]
+Cursor = Annotated[str, Query(max_length=4000, pattern=r"^[^\x00]*$", description="`next` of the page before.")]
 Like = Annotated[str, Query(pattern=r"^[^\x00]{0,300}$", description='Only these; "*" stands for any text.')]
 SiteName = Annotated[str, Path(pattern=LOGIN_BASE)]
 PersonName = Annotated[str, Path(pattern=r"^[^\x00/]{1,255}$")]

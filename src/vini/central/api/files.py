@@ -21,7 +21,7 @@ router = routes("files")
 
 
 @route(router, "GET", "/initscripts", gives=Page[InitScript])
-def list_initscripts(call: Asked, limit: Limit = 100, cursor: Cursor = "") -> Response:
+def list_initscripts(call: Asked, limit: Limit = 1000, cursor: Cursor = "") -> Response:
     """All, by name."""
 
     def ask(tx: Tx, caller: Caller) -> Page[InitScript]:
@@ -55,7 +55,7 @@ def delete_initscript(call: Asked, name: WordName) -> Response:
 
 
 @route(router, "GET", "/conf-files", gives=Page[ConfFile])
-def list_conf_files(call: Asked, limit: Limit = 100, cursor: Cursor = "") -> Response:
+def list_conf_files(call: Asked, limit: Limit = 1000, cursor: Cursor = "") -> Response:
     """All, in the order in which they came."""
 
     def ask(tx: Tx, caller: Caller) -> Page[ConfFile]:
@@ -66,7 +66,7 @@ def list_conf_files(call: Asked, limit: Limit = 100, cursor: Cursor = "") -> Res
 
 
 @route(router, "GET", "/nodes/{name}/conf-files", gives=Page[ConfFile])
-def list_conf_files_of_node(call: Asked, name: NodeName, limit: Limit = 100, cursor: Cursor = "") -> Response:
+def list_conf_files_of_node(call: Asked, name: NodeName, limit: Limit = 1000, cursor: Cursor = "") -> Response:
     """Those that hold for a node, by path: its own go before its nodegroup's, and those before what is for all."""
 
     def ask(tx: Tx, caller: Caller) -> Page[ConfFile]:
@@ -77,7 +77,7 @@ def list_conf_files_of_node(call: Asked, name: NodeName, limit: Limit = 100, cur
 
 
 @route(router, "GET", "/nodes/{name}/conf-files-there", gives=Page[ConfFileThere])
-def list_conf_files_there(call: Asked, name: NodeName, limit: Limit = 100, cursor: Cursor = "") -> Response:
+def list_conf_files_there(call: Asked, name: NodeName, limit: Limit = 1000, cursor: Cursor = "") -> Response:
     """What a node has of those that hold for it, and of those that did, by path."""
 
     def ask(tx: Tx, caller: Caller) -> Page[ConfFileThere]:

@@ -19,7 +19,7 @@ router = routes("keys")
 
 
 @route(router, "GET", "/persons/{email}/keys", gives=Page[Key])
-def list_keys(call: Asked, email: PersonName, limit: Limit = 100, cursor: Cursor = "") -> Response:
+def list_keys(call: Asked, email: PersonName, limit: Limit = 1000, cursor: Cursor = "") -> Response:
     """Somebody's keys, the oldest first."""
 
     def ask(tx: Tx, caller: Caller) -> Page[Key]:
@@ -59,7 +59,7 @@ def delete_key(call: Asked, number: Number) -> Response:
 
 
 @route(router, "GET", "/key-blacklist", gives=Page[str])
-def list_blacklist(call: Asked, limit: Limit = 100, cursor: Cursor = "") -> Response:
+def list_blacklist(call: Asked, limit: Limit = 1000, cursor: Cursor = "") -> Response:
     """The keys that nobody may have."""
 
     def ask(tx: Tx, caller: Caller) -> Page[str]:

@@ -18,7 +18,7 @@ router = routes("nodegroups")
 
 
 @route(router, "GET", "/nodegroups", gives=Page[NodeGroup])
-def list_nodegroups(call: Asked, limit: Limit = 100, cursor: Cursor = "") -> Response:
+def list_nodegroups(call: Asked, limit: Limit = 1000, cursor: Cursor = "") -> Response:
     """All nodegroups with the nodes that are in them now, by name."""
 
     def ask(tx: Tx, caller: Caller) -> Page[NodeGroup]:

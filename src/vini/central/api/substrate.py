@@ -22,7 +22,7 @@ _KIND = "substrate link"
 
 
 @route(router, "GET", "/substrate-links", gives=Page[SubstrateLink])
-def list_substrate_links(call: Asked, limit: Limit = 100, cursor: Cursor = "") -> Response:
+def list_substrate_links(call: Asked, limit: Limit = 1000, cursor: Cursor = "") -> Response:
     """All, by name."""
 
     def ask(tx: Tx, caller: Caller) -> Page[SubstrateLink]:

@@ -19,7 +19,7 @@ router = routes("tokens")
 
 
 @route(router, "GET", "/tokens", gives=Page[Token])
-def list_tokens(call: Asked, limit: Limit = 100, cursor: Cursor = "") -> Response:
+def list_tokens(call: Asked, limit: Limit = 1000, cursor: Cursor = "") -> Response:
     """One's own tokens and sessions, without their secrets."""
     return call.read(lambda tx, caller: part(tokens.some(tx, caller.email), "id", cursor, limit))
 
