@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -241,9 +241,7 @@ def test_another_trace_than_was_asked_for_is_found_out(rig: Rig) -> None:
         replace(TRACED[2], trace=tunnel.replace(",20\n", ",22\n").replace(",40\n", ",42\n")),
     ]
     by_trace(rig).give_with_files(*given)
-    wishes = ("rate over time", "rate", "delay")
-    found = rig.thoroughly(*TRACED[:3])
-    said = [outcomes(j)[w] for j, w in zip(found.judgements, wishes, strict=True)]
+    found, said = told(lambda: rig.thoroughly(*TRACED[:3]), ("rate over time", "rate", "delay"))
     assert said == ["off"] * 3, found
 
     rig.give_with_files(replace(TRACED[0], trace=SHIFTED))
@@ -263,6 +261,17 @@ def test_a_light_check_finds_true_links_true(rig: Rig) -> None:
     unspoilt(lambda: rig.lightly(*wishes), is_true)
 
 
+def told(look: Callable[[], Check], wishes: Sequence[str]) -> tuple[Check, list[str]]:
+    """What is said of these, one of each link.  Where the machine was too noisy in that moment to tell, as it says, it
+    is looked at once more, twice at most."""
+    for _ in range(3):
+        found = look()
+        said = [outcomes(j)[w] for j, w in zip(found.judgements, wishes, strict=True)]
+        if "can't tell" not in said:
+            break
+    return found, said
+
+
 def test_links_that_give_something_else_are_found_out(rig: Rig) -> None:
     asked = [
         Impairment(delay_ms=10),
@@ -277,13 +286,13 @@ def test_links_that_give_something_else_are_found_out(rig: Rig) -> None:
         Impairment(delay_ms=20, jitter_ms=0.2),
     ]
     rig.give(*given)
-    for found in (rig.lightly(*asked), rig.thoroughly(*asked)):
-        wishes = ("delay", "rate", "loss", "delay")
+    for look in (rig.lightly, rig.thoroughly):
+        found, said = told(lambda look=look: look(*asked), ("delay", "rate", "loss", "delay"))  # type: ignore[misc]
         if ROUGH:  # a machine this noisy can count, and calls nothing true that is not
             assert outcomes(found.judgements[2])["loss"] == "off"
             assert outcomes(found.judgements[1])["rate"] != "true"
             continue
-        assert [outcomes(j)[w] for j, w in zip(found.judgements, wishes, strict=True)] == ["off"] * 4
+        assert said == ["off"] * 4, found
         assert len(found.reasons()) >= 4
 
 
